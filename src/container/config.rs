@@ -1,0 +1,48 @@
+//! What the keeper is told at its start.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::emulate::Secret;
+use crate::node::NodeConfig;
+use crate::service::Script;
+
+/// An image of a topology.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// Its name in the topology.
+    pub name: String,
+    /// A built-in recipe: `small` (busybox and dropbear) or `debian` (OpenSSH and nginx).
+    pub recipe: String,
+    /// Debian packages besides the recipe's.
+    pub packages: Vec<String>,
+    /// Accounts besides the recipe's.
+    pub users: Vec<ImageUser>,
+}
+
+/// An account inside an image.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ImageUser {
+    /// Log-in name; `root` sets root's password.
+    pub name: String,
+    /// Password in clear: it is there to be guessed.
+    pub password: String,
+}
+
+/// What the keeper needs of a plan.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeeperConfig {
+    /// Name of the honeynet.
+    pub name: String,
+    /// Where images and containers live.
+    pub state_dir: PathBuf,
+    /// The installation's secret, for the MACs of hosts.
+    pub secret: Secret,
+    /// The plan's nodes, in the order of their indexes.
+    pub nodes: Vec<(String, NodeConfig)>,
+    /// The plan's scripts.
+    pub scripts: Vec<Script>,
+    /// The plan's images.
+    pub images: Vec<ImageConfig>,
+}

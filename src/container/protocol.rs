@@ -1,0 +1,90 @@
+//! What keeper and switch say to each other, one message a packet, in postcard.
+//!
+//! The switch faces the attacker, so the keeper takes nothing from it but
+//! indexes into what it was told at its start: no path, no argument, no name.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::node::{LeaseId, NodeIdx};
+
+/// From the switch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ToKeeper {
+    /// The switch has (re)started: send every open device, end every lease.
+    Hello,
+    /// Start a container for `host` of node `node`.
+    Lease {
+        /// The switch's name for it.
+        lease: LeaseId,
+        /// A node of kind hosts.
+        node: NodeIdx,
+        /// One of its addresses.
+        host: IpAddr,
+    },
+    /// Stop and remove it.
+    Release {
+        /// Which.
+        lease: LeaseId,
+    },
+    /// Start script `script` for a connection.
+    Script {
+        /// The switch's name for the connection.
+        conn: u64,
+        /// Index into the plan's scripts.
+        script: u16,
+        /// The attacker.
+        peer: SocketAddr,
+        /// The host and port it talks to.
+        local: SocketAddr,
+    },
+}
+
+/// From the keeper.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum FromKeeper {
+    /// With one descriptor: the bound, promiscuous AF_PACKET socket of an uplink node.
+    Uplink {
+        /// The node.
+        node: NodeIdx,
+        /// MTU of the interface.
+        mtu: u32,
+    },
+    /// The uplink's interface went down or vanished; `Uplink` follows when it is back.
+    UplinkDown {
+        /// The node.
+        node: NodeIdx,
+    },
+    /// With one descriptor: the TAP of a lease's container, sent before the container starts.
+    LeaseTap {
+        /// Which lease.
+        lease: LeaseId,
+        /// MTU of the TAP.
+        mtu: u32,
+    },
+    /// The container's init runs.
+    LeaseLive {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// It did not start, or it is gone.
+    LeaseGone {
+        /// Which lease.
+        lease: LeaseId,
+        /// Why, for the event.
+        why: String,
+    },
+    /// With one descriptor: the socket that is the script's standard input and output.
+    ScriptOpen {
+        /// The connection.
+        conn: u64,
+    },
+    /// It could not be started.
+    ScriptFailed {
+        /// The connection.
+        conn: u64,
+        /// Why, for the event.
+        why: String,
+    },
+}

@@ -1,0 +1,159 @@
+//! What is fixed about a host, as keyed functions of the installation's secret.
+//!
+//! Nothing here is stored: eviction and restarts show nothing, and two
+//! installations of one topology share no MAC, no clock and no sequence number.
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher13;
+
+use crate::wire::Mac;
+
+/// The installation's secret.
+#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Secret(pub [u8; 16]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Secret {
+    /// A 64-bit keyed function of `label` and `parts`.
+    #[inline]
+    pub fn derive(&self, label: u8, parts: &[u64]) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        hasher.write_u8(label);
+        for part in parts {
+            hasher.write_u64(*part);
+        }
+        hasher.finish()
+    }
+}
+
+const MAC: u8 = 1;
+const UPTIME: u8 = 2;
+const ISN: u8 = 3;
+const IP_ID: u8 = 4;
+const CHOICE: u8 = 5;
+const TS_OFFSET: u8 = 6;
+
+/// The identities of one node's hosts.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    secret: Secret,
+    round_keys: [u32; 4],
+}
+
+/// The low 64 bits of an address, which tell hosts of one node apart.
+#[inline]
+fn low64(ip: IpAddr) -> u64 {
+    match ip {
+        IpAddr::V4(v4) => u64::from(u32::from(v4)),
+        IpAddr::V6(v6) => {
+            let bits = u128::from(v6);
+            (bits as u64) ^ ((bits >> 64) as u64).rotate_left(17)
+        }
+    }
+}
+
+impl Identity {
+    /// The identities of the node named `node`.
+    pub fn new(secret: Secret, node: &str) -> Identity {
+        let mut hasher = SipHasher13::new_with_key(&secret.0);
+        hasher.write(node.as_bytes());
+        let key = hasher.finish();
+        let mut own = [0; 16];
+        own[..8].copy_from_slice(&secret.derive(0, &[key]).to_be_bytes());
+        own[8..].copy_from_slice(&secret.derive(0, &[key, 1]).to_be_bytes());
+        let secret = Secret(own);
+        let round_keys = [0, 1, 2, 3].map(|i| secret.derive(MAC, &[i]) as u32);
+        Identity { secret, round_keys }
+    }
+
+    /// The MAC of host `number`: the vendor's `oui` and a permutation of the low
+    /// 24 bits of the number, so that no two of 2²⁴ hosts share one.
+    #[inline]
+    pub fn mac(&self, oui: [u8; 3], number: u64) -> Mac {
+        // A four-round Feistel network over 2 × 12 bits: a permutation for any
+        // round function; four keyed rounds leave no visible order.
+        let mut left = (number >> 12) as u32 & 0xfff;
+        let mut right = number as u32 & 0xfff;
+        for key in self.round_keys {
+            let mixed = (right ^ key).wrapping_mul(0x9e37_79b1).rotate_left(15).wrapping_mul(0x85eb_ca6b);
+            (left, right) = (right, left ^ (mixed >> 20));
+        }
+        let [a, b, c] = oui;
+        Mac([a, b, c, (left >> 4) as u8, ((left << 4) | (right >> 8)) as u8, right as u8])
+    }
+
+    /// A number below `total` that is fixed for host `ip`: which of several
+    /// weighted templates it has.
+    #[inline]
+    pub fn choice(&self, ip: IpAddr, total: u32) -> u32 {
+        let hash = self.secret.derive(CHOICE, &[low64(ip)]);
+        ((u128::from(hash) * u128::from(total)) >> 64) as u32
+    }
+
+    /// Seconds that host `ip` claims to have been up at monotonic time 0: between
+    /// one hour and 60 days.
+    pub fn uptime_secs(&self, ip: IpAddr) -> u64 {
+        3600 + self.secret.derive(UPTIME, &[low64(ip)]) % (60 * 86400 - 3600)
+    }
+
+    /// The part of an initial sequence number that RFC 6528 §3 calls F: keyed, fixed per four-tuple.
+    #[inline]
+    pub fn isn(&self, local: IpAddr, local_port: u16, remote: IpAddr, remote_port: u16) -> u32 {
+        self.secret.derive(ISN, &[low64(local), low64(remote), u64::from(local_port) << 16 | u64::from(remote_port)])
+            as u32
+    }
+
+    /// Where a timestamp clock starts, per pair of addresses (as Linux offsets it).
+    #[inline]
+    pub fn ts_offset(&self, local: IpAddr, remote: IpAddr) -> u32 {
+        self.secret.derive(TS_OFFSET, &[low64(local), low64(remote)]) as u32
+    }
+
+    /// Where an IP ID counter starts, per host or pair of addresses.
+    #[inline]
+    pub fn ip_id(&self, local: IpAddr, remote: Option<IpAddr>) -> u16 {
+        self.secret.derive(IP_ID, &[low64(local), remote.map_or(0, low64)]) as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn macs_are_a_permutation() {
+        let identity = Identity::new(Secret([7; 16]), "staff");
+        let mut seen = vec![false; 1 << 24];
+        for number in 0..1 << 24 {
+            let Mac([a, b, c, d, e, f]) = identity.mac([0, 12, 41], number);
+            assert_eq!([a, b, c], [0, 12, 41]);
+            let suffix = u32::from_be_bytes([0, d, e, f]) as usize;
+            assert!(!std::mem::replace(&mut seen[suffix], true));
+        }
+    }
+
+    #[test]
+    fn nodes_and_secrets_differ() {
+        let ip = "10.0.0.1".parse().unwrap();
+        let one = Identity::new(Secret([7; 16]), "a");
+        let two = Identity::new(Secret([7; 16]), "b");
+        let three = Identity::new(Secret([8; 16]), "a");
+        assert_ne!(one.uptime_secs(ip), two.uptime_secs(ip));
+        assert_ne!(one.uptime_secs(ip), three.uptime_secs(ip));
+        assert_ne!(one.mac([0; 3], 1), three.mac([0; 3], 1));
+    }
+
+    #[test]
+    fn choices_follow_their_weights() {
+        let identity = Identity::new(Secret([1; 16]), "n");
+        let low = (0..10_000u32).filter(|i| identity.choice(IpAddr::from(i.to_be_bytes()), 100) < 25).count();
+        assert!((2300..2700).contains(&low), "{low}");
+    }
+}

@@ -1,0 +1,9 @@
+//! One host, free of I/O and of clocks: what it is and how it answers.
+
+mod identity;
+mod personality;
+mod template;
+
+pub use identity::{Identity, Secret};
+pub use personality::{Builtin, IpIdClass, Personality, SynAckOption};
+pub use template::{Backend, Outward, ServiceId, StartPolicy, TcpPort, Template, UdpPort};

@@ -1,0 +1,95 @@
+//! What a kind of host is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Builtin;
+
+/// Index into the table of services that goes with a set of templates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServiceId(pub u16);
+
+/// How a TCP port meets a SYN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum TcpPort {
+    /// RST.
+    Closed,
+    /// Silence.
+    Filtered,
+    /// SYN/ACK, then a window of zero that never opens.
+    Tarpit,
+    /// SYN/ACK; whoever completes the handshake meets the service.
+    Open(ServiceId),
+}
+
+/// How a UDP port meets a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum UdpPort {
+    /// ICMP port unreachable.
+    Closed,
+    /// Silence.
+    Filtered,
+    /// The service answers; one without a reply (`None`) stays silent, as most do.
+    Open(Option<ServiceId>),
+}
+
+/// When a host's container is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartPolicy {
+    /// Started with the system.
+    WithSystem,
+    /// Started by the first attacker who completes a handshake.
+    #[default]
+    OnAccess,
+}
+
+/// What becomes of traffic that a container begins towards addresses outside the honeynet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outward {
+    /// An emulated host answers in the destination's place.
+    #[default]
+    Reflect,
+    /// Discarded.
+    Drop,
+    /// Sent on.
+    Allow,
+}
+
+/// The container behind a host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Backend {
+    /// Name of the image.
+    pub image: String,
+    /// When it is there.
+    pub start: StartPolicy,
+    /// Seconds without a connection until it is stopped and removed; 0 never.
+    pub idle_secs: u32,
+}
+
+/// What a kind of host is: immutable once loaded.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Template {
+    /// Its name in the topology.
+    pub name: String,
+    /// How its operating system behaves on the network.
+    pub personality: Builtin,
+    /// First three octets of the MACs of its hosts.
+    pub oui: [u8; 3],
+    /// TCP ports that are not like `tcp_default`.
+    pub tcp: BTreeMap<u16, TcpPort>,
+    /// All other TCP ports. Never `Open`.
+    pub tcp_default: TcpPort,
+    /// UDP ports that are not like `udp_default`.
+    pub udp: BTreeMap<u16, UdpPort>,
+    /// All other UDP ports. Never `Open`.
+    pub udp_default: UdpPort,
+    /// Whether it answers echo requests.
+    pub ping: bool,
+    /// Its container, if it can have one.
+    pub backend: Option<Backend>,
+    /// What becomes of what the container begins.
+    pub outward: Outward,
+}

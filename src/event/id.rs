@@ -1,0 +1,84 @@
+//! The stable names of events.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// What kind of thing happened. The text form is dotted and stable.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+        pub enum EventId { $($(#[$doc])* $name,)* }
+
+        impl EventId {
+            /// Every id, in the order of the documentation.
+            pub const ALL: &'static [EventId] = &[$(EventId::$name,)*];
+
+            /// The stable dotted name.
+            pub fn as_str(self) -> &'static str {
+                match self { $(EventId::$name => $text,)* }
+            }
+        }
+    };
+}
+
+ids! {
+    /// First contact of an attacker with a host: `src`, `dst`.
+    SessionStart = "session.start",
+    /// A session went idle or was evicted: `count` frames, `bytes_in`, `bytes_out`.
+    SessionEnd = "session.end",
+    /// First ARP request or neighbor solicitation of a session.
+    ArpRequest = "arp.request",
+    /// First echo request of a session; `code` is the ICMP type.
+    IcmpEcho = "icmp.echo",
+    /// A segment that opens or probes a TCP port; `code` is a `PortAnswer`.
+    TcpProbe = "tcp.probe",
+    /// A handshake was completed with an open port.
+    TcpOpen = "tcp.open",
+    /// A connection ended: `bytes_in`, `bytes_out`; `code` 0 closed, 1 reset by the peer, 2 reset by us, 3 timed out, 4 evicted.
+    TcpClose = "tcp.close",
+    /// First octets of a connection, as data.
+    TcpData = "tcp.data",
+    /// A datagram to a host, its first octets as data; `code` is a `PortAnswer`.
+    UdpDatagram = "udp.datagram",
+    /// A request that an inline service understood, as data (an HTTP request line and headers).
+    ServiceRequest = "service.request",
+    /// A script, a proxy target or a container did not take a connection; why is in the data.
+    ServiceFailed = "service.failed",
+    /// A container is being started for `dst` because of `src`.
+    ContainerStart = "container.start",
+    /// It answers; `count` is the time it took in microseconds.
+    ContainerLive = "container.live",
+    /// It did not start or did not answer; why is in the data.
+    ContainerFailed = "container.failed",
+    /// It is gone; why is in the data.
+    ContainerStop = "container.stop",
+    /// A container began a flow by itself: `src` is the container's host.
+    OutwardFlow = "outward.flow",
+    /// A flow from a container was answered by an emulated host inside instead.
+    OutwardReflect = "outward.reflect",
+    /// A flow from a container was discarded by its template's policy.
+    OutwardDrop = "outward.drop",
+    /// The uplink guard kept a frame from leaving; `code` is a `DropReason`.
+    GuardBlock = "guard.block",
+    /// A device went down, vanished or came back; the text is in the data.
+    DeviceState = "device.state",
+    /// A node panicked: its batch was discarded and it goes on; the message is in the data.
+    NodePanic = "node.panic",
+    /// A process of honeyweave's own ended or was started; the text is in the data.
+    ProcessState = "process.state",
+    /// `count` events were lost before this one.
+    Gap = "gap",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_dotted_and_distinct() {
+        let mut seen = std::collections::HashSet::new();
+        for id in EventId::ALL {
+            assert!(seen.insert(id.as_str()), "{id:?}");
+            assert!(id.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'.'));
+        }
+    }
+}

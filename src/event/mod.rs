@@ -1,0 +1,142 @@
+//! What happened, in a form small enough to say while frames are moving.
+//!
+//! An [`Event`] is `Copy` and goes with up to [`MAX_DATA`] octets of what was
+//! seen into a [`Sink`]. In the product the sink is a ring in shared memory
+//! which the console reads; when it is full the event is counted as lost, and
+//! the console writes a `gap` record of that many. Names (`EventId`) are stable:
+//! they may be added to, never renamed.
+
+mod drops;
+mod id;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::{Instant, Mac};
+
+pub use drops::{Counters, DropReason};
+pub use id::EventId;
+
+/// Octets of payload that may go along with an event.
+pub const MAX_DATA: usize = 1024;
+
+/// What one attacker does on one host; 0 means that no session is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
+pub struct SessionId(pub u64);
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// One end of what happened.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Party {
+    /// Network address, if the frame had one.
+    pub ip: Option<IpAddr>,
+    /// MAC address as seen on the segment of the node that speaks; zero if unknown.
+    pub mac: Mac,
+    /// TCP or UDP port; 0 where there is none.
+    pub l4_port: u16,
+}
+
+/// One thing that happened. See [`EventId`] for which fields an id fills.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// What kind of thing.
+    pub id: EventId,
+    /// When, on the machine's monotonic clock.
+    #[serde(with = "micros")]
+    pub at: Instant,
+    /// The session it belongs to.
+    pub session: SessionId,
+    /// Index of the node in the plan; [`Event::NO_NODE`] outside of any.
+    pub node: u16,
+    /// Who did it.
+    pub src: Party,
+    /// To whom.
+    pub dst: Party,
+    /// IP protocol number; 0 where there is none.
+    pub proto: u8,
+    /// A small code whose meaning depends on the id (an ICMP type, a [`PortAnswer`], a [`DropReason`]).
+    pub code: u16,
+    /// How many frames or attempts this stands for.
+    pub count: u64,
+    /// Octets that the attacker sent.
+    pub bytes_in: u64,
+    /// Octets that we sent.
+    pub bytes_out: u64,
+}
+
+impl Event {
+    /// The node index of an event that no node emitted.
+    pub const NO_NODE: u16 = u16::MAX;
+
+    /// An event with every field but these at its default.
+    pub fn new(id: EventId, at: Instant) -> Event {
+        Event {
+            id,
+            at,
+            session: SessionId(0),
+            node: Event::NO_NODE,
+            src: Party::default(),
+            dst: Party::default(),
+            proto: 0,
+            code: 0,
+            count: 1,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+}
+
+/// How a host's port met a SYN or a datagram (`code` of `tcp.probe` and `udp.datagram`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub enum PortAnswer {
+    /// RST or ICMP port unreachable.
+    Closed = 0,
+    /// SYN/ACK or a reply.
+    Open = 1,
+    /// Silence.
+    Filtered = 2,
+    /// SYN/ACK, then a window that never opens.
+    Tarpit = 3,
+    /// Held until the container has answered.
+    Held = 4,
+}
+
+/// Where events go.
+pub trait Sink {
+    /// Takes an event and the octets that belong to it (cut to [`MAX_DATA`]).
+    /// Never waits: an event that finds no room is counted as lost.
+    fn emit(&mut self, event: &Event, data: &[u8]);
+}
+
+/// Keeps everything, for tests and examples.
+impl Sink for Vec<(Event, Vec<u8>)> {
+    fn emit(&mut self, event: &Event, data: &[u8]) {
+        self.push((*event, data[..data.len().min(MAX_DATA)].to_vec()));
+    }
+}
+
+/// Keeps nothing, for benches.
+impl Sink for () {
+    fn emit(&mut self, _: &Event, _: &[u8]) {}
+}
+
+mod micros {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::wire::Instant;
+
+    pub fn serialize<S: Serializer>(at: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(at.total_micros())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Instant, D::Error> {
+        i64::deserialize(deserializer).map(Instant::from_micros)
+    }
+}

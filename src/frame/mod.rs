@@ -1,0 +1,180 @@
+//! Who owns a buffer: `Frame`, its `Meta`, the `Pool` it comes from and the
+//! `Batch` it travels in.
+//!
+//! A frame owns its bytes; sending it moves 48 bytes, never the payload. Buffers
+//! come in two sizes: a 2 KiB *head* that holds any frame of a normal MTU, and a
+//! 64 KiB *tail* for GSO super-frames. Both keep [`HEADROOM`] free in front, so
+//! that an 802.1Q tag or a virtio header is put there without moving anything.
+//! A frame that is done goes back with [`Pool::put`]; a frame that is merely
+//! dropped frees its memory, which is correct but slower.
+
+mod pool;
+
+use crate::wire::Instant;
+
+pub use pool::Pool;
+
+/// Octets kept free before a received frame.
+pub const HEADROOM: usize = 64;
+/// Size of a head buffer, headroom included.
+pub const HEAD: usize = 2048;
+/// Size of a tail buffer, headroom included.
+pub const TAIL: usize = 65536 + 256;
+/// The longest frame that fits into a head buffer.
+pub const HEAD_FRAME: usize = HEAD - HEADROOM;
+
+/// A node's attachment, counted from 0 within its node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug, serde::Serialize, serde::Deserialize)]
+pub struct PortNo(pub u16);
+
+/// What is known of a frame besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// When the frame entered (the batch's clock, or the kernel's receive time).
+    pub at: Instant,
+    /// The port of the present node by which it came in.
+    pub port: PortNo,
+    /// The L4 checksum is known to be right, or is left unfilled by a sender on
+    /// this machine (`VIRTIO_NET_HDR_F_NEEDS_CSUM` completed at the edge).
+    pub csum_ok: bool,
+}
+
+impl Default for Meta {
+    fn default() -> Meta {
+        Meta { at: Instant::ZERO, port: PortNo(0), csum_ok: false }
+    }
+}
+
+/// An Ethernet frame without its FCS, and the buffer that it lies in.
+pub struct Frame {
+    buf: Box<[u8]>,
+    off: u32,
+    len: u32,
+    /// What is known of it besides its bytes.
+    pub meta: Meta,
+}
+
+impl Frame {
+    fn new(buf: Box<[u8]>) -> Frame {
+        Frame { buf, off: HEADROOM as u32, len: 0, meta: Meta::default() }
+    }
+
+    /// The bytes, from the destination MAC on.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf[self.off as usize..][..self.len as usize]
+    }
+
+    /// The bytes, to be changed in place.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.off as usize..][..self.len as usize]
+    }
+
+    /// Length in octets.
+    #[inline]
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Everything behind the headroom, as space to receive into; follow with
+    /// [`Frame::set_len`].
+    #[inline]
+    pub fn space(&mut self) -> &mut [u8] {
+        self.off = HEADROOM as u32;
+        &mut self.buf[HEADROOM..]
+    }
+
+    /// Sets the length, keeping the start.
+    ///
+    /// # Panics
+    /// If the buffer does not hold `len` octets behind the start.
+    #[inline]
+    pub fn set_len(&mut self, len: usize) {
+        assert!(self.off as usize + len <= self.buf.len());
+        self.len = len as u32;
+    }
+
+    /// The longest frame that this buffer can hold from its present start.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.buf.len() - self.off as usize
+    }
+
+    /// Moves the start forward by `n` octets, dropping them from the frame.
+    #[inline]
+    pub fn strip_front(&mut self, n: usize) {
+        assert!(n <= self.len as usize);
+        self.off += n as u32;
+        self.len -= n as u32;
+    }
+
+    /// Moves the start back by `n` octets, whose content is whatever was there.
+    ///
+    /// Returns `false`, changing nothing, if the headroom is used up.
+    #[inline]
+    pub fn grow_front(&mut self, n: usize) -> bool {
+        if n > self.off as usize {
+            return false;
+        }
+        self.off -= n as u32;
+        self.len += n as u32;
+        true
+    }
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frame").field("len", &self.len).field("meta", &self.meta).finish_non_exhaustive()
+    }
+}
+
+/// Frames that travel together.
+#[derive(Default, Debug)]
+pub struct Batch {
+    frames: Vec<Frame>,
+}
+
+impl Batch {
+    /// An empty batch with room for `n` frames.
+    pub fn with_capacity(n: usize) -> Batch {
+        Batch { frames: Vec::with_capacity(n) }
+    }
+}
+
+impl std::ops::Deref for Batch {
+    type Target = Vec<Frame>;
+    #[inline]
+    fn deref(&self) -> &Vec<Frame> {
+        &self.frames
+    }
+}
+
+impl std::ops::DerefMut for Batch {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Vec<Frame> {
+        &mut self.frames
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_moves_in_few_octets() {
+        assert!(std::mem::size_of::<Frame>() <= 48, "{}", std::mem::size_of::<Frame>());
+    }
+
+    #[test]
+    fn headroom_takes_a_tag() {
+        let mut pool = Pool::new(4);
+        let mut frame = pool.copy_of(&[1, 2, 3, 4]).unwrap();
+        assert!(frame.grow_front(4));
+        assert_eq!(frame.len(), 8);
+        frame.strip_front(4);
+        assert_eq!(frame.bytes(), [1, 2, 3, 4]);
+        assert!(!frame.grow_front(HEADROOM + 1));
+    }
+}

@@ -1,0 +1,35 @@
+//! The kernel's edge as the fabric sees it, and its stand-ins for tests.
+
+use std::os::fd::BorrowedFd;
+
+use crate::frame::{Batch, Pool};
+use crate::wire::Instant;
+
+/// What a device can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Caps {
+    /// Largest IP packet it carries, in octets.
+    pub mtu: u32,
+}
+
+/// A device that frames come from and go to. Never blocks.
+pub trait Netdev: Send {
+    /// Receives up to one burst (64 frames) into buffers of `pool` and appends
+    /// them to `batch`, stamped with `now`.
+    ///
+    /// Returns whether there may be more to read at once. An `Err` means that
+    /// the device is down or gone: the caller says so and polls it no more until
+    /// it is replaced.
+    fn rx(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch) -> std::io::Result<bool>;
+
+    /// Sends the frames of `batch` in order, giving their buffers back to
+    /// `pool`. Returns how many the device took; the rest was discarded (a full
+    /// queue, a device that is down) and is counted by the caller.
+    fn tx(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize;
+
+    /// What to wait on for received frames; `None` if it is only ever polled.
+    fn as_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What it can do.
+    fn caps(&self) -> Caps;
+}

@@ -1,0 +1,236 @@
+//! The resolved configuration of each kind of node: what the topology's checked
+//! plan consists of, and what the control side builds nodes from.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::emulate::Template;
+use crate::frame::PortNo;
+use crate::service::Service;
+use crate::wire::Mac;
+
+/// A node's configuration, by kind.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum NodeConfig {
+    /// A real interface, behind its guard. Port 0 faces the fabric; the device is attached to port 1.
+    Uplink(UplinkConfig),
+    /// A learning switch (`kind: switch`).
+    Bridge(BridgeConfig),
+    /// A router.
+    Router(RouterConfig),
+    /// Emulated hosts, with or without containers (`kind: hosts`, `host`, `container`). Port 0 faces the fabric; TAPs are attached to higher ports.
+    Hosts(HostsConfig),
+}
+
+/// What the uplink guard may let out although it keeps it inside by default.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guarded {
+    /// ICMPv6 router advertisements.
+    RouterAdvertisement,
+    /// DHCP and DHCPv6 server replies.
+    DhcpServer,
+    /// Spanning tree.
+    Bpdu,
+    /// VRRP, HSRP and CARP.
+    Vrrp,
+    /// RIP, OSPF, EIGRP, IS-IS, PIM.
+    Routing,
+    /// LLDP and CDP.
+    Discovery,
+}
+
+/// A real interface.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UplinkConfig {
+    /// Its name on this machine.
+    pub interface: String,
+    /// What the guard lets out.
+    pub allow: Vec<Guarded>,
+    /// Source MACs that may appear on it.
+    pub mac_limit: u32,
+    /// Octets a second that may leave by it; 0 without limit.
+    pub rate_bytes: u64,
+}
+
+impl UplinkConfig {
+    /// The port that faces the fabric.
+    pub const INSIDE: PortNo = PortNo(0);
+    /// The port that the device is attached to.
+    pub const WIRE: PortNo = PortNo(1);
+}
+
+/// Which VLANs a switch port carries.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum PortVlan {
+    /// Untagged frames of one VLAN.
+    Access(u16),
+    /// Tagged frames of the VLANs listed, and untagged ones of `native`.
+    Trunk {
+        /// The VLAN of untagged frames, if they are taken.
+        native: Option<u16>,
+        /// The VLANs carried, sorted.
+        allowed: Vec<u16>,
+    },
+}
+
+/// A port of a switch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BridgePort {
+    /// Its name in `endpoints`.
+    pub name: String,
+    /// Its VLANs.
+    pub vlan: PortVlan,
+}
+
+/// A learning switch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BridgeConfig {
+    /// Its ports, in the order of their numbers.
+    pub ports: Vec<BridgePort>,
+    /// Entries of the FDB.
+    pub fdb_capacity: u32,
+    /// Seconds until an entry that was not seen again is forgotten.
+    pub aging_secs: u32,
+}
+
+/// An interface of a router.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RouterInterface {
+    /// Its name in `endpoints`.
+    pub name: String,
+    /// Its MAC; `None` derives one from the installation's secret.
+    pub mac: Option<Mac>,
+    /// Its addresses with their prefix lengths.
+    pub addresses: Vec<IpNet>,
+    /// Largest IP packet, in octets.
+    pub mtu: u32,
+}
+
+/// A static route.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Route {
+    /// Where to.
+    pub to: IpNet,
+    /// The next router.
+    pub via: IpAddr,
+}
+
+/// A router.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RouterConfig {
+    /// Its interfaces, in the order of their port numbers.
+    pub interfaces: Vec<RouterInterface>,
+    /// Its static routes.
+    pub routes: Vec<Route>,
+    /// Vendor of derived MACs.
+    pub oui: [u8; 3],
+    /// Neighbors it remembers.
+    pub neighbor_capacity: u32,
+}
+
+/// Addresses that follow each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AddrRange {
+    /// The first.
+    pub first: IpAddr,
+    /// The last, of the same family.
+    pub last: IpAddr,
+}
+
+/// How the MACs of a population are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MacMode {
+    /// One for each host.
+    #[default]
+    PerHost,
+    /// One for the whole node, as clouds need it.
+    Shared,
+}
+
+/// The network as its hosts are configured for it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Segment {
+    /// On-link prefixes.
+    pub prefixes: Vec<IpNet>,
+    /// Default gateways (at most one of each family).
+    pub gateways: Vec<IpAddr>,
+}
+
+/// Emulated hosts that share a segment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HostsConfig {
+    /// The addresses, sorted and free of overlap.
+    pub ranges: Vec<AddrRange>,
+    /// All addresses belong to one host (`kind: host` and `container`).
+    pub single: bool,
+    /// Host name of a single host; a population derives its own.
+    pub hostname: Option<String>,
+    /// Index into `templates` and weight. Which host gets which is a keyed function of its address.
+    pub mix: Vec<(u16, u32)>,
+    /// The plan's templates.
+    pub templates: Vec<Template>,
+    /// The plan's services.
+    pub services: Vec<Service>,
+    /// How MACs are made.
+    pub mac_mode: MacMode,
+    /// The MAC of a single host, if the topology fixes it.
+    pub mac: Option<Mac>,
+    /// The network around them.
+    pub segment: Segment,
+    /// Every prefix of the honeynet: what is outside of them is subject to a container's outward policy.
+    pub inside: Vec<IpNet>,
+    /// Bounds of its tables.
+    pub limits: Limits,
+}
+
+impl HostsConfig {
+    /// The port that faces the fabric.
+    pub const LAN: PortNo = PortNo(0);
+}
+
+/// Bounds of a population's tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Limits {
+    /// Sessions (an attacker and a host) that are remembered.
+    pub sessions: u32,
+    /// Seconds without a frame until a session ends.
+    pub session_idle_secs: u32,
+    /// Half-open connections.
+    pub half_open: u32,
+    /// Open connections.
+    pub flows: u32,
+    /// Containers at once.
+    pub containers: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { sessions: 262_144, session_idle_secs: 300, half_open: 65_536, flows: 16_384, containers: 64 }
+    }
+}
+
+/// What a link does to frames, in one direction or both.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct LinkConfig {
+    /// Microseconds that every frame takes.
+    pub delay_us: u32,
+    /// Microseconds by which that varies to both sides, evenly distributed.
+    pub jitter_us: u32,
+    /// Share of frames lost, 0 to 1.
+    pub loss: f64,
+    /// Octets a second; 0 without limit.
+    pub rate_bytes: u64,
+    /// Frames that may wait; 0 stands for 1,000.
+    pub queue: u32,
+}
+
+impl LinkConfig {
+    /// Whether frames cross it at once and all.
+    pub fn is_ideal(&self) -> bool {
+        self.delay_us == 0 && self.jitter_us == 0 && self.loss == 0.0 && self.rate_bytes == 0
+    }
+}

@@ -1,0 +1,74 @@
+//! What answers a connection, and what it needs to know for that.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A service of a topology. Its place in the plan's list is its [`crate::emulate::ServiceId`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name for events and lists.
+    pub name: String,
+    /// What it does.
+    pub kind: ServiceKind,
+}
+
+/// What a service does with a connection.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ServiceKind {
+    /// Takes what comes and says nothing.
+    Sink,
+    /// Says `banner`, takes what comes, closes after `close_after_secs` without a byte.
+    Banner {
+        /// What is said at once, `\r\n` and all.
+        banner: Vec<u8>,
+        /// Seconds of silence until it hangs up; 0 never.
+        close_after_secs: u32,
+    },
+    /// A static web site.
+    Http(HttpSite),
+    /// A program, started for each connection, whose standard input and output are the connection. Index into the plan's scripts.
+    Script(u16),
+    /// A connection to another server. Index into the plan's proxies.
+    Proxy(u16),
+    /// The host's container, at the same port.
+    Container,
+}
+
+/// A static web site.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct HttpSite {
+    /// `Server:` header; none if empty.
+    pub server: String,
+    /// Path (with its leading `/`) to page. `/` is also what `index.html` asks for.
+    pub pages: BTreeMap<String, Page>,
+}
+
+/// One page of a static site.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Page {
+    /// `Content-Type:` header.
+    pub content_type: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A program that serves connections.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Script {
+    /// Program and arguments; the program is an absolute path.
+    pub command: Vec<String>,
+    /// Seconds that it may run.
+    pub timeout_secs: u32,
+    /// How many may run at once.
+    pub max_running: u32,
+}
+
+/// A server that connections are passed to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Proxy {
+    /// Where to.
+    pub target: std::net::SocketAddr,
+    /// Milliseconds until an attempt to connect is given up.
+    pub connect_timeout_ms: u32,
+}

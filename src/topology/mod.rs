@@ -1,0 +1,5 @@
+//! YAML to a checked plan.
+
+mod plan;
+
+pub use plan::{Plan, PlanLink, PlanNode};
