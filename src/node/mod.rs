@@ -4,6 +4,7 @@
 //! page in the docs and one test.
 
 mod config;
+mod hosts_config;
 
 use std::net::IpAddr;
 

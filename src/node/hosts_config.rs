@@ -1,0 +1,224 @@
+//! Which host has which template, number and MAC: pure functions of the
+//! configuration and the installation's secret, so that the process that answers
+//! for a host and the one that starts its container never disagree.
+
+use std::cmp::Ordering;
+use std::net::IpAddr;
+
+use super::config::{AddrRange, HostsConfig, MacMode};
+use crate::emulate::{Identity, Template};
+use crate::wire::Mac;
+
+/// An address as a number, and whether it is IPv6: numbers of one family compare.
+#[inline]
+fn key(ip: IpAddr) -> (bool, u128) {
+    match ip {
+        IpAddr::V4(v4) => (false, u128::from(u32::from(v4))),
+        IpAddr::V6(v6) => (true, u128::from(v6)),
+    }
+}
+
+impl AddrRange {
+    /// Whether `ip` lies in it.
+    #[inline]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        (key(self.first)..=key(self.last)).contains(&key(ip))
+    }
+
+    /// How many addresses it has, at most `u64::MAX`.
+    #[inline]
+    pub fn len(&self) -> u64 {
+        let span = key(self.last).1.saturating_sub(key(self.first).1);
+        u64::try_from(span).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Never: a range has at least its first address.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl HostsConfig {
+    /// The number of the host that owns `ip`: its index among all addresses of the
+    /// ranges, 0 for a single host. `None` if the address is not one of ours.
+    pub fn number_of(&self, ip: IpAddr) -> Option<u64> {
+        let at = self
+            .ranges
+            .binary_search_by(|range| if range.contains(ip) { Ordering::Equal } else { key(range.first).cmp(&key(ip)) })
+            .ok()?;
+        if self.single {
+            return Some(0);
+        }
+        let before = self.ranges[..at].iter().fold(0u64, |sum, range| sum.wrapping_add(range.len()));
+        let inside = key(ip).1.wrapping_sub(key(self.ranges[at].first).1) as u64;
+        Some(before.wrapping_add(inside))
+    }
+
+    /// The address that stands for the host of `ip`: `ip` itself, and for a single
+    /// host the first of its addresses, whichever of them is meant.
+    #[inline]
+    pub fn host_of(&self, ip: IpAddr) -> IpAddr {
+        match self.ranges.first() {
+            Some(range) if self.single => range.first,
+            _ => ip,
+        }
+    }
+
+    /// The index and template of the host that owns `ip`, by the weights of `mix`.
+    /// `None` only if `mix` is empty or names a template that is not there.
+    pub fn template_of(&self, identity: &Identity, ip: IpAddr) -> Option<(u16, &Template)> {
+        let index = match self.mix.as_slice() {
+            [(index, _)] => *index,
+            mix => {
+                let total = mix.iter().fold(0u32, |sum, (_, weight)| sum.saturating_add(*weight));
+                let mut left = identity.choice(self.host_of(ip), total);
+                let chosen = mix.iter().find(|(_, weight)| match left.checked_sub(*weight) {
+                    Some(rest) => {
+                        left = rest;
+                        false
+                    }
+                    None => true,
+                });
+                chosen.or(mix.last())?.0
+            }
+        };
+        self.templates.get(usize::from(index)).map(|template| (index, template))
+    }
+
+    /// The MAC of the host that owns `ip`. `None` if the address is not one of ours.
+    pub fn mac_of(&self, identity: &Identity, ip: IpAddr) -> Option<Mac> {
+        let number = self.number_of(ip)?;
+        if let Some(mac) = self.mac {
+            return Some(mac);
+        }
+        match self.mac_mode {
+            MacMode::PerHost => Some(identity.mac(self.template_of(identity, ip)?.1.oui, number)),
+            // One MAC has one vendor, whatever the mix.
+            MacMode::Shared => {
+                let (index, _) = *self.mix.first()?;
+                Some(identity.mac(self.templates.get(usize::from(index))?.oui, 0))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
+    use super::*;
+    use crate::emulate::{Builtin, Outward, Secret, TcpPort, UdpPort};
+    use crate::node::{Limits, Segment};
+
+    fn template(name: &str, oui: [u8; 3]) -> Template {
+        Template {
+            name: name.into(),
+            personality: Builtin::Linux,
+            oui,
+            tcp: BTreeMap::new(),
+            tcp_default: TcpPort::Closed,
+            udp: BTreeMap::new(),
+            udp_default: UdpPort::Closed,
+            ping: true,
+            backend: None,
+            outward: Outward::Reflect,
+        }
+    }
+
+    fn config(ranges: &[(&str, &str)]) -> HostsConfig {
+        let ranges =
+            ranges.iter().map(|(first, last)| AddrRange { first: first.parse().unwrap(), last: last.parse().unwrap() });
+        HostsConfig {
+            ranges: ranges.collect(),
+            single: false,
+            hostname: None,
+            mix: vec![(0, 3), (1, 1)],
+            templates: vec![template("a", [0, 12, 41]), template("b", [0, 80, 86])],
+            services: vec![],
+            mac_mode: MacMode::PerHost,
+            mac: None,
+            segment: Segment::default(),
+            inside: vec![],
+            limits: Limits::default(),
+        }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn numbers_count_through_the_ranges() {
+        let config = config(&[("10.0.0.1", "10.0.0.10"), ("10.0.1.0", "10.0.1.0"), ("fd00::1", "fd00::ffff")]);
+        for (text, number) in [
+            ("10.0.0.0", None),
+            ("10.0.0.1", Some(0)),
+            ("10.0.0.10", Some(9)),
+            ("10.0.0.11", None),
+            ("10.0.1.0", Some(10)),
+            ("10.0.1.1", None),
+            ("::a00:1", None),
+            ("fd00::1", Some(11)),
+            ("fd00::ffff", Some(11 + 0xfffe)),
+            ("fd00::1:0", None),
+        ] {
+            assert_eq!(config.number_of(ip(text)), number, "{text}");
+        }
+        let single = HostsConfig { single: true, ..config };
+        assert_eq!(single.number_of(ip("fd00::3")), Some(0));
+        assert_eq!(single.number_of(ip("10.9.0.1")), None);
+    }
+
+    #[test]
+    fn huge_ranges_do_not_overflow() {
+        let config = config(&[("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]);
+        assert_eq!(config.ranges[0].len(), u64::MAX);
+        assert!(config.number_of(ip("ffff::1")).is_some());
+    }
+
+    #[test]
+    fn templates_follow_their_weights() {
+        let identity = Identity::new(Secret([3; 16]), "staff");
+        let config = config(&[("10.0.0.0", "10.0.255.255")]);
+        let first = (0..20_000u32)
+            .filter(|i| config.template_of(&identity, IpAddr::from((0x0a00_0000 + i).to_be_bytes())).unwrap().0 == 0)
+            .count();
+        assert!((14_600..15_400).contains(&first), "{first}");
+        let empty = HostsConfig { mix: vec![], ..config };
+        assert_eq!(empty.template_of(&identity, ip("10.0.0.1")), None);
+    }
+
+    #[test]
+    fn macs_are_distinct_shared_or_fixed() {
+        let identity = Identity::new(Secret([3; 16]), "staff");
+        let config = config(&[("10.0.0.0", "10.0.15.255")]);
+        let all = |config: &HostsConfig| -> HashSet<Mac> {
+            (0..4096u32)
+                .map(|i| config.mac_of(&identity, IpAddr::from((0x0a00_0000 + i).to_be_bytes())).unwrap())
+                .collect()
+        };
+        let macs = all(&config);
+        assert_eq!(macs.len(), 4096);
+        for i in 0..64u32 {
+            let host = IpAddr::from((0x0a00_0000 + i).to_be_bytes());
+            let oui = config.template_of(&identity, host).unwrap().1.oui;
+            assert_eq!(config.mac_of(&identity, host).unwrap().0[..3], oui);
+        }
+        assert_eq!(config.mac_of(&identity, ip("10.1.0.0")), None);
+        let shared = HostsConfig { mac_mode: MacMode::Shared, ..config };
+        assert_eq!(all(&shared).len(), 1);
+        let mac = Mac([2, 0, 0, 0, 0, 9]);
+        let fixed = HostsConfig { mac: Some(mac), ..shared };
+        assert_eq!(all(&fixed), HashSet::from([mac]));
+    }
+
+    #[test]
+    fn all_addresses_of_a_single_host_are_one_host() {
+        let identity = Identity::new(Secret([5; 16]), "srv");
+        let single = HostsConfig { single: true, ..config(&[("10.0.0.5", "10.0.0.5"), ("fd00::5", "fd00::5")]) };
+        let (a, b) = (ip("10.0.0.5"), ip("fd00::5"));
+        assert_eq!(single.template_of(&identity, a), single.template_of(&identity, b));
+        assert_eq!(single.mac_of(&identity, a), single.mac_of(&identity, b));
+        assert_eq!(single.host_of(b), a);
+    }
+}
