@@ -1,1 +1,166 @@
-//! (in progress)
+//! The command line: one file per subcommand, each with its `Args` and `run`.
+//!
+//! Exit codes: 0 it worked, 1 it failed, 2 the arguments or the topology are
+//! wrong and nothing was started. Results go to standard output, everything else
+//! to standard error; colors only where a person looks (`NO_COLOR` is obeyed).
+
+mod check;
+mod console_entry;
+mod doctor;
+mod down;
+mod events;
+mod graph;
+mod hosts;
+mod image;
+mod keeper_entry;
+mod lxc_entry;
+mod schema;
+mod show;
+mod status;
+mod switch_entry;
+mod up;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code of a failure.
+pub const FAILURE: u8 = 1;
+/// Exit code of wrong arguments or a wrong topology.
+pub const BAD_INPUT: u8 = 2;
+
+/// Weaves emulated hosts, on-demand containers, routers, switches and a real interface into one believable network.
+#[derive(Parser, Debug)]
+#[command(name = "honeyweave", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Bring a topology up and keep it up until it is told to end
+    Up(up::Args),
+    /// Say what is wrong with a topology, starting nothing
+    Check(check::Args),
+    /// Print the JSON Schema of topology files, for editors
+    Schema(schema::Args),
+    /// Draw a topology as Mermaid, DOT or JSON
+    Graph(graph::Args),
+    /// Say how a running honeynet is doing
+    Status(status::Args),
+    /// The hosts that someone has spoken to
+    Hosts(hosts::Args),
+    /// What happened
+    Events(events::Args),
+    /// The inner tables of a running honeynet
+    Show(show::Args),
+    /// The images that containers start from
+    Image(image::Args),
+    /// End a running honeynet and clean up after it
+    Down(down::Args),
+    /// Say what this machine lacks and how to mend it
+    Doctor(doctor::Args),
+    #[command(name = "__keeper", hide = true)]
+    Keeper(keeper_entry::Args),
+    #[command(name = "__switch", hide = true)]
+    Switch(switch_entry::Args),
+    #[command(name = "__console", hide = true)]
+    Console(console_entry::Args),
+    #[command(name = "__lxc", hide = true)]
+    Lxc(lxc_entry::Args),
+}
+
+/// Which honeynet a command is about.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Target {
+    /// Name of the honeynet, where several run
+    #[arg(long, env = "HONEYWEAVE_NAME")]
+    pub name: Option<String>,
+    /// Where its state lies [default: /var/lib/honeyweave/NAME]
+    #[arg(long, value_name = "DIR", env = "HONEYWEAVE_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Parses the arguments, runs the subcommand and reports its error.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Up(args) => up::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Graph(args) => graph::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Hosts(args) => hosts::run(args),
+        Command::Events(args) => events::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Image(args) => image::run(args),
+        Command::Down(args) => down::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Keeper(args) => keeper_entry::run(args),
+        Command::Switch(args) => switch_entry::run(args),
+        Command::Console(args) => console_entry::run(args),
+        Command::Lxc(args) => lxc_entry::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(report) => {
+            eprintln!("{report:?}");
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// Writes `text` to standard output. A reader that went away (`| head`) is not
+/// an error.
+pub fn print(text: &str) -> miette::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(miette::miette!("cannot write to standard output: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_form_parses() {
+        for line in [
+            "up t.yaml --uplink eth0 --state-dir /tmp/x",
+            "check t.yaml --json",
+            "schema",
+            "graph t.yaml --format dot",
+            "status --json",
+            "hosts ls --json",
+            "events ls",
+            "events -f",
+            "show fdb",
+            "show fib",
+            "show neigh",
+            "show flows",
+            "show drops",
+            "show links --json",
+            "image build t.yaml",
+            "image ls",
+            "image rm small",
+            "down",
+            "doctor",
+        ] {
+            let words = std::iter::once("honeyweave").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
+        assert!(Cli::try_parse_from(["honeyweave", "nonsense"]).is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! `honeyweave schema`: the JSON Schema of topology files.
+
+use std::process::ExitCode;
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Prints the schema.
+pub fn run(_args: Args) -> miette::Result<ExitCode> {
+    Err(miette::miette!("`schema` is not built yet"))
+}
