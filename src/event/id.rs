@@ -67,6 +67,8 @@ ids! {
     ProcessState = "process.state",
     /// `count` events were lost before this one.
     Gap = "gap",
+    /// The oldest file of the event log was deleted to keep the log within its limit: `count` records.
+    LogDeleted = "log.deleted",
 }
 
 #[cfg(test)]

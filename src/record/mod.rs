@@ -1,1 +1,16 @@
-//! (in progress)
+//! What happened, told to disk: events as NDJSON, frames as pcapng, and the
+//! figures that the console keeps of them.
+
+mod base64;
+mod file;
+mod log;
+mod schema;
+mod search;
+mod time;
+
+pub use base64::{decode as base64_decode, encode as base64_encode};
+pub use file::Appender;
+pub use log::{EventLog, LogError, LogLimits, LogStats};
+pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema};
+pub use search::{Filter, LogFile, log_files, search};
+pub use time::Utc;

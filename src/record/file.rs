@@ -1,0 +1,76 @@
+//! A file that only grows, by whole pieces.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// A file to which pieces are appended whole or not at all: a piece that did not
+/// fit (a full disk) is taken back before the next one is written.
+#[derive(Debug)]
+pub struct Appender {
+    file: File,
+    len: u64,
+    torn: bool,
+}
+
+impl Appender {
+    /// Creates `path`, which must not exist.
+    pub fn create(path: &Path) -> io::Result<Appender> {
+        let file = options().create_new(true).open(path)?;
+        Ok(Appender { file, len: 0, torn: false })
+    }
+
+    /// Opens `path`, which must exist and be a regular file, cutting it to `len` octets if it is longer.
+    pub fn reopen(path: &Path, len: u64) -> io::Result<Appender> {
+        let file = options().open(path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        if meta.len() > len {
+            file.set_len(len)?;
+        }
+        Ok(Appender { file, len: len.min(meta.len()), torn: false })
+    }
+
+    /// Octets of whole pieces.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends `piece`, or nothing of it.
+    pub fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.len)?;
+            self.torn = false;
+        }
+        match self.file.write_all(piece) {
+            Ok(()) => {
+                self.len += piece.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                self.torn = self.file.set_len(self.len).is_err();
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until the disk has it.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+// Another process's link in the state directory must not lead our writes elsewhere.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.append(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
+    options
+}

@@ -1,0 +1,160 @@
+//! Finding records in the log's files.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Name of the file that is being written.
+pub const CURRENT: &str = "events.ndjson";
+
+// Longer than any record: 1,024 octets take 1,368 characters as base64 and at most 2,048 as text.
+const MAX_LINE: u64 = 64 << 10;
+
+/// A file of the log that is no longer written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Number of its first record.
+    pub first_seq: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Which records are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Only this session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Only events whose id is this or begins with it up to a dot: `tcp`, `tcp.` and `tcp.probe` all fit `tcp.probe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    seq: u64,
+    event: &'a str,
+    #[serde(default)]
+    session: Option<&'a str>,
+}
+
+impl Filter {
+    /// Whether every record fits.
+    pub fn is_empty(&self) -> bool {
+        *self == Filter::default()
+    }
+
+    /// The number of the record in `line` if it fits; `None` if it does not or is no record.
+    pub fn matches(&self, line: &str) -> Option<u64> {
+        let head: Head<'_> = serde_json::from_str(line).ok()?;
+        let event = self.event.as_deref().is_none_or(|wanted| {
+            let wanted = wanted.strip_suffix('.').unwrap_or(wanted);
+            let rest = head.event.strip_prefix(wanted);
+            rest.is_some_and(|rest| wanted.is_empty() || rest.is_empty() || rest.starts_with('.'))
+        });
+        let session = self.session.as_deref().is_none_or(|wanted| head.session == Some(wanted));
+        (event && session).then_some(head.seq)
+    }
+}
+
+/// The rotated files of the log in `dir`, oldest first.
+pub fn rotated_files(dir: &Path) -> io::Result<Vec<LogFile>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("events-")?.strip_suffix(".ndjson"));
+        let Some(first_seq) = number.filter(|n| n.len() == 20).and_then(|n| n.parse().ok()) else { continue };
+        match entry.metadata() {
+            Ok(meta) if meta.is_file() => files.push(LogFile { path: entry.path(), first_seq, bytes: meta.len() }),
+            // Deleted since it was listed, or not ours.
+            _ => {}
+        }
+    }
+    files.sort_by_key(|file| file.first_seq);
+    Ok(files)
+}
+
+/// The log's files in `dir`, oldest first, the one that is being written last.
+pub fn log_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> = rotated_files(dir)?.into_iter().map(|file| file.path).collect();
+    paths.push(dir.join(CURRENT));
+    Ok(paths)
+}
+
+/// Number of the first record in the file at `path`.
+pub fn first_seq(path: &Path) -> Option<u64> {
+    let mut line = String::new();
+    BufReader::new(File::open(path).ok()?.take(MAX_LINE)).read_line(&mut line).ok()?;
+    Filter::default().matches(&line)
+}
+
+/// The last `last` records of the log in `dir` that fit `filter`, as lines
+/// without line feeds, oldest first. Lines that are no records are skipped.
+pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String>> {
+    // The current file is opened before the others are listed, so that one that is rotated meanwhile is not missed.
+    let current = match File::open(dir.join(CURRENT)) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mut rotated = rotated_files(dir)?;
+    let mut found = VecDeque::new();
+    let mut oldest = u64::MAX;
+    if let Some(file) = current {
+        oldest = collect(file, filter, last, &mut found)?.unwrap_or(u64::MAX);
+    }
+    while let (Some(file), true) = (rotated.pop(), found.len() < last) {
+        if file.first_seq >= oldest {
+            continue;
+        }
+        let opened = match File::open(&file.path) {
+            Ok(opened) => opened,
+            // The total limit took it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let mut of_file = VecDeque::new();
+        collect(opened, filter, last - found.len(), &mut of_file)?;
+        of_file.append(&mut found);
+        found = of_file;
+    }
+    Ok(found.into())
+}
+
+// Returns the number of the first record in the file.
+fn collect(file: File, filter: &Filter, last: usize, found: &mut VecDeque<String>) -> io::Result<Option<u64>> {
+    let mut reader = BufReader::with_capacity(256 << 10, file);
+    let mut line = Vec::new();
+    let mut first = None;
+    loop {
+        line.clear();
+        if (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+            return Ok(first);
+        }
+        if line.pop() != Some(b'\n') {
+            continue;
+        }
+        let Ok(text) = std::str::from_utf8(&line) else { continue };
+        if first.is_none() {
+            first = Filter::default().matches(text);
+        }
+        // Parsing costs more than reading: look whether the session occurs at all first.
+        if filter.session.as_deref().is_some_and(|session| !text.contains(session)) {
+            continue;
+        }
+        if filter.matches(text).is_some() {
+            if found.len() == last {
+                found.pop_front();
+            }
+            if last > 0 {
+                found.push_back(text.to_owned());
+            }
+        }
+    }
+}
