@@ -6,8 +6,10 @@
 //! the console writes a `gap` record of that many. Names (`EventId`) are stable:
 //! they may be added to, never renamed.
 
+mod capture;
 mod drops;
 mod id;
+mod ring;
 
 use std::net::IpAddr;
 
@@ -15,8 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{Instant, Mac};
 
+pub use capture::{Capture, Captured, RingCapture};
 pub use drops::{Counters, DropReason};
 pub use id::EventId;
+pub use ring::{RingSink, decode};
 
 /// Octets of payload that may go along with an event.
 pub const MAX_DATA: usize = 1024;
@@ -113,6 +117,15 @@ pub trait Sink {
     /// Takes an event and the octets that belong to it (cut to [`MAX_DATA`]).
     /// Never waits: an event that finds no room is counted as lost.
     fn emit(&mut self, event: &Event, data: &[u8]);
+}
+
+/// An event that a process without a ring (the keeper, the supervisor) tells the console.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Said {
+    /// What happened.
+    pub event: Event,
+    /// What belongs to it, at most [`MAX_DATA`] octets.
+    pub data: Vec<u8>,
 }
 
 /// Keeps everything, for tests and examples.

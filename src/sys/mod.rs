@@ -1,1 +1,15 @@
-//! (in progress)
+//! The kernel's edge in small safe wrappers: with the container engine's
+//! bindings the only place for `unsafe`. Nothing here knows about frames,
+//! events or nodes.
+
+pub mod clock;
+pub mod eventfd;
+pub mod interface;
+pub mod memory;
+pub mod packet;
+pub mod privileges;
+pub mod ring;
+pub mod seccomp;
+pub mod seqpacket;
+pub mod tap;
+pub mod vnet;

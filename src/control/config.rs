@@ -1,0 +1,92 @@
+//! What the supervisor starts each process with: a configuration in a memfd and
+//! descriptors at fixed numbers.
+//!
+//! Each process has one channel to each other one. The supervisor keeps both
+//! ends of all channels but its own, and the rings, so that a process that died
+//! is followed by one that continues where it stood. The channel to the
+//! supervisor is also the life line: when it closes, the process ends.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::emulate::Secret;
+use crate::sys::ring::RingFds;
+use crate::sys::seqpacket::Channel;
+use crate::topology::Plan;
+
+/// User and group of the switch: no account of the system, and nothing of the system's belongs to it.
+pub const SWITCH_UID: u32 = 61_980;
+/// User and group of the console.
+pub const CONSOLE_UID: u32 = 61_981;
+
+/// What the switch is told.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SwitchConfig {
+    /// The network.
+    pub plan: Plan,
+    /// The installation's secret.
+    pub secret: Secret,
+}
+
+/// What the console is told.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ConsoleConfig {
+    /// The network; `plan.name` is the honeynet's name.
+    pub plan: Plan,
+    /// The installation's secret, for lists of hosts.
+    pub secret: Secret,
+    /// The honeynet's directory, `STATE_DIR/NAME`. Its subdirectories `events`
+    /// and `captures` belong to the console.
+    pub dir: PathBuf,
+    /// When the honeynet was started, UTC, in microseconds since 1970.
+    pub started_micros: i64,
+    /// Process number of the supervisor, for `status`.
+    pub supervisor: u32,
+}
+
+/// Descriptors of the keeper.
+#[derive(Debug)]
+pub struct KeeperEnds {
+    /// Life line; carries nothing.
+    pub supervisor: Channel,
+    /// Receives `ToKeeper`, sends `FromKeeper`.
+    pub switch: Channel,
+    /// Sends [`crate::event::Said`].
+    pub console: Channel,
+}
+
+/// Descriptors of the switch.
+#[derive(Debug)]
+pub struct SwitchEnds {
+    /// Life line; carries nothing.
+    pub supervisor: Channel,
+    /// Sends `ToKeeper`, receives `FromKeeper`.
+    pub keeper: Channel,
+    /// Receives `ToSwitch`, sends `ToConsole`.
+    pub console: Channel,
+    /// Takes events ([`crate::event::RingSink`]).
+    pub events: RingFds,
+    /// Takes frames ([`crate::event::RingCapture`]).
+    pub frames: RingFds,
+}
+
+/// Descriptors of the console.
+#[derive(Debug)]
+pub struct ConsoleEnds {
+    /// Receives [`crate::event::Said`], sends [`super::ToSupervisor`]; its end is the console's.
+    pub supervisor: Channel,
+    /// Sends `ToSwitch`, receives `ToConsole`.
+    pub switch: Channel,
+    /// Receives [`crate::event::Said`].
+    pub keeper: Channel,
+    /// Events to read.
+    pub events: RingFds,
+    /// Frames to read.
+    pub frames: RingFds,
+    /// The control socket `/run/honeyweave/NAME.sock`, listening (`SOCK_STREAM`). The supervisor owns the path.
+    pub control: OwnedFd,
+    /// The metrics endpoint, listening on TCP, if one was asked for.
+    pub metrics: Option<OwnedFd>,
+}

@@ -1,0 +1,78 @@
+//! What switch, console and supervisor say to each other, one message a packet,
+//! in postcard. What keeper and switch say is in [`crate::container`]; the
+//! keeper and the supervisor tell the console [`crate::event::Said`], nothing else.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::node::Show;
+
+/// What the console asks the switch for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Query {
+    /// A table of the nodes that have it, at most `limit` rows each:
+    /// `[{"node": NAME, "rows": [...]}, ...]` (the fabric's form).
+    Show {
+        /// Which table.
+        what: Show,
+        /// Rows a node.
+        limit: u32,
+    },
+    /// Counters of nodes, drops and links: `{"nodes": [...], "drops": [...], "links": [...]}`.
+    Status,
+}
+
+/// From the console to the switch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ToSwitch {
+    /// Answer with [`ToConsole::Answer`] of the same `id`.
+    Query {
+        /// The console's name for the question.
+        id: u64,
+        /// The question.
+        what: Query,
+    },
+    /// With one descriptor: the connected socket to the proxy's target.
+    ProxyOpen {
+        /// The connection.
+        conn: u64,
+    },
+    /// The target could not be reached.
+    ProxyFailed {
+        /// The connection.
+        conn: u64,
+        /// Why, for the event.
+        why: String,
+    },
+}
+
+/// From the switch to the console. The switch faces the attacker: the console
+/// takes an index into the plan's proxies from it, never an address.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ToConsole {
+    /// With one descriptor: a memfd that holds the answer in JSON.
+    Answer {
+        /// The question.
+        id: u64,
+    },
+    /// Connect to a target and answer with [`ToSwitch::ProxyOpen`] or
+    /// [`ToSwitch::ProxyFailed`].
+    Proxy {
+        /// The switch's name for the connection.
+        conn: u64,
+        /// Index into the plan's proxies.
+        proxy: u16,
+        /// The attacker.
+        peer: SocketAddr,
+        /// The host and port that it talks to.
+        local: SocketAddr,
+    },
+}
+
+/// From the console to the supervisor.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ToSupervisor {
+    /// End everything: someone typed `honeyweave down`.
+    Down,
+}

@@ -1,0 +1,108 @@
+//! Frames as they cross a device, for whoever records them.
+
+use crate::sys::ring::RingWriter;
+use crate::wire::Instant;
+
+/// Takes copies of frames. Never waits.
+pub trait Capture: Send {
+    /// One frame that crossed `interface`.
+    fn frame(&mut self, interface: u32, outgoing: bool, at: Instant, bytes: &[u8]);
+}
+
+/// One recorded frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Captured<'a> {
+    /// The number that its interface was attached with.
+    pub interface: u32,
+    /// It left by that interface; otherwise it entered.
+    pub outgoing: bool,
+    /// When, on the machine's monotonic clock.
+    pub at: Instant,
+    /// Its length on the wire, in octets.
+    pub original: u32,
+    /// Its octets, as far as they were kept.
+    pub bytes: &'a [u8],
+}
+
+/// Octets before the frame's own: interface, direction, time, original length.
+const HEADER: usize = 4 + 1 + 8 + 4;
+
+impl<'a> Captured<'a> {
+    fn header(&self) -> [u8; HEADER] {
+        let mut header = [0; HEADER];
+        header[..4].copy_from_slice(&self.interface.to_le_bytes());
+        header[4] = u8::from(self.outgoing);
+        header[5..13].copy_from_slice(&self.at.total_micros().to_le_bytes());
+        header[13..].copy_from_slice(&self.original.to_le_bytes());
+        header
+    }
+
+    /// Reads a record of the capture ring; `None` for what is none.
+    pub fn decode(record: &'a [u8]) -> Option<Captured<'a>> {
+        let (header, bytes) = record.split_first_chunk::<HEADER>()?;
+        let (interface, rest) = header.split_first_chunk::<4>()?;
+        let (outgoing, rest) = rest.split_first()?;
+        let (at, original) = rest.split_first_chunk::<8>()?;
+        let captured = Captured {
+            interface: u32::from_le_bytes(*interface),
+            outgoing: *outgoing != 0,
+            at: Instant::from_micros(i64::from_le_bytes(*at)),
+            original: u32::from_le_bytes(*original.first_chunk()?),
+            bytes,
+        };
+        (captured.original as usize >= bytes.len()).then_some(captured)
+    }
+}
+
+/// Writes frames into a ring, cut to a length. What finds no room is counted there as lost.
+pub struct RingCapture {
+    ring: RingWriter,
+    snap: usize,
+}
+
+impl RingCapture {
+    /// Keeps the first `snap` octets of each frame.
+    pub fn new(ring: RingWriter, snap: usize) -> RingCapture {
+        RingCapture { ring, snap }
+    }
+}
+
+impl Capture for RingCapture {
+    fn frame(&mut self, interface: u32, outgoing: bool, at: Instant, bytes: &[u8]) {
+        let captured = Captured {
+            interface,
+            outgoing,
+            at,
+            original: bytes.len() as u32,
+            bytes: &bytes[..bytes.len().min(self.snap)],
+        };
+        self.ring.push(&[&captured.header(), captured.bytes]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::ring::{self, RingReader};
+
+    #[test]
+    fn frames_pass_cut_to_length() {
+        let fds = ring::create(c"honeyweave-test", 4096).unwrap();
+        let mut reader = RingReader::open(fds.try_clone().unwrap()).unwrap();
+        let mut capture = RingCapture::new(RingWriter::open(fds).unwrap(), 64);
+        capture.frame(7, true, Instant::from_micros(-5), &[9; 100]);
+        capture.frame(u32::MAX, false, Instant::from_micros(1 << 60), b"x");
+        let mut record = Vec::new();
+        assert!(reader.pop(&mut record));
+        let at = Instant::from_micros(-5);
+        let cut = Captured { interface: 7, outgoing: true, at, original: 100, bytes: &[9; 64] };
+        assert_eq!(Captured::decode(&record), Some(cut));
+        assert!(reader.pop(&mut record));
+        let whole = Captured::decode(&record).unwrap();
+        assert_eq!((whole.interface, whole.outgoing, whole.original, whole.bytes), (u32::MAX, false, 1, &b"x"[..]));
+        assert!(!reader.pop(&mut record));
+        assert_eq!(Captured::decode(&record[..16]), None);
+        record.push(0);
+        assert_eq!(Captured::decode(&record), None, "longer than it was on the wire");
+    }
+}

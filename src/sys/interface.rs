@@ -1,0 +1,162 @@
+//! Network interfaces by name, through the classic ioctls: they need no
+//! netlink and follow the calling thread's network namespace.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+/// What the kernel says of an interface's state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkState {
+    /// It is switched on (`IFF_UP`).
+    pub up: bool,
+    /// It has a carrier (`IFF_RUNNING`).
+    pub running: bool,
+}
+
+/// A request about interface `name`.
+pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
+    let bytes = name.as_bytes();
+    // One octet is left for the terminator.
+    if bytes.is_empty() || bytes.len() >= libc::IFNAMSIZ || bytes.contains(&0) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("`{name}` cannot be an interface: a name has 1 to {} octets", libc::IFNAMSIZ - 1),
+        ));
+    }
+    // SAFETY: `ifreq` is plain old data for which all zeroes is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    Ok(request)
+}
+
+/// The name that the kernel wrote into a request.
+pub(super) fn name_of(request: &libc::ifreq) -> String {
+    let octets: Vec<u8> = request.ifr_name.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
+fn control() -> io::Result<OwnedFd> {
+    Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
+}
+
+fn ioctl(number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+    let socket = control()?;
+    // SAFETY: every `SIOC[GS]IF*` used in this file takes a pointer to an `ifreq`, which lives for the call.
+    let status = unsafe { libc::ioctl(socket.as_raw_fd(), number, std::ptr::from_mut(request)) };
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The interface's index.
+///
+/// # Errors
+/// `ENODEV` if there is none of that name.
+pub fn index(name: &str) -> io::Result<u32> {
+    let mut request = request(name)?;
+    ioctl(libc::SIOCGIFINDEX as libc::Ioctl, &mut request)?;
+    // SAFETY: the call has filled this member.
+    Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
+}
+
+/// The interface's MTU, in octets.
+///
+/// # Errors
+/// `ENODEV` if there is none of that name.
+pub fn mtu(name: &str) -> io::Result<u32> {
+    let mut request = request(name)?;
+    ioctl(libc::SIOCGIFMTU as libc::Ioctl, &mut request)?;
+    // SAFETY: the call has filled this member.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
+}
+
+/// Whether it is up and has a carrier.
+///
+/// # Errors
+/// `ENODEV` if there is none of that name.
+pub fn link_state(name: &str) -> io::Result<LinkState> {
+    let flags = flags(name)?;
+    Ok(LinkState { up: flags & libc::IFF_UP != 0, running: flags & libc::IFF_RUNNING != 0 })
+}
+
+fn flags(name: &str) -> io::Result<i32> {
+    let mut request = request(name)?;
+    ioctl(libc::SIOCGIFFLAGS as libc::Ioctl, &mut request)?;
+    // SAFETY: the call has filled this member.
+    Ok(i32::from(unsafe { request.ifr_ifru.ifru_flags }) & 0xffff)
+}
+
+/// The interface's hardware type and MAC (`ARPHRD_ETHER` is 1).
+///
+/// # Errors
+/// `ENODEV` if there is none of that name.
+pub fn mac(name: &str) -> io::Result<(u16, [u8; 6])> {
+    let mut request = request(name)?;
+    ioctl(libc::SIOCGIFHWADDR as libc::Ioctl, &mut request)?;
+    // SAFETY: the call has filled this member.
+    let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+    let mut octets = [0; 6];
+    for (to, from) in octets.iter_mut().zip(address.sa_data) {
+        *to = from as u8;
+    }
+    Ok((address.sa_family, octets))
+}
+
+/// Switches it on or off.
+///
+/// # Errors
+/// `ENODEV` if there is none of that name, `EPERM` without `CAP_NET_ADMIN`.
+pub fn set_up(name: &str, up: bool) -> io::Result<()> {
+    let flags = flags(name)?;
+    let flags = if up { flags | libc::IFF_UP } else { flags & !libc::IFF_UP };
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    ioctl(libc::SIOCSIFFLAGS as libc::Ioctl, &mut request)
+}
+
+/// Sets its MTU, in octets.
+///
+/// # Errors
+/// `EINVAL` if the device does not take it, `EPERM` without `CAP_NET_ADMIN`.
+pub fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_mtu = mtu as libc::c_int;
+    ioctl(libc::SIOCSIFMTU as libc::Ioctl, &mut request)
+}
+
+/// Sets its MAC.
+///
+/// # Errors
+/// `EADDRNOTAVAIL` for a group address, `EPERM` without `CAP_NET_ADMIN`.
+pub fn set_mac(name: &str, mac: [u8; 6]) -> io::Result<()> {
+    let mut request = request(name)?;
+    let mut address = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data: [0; 14] };
+    for (to, from) in address.sa_data.iter_mut().zip(mac) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_hwaddr = address;
+    ioctl(libc::SIOCSIFHWADDR as libc::Ioctl, &mut request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_loopback() {
+        assert_eq!(index("lo").unwrap(), 1);
+        assert!(mtu("lo").unwrap() >= 1280);
+        assert_eq!(mac("lo").unwrap(), (libc::ARPHRD_LOOPBACK, [0; 6]));
+        link_state("lo").unwrap();
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_name() {
+        assert_eq!(index("hwt-none").unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        for name in ["", "sixteen-octets-x", "nul\0"] {
+            assert_eq!(index(name).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        }
+    }
+}

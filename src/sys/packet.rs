@@ -1,0 +1,260 @@
+//! AF_PACKET sockets: opening one that belongs to a single interface, and
+//! moving bursts of frames through it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::interface;
+use super::vnet::{VNET_HEADER, VnetHeader};
+
+/// Frames that one call moves at most.
+pub const BURST: usize = 64;
+/// Socket buffers, in octets: with the default ones a burst of 300,000 frames a second is cut.
+const BUFFER: libc::c_int = 16 * 1024 * 1024;
+
+/// Opens a packet socket on `interface`: promiscuous, non-blocking, closed on
+/// exec, with the virtio header and auxiliary data, blind to what it sends
+/// itself.
+///
+/// # Errors
+/// `ENODEV` if there is no such interface, `EPERM` without `CAP_NET_RAW`.
+pub fn open(interface: &str) -> io::Result<OwnedFd> {
+    let index = interface::index(interface)?;
+    // Protocol 0 receives nothing: with ETH_P_ALL here, frames of every interface would queue up until the bind.
+    // SAFETY: no pointers; the result is checked.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made and belongs to nobody else.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let one: libc::c_int = 1;
+    for option in [libc::PACKET_IGNORE_OUTGOING, libc::PACKET_VNET_HDR, libc::PACKET_AUXDATA, libc::PACKET_QDISC_BYPASS]
+    {
+        set_option(&fd, libc::SOL_PACKET, option, &one)?;
+    }
+    for (forced, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+        // Without CAP_NET_ADMIN the system's limit holds; smaller buffers lose frames under load but work.
+        if set_option(&fd, libc::SOL_SOCKET, forced, &BUFFER).is_err() {
+            set_option(&fd, libc::SOL_SOCKET, plain, &BUFFER)?;
+        }
+    }
+    // SAFETY: plain old data for which all zeroes is a valid value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = index as i32;
+    // SAFETY: the address lives for the call and its length is given.
+    let status = unsafe {
+        libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
+    };
+    if status < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above.
+    let mut membership: libc::packet_mreq = unsafe { std::mem::zeroed() };
+    membership.mr_ifindex = index as i32;
+    membership.mr_type = libc::PACKET_MR_PROMISC as u16;
+    set_option(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
+    Ok(fd)
+}
+
+fn set_option<T>(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    // SAFETY: `value` is plain data that lives for the call, and its length is given.
+    let status = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether the interface of a packet socket still exists. One that is merely
+/// down does: its socket goes on when it is up again.
+pub fn is_bound(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: plain old data for which all zeroes is a valid value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: address and length live for the call.
+    let status = unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &raw mut len) };
+    // The kernel sets the index to -1 when the device is unregistered.
+    status == 0 && address.sll_ifindex > 0
+}
+
+/// A frame that arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Received {
+    /// Its octets, without the virtio header.
+    pub len: usize,
+    /// The virtio header.
+    pub header: VnetHeader,
+    /// The 802.1Q tag (TPID and TCI) that the kernel took out of the frame.
+    pub vlan: Option<(u16, u16)>,
+    /// The kernel has verified the checksums.
+    pub csum_valid: bool,
+    /// There was more than the buffers hold.
+    pub truncated: bool,
+}
+
+/// Room for the auxiliary data: a header of 16 octets and `tpacket_auxdata`, aligned.
+type Control = [u64; 8];
+
+/// The kernel's view of a burst: allocated once, used for every call.
+pub struct Burst {
+    messages: Box<[libc::mmsghdr]>,
+    vectors: Box<[[libc::iovec; 3]]>,
+    headers: Box<[[u8; VNET_HEADER]]>,
+    controls: Box<[Control]>,
+}
+
+// SAFETY: the raw pointers inside point into the boxes beside them, or are left over from a call that has ended and are
+// written anew before each use.
+unsafe impl Send for Burst {}
+
+impl Default for Burst {
+    fn default() -> Burst {
+        Burst::new()
+    }
+}
+
+impl Burst {
+    /// Room for [`BURST`] frames.
+    pub fn new() -> Burst {
+        // SAFETY: plain old data (pointers and integers) for which all zeroes is a valid value.
+        let message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Burst {
+            messages: vec![message; BURST].into(),
+            vectors: vec![[vector; 3]; BURST].into(),
+            headers: vec![[0; VNET_HEADER]; BURST].into(),
+            controls: vec![[0; 8]; BURST].into(),
+        }
+    }
+
+    /// Receives up to [`BURST`] frames, each into the next pair of `buffers`:
+    /// what the first does not hold goes on in the second. Appends one entry
+    /// per frame to `received`.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is there; `ENETDOWN` once when the interface
+    /// went down; `EINVAL` for a frame whose offload the header cannot express,
+    /// which is lost then.
+    pub fn recv<'a>(
+        &mut self,
+        fd: impl AsFd,
+        buffers: impl Iterator<Item = [&'a mut [u8]; 2]>,
+        received: &mut Vec<Received>,
+    ) -> io::Result<()> {
+        let mut n = 0;
+        for (i, [first, second]) in buffers.take(BURST).enumerate() {
+            self.vectors[i] = [vector(&mut self.headers[i]), vector(first), vector(second)];
+            let message = &mut self.messages[i].msg_hdr;
+            message.msg_iov = self.vectors[i].as_mut_ptr();
+            message.msg_iovlen = 3;
+            message.msg_control = self.controls[i].as_mut_ptr().cast();
+            message.msg_controllen = size_of::<Control>() as _;
+            message.msg_flags = 0;
+            n = i + 1;
+        }
+        if n == 0 {
+            return Ok(());
+        }
+        // SAFETY: the first `n` messages point to vectors, headers and controls of `self` and to buffers that the caller
+        // has lent exclusively for 'a, which outlasts this call; lengths are those of the slices.
+        let got = unsafe {
+            libc::recvmmsg(
+                fd.as_fd().as_raw_fd(),
+                self.messages.as_mut_ptr(),
+                n as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        if got < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for i in 0..got as usize {
+            let message = &self.messages[i];
+            let total = message.msg_len as usize;
+            let mut frame = Received {
+                len: total.saturating_sub(VNET_HEADER),
+                header: VnetHeader::from_bytes(&self.headers[i]),
+                truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 || total < VNET_HEADER,
+                ..Received::default()
+            };
+            self.auxiliary(i, &mut frame);
+            received.push(frame);
+        }
+        Ok(())
+    }
+
+    /// Reads the auxiliary data of message `i`.
+    fn auxiliary(&self, i: usize, frame: &mut Received) {
+        const STATUS_CSUM_VALID: u32 = 1 << 7;
+        const STATUS_VLAN_VALID: u32 = 1 << 4;
+        const STATUS_VLAN_TPID_VALID: u32 = 1 << 6;
+        let header = &self.messages[i].msg_hdr;
+        // SAFETY: the kernel has written `msg_controllen` octets into `controls[i]`, to which `msg_control` points.
+        let control = unsafe { libc::CMSG_FIRSTHDR(header) };
+        if control.is_null() {
+            return;
+        }
+        // SAFETY: not null, and CMSG_FIRSTHDR has checked that a whole header is there; `Control` is aligned to 8.
+        let (level, kind, len) = unsafe { ((*control).cmsg_level, (*control).cmsg_type, (*control).cmsg_len as usize) };
+        let wanted = size_of::<libc::cmsghdr>() + size_of::<libc::tpacket_auxdata>();
+        if level != libc::SOL_PACKET || kind != libc::PACKET_AUXDATA || len < wanted {
+            return;
+        }
+        // SAFETY: the message is long enough for the structure; it may be unaligned.
+        let data = unsafe { libc::CMSG_DATA(control).cast::<libc::tpacket_auxdata>().read_unaligned() };
+        frame.csum_valid = data.tp_status & STATUS_CSUM_VALID != 0;
+        if data.tp_status & STATUS_VLAN_VALID != 0 {
+            let tpid = if data.tp_status & STATUS_VLAN_TPID_VALID != 0 { data.tp_vlan_tpid } else { 0x8100 };
+            frame.vlan = Some((tpid, data.tp_vlan_tci));
+        }
+    }
+
+    /// Sends up to [`BURST`] frames in order, each with a virtio header that
+    /// asks for nothing. Returns how many the kernel took.
+    ///
+    /// # Errors
+    /// Why the first of them was not taken.
+    pub fn send<'a>(&mut self, fd: impl AsFd, frames: impl Iterator<Item = &'a [u8]>) -> io::Result<usize> {
+        static NOTHING: [u8; VNET_HEADER] = [0; VNET_HEADER];
+        let mut n = 0;
+        for (i, frame) in frames.take(BURST).enumerate() {
+            let vectors = &mut self.vectors[i];
+            // The kernel only reads these.
+            vectors[0] = libc::iovec { iov_base: NOTHING.as_ptr().cast_mut().cast(), iov_len: VNET_HEADER };
+            vectors[1] = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
+            let message = &mut self.messages[i].msg_hdr;
+            message.msg_iov = vectors.as_mut_ptr();
+            message.msg_iovlen = 2;
+            message.msg_control = std::ptr::null_mut();
+            message.msg_controllen = 0;
+            n = i + 1;
+        }
+        if n == 0 {
+            return Ok(0);
+        }
+        // SAFETY: the first `n` messages point to vectors of `self`, which point to frames lent for 'a; sendmmsg reads
+        // them only.
+        let sent = unsafe {
+            libc::sendmmsg(
+                fd.as_fd().as_raw_fd(),
+                self.messages.as_mut_ptr(),
+                n as libc::c_uint,
+                (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+    }
+}
+
+fn vector(bytes: &mut [u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }
+}

@@ -1,0 +1,87 @@
+//! Giving up rights, for good. Everything here is meant for the start of a
+//! process, before it has a second thread.
+
+use std::io;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+
+/// Locked memory that a process may have, in octets; enough for packet rings of several uplinks.
+const MEMLOCK: u64 = 256 * 1024 * 1024;
+
+/// Becomes `uid` and `gid` with no further group and no capability in any set,
+/// never to gain one by executing something, and never to be traced or dumped.
+///
+/// # Errors
+/// If the process is not allowed to (it must be root), or if it could still return to being root.
+pub fn drop_to(uid: u32, gid: u32) -> io::Result<()> {
+    raise_memlock();
+    // Bits of capabilities that the kernel does not know are refused; the first refusal is the end of the list.
+    for bit in 0..64u64 {
+        let Some(capability) = CapabilitySet::from_bits(1 << bit) else { break };
+        if rustix::thread::remove_capability_from_bounding_set(capability).is_err() {
+            break;
+        }
+    }
+    // The C library changes these for every thread, unlike the bare calls.
+    // SAFETY: an empty list of groups is a null pointer with length 0; the others take numbers.
+    let failed = unsafe {
+        libc::setgroups(0, std::ptr::null()) != 0
+            || libc::setresgid(gid, gid, gid) != 0
+            || libc::setresuid(uid, uid, uid) != 0
+    };
+    if failed {
+        return Err(io::Error::last_os_error());
+    }
+    rustix::thread::clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // SAFETY: takes a number; it must fail, which is what is being checked.
+    if uid != 0 && unsafe { libc::setresuid(0, 0, 0) } == 0 {
+        return Err(io::Error::other("the process could become root again"));
+    }
+    Ok(())
+}
+
+/// Raises the limit of locked memory while the process is still allowed to.
+/// Not being allowed is no failure: only some ways to read frames need it.
+pub fn raise_memlock() {
+    let limit = Rlimit { current: Some(MEMLOCK), maximum: Some(MEMLOCK) };
+    if let Some(now) = rustix::process::getrlimit(Resource::Memlock).current
+        && now < MEMLOCK
+    {
+        let _ = rustix::process::setrlimit(Resource::Memlock, limit);
+    }
+}
+
+/// Raises the limit of open descriptors to what is allowed.
+pub fn raise_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// Moves the calling thread, and what it starts, into a network namespace with nothing in it.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`.
+pub fn leave_network() -> io::Result<()> {
+    // SAFETY: a new network namespace takes no descriptor or memory away from the process.
+    Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?)
+}
+
+/// Asks the kernel to send `SIGKILL` when the thread that started this process
+/// ends. A change of uid undoes it, so it is called after [`drop_to`], too.
+///
+/// # Errors
+/// `NotFound` if the parent is not `parent`: it has died already.
+pub fn die_with_parent(parent: u32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let now = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32);
+    if now == parent {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("process {parent}, which started this one, is gone")))
+    }
+}
