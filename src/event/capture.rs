@@ -91,7 +91,7 @@ mod tests {
         let mut reader = RingReader::open(fds.try_clone().unwrap()).unwrap();
         let mut capture = RingCapture::new(RingWriter::open(fds).unwrap(), 64);
         capture.frame(7, true, Instant::from_micros(-5), &[9; 100]);
-        capture.frame(u32::MAX, false, Instant::from_micros(1 << 60), b"x");
+        capture.frame(u32::MAX, false, Instant::from_micros(i64::MAX), b"x");
         let mut record = Vec::new();
         assert!(reader.pop(&mut record));
         let at = Instant::from_micros(-5);
