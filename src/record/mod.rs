@@ -2,15 +2,19 @@
 //! figures that the console keeps of them.
 
 mod base64;
+mod capture;
 mod file;
 mod log;
+mod pcap;
 mod schema;
 mod search;
 mod time;
 
 pub use base64::{decode as base64_decode, encode as base64_encode};
+pub use capture::{CaptureLimits, CaptureSet, CaptureSource, CaptureStats};
 pub use file::Appender;
 pub use log::{EventLog, LogError, LogLimits, LogStats};
+pub use pcap::{Direction, SNAPLEN};
 pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema};
 pub use search::{Filter, LogFile, log_files, search};
 pub use time::Utc;

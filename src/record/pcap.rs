@@ -1,0 +1,187 @@
+//! One pcapng file: frames of one interface, with times in UTC nanoseconds and
+//! their direction, readable at any moment up to its last whole block.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pcap_file::pcapng::PcapNgWriter;
+use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
+use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
+use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
+use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
+use pcap_file::{DataLink, Endianness, PcapError};
+
+use super::file::Appender;
+
+/// Longest frame that is kept whole: what the largest GSO super-frame takes.
+pub const SNAPLEN: u32 = 65_550;
+
+// Blocks are gathered up to this length before the kernel is bothered.
+const GATHER: usize = 256 << 10;
+
+/// Which way a frame went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Into the honeynet's switch: from the wire, or from a container.
+    In,
+    /// Out of it: to the wire, or to a container.
+    Out,
+}
+
+/// A pcapng file that is being written.
+pub(super) struct PcapFile {
+    path: PathBuf,
+    file: Appender,
+    blocks: PcapNgWriter<Vec<u8>>,
+    gathered: u64,
+    frames: u64,
+    dropped: u64,
+    ring_lost: u64,
+    first_nanos: u64,
+    last_nanos: u64,
+}
+
+impl PcapFile {
+    /// Creates the file at `path` for the interface called `name`; `about` describes it.
+    pub fn create(path: PathBuf, name: &str, about: &str) -> io::Result<PcapFile> {
+        let file = Appender::create(&path)?;
+        // Big-endian, because the crate writes the two halves of a statistics block's times as one 64-bit
+        // number, which the format has the high half first of.
+        let section = SectionHeaderBlock {
+            endianness: Endianness::Big,
+            options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(concat!(
+                "honeyweave ",
+                env!("CARGO_PKG_VERSION")
+            )))],
+            ..SectionHeaderBlock::default()
+        };
+        let mut blocks = PcapNgWriter::with_section_header(Vec::new(), section).map_err(other)?;
+        let interface = InterfaceDescriptionBlock {
+            linktype: DataLink::ETHERNET,
+            snaplen: SNAPLEN,
+            options: vec![
+                InterfaceDescriptionOption::IfName(Cow::Borrowed(name)),
+                InterfaceDescriptionOption::IfDescription(Cow::Borrowed(about)),
+                InterfaceDescriptionOption::IfTsResol(9),
+            ],
+        };
+        blocks.write_pcapng_block(interface).map_err(other)?;
+        Ok(PcapFile {
+            path,
+            file,
+            blocks,
+            gathered: 0,
+            frames: 0,
+            dropped: 0,
+            ring_lost: 0,
+            first_nanos: 0,
+            last_nanos: 0,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length once everything gathered is written.
+    pub fn bytes(&self) -> u64 {
+        self.file.len() + self.blocks.get_ref().len() as u64
+    }
+
+    /// Frames that the disk did not take so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Counts `n` frames, of whatever interface, that never came as far as here.
+    pub fn count_ring_lost(&mut self, n: u64) {
+        self.ring_lost += n;
+    }
+
+    /// Appends a frame that passed at `nanos` (UTC) and had `original_len` octets.
+    pub fn frame(&mut self, nanos: u64, direction: Direction, original_len: u32, bytes: &[u8]) -> io::Result<()> {
+        let data = &bytes[..bytes.len().min(SNAPLEN as usize)];
+        let flags = match direction {
+            Direction::In => 0b01,
+            Direction::Out => 0b10,
+        };
+        let block = EnhancedPacketBlock {
+            interface_id: 0,
+            timestamp: Duration::from_nanos(nanos),
+            original_len: original_len.max(data.len() as u32),
+            data: Cow::Borrowed(data),
+            options: vec![EnhancedPacketOption::Flags(flags)],
+        };
+        self.blocks.write_pcapng_block(block).map_err(other)?;
+        if self.frames == 0 {
+            self.first_nanos = nanos;
+        }
+        self.last_nanos = nanos;
+        self.frames += 1;
+        self.gathered += 1;
+        if self.blocks.get_ref().len() >= GATHER { self.flush() } else { Ok(()) }
+    }
+
+    /// Hands what was gathered to the kernel. What it does not take is dropped and counted.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.blocks.get_ref().is_empty() {
+            return Ok(());
+        }
+        let result = self.file.append(self.blocks.get_ref());
+        let gathered = std::mem::take(&mut self.gathered);
+        if result.is_err() && self.file.is_empty() {
+            // Without its first two blocks the file would be none: keep them, and only them.
+            self.dropped += gathered;
+            let header = header_len(self.blocks.get_ref());
+            self.blocks.get_mut().truncate(header);
+            return result;
+        }
+        if result.is_err() {
+            self.dropped += gathered;
+        }
+        self.blocks.get_mut().clear();
+        result
+    }
+
+    /// Ends the file with the interface's statistics.
+    pub fn close(mut self) -> io::Result<()> {
+        self.flush()?;
+        let block = InterfaceStatisticsBlock {
+            interface_id: 0,
+            timestamp: self.last_nanos,
+            options: vec![
+                InterfaceStatisticsOption::Comment(Cow::Borrowed(
+                    "isb_ifdrop: frames that the disk did not take; isb_osdrop: frames of all interfaces that were \
+                     lost on their way to the disk while this file was open",
+                )),
+                InterfaceStatisticsOption::IsbStartTime(self.first_nanos),
+                InterfaceStatisticsOption::IsbEndTime(self.last_nanos),
+                InterfaceStatisticsOption::IsbIfRecv(self.frames),
+                InterfaceStatisticsOption::IsbIfDrop(self.dropped),
+                InterfaceStatisticsOption::IsbOsDrop(self.ring_lost),
+            ],
+        };
+        self.blocks.write_pcapng_block(block).map_err(other)?;
+        self.flush()
+    }
+}
+
+// The section header and the interface description, whose lengths stand in their second words.
+fn header_len(blocks: &[u8]) -> usize {
+    let mut end = 0;
+    for _ in 0..2 {
+        let length = blocks.get(end + 4..end + 8).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
+        end += length as usize;
+    }
+    end.min(blocks.len())
+}
+
+fn other(error: PcapError) -> io::Error {
+    match error {
+        PcapError::IoError(error) => error,
+        error => io::Error::other(error),
+    }
+}
