@@ -52,7 +52,7 @@ pub fn create(name: &CStr, size: usize) -> io::Result<RingFds> {
 }
 
 /// Octets before the data: each position has a cache line of its own.
-const HEADER: usize = 256;
+const HEADER: usize = 512;
 /// Octets of a word.
 const WORD: u64 = 8;
 
@@ -68,6 +68,8 @@ struct Shared {
     tail: Line<AtomicU64>,
     /// Records that found no room, ever.
     lost: Line<AtomicU64>,
+    /// How many of those the reader has told of. Only the reader changes it.
+    told: Line<AtomicU64>,
     /// The reader waits for the eventfd.
     sleeping: Line<AtomicU32>,
 }
@@ -220,6 +222,8 @@ impl RingWriter {
 /// The side that reads.
 pub struct RingReader {
     map: Mapping,
+    /// Octets ever read, of which the writer does not know yet.
+    next: u64,
 }
 
 impl RingReader {
@@ -228,17 +232,34 @@ impl RingReader {
     /// # Errors
     /// `InvalidData` if the descriptor is none of [`create`].
     pub fn open(fds: RingFds) -> io::Result<RingReader> {
-        Ok(RingReader { map: Mapping::open(fds)? })
+        let map = Mapping::open(fds)?;
+        let next = map.shared().tail.0.load(Ordering::Relaxed) & !(WORD - 1);
+        Ok(RingReader { map, next })
     }
 
     /// Takes the oldest record out into `into`, replacing what is there.
-    /// Returns `false` if there is none.
+    /// Returns `false` if there is none. See [`RingReader::read`].
+    pub fn pop(&mut self, into: &mut Vec<u8>) -> bool {
+        let there = self.read(into);
+        self.release();
+        there
+    }
+
+    /// Gives the room of everything that was read back to the writer. Until
+    /// then a reader that follows this one meets it again.
+    pub fn release(&mut self) {
+        // Release: the words were read before the writer may use them again.
+        self.map.shared().tail.0.store(self.next, Ordering::Release);
+    }
+
+    /// Copies the oldest record that was not read yet into `into`, replacing
+    /// what is there. Returns `false` if there is none.
     ///
     /// A length or position that cannot be (the writer is broken or hostile)
     /// skips everything that is there and counts one record as lost.
-    pub fn pop(&mut self, into: &mut Vec<u8>) -> bool {
+    pub fn read(&mut self, into: &mut Vec<u8>) -> bool {
         let shared = self.map.shared();
-        let tail = shared.tail.0.load(Ordering::Relaxed) & !(WORD - 1);
+        let tail = self.next;
         let head = shared.head.0.load(Ordering::Acquire);
         if head == tail {
             return false;
@@ -247,19 +268,30 @@ impl RingReader {
         // Read once: what is checked is what is used.
         let len = self.map.word(tail).load(Ordering::Relaxed);
         if there > self.map.size() || len > self.map.size() || footprint(len) > there || head % WORD != 0 {
-            shared.tail.0.store(head & !(WORD - 1), Ordering::Release);
+            self.next = head & !(WORD - 1);
+            shared.tail.0.store(self.next, Ordering::Release);
             shared.lost.0.fetch_add(1, Ordering::Relaxed);
             return false;
         }
         into.clear();
         into.reserve(len.next_multiple_of(WORD) as usize);
         for at in (0..len).step_by(WORD as usize) {
-            into.extend_from_slice(&self.map.word(tail + WORD + at).load(Ordering::Relaxed).to_ne_bytes());
+            into.extend_from_slice(&self.map.word(tail.wrapping_add(WORD + at)).load(Ordering::Relaxed).to_ne_bytes());
         }
         into.truncate(len as usize);
-        // Release: the words were read before the writer may use them again.
-        shared.tail.0.store(tail + footprint(len), Ordering::Release);
+        self.next = tail.wrapping_add(footprint(len));
         true
+    }
+
+    /// Records that were lost and that no reader has told of.
+    pub fn untold(&self) -> u64 {
+        let shared = self.map.shared();
+        shared.lost.0.load(Ordering::Relaxed).saturating_sub(shared.told.0.load(Ordering::Relaxed))
+    }
+
+    /// Notes that `n` of the lost records were told of, for this reader and those that follow it.
+    pub fn tell(&mut self, n: u64) {
+        self.map.shared().told.0.fetch_add(n, Ordering::Relaxed);
     }
 
     /// Records that were lost, ever; see [`RingWriter::lost`].
@@ -273,8 +305,7 @@ impl RingReader {
         let shared = self.map.shared();
         shared.sleeping.0.store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let tail = shared.tail.0.load(Ordering::Relaxed) & !(WORD - 1);
-        if shared.head.0.load(Ordering::Acquire) == tail {
+        if shared.head.0.load(Ordering::Acquire) == self.next {
             return true;
         }
         shared.sleeping.0.store(0, Ordering::Relaxed);

@@ -74,9 +74,10 @@ proptest! {
     /// A hostile writer may write anything anywhere: the reader neither panics nor hangs nor reads beyond the ring.
     #[test]
     fn survives_a_hostile_writer(head in any::<u64>(), tail in any::<u64>(), words in prop::collection::vec(any::<u64>(), 16)) {
-        let (_fds, writer, mut reader) = ring(4096);
+        let (fds, writer, _) = ring(4096);
         let shared = writer.map.shared();
         shared.tail.0.store(tail, Ordering::Relaxed);
+        let mut reader = RingReader::open(fds).unwrap();
         shared.head.0.store(if head % 3 == 0 { tail.wrapping_add(head % 5000) } else { head }, Ordering::Relaxed);
         for (i, word) in words.iter().enumerate() {
             writer.map.data()[i].store(if word % 2 == 0 { word % 300 } else { *word }, Ordering::Relaxed);
@@ -188,4 +189,36 @@ fn a_writer_killed_in_the_middle_leaves_whole_records() {
         assert!(reader.pop(&mut record));
         assert_eq!(record, b"next");
     }
+}
+
+#[test]
+fn what_was_read_but_not_released_is_met_again() {
+    let (fds, mut writer, mut reader) = ring(4096);
+    let again = fds.try_clone().unwrap();
+    assert!(writer.push(&[b"one"]) && writer.push(&[b"two"]));
+    let mut record = Vec::new();
+    assert!(reader.read(&mut record) && reader.read(&mut record) && !reader.read(&mut record));
+    assert!(reader.prepare_sleep(), "nothing is left to read");
+    drop(reader);
+    let mut next = RingReader::open(again).unwrap();
+    assert!(next.read(&mut record));
+    assert_eq!(record, b"one");
+    next.release();
+    assert!(next.read(&mut record));
+    assert_eq!(record, b"two");
+    let mut third = RingReader::open(fds).unwrap();
+    assert!(third.pop(&mut record));
+    assert_eq!(record, b"two");
+}
+
+#[test]
+fn losses_are_told_once_even_across_readers() {
+    let (fds, mut writer, mut reader) = ring(4096);
+    while writer.push(&[&[0; 100]]) {}
+    assert_eq!(reader.untold(), 1);
+    reader.tell(1);
+    writer.count_lost(5);
+    drop(reader);
+    let reader = RingReader::open(fds).unwrap();
+    assert_eq!((reader.untold(), reader.lost()), (5, 6));
 }
