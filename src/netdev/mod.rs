@@ -1,9 +1,21 @@
 //! The kernel's edge as the fabric sees it, and its stand-ins for tests.
 
+mod af_packet;
+mod intake;
+mod memory;
+mod pcap;
+mod tap;
+
 use std::os::fd::BorrowedFd;
 
+use crate::event::Counters;
 use crate::frame::{Batch, Pool};
 use crate::wire::Instant;
+
+pub use af_packet::AfPacket;
+pub use memory::Memory;
+pub use pcap::Pcap;
+pub use tap::Tap;
 
 /// What a device can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -32,4 +44,13 @@ pub trait Netdev: Send {
 
     /// What it can do.
     fn caps(&self) -> Caps;
+
+    /// What was received and what of it was discarded at the edge already
+    /// (malformed, an unknown offload, no buffer), ever.
+    fn discards(&self) -> Option<&Counters> {
+        None
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@
 //! checksums, TCP options in their order, a one-pass flow key and the
 //! segmentation of GSO super-frames.
 
+pub mod checksum;
+pub mod gso;
 mod mac;
 
 pub use mac::{Mac, ParseMacError};
