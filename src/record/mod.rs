@@ -8,6 +8,7 @@ mod log;
 mod pcap;
 mod schema;
 mod search;
+mod summary;
 mod time;
 
 pub use base64::{decode as base64_decode, encode as base64_encode};
@@ -17,4 +18,5 @@ pub use log::{EventLog, LogError, LogLimits, LogStats};
 pub use pcap::{Direction, SNAPLEN};
 pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema};
 pub use search::{Filter, LogFile, log_files, search};
+pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView, Top};
 pub use time::Utc;

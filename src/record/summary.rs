@@ -1,0 +1,415 @@
+//! What the console knows by heart: figures of the running honeynet in bounded
+//! memory, however many attackers there are.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::schema::{Proto, Record};
+use super::time::Utc;
+use crate::event::{EventId, SessionId};
+use crate::wire::Mac;
+
+const ATTACKERS: usize = 512;
+const PORTS: usize = 512;
+const CONTAINERS: usize = 1024;
+const SESSIONS: usize = 65_536;
+const LAST: usize = 32;
+const SHOWN: usize = 10;
+
+/// Counts the most frequent keys in bounded memory (Space-Saving, Metwally et
+/// al. 2005): a key that occurs more often than total/capacity is never missed,
+/// and no count is too low.
+#[derive(Clone, Debug)]
+pub struct Top<K> {
+    capacity: usize,
+    counts: HashMap<K, u64>,
+}
+
+impl<K: Copy + Eq + Hash + Ord> Top<K> {
+    /// Keeps `capacity` keys.
+    pub fn new(capacity: usize) -> Top<K> {
+        Top { capacity: capacity.max(1), counts: HashMap::new() }
+    }
+
+    /// Counts `key`; returns the key that had to give way.
+    pub fn count(&mut self, key: K, by: u64) -> Option<K> {
+        if let Some(count) = self.counts.get_mut(&key) {
+            *count = count.saturating_add(by);
+            return None;
+        }
+        if self.counts.len() < self.capacity {
+            self.counts.insert(key, by);
+            return None;
+        }
+        let (least, count) = self.counts.iter().map(|(key, count)| (*key, *count)).min_by_key(|(_, count)| *count)?;
+        self.counts.remove(&least);
+        self.counts.insert(key, count.saturating_add(by));
+        Some(least)
+    }
+
+    /// The `n` most frequent keys, the first the most frequent.
+    pub fn first(&self, n: usize) -> Vec<(K, u64)> {
+        let mut all: Vec<(K, u64)> = self.counts.iter().map(|(key, count)| (*key, *count)).collect();
+        all.sort_by(|(a_key, a), (b_key, b)| b.cmp(a).then(a_key.cmp(b_key)));
+        all.truncate(n);
+        all
+    }
+}
+
+/// An attacker among the busiest.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Attacker {
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its MAC address as last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// Records of it, at most (an upper bound if there are very many attackers).
+    pub events: u64,
+    /// When it was seen last.
+    pub last: Utc,
+}
+
+/// A port among the busiest.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PortCount {
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// Its number.
+    pub port: u16,
+    /// Probes and datagrams, at most.
+    pub count: u64,
+}
+
+/// A container and how it is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// Node of its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Address of its host.
+    pub ip: IpAddr,
+    /// `starting` or `live`.
+    pub state: String,
+    /// Since when.
+    pub since: Utc,
+    /// Who brought it to life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<IpAddr>,
+}
+
+/// The figures, as `status` shows them.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct SummaryView {
+    /// Records since the console was started, by event.
+    pub events: Vec<(String, u64)>,
+    /// Sessions begun.
+    pub sessions_started: u64,
+    /// Sessions ended.
+    pub sessions_ended: u64,
+    /// Containers started, live, failed and stopped.
+    pub containers: Containers,
+    /// Events lost.
+    pub lost: u64,
+    /// The busiest attackers.
+    pub attackers: Vec<Attacker>,
+    /// The busiest ports.
+    pub ports: Vec<PortCount>,
+    /// The containers there are.
+    pub running: Vec<ContainerState>,
+    /// The last records.
+    pub last: Vec<Record>,
+}
+
+/// How many containers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Containers {
+    /// Started.
+    pub started: u64,
+    /// That came to life.
+    pub live: u64,
+    /// That failed.
+    pub failed: u64,
+    /// That are gone.
+    pub stopped: u64,
+}
+
+/// Figures of what was recorded since the console was started.
+#[derive(Debug)]
+pub struct Summary {
+    events: Vec<u64>,
+    containers: Containers,
+    lost: u64,
+    attackers: Top<IpAddr>,
+    about: HashMap<IpAddr, (Option<Mac>, Utc)>,
+    ports: Top<(u8, u16)>,
+    running: HashMap<(Option<String>, IpAddr), ContainerState>,
+    // Beginnings of sessions, in two generations: when the younger is full, the older is forgotten.
+    young: HashMap<SessionId, Utc>,
+    old: HashMap<SessionId, Utc>,
+    last: VecDeque<Record>,
+}
+
+impl Default for Summary {
+    fn default() -> Summary {
+        Summary {
+            events: vec![0; EventId::ALL.len()],
+            containers: Containers::default(),
+            lost: 0,
+            attackers: Top::new(ATTACKERS),
+            about: HashMap::new(),
+            ports: Top::new(PORTS),
+            running: HashMap::new(),
+            young: HashMap::new(),
+            old: HashMap::new(),
+            last: VecDeque::new(),
+        }
+    }
+}
+
+impl Summary {
+    /// Adds what a record says. Completes the record where the summary knows more: how long a session was.
+    pub fn add(&mut self, record: &mut Record) {
+        if let Some(count) =
+            EventId::ALL.iter().position(|id| *id == record.event).and_then(|at| self.events.get_mut(at))
+        {
+            *count += 1;
+        }
+        match record.event {
+            EventId::SessionStart => self.session_started(record),
+            EventId::SessionEnd => {
+                let started = record.session.and_then(|s| self.young.remove(&s).or_else(|| self.old.remove(&s)));
+                if let Some(started) = started {
+                    record.duration_us = u64::try_from(record.time.micros() - started.micros()).ok();
+                }
+            }
+            EventId::ContainerStart | EventId::ContainerLive | EventId::ContainerFailed | EventId::ContainerStop => {
+                self.container(record);
+            }
+            EventId::Gap => self.lost = self.lost.saturating_add(record.count.unwrap_or(1)),
+            EventId::TcpProbe | EventId::UdpDatagram => {
+                let proto = if record.event == EventId::TcpProbe { 6 } else { 17 };
+                if let Some(port) = record.dst.as_ref().and_then(|dst| dst.port) {
+                    self.ports.count((proto, port), record.count.unwrap_or(1));
+                }
+            }
+            _ => {}
+        }
+        if is_an_attackers(record.event)
+            && let Some(src) = &record.src
+            && let Some(ip) = src.ip
+        {
+            if let Some(gone) = self.attackers.count(ip, 1) {
+                self.about.remove(&gone);
+            }
+            let mac = src.mac.or_else(|| self.about.get(&ip).and_then(|(mac, _)| *mac));
+            self.about.insert(ip, (mac, record.time));
+        }
+        if self.last.len() == LAST {
+            self.last.pop_front();
+        }
+        self.last.push_back(record.clone());
+    }
+
+    /// Everything at once.
+    pub fn view(&self) -> SummaryView {
+        let of = |id| EventId::ALL.iter().position(|known| *known == id).map_or(0, |at| self.events[at]);
+        let mut running: Vec<ContainerState> = self.running.values().cloned().collect();
+        running.sort_by(|a, b| (&a.node, a.ip).cmp(&(&b.node, b.ip)));
+        SummaryView {
+            events: EventId::ALL
+                .iter()
+                .zip(&self.events)
+                .filter(|(_, n)| **n > 0)
+                .map(|(id, n)| (id.as_str().to_owned(), *n))
+                .collect(),
+            sessions_started: of(EventId::SessionStart),
+            sessions_ended: of(EventId::SessionEnd),
+            containers: self.containers,
+            lost: self.lost,
+            attackers: self.attackers.first(SHOWN).into_iter().map(|(ip, events)| self.attacker(ip, events)).collect(),
+            ports: self
+                .ports
+                .first(SHOWN)
+                .into_iter()
+                .map(|((proto, port), count)| {
+                    let proto = if proto == 6 { Proto::Tcp } else { Proto::Udp };
+                    PortCount { proto, port, count }
+                })
+                .collect(),
+            running,
+            last: self.last.iter().cloned().collect(),
+        }
+    }
+
+    /// Records of each event so far, in the order of [`EventId::ALL`].
+    pub fn events(&self) -> &[u64] {
+        &self.events
+    }
+
+    /// How many containers.
+    pub fn containers(&self) -> Containers {
+        self.containers
+    }
+
+    /// Containers that are there now.
+    pub fn running(&self) -> usize {
+        self.running.values().filter(|container| container.state == "live").count()
+    }
+
+    /// Forgets the sessions and containers that ended with the switch.
+    pub fn switch_restarted(&mut self) {
+        self.running.clear();
+        self.young.clear();
+        self.old.clear();
+    }
+
+    fn attacker(&self, ip: IpAddr, events: u64) -> Attacker {
+        let (mac, last) = self.about.get(&ip).copied().unwrap_or_default();
+        Attacker { ip, mac, events, last }
+    }
+
+    fn session_started(&mut self, record: &Record) {
+        if self.young.len() >= SESSIONS / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        if let Some(session) = record.session {
+            self.young.insert(session, record.time);
+        }
+    }
+
+    fn container(&mut self, record: &Record) {
+        let count = match record.event {
+            EventId::ContainerStart => &mut self.containers.started,
+            EventId::ContainerLive => &mut self.containers.live,
+            EventId::ContainerFailed => &mut self.containers.failed,
+            _ => &mut self.containers.stopped,
+        };
+        *count += 1;
+        let Some(ip) = record.dst.as_ref().and_then(|dst| dst.ip) else { return };
+        let key = (record.node.clone(), ip);
+        let state = match record.event {
+            EventId::ContainerStart => "starting",
+            EventId::ContainerLive => "live",
+            _ => {
+                self.running.remove(&key);
+                return;
+            }
+        };
+        if self.running.len() >= CONTAINERS && !self.running.contains_key(&key) {
+            return;
+        }
+        let by = record.src.as_ref().and_then(|src| src.ip);
+        let by = by.or_else(|| self.running.get(&key).and_then(|container| container.by));
+        let container = ContainerState { node: record.node.clone(), ip, state: state.into(), since: record.time, by };
+        self.running.insert(key, container);
+    }
+}
+
+// In the others `src` is a container, or nobody.
+fn is_an_attackers(id: EventId) -> bool {
+    matches!(
+        id,
+        EventId::SessionStart
+            | EventId::ArpRequest
+            | EventId::IcmpEcho
+            | EventId::TcpProbe
+            | EventId::TcpOpen
+            | EventId::TcpClose
+            | EventId::TcpData
+            | EventId::UdpDatagram
+            | EventId::ServiceRequest
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::End;
+
+    fn record(id: EventId, src: u32, dst: u32, port: u16) -> Record {
+        let mut record = Record::bare(0, Utc::from_micros(0), id);
+        record.src = Some(End { ip: Some(IpAddr::V4(src.into())), ..End::default() });
+        record.dst = Some(End { ip: Some(IpAddr::V4(dst.into())), port: Some(port), ..End::default() });
+        record
+    }
+
+    #[test]
+    fn a_million_attackers_take_bounded_memory_and_the_busiest_stays() {
+        let mut summary = Summary::default();
+        for number in 0..20_000u32 {
+            summary.add(&mut record(EventId::TcpProbe, 0x0a00_0000 + number, 1, number as u16));
+            if number % 10 == 0 {
+                summary.add(&mut record(EventId::TcpProbe, 7, 1, 22));
+            }
+        }
+        assert!(summary.about.len() <= ATTACKERS && summary.attackers.counts.len() <= ATTACKERS);
+        assert!(summary.ports.counts.len() <= PORTS && summary.last.len() <= LAST);
+        let view = summary.view();
+        assert_eq!(view.attackers[0].ip, IpAddr::V4(7.into()));
+        assert!(view.attackers[0].events >= 2_000);
+        assert_eq!((view.ports[0].port, view.ports[0].proto), (22, Proto::Tcp));
+        assert_eq!(view.attackers.len(), SHOWN);
+    }
+
+    #[test]
+    fn a_session_is_told_its_length() {
+        let mut summary = Summary::default();
+        let mut start = record(EventId::SessionStart, 1, 2, 0);
+        start.session = Some(SessionId(5));
+        summary.add(&mut start);
+        let mut end = record(EventId::SessionEnd, 1, 2, 0);
+        (end.session, end.time) = (Some(SessionId(5)), Utc::from_micros(1234));
+        summary.add(&mut end);
+        assert_eq!(end.duration_us, Some(1234));
+        let mut unknown = end.clone();
+        unknown.duration_us = None;
+        summary.add(&mut unknown);
+        assert_eq!(unknown.duration_us, None);
+        for number in 0..100_000 {
+            start.session = Some(SessionId(number));
+            summary.add(&mut start);
+        }
+        assert!(summary.young.len() + summary.old.len() <= SESSIONS);
+    }
+
+    #[test]
+    fn containers_come_and_go() {
+        let mut summary = Summary::default();
+        summary.add(&mut record(EventId::ContainerStart, 1, 2, 22));
+        assert_eq!(summary.view().running[0].state, "starting");
+        let mut live = record(EventId::ContainerLive, 1, 2, 22);
+        live.src = None;
+        summary.add(&mut live);
+        let view = summary.view();
+        assert_eq!((view.running[0].state.as_str(), view.running[0].by), ("live", Some(IpAddr::V4(1.into()))));
+        assert_eq!(summary.running(), 1);
+        summary.add(&mut record(EventId::ContainerStop, 1, 2, 22));
+        let view = summary.view();
+        assert_eq!(view.running, []);
+        assert_eq!(view.containers, Containers { started: 1, live: 1, failed: 0, stopped: 1 });
+    }
+
+    proptest! {
+        #[test]
+        fn no_count_is_too_low_and_no_frequent_key_is_missed(keys in proptest::collection::vec(0u8..40, 1..400)) {
+            let mut top = Top::new(10);
+            for key in &keys {
+                top.count(*key, 1);
+            }
+            let kept: HashMap<u8, u64> = top.first(10).into_iter().collect();
+            for key in 0u8..40 {
+                let true_count = keys.iter().filter(|k| **k == key).count() as u64;
+                match kept.get(&key) {
+                    Some(count) => prop_assert!(*count >= true_count),
+                    None => prop_assert!(true_count <= keys.len() as u64 / 10),
+                }
+            }
+        }
+    }
+}
