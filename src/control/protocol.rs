@@ -2,11 +2,11 @@
 //! in postcard. What keeper and switch say is in [`crate::container`]; the
 //! keeper and the supervisor tell the console [`crate::event::Said`], nothing else.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::node::Show;
+use crate::node::{NodeIdx, Show};
 
 /// What the console asks the switch for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub enum Query {
 /// From the console to the switch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ToSwitch {
+    /// The console has (re)started: announce every container's interface again
+    /// with [`ToConsole::Interface`].
+    Hello,
     /// Answer with [`ToConsole::Answer`] of the same `id`.
     Query {
         /// The console's name for the question.
@@ -51,6 +54,18 @@ pub enum ToSwitch {
 /// takes an index into the plan's proxies from it, never an address.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ToConsole {
+    /// Before a container's TAP is attached: frames that carry `number` in the
+    /// capture ring are those of the container of `host`. An uplink is not
+    /// announced: its number is the index of its node. Numbers of containers are
+    /// greater than any index of a node (65,536 and up).
+    Interface {
+        /// The number given to `Fabric::attach`.
+        number: u32,
+        /// The node that the host belongs to.
+        node: NodeIdx,
+        /// Its address.
+        host: IpAddr,
+    },
     /// With one descriptor: a memfd that holds the answer in JSON.
     Answer {
         /// The question.
