@@ -32,6 +32,26 @@ fn a_tag_goes_back_where_it_was() {
 }
 
 #[test]
+fn a_super_frame_becomes_tagged_segments() {
+    let mut whole = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .tcp(1, 2, 1000, 512)
+        .write(&mut whole, &[7; 1500])
+        .unwrap();
+    let header = VnetHeader { flags: NEEDS_CSUM, gso_type: 0x81, gso_size: 700, ..VnetHeader::default() };
+    let (frames, discards, _) = take(&whole, Handed { header, vlan: Some((0x8100, 7)), csum_valid: false });
+    assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [758, 758, 158]);
+    assert!(frames.iter().all(|bytes| bytes[..12] == whole[..12] && bytes[12..18] == [0x81, 0, 0, 7, 8, 0]));
+    assert_eq!(discards.rx, 3);
+    // Too long for a head: the same by the other way.
+    let (mut pool, mut batch, mut discards) = (Pool::new(64), Batch::default(), Counters::default());
+    Intake { now: Instant::ZERO, pool: &mut pool, batch: &mut batch, discards: &mut discards }
+        .take_long(&mut whole, Handed { header, vlan: Some((0x8100, 7)), csum_valid: false });
+    assert!(batch.iter().map(Frame::bytes).eq(frames.iter().map(Vec::as_slice)));
+}
+
+#[test]
 fn what_makes_no_sense_is_counted() {
     let wild = VnetHeader { flags: NEEDS_CSUM, csum_start: 59, csum_offset: 0, ..VnetHeader::default() };
     let fragments = VnetHeader { gso_type: 3, gso_size: 8, ..VnetHeader::default() };

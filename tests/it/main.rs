@@ -1,0 +1,6 @@
+//! Tests on real devices, real processes and real clients, as root, in network
+//! namespaces of their own.
+
+mod net;
+mod netdev;
+mod rights;

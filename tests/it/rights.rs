@@ -1,0 +1,1 @@
+//! What a process can still do after it has given up its rights.
