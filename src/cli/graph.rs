@@ -1,8 +1,9 @@
 //! `honeyweave graph`: draws a topology.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use std::path::PathBuf;
+use crate::topology;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -27,6 +28,13 @@ pub enum Format {
 }
 
 /// Prints the drawing.
-pub fn run(_args: Args) -> miette::Result<ExitCode> {
-    Err(miette::miette!("`graph` is not built yet"))
+pub fn run(args: Args) -> miette::Result<ExitCode> {
+    let plan = topology::load(&args.topology)?;
+    let text = match args.format {
+        Format::Mermaid => topology::mermaid(&plan),
+        Format::Dot => topology::dot(&plan),
+        Format::Json => format!("{:#}\n", topology::graph_json(&plan)),
+    };
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -107,7 +107,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(report) => {
             eprintln!("{report:?}");
-            ExitCode::from(FAILURE)
+            ExitCode::from(if report.is::<crate::topology::Diagnostics>() { BAD_INPUT } else { FAILURE })
         }
     }
 }

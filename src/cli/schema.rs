@@ -8,5 +8,6 @@ pub struct Args {}
 
 /// Prints the schema.
 pub fn run(_args: Args) -> miette::Result<ExitCode> {
-    Err(miette::miette!("`schema` is not built yet"))
+    super::print(&format!("{:#}\n", crate::topology::schema()))?;
+    Ok(ExitCode::SUCCESS)
 }

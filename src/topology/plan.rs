@@ -43,3 +43,21 @@ pub struct Plan {
     /// Proxies that services name.
     pub proxies: Vec<Proxy>,
 }
+
+impl PlanNode {
+    /// How many hosts it has: 0 for anything but hosts.
+    pub fn host_count(&self) -> u64 {
+        let number = |ip: std::net::IpAddr| match ip {
+            std::net::IpAddr::V4(v4) => u128::from(u32::from(v4)),
+            std::net::IpAddr::V6(v6) => u128::from(v6),
+        };
+        match &self.config {
+            NodeConfig::Hosts(hosts) if hosts.single => 1,
+            NodeConfig::Hosts(hosts) => {
+                let count: u128 = hosts.ranges.iter().map(|range| number(range.last) - number(range.first) + 1).sum();
+                u64::try_from(count).unwrap_or(u64::MAX)
+            }
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! What hosts are, layer by layer: `defaults`, `kinds`, templates and the nodes'
+//! own values are each read once and then laid over one another.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::check::Checker;
+use super::raw::{PortDefault, TcpEntry, TemplateKeys, UdpEntry};
+use super::raw_services::{TcpWord, UdpWord};
+use super::source::Span;
+use super::{services, units, vendors};
+use crate::emulate::{Backend, Builtin, Outward, ServiceId, StartPolicy, TcpPort, Template, UdpPort};
+use crate::service::{HttpSite, Proxy, Script, Service, ServiceKind};
+
+/// Ports of all templates of all nodes together: a bound on what a small file may expand to.
+const MAX_PORTS: usize = 1 << 20;
+
+/// What a TCP port does, before services have numbers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TcpAct {
+    Closed,
+    Filtered,
+    Tarpit,
+    Sink,
+    Container,
+    Banner { banner: Vec<u8>, close_after_secs: u32 },
+    Http(HttpSite),
+    Script(Script),
+    Proxy { proxy: Proxy, allow_production: bool },
+}
+
+/// What a UDP port does.
+#[derive(Clone, PartialEq, Debug)]
+pub enum UdpAct {
+    Closed,
+    Filtered,
+    Open,
+    Reply(Vec<u8>),
+}
+
+/// An entry of `tcp` or `udp`.
+#[derive(Clone, Debug)]
+pub struct PortRule<A> {
+    pub first: u16,
+    pub last: u16,
+    pub act: A,
+    pub span: Span,
+}
+
+/// The `backend` of a layer.
+#[derive(Clone, Debug, Default)]
+pub struct BackendLayer {
+    pub image: Option<(String, Span)>,
+    pub start: Option<StartPolicy>,
+    pub idle_secs: Option<u32>,
+    pub span: Span,
+}
+
+/// What one place says about hosts.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    pub personality: Option<Builtin>,
+    pub oui: Option<[u8; 3]>,
+    pub ping: Option<bool>,
+    pub tcp: Vec<PortRule<TcpAct>>,
+    pub tcp_default: Option<PortDefault>,
+    pub udp: Vec<PortRule<UdpAct>>,
+    pub udp_default: Option<PortDefault>,
+    pub backend: Option<BackendLayer>,
+    pub outward: Option<Outward>,
+}
+
+/// Reads a layer.
+pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
+    let personality = keys.personality.and_then(|name| {
+        let found = Builtin::by_name(name);
+        if found.is_none() {
+            let known: Vec<&str> = Builtin::ALL.iter().map(|p| p.get().name).collect();
+            c.unknown(name.span, "personality", name, known.iter().copied());
+        }
+        found
+    });
+    let oui = keys.vendor.and_then(|name| oui(c, name, name.span));
+    let mut tcp = Vec::new();
+    for (key, entry) in keys.tcp.iter().flat_map(|tcp| tcp.iter()) {
+        let ports = c.unit(key.span, units::ports(key));
+        let act = match &entry.value {
+            TcpEntry::Word(word) => Some(match word {
+                TcpWord::Closed => TcpAct::Closed,
+                TcpWord::Filtered => TcpAct::Filtered,
+                TcpWord::Tarpit => TcpAct::Tarpit,
+                TcpWord::Open => TcpAct::Sink,
+                TcpWord::Container => TcpAct::Container,
+            }),
+            TcpEntry::Keys(service) => services::tcp(c, service, key.span),
+        };
+        if let (Some((first, last)), Some(act)) = (ports, act) {
+            tcp.push(PortRule { first, last, act, span: key.span });
+        }
+    }
+    let mut udp = Vec::new();
+    for (key, entry) in keys.udp.iter().flat_map(|udp| udp.iter()) {
+        let ports = c.unit(key.span, units::ports(key));
+        let act = match &entry.value {
+            UdpEntry::Word(word) => Some(match word {
+                UdpWord::Closed => UdpAct::Closed,
+                UdpWord::Filtered => UdpAct::Filtered,
+                UdpWord::Open => UdpAct::Open,
+            }),
+            UdpEntry::Keys(service) => services::udp(c, service, key.span),
+        };
+        if let (Some((first, last)), Some(act)) = (ports, act) {
+            udp.push(PortRule { first, last, act, span: key.span });
+        }
+    }
+    let backend = keys.backend.map(|backend| BackendLayer {
+        image: backend.image.as_ref().map(|image| {
+            c.image(image, image.span);
+            (image.value.0.clone(), image.span)
+        }),
+        start: backend.start.as_ref().map(|start| start.value),
+        idle_secs: backend.idle.as_ref().and_then(|idle| c.unit(idle.span, units::duration_secs(idle))),
+        span: backend.span,
+    });
+    Layer {
+        personality,
+        oui,
+        ping: keys.ping.map(|ping| ping.value),
+        tcp,
+        tcp_default: keys.tcp_default.map(|default| default.value),
+        udp,
+        udp_default: keys.udp_default.map(|default| default.value),
+        backend,
+        outward: keys.outward.map(|outward| outward.value),
+    }
+}
+
+/// The OUI that `name` stands for.
+pub fn oui(c: &mut Checker<'_>, name: &str, span: Span) -> Option<[u8; 3]> {
+    match vendors::oui(name) {
+        Some(oui) if oui[0] & 1 != 0 => {
+            c.error(
+                span,
+                format!("`{name}` is a group address, no vendor"),
+                "the first octet is odd",
+                "the first octet of a vendor's MACs is even",
+            );
+            None
+        }
+        Some(oui) => Some(oui),
+        None => {
+            c.unknown(span, "vendor", name, vendors::names());
+            None
+        }
+    }
+}
+
+/// The services of a node's templates, numbered.
+#[derive(Default)]
+pub struct Services {
+    pub list: Vec<Service>,
+}
+
+impl Services {
+    fn number(&mut self, name: String, kind: ServiceKind) -> Option<ServiceId> {
+        let service = Service { name, kind };
+        let at = self.list.iter().position(|known| *known == service).unwrap_or_else(|| {
+            self.list.push(service);
+            self.list.len() - 1
+        });
+        u16::try_from(at).ok().map(ServiceId)
+    }
+}
+
+/// A template made of layers, the strongest last.
+///
+/// `named` is where errors of the whole template belong.
+pub fn merge(
+    c: &mut Checker<'_>,
+    name: &str,
+    layers: &[&Layer],
+    services: &mut Services,
+    named: Span,
+    is_container: bool,
+) -> Option<Template> {
+    let strongest = |pick: &dyn Fn(&Layer) -> Option<Span>| layers.iter().rev().find_map(|layer| pick(layer));
+    let personality = layers.iter().rev().find_map(|layer| layer.personality).unwrap_or(Builtin::Linux);
+    let oui = layers.iter().rev().find_map(|layer| layer.oui).unwrap_or_else(|| default_oui(personality));
+    let backend = backend(c, layers);
+    if is_container && backend.is_none() && !layers.iter().any(|layer| layer.backend.is_some()) {
+        c.error(
+            named,
+            "a container needs a backend",
+            "neither this node nor its template has one",
+            "add `backend: {image: small}` to the node or to its template, or make it `kind: host`",
+        );
+        return None;
+    }
+
+    let mut tcp = BTreeMap::new();
+    let mut container_port = false;
+    for rule in overlaid(layers, |layer| &layer.tcp) {
+        let label =
+            if rule.first == rule.last { rule.first.to_string() } else { format!("{}-{}", rule.first, rule.last) };
+        let mut open = |kind: ServiceKind| services.number(format!("{name}:{label}"), kind).map(TcpPort::Open);
+        let port = match &rule.act {
+            TcpAct::Closed => Some(TcpPort::Closed),
+            TcpAct::Filtered => Some(TcpPort::Filtered),
+            TcpAct::Tarpit => Some(TcpPort::Tarpit),
+            TcpAct::Sink => open(ServiceKind::Sink),
+            TcpAct::Container => {
+                container_port = true;
+                if !layers.iter().any(|layer| layer.backend.is_some()) {
+                    c.error(
+                        rule.span,
+                        format!("port {label} is a container's, but `{name}` has no backend"),
+                        "no container can answer here",
+                        "add `backend: {image: small}` beside `tcp`, or write another answer",
+                    );
+                }
+                open(ServiceKind::Container)
+            }
+            TcpAct::Banner { banner, close_after_secs } => {
+                open(ServiceKind::Banner { banner: banner.clone(), close_after_secs: *close_after_secs })
+            }
+            TcpAct::Http(site) => open(ServiceKind::Http(site.clone())),
+            TcpAct::Script(script) => c.script(script).and_then(|at| open(ServiceKind::Script(at))),
+            TcpAct::Proxy { proxy, allow_production } => {
+                c.proxy(proxy, *allow_production, rule.span).and_then(|at| open(ServiceKind::Proxy(at)))
+            }
+        };
+        let Some(port) = port else {
+            c.error(rule.span, "there are more than 65,536 different services", "one too many", "write fewer");
+            return None;
+        };
+        tcp.extend((rule.first..=rule.last).map(|number| (number, port)));
+    }
+    let mut udp = BTreeMap::new();
+    for rule in overlaid(layers, |layer| &layer.udp) {
+        let port = match &rule.act {
+            UdpAct::Closed => UdpPort::Closed,
+            UdpAct::Filtered => UdpPort::Filtered,
+            UdpAct::Open => UdpPort::Open(None),
+            UdpAct::Reply(reply) => {
+                let kind = ServiceKind::Banner { banner: reply.clone(), close_after_secs: 0 };
+                UdpPort::Open(services.number(format!("{name}:{}/udp", rule.first), kind))
+            }
+        };
+        udp.extend((rule.first..=rule.last).map(|number| (number, port)));
+    }
+    if let Some(Backend { start: StartPolicy::OnAccess, .. }) = backend
+        && !container_port
+    {
+        let span = strongest(&|layer| layer.backend.as_ref().map(|backend| backend.span)).unwrap_or(named);
+        c.error(
+            span,
+            format!("nothing ever starts the container of `{name}`"),
+            "it starts on access, but no TCP port is `container`",
+            "add such as `tcp: {22: container}`, or `start: with-system`",
+        );
+    }
+    c.ports += tcp.len() + udp.len();
+    if c.ports > MAX_PORTS {
+        c.error(
+            named,
+            "the port ranges of all templates are too many",
+            "here they are over a million",
+            "use `tcp_default` and `udp_default` for what most ports do",
+        );
+        return None;
+    }
+    let default = |default: Option<PortDefault>| default.unwrap_or(PortDefault::Closed);
+    Some(Template {
+        name: name.to_owned(),
+        personality,
+        oui,
+        tcp,
+        tcp_default: match default(layers.iter().rev().find_map(|layer| layer.tcp_default)) {
+            PortDefault::Closed => TcpPort::Closed,
+            PortDefault::Filtered => TcpPort::Filtered,
+        },
+        udp,
+        udp_default: match default(layers.iter().rev().find_map(|layer| layer.udp_default)) {
+            PortDefault::Closed => UdpPort::Closed,
+            PortDefault::Filtered => UdpPort::Filtered,
+        },
+        ping: layers.iter().rev().find_map(|layer| layer.ping).unwrap_or(true),
+        backend,
+        outward: layers.iter().rev().find_map(|layer| layer.outward).unwrap_or_default(),
+    })
+}
+
+/// The rules in the order in which they are to be applied: stronger layers
+/// later, and within a layer the narrower later.
+fn overlaid<'a, A>(layers: &[&'a Layer], pick: impl Fn(&'a Layer) -> &'a Vec<PortRule<A>>) -> Vec<&'a PortRule<A>> {
+    let mut all = Vec::new();
+    for layer in layers {
+        let mut rules: Vec<&PortRule<A>> = pick(layer).iter().collect();
+        rules.sort_by_key(|rule| std::cmp::Reverse(rule.last - rule.first));
+        all.extend(rules);
+    }
+    all
+}
+
+fn backend(c: &mut Checker<'_>, layers: &[&Layer]) -> Option<Backend> {
+    let mut parts = layers.iter().rev().filter_map(|layer| layer.backend.as_ref());
+    let first = parts.next()?;
+    let all = || std::iter::once(first).chain(parts.clone());
+    let Some((image, _)) = all().find_map(|part| part.image.clone()) else {
+        c.error(
+            first.span,
+            "the backend has no image",
+            "an image to start from is missing",
+            "add `image: small` or `image: debian`, or the name of one of `images`",
+        );
+        return None;
+    };
+    Some(Backend {
+        image,
+        start: all().find_map(|part| part.start).unwrap_or_default(),
+        idle_secs: all().find_map(|part| part.idle_secs).unwrap_or(600),
+    })
+}
+
+/// What such a machine is most often.
+fn default_oui(personality: Builtin) -> [u8; 3] {
+    let vendor = match personality {
+        Builtin::Linux => "vmware",
+        Builtin::Windows => "dell",
+        Builtin::CiscoIos => "cisco",
+    };
+    vendors::oui(vendor).unwrap_or([0x02, 0, 0])
+}
+
+/// A proxy that was named, to be judged when all prefixes of the honeynet are known.
+pub struct NamedProxy {
+    pub target: SocketAddr,
+    pub allow_production: bool,
+    pub span: Span,
+}

@@ -1,0 +1,456 @@
+//! What was typed: the YAML's shape and nothing of its meaning. The JSON Schema
+//! is made from these types; their comments are what an editor shows.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+
+use super::at::{At, Map, Text, Texts};
+use super::source::Span;
+use crate::emulate::{Outward, StartPolicy};
+use crate::node::Guarded;
+
+/// Declares a mapping all of whose keys are optional, with the list of its keys
+/// and what merging needs.
+macro_rules! mapping {
+    ($(#[$meta:meta])* struct $name:ident { $( $(#[$doc:meta])* $field:ident: $type:ty, )* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $( $(#[$doc])* pub $field: Option<At<$type>>, )* }
+
+        #[allow(dead_code)]
+        impl $name {
+            /// Its keys.
+            pub const KEYS: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            /// The keys that are there, each with the place of its value.
+            pub fn present(&self) -> Vec<(&'static str, Span)> {
+                let mut keys = Vec::new();
+                $( if let Some(value) = &self.$field { keys.push((stringify!($field), value.span)); } )*
+                keys
+            }
+
+            /// Itself, with what is missing taken from `other`.
+            pub fn or(self, other: &Self) -> Self {
+                Self { $( $field: self.$field.or_else(|| other.$field.clone()), )* }
+            }
+        }
+    };
+}
+
+/// Adds the keys of a template to a mapping.
+macro_rules! with_template_keys {
+    ($(#[$meta:meta])* struct $name:ident { $($own:tt)* }) => {
+        mapping! {
+            $(#[$meta])*
+            struct $name {
+                $($own)*
+                /// How the operating system behaves on the network: `linux` (default), `windows` or `cisco-ios`.
+                personality: Text,
+                /// Vendor of MACs: a name such as `dell`, or three octets such as `00:0c:29`.
+                vendor: Text,
+                /// Whether echo requests are answered (default true).
+                ping: bool,
+                /// TCP ports (or ranges such as `8000-8010`) that are not like `tcp_default`.
+                tcp: Map<At<TcpEntry>>,
+                /// All other TCP ports (default `closed`).
+                tcp_default: PortDefault,
+                /// UDP ports (or ranges) that are not like `udp_default`.
+                udp: Map<At<UdpEntry>>,
+                /// All other UDP ports (default `closed`).
+                udp_default: PortDefault,
+                /// The container behind a host.
+                backend: Backend,
+                /// What becomes of what a container sends to addresses outside the honeynet (default `reflect`).
+                outward: Outward,
+            }
+        }
+
+        impl $name {
+            /// Only the keys of a template.
+            pub fn template_keys(&self) -> TemplateKeys<'_> {
+                TemplateKeys {
+                    personality: self.personality.as_ref(),
+                    vendor: self.vendor.as_ref(),
+                    ping: self.ping.as_ref(),
+                    tcp: self.tcp.as_ref(),
+                    tcp_default: self.tcp_default.as_ref(),
+                    udp: self.udp.as_ref(),
+                    udp_default: self.udp_default.as_ref(),
+                    backend: self.backend.as_ref(),
+                    outward: self.outward.as_ref(),
+                }
+            }
+        }
+    };
+}
+
+/// The keys of a template, wherever they are written.
+pub struct TemplateKeys<'a> {
+    pub personality: Option<&'a At<Text>>,
+    pub vendor: Option<&'a At<Text>>,
+    pub ping: Option<&'a At<bool>>,
+    pub tcp: Option<&'a At<Map<At<TcpEntry>>>>,
+    pub tcp_default: Option<&'a At<PortDefault>>,
+    pub udp: Option<&'a At<Map<At<UdpEntry>>>>,
+    pub udp_default: Option<&'a At<PortDefault>>,
+    pub backend: Option<&'a At<Backend>>,
+    pub outward: Option<&'a At<Outward>>,
+}
+
+/// A honeyweave topology.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Topology")]
+pub struct Topology {
+    /// Name of the honeynet (default: the file's name): lower-case letters, digits and `-`.
+    pub name: Option<At<Text>>,
+    /// Values for all nodes, unless their kind, template or they themselves have others.
+    pub defaults: Option<At<Node>>,
+    /// Values for all nodes of a kind.
+    pub kinds: Option<At<Kinds>>,
+    /// Kinds of hosts, by name.
+    pub templates: Option<Map<At<Template>>>,
+    /// What containers start from, by name; `small` and `debian` are there without being written.
+    pub images: Option<Map<At<Image>>>,
+    /// The nodes, by name.
+    pub nodes: At<Map<At<Node>>>,
+    /// What connects them.
+    pub links: Option<Vec<At<Link>>>,
+}
+
+/// The kinds of nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A real interface of this machine.
+    Uplink,
+    /// A learning switch.
+    Switch,
+    /// A router.
+    Router,
+    /// A population of hosts.
+    Hosts,
+    /// One emulated host.
+    Host,
+    /// One host that is a container.
+    Container,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 6] = [Kind::Uplink, Kind::Switch, Kind::Router, Kind::Hosts, Kind::Host, Kind::Container];
+
+    /// Its name in a topology.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Uplink => "uplink",
+            Kind::Switch => "switch",
+            Kind::Router => "router",
+            Kind::Hosts => "hosts",
+            Kind::Host => "host",
+            Kind::Container => "container",
+        }
+    }
+}
+
+mapping! {
+    /// Values for all nodes of a kind.
+    struct Kinds {
+        /// For all uplinks.
+        uplink: Node,
+        /// For all switches.
+        switch: Node,
+        /// For all routers.
+        router: Node,
+        /// For all populations.
+        hosts: Node,
+        /// For all single hosts.
+        host: Node,
+        /// For all containers.
+        container: Node,
+    }
+}
+
+impl Kinds {
+    /// The values of one kind.
+    pub fn get(&self, kind: Kind) -> Option<&At<Node>> {
+        match kind {
+            Kind::Uplink => self.uplink.as_ref(),
+            Kind::Switch => self.switch.as_ref(),
+            Kind::Router => self.router.as_ref(),
+            Kind::Hosts => self.hosts.as_ref(),
+            Kind::Host => self.host.as_ref(),
+            Kind::Container => self.container.as_ref(),
+        }
+    }
+}
+
+with_template_keys! {
+    /// A node. Which keys it may have depends on its kind; the keys of a template are for `hosts`, `host` and `container`.
+    struct Node {
+        /// What it is.
+        kind: Kind,
+        /// The template of its hosts (`hosts`, `host`, `container`).
+        template: Text,
+        /// The interface's name on this machine (`uplink`); `up --uplink` has precedence.
+        interface: Text,
+        /// What the uplink guard lets out although it keeps it inside by default (`uplink`).
+        allow: Vec<Guarded>,
+        /// Source MACs that may appear on the wire (`uplink`; default 256).
+        mac_limit: u32,
+        /// What may leave by the interface, such as `100mbit` (`uplink`; default no limit).
+        rate: Text,
+        /// Whether it may share a broadcast domain with another uplink (`uplink`; default false).
+        transit: bool,
+        /// Ports: their number, or a mapping of names to VLANs (`switch`; default 8).
+        ports: Ports,
+        /// Entries of the MAC table (`switch`; default 8192).
+        fdb_capacity: u32,
+        /// Time until an entry of the MAC table that was not seen again is forgotten (`switch`; default 5m).
+        aging: Text,
+        /// Interfaces by name: addresses with their prefix lengths (`router`).
+        interfaces: Map<At<Interface>>,
+        /// Static routes (`router`).
+        routes: Vec<At<Route>>,
+        /// Neighbors that are remembered (`router`; default 4096).
+        neighbor_capacity: u32,
+        /// Addresses of the hosts: prefixes, ranges such as `10.0.0.10-10.0.0.200`, single ones (`hosts`).
+        addresses: Texts,
+        /// Addresses that are left out, written like `addresses` (`hosts`).
+        except: Texts,
+        /// Templates and their weights (`hosts`), instead of `template`.
+        mix: Map<At<u32>>,
+        /// `per-host` (default) or `shared` (`hosts`); an address such as `00:0c:29:aa:00:11` (`host`, `container`).
+        mac: Text,
+        /// Bounds of the tables (`hosts`, `host`, `container`).
+        limits: Limits,
+        /// Default gateways (`hosts`, `host`, `container`; default: the router of the segment).
+        gateway: Texts,
+        /// On-link prefixes (`hosts`, `host`, `container`; default: those of the segment's router).
+        prefix: Texts,
+        /// The address, or several (`host`, `container`).
+        address: Texts,
+        /// Host name (`host`, `container`; default: the node's name).
+        hostname: Text,
+    }
+}
+
+with_template_keys! {
+    /// A kind of host.
+    struct Template {}
+}
+
+/// The VLANs of a switch's ports.
+#[derive(Clone, Debug)]
+pub enum Ports {
+    /// That many ports, named `1` and so on, in VLAN 1.
+    Count(u64),
+    /// Ports by name.
+    Named(Map<At<Port>>),
+}
+
+mapping! {
+    /// A port of a switch: access VLAN 1 if nothing is said.
+    struct Port {
+        /// Untagged frames of this VLAN.
+        access: u32,
+        /// Tagged frames of these VLANs.
+        trunk: Vec<At<u32>>,
+        /// The VLAN of untagged frames on a trunk.
+        native: u32,
+    }
+}
+
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Ports, D::Error> {
+        struct Shape;
+
+        impl<'de> Visitor<'de> for Shape {
+            type Value = Ports;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of ports, or a mapping of port names to VLANs")
+            }
+
+            fn visit_u64<E>(self, count: u64) -> Result<Ports, E> {
+                Ok(Ports::Count(count))
+            }
+
+            fn visit_i64<E: Error>(self, count: i64) -> Result<Ports, E> {
+                u64::try_from(count).map(Ports::Count).map_err(|_| E::custom("a number of ports is not negative"))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Ports, A::Error> {
+                Map::deserialize(MapAccessDeserializer::new(map)).map(Ports::Named)
+            }
+        }
+
+        deserializer.deserialize_any(Shape)
+    }
+}
+
+impl JsonSchema for Ports {
+    fn schema_name() -> Cow<'static, str> {
+        "Ports".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let named = generator.subschema_for::<Map<At<Port>>>();
+        json_schema!({
+            "description": "The number of ports, named `1` and so on, or ports by name",
+            "anyOf": [{ "type": "integer", "minimum": 1 }, named],
+        })
+    }
+}
+
+mapping! {
+    /// An interface of a router.
+    struct InterfaceKeys {
+        /// Addresses with their prefix lengths.
+        addresses: Texts,
+        /// Its MAC (default: derived from the router's vendor).
+        mac: Text,
+        /// Largest IP packet (default 1500).
+        mtu: u32,
+    }
+}
+
+/// An interface of a router: its addresses, or a mapping with more.
+#[derive(Clone, Debug, Default)]
+pub struct Interface(pub InterfaceKeys);
+
+impl<'de> Deserialize<'de> for Interface {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Interface, D::Error> {
+        struct Shape;
+
+        impl<'de> Visitor<'de> for Shape {
+            type Value = Interface;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("addresses with their prefix lengths, or a mapping with `addresses`")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Interface, E> {
+                let text = At { value: Text(text.to_owned()), span: Span::default() };
+                let addresses = Some(At { value: Texts(vec![text]), span: Span::default() });
+                Ok(Interface(InterfaceKeys { addresses, ..InterfaceKeys::default() }))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Interface, A::Error> {
+                let mut list = Vec::new();
+                while let Some(text) = seq.next_element()? {
+                    list.push(text);
+                }
+                let addresses = Some(At { value: Texts(list), span: Span::default() });
+                Ok(Interface(InterfaceKeys { addresses, ..InterfaceKeys::default() }))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Interface, A::Error> {
+                InterfaceKeys::deserialize(MapAccessDeserializer::new(map)).map(Interface)
+            }
+        }
+
+        deserializer.deserialize_any(Shape)
+    }
+}
+
+impl JsonSchema for Interface {
+    fn schema_name() -> Cow<'static, str> {
+        "Interface".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let addresses = generator.subschema_for::<Texts>();
+        let keys = generator.subschema_for::<InterfaceKeys>();
+        json_schema!({
+            "description": "Addresses with their prefix lengths, or a mapping with more",
+            "anyOf": [addresses, keys],
+        })
+    }
+}
+
+/// A static route.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The prefix that it leads to, or `default`.
+    pub to: At<Text>,
+    /// The next router, on a prefix of one of the interfaces.
+    pub via: At<Text>,
+}
+
+/// A link between two ports.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// The two ends, `node:port` each; the port may be left out where a node has only one.
+    pub endpoints: At<Vec<At<Text>>>,
+    /// Time that every frame takes in either direction, such as `10ms`.
+    pub delay: Option<At<Text>>,
+    /// By how much `delay` varies to both sides, such as `2ms`.
+    pub jitter: Option<At<Text>>,
+    /// Share of frames lost in either direction, such as `1%`.
+    pub loss: Option<At<Text>>,
+    /// What passes in either direction, such as `100mbit`.
+    pub rate: Option<At<Text>>,
+    /// Frames that may wait (default 1000).
+    pub queue: Option<At<u32>>,
+}
+
+mapping! {
+    /// Bounds of the tables of a node's hosts.
+    struct Limits {
+        /// Sessions (an attacker and a host) that are remembered (default 262144).
+        sessions: u32,
+        /// Time without a frame until a session ends (default 5m).
+        session_idle: Text,
+        /// Half-open connections (default 65536).
+        half_open: u32,
+        /// Open connections (default 16384).
+        flows: u32,
+        /// Containers at once (default 64).
+        containers: u32,
+    }
+}
+
+mapping! {
+    /// The container behind a host.
+    struct Backend {
+        /// The image that it starts from.
+        image: Text,
+        /// `on-access` (default): started by the first attacker who completes a handshake; or `with-system`.
+        start: StartPolicy,
+        /// Time without a connection until it is stopped and removed (default 10m); 0 never.
+        idle: Text,
+    }
+}
+
+mapping! {
+    /// What containers start from.
+    struct Image {
+        /// What is built: `small` (busybox and dropbear) or `debian` (OpenSSH and nginx).
+        recipe: Text,
+        /// Debian packages besides the recipe's.
+        packages: Vec<At<Text>>,
+        /// Accounts besides the recipe's.
+        users: Vec<At<User>>,
+    }
+}
+
+/// An account inside an image.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Log-in name; `root` sets root's password.
+    pub name: At<Text>,
+    /// Password in clear: it is there to be guessed.
+    pub password: At<Text>,
+}
+
+pub use super::raw_services::{PortDefault, TcpEntry, UdpEntry};
+pub(super) use mapping;

@@ -1,0 +1,215 @@
+//! What was typed about the ports of hosts.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
+
+use super::at::{At, Map, Text};
+use super::error::suggest;
+use super::raw::mapping;
+use super::source::Span;
+
+/// How ports without an entry meet a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PortDefault {
+    /// RST, or ICMP port unreachable.
+    Closed,
+    /// Silence.
+    Filtered,
+}
+
+/// A TCP port's answer in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TcpWord {
+    /// RST.
+    Closed,
+    /// Silence.
+    Filtered,
+    /// A connection, then a window that never opens.
+    Tarpit,
+    /// A connection that takes what comes and says nothing.
+    Open,
+    /// The host's container, at the same port.
+    Container,
+}
+
+/// A UDP port's answer in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UdpWord {
+    /// ICMP port unreachable.
+    Closed,
+    /// Silence, as if by a firewall.
+    Filtered,
+    /// Taken without a reply.
+    Open,
+}
+
+mapping! {
+    /// What answers on a TCP port: one of `http`, `banner`, `script` and `proxy`.
+    struct TcpKeys {
+        /// A static web site.
+        http: HttpKeys,
+        /// What is said at once, `\r\n` and all.
+        banner: Text,
+        /// Time of silence until a banner's connection is closed (default 2m); 0 never.
+        close_after: Text,
+        /// A program (absolute path) and its arguments; its standard input and output are the connection.
+        script: Vec<At<Text>>,
+        /// Time that a script may run (default 60s).
+        timeout: Text,
+        /// How many of a script may run at once (default 32).
+        max: u32,
+        /// A server that the connection is passed to, `address:port`.
+        proxy: Text,
+        /// Time until an attempt to reach a proxy's target is given up (default 5s).
+        connect_timeout: Text,
+        /// Whether the target may lie outside of the honeynet and of this machine (default false).
+        allow_production: bool,
+    }
+}
+
+mapping! {
+    /// What answers on a UDP port.
+    struct UdpKeys {
+        /// What is sent back to every datagram.
+        reply: Text,
+    }
+}
+
+mapping! {
+    /// A static web site.
+    struct HttpKeys {
+        /// The `Server:` header (default: none).
+        server: Text,
+        /// Pages by path: HTML, or a mapping with `body` or `file` and `type`.
+        pages: Map<At<Page>>,
+    }
+}
+
+mapping! {
+    /// A page of a static web site.
+    struct PageKeys {
+        /// The body.
+        body: Text,
+        /// A file with the body, relative to the topology.
+        file: Text,
+        /// Its `Content-Type:` (default: by the path's ending).
+        r#type: Text,
+    }
+}
+
+/// Declares a value that is either a word or a mapping.
+macro_rules! word_or_mapping {
+    ($(#[$meta:meta])* $name:ident, $word:ty, $keys:ty, $words:expr, $expecting:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug)]
+        pub enum $name {
+            /// One word.
+            Word($word),
+            /// A mapping.
+            Keys(Box<$keys>),
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                struct Shape;
+
+                impl<'de> Visitor<'de> for Shape {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expecting)
+                    }
+
+                    fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
+                        let word = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
+                        <$word>::deserialize(word).map($name::Word).map_err(|_| {
+                            E::custom(format!("`{text}` is no {}\u{1}{}", $expecting, suggest(text, $words)))
+                        })
+                    }
+
+                    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$name, A::Error> {
+                        <$keys>::deserialize(MapAccessDeserializer::new(map)).map(|keys| $name::Keys(Box::new(keys)))
+                    }
+                }
+
+                deserializer.deserialize_any(Shape)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                let word = generator.subschema_for::<$word>();
+                let keys = generator.subschema_for::<$keys>();
+                json_schema!({ "description": $expecting, "anyOf": [word, keys] })
+            }
+        }
+    };
+}
+
+word_or_mapping!(
+    /// How a TCP port meets a SYN.
+    TcpEntry,
+    TcpWord,
+    TcpKeys,
+    ["closed", "filtered", "tarpit", "open", "container", "http", "banner", "script", "proxy"],
+    "answer of a TCP port"
+);
+word_or_mapping!(
+    /// How a UDP port meets a datagram.
+    UdpEntry,
+    UdpWord,
+    UdpKeys,
+    ["closed", "filtered", "open", "reply"],
+    "answer of a UDP port"
+);
+
+/// A page: its HTML, or a mapping with more.
+#[derive(Clone, Debug)]
+pub struct Page(pub PageKeys);
+
+impl<'de> Deserialize<'de> for Page {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Page, D::Error> {
+        struct Shape;
+
+        impl<'de> Visitor<'de> for Shape {
+            type Value = Page;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or a mapping with `body` or `file`")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Page, E> {
+                let body = Some(At { value: Text(text.to_owned()), span: Span::default() });
+                Ok(Page(PageKeys { body, ..PageKeys::default() }))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Page, A::Error> {
+                PageKeys::deserialize(MapAccessDeserializer::new(map)).map(Page)
+            }
+        }
+
+        deserializer.deserialize_any(Shape)
+    }
+}
+
+impl JsonSchema for Page {
+    fn schema_name() -> Cow<'static, str> {
+        "Page".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let keys = generator.subschema_for::<PageKeys>();
+        json_schema!({ "description": "Its HTML, or a mapping with more", "anyOf": [{ "type": "string" }, keys] })
+    }
+}

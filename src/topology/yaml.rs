@@ -1,0 +1,163 @@
+//! Text to what was typed, within bounds that no honest topology meets.
+
+use serde_saphyr::Error;
+
+use super::error::{Diagnostic, did_you_mean, suggest};
+use super::raw::Topology;
+use super::source::{Source, Span};
+
+/// Nesting that is taken: the language itself needs eleven levels.
+const MAX_DEPTH: usize = 32;
+
+/// Parses `source`.
+pub fn parse(source: &Source) -> Result<Topology, Diagnostic> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
+            max_events: 400_000,
+            max_nodes: 200_000,
+            max_aliases: 2_000,
+            max_anchors: 2_000,
+            max_recorded_anchor_events: 200_000,
+            max_recorded_anchor_bytes: 8 << 20,
+            max_total_scalar_bytes: 16 << 20,
+            max_merge_keys: 2_000,
+            max_documents: 2,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+            max_replay_stack_depth: 16,
+        },
+        strict_booleans: true,
+        with_snippet: false,
+        emit_comments: false,
+    };
+    serde_saphyr::from_str_with_options(source.text(), options).map_err(|error| convert(source, &error))
+}
+
+fn place(source: &Source, error: &Error) -> Option<Span> {
+    let location = error.location()?;
+    if location.line() == 0 {
+        return None;
+    }
+    let start = source.offset(location.line() as usize, location.column() as usize);
+    let end = (start + location.span().byte_len().unwrap_or(0) as usize).min(source.text().len());
+    Some(Span { start, end })
+}
+
+/// The reason of a parser's error, which repeats its place.
+fn reason(error: &Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}
+
+fn list(keys: &[&str]) -> String {
+    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn convert(source: &Source, error: &Error) -> Diagnostic {
+    let error = error.without_snippet();
+    let (message, label, help) = match error {
+        Error::AliasError { error: inner, .. } => {
+            let inner = convert(source, inner);
+            (inner.message, inner.label, inner.help)
+        }
+        Error::SerdeUnknownField { field, expected, .. } => (
+            format!("unknown key `{field}`"),
+            "nothing has this key here".to_owned(),
+            Some(match did_you_mean(field, expected.iter().copied()) {
+                Some(candidate) => format!("did you mean `{candidate}`?"),
+                None => format!("the keys here are {}", list(expected)),
+            }),
+        ),
+        Error::SerdeUnknownVariant { variant, expected, .. } => (
+            format!("unknown value `{variant}`"),
+            "not one of the values that are possible here".to_owned(),
+            Some(suggest(variant, expected.iter().copied())),
+        ),
+        Error::SerdeMissingField { field, .. } => {
+            (format!("the key `{field}` is missing"), "in this mapping".to_owned(), Some(format!("add `{field}:`")))
+        }
+        Error::DuplicateMappingKey { key, .. } => (
+            match key {
+                Some(key) => format!("duplicate key `{key}`"),
+                None => "duplicate key".to_owned(),
+            },
+            "written a second time here".to_owned(),
+            Some("remove or rename one of the two".to_owned()),
+        ),
+        Error::MultipleDocuments { .. } => (
+            "there is more than one document in this file".to_owned(),
+            "the second begins here".to_owned(),
+            Some("a topology is one document: put the others into files of their own".to_owned()),
+        ),
+        Error::Eof { .. } if source.text().trim().is_empty() => (
+            "the topology is empty".to_owned(),
+            String::new(),
+            Some("a topology has at least `nodes:`; see `honeyweave schema` or topologies/minimal.yaml".to_owned()),
+        ),
+        Error::NullIntoString { .. } => ("there is no value here".to_owned(), "a text belongs here".to_owned(), None),
+        Error::UnknownAnchor { .. } => (
+            "this alias has no anchor".to_owned(),
+            "nothing above has this name with `&`".to_owned(),
+            Some("an address or a text that begins with `*` needs quotes".to_owned()),
+        ),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => (
+            "the aliases expand to more than any topology needs".to_owned(),
+            "this one went over the limit".to_owned(),
+            Some("write a template and name it, instead of repeating a value by aliases".to_owned()),
+        ),
+        Error::RecursiveReferencesRequireWeakTypes { .. } => {
+            ("an alias refers to what it is part of".to_owned(), "here".to_owned(), None)
+        }
+        Error::Budget { .. } => (
+            "the topology is larger or deeper than any that makes sense".to_owned(),
+            reason(error),
+            Some(format!("at most {MAX_DEPTH} levels, 200,000 values and 2,000 aliases are read")),
+        ),
+        Error::Unexpected { expected, .. } => {
+            let what = match *expected {
+                "mapping start" => "a mapping (`key: value`)",
+                "sequence start" => "a list (`[a, b]`)",
+                "string scalar" => "a text",
+                other => other,
+            };
+            (format!("{what} belongs here"), "something else stands here".to_owned(), None)
+        }
+        Error::InvalidScalar { ty, .. } => {
+            let span = place(source, error).unwrap_or_default();
+            let what = match *ty {
+                "bool" | "boolean" => "true or false",
+                "u8" | "u16" | "u32" | "u64" | "i64" => "a whole number",
+                other => other,
+            };
+            let found = source.slice(span);
+            let help = (found == "yes" || found == "on")
+                .then_some("write true")
+                .or((found == "no" || found == "off").then_some("write false"));
+            (format!("`{found}` is not {what}"), format!("{what} belongs here"), help.map(str::to_owned))
+        }
+        other => {
+            let text = reason(other);
+            match text.split_once('\u{1}') {
+                Some((message, help)) => (message.to_owned(), String::new(), Some(help.to_owned())),
+                None => (text, "here".to_owned(), None),
+            }
+        }
+    };
+    let diagnostic = match place(source, error) {
+        Some(span) => Diagnostic::at(source, span, message, label),
+        None => Diagnostic::of_file(source.name(), message),
+    };
+    match help {
+        Some(help) => diagnostic.help(help),
+        None => diagnostic,
+    }
+}
