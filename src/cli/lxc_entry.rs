@@ -2,15 +2,14 @@
 
 use std::process::ExitCode;
 
+use miette::IntoDiagnostic;
+
 /// Arguments.
 #[derive(clap::Args, Debug)]
-pub struct Args {
-    /// What the worker is to do.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub words: Vec<String>,
-}
+pub struct Args {}
 
 /// Runs one container call.
 pub fn run(_args: Args) -> miette::Result<ExitCode> {
-    Err(miette::miette!("the container worker is not built yet"))
+    crate::container::worker::main().into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
 }

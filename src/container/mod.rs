@@ -2,7 +2,14 @@
 //! reads no byte that an attacker wrote.
 
 mod config;
+#[cfg(feature = "lxc")]
+#[allow(unsafe_code)]
+mod lxc;
 mod protocol;
+pub mod worker;
 
 pub use config::{ImageConfig, ImageUser, KeeperConfig};
 pub use protocol::{FromKeeper, ToKeeper};
+
+/// Why a build without liblxc starts no container.
+pub const NO_LXC: &str = "this honeyweave was built without liblxc (feature `lxc`), so no container can be started";

@@ -1,0 +1,140 @@
+//! One liblxc call in a process of its own: `honeyweave __lxc`, the request as
+//! JSON on standard input, the answer as JSON on standard output.
+//!
+//! liblxc forks inside its caller, leaves signal masks and descriptors behind and
+//! may block for seconds. A worker that hangs is killed at its deadline, and takes
+//! nothing of the keeper's with it.
+
+use std::io::{Read, Write};
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+
+/// What a worker is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    /// Start a container and wait until its init runs.
+    Start(Start),
+    /// Kill a container by liblxc's own means.
+    Stop {
+        /// Its name.
+        name: String,
+        /// The directory that its name is unique in.
+        lxcpath: PathBuf,
+    },
+    /// Say which liblxc is installed.
+    Version,
+}
+
+/// A container to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Its name.
+    pub name: String,
+    /// The directory that its name is unique in; absolute.
+    pub lxcpath: PathBuf,
+    /// liblxc's configuration, in order.
+    pub config: Vec<(String, String)>,
+    /// Its first process.
+    pub init: Vec<String>,
+    /// Where liblxc writes what went wrong.
+    pub log: PathBuf,
+    /// IPv6 addresses of `eth0`, which liblxc would leave tentative for a second.
+    pub ipv6: Vec<(Ipv6Addr, u8)>,
+    /// The IPv6 default gateway.
+    pub ipv6_gateway: Option<Ipv6Addr>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Done {
+    /// The container's init runs.
+    Started {
+        /// Its init.
+        init: i32,
+        /// The process of liblxc's that watches over it.
+        monitor: i32,
+    },
+    /// It was stopped, or did not run.
+    Stopped,
+    /// The version of liblxc.
+    Version(String),
+    /// It failed, and why.
+    Failed(String),
+}
+
+/// Runs as a worker: reads a request, does it, answers. Ends with its parent.
+pub fn main() -> std::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let mut request = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut request)?;
+    let done = match serde_json::from_slice::<Work>(&request) {
+        Ok(work) => act(work),
+        Err(error) => Done::Failed(format!("the keeper's request cannot be read: {error}")),
+    };
+    let answer = serde_json::to_vec(&done)?;
+    std::io::stdout().lock().write_all(&answer)
+}
+
+#[cfg(not(feature = "lxc"))]
+fn act(_work: Work) -> Done {
+    Done::Failed(super::NO_LXC.into())
+}
+
+#[cfg(feature = "lxc")]
+fn act(work: Work) -> Done {
+    use super::lxc;
+
+    match work {
+        Work::Version => Done::Version(lxc::version()),
+        Work::Stop { name, lxcpath } => match lxc::Container::open(&name, &lxcpath) {
+            Ok(mut container) => match container.state() == "STOPPED" || container.stop() {
+                true => Done::Stopped,
+                false => Done::Failed(format!("liblxc could not stop {name}")),
+            },
+            Err(error) => Done::Failed(error.to_string()),
+        },
+        Work::Start(start) => {
+            let began = start_container(&start);
+            began.unwrap_or_else(|error| {
+                let log = last_errors(&start.log);
+                Done::Failed(if log.is_empty() { error.to_string() } else { format!("{error}: {log}") })
+            })
+        }
+    }
+}
+
+#[cfg(feature = "lxc")]
+fn start_container(start: &Start) -> Result<Done, super::lxc::LxcError> {
+    use super::lxc;
+
+    let mut container = lxc::Container::open(&start.name, &start.lxcpath)?;
+    for (key, value) in &start.config {
+        container.set(key, value)?;
+    }
+    container.start(&start.init)?;
+    let Some(init) = container.init_pid() else {
+        return Ok(Done::Failed("its init ended at once".into()));
+    };
+    let monitor = parent_of(init).unwrap_or(0);
+    Ok(Done::Started { init, monitor })
+}
+
+/// The parent of process `pid`.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, so what follows the last one counts.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok().filter(|parent| Pid::from_raw(*parent).is_some())
+}
+
+/// The errors at the end of liblxc's log, joined.
+#[cfg(feature = "lxc")]
+fn last_errors(log: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let said = |line: &str| Some(line.split_once(" - ")?.1.split_once(" - ").map_or(line, |(_, rest)| rest).to_owned());
+    let mut lines: Vec<String> = text.lines().filter_map(said).take(4).collect();
+    lines.dedup();
+    lines.join("; ")
+}
