@@ -2,6 +2,7 @@
 //! reads no byte that an attacker wrote.
 
 mod config;
+pub mod image;
 #[cfg(feature = "lxc")]
 #[allow(unsafe_code)]
 mod lxc;
@@ -13,3 +14,8 @@ pub use protocol::{FromKeeper, ToKeeper};
 
 /// Why a build without liblxc starts no container.
 pub const NO_LXC: &str = "this honeyweave was built without liblxc (feature `lxc`), so no container can be started";
+
+/// The first user id of containers: what root is inside is this one outside.
+pub const ID_BASE: u32 = 1_000_000;
+/// How many ids follow it.
+pub const ID_COUNT: u32 = 65_536;

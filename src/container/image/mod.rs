@@ -1,0 +1,89 @@
+//! Images that containers start from: built from Debian packages by built-in
+//! recipes, shifted into the containers' user ids, cached by what they consist of.
+//!
+//! ```text
+//! STATE/images/NAME/HASH/rootfs         the files, owned by uid 1,000,000 and up
+//! STATE/images/NAME/HASH/manifest.json  what they are
+//! STATE/cache/apt/                      packages and package lists
+//! ```
+//! HASH stands for recipe, packages and accounts: two topologies that give one
+//! name to different images do not hurt each other, and a container goes on
+//! while its image is built anew.
+
+mod build;
+mod packages;
+mod progress;
+mod recipe;
+mod shift;
+mod store;
+
+pub use build::{build, ensure};
+pub use progress::Progress;
+pub use recipe::{HostKey, RECIPES, Recipe};
+pub use store::{Image, Manifest, find, list, remove};
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with an image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// There is no such recipe.
+    #[error("image `{image}`: there is no recipe `{recipe}`; there are {}", RECIPES.join(" and "))]
+    UnknownRecipe {
+        /// The image.
+        image: String,
+        /// The recipe asked for.
+        recipe: String,
+    },
+    /// A built-in recipe is broken.
+    #[error("the built-in recipe `{0}` cannot be read: {1}")]
+    Recipe(String, String),
+    /// It is not built.
+    #[error("image `{0}` is not built: run `honeyweave image build` with the topology")]
+    Missing(String),
+    /// A file operation.
+    #[error("cannot {what} {}: {error}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A program is not installed.
+    #[error("`{0}` is not installed: run `honeyweave doctor`, which says how to install it")]
+    NoProgram(String),
+    /// A program failed.
+    #[error("{what} failed ({status}){}", last_lines(output))]
+    Tool {
+        /// What was being done.
+        what: String,
+        /// How it ended.
+        status: String,
+        /// The last lines that it wrote.
+        output: Vec<String>,
+    },
+    /// The machine has no sources of Debian packages.
+    #[error("this machine has no APT sources of a Debian release: write some into a file and name it in {SOURCES_ENV}")]
+    NoSources,
+    /// Somebody uses it.
+    #[error("image `{0}` is in use by a running honeynet: end that first")]
+    Busy(String),
+    /// Not root.
+    #[error("images belong to the user ids of containers, so building them needs root: use sudo")]
+    NotRoot,
+}
+
+/// Environment variable that names a file of APT sources to use in place of the machine's.
+pub const SOURCES_ENV: &str = "HONEYWEAVE_APT_SOURCES";
+
+fn last_lines(output: &[String]) -> String {
+    output.iter().map(|line| format!("\n  | {line}")).collect()
+}
+
+/// Names the operation and the path of a failed file operation.
+fn at<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ImageError + use<'a> {
+    move |error| ImageError::Io { what, path: path.to_owned(), error }
+}

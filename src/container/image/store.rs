@@ -1,0 +1,181 @@
+//! The images of a machine.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::recipe::{HostKey, Recipe};
+use super::shift::{is_plain, size_of};
+use super::{ImageError, at};
+use crate::container::ImageConfig;
+
+/// What an image is, as it lies beside its files.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Its name.
+    pub name: String,
+    /// The recipe it was built by.
+    pub recipe: String,
+    /// Stands for recipe, packages and accounts.
+    pub hash: String,
+    /// Packages that were asked for.
+    pub packages: Vec<String>,
+    /// Its accounts' names.
+    pub users: Vec<String>,
+    /// The container's first process.
+    pub init: Vec<String>,
+    /// Where the host's SSH key belongs.
+    pub host_key: HostKey,
+    /// Octets of all files.
+    pub size: u64,
+}
+
+/// A built image.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Image {
+    /// What it is.
+    pub manifest: Manifest,
+    /// Its folder.
+    pub dir: PathBuf,
+}
+
+impl Image {
+    /// Its files.
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
+
+    /// Marks it as in use until the file returned is closed.
+    ///
+    /// # Errors
+    /// If it is just being removed.
+    pub fn hold(&self) -> Result<File, ImageError> {
+        let path = self.dir.join("manifest.json");
+        let file = File::open(&path).map_err(at("open", &path))?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(ImageError::Busy(self.manifest.name.clone())),
+            Err(TryLockError::Error(error)) => Err(at("lock", &path)(error)),
+        }
+    }
+
+    fn load(dir: &Path) -> Option<Image> {
+        let manifest = serde_json::from_slice(&fs::read(dir.join("manifest.json")).ok()?).ok()?;
+        dir.join("rootfs").is_dir().then(|| Image { manifest, dir: dir.to_owned() })
+    }
+}
+
+pub(super) fn images_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("images")
+}
+
+/// The image of `config`, if it is built as `config` says.
+///
+/// # Errors
+/// If it is not built, or the recipe is unknown.
+pub fn find(state_dir: &Path, config: &ImageConfig) -> Result<Image, ImageError> {
+    let recipe = Recipe::of(config)?;
+    let dir = images_dir(state_dir).join(&config.name).join(&recipe.hash);
+    Image::load(&dir).ok_or_else(|| ImageError::Missing(config.name.clone()))
+}
+
+/// All images, by name.
+pub fn list(state_dir: &Path) -> Vec<Image> {
+    let folders = |dir: PathBuf| -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.filter(|e| is_plain(&e.file_name())).map(|e| e.path()).collect();
+        paths.sort();
+        paths
+    };
+    folders(images_dir(state_dir)).into_iter().flat_map(folders).filter_map(|dir| Image::load(&dir)).collect()
+}
+
+/// Removes every image named `name`. Returns how many there were.
+///
+/// # Errors
+/// If one is in use.
+pub fn remove(state_dir: &Path, name: &str) -> Result<usize, ImageError> {
+    let images: Vec<Image> = list(state_dir).into_iter().filter(|image| image.manifest.name == name).collect();
+    for image in &images {
+        discard(image)?;
+    }
+    let dir = images_dir(state_dir).join(name);
+    // What is left is at most an unfinished build, or nothing at all.
+    if is_plain(name.as_ref()) && !images.is_empty() {
+        let _ = fs::remove_dir_all(dir);
+    }
+    Ok(images.len())
+}
+
+/// Removes one image unless it is in use.
+pub(super) fn discard(image: &Image) -> Result<(), ImageError> {
+    let path = image.dir.join("manifest.json");
+    let file = File::open(&path).map_err(at("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(ImageError::Busy(image.manifest.name.clone())),
+        Err(TryLockError::Error(error)) => return Err(at("lock", &path)(error)),
+    }
+    // Renamed first: whoever looks for it finds all of it or nothing.
+    let gone = image.dir.with_file_name(format!(".gone-{}", image.manifest.hash));
+    let _ = fs::remove_dir_all(&gone);
+    fs::rename(&image.dir, &gone).map_err(at("rename", &image.dir))?;
+    fs::remove_dir_all(&gone).map_err(at("remove", &gone))
+}
+
+pub(super) fn manifest_of(recipe: &Recipe, rootfs: &Path) -> Manifest {
+    Manifest {
+        name: recipe.image.clone(),
+        recipe: recipe.recipe.clone(),
+        hash: recipe.hash.clone(),
+        packages: recipe.packages.clone(),
+        users: recipe.users.iter().map(|user| user.name.clone()).collect(),
+        init: recipe.init.clone(),
+        host_key: recipe.host_key,
+        size: size_of(rootfs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(state: &Path, name: &str) -> Image {
+        let config = ImageConfig { name: name.into(), recipe: "small".into(), packages: vec![], users: vec![] };
+        let recipe = Recipe::of(&config).unwrap();
+        let dir = images_dir(state).join(name).join(&recipe.hash);
+        fs::create_dir_all(dir.join("rootfs")).unwrap();
+        fs::write(dir.join("rootfs/file"), [0; 100]).unwrap();
+        let manifest = manifest_of(&recipe, &dir.join("rootfs"));
+        fs::write(dir.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        assert_eq!(find(state, &config).unwrap().manifest, manifest);
+        Image { manifest, dir }
+    }
+
+    #[test]
+    fn lists_and_removes_what_nobody_uses() {
+        let state = tempfile::tempdir().unwrap();
+        let (one, two) = (put(state.path(), "one"), put(state.path(), "two"));
+        assert_eq!(one.manifest.size, 100);
+        fs::create_dir_all(images_dir(state.path()).join("one/.tmp-7/rootfs")).unwrap();
+        assert_eq!(list(state.path()), [one.clone(), two]);
+        let held = one.hold().unwrap();
+        assert!(matches!(remove(state.path(), "one"), Err(ImageError::Busy(_))));
+        assert_eq!(list(state.path()).len(), 2);
+        drop(held);
+        assert_eq!(remove(state.path(), "one").unwrap(), 1);
+        assert_eq!(remove(state.path(), "one").unwrap(), 0);
+        assert_eq!(list(state.path()).len(), 1);
+        assert!(!images_dir(state.path()).join("one").exists());
+    }
+
+    #[test]
+    fn a_changed_image_is_missing() {
+        let state = tempfile::tempdir().unwrap();
+        put(state.path(), "one");
+        let config =
+            ImageConfig { name: "one".into(), recipe: "small".into(), packages: vec!["nmap".into()], users: vec![] };
+        assert!(matches!(find(state.path(), &config), Err(ImageError::Missing(_))));
+    }
+}
