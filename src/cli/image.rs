@@ -1,8 +1,11 @@
 //! `honeyweave image`: the images that containers start from.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use std::path::PathBuf;
+use crate::container::ImageConfig;
+use crate::container::image::{self, Progress, RECIPES};
+use crate::topology;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -10,17 +13,33 @@ pub struct Args {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+    /// Where images lie
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "HONEYWEAVE_STATE_DIR",
+        default_value = "/var/lib/honeyweave"
+    )]
+    pub state_dir: PathBuf,
 }
 
 /// What to do with images.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
-    /// Build the images of a topology that are not built yet
+    /// Build the images of a topology, or a built-in one, that are not built yet
     Build {
-        /// The topology
-        topology: PathBuf,
-        /// Only this image
+        /// A topology file, or the name of a built-in image: `small` or `debian`
+        #[arg(required_unless_present_any = ["topology", "all"])]
+        target: Option<String>,
+        /// Only this image of the topology
         image: Option<String>,
+        /// The topology
+        #[arg(long, value_name = "FILE", conflicts_with = "all")]
+        topology: Option<PathBuf>,
+        /// Every built-in image
+        #[arg(long, conflicts_with = "target")]
+        all: bool,
         /// Build anew what is there already
         #[arg(long)]
         force: bool,
@@ -39,6 +58,74 @@ pub enum Command {
 }
 
 /// Builds, lists and removes images.
-pub fn run(_args: Args) -> miette::Result<ExitCode> {
-    Err(miette::miette!("`image` is not built yet"))
+pub fn run(args: Args) -> miette::Result<ExitCode> {
+    match args.command {
+        Command::Build { target, image, topology, all, force } => {
+            let images = match (topology, target) {
+                _ if all => RECIPES.map(built_in).to_vec(),
+                (Some(file), only) => of_topology(&file, only.or(image).as_deref())?,
+                (None, Some(name)) if image.is_none() && RECIPES.contains(&name.as_str()) => vec![built_in(&name)],
+                (None, Some(file)) => of_topology(Path::new(&file), image.as_deref())?,
+                (None, None) => vec![],
+            };
+            build(&args.state_dir, &images, force)
+        }
+        Command::Ls { json } => list(&args.state_dir, json),
+        Command::Rm { image } => match image::remove(&args.state_dir, &image) {
+            Ok(0) => Err(miette::miette!("there is no image `{image}` in {}", args.state_dir.display())),
+            Ok(_) => Ok(ExitCode::SUCCESS),
+            Err(error) => Err(miette::miette!("{error}")),
+        },
+    }
+}
+
+fn built_in(name: &str) -> ImageConfig {
+    ImageConfig { name: name.into(), recipe: name.into(), packages: vec![], users: vec![] }
+}
+
+fn of_topology(file: &Path, only: Option<&str>) -> miette::Result<Vec<ImageConfig>> {
+    let mut images = topology::load(file)?.images;
+    if let Some(only) = only {
+        let names: Vec<String> = images.iter().map(|image| image.name.clone()).collect();
+        images.retain(|image| image.name == only);
+        if images.is_empty() {
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(miette::miette!("{} has no image `{only}`; it has {names}", file.display()));
+        }
+    }
+    Ok(images)
+}
+
+fn build(state_dir: &Path, images: &[ImageConfig], force: bool) -> miette::Result<ExitCode> {
+    // A path that containers can be told of whatever their working directory is.
+    std::fs::create_dir_all(state_dir)
+        .map_err(|error| miette::miette!("cannot create {}: {error}", state_dir.display()))?;
+    let state_dir = std::path::absolute(state_dir).map_err(|error| miette::miette!("{error}"))?;
+    let progress = Progress::stderr();
+    for config in images {
+        let built = image::build(&state_dir, config, force, &progress);
+        let image = built.map_err(|error| miette::miette!("image `{}`: {error}", config.name))?;
+        super::print(&format!("{} {}\n", config.name, image.dir.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(state_dir: &Path, json: bool) -> miette::Result<ExitCode> {
+    let images = image::list(state_dir);
+    if json {
+        let manifests: Vec<_> = images.iter().map(|image| &image.manifest).collect();
+        let text = serde_json::to_string_pretty(&manifests).map_err(|error| miette::miette!("{error}"))?;
+        super::print(&format!("{text}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = images.iter().map(|image| image.manifest.name.len()).max().unwrap_or(4).max(4);
+    let mut text = format!("{:width$}  {:8}  {:16}  {:>8}  PACKAGES\n", "NAME", "RECIPE", "HASH", "SIZE");
+    for image::Image { manifest, .. } in &images {
+        let size = format!("{} MB", manifest.size / 1_000_000);
+        let packages = manifest.packages.join(" ");
+        text +=
+            &format!("{:width$}  {:8}  {:16}  {size:>8}  {packages}\n", manifest.name, manifest.recipe, manifest.hash);
+    }
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
