@@ -1,7 +1,9 @@
 //! The processes of a honeynet and what they say to each other.
 
 mod config;
+pub mod console;
 mod protocol;
+pub mod request;
 
 pub use config::{CONSOLE_UID, ConsoleConfig, ConsoleEnds, KeeperEnds, SWITCH_UID, SwitchConfig, SwitchEnds};
 pub use protocol::{Query, ToConsole, ToSupervisor, ToSwitch};

@@ -51,7 +51,7 @@ pub struct CaptureSource {
 }
 
 /// What became of captured frames.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CaptureStats {
     /// Frames written.
     pub frames: u64,

@@ -58,7 +58,7 @@ pub struct LogError {
 }
 
 /// What the log has been through since it was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LogStats {
     /// Records written.
     pub records: u64,

@@ -1,0 +1,242 @@
+//! The console's figures as Prometheus reads them.
+//!
+//! Handles are made once; per record or frame only a number is added. What the
+//! switch counts is asked of it when someone reads the metrics.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, SharedString};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use serde_json::Value;
+
+use crate::event::EventId;
+use crate::record::{CaptureStats, LogStats, Record, Summary};
+
+static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+// More devices than nodes come and go, so what is not a node of the plan shares one label.
+const OTHERS: &str = "devices-and-links";
+
+/// All handles, and the text that is made of them.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    events: Vec<Counter>,
+    sessions_started: Counter,
+    sessions: Gauge,
+    flows: Gauge,
+    containers: Gauge,
+    containers_started: Counter,
+    containers_live: Counter,
+    containers_failed: Counter,
+    ring_lost: Counter,
+    log_records: Counter,
+    log_bytes: Counter,
+    log_lost: Counter,
+    log_errors: Counter,
+    capture_frames: Counter,
+    capture_dropped: Counter,
+    capture_lost: Counter,
+    nodes: Vec<String>,
+    switch: Mutex<SwitchCounters>,
+    switch_up: Gauge,
+}
+
+#[derive(Default)]
+struct SwitchCounters {
+    counters: HashMap<(&'static str, String, String), (Counter, u64)>,
+}
+
+impl Metrics {
+    /// Every figure at zero. `nodes` are the names that may become labels.
+    pub fn new(nodes: Vec<String>) -> Metrics {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let counter = |name: &'static str, about: &'static str| {
+            recorder.describe_counter(name.into(), None, about.into());
+            recorder.register_counter(&Key::from_static_name(name), &METADATA)
+        };
+        let gauge = |name: &'static str, about: &'static str| {
+            recorder.describe_gauge(name.into(), None, about.into());
+            recorder.register_gauge(&Key::from_static_name(name), &METADATA)
+        };
+        let events = EventId::ALL.iter().map(|id| {
+            let key = Key::from_parts("honeyweave_events_total", vec![Label::from_static_parts("event", id.as_str())]);
+            recorder.register_counter(&key, &METADATA)
+        });
+        let events = events.collect();
+        for (name, about) in [
+            ("honeyweave_events_total", "Events recorded, by their id."),
+            ("honeyweave_frames_total", "Frames received and sent by each node."),
+            ("honeyweave_drops_total", "Frames discarded, by node and reason."),
+        ] {
+            recorder.describe_counter(name.into(), None, about.into());
+        }
+        Metrics {
+            events,
+            sessions_started: counter("honeyweave_sessions_started_total", "Sessions begun."),
+            sessions: gauge("honeyweave_sessions", "Sessions that have not ended."),
+            flows: gauge("honeyweave_flows", "TCP connections that are open."),
+            containers: gauge("honeyweave_containers", "Containers that are live."),
+            containers_started: counter("honeyweave_containers_started_total", "Containers started."),
+            containers_live: counter("honeyweave_containers_live_total", "Containers that came to life."),
+            containers_failed: counter("honeyweave_containers_failed_total", "Containers that failed."),
+            ring_lost: counter("honeyweave_events_lost_total", "Events lost before they reached the console."),
+            log_records: counter("honeyweave_log_records_total", "Records written to the event log."),
+            log_bytes: counter("honeyweave_log_bytes_total", "Octets written to the event log."),
+            log_lost: counter("honeyweave_log_lost_total", "Records lost because the disk took none."),
+            log_errors: counter("honeyweave_log_errors_total", "Failed attempts to write the event log."),
+            capture_frames: counter("honeyweave_capture_frames_total", "Frames captured."),
+            capture_dropped: counter("honeyweave_capture_dropped_total", "Frames that the disk did not take."),
+            capture_lost: counter("honeyweave_capture_lost_total", "Frames lost before they reached the console."),
+            switch_up: gauge("honeyweave_switch_up", "Whether the switch answers."),
+            nodes,
+            switch: Mutex::default(),
+            handle,
+            recorder,
+        }
+    }
+
+    /// Counts a record.
+    pub fn record(&self, record: &Record) {
+        if let Some(counter) = EventId::ALL.iter().position(|id| *id == record.event).and_then(|at| self.events.get(at))
+        {
+            counter.increment(1);
+        }
+        match record.event {
+            EventId::SessionStart => {
+                self.sessions_started.increment(1);
+                self.sessions.increment(1);
+            }
+            EventId::SessionEnd => self.sessions.decrement(1),
+            EventId::TcpOpen => self.flows.increment(1),
+            EventId::TcpClose => self.flows.decrement(1),
+            EventId::ContainerStart => self.containers_started.increment(1),
+            EventId::ContainerLive => self.containers_live.increment(1),
+            EventId::ContainerFailed => self.containers_failed.increment(1),
+            _ => {}
+        }
+    }
+
+    /// Counts events that were lost before they came here.
+    pub fn lost(&self, events: u64) {
+        self.ring_lost.increment(events);
+    }
+
+    /// Forgets what ended with the switch.
+    pub fn switch_restarted(&self) {
+        self.sessions.set(0);
+        self.flows.set(0);
+    }
+
+    /// Takes over what the recorder counts by itself.
+    pub fn update(&self, summary: &Summary, log: &LogStats, captures: &CaptureStats) {
+        self.containers.set(summary.running() as f64);
+        self.log_records.absolute(log.records);
+        self.log_bytes.absolute(log.bytes);
+        self.log_lost.absolute(log.lost);
+        self.log_errors.absolute(log.write_errors);
+        self.capture_frames.absolute(captures.frames);
+        self.capture_dropped.absolute(captures.dropped);
+        self.capture_lost.absolute(captures.ring_lost);
+    }
+
+    /// Takes over the switch's answer to a status question; `None` if it gave none.
+    pub fn switch(&self, status: Option<&Value>) {
+        self.switch_up.set(f64::from(u8::from(status.is_some())));
+        let Some(status) = status else { return };
+        let mut seen: HashMap<(&'static str, String, String), u64> = HashMap::new();
+        let rows = |name: &str| status.get(name).and_then(Value::as_array).into_iter().flatten();
+        let text = |row: &Value, name: &str| row.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+        let number = |row: &Value, name: &str| row.get(name).and_then(Value::as_u64).unwrap_or(0);
+        for row in rows("nodes") {
+            for direction in ["rx", "tx"] {
+                let key = ("honeyweave_frames_total", self.label(text(row, "node")), direction.to_owned());
+                *seen.entry(key).or_default() += number(row, direction);
+            }
+        }
+        for row in rows("drops") {
+            let reason = text(row, "reason");
+            // The switch faces the attacker: only what there is becomes a label.
+            if crate::event::DropReason::ALL.iter().any(|known| known.as_str() == reason) {
+                let key = ("honeyweave_drops_total", self.label(text(row, "node")), reason);
+                *seen.entry(key).or_default() += number(row, "count");
+            }
+        }
+        let mut switch = self.switch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for (key, value) in seen {
+            let (counter, last) = switch.counters.entry(key.clone()).or_insert_with(|| {
+                let second = if key.0 == "honeyweave_drops_total" { "reason" } else { "direction" };
+                let labels = vec![Label::new("node", key.1), Label::new(second, key.2)];
+                (self.recorder.register_counter(&Key::from_parts(SharedString::from(key.0), labels), &METADATA), 0)
+            });
+            // A switch that was started anew counts from zero, our sums go on.
+            counter.increment(if value >= *last { value - *last } else { value });
+            *last = value;
+        }
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    fn label(&self, node: String) -> String {
+        if self.nodes.contains(&node) { node } else { OTHERS.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::record::Utc;
+
+    fn value(text: &str, line: &str) -> Option<f64> {
+        text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok())
+    }
+
+    #[test]
+    fn counts_what_is_recorded() {
+        let metrics = Metrics::new(vec!["core".into()]);
+        for id in [EventId::SessionStart, EventId::SessionStart, EventId::SessionEnd, EventId::TcpOpen] {
+            metrics.record(&Record::bare(0, Utc::default(), id));
+        }
+        metrics.lost(3);
+        let text = metrics.render();
+        assert_eq!(value(&text, "honeyweave_events_total{event=\"session.start\"}"), Some(2.0));
+        assert_eq!(value(&text, "honeyweave_events_total{event=\"node.panic\"}"), Some(0.0));
+        assert_eq!(value(&text, "honeyweave_sessions "), Some(1.0));
+        assert_eq!(value(&text, "honeyweave_flows "), Some(1.0));
+        assert_eq!(value(&text, "honeyweave_events_lost_total "), Some(3.0));
+        assert!(text.contains("# HELP honeyweave_events_total Events recorded"));
+    }
+
+    #[test]
+    fn sums_go_on_when_the_switch_counts_anew() {
+        let metrics = Metrics::new(vec!["core".into()]);
+        let status = |rx: u64, drops: u64| {
+            json!({
+                "nodes": [{"node": "core", "rx": rx, "tx": 1}, {"node": "\u{1b}evil\"", "rx": 1, "tx": 1}],
+                "drops": [{"node": "core", "reason": "malformed", "count": drops},
+                    {"node": "core", "reason": "made-up", "count": 9}],
+            })
+        };
+        for (rx, drops) in [(10, 5), (12, 5), (3, 1)] {
+            metrics.switch(Some(&status(rx, drops)));
+        }
+        let text = metrics.render();
+        assert_eq!(value(&text, "honeyweave_frames_total{node=\"core\",direction=\"rx\"}"), Some(15.0));
+        assert_eq!(value(&text, "honeyweave_drops_total{node=\"core\",reason=\"malformed\"}"), Some(6.0));
+        assert!(!text.contains("made-up") && !text.contains("evil"), "{text}");
+        assert_eq!(value(&text, "honeyweave_switch_up "), Some(1.0));
+        metrics.switch(None);
+        assert_eq!(value(&metrics.render(), "honeyweave_switch_up "), Some(0.0));
+        for odd in [json!(null), json!([1]), json!({"nodes": 3, "drops": [null, {}]})] {
+            metrics.switch(Some(&odd));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The console process: what happened goes from the rings to the disk, and who
+//! asks is answered.
+//!
+//! One thread ([`recorder`]) reads rings and writes files; a runtime of one
+//! thread serves the control socket, the metrics, and the channels. It has no
+//! capability and no file but those below its own directories, and it never parses a
+//! frame.
+
+mod metrics;
+mod recorder;
+mod socket;
+mod switch;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use super::{ConsoleConfig, ConsoleEnds};
+use crate::event::Said;
+use crate::sys::eventfd::EventFd;
+use crate::sys::seqpacket::AsyncChannel;
+
+use recorder::{Recorder, Shared};
+use socket::Desk;
+use switch::Switch;
+
+pub use metrics::Metrics;
+
+/// What keeper and supervisor said and the recorder has not read yet.
+const SAID: usize = 4096;
+
+/// Makes the metrics' text.
+pub type MetricsText = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
+
+/// Serves the metrics on a listening socket for ever.
+pub type ServeMetrics = fn(tokio::net::TcpListener, MetricsText) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs the console until the supervisor's channel closes.
+///
+/// # Errors
+/// If log, captures, rings or sockets cannot be opened, or the recorder died.
+pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<ServeMetrics>) -> io::Result<()> {
+    let shared = Arc::new(Shared::new(&config.plan));
+    let (said, hear) = std::sync::mpsc::sync_channel(SAID);
+    let wake = EventFd::new()?;
+    let recorder = Recorder::open(shared.clone(), &config.dir, ends.events, ends.frames, hear, wake.try_clone()?)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = stop.clone();
+    let (running, mut ended) = tokio::sync::oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
+        let _running = running;
+        recorder.run(&stopping);
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    let result = runtime.block_on(async {
+        let switch = Switch::new(ends.switch, config.plan.proxies.clone())?;
+        let supervisor = Arc::new(AsyncChannel::new(ends.supervisor)?);
+        let keeper = Arc::new(AsyncChannel::new(ends.keeper)?);
+        let desk = Arc::new(Desk::new(shared.clone(), switch.clone(), supervisor.clone(), &config));
+        let listener = std::os::unix::net::UnixListener::from(ends.control);
+        listener.set_nonblocking(true)?;
+        tokio::spawn(desk.clone().serve(tokio::net::UnixListener::from_std(listener)?));
+        tokio::spawn(switch.run(shared.clone()));
+        let keeper_said = (said.clone(), wake.try_clone()?);
+        tokio::spawn(async move { listen(&keeper, &keeper_said.0, &keeper_said.1).await });
+        match (ends.metrics, serve_metrics) {
+            (Some(listener), Some(serve)) => {
+                let listener = std::net::TcpListener::from(listener);
+                listener.set_nonblocking(true)?;
+                let text: MetricsText = Arc::new(move || {
+                    let desk = desk.clone();
+                    Box::pin(async move { desk.metrics().await })
+                });
+                tokio::spawn(serve(tokio::net::TcpListener::from_std(listener)?, text));
+            }
+            (Some(_), None) => tracing::warn!("this build has no metrics endpoint (feature `web`)"),
+            (None, _) => {}
+        }
+        tokio::select! {
+            () = listen(&supervisor, &said, &wake) => {}
+            // A console without its recorder is none: the supervisor starts another.
+            _ = &mut ended => {}
+        }
+        Ok(())
+    });
+    // Whoever follows is let go before the files are closed; a search that still runs is not waited for.
+    runtime.shutdown_background();
+    stop.store(true, Ordering::Release);
+    wake.raise();
+    if thread.join().is_err() {
+        return Err(io::Error::other("the recorder panicked"));
+    }
+    result
+}
+
+/// Passes on what is said until the channel closes.
+async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd) {
+    loop {
+        match channel.recv_msg::<Said>().await {
+            Ok(Some((message, _))) => {
+                let mut message = Some(message);
+                // The recorder waits for a disk: so does who speaks, not the other tasks.
+                while let Some(next) = message.take() {
+                    match said.try_send(next) {
+                        Ok(()) => wake.raise(),
+                        Err(std::sync::mpsc::TrySendError::Full(back)) => {
+                            message = Some(back);
+                            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                        }
+                        Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return,
+                    }
+                }
+            }
+            Ok(None) => return,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::warn!(%error, "a process of ours sent what is no message");
+            }
+            Err(error) => {
+                tracing::error!(%error, "a channel to a process of ours failed");
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

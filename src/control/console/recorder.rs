@@ -1,0 +1,342 @@
+//! The thread that turns what happened into records: it reads the rings and what
+//! keeper and supervisor say, and writes log and captures.
+//!
+//! Disks wait, so this has a thread of its own and no runtime. An event leaves
+//! its ring only when its record was handed to the kernel (or is kept for a disk
+//! that takes nothing), so the death of a console loses none.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::broadcast;
+
+use super::metrics::Metrics;
+use crate::event::{Captured, Event, EventId, Said, decode};
+use crate::node::{NodeConfig, NodeIdx};
+use crate::record::{
+    CaptureLimits, CaptureSet, CaptureSource, CaptureStats, Direction, EventLog, LogLimits, LogStats, Record, Summary,
+    Utc,
+};
+use crate::sys::clock;
+use crate::sys::eventfd::{EventFd, wait_readable};
+use crate::sys::ring::{RingFds, RingReader};
+use crate::topology::Plan;
+
+/// Events that are written at once.
+const EVENTS_AT_ONCE: usize = 4096;
+/// Frames that are written before events are looked at again.
+const FRAMES_AT_ONCE: usize = 4096;
+/// How long a frame of an interface that nobody announced waits for its announcement.
+const PATIENCE_MICROS: i64 = 200_000;
+/// How often gathered frames are handed to the kernel.
+const FLUSH_MICROS: i64 = 250_000;
+/// Records that a reader of the feed may be behind.
+const FEED: usize = 8192;
+/// Interfaces that are known by number.
+const INTERFACES: usize = 65_536;
+
+/// What the thread shares with those who answer questions.
+pub struct Shared {
+    summary: Mutex<Summary>,
+    stats: Mutex<(LogStats, CaptureStats)>,
+    interfaces: Mutex<HashMap<u32, CaptureSource>>,
+    nodes: Vec<String>,
+    feed: broadcast::Sender<Arc<str>>,
+    /// The figures for Prometheus.
+    pub metrics: Metrics,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Nothing has happened yet.
+    pub fn new(plan: &Plan) -> Shared {
+        let nodes: Vec<String> = plan.nodes.iter().map(|node| node.name.clone()).collect();
+        let interfaces = plan.nodes.iter().enumerate().filter_map(|(index, node)| match &node.config {
+            NodeConfig::Uplink(uplink) => Some((index as u32, uplink_source(&node.name, &uplink.interface))),
+            _ => None,
+        });
+        Shared {
+            summary: Mutex::default(),
+            stats: Mutex::default(),
+            interfaces: Mutex::new(interfaces.collect()),
+            metrics: Metrics::new(nodes.clone()),
+            nodes,
+            feed: broadcast::channel(FEED).0,
+        }
+    }
+
+    /// The figures.
+    pub fn summary(&self) -> MutexGuard<'_, Summary> {
+        lock(&self.summary)
+    }
+
+    /// How log and captures are doing.
+    pub fn stats(&self) -> (LogStats, CaptureStats) {
+        lock(&self.stats).clone()
+    }
+
+    /// Records from now on, each as a line without its line feed.
+    pub fn feed(&self) -> broadcast::Receiver<Arc<str>> {
+        self.feed.subscribe()
+    }
+
+    /// Learns that the frames of the container of `host` carry `number` in the capture ring.
+    pub fn interface(&self, number: u32, node: NodeIdx, host: IpAddr) {
+        // The numbers below belong to the uplinks.
+        if number <= u32::from(u16::MAX) {
+            return;
+        }
+        let name = self.nodes.get(usize::from(node.0)).map_or("unknown", String::as_str);
+        let source = CaptureSource {
+            series: format!("{name}-{}", host.to_string().replace(':', "-")),
+            interface: host.to_string(),
+            about: format!("container of {host} on node {name}"),
+        };
+        let mut interfaces = lock(&self.interfaces);
+        if interfaces.len() < INTERFACES || interfaces.contains_key(&number) {
+            interfaces.insert(number, source);
+        }
+    }
+}
+
+fn uplink_source(node: &str, interface: &str) -> CaptureSource {
+    CaptureSource { series: node.to_owned(), interface: interface.to_owned(), about: format!("uplink {node}") }
+}
+
+/// A frame of an interface that was not announced yet.
+struct Waiting {
+    since: i64,
+    record: Vec<u8>,
+}
+
+/// Reads and writes.
+pub struct Recorder {
+    shared: Arc<Shared>,
+    log: EventLog,
+    captures: CaptureSet,
+    events: RingReader,
+    frames: RingReader,
+    said: Receiver<Said>,
+    wake: EventFd,
+    waiting: Vec<Waiting>,
+    // Told to those who follow only when it is on disk: who begins to listen finds everything older there.
+    lines: Vec<Arc<str>>,
+    flushed: i64,
+    buffer: Vec<u8>,
+}
+
+impl Recorder {
+    /// Opens log and captures below `dir`.
+    ///
+    /// # Errors
+    /// If they or the rings cannot be opened.
+    pub fn open(
+        shared: Arc<Shared>,
+        dir: &Path,
+        events: RingFds,
+        frames: RingFds,
+        said: Receiver<Said>,
+        wake: EventFd,
+    ) -> io::Result<Recorder> {
+        let now = Utc::from_micros(clock::realtime_micros());
+        Ok(Recorder {
+            shared,
+            log: EventLog::open(&dir.join("events"), LogLimits::default(), now).map_err(io::Error::other)?,
+            captures: CaptureSet::open(&dir.join("captures"), CaptureLimits::default())
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?,
+            events: RingReader::open(events)?,
+            frames: RingReader::open(frames)?,
+            said,
+            wake,
+            waiting: Vec::new(),
+            lines: Vec::new(),
+            flushed: 0,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Works until `stop` is set (and the eventfd raised), then writes what is left.
+    pub fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            let more = self.step(clock::realtime_micros(), clock::monotonic_micros());
+            if !more {
+                self.wait();
+            }
+        }
+        // The switch may still be writing: bounded, so that the end comes.
+        for _ in 0..256 {
+            if !self.step(clock::realtime_micros(), clock::monotonic_micros()) {
+                break;
+            }
+        }
+        self.log.close(Utc::from_micros(clock::realtime_micros()));
+        self.captures.close_all();
+        self.publish();
+    }
+
+    fn wait(&mut self) {
+        let asleep = self.events.prepare_sleep() & self.frames.prepare_sleep();
+        if asleep {
+            let fds = [self.wake.as_fd(), self.events.wake_fd(), self.frames.wake_fd()];
+            let busy = !self.waiting.is_empty() || self.log.stats().failing.is_some();
+            let timeout = if busy { 50_000 } else { FLUSH_MICROS };
+            if let Err(error) = wait_readable(&fds, timeout) {
+                tracing::error!(%error, "cannot wait for events");
+                std::thread::yield_now();
+            }
+        }
+        self.wake.take();
+        self.events.awake();
+        self.frames.awake();
+    }
+
+    /// Writes what there is, a bounded share of it. Returns whether there may be more.
+    pub fn step(&mut self, utc: i64, monotonic: i64) -> bool {
+        let offset = utc - monotonic;
+        let mut more = self.take_events(utc, offset);
+        more |= self.take_frames(utc, offset, monotonic);
+        if monotonic - self.flushed >= FLUSH_MICROS || monotonic < self.flushed {
+            self.flushed = monotonic;
+            self.captures.flush(nanos(utc));
+        }
+        self.publish();
+        more
+    }
+
+    fn take_events(&mut self, utc: i64, offset: i64) -> bool {
+        let now = Utc::from_micros(utc);
+        let shared = self.shared.clone();
+        let mut summary = shared.summary();
+        for _ in 0..EVENTS_AT_ONCE {
+            let Ok(said) = self.said.try_recv() else { break };
+            self.write(&mut summary, &said.event, &said.data, offset);
+        }
+        let mut taken = 0;
+        let mut unreadable = 0;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while taken < EVENTS_AT_ONCE && self.events.read(&mut buffer) {
+            taken += 1;
+            match decode(&buffer) {
+                Some((event, data)) => self.write(&mut summary, &event, data, offset),
+                None => unreadable += 1,
+            }
+        }
+        self.buffer = buffer;
+        let lost = self.events.untold();
+        for (count, why) in [(lost, "ring: more happened than was taken"), (unreadable, "ring: not readable")] {
+            if count > 0 {
+                let mut gap = Record::bare(0, now, EventId::Gap);
+                gap.count = Some(count);
+                gap.reason = Some(why.to_owned());
+                shared.metrics.lost(count);
+                self.tell(&mut summary, gap);
+            }
+        }
+        // Disks wait, and those who ask for the figures must not.
+        drop(summary);
+        // What the log says of itself (a gap, a deleted file) is told like everything else.
+        for line in self.log.flush(now) {
+            if let Ok(mut record) = serde_json::from_str::<Record>(&line) {
+                shared.summary().add(&mut record);
+                shared.metrics.record(&record);
+            }
+            self.lines.push(Arc::from(line.trim_end()));
+        }
+        self.events.release();
+        self.events.tell(lost);
+        for line in self.lines.drain(..) {
+            // That nobody listens is nobody's loss.
+            let _ = shared.feed.send(line);
+        }
+        taken == EVENTS_AT_ONCE
+    }
+
+    fn write(&mut self, summary: &mut Summary, event: &Event, data: &[u8], offset: i64) {
+        let time = Utc::from_micros(event.at.total_micros().saturating_add(offset));
+        let node = self.shared.nodes.get(usize::from(event.node)).map(String::as_str);
+        let record = Record::of_event(0, time, node, event, data);
+        self.tell(summary, record);
+    }
+
+    fn tell(&mut self, summary: &mut Summary, mut record: Record) {
+        record.seq = self.log.next_seq();
+        summary.add(&mut record);
+        self.shared.metrics.record(&record);
+        if let Some(line) = self.log.push(record)
+            && self.shared.feed.receiver_count() > 0
+        {
+            self.lines.push(Arc::from(line.trim_end()));
+        }
+    }
+
+    fn take_frames(&mut self, utc: i64, offset: i64, monotonic: i64) -> bool {
+        for waiting in std::mem::take(&mut self.waiting) {
+            let patient = monotonic - waiting.since < PATIENCE_MICROS;
+            if !self.frame(&waiting.record, utc, offset, patient) {
+                self.waiting.push(waiting);
+            }
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut taken = 0;
+        while taken < FRAMES_AT_ONCE && self.frames.read(&mut buffer) {
+            taken += 1;
+            let patient = self.waiting.len() < FRAMES_AT_ONCE;
+            if !self.frame(&buffer, utc, offset, patient) {
+                self.waiting.push(Waiting { since: monotonic, record: buffer.clone() });
+            }
+        }
+        self.buffer = buffer;
+        self.frames.release();
+        let lost = self.frames.untold();
+        if lost > 0 {
+            self.captures.count_ring_lost(lost);
+            self.frames.tell(lost);
+        }
+        taken == FRAMES_AT_ONCE
+    }
+
+    /// Writes one frame; `false` if its interface is not known yet and there is patience left.
+    fn frame(&mut self, record: &[u8], utc: i64, offset: i64, patient: bool) -> bool {
+        let Some(captured) = Captured::decode(record) else {
+            self.captures.count_ring_lost(1);
+            return true;
+        };
+        let known = lock(&self.shared.interfaces).get(&captured.interface).cloned();
+        let source = match known {
+            Some(source) => source,
+            None if patient => return false,
+            None => CaptureSource {
+                // The switch faces the attacker: it must not make as many series as it likes.
+                series: "unknown".into(),
+                interface: "unknown".into(),
+                about: "interfaces that were not announced".into(),
+            },
+        };
+        // Times that cannot be are those of now: a capture is sorted by them.
+        let at = captured.at.total_micros().saturating_add(offset);
+        let at = if at.saturating_sub(utc).unsigned_abs() > 3_600_000_000 { utc } else { at };
+        let direction = if captured.outgoing { Direction::Out } else { Direction::In };
+        self.captures.frame(&source, nanos(at), direction, captured.original, captured.bytes);
+        true
+    }
+
+    fn publish(&self) {
+        let mut stats = lock(&self.shared.stats);
+        stats.0.clone_from(self.log.stats());
+        stats.1.clone_from(self.captures.stats());
+        self.shared.metrics.update(&self.shared.summary(), &stats.0, &stats.1);
+    }
+}
+
+fn nanos(micros: i64) -> u64 {
+    u64::try_from(micros).unwrap_or(0).saturating_mul(1000)
+}
