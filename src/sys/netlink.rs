@@ -1,0 +1,177 @@
+//! The few requests to the kernel's network configuration that no ioctl covers.
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+/// `NETLINK_ROUTE` is protocol 0.
+const ROUTE: Option<rustix::net::Protocol> = None;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_REPLACE: u16 = 0x100;
+const NLM_F_CREATE: u16 = 0x400;
+const IFLA_IFNAME: u16 = 3;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+const IFA_F_NODAD: u32 = 2;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RT_TABLE_MAIN: u8 = 254;
+const RTPROT_BOOT: u8 = 3;
+const RTMGRP_LINK: u32 = 1;
+
+/// A request under construction.
+struct Request(Vec<u8>);
+
+impl Request {
+    fn new(kind: u16, flags: u16, body: &[u8]) -> Request {
+        let mut bytes = vec![0; 4];
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((NLM_F_REQUEST | NLM_F_ACK | flags).to_ne_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend(body);
+        Request(bytes)
+    }
+
+    fn attribute(mut self, kind: u16, value: &[u8]) -> Request {
+        self.0.extend((value.len() as u16 + 4).to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// Sends it in the calling thread's network namespace and waits for the kernel's word, which comes at once.
+    fn send(mut self) -> io::Result<()> {
+        let length = self.0.len() as u32;
+        self.0[..4].copy_from_slice(&length.to_ne_bytes());
+        let socket = socket()?;
+        rustix::net::send(&socket, &self.0, SendFlags::empty())?;
+        let mut answer = [0; 4096];
+        let (got, _) = rustix::net::recv(&socket, answer.as_mut_slice(), RecvFlags::empty())?;
+        let answer = answer.get(..got).unwrap_or_default();
+        let kind = answer.get(4..6).and_then(|b| b.first_chunk()).map(|b| u16::from_ne_bytes(*b));
+        let error = answer.get(16..20).and_then(|b| b.first_chunk()).map(|b| i32::from_ne_bytes(*b));
+        match (kind, error) {
+            (Some(2), Some(0)) => Ok(()),
+            (Some(2), Some(error)) => Err(io::Error::from_raw_os_error(-error)),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "an answer of the kernel's that is no answer")),
+        }
+    }
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    Ok(rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, ROUTE)?)
+}
+
+/// Removes the virtual interface `name`.
+///
+/// # Errors
+/// `ENODEV` if there is none, `EOPNOTSUPP` if it is a physical one.
+pub fn delete_link(name: &str) -> io::Result<()> {
+    let mut text = name.as_bytes().to_vec();
+    text.push(0);
+    Request::new(libc::RTM_DELLINK, 0, &[0; 16]).attribute(IFLA_IFNAME, &text).send()
+}
+
+/// Gives interface `index` an IPv6 address that is usable at once: nobody is asked whether it is taken.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN`, `ENODEV` if there is no such interface.
+pub fn add_ipv6(index: u32, address: Ipv6Addr, prefix_len: u8) -> io::Result<()> {
+    let mut body = vec![libc::AF_INET6 as u8, prefix_len, 0, 0];
+    body.extend(index.to_ne_bytes());
+    Request::new(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &body)
+        .attribute(IFA_LOCAL, &address.octets())
+        .attribute(IFA_ADDRESS, &address.octets())
+        .attribute(IFA_FLAGS, &IFA_F_NODAD.to_ne_bytes())
+        .send()
+}
+
+/// Sends what has no other route by interface `index` to `gateway`.
+///
+/// # Errors
+/// `EHOSTUNREACH` or `EINVAL` if the gateway is on no prefix of the interface's.
+pub fn add_default_route6(index: u32, gateway: Ipv6Addr) -> io::Result<()> {
+    let body = [libc::AF_INET6 as u8, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, libc::RTN_UNICAST, 0, 0, 0, 0];
+    Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &body)
+        .attribute(RTA_GATEWAY, &gateway.octets())
+        .attribute(RTA_OIF, &index.to_ne_bytes())
+        .send()
+}
+
+/// A socket that becomes readable when any interface appears, vanishes or
+/// changes its state. What it says is not worth reading: look at the interfaces,
+/// and drain it with [`drain`].
+///
+/// # Errors
+/// If the process has no descriptor left.
+pub fn watch_links() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, ROUTE)?;
+    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_LINK))?;
+    Ok(socket)
+}
+
+/// Reads and forgets what a non-blocking socket has. An overflow counts as read.
+pub fn drain(socket: &OwnedFd) {
+    let mut bytes = [0; 8192];
+    loop {
+        match rustix::net::recv(socket, bytes.as_mut_slice(), RecvFlags::empty()) {
+            Ok((1.., _)) | Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::INTR) => {}
+            _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{interface, privileges, tap};
+
+    /// Runs `test` in a thread with a network namespace of its own.
+    fn alone(test: impl FnOnce() + Send + 'static) {
+        let run = || {
+            privileges::leave_network().unwrap();
+            test();
+        };
+        std::thread::spawn(run).join().unwrap();
+    }
+
+    #[test]
+    fn deletes_an_interface_and_hears_of_it() {
+        alone(|| {
+            let watch = watch_links().unwrap();
+            drain(&watch);
+            let (_fd, name) = tap::open("hwt%d", true).unwrap();
+            let mut byte = [0; 1];
+            assert!(rustix::net::recv(&watch, byte.as_mut_slice(), RecvFlags::PEEK).is_ok());
+            drain(&watch);
+            assert!(rustix::net::recv(&watch, byte.as_mut_slice(), RecvFlags::PEEK).is_err());
+            delete_link(&name).unwrap();
+            assert_eq!(interface::index(&name).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+            assert_eq!(delete_link(&name).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        });
+    }
+
+    #[test]
+    fn ipv6_addresses_are_usable_at_once() {
+        alone(|| {
+            let (_fd, name) = tap::open("hwt%d", true).unwrap();
+            interface::set_up(&name, true).unwrap();
+            let index = interface::index(&name).unwrap();
+            add_ipv6(index, "fd00::5".parse().unwrap(), 64).unwrap();
+            // A tentative address cannot be bound.
+            std::net::UdpSocket::bind("[fd00::5]:0").unwrap();
+            add_default_route6(index, "fd00::1".parse().unwrap()).unwrap();
+            let probe = std::net::UdpSocket::bind("[::]:0").unwrap();
+            probe.connect("[2001:db8::1]:9").unwrap();
+            assert_eq!(probe.local_addr().unwrap().ip(), "fd00::5".parse::<Ipv6Addr>().unwrap());
+            assert!(add_default_route6(index, "2001:db8::1".parse().unwrap()).is_err());
+        });
+    }
+}
