@@ -1,8 +1,18 @@
 //! `honeyweave events`: what happened.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::Target;
+use miette::miette;
+use serde_json::Value;
+
+use super::client::{Client, ConnectError};
+use super::{Target, table};
+use crate::control::request::{Answer, Request};
+use crate::record::{End, Filter, Record, escape, search};
+
+const PAST: usize = 1000;
+const PAST_BEFORE_FOLLOWING: usize = 10;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -19,7 +29,7 @@ pub struct Args {
 /// What to do with events.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
-    /// List what happened
+    /// List what happened, that of a honeynet which ended included
     Ls(Ls),
 }
 
@@ -32,15 +42,207 @@ pub struct Ls {
     /// Go on with what happens
     #[arg(short, long)]
     pub follow: bool,
-    /// Print JSON, one event a line
+    /// Print JSON, one event a line (see `honeyweave schema --events`)
     #[arg(long)]
     pub json: bool,
-    /// Print at most this many past events
-    #[arg(long, default_value_t = 1000)]
-    pub limit: usize,
+    /// Print at most this many past events [default: 1000; 10 with --follow]
+    #[arg(long, value_name = "N", visible_alias = "limit")]
+    pub last: Option<usize>,
+    /// Only what this session did (16 hexadecimal digits)
+    #[arg(long, value_name = "ID", value_parser = session)]
+    pub session: Option<String>,
+    /// Only these events: an id such as `tcp.probe`, or what it begins with, such as `tcp`
+    #[arg(long, value_name = "ID", value_parser = event)]
+    pub event: Option<String>,
+}
+
+fn session(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_lowercase();
+    let fine = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    fine.then_some(text).ok_or_else(|| "a session is 16 hexadecimal digits, such as 8f3a00c1d2e4b596".to_owned())
+}
+
+fn event(text: &str) -> Result<String, String> {
+    let ids = crate::event::EventId::ALL.iter().map(|id| id.as_str());
+    let wanted = text.strip_suffix('.').unwrap_or(text);
+    let fits = |id: &str| id.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    if ids.clone().any(fits) {
+        return Ok(wanted.to_owned());
+    }
+    let near = ids.max_by(|a, b| {
+        strsim::jaro_winkler(a, wanted)
+            .partial_cmp(&strsim::jaro_winkler(b, wanted))
+            .unwrap_or(std::cmp::Ordering::Equal)
+    });
+    Err(format!("there is no such event; did you mean {}?", near.unwrap_or("tcp.probe")))
 }
 
 /// Lists and follows events.
-pub fn run(_args: Args) -> miette::Result<ExitCode> {
-    Err(miette::miette!("`events` is not built yet"))
+pub fn run(args: Args) -> miette::Result<ExitCode> {
+    let ls = match args.command {
+        Some(Command::Ls(ls)) => ls,
+        None => args.ls,
+    };
+    let last = ls.last.unwrap_or(if ls.follow { PAST_BEFORE_FOLLOWING } else { PAST });
+    let filter = Filter { session: ls.session.clone(), event: ls.event.clone() };
+    let client = match Client::connect(&ls.target) {
+        Ok(client) => client,
+        Err(error @ (ConnectError::NoneRuns(_) | ConnectError::NotRunning { .. })) if !ls.follow => {
+            // Nothing runs, but what happened may still lie there.
+            let Some(dir) = log_dir(&ls.target) else { return Err(error.into()) };
+            let found = search(&dir, &filter, last).map_err(|e| miette!("cannot read {}: {e}", dir.display()))?;
+            for line in found {
+                if !print(&line, ls.json)? {
+                    break;
+                }
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    stream(client, &Request::Events { filter, last, follow: ls.follow }, ls.json)
+}
+
+fn stream(mut client: Client, request: &Request, json: bool) -> miette::Result<ExitCode> {
+    client.send(request)?;
+    loop {
+        match client.next()? {
+            Some(Answer::Record(record)) => {
+                if !print(&record.to_string(), json)? {
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+            Some(Answer::Lost(n)) => {
+                eprintln!("({n} events happened faster than they were read; `events ls` has them)")
+            }
+            Some(Answer::Ok(_)) => return Ok(ExitCode::SUCCESS),
+            Some(Answer::Error(why)) => return Err(miette!("{}", escape(&why))),
+            None => {
+                eprintln!("the honeynet `{}` went away", client.name);
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+}
+
+/// Where the log of a honeynet lies that does not run.
+fn log_dir(target: &Target) -> Option<PathBuf> {
+    let state = target.state_dir.clone();
+    let candidates = match (&state, &target.name) {
+        (Some(state), Some(name)) => vec![state.join(name), state.clone()],
+        (Some(state), None) => vec![state.clone()],
+        (None, Some(name)) => vec![Path::new("/var/lib/honeyweave").join(name)],
+        (None, None) => return None,
+    };
+    candidates.into_iter().map(|dir| dir.join("events")).find(|dir| dir.is_dir())
+}
+
+/// Prints one record; returns whether anyone still reads.
+fn print(line: &str, json: bool) -> miette::Result<bool> {
+    if json {
+        return table::put(&format!("{}\n", table::safe_json(line)));
+    }
+    let text = match serde_json::from_str::<Record>(line) {
+        Ok(record) => describe(&record),
+        // Of a later version: as it is.
+        Err(_) => match serde_json::from_str::<Value>(line) {
+            Ok(value) => escape(&value.to_string()).into_owned(),
+            Err(_) => escape(line).into_owned(),
+        },
+    };
+    table::put(&format!("{text}\n"))
+}
+
+/// A record on one line, for people.
+pub fn describe(record: &Record) -> String {
+    let mut time = record.time.to_string();
+    time.truncate(23);
+    let mut text = format!("{time}Z  {:<16}", record.event.as_str());
+    let mut word = |piece: &str| {
+        text.push(' ');
+        text.push_str(piece);
+    };
+    match (&record.src, &record.dst) {
+        (Some(src), Some(dst)) => word(&format!("{:<21} -> {:<21}", end(src), end(dst))),
+        (Some(src), None) => word(&format!("{:<21}", end(src))),
+        (None, Some(dst)) => word(&format!("{:<21}    {:<21}", "", end(dst))),
+        (None, None) => {}
+    }
+    if let Some(proto) = record.proto {
+        word(proto.as_str());
+    }
+    if let Some(answer) = record.answer {
+        word(answer.as_str());
+    }
+    if let Some(node) = &record.node {
+        word(&format!("[{}]", escape(node)));
+    }
+    if let Some(count) = record.count {
+        word(&format!("x{count}"));
+    }
+    if let Some(bytes) = record.bytes_in {
+        word(&format!("in={bytes}"));
+    }
+    if let Some(bytes) = record.bytes_out {
+        word(&format!("out={bytes}"));
+    }
+    if let Some(micros) = record.duration_us {
+        word(&super::status::duration(micros));
+    }
+    // `reason` and `text` come escaped; from a file that someone else wrote they might not.
+    if let Some(reason) = &record.reason {
+        word(&harmless(reason));
+    }
+    match (&record.text, &record.data) {
+        (Some(text), _) => word(&format!("\"{}\"", harmless(text))),
+        (None, Some(data)) => word(&format!("({} octets)", crate::record::base64_decode(data).map_or(0, |d| d.len()))),
+        (None, None) => {}
+    }
+    if let Some(session) = record.session {
+        word(&format!("session={session}"));
+    }
+    text.trim_end().to_owned()
+}
+
+fn end(end: &End) -> String {
+    match (end.ip, end.port, end.mac) {
+        (Some(ip), Some(port), _) => std::net::SocketAddr::new(ip, port).to_string(),
+        (Some(ip), None, _) => ip.to_string(),
+        (None, _, Some(mac)) => mac.to_string(),
+        (None, Some(port), None) => format!(":{port}"),
+        (None, None, None) => "-".to_owned(),
+    }
+}
+
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if crate::record::is_harmless(c) { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_as_one_line() {
+        let line = concat!(
+            r#"{"v":1,"seq":7,"time":"2026-01-31T12:00:00.123456Z","event":"tcp.data","session":"0000000000000abc","#,
+            r#""node":"office","src":{"ip":"10.0.0.9","port":40000},"dst":{"ip":"10.0.0.1","port":22},"proto":"tcp","#,
+            r#""text":"SSH-2.0\\r\\n\u001b","bytes_in":9}"#
+        );
+        let record: Record = serde_json::from_str(line).unwrap();
+        assert_eq!(
+            describe(&record),
+            "2026-01-31T12:00:00.123Z  tcp.data         10.0.0.9:40000        -> 10.0.0.1:22           tcp [office] \
+             in=9 \"SSH-2.0\\r\\n?\" session=0000000000000abc"
+        );
+    }
+
+    #[test]
+    fn arguments_are_checked() {
+        assert_eq!(event("tcp."), Ok("tcp".into()));
+        assert_eq!(event("tcp.probe"), Ok("tcp.probe".into()));
+        assert!(event("tcp.prob").unwrap_err().contains("did you mean tcp.probe?"));
+        assert_eq!(session("8F3A00C1D2E4B596"), Ok("8f3a00c1d2e4b596".into()));
+        assert!(session("8f3a").is_err());
+    }
 }

@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 use super::Target;
+use super::client::Client;
+use super::show::print_rows;
+use crate::control::request::Request;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -20,16 +25,18 @@ pub enum Command {
         /// Which honeynet
         #[command(flatten)]
         target: Target,
-        /// Print JSON
+        /// Print JSON: one array of rows
         #[arg(long)]
         json: bool,
-        /// Print at most this many
+        /// Print at most this many of each node
         #[arg(long, default_value_t = 1000)]
-        limit: usize,
+        limit: u32,
     },
 }
 
 /// Lists hosts.
-pub fn run(_args: Args) -> miette::Result<ExitCode> {
-    Err(miette::miette!("`hosts` is not built yet"))
+pub fn run(args: Args) -> miette::Result<ExitCode> {
+    let Command::Ls { target, json, limit } = args.command;
+    let rows: Vec<Value> = Client::connect(&target)?.ask(&Request::Hosts { limit })?;
+    print_rows(&rows, json)
 }

@@ -5,6 +5,7 @@
 //! to standard error; colors only where a person looks (`NO_COLOR` is obeyed).
 
 mod check;
+mod client;
 mod console_entry;
 mod doctor;
 mod down;
@@ -18,6 +19,7 @@ mod schema;
 mod show;
 mod status;
 mod switch_entry;
+mod table;
 mod up;
 
 use std::io::Write;
@@ -143,9 +145,11 @@ mod tests {
             "schema",
             "graph t.yaml --format dot",
             "status --json",
+            "status --metrics",
             "hosts ls --json",
             "events ls",
             "events -f",
+            "events ls --last 5 --session 0123456789abcdef --event tcp --json",
             "show fdb",
             "show fib",
             "show neigh",

@@ -1,8 +1,14 @@
 //! `honeyweave status`: how a running honeynet is doing.
 
+use std::fmt::Write;
 use std::process::ExitCode;
 
-use super::Target;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::{Target, table};
+use crate::control::request::{Request, Status};
+use crate::record::escape;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -10,12 +16,175 @@ pub struct Args {
     /// Which honeynet
     #[command(flatten)]
     pub target: Target,
-    /// Print JSON
-    #[arg(long)]
+    /// Print JSON: one object
+    #[arg(long, conflicts_with = "metrics")]
     pub json: bool,
+    /// Print the metrics as Prometheus reads them
+    #[arg(long)]
+    pub metrics: bool,
 }
 
 /// Prints the state of processes, nodes and counters.
-pub fn run(_args: Args) -> miette::Result<ExitCode> {
-    Err(miette::miette!("`status` is not built yet"))
+pub fn run(args: Args) -> miette::Result<ExitCode> {
+    let mut client = Client::connect(&args.target)?;
+    if args.metrics {
+        let text: String = client.ask(&Request::Metrics)?;
+        table::put(&text.chars().filter(|c| *c == '\n' || crate::record::is_harmless(*c)).collect::<String>())?;
+    } else if args.json {
+        let status: Value = client.ask(&Request::Status)?;
+        table::put(&table::safe_json(&format!("{status:#}\n")))?;
+    } else {
+        let status: Status = client.ask(&Request::Status)?;
+        table::put(&describe(&status))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(status: &Status) -> String {
+    let summary = &status.summary;
+    let up = status.now.micros().saturating_sub(status.started.micros()).unsigned_abs();
+    let mut text = String::new();
+    let events: u64 = summary.events.iter().map(|(_, n)| n).sum();
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "honeynet    {}, up {}, since {}", escape(&status.name), duration(up), status.started);
+    let _ = writeln!(text, "supervisor  process {}, honeyweave {}", status.supervisor, escape(&status.version));
+    let _ = writeln!(
+        text,
+        "sessions    {} begun, {} ended",
+        count(summary.sessions_started),
+        count(summary.sessions_ended)
+    );
+    let containers = summary.containers;
+    let _ = writeln!(
+        text,
+        "containers  {} now; {} started, {} failed, {} stopped",
+        summary.running.iter().filter(|container| container.state == "live").count(),
+        count(containers.started),
+        count(containers.failed),
+        count(containers.stopped)
+    );
+    let _ = writeln!(text, "events      {}, {} lost", count(events), count(summary.lost));
+    let captures = &status.captures;
+    let _ = writeln!(
+        text,
+        "captured    {} frames, {} dropped",
+        count(captures.frames),
+        count(captures.dropped + captures.ring_lost)
+    );
+    for (what, failing) in [
+        ("the switch", &status.switch_error),
+        ("the event log", &status.log.failing),
+        ("the captures", &captures.failing),
+    ] {
+        if let Some(why) = failing {
+            let _ = writeln!(text, "TROUBLE     {what}: {}", escape(why));
+        }
+    }
+    let mut section = |name: &str, rows: &[Value]| {
+        if !rows.is_empty() {
+            let _ = write!(text, "\n{name}\n{}", table::render(rows));
+        }
+    };
+    section("Nodes", &status.nodes);
+    let attackers: Vec<Value> = summary
+        .attackers
+        .iter()
+        .map(|a| json!({"address": a.ip, "mac": a.mac, "events": a.events, "last": a.last}))
+        .collect();
+    section("Busiest attackers", &attackers);
+    let ports: Vec<Value> = summary
+        .ports
+        .iter()
+        .map(|p| json!({"port": format!("{}/{}", p.port, p.proto.as_str()), "times": p.count}))
+        .collect();
+    section("Busiest ports", &ports);
+    let running: Vec<Value> = summary
+        .running
+        .iter()
+        .map(|c| json!({"address": c.ip, "node": c.node, "state": c.state, "since": c.since, "by": c.by}))
+        .collect();
+    section("Containers", &running);
+    text
+}
+
+/// Microseconds as people say them.
+pub fn duration(micros: u64) -> String {
+    let seconds = micros / 1_000_000;
+    match seconds {
+        0 if micros < 1000 => format!("{micros} us"),
+        0 => format!("{:.1} ms", micros as f64 / 1e3),
+        1..60 => format!("{:.1} s", micros as f64 / 1e6),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// A number with its thousands apart.
+fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Attacker, CaptureStats, LogStats, SummaryView, Utc};
+
+    #[test]
+    fn numbers_as_people_say_them() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_234_567), "1,234,567");
+        for (micros, text) in [
+            (7, "7 us"),
+            (1500, "1.5 ms"),
+            (2_340_000, "2.3 s"),
+            (61_000_000, "1 min 1 s"),
+            (3_660_000_000, "1 h 1 min"),
+            (90_000_000_000, "1 d 1 h"),
+        ] {
+            assert_eq!(duration(micros), text);
+        }
+    }
+
+    #[test]
+    fn trouble_is_said_and_nothing_reaches_the_terminal_raw() {
+        let attacker = Attacker { ip: [10, 0, 0, 9].into(), mac: None, events: 12_000, last: Utc::default() };
+        let status = Status {
+            name: "office".into(),
+            started: Utc::from_micros(0),
+            now: Utc::from_micros(61_000_000),
+            supervisor: 7,
+            version: "0.1.0".into(),
+            switch_error: Some("it said \u{1b}[2J".into()),
+            nodes: vec![json!({"node": "core\u{7}", "rx": 5})],
+            summary: SummaryView {
+                attackers: vec![attacker],
+                events: vec![("tcp.probe".into(), 12_000)],
+                ..SummaryView::default()
+            },
+            log: LogStats { failing: Some("No space left on device".into()), ..LogStats::default() },
+            captures: CaptureStats::default(),
+        };
+        let text = describe(&status);
+        assert!(text.chars().all(|c| c == '\n' || crate::record::is_harmless(c)), "{text}");
+        for part in [
+            "office, up 1 min 1 s",
+            "12,000, 0 lost",
+            "TROUBLE     the switch: it said \\u{1b}[2J",
+            "TROUBLE     the event log: No space left on device",
+            "core\\u{7}",
+            "10.0.0.9",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
 }

@@ -16,7 +16,7 @@ pub use capture::{CaptureLimits, CaptureSet, CaptureSource, CaptureStats};
 pub use file::Appender;
 pub use log::{EventLog, LogError, LogLimits, LogStats};
 pub use pcap::{Direction, SNAPLEN};
-pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema};
+pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless};
 pub use search::{Filter, LogFile, log_files, search};
 pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView, Top};
 pub use time::Utc;

@@ -308,8 +308,9 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-// Besides controls: the invisible and the ones that change the direction of what follows.
-fn is_harmless(c: char) -> bool {
+/// Whether a terminal shows `c` and does nothing else: not for controls, the
+/// invisible, and those that change the direction of what follows.
+pub fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffd}' | '\u{e0000}'..='\u{e0fff}')

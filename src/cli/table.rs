@@ -1,0 +1,131 @@
+//! Rows for people, and JSON that a terminal can stand.
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+use crate::record::{escape, is_harmless};
+
+/// Rows with the columns that they have, in the order of first appearance.
+/// Numbers are aligned to the right, what is not there is `-`.
+pub fn render(rows: &[Value]) -> String {
+    let mut columns: Vec<&str> = Vec::new();
+    for name in rows.iter().filter_map(Value::as_object).flat_map(|row| row.keys()) {
+        if !columns.contains(&name.as_str()) {
+            columns.push(name);
+        }
+    }
+    let cells: Vec<Vec<String>> =
+        rows.iter().map(|row| columns.iter().map(|column| cell(row.get(column))).collect()).collect();
+    let heads: Vec<String> = columns.iter().map(|column| escape(column).to_uppercase().replace('_', " ")).collect();
+    let width = |at: usize| {
+        let longest = cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+        longest.max(heads[at].chars().count())
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let numeric: Vec<bool> = columns
+        .iter()
+        .map(|column| rows.iter().all(|row| row.get(column).is_none_or(|value| value.is_number() || value.is_null())))
+        .collect();
+    let mut text = String::new();
+    for row in std::iter::once(&heads).chain(&cells) {
+        let mut line = String::new();
+        for (at, cell) in row.iter().enumerate() {
+            let pad = widths[at].saturating_sub(cell.chars().count());
+            if at > 0 {
+                line.push_str("  ");
+            }
+            if numeric[at] {
+                line.extend(std::iter::repeat_n(' ', pad));
+                line.push_str(cell);
+            } else {
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', pad));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
+        Some(Value::String(text)) => escape(text).into_owned(),
+        Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Array(items)) => {
+            let items: Vec<String> = items.iter().map(|item| cell(Some(item))).collect();
+            items.join(",")
+        }
+        Some(other) => escape(&other.to_string()).into_owned(),
+    }
+}
+
+/// JSON with everything that a terminal might act upon as `\u` escapes; the line feeds between members stay.
+pub fn safe_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_harmless(c) || c == '\n' {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    text
+}
+
+/// Writes to standard output. Returns whether anyone still reads it.
+///
+/// # Errors
+/// If it cannot be written for another reason than that nobody reads it.
+pub fn put(text: &str) -> miette::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(miette::miette!("cannot write to standard output: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_come_in_the_order_of_first_appearance() {
+        let rows = [
+            json!({"node": "core", "mac": "00:0c:29:aa:00:11", "age_secs": 5}),
+            json!({"node": "a-long-name", "vlan": 12, "static": true, "age_secs": 1234}),
+        ];
+        let expected = "\
+NODE         MAC                AGE SECS  VLAN  STATIC
+core         00:0c:29:aa:00:11         5     -  -
+a-long-name  -                      1234    12  yes
+";
+        assert_eq!(render(&rows), expected);
+    }
+
+    #[test]
+    fn what_an_attacker_says_stays_text() {
+        let rows = [json!({"text\u{7}": "\u{1b}[2J\u{202e}a\nb", "list": ["x", 1]})];
+        assert_eq!(render(&rows), "TEXT\\U{7}              LIST\n\\u{1b}[2J\\u{202e}a\\nb  x,1\n");
+        assert_eq!(render(&[json!(1), json!(null)]).trim(), "");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn safe_json_is_the_same_json(text: String, key: String) {
+            let value = json!({ key: [text] });
+            let safe = safe_json(&format!("{value:#}"));
+            proptest::prop_assert!(safe.chars().all(|c| is_harmless(c) || c == '\n'));
+            proptest::prop_assert_eq!(serde_json::from_str::<Value>(&safe).unwrap(), value);
+        }
+    }
+}
