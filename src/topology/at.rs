@@ -61,6 +61,24 @@ impl<T: JsonSchema> JsonSchema for At<T> {
     }
 }
 
+/// Separates the parts of a packed message; nothing of a topology's own follows the first.
+const SEAM: &str = " \u{2016} ";
+
+/// A message, what to do about it and where, as one text: all that serde lets through.
+pub fn pack(message: &str, help: &str, span: Option<Span>) -> String {
+    let span = span.unwrap_or_default();
+    format!("{message}{SEAM}{help}{SEAM}{}{SEAM}{}", span.start, span.end)
+}
+
+/// The parts of a packed message.
+pub fn unpack(text: &str) -> Option<(&str, &str, Option<Span>)> {
+    let (rest, end) = text.rsplit_once(SEAM)?;
+    let (rest, start) = rest.rsplit_once(SEAM)?;
+    let (message, help) = rest.rsplit_once(SEAM)?;
+    let span = Span { start: start.parse().ok()?, end: end.parse().ok()? };
+    Some((message, help, (span != Span::default()).then_some(span)))
+}
+
 /// A text, whatever YAML takes it for: `10`, `1.5` and `true` are texts, too.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Text(pub String);
@@ -237,7 +255,12 @@ impl<'de, V: DeserializeOwned> Deserialize<'de> for Map<V> {
                 while let Some((key, value)) = map.next_entry::<At<Text>, V>()? {
                     // `22` and `"22"` are two keys to YAML, but one to us.
                     if !seen.insert(key.value.0.clone()) {
-                        return Err(A::Error::custom(format!("the key `{}` is written twice", key.value.0)));
+                        let message = format!("duplicate key `{}`", key.value.0);
+                        return Err(A::Error::custom(pack(
+                            &message,
+                            "remove or rename one of the two",
+                            Some(key.span),
+                        )));
                     }
                     entries.push((key, value));
                 }

@@ -163,15 +163,25 @@ impl From<Diagnostic> for Diagnostics {
     }
 }
 
+impl Diagnostics {
+    /// The mistake, if it is the only one: it then speaks for itself.
+    fn only(&self) -> Option<&Diagnostic> {
+        match &self.errors[..] {
+            [only] if self.more == 0 => Some(only),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(only) = self.only() {
+            return only.fmt(f);
+        }
         let file = self.errors.first().map_or("the topology", |error| error.file.as_str());
-        match self.errors.len() + self.more {
-            1 => write!(f, "{file} has a mistake; nothing was started"),
-            count => write!(f, "{file} has {count} mistakes; nothing was started"),
-        }?;
+        write!(f, "{file} has {} mistakes", self.errors.len() + self.more)?;
         if self.more > 0 {
-            write!(f, " ({} are shown)", self.errors.len())?;
+            write!(f, ", of which {} are shown", self.errors.len())?;
         }
         Ok(())
     }
@@ -180,7 +190,22 @@ impl fmt::Display for Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 impl miette::Diagnostic for Diagnostics {
+    fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
+        self.only()?.help()
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.only()?.source_code()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.only()?.labels()
+    }
+
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
+        if self.only().is_some() {
+            return None;
+        }
         Some(Box::new(self.errors.iter().map(|error| error as &dyn miette::Diagnostic)))
     }
 }
@@ -191,8 +216,12 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     known
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
-        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| {
+            let length = candidate.chars().count();
+            *distance < length && *distance <= length.max(3) / 3
+        })
+        // By name where the distance is the same, so that the answer is always the same.
+        .min()
         .map(|(_, candidate)| candidate)
 }
 
@@ -204,8 +233,9 @@ pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone)
     let mut all: Vec<&str> = known.into_iter().collect();
     all.sort_unstable();
     match all.len() {
-        0 => "there is none".to_owned(),
-        1..=40 => format!("there are {}", all.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")),
+        0 => "the topology has none yet: write it, or leave the name out".to_owned(),
+        1 => format!("there is only `{}`", all[0]),
+        2..=40 => format!("there are {}", all.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")),
         count => format!("there are {count} to choose from, none of them similar"),
     }
 }

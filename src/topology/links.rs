@@ -89,8 +89,8 @@ fn end(
             Some(position) => Some((at, if single { PortNo(0) } else { PortNo(position as u16) })),
             None => {
                 let numbers = ports.iter().filter(|name| name.parse::<u16>().is_ok()).count();
-                let help = if numbers > 8 && numbers == ports.len() {
-                    format!("`{name}` has the ports 1 to {numbers}; more are given by `ports:`")
+                let help = if numbers > 0 && port.parse::<u16>().is_ok() && !single {
+                    format!("`{name}` has the ports 1 to {numbers}; `ports:` gives it more")
                 } else {
                     suggest(port, ports.iter().copied())
                 };

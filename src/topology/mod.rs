@@ -29,6 +29,8 @@ mod vendors;
 mod yaml;
 
 #[cfg(test)]
+mod meaning_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io::Read;

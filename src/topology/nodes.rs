@@ -169,7 +169,7 @@ fn read_one(c: &mut Checker<'_>, layers: &Layers, name: &At<Text>, node: &At<Nod
     draft.config = match kind {
         Kind::Uplink => {
             draft.transit = full.transit.as_ref().is_some_and(|transit| transit.value);
-            uplink(c, &full, name).map(NodeConfig::Uplink)
+            uplink(c, &full).map(NodeConfig::Uplink)
         }
         Kind::Switch => super::devices::switch(c, &full).map(NodeConfig::Bridge),
         Kind::Router => super::devices::router(c, &full, name, &mut draft.interface_spans).map(NodeConfig::Router),
@@ -180,7 +180,7 @@ fn read_one(c: &mut Checker<'_>, layers: &Layers, name: &At<Text>, node: &At<Nod
     draft
 }
 
-fn uplink(c: &mut Checker<'_>, node: &Node, name: &At<Text>) -> Option<UplinkConfig> {
+fn uplink(c: &mut Checker<'_>, node: &Node) -> Option<UplinkConfig> {
     let interface = node.interface.as_ref().map_or(String::new(), |interface| interface.value.0.clone());
     if let Some(at) = &node.interface {
         // What the kernel's dev_valid_name takes.
@@ -201,7 +201,6 @@ fn uplink(c: &mut Checker<'_>, node: &Node, name: &At<Text>) -> Option<UplinkCon
     };
     let mut allow = node.allow.as_ref().map_or_else(Vec::new, |allow| allow.value.clone());
     allow.dedup();
-    let _ = name;
     Some(UplinkConfig { interface, allow, mac_limit, rate_bytes })
 }
 
@@ -228,6 +227,10 @@ fn hosts(
     let single = kind != Kind::Hosts;
     let written = if single { &node.address } else { &node.addresses };
     let Some(written) = written else {
+        if node.address.is_some() || node.addresses.is_some() {
+            // The wrong one of both keys, and reported as such.
+            return None;
+        }
         let key = if single { "address" } else { "addresses" };
         let example = if single { "10.0.0.5" } else { "10.1.0.0/16" };
         let message = format!("`{}` has no addresses", name.0);

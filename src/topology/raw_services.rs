@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
 
-use super::at::{At, Map, Text};
+use super::at::{At, Map, Text, pack};
 use super::error::suggest;
 use super::raw::mapping;
 use super::source::Span;
@@ -130,7 +130,7 @@ macro_rules! word_or_mapping {
                     fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
                         let word = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
                         <$word>::deserialize(word).map($name::Word).map_err(|_| {
-                            E::custom(format!("`{text}` is no {}\u{1}{}", $expecting, suggest(text, $words)))
+                            E::custom(pack(&format!("`{text}` is no {}", $expecting), &suggest(text, $words), None))
                         })
                     }
 

@@ -2,6 +2,7 @@
 
 use serde_saphyr::Error;
 
+use super::at::unpack;
 use super::error::{Diagnostic, did_you_mean, suggest};
 use super::raw::Topology;
 use super::source::{Source, Span};
@@ -132,22 +133,29 @@ fn convert(source: &Source, error: &Error) -> Diagnostic {
             (format!("{what} belongs here"), "something else stands here".to_owned(), None)
         }
         Error::InvalidScalar { ty, .. } => {
-            let span = place(source, error).unwrap_or_default();
             let what = match *ty {
-                "bool" | "boolean" => "true or false",
                 "u8" | "u16" | "u32" | "u64" | "i64" => "a whole number",
                 other => other,
             };
-            let found = source.slice(span);
-            let help = (found == "yes" || found == "on")
-                .then_some("write true")
-                .or((found == "no" || found == "off").then_some("write false"));
-            (format!("`{found}` is not {what}"), format!("{what} belongs here"), help.map(str::to_owned))
+            let found = source.slice(place(source, error).unwrap_or_default());
+            (format!("`{found}` is not {what}"), format!("{what} belongs here"), None)
+        }
+        Error::InvalidBooleanStrict { .. } => {
+            let found = source.slice(place(source, error).unwrap_or_default());
+            let meant = match found.to_lowercase().as_str() {
+                "yes" | "on" | "y" | "1" => "write true",
+                "no" | "off" | "n" | "0" => "write false",
+                _ => "write true or false",
+            };
+            (format!("`{found}` is not true or false"), "a truth value belongs here".to_owned(), Some(meant.to_owned()))
         }
         other => {
             let text = reason(other);
-            match text.split_once('\u{1}') {
-                Some((message, help)) => (message.to_owned(), String::new(), Some(help.to_owned())),
+            match unpack(&text) {
+                Some((message, help, Some(span))) => {
+                    return Diagnostic::at(source, span, message, "here").help(help);
+                }
+                Some((message, help, None)) => (message.to_owned(), "here".to_owned(), Some(help.to_owned())),
                 None => (text, "here".to_owned(), None),
             }
         }
