@@ -59,7 +59,7 @@ fn bad_shapes() {
         ("nodes:\n  s: {kind: switch, fdb_capacity: «x}", "`x` is not a whole number", ""),
         ("nodes:\n  u: {kind: uplink, transit: «yes}", "`yes` is not true or false", "write true"),
         ("nodes:\n  s: {kind: switch}\n---\n«nodes: {}", "more than one document", "one document"),
-        ("nodes:\n  s: {kind: switch\n«", "", ""),
+        ("nodes:\n  s: «{kind: switch\n", "unclosed bracket", ""),
         ("nodes:\n  s: «*nothing", "no anchor", "quotes"),
         ("nodes:\n\t«s: 1", "", ""),
         ("nodes:\n  h: {kind: host, address: «{a: b}}", "a text or a list of texts", ""),
