@@ -178,9 +178,10 @@ impl Recorder {
                 break;
             }
         }
-        self.log.close(Utc::from_micros(clock::realtime_micros()));
+        // The supervisor waits only so long, and a disk may take longer to say that it has everything.
         self.captures.close_all();
         self.publish();
+        self.log.close(Utc::from_micros(clock::realtime_micros()));
     }
 
     fn wait(&mut self) {
@@ -218,6 +219,10 @@ impl Recorder {
         let mut summary = shared.summary();
         for _ in 0..EVENTS_AT_ONCE {
             let Ok(said) = self.said.try_recv() else { break };
+            if said.event.id == EventId::ProcessState && switch_ended(&said.data) {
+                summary.switch_restarted();
+                shared.metrics.switch_restarted();
+            }
             self.write(&mut summary, &said.event, &said.data, offset);
         }
         let mut taken = 0;
@@ -335,6 +340,11 @@ impl Recorder {
         stats.1.clone_from(self.captures.stats());
         self.shared.metrics.update(&self.shared.summary(), &stats.0, &stats.1);
     }
+}
+
+/// Whether the supervisor says that the switch is gone, and its sessions, flows and leases with it.
+fn switch_ended(text: &[u8]) -> bool {
+    text.starts_with(b"the switch ended") || text.starts_with(b"the switch was ended")
 }
 
 fn nanos(micros: i64) -> u64 {

@@ -340,6 +340,30 @@ fn keeper_and_supervisor_are_heard() {
 }
 
 #[test]
+fn what_ended_with_the_switch_is_not_counted_any_more() {
+    let harness = Harness::new();
+    let mut event = Event::new(EventId::SessionStart, now());
+    event.session = SessionId(4);
+    harness.sink().emit(&event, b"");
+    until("the session is logged", || harness.records().len() == 1);
+    let sessions = || {
+        let asked = std::thread::scope(|scope| {
+            let asker = scope.spawn(|| harness.ask(r#"{"request":"metrics"}"#));
+            harness.answer(Query::Status, &json!({}));
+            asker.join().unwrap()
+        });
+        let text = asked[0]["ok"].as_str().unwrap().to_owned();
+        text.lines().find_map(|line| line.strip_prefix("honeyweave_sessions ")).unwrap().to_owned()
+    };
+    assert_eq!(sessions(), "1");
+    let data = b"the switch was ended by signal 9".to_vec();
+    let said = Said { event: Event::new(EventId::ProcessState, now()), data };
+    harness.supervisor.as_ref().unwrap().send_msg(&said, &[]).unwrap();
+    until("its end is logged", || harness.records().len() == 2);
+    assert_eq!(sessions(), "0");
+}
+
+#[test]
 fn frames_go_to_the_capture_of_their_interface() {
     let mut harness = Harness::new();
     let mut capture = RingCapture::new(RingWriter::open(harness.frames.try_clone().unwrap()).unwrap(), 2048);
