@@ -1,6 +1,7 @@
 //! Tests on real devices, real processes and real clients, as root, in network
 //! namespaces of their own.
 
+mod console;
 mod net;
 mod netdev;
 mod rights;

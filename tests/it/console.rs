@@ -1,0 +1,279 @@
+//! The command line against a console: what people and programs read.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use honeyweave::control::{ConsoleConfig, ConsoleEnds, ToConsole, ToSwitch, console};
+use honeyweave::emulate::Secret;
+use honeyweave::event::{Event, EventId, RingSink, SessionId, Sink};
+use honeyweave::sys::ring::{self, RingFds, RingWriter};
+use honeyweave::sys::seqpacket::Channel;
+use honeyweave::sys::{clock, memory};
+use honeyweave::topology::Plan;
+use honeyweave::wire::Instant;
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_honeyweave");
+const DEADLINE: i64 = 20_000_000;
+#[cfg(feature = "web")]
+const SERVE_METRICS: Option<console::ServeMetrics> = Some(honeyweave::web::serve);
+#[cfg(not(feature = "web"))]
+const SERVE_METRICS: Option<console::ServeMetrics> = None;
+
+/// A console called `hwt`, and a switch that answers every question.
+struct Running {
+    dir: tempfile::TempDir,
+    supervisor: Option<Channel>,
+    events: RingFds,
+    metrics: std::net::SocketAddr,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start() -> Running {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["run", "state/hwt/events", "state/hwt/captures"] {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let control = UnixListener::bind(dir.path().join("run/hwt.sock")).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let metrics = listener.local_addr().unwrap();
+        let (supervisor, supervisor_end) = Channel::pair().unwrap();
+        let (switch, switch_end) = Channel::pair().unwrap();
+        let (keeper, keeper_end) = Channel::pair().unwrap();
+        let events = ring::create(c"hwt-events", 1 << 20).unwrap();
+        let ends = ConsoleEnds {
+            supervisor: supervisor_end,
+            switch: switch_end,
+            keeper: keeper_end,
+            events: events.try_clone().unwrap(),
+            frames: ring::create(c"hwt-frames", 1 << 20).unwrap(),
+            control: control.into(),
+            metrics: Some(listener.into()),
+        };
+        let plan =
+            Plan { name: "hwt".into(), nodes: vec![], links: vec![], images: vec![], scripts: vec![], proxies: vec![] };
+        let config = ConsoleConfig {
+            plan,
+            secret: Secret([1; 16]),
+            dir: dir.path().join("state/hwt"),
+            started_micros: clock::realtime_micros(),
+            supervisor: 4711,
+        };
+        let console = std::thread::spawn(move || {
+            console::run(config, ends, SERVE_METRICS).unwrap();
+            drop(keeper);
+        });
+        let switch = std::thread::spawn(move || {
+            while let Some((message, _)) = switch.recv_msg::<ToSwitch>().unwrap() {
+                let ToSwitch::Query { id, what } = message else { continue };
+                let answer = match what {
+                    honeyweave::control::Query::Show { what: honeyweave::node::Show::Fib, .. } => json!([]),
+                    honeyweave::control::Query::Show { .. } => {
+                        json!([{"node": "core", "rows": [{"mac": "00:0c:29:aa:00:11", "name": "\u{1b}[31mred\u{9b}"}]}])
+                    }
+                    honeyweave::control::Query::Status => json!({
+                        "nodes": [{"node": "core", "rx": 12, "tx": 3, "dropped": 0}],
+                        "drops": [{"node": "core", "reason": "guard", "count": 2}],
+                        "links": [{"a": "core:0", "b": "edge:1", "state": "up", "tx": 1, "dropped": 0}],
+                    }),
+                };
+                let memory = memory::sealed(c"hwt-answer", answer.to_string().as_bytes()).unwrap();
+                switch.send_msg(&ToConsole::Answer { id }, &[memory.as_fd()]).unwrap();
+            }
+        });
+        Running { dir, supervisor: Some(supervisor), events, metrics, threads: vec![console, switch] }
+    }
+
+    fn command(&self, words: &str) -> Command {
+        command(self.dir.path(), words)
+    }
+
+    fn out(&self, words: &str) -> String {
+        let output = self.command(words).output().unwrap();
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(!text.contains(['\u{1b}', '\u{9b}']), "{words} printed a control character: {text:?}");
+        text
+    }
+
+    fn attack(&self) {
+        let mut sink = RingSink::new(RingWriter::open(self.events.try_clone().unwrap()).unwrap());
+        for (id, session, data) in [
+            (EventId::SessionStart, 1, &b""[..]),
+            (EventId::TcpProbe, 1, b""),
+            (EventId::TcpData, 1, b"\x1b]0;owned\x07"),
+            (EventId::TcpData, 2, b"GET / HTTP/1.0\r\n\r\n"),
+        ] {
+            let mut event = Event::new(id, Instant::from_micros(clock::monotonic_micros()));
+            event.session = SessionId(session);
+            event.src.ip = Some([192, 0, 2, 9].into());
+            event.src.l4_port = 40000;
+            event.dst.ip = Some([10, 0, 0, 1].into());
+            event.dst.l4_port = 80;
+            event.proto = 6;
+            sink.emit(&event, data);
+        }
+        let end = clock::monotonic_micros() + DEADLINE;
+        let log = self.dir.path().join("state/hwt/events/events.ndjson");
+        while std::fs::read_to_string(&log).unwrap_or_default().lines().count() % 4 != 0
+            || std::fs::metadata(&log).map_or(0, |meta| meta.len()) == 0
+        {
+            assert!(clock::monotonic_micros() < end, "the events are not logged");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stop(&mut self) {
+        drop(self.supervisor.take());
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn command(dir: &Path, words: &str) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(words.split(' '))
+        .env("HONEYWEAVE_RUN_DIR", dir.join("run"))
+        .env_remove("HONEYWEAVE_NAME")
+        .env_remove("HONEYWEAVE_STATE_DIR")
+        .env("NO_COLOR", "1");
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn people_and_programs_read_what_happened() {
+    let mut hwt = Running::start();
+    hwt.attack();
+
+    let text = hwt.out("events ls");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(lines[1].contains("tcp.probe") && lines[1].contains("192.0.2.9:40000") && lines[1].contains("closed"));
+    assert!(lines[2].contains("(10 octets)"), "{}", lines[2]);
+    assert!(lines[3].contains("\"GET / HTTP/1.0\\r\\n\\r\\n\""), "{}", lines[3]);
+    let json: Vec<Value> = hwt
+        .out("events ls --last 2 --event tcp.data --json")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(json.iter().map(|r| r["seq"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(hwt.out("events --session 0000000000000002 --json").lines().count(), 1);
+
+    assert_eq!(hwt.out("show fdb"), "NODE  MAC                NAME\ncore  00:0c:29:aa:00:11  \\u{1b}[31mred\\u{9b}\n");
+    let rows: Value = serde_json::from_str(&hwt.out("hosts ls --json")).unwrap();
+    assert_eq!(rows, json!([{"node": "core", "mac": "00:0c:29:aa:00:11", "name": "\u{1b}[31mred\u{9b}"}]));
+    assert_eq!(hwt.out("show fib"), "");
+    assert_eq!(hwt.out("show fib --json"), "[]\n");
+    assert_eq!(hwt.out("show drops --node core"), "NODE  REASON  COUNT\ncore  guard       2\n");
+    assert_eq!(hwt.out("show drops --node nobody --json"), "[]\n");
+    assert!(hwt.out("show links --node edge").contains("core:0  edge:1  up"));
+
+    let status = hwt.out("status --name hwt");
+    for part in ["honeynet    hwt, up ", "process 4711", "events      4, 0 lost", "192.0.2.9", "80/tcp"] {
+        assert!(status.contains(part), "{part} in {status}");
+    }
+    let status: Value = serde_json::from_str(&hwt.out("status --json")).unwrap();
+    assert_eq!(status["nodes"][0]["rx"], 12);
+    assert!(hwt.out("status --metrics").contains("honeyweave_events_total{event=\"tcp.data\"} 2\n"));
+    if SERVE_METRICS.is_some() {
+        let mut scrape = std::net::TcpStream::connect(hwt.metrics).unwrap();
+        scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut scraped = String::new();
+        scrape.read_to_string(&mut scraped).unwrap();
+        assert!(scraped.contains("honeyweave_events_total{event=\"tcp.data\"} 2\n"), "{scraped}");
+    }
+
+    // What it told while it ran it tells when it has ended.
+    hwt.stop();
+    std::fs::remove_file(hwt.dir.path().join("run/hwt.sock")).unwrap();
+    let state = hwt.dir.path().join("state");
+    let words = format!("events ls --name hwt --state-dir {}", state.display());
+    assert_eq!(hwt.out(&words).lines().count(), 4);
+}
+
+#[test]
+fn followers_end_when_nobody_reads_when_interrupted_and_when_the_honeynet_ends() {
+    let mut hwt = Running::start();
+    let follow = |hwt: &Running| {
+        let mut child =
+            hwt.command("events -f --json --last 0").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        (child, out)
+    };
+    let (mut reader_leaves, mut out_a) = follow(&hwt);
+    let (mut interrupted, mut out_b) = follow(&hwt);
+    let (honeynet_ends, mut out_c) = follow(&hwt);
+    // They may not listen yet: what happens is repeated until each has been told.
+    let mut told = [false; 3];
+    let end = clock::monotonic_micros() + DEADLINE;
+    let (sender, lines) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for (at, out) in [&mut out_a, &mut out_b, &mut out_c].into_iter().enumerate() {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                let mut line = String::new();
+                out.read_line(&mut line).unwrap();
+                sender.send((at, line)).unwrap();
+            });
+        }
+        while told != [true; 3] {
+            assert!(clock::monotonic_micros() < end, "{told:?}");
+            hwt.attack();
+            while let Ok((at, line)) = lines.recv_timeout(Duration::from_millis(50)) {
+                assert!(serde_json::from_str::<Value>(&line).is_ok_and(|record| record["v"] == 1), "{line}");
+                told[at] = true;
+            }
+        }
+    });
+    drop(out_a);
+    // It notices when it has something to say.
+    while reader_leaves.try_wait().unwrap().is_none() {
+        assert!(clock::monotonic_micros() < end, "it goes on although nobody reads");
+        hwt.attack();
+    }
+    let output = reader_leaves.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(said(&output), "");
+
+    let pid = rustix::process::Pid::from_raw(interrupted.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    interrupted.wait().unwrap();
+    assert_eq!(said(&interrupted.wait_with_output().unwrap()), "");
+
+    drop(out_b);
+    let drained = std::thread::spawn(move || out_c.lines().count());
+    hwt.stop();
+    let output = honeynet_ends.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(said(&output), "the honeynet `hwt` went away\n");
+    drained.join().unwrap();
+}
+
+#[test]
+fn nothing_runs_is_said_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    for words in ["status", "events -f", "hosts ls", "show fdb", "events ls"] {
+        let output = command(dir.path(), words).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        let said = said(&output);
+        assert!(said.contains("no honeynet is running") && said.contains("honeyweave up TOPOLOGY"), "{words}: {said}");
+    }
+    let output = command(dir.path(), "show fdb --name office").output().unwrap();
+    assert!(said(&output).contains("no honeynet called `office` is running"), "{}", said(&output));
+    for words in ["events --event tcp.prob", "events --session 1", "show fbd", "status --json --metrics"] {
+        let output = command(dir.path(), words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words}: {}", said(&output));
+    }
+}
