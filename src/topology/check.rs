@@ -19,6 +19,9 @@ pub struct Options {
     pub uplink: Option<String>,
 }
 
+/// More mistakes than this are not even looked at.
+const MAX_ERRORS: usize = 1000;
+
 /// What the steps share.
 pub struct Checker<'a> {
     pub source: &'a Source,
@@ -33,6 +36,8 @@ pub struct Checker<'a> {
     pub used_recipes: Vec<&'static str>,
     /// Ports of all templates so far.
     pub ports: usize,
+    /// Octets of the pages of all nodes so far.
+    pub page_octets: usize,
 }
 
 /// The layers of the whole topology, each read once.
@@ -55,6 +60,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         named_proxies: Vec::new(),
         used_recipes: Vec::new(),
         ports: 0,
+        page_octets: 0,
     };
     let name = c.name();
     let layers = c.layers();
@@ -106,7 +112,9 @@ fn put_on_interface(c: &mut Checker<'_>, drafts: &mut [nodes::Draft], interface:
 impl<'a> Checker<'a> {
     /// Reports a mistake.
     pub fn error(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>, help: impl Into<String>) {
-        self.errors.push(Diagnostic::at(self.source, span, message, label).help(help));
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(Diagnostic::at(self.source, span, message, label).help(help));
+        }
     }
 
     /// Reports a mistake that has a second place.
@@ -115,8 +123,10 @@ impl<'a> Checker<'a> {
         (span, message, label, help): (Span, String, &str, &str),
         (other, what): (Span, &str),
     ) {
-        let error = Diagnostic::at(self.source, span, message, label).help(help);
-        self.errors.push(error.related(self.source, other, what));
+        if self.errors.len() < MAX_ERRORS {
+            let error = Diagnostic::at(self.source, span, message, label).help(help);
+            self.errors.push(error.related(self.source, other, what));
+        }
     }
 
     /// The value of a quantity, or its mistake reported.
@@ -132,6 +142,9 @@ impl<'a> Checker<'a> {
         name: &str,
         known: impl IntoIterator<Item = &'k str> + Clone,
     ) {
+        if self.errors.len() >= MAX_ERRORS {
+            return;
+        }
         let help = match what {
             "vendor" if super::error::did_you_mean(name, known.clone()).is_none() => {
                 "name a vendor such as `dell` or `cisco`, or write the first three octets, such as 00:0c:29".to_owned()

@@ -96,14 +96,23 @@ fn named_ports(c: &mut Checker<'_>, map: &super::at::Map<At<Port>>, span: Span) 
     (c.errors.len() == mistakes).then_some(all)
 }
 
+fn vlan_id(text: &str) -> Option<u16> {
+    let text = text.trim();
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().filter(|id| (1..=4094).contains(id))
+}
+
+fn no_vlan(c: &mut Checker<'_>, span: Span, text: &str) {
+    c.error(span, format!("{text} is no VLAN"), "here", "VLANs are 1 to 4094 (IEEE 802.1Q)");
+}
+
 fn vlan(c: &mut Checker<'_>, at: &At<u32>) -> Option<u16> {
-    match u16::try_from(at.value) {
-        Ok(id @ 1..=4094) => Some(id),
-        _ => {
-            c.error(at.span, format!("{} is no VLAN", at.value), "here", "VLANs are 1 to 4094 (IEEE 802.1Q)");
-            None
-        }
+    let text = at.value.to_string();
+    let id = vlan_id(&text);
+    if id.is_none() {
+        no_vlan(c, at.span, &text);
     }
+    id
 }
 
 fn port_vlan(c: &mut Checker<'_>, port: &At<Port>, name: Span) -> Option<PortVlan> {
@@ -117,7 +126,14 @@ fn port_vlan(c: &mut Checker<'_>, port: &At<Port>, name: Span) -> Option<PortVla
             }
             let mut allowed = Vec::with_capacity(trunk.len());
             for at in &trunk.value {
-                allowed.push(vlan(c, at)?);
+                let (first, last) = at.split_once('-').unwrap_or((at, at));
+                match (vlan_id(first), vlan_id(last)) {
+                    (Some(first), Some(last)) if first <= last => allowed.extend(first..=last),
+                    _ => {
+                        no_vlan(c, at.span, at);
+                        return None;
+                    }
+                }
             }
             allowed.sort_unstable();
             allowed.dedup();

@@ -10,6 +10,9 @@ use super::source::Span;
 use crate::frame::PortNo;
 use crate::node::{NodeConfig, NodeIdx, PortVlan};
 
+/// VLANs on trunks, counted once for each link.
+const MAX_CARRIED: usize = 2_000_000;
+
 /// A part of a node that is in one broadcast domain.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Part {
@@ -24,6 +27,7 @@ enum Part {
 pub struct DomainMap {
     numbers: HashMap<(usize, Part), usize>,
     parents: Vec<usize>,
+    sizes: Vec<usize>,
     nodes: Vec<usize>,
     edges: Vec<Vec<usize>>,
 }
@@ -34,6 +38,7 @@ impl DomainMap {
         let number = *self.numbers.entry((node, part)).or_insert(fresh);
         if number == fresh {
             self.parents.push(fresh);
+            self.sizes.push(1);
             self.nodes.push(node);
             self.edges.push(Vec::new());
         }
@@ -49,13 +54,16 @@ impl DomainMap {
 
     /// Joins two parts; `false` if they were joined before.
     fn join(&mut self, a: usize, b: usize) -> bool {
-        let (ra, rb) = (self.root(a), self.root(b));
-        if ra == rb {
+        let (mut small, mut large) = (self.root(a), self.root(b));
+        if small == large {
             return false;
         }
-        self.parents[ra] = rb;
-        // Flat trees keep the walk to the root short.
-        self.parents[a] = rb;
+        // The smaller below the larger keeps the walk to the root short.
+        if self.sizes[small] > self.sizes[large] {
+            std::mem::swap(&mut small, &mut large);
+        }
+        self.parents[small] = large;
+        self.sizes[large] += self.sizes[small];
         self.edges[a].push(b);
         self.edges[b].push(a);
         true
@@ -163,6 +171,7 @@ pub fn find(c: &mut Checker<'_>, drafts: &[Draft], links: &[Linked]) -> DomainMa
             _ => {}
         }
     }
+    let mut carried = 0;
     for link in links {
         let (Some(a), Some(b)) = (side(drafts, link.plan.a), side(drafts, link.plan.b)) else { continue };
         let (na, nb) = (usize::from(link.plan.a.0.0), usize::from(link.plan.b.0.0));
@@ -180,15 +189,19 @@ pub fn find(c: &mut Checker<'_>, drafts: &[Draft], links: &[Linked]) -> DomainMa
         if let (Some(pa), Some(pb)) = (a.untagged(), b.untagged()) {
             join(&mut map, pa, pb);
         }
-        for vlan in a.tagged_with(&b) {
+        let tagged = a.tagged_with(&b);
+        carried += tagged.len();
+        if carried > MAX_CARRIED {
+            let help = "let each trunk carry the VLANs that it needs";
+            c.error(link.span, "the trunks carry too many VLANs", "over two million, counted by link", help);
+            break;
+        }
+        for vlan in tagged {
             join(&mut map, Part::Vlan(vlan), Part::Vlan(vlan));
         }
         if let Some((vlan, from, to)) = loops.first() {
             let mut names: Vec<&str> = map.path(*from, *to).iter().map(|at| &*drafts[map.nodes[*at]].name).collect();
             names.extend(names.first().copied());
-            if names.len() == 2 && names[0] == names[1] {
-                names.truncate(2);
-            }
             let more = if loops.len() > 1 { format!(" and {} more", loops.len() - 1) } else { String::new() };
             c.error(
                 link.span,

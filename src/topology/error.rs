@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use miette::{LabeledSpan, NamedSource, SourceCode};
+use miette::{LabeledSpan, MietteError, MietteSpanContents, NamedSource, SourceCode, SourceSpan, SpanContents};
 use serde::Serialize;
 
 use super::source::{Source, Span};
@@ -17,7 +17,7 @@ pub struct Diagnostic {
     pub line: usize,
     /// Column in characters, counted from 1; 0 if the mistake is nowhere in particular.
     pub column: usize,
-    /// The line itself.
+    /// The line itself; of a very long one what is around the column.
     pub source_line: String,
     /// What is wrong.
     pub message: String,
@@ -32,7 +32,46 @@ pub struct Diagnostic {
     #[serde(skip)]
     span: Option<Span>,
     #[serde(skip)]
-    code: Option<Arc<NamedSource<String>>>,
+    code: Option<Code>,
+}
+
+/// What is shown of the text.
+#[derive(Clone, Debug)]
+enum Code {
+    /// As much as fits around the places.
+    Whole(Arc<NamedSource<String>>),
+    /// A piece of one line: very long ones cannot be drawn whole.
+    Piece(Piece),
+}
+
+#[derive(Clone, Debug)]
+struct Piece {
+    name: String,
+    text: String,
+    line: usize,
+    column: usize,
+}
+
+impl SourceCode for Piece {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        if span.offset() + span.len() > self.text.len() {
+            return Err(MietteError::OutOfBounds);
+        }
+        // Without context only the header asks: it wants the place itself.
+        let (start, column) = if before == 0 && after == 0 {
+            (span.offset(), self.column + self.text[..span.offset()].chars().count())
+        } else {
+            (0, self.column)
+        };
+        let all = SourceSpan::from((start, self.text.len() - start));
+        let data = &self.text.as_bytes()[start..];
+        Ok(Box::new(MietteSpanContents::new_named(self.name.clone(), data, all, self.line, column, 1)))
+    }
 }
 
 /// Another place that belongs to a mistake.
@@ -72,7 +111,7 @@ impl Diagnostic {
             file: source.name().to_owned(),
             line,
             column,
-            source_line: source.line_at(span.start).to_owned(),
+            source_line: source.excerpt(span.start).0.to_owned(),
             message: message.into(),
             label: label.into(),
             help: None,
@@ -95,6 +134,25 @@ impl Diagnostic {
         self
     }
 
+    fn attach(&mut self, source: &Source, code: &Arc<NamedSource<String>>) {
+        let Some(span) = self.span else { return };
+        let other = self.related.as_ref().map(|related| related.span);
+        if !source.is_long_around(span.start) && !other.is_some_and(|other| source.is_long_around(other.start)) {
+            self.code = Some(Code::Whole(Arc::clone(code)));
+            return;
+        }
+        let (text, start) = source.excerpt(span.start);
+        let (line, column) = source.line_column(start);
+        let within = |offset: usize| offset.saturating_sub(start).min(text.len());
+        self.span = Some(Span { start: within(span.start), end: within(span.end).max(within(span.start)) });
+        if let Some(related) = &self.related {
+            let place = format!("{} ({}:{})", related.label, related.line, related.column);
+            self.label = if self.label.is_empty() { place } else { format!("{}, {place}", self.label) };
+        }
+        let (name, text) = (source.name().to_owned(), text.to_owned());
+        self.code = Some(Code::Piece(Piece { name, text, line: line - 1, column: column - 1 }));
+    }
+
     fn sort_key(&self) -> (usize, usize) {
         (self.line, self.column)
     }
@@ -114,14 +172,18 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.code.as_deref().map(|code| code as &dyn SourceCode)
+        match self.code.as_ref()? {
+            Code::Whole(code) => Some(&**code as &dyn SourceCode),
+            Code::Piece(piece) => Some(piece),
+        }
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.span?;
         let label = (!self.label.is_empty()).then(|| self.label.clone());
         let own = LabeledSpan::new_primary_with_span(label, (span.start, span.end - span.start));
-        let other = self.related.as_ref().map(|related| {
+        let whole = matches!(self.code, Some(Code::Whole(_)));
+        let other = self.related.as_ref().filter(|_| whole).map(|related| {
             LabeledSpan::new(Some(related.label.clone()), related.span.start, related.span.end - related.span.start)
         });
         Some(Box::new(std::iter::once(own).chain(other)))
@@ -149,8 +211,8 @@ impl Diagnostics {
         errors.truncate(Self::MAX_LISTED);
         if let Some(source) = source {
             let code = Arc::new(NamedSource::new(source.name(), source.text().to_owned()));
-            for error in errors.iter_mut().filter(|error| error.span.is_some()) {
-                error.code = Some(Arc::clone(&code));
+            for error in &mut errors {
+                error.attach(source, &code);
             }
         }
         Diagnostics { errors, more }
@@ -215,6 +277,8 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     let lower = word.to_lowercase();
     known
         .into_iter()
+        // Enough to be helpful, few enough to be quick whatever the topology.
+        .take(2000)
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| {
             let length = candidate.chars().count();

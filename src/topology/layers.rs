@@ -15,6 +15,9 @@ use crate::service::{HttpSite, Proxy, Script, Service, ServiceKind};
 /// Ports of all templates of all nodes together: a bound on what a small file may expand to.
 const MAX_PORTS: usize = 1 << 20;
 
+/// Octets of the pages of all nodes together.
+const MAX_PAGE_OCTETS: usize = 64 << 20;
+
 /// What a TCP port does, before services have numbers.
 #[derive(Clone, PartialEq, Debug)]
 pub enum TcpAct {
@@ -223,7 +226,15 @@ pub fn merge(
             TcpAct::Banner { banner, close_after_secs } => {
                 open(ServiceKind::Banner { banner: banner.clone(), close_after_secs: *close_after_secs })
             }
-            TcpAct::Http(site) => open(ServiceKind::Http(site.clone())),
+            TcpAct::Http(site) => {
+                c.page_octets += site.pages.values().map(|page| page.body.len()).sum::<usize>();
+                if c.page_octets > MAX_PAGE_OCTETS {
+                    let help = "use smaller pages, or let a `proxy` or a container serve them";
+                    c.error(rule.span, "the pages of all nodes are too large", "more than 64 MiB here", help);
+                    return None;
+                }
+                open(ServiceKind::Http(site.clone()))
+            }
             TcpAct::Script(script) => c.script(script).and_then(|at| open(ServiceKind::Script(at))),
             TcpAct::Proxy { proxy, allow_production } => {
                 c.proxy(proxy, *allow_production, rule.span).and_then(|at| open(ServiceKind::Proxy(at)))

@@ -199,7 +199,7 @@ nodes:
   wan: {kind: uplink, interface: eth0, allow: [bpdu, discovery], mac_limit: 10, rate: 100mbit}
   s:
     kind: switch
-    ports: {3: {access: 10}, 5-6: {trunk: [20, 10], native: 1}, up: {access: 20}}
+    ports: {3: {access: 10}, 5-6: {trunk: [20-22, 10], native: 1}, up: {access: 20}}
     fdb_capacity: 1000
     aging: 30s
   r:
@@ -224,7 +224,7 @@ links:
     assert_eq!((s.fdb_capacity, s.aging_secs, s.ports.len()), (1000, 30, 7));
     assert_eq!((s.ports[0].name.as_str(), &s.ports[0].vlan), ("1", &PortVlan::Access(1)));
     assert_eq!(s.ports[2].vlan, PortVlan::Access(10));
-    assert_eq!(s.ports[5].vlan, PortVlan::Trunk { native: Some(1), allowed: vec![10, 20] });
+    assert_eq!(s.ports[5].vlan, PortVlan::Trunk { native: Some(1), allowed: vec![10, 20, 21, 22] });
     assert_eq!((s.ports[6].name.as_str(), &s.ports[6].vlan), ("up", &PortVlan::Access(20)));
     let r = router(&plan, "r");
     assert_eq!((r.oui, r.interfaces[1].mtu), ([0, 5, 0x85], 9000));

@@ -103,7 +103,7 @@ pub fn schema() -> serde_json::Value {
 }
 
 fn make(source: Source, base: &Path, options: &Options) -> Result<Loaded, Diagnostics> {
-    let raw = yaml::parse(&source).map_err(|error| Diagnostics::new(Some(&source), vec![error]))?;
+    let raw = yaml::parse(&source).map_err(|error| Diagnostics::new(Some(&source), vec![*error]))?;
     let plan = check::plan(&source, &raw, base, options).map_err(|errors| Diagnostics::new(Some(&source), errors))?;
     let mut interfaces = Vec::new();
     if options.uplink.is_none() {

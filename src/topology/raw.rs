@@ -259,8 +259,8 @@ mapping! {
     struct Port {
         /// Untagged frames of this VLAN.
         access: u32,
-        /// Tagged frames of these VLANs.
-        trunk: Vec<At<u32>>,
+        /// Tagged frames of these VLANs; ranges such as `20-29` are welcome.
+        trunk: Vec<At<Text>>,
         /// The VLAN of untagged frames on a trunk.
         native: u32,
     }

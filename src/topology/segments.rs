@@ -14,6 +14,9 @@ use super::source::Span;
 use crate::frame::PortNo;
 use crate::node::{AddrRange, HostsConfig, MacMode, NodeConfig, RouterConfig, Segment, UplinkConfig};
 
+/// Prefixes that the honeynet may consist of: each frame that a container sends is held against them.
+const MAX_INSIDE: usize = 4096;
+
 /// A router's address in a domain.
 struct Gateway {
     node: usize,
@@ -101,6 +104,12 @@ pub fn settle(c: &mut Checker<'_>, drafts: &mut [Draft], map: &DomainMap) -> Vec
     }
 
     let inside = IpNet::aggregate(&inside);
+    if inside.len() > MAX_INSIDE {
+        let message = format!("the honeynet's addresses are scattered over {} prefixes", inside.len());
+        let help = format!("write prefixes and ranges instead of single addresses: at most {MAX_INSIDE} are possible");
+        c.error(c.raw.nodes.span, message, "in these nodes", help);
+        return Vec::new();
+    }
     for (at, ranges, segment) in settled {
         if let Some(NodeConfig::Hosts(config)) = &mut drafts[at].config {
             config.ranges = ranges.into_iter().map(Range::to_plan).collect::<Vec<AddrRange>>();

@@ -11,6 +11,9 @@ pub struct Span {
     pub end: usize,
 }
 
+/// Lines longer than this are cut where they are shown.
+const MAX_LINE: usize = 200;
+
 /// A topology's text and the name that messages give it. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
@@ -54,6 +57,26 @@ impl Source {
         self.text[start..end].trim_end_matches('\r')
     }
 
+    /// The line that an offset lies in, cut to what a person can read around that offset, and where in the text that begins.
+    pub fn excerpt(&self, offset: usize) -> (&str, usize) {
+        let line = self.line_at(offset);
+        let offset = self.floor(offset);
+        let start = self.text[..offset].rfind('\n').map_or(0, |at| at + 1);
+        if line.len() <= MAX_LINE {
+            return (line, start);
+        }
+        let from = self.floor(offset.saturating_sub(MAX_LINE / 2).max(start));
+        let to = self.floor((from + MAX_LINE).min(start + line.len()));
+        (&self.text[from..to], from)
+    }
+
+    /// Whether the line of `offset` or one of its neighbors is too long to be shown whole.
+    pub fn is_long_around(&self, offset: usize) -> bool {
+        let offset = self.floor(offset);
+        let before = self.text[..offset].rsplit('\n').take(2).any(|part| part.len() > MAX_LINE / 2);
+        before || self.text[offset..].split('\n').take(2).any(|part| part.len() > MAX_LINE / 2)
+    }
+
     /// The offset of a line and a column, both counted from 1, columns in characters.
     pub fn offset(&self, line: usize, column: usize) -> usize {
         let mut start = 0;
@@ -70,13 +93,16 @@ impl Source {
 
     /// Where `key` is written whose value stands at `value`; the value's place if it is not found.
     pub fn key_before(&self, key: &str, value: Span) -> Span {
-        let before = &self.text[..self.floor(value.start)];
+        let at = self.floor(value.start);
+        // A key that is further away than this is not found, which only makes the message a little worse.
+        let from = self.floor(at.saturating_sub(65_536));
+        let before = &self.text[from..at];
         let mut end = before.len();
         while let Some(at) = before[..end].rfind(key) {
             let after = before[at + key.len()..].trim_start_matches(['"', '\'', ' ']);
             let whole = !before[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-');
             if whole && after.starts_with(':') {
-                return Span { start: at, end: at + key.len() };
+                return Span { start: from + at, end: from + at + key.len() };
             }
             end = at;
         }

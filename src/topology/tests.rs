@@ -89,6 +89,7 @@ fn bad_devices() {
         ("nodes:\n  s: {kind: switch, ports: «99999}", "cannot have 99999 ports", "1 to 1024"),
         ("nodes:\n  s: {kind: switch, ports: {1: {access: «0}}}", "0 is no VLAN", "1 to 4094"),
         ("nodes:\n  s: {kind: switch, ports: {1: {trunk: [1, «4095]}}}", "4095 is no VLAN", "1 to 4094"),
+        ("nodes:\n  s: {kind: switch, ports: {1: {trunk: [«20-10]}}}", "20-10 is no VLAN", "1 to 4094"),
         ("nodes:\n  s: {kind: switch, ports: {1: {trunk: [1], native: «9999}}}", "9999 is no VLAN", ""),
         ("nodes:\n  s: {kind: switch, ports: {«1: {trunk: [1], access: 1}}}", "either an access port or a trunk", ""),
         ("nodes:\n  s: {kind: switch, ports: {1: {trunk: «[]}}}", "carries nothing", ""),
@@ -341,6 +342,24 @@ fn macs_on_an_uplink_are_bounded() {
     all_bad(&[(&text("", ""), "65536 MAC addresses would appear on the uplink `w`, which takes 256", "mac: shared")]);
     good(&text(", mac_limit: 65536", "").replace('«', ""));
     good(&text("", ", mac: shared").replace('«', ""));
+}
+
+#[test]
+fn very_long_lines_are_cut() {
+    let many = vec!["10.0.0.1"; 30_000].join(", ");
+    let distinct: Vec<String> = (0..30_000).map(|n| format!("10.9.{}.{}", n / 250, n % 250 + 1)).collect();
+    let distinct = distinct.join(", ");
+    let text = format!("nodes: {{h: {{kind: hosts, addresses: [{distinct}, «é, {many}]}}}}");
+    let (mistakes, place) = bad(&text);
+    let error = mistakes.errors.iter().find(|error| error.message.contains("`é`")).unwrap();
+    assert_eq!((error.line, error.column), place);
+    assert!(error.source_line.len() <= 200 && error.source_line.contains('é'), "{}", error.source_line);
+    let only = Diagnostics { errors: vec![error.clone()], more: 0 };
+    let rendered = render(&only);
+    assert!(rendered.contains(&format!("test.yaml:{}:{}", place.0, place.1)), "{rendered}");
+    assert!(rendered.lines().all(|line| line.chars().count() < 300), "{rendered}");
+    assert!(mistakes.errors.len() <= Diagnostics::MAX_LISTED && mistakes.more > 0);
+    assert!(!render(&mistakes).is_empty());
 }
 
 #[test]

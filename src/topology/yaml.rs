@@ -11,7 +11,7 @@ use super::source::{Source, Span};
 const MAX_DEPTH: usize = 32;
 
 /// Parses `source`.
-pub fn parse(source: &Source) -> Result<Topology, Diagnostic> {
+pub fn parse(source: &Source) -> Result<Topology, Box<Diagnostic>> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
@@ -34,7 +34,7 @@ pub fn parse(source: &Source) -> Result<Topology, Diagnostic> {
         with_snippet: false,
         emit_comments: false,
     };
-    serde_saphyr::from_str_with_options(source.text(), options).map_err(|error| convert(source, &error))
+    serde_saphyr::from_str_with_options(source.text(), options).map_err(|error| Box::new(convert(source, &error)))
 }
 
 fn place(source: &Source, error: &Error) -> Option<Span> {
