@@ -80,6 +80,16 @@ reasons! {
     Panic = "panic",
 }
 
+impl From<crate::wire::Flaw> for DropReason {
+    fn from(flaw: crate::wire::Flaw) -> DropReason {
+        match flaw {
+            crate::wire::Flaw::Malformed => DropReason::Malformed,
+            crate::wire::Flaw::BadChecksum => DropReason::BadChecksum,
+            crate::wire::Flaw::Unsupported => DropReason::Unsupported,
+        }
+    }
+}
+
 /// What passed a node. Plain numbers: one thread writes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {

@@ -5,9 +5,18 @@
 //! checksums, TCP options in their order, a one-pass flow key and the
 //! segmentation of GSO super-frames.
 
+mod arp;
 pub mod checksum;
 pub mod gso;
 mod mac;
+mod packet;
+mod write;
 
+pub use arp::{ARP_FRAME, Arp, Neighbor, icmp6, solicited_node};
 pub use mac::{Mac, ParseMacError};
+pub use packet::{
+    ETH, Flaw, Packet, TcpHeader, TcpOptions, be16, be32, dst_mac, ethertype, ethertype_of, flag, proto, set_macs,
+    src_mac,
+};
 pub use smoltcp::time::{Duration, Instant};
+pub use write::{Headers, Segment};
