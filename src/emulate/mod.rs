@@ -2,8 +2,11 @@
 
 mod identity;
 mod personality;
+pub mod reply;
+mod table;
 mod template;
 
 pub use identity::{Identity, Secret};
 pub use personality::{Builtin, IpIdClass, Personality, SynAckOption};
+pub use table::ClockTable;
 pub use template::{Backend, Outward, ServiceId, StartPolicy, TcpPort, Template, UdpPort};

@@ -19,21 +19,18 @@ pub enum IpIdClass {
     Random,
 }
 
-/// A TCP option of a SYN/ACK, in its place.
+/// A word or more of the options of a SYN/ACK, padded as systems pad it. What the peer did not
+/// offer is left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SynAckOption {
-    /// Kind 0.
-    Eol,
-    /// Kind 1.
-    Nop,
-    /// Kind 2 with the personality's MSS.
+    /// `MSS`.
     Mss,
-    /// Kind 3, if the peer offered it.
+    /// `NOP, window scale`.
     WindowScale,
-    /// Kind 4, if the peer offered it.
+    /// `NOP, NOP, SACK permitted`.
     SackPermitted,
-    /// Kind 8, if the peer offered it.
-    Timestamps,
+    /// `SACK permitted, timestamps`; if only one of them is in use, two `NOP` take the other's place.
+    SackTimestamps,
 }
 
 /// The personalities that are built in.
@@ -62,8 +59,7 @@ pub struct Personality {
     pub syn_ack_window: u16,
     /// Window scale that it offers.
     pub window_scale: u8,
-    /// Options of a SYN/ACK with everything negotiated; what the peer did not
-    /// offer is left out and the padding made anew.
+    /// Options of a SYN/ACK, in their order.
     pub syn_ack_options: &'static [SynAckOption],
     /// Ticks of the timestamp clock per second; 0 if it has none.
     pub ts_hz: u32,
@@ -91,7 +87,7 @@ pub struct Personality {
     pub arp_lenient: bool,
 }
 
-use SynAckOption::{Mss, Nop, SackPermitted, Timestamps, WindowScale};
+use SynAckOption::{Mss, SackPermitted, SackTimestamps, WindowScale};
 
 const LINUX: Personality = Personality {
     name: "linux",
@@ -100,7 +96,7 @@ const LINUX: Personality = Personality {
     mss: 1460,
     syn_ack_window: 65160,
     window_scale: 7,
-    syn_ack_options: &[Mss, SackPermitted, Timestamps, Nop, WindowScale],
+    syn_ack_options: &[Mss, SackTimestamps, WindowScale],
     ts_hz: 1000,
     ts_per_peer: true,
     ip_id: IpIdClass::PerPeer,
@@ -122,7 +118,7 @@ const WINDOWS: Personality = Personality {
     mss: 1460,
     syn_ack_window: 65535,
     window_scale: 8,
-    syn_ack_options: &[Mss, Nop, WindowScale, Nop, Nop, SackPermitted],
+    syn_ack_options: &[Mss, WindowScale, SackPermitted],
     ts_hz: 0,
     ts_per_peer: false,
     ip_id: IpIdClass::Shared,

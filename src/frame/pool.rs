@@ -80,6 +80,11 @@ impl Pool {
         }
     }
 
+    /// Lowers the count by `n` head buffers that were dropped instead of put back.
+    pub fn forget(&mut self, n: usize) {
+        self.heads_out = self.heads_out.saturating_sub(n);
+    }
+
     /// Head buffers that are on their way at the moment.
     pub fn in_use(&self) -> usize {
         self.heads_out + self.tails_out

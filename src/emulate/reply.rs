@@ -1,0 +1,237 @@
+//! Answers written into the buffer that the question came in: no allocation, no
+//! state, no copy of the payload.
+//!
+//! Each function takes a frame whose packet was parsed, and leaves a complete
+//! frame to be sent back by the port it came from. What the caller chooses per
+//! host (MAC, TTL, IP ID) comes in a [`Voice`].
+
+use std::net::IpAddr;
+
+use super::Personality;
+use crate::frame::Frame;
+use crate::wire::{
+    ARP_FRAME, Arp, ETH, Headers, Mac, Neighbor, Packet, Segment, TcpHeader, checksum, flag, icmp6, proto, set_macs,
+    src_mac,
+};
+
+/// How a host speaks in one packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Voice {
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its personality.
+    pub personality: &'static Personality,
+    /// IPv4 identification of this packet.
+    pub ip_id: u16,
+    /// Hops that the packet seems to have taken already.
+    pub hops: u8,
+}
+
+impl Voice {
+    #[inline]
+    fn ttl(&self, initial: u8) -> u8 {
+        initial.saturating_sub(self.hops).max(1)
+    }
+}
+
+/// Turns an ARP request into its reply.
+#[inline]
+pub fn arp(frame: &mut Frame, request: &Arp, mac: Mac) {
+    let reply = Arp {
+        operation: Arp::REPLY,
+        sender_mac: mac,
+        sender: request.target,
+        target_mac: request.sender_mac,
+        target: request.sender,
+    };
+    // The answer goes to the frame's sender, who need not be the one named inside.
+    let dst = src_mac(frame.bytes());
+    reply.write(dst, mac, frame.bytes_mut());
+    frame.set_len(ARP_FRAME);
+}
+
+/// Turns a neighbor solicitation into a solicited advertisement; `false` if the
+/// buffer is too small, which no received solicitation makes it.
+pub fn neighbor(frame: &mut Frame, packet: &Packet, target: std::net::Ipv6Addr, mac: Mac, router: bool) -> bool {
+    let IpAddr::V6(asker) = packet.src else { return false };
+    let dst = src_mac(frame.bytes());
+    let advert = Neighbor { advert: true, target, mac: Some(mac) };
+    let flags = if router { 0xe0 } else { 0x60 };
+    let space = frame.space();
+    if space.len() < 86 {
+        return false;
+    }
+    let len = advert.write(dst, mac, target, asker, flags, space);
+    frame.set_len(len);
+    true
+}
+
+/// Turns an echo request (ICMP or ICMPv6) into its reply. The checksums are
+/// updated, not computed anew, so a wrong one stays wrong.
+#[inline]
+pub fn echo(frame: &mut Frame, packet: &Packet, voice: &Voice) {
+    let requester = src_mac(frame.bytes());
+    let v4 = packet.is_v4();
+    frame.set_len(packet.end);
+    let bytes = frame.bytes_mut();
+    set_macs(bytes, requester, voice.mac);
+    if v4 {
+        let p = voice.personality;
+        let ip = &mut bytes[ETH..];
+        let [s0, s1, s2, s3, d0, d1, d2, d3] = [ip[12], ip[13], ip[14], ip[15], ip[16], ip[17], ip[18], ip[19]];
+        ip[12..20].copy_from_slice(&[d0, d1, d2, d3, s0, s1, s2, s3]);
+        ip[4..6].copy_from_slice(&voice.ip_id.to_be_bytes());
+        ip[6] = match p.echo_df {
+            Some(true) => 0x40,
+            Some(false) => 0,
+            None => ip[6] & 0x40,
+        };
+        ip[7] = 0;
+        ip[8] = voice.ttl(p.icmp_ttl);
+        ip[10..12].fill(0);
+        let header_len = packet.l4 - ETH;
+        let sum = checksum::of(&ip[..header_len]);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        let ip = &mut bytes[ETH..];
+        let (src, dst) = ip[8..40].split_at_mut(16);
+        src.swap_with_slice(dst);
+        ip[7] = voice.ttl(voice.personality.icmp_ttl);
+    }
+    let icmp = &mut bytes[packet.l4..];
+    let old = u16::from_be_bytes([icmp[0], icmp[1]]);
+    icmp[0] = if v4 { 0 } else { icmp6::ECHO_REPLY };
+    if v4 && voice.personality.echo_code_zero {
+        icmp[1] = 0;
+    }
+    let new = u16::from_be_bytes([icmp[0], icmp[1]]);
+    let sum = checksum::update(u16::from_be_bytes([icmp[2], icmp[3]]), old, new);
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// What an ICMP error says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpError {
+    /// TTL or hop limit used up on the way.
+    TimeExceeded,
+    /// No route (ICMP 3/0, ICMPv6 1/0).
+    NetUnreachable,
+    /// The host does not answer (ICMP 3/1, ICMPv6 1/3).
+    HostUnreachable,
+    /// Nobody listens on that UDP port (ICMP 3/3, ICMPv6 1/4).
+    PortUnreachable,
+    /// It does not fit into that MTU (ICMP 3/4, ICMPv6 2/0).
+    TooBig(u16),
+}
+
+impl IcmpError {
+    fn code(self, v4: bool) -> (u8, u8, u32) {
+        match (self, v4) {
+            (IcmpError::TimeExceeded, true) => (11, 0, 0),
+            (IcmpError::TimeExceeded, false) => (icmp6::TIME_EXCEEDED, 0, 0),
+            (IcmpError::NetUnreachable, true) => (3, 0, 0),
+            (IcmpError::NetUnreachable, false) => (icmp6::UNREACHABLE, 0, 0),
+            (IcmpError::HostUnreachable, true) => (3, 1, 0),
+            (IcmpError::HostUnreachable, false) => (icmp6::UNREACHABLE, 3, 0),
+            (IcmpError::PortUnreachable, true) => (3, 3, 0),
+            (IcmpError::PortUnreachable, false) => (icmp6::UNREACHABLE, 4, 0),
+            (IcmpError::TooBig(mtu), true) => (3, 4, u32::from(mtu)),
+            (IcmpError::TooBig(mtu), false) => (icmp6::TOO_BIG, 0, u32::from(mtu)),
+        }
+    }
+}
+
+/// Whether an ICMP error may be sent about a packet: never about an ICMP error,
+/// a fragment, or to a source that is not one host (RFC 1122 §3.2.2, RFC 4443 §2.4).
+pub fn may_complain(frame: &[u8], packet: &Packet) -> bool {
+    let single = match packet.src {
+        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast() && !ip.is_loopback(),
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
+    };
+    let kind = packet.payload(frame).first().copied();
+    let is_error = match packet.proto {
+        proto::ICMP => !matches!(kind, Some(0 | 8 | 13 | 14 | 15 | 16 | 17 | 18)),
+        proto::ICMPV6 => kind.is_none_or(|kind| kind < 128),
+        _ => false,
+    };
+    single && !packet.fragment && !is_error && !packet.dst.is_multicast()
+}
+
+/// Turns a packet into the ICMP error about it, from `src`: the packet moves
+/// behind the new headers, cut to what the personality quotes.
+///
+/// Returns `false`, leaving the frame in an undefined state, if the buffer is too small.
+pub fn icmp_error(frame: &mut Frame, packet: &Packet, error: IcmpError, src: IpAddr, voice: &Voice) -> bool {
+    let v4 = packet.is_v4();
+    let (kind, code, word) = error.code(v4);
+    let header_len = packet.l4 - ETH;
+    let room = if v4 {
+        // RFC 1812 §4.3.2.3: as much as fits into 576 octets, if it is a modern system.
+        header_len + usize::from(voice.personality.icmp_quote)
+    } else {
+        // RFC 4443 §3: as much as fits into the minimum MTU.
+        1280 - 48
+    };
+    let quoted = (packet.end - ETH).min(room);
+    let headers = Headers {
+        dst_mac: src_mac(frame.bytes()),
+        src_mac: voice.mac,
+        src,
+        dst: packet.src,
+        proto: if v4 { proto::ICMP } else { proto::ICMPV6 },
+        ttl: voice.ttl(voice.personality.icmp_ttl),
+        tos: if v4 { voice.personality.icmp_error_tos } else { 0 },
+        ip_id: voice.ip_id,
+        df: false,
+    };
+    let at = headers.len();
+    let total = at + 8 + quoted;
+    let old_len = frame.len();
+    if frame.capacity() < total.max(old_len) {
+        return false;
+    }
+    frame.set_len(total.max(old_len));
+    let bytes = frame.bytes_mut();
+    bytes.copy_within(ETH..ETH + quoted, at + 8);
+    headers.write(bytes, 8 + quoted);
+    let message = &mut bytes[at..total];
+    message[..4].copy_from_slice(&[kind, code, 0, 0]);
+    message[4..8].copy_from_slice(&word.to_be_bytes());
+    headers.fill_checksum(message);
+    frame.set_len(total);
+    true
+}
+
+/// Turns a TCP segment into the RST that answers it when no connection is there
+/// (RFC 9293 §3.10.7.1). A RST is never answered: the caller has seen to that.
+#[inline]
+pub fn rst(frame: &mut Frame, packet: &Packet, tcp: &TcpHeader, voice: &Voice) {
+    let data = (packet.end - packet.l4 - tcp.len) as u32;
+    let length = data + u32::from(tcp.has(flag::SYN)) + u32::from(tcp.has(flag::FIN));
+    let (seq, ack, flags) = if tcp.has(flag::ACK) {
+        (tcp.ack, 0, flag::RST)
+    } else {
+        (0, tcp.seq.wrapping_add(length), flag::RST | flag::ACK)
+    };
+    let segment = Segment { src: tcp.dst, dst: tcp.src, seq, ack, flags, window: 0, options: &[], payload: &[] };
+    let df = voice.personality.rst_df;
+    answer(frame, packet, &segment, voice, df);
+}
+
+/// Writes `segment` over the frame, back to where it came from.
+#[inline]
+pub fn answer(frame: &mut Frame, packet: &Packet, segment: &Segment<'_>, voice: &Voice, df: bool) {
+    let headers = Headers {
+        dst_mac: src_mac(frame.bytes()),
+        src_mac: voice.mac,
+        src: packet.dst,
+        dst: packet.src,
+        proto: proto::TCP,
+        ttl: voice.ttl(voice.personality.ttl),
+        tos: 0,
+        ip_id: voice.ip_id,
+        df,
+    };
+    let len = segment.write(&headers, frame.space());
+    frame.set_len(len);
+}

@@ -1,0 +1,244 @@
+//! A hash table of bounded size that forgets fairly.
+//!
+//! Everything that an attacker can make us remember lives in one of these: FDB,
+//! neighbors, sessions, half-open connections. When it is full, a clock hand
+//! looks for an entry that was not used since the hand last came by, so that a
+//! flood of new keys pushes out other new keys before those in use.
+
+use std::hash::{BuildHasher, Hash};
+
+const NONE: u32 = u32::MAX;
+
+struct Slot<K, V> {
+    key: K,
+    value: V,
+    next: u32,
+    used: bool,
+}
+
+/// The table. Memory grows by doubling up to `capacity` entries and stays there.
+pub struct ClockTable<K, V> {
+    heads: Vec<u32>,
+    slots: Vec<Option<Slot<K, V>>>,
+    free: Vec<u32>,
+    len: usize,
+    capacity: usize,
+    hand: usize,
+    hasher: foldhash::fast::FixedState,
+}
+
+impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
+    /// A table of at most `capacity` entries (at least one).
+    pub fn new(capacity: usize, seed: u64) -> ClockTable<K, V> {
+        ClockTable {
+            heads: vec![NONE; 16],
+            slots: Vec::new(),
+            free: Vec::new(),
+            len: 0,
+            capacity: capacity.max(1),
+            hand: 0,
+            hasher: foldhash::fast::FixedState::with_seed(seed),
+        }
+    }
+
+    /// Entries.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    fn bucket(&self, key: &K) -> usize {
+        self.hasher.hash_one(key) as usize & (self.heads.len() - 1)
+    }
+
+    #[inline]
+    fn find(&self, key: &K) -> Option<u32> {
+        let mut at = self.heads[self.bucket(key)];
+        while at != NONE {
+            let slot = self.slots[at as usize].as_ref()?;
+            if slot.key == *key {
+                return Some(at);
+            }
+            at = slot.next;
+        }
+        None
+    }
+
+    /// The entry of `key`, marked as used.
+    #[inline]
+    pub fn get(&mut self, key: &K) -> Option<&mut V> {
+        let at = self.find(key)?;
+        let slot = self.slots[at as usize].as_mut()?;
+        slot.used = true;
+        Some(&mut slot.value)
+    }
+
+    /// The entry of `key`, without marking it.
+    #[inline]
+    pub fn peek(&self, key: &K) -> Option<&V> {
+        let at = self.find(key)?;
+        self.slots[at as usize].as_ref().map(|slot| &slot.value)
+    }
+
+    /// Adds an entry for a key that has none, or replaces the one it has.
+    /// Returns what was replaced or evicted for it.
+    pub fn insert(&mut self, key: K, value: V) -> Option<(K, V)> {
+        if let Some(at) = self.find(&key)
+            && let Some(slot) = self.slots[at as usize].as_mut()
+        {
+            slot.used = true;
+            return Some((key, std::mem::replace(&mut slot.value, value)));
+        }
+        let evicted = if self.len >= self.capacity { self.evict() } else { None };
+        if self.len >= self.heads.len() {
+            self.grow();
+        }
+        let bucket = self.bucket(&key);
+        // A new entry is not marked: it has to be used again to outlive a flood.
+        let slot = Some(Slot { key, value, next: self.heads[bucket], used: false });
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.slots[at as usize] = slot;
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.heads[bucket] = at;
+        self.len += 1;
+        evicted
+    }
+
+    /// Removes the entry of `key`.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let bucket = self.bucket(key);
+        let mut previous = NONE;
+        let mut at = self.heads[bucket];
+        while at != NONE {
+            let slot = self.slots[at as usize].as_ref()?;
+            let next = slot.next;
+            if slot.key == *key {
+                if previous == NONE {
+                    self.heads[bucket] = next;
+                } else if let Some(slot) = self.slots[previous as usize].as_mut() {
+                    slot.next = next;
+                }
+                self.len -= 1;
+                self.free.push(at);
+                return self.slots[at as usize].take().map(|slot| slot.value);
+            }
+            previous = at;
+            at = next;
+        }
+        None
+    }
+
+    /// Removes the entry that the clock hand finds unused.
+    fn evict(&mut self) -> Option<(K, V)> {
+        for _ in 0..2 * self.slots.len() {
+            self.hand = (self.hand + 1) % self.slots.len();
+            if let Some(slot) = self.slots[self.hand].as_mut() {
+                if slot.used {
+                    slot.used = false;
+                } else {
+                    let key = slot.key;
+                    return self.remove(&key).map(|value| (key, value));
+                }
+            }
+        }
+        None
+    }
+
+    /// Looks at up to `budget` slots from where the last call stopped and
+    /// removes those entries that `stale` says are; each goes to `gone`.
+    pub fn sweep(&mut self, budget: usize, mut stale: impl FnMut(&K, &V) -> bool, mut gone: impl FnMut(K, V)) {
+        for _ in 0..budget.min(self.slots.len()) {
+            self.hand = (self.hand + 1) % self.slots.len();
+            if let Some(slot) = self.slots[self.hand].as_ref()
+                && stale(&slot.key, &slot.value)
+            {
+                let key = slot.key;
+                if let Some(value) = self.remove(&key) {
+                    gone(key, value);
+                }
+            }
+        }
+    }
+
+    /// All entries, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.slots.iter().flatten().map(|slot| (&slot.key, &slot.value))
+    }
+
+    fn grow(&mut self) {
+        let size = self.heads.len() * 2;
+        self.heads = vec![NONE; size];
+        for at in 0..self.slots.len() {
+            let Some(slot) = self.slots[at].as_ref() else { continue };
+            let bucket = self.hasher.hash_one(slot.key) as usize & (size - 1);
+            let next = std::mem::replace(&mut self.heads[bucket], at as u32);
+            if let Some(slot) = self.slots[at].as_mut() {
+                slot.next = next;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_map_within_its_capacity(ops in prop::collection::vec((0u8..3, 0u16..64, any::<u32>()), 0..400)) {
+            let mut table = ClockTable::new(64, 1);
+            let mut model = HashMap::new();
+            for (op, key, value) in ops {
+                match op {
+                    0 => prop_assert_eq!(table.insert(key, value), model.insert(key, value).map(|old| (key, old))),
+                    1 => prop_assert_eq!(table.remove(&key), model.remove(&key)),
+                    _ => prop_assert_eq!(table.get(&key).copied(), model.get(&key).copied()),
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_flood_does_not_push_out_what_is_in_use() {
+        let mut table = ClockTable::new(100, 1);
+        for key in 0..50u32 {
+            table.insert(key, ());
+        }
+        for key in 1000..100_000u32 {
+            table.insert(key, ());
+            for key in 0..50u32 {
+                assert!(table.get(&key).is_some(), "{key}");
+            }
+        }
+        assert_eq!(table.len(), 100);
+    }
+
+    #[test]
+    fn a_sweep_takes_what_is_stale() {
+        let mut table = ClockTable::new(100, 1);
+        for key in 0..100u32 {
+            table.insert(key, key);
+        }
+        let mut gone = Vec::new();
+        table.sweep(1000, |_, value| value % 2 == 0, |key, _| gone.push(key));
+        assert_eq!(gone.len(), 50);
+        assert_eq!(table.len(), 50);
+    }
+}
