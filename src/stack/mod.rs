@@ -1,5 +1,9 @@
 //! TCP: what a host becomes for whoever completes a handshake with it.
 
+mod conn;
+mod half_open;
 mod pipe;
 
+pub use conn::{Buffers, Conn, FlowKey, Incoming, Outgoing, Scratch, SynInfo};
+pub use half_open::{HalfOpen, HalfOpenTable, timestamp};
 pub use pipe::{PipeEnd, PipeReset, RelayEnd, Wake, pipe};
