@@ -1,8 +1,12 @@
 //! What answers a connection, and what it needs to know for that.
 
+mod inline;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use inline::{Inline, Stream, Then};
 
 /// A service of a topology. Its place in the plan's list is its [`crate::emulate::ServiceId`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

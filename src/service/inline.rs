@@ -1,0 +1,321 @@
+//! Services that answer within the data plane: they see the bytes that came and
+//! the room there is, and never wait.
+
+use super::{HttpSite, Page, Service, ServiceKind};
+use crate::wire::{Duration, Instant};
+
+/// The longest request head that the static web server reads (RFC 9112 §2.3 leaves the limit to us).
+const MAX_HEAD: usize = 8 * 1024 - 1;
+/// Headers of a request that are looked at.
+const MAX_HEADERS: usize = 64;
+
+/// The state of one connection to an inline service.
+pub enum Inline {
+    /// Takes what comes.
+    Sink,
+    /// Says its piece, then takes what comes.
+    Banner {
+        /// Octets of the banner already sent.
+        said: usize,
+        /// Last time that anything came.
+        heard: Instant,
+    },
+    /// Answers requests.
+    Http(Http),
+}
+
+/// The state of a connection to a static site.
+#[derive(Default)]
+pub struct Http {
+    /// What is left to be sent of the present answer.
+    answer: Vec<u8>,
+    sent: usize,
+    close: bool,
+    /// Octets of a request's body that are still to be skipped.
+    skip: usize,
+}
+
+/// What an inline service sees of its connection.
+pub trait Stream {
+    /// What has come and was not taken yet, as one slice.
+    fn peek(&mut self) -> &[u8];
+    /// Takes `n` octets of it.
+    fn take(&mut self, n: usize);
+    /// Sends some of `bytes`; returns how much.
+    fn send(&mut self, bytes: &[u8]) -> usize;
+    /// Whether the peer will send no more.
+    fn at_end(&mut self) -> bool;
+    /// Tells of a request that was understood.
+    fn requested(&mut self, head: &[u8]);
+}
+
+/// What is to become of the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// It goes on.
+    Stay,
+    /// It is closed once everything was sent.
+    Close,
+}
+
+impl Inline {
+    /// The state for a new connection; `None` if the service is not an inline one.
+    pub fn new(service: &Service, now: Instant) -> Option<Inline> {
+        match service.kind {
+            ServiceKind::Sink => Some(Inline::Sink),
+            ServiceKind::Banner { .. } => Some(Inline::Banner { said: 0, heard: now }),
+            ServiceKind::Http(_) => Some(Inline::Http(Http::default())),
+            ServiceKind::Script(_) | ServiceKind::Proxy(_) | ServiceKind::Container => None,
+        }
+    }
+
+    /// Does what can be done now.
+    pub fn poll(&mut self, service: &Service, now: Instant, stream: &mut dyn Stream) -> Then {
+        match (self, &service.kind) {
+            (Inline::Banner { said, heard }, ServiceKind::Banner { banner, close_after_secs }) => {
+                if *said < banner.len() {
+                    *said += stream.send(&banner[*said..]);
+                }
+                if drain(stream) > 0 {
+                    *heard = now;
+                }
+                let patience = Duration::from_secs(u64::from(*close_after_secs));
+                let silent = *close_after_secs > 0 && now - *heard >= patience;
+                if stream.at_end() || silent { Then::Close } else { Then::Stay }
+            }
+            (Inline::Http(http), ServiceKind::Http(site)) => http.poll(site, stream),
+            _ => {
+                drain(stream);
+                if stream.at_end() { Then::Close } else { Then::Stay }
+            }
+        }
+    }
+
+    /// When [`Inline::poll`] wants to be called though nothing came.
+    pub fn deadline(&self, service: &Service) -> Option<Instant> {
+        match (self, &service.kind) {
+            (Inline::Banner { heard, .. }, ServiceKind::Banner { close_after_secs, .. }) if *close_after_secs > 0 => {
+                Some(*heard + Duration::from_secs(u64::from(*close_after_secs)))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn drain(stream: &mut dyn Stream) -> usize {
+    let mut total = 0;
+    loop {
+        let n = stream.peek().len();
+        if n == 0 {
+            return total;
+        }
+        stream.take(n);
+        total += n;
+    }
+}
+
+impl Http {
+    fn poll(&mut self, site: &HttpSite, stream: &mut dyn Stream) -> Then {
+        loop {
+            if self.sent < self.answer.len() {
+                self.sent += stream.send(&self.answer[self.sent..]);
+                if self.sent < self.answer.len() {
+                    return Then::Stay;
+                }
+                self.answer.clear();
+                self.sent = 0;
+            }
+            if self.close {
+                drain(stream);
+                return Then::Close;
+            }
+            if self.skip > 0 {
+                let n = stream.peek().len().min(self.skip);
+                stream.take(n);
+                self.skip -= n;
+                if n > 0 {
+                    continue;
+                }
+            } else if self.request(site, stream) {
+                continue;
+            }
+            return if stream.at_end() { Then::Close } else { Then::Stay };
+        }
+    }
+
+    /// Reads one request, if a whole head is there, and prepares its answer.
+    fn request(&mut self, site: &HttpSite, stream: &mut dyn Stream) -> bool {
+        let bytes = stream.peek();
+        if bytes.is_empty() {
+            return false;
+        }
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        let outcome = request.parse(bytes);
+        let too_long = bytes.len() >= MAX_HEAD;
+        match outcome {
+            Ok(httparse::Status::Complete(len)) => {
+                let header = |name: &str| {
+                    let found = request.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
+                    found.and_then(|h| std::str::from_utf8(h.value).ok()).map(str::trim)
+                };
+                let body = header("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
+                let wants_close = match (request.version, header("connection")) {
+                    (_, Some(value)) if value.eq_ignore_ascii_case("close") => true,
+                    (Some(0), Some(value)) => !value.eq_ignore_ascii_case("keep-alive"),
+                    (Some(0), None) => true,
+                    _ => header("transfer-encoding").is_some(),
+                };
+                let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or("/"));
+                self.answer = respond(site, method, path, wants_close);
+                self.close = wants_close;
+                self.skip = body;
+                let head = bytes[..len].to_vec();
+                stream.requested(&head);
+                stream.take(len);
+                true
+            }
+            Ok(httparse::Status::Partial) if !too_long => false,
+            _ => {
+                // What is not HTTP is answered as web servers do: 400, and the line is cut.
+                let head = bytes[..bytes.len().min(1024)].to_vec();
+                stream.requested(&head);
+                self.answer =
+                    message(site, "400 Bad Request", "text/html", &error_body("400 Bad Request", site), true, true);
+                self.close = true;
+                true
+            }
+        }
+    }
+}
+
+fn error_body(status: &str, site: &HttpSite) -> Vec<u8> {
+    let server = &site.server;
+    format!(
+        "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1></center>\r\n\
+         <hr><center>{server}</center>\r\n</body>\r\n</html>\r\n"
+    )
+    .into_bytes()
+}
+
+fn respond(site: &HttpSite, method: &str, target: &str, close: bool) -> Vec<u8> {
+    let path = target.split(['?', '#']).next().unwrap_or("/");
+    let path = match path {
+        "/index.html" | "" => "/",
+        path => path,
+    };
+    let with_body = method != "HEAD";
+    let error = |status: &str| message(site, status, "text/html", &error_body(status, site), with_body, close);
+    match (method, site.pages.get(path)) {
+        ("GET" | "HEAD" | "POST", Some(Page { content_type, body })) => {
+            message(site, "200 OK", content_type, body, with_body, close)
+        }
+        ("GET" | "HEAD" | "POST", None) => error("404 Not Found"),
+        _ => error("405 Not Allowed"),
+    }
+}
+
+fn message(site: &HttpSite, status: &str, content_type: &str, body: &[u8], with_body: bool, close: bool) -> Vec<u8> {
+    let mut answer = format!("HTTP/1.1 {status}\r\n");
+    if !site.server.is_empty() {
+        answer += &format!("Server: {}\r\n", site.server);
+    }
+    answer += &format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
+    answer += if close { "Connection: close\r\n\r\n" } else { "Connection: keep-alive\r\n\r\n" };
+    let mut answer = answer.into_bytes();
+    if with_body {
+        answer.extend_from_slice(body);
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A connection whose peer has sent `came`; `room` octets can be sent at each call.
+    #[derive(Default)]
+    struct Fake {
+        came: Vec<u8>,
+        sent: Vec<u8>,
+        room: usize,
+        end: bool,
+        requests: Vec<Vec<u8>>,
+    }
+
+    impl Stream for Fake {
+        fn peek(&mut self) -> &[u8] {
+            &self.came
+        }
+        fn take(&mut self, n: usize) {
+            self.came.drain(..n);
+        }
+        fn send(&mut self, bytes: &[u8]) -> usize {
+            let n = bytes.len().min(self.room);
+            self.sent.extend_from_slice(&bytes[..n]);
+            n
+        }
+        fn at_end(&mut self) -> bool {
+            self.end && self.came.is_empty()
+        }
+        fn requested(&mut self, head: &[u8]) {
+            self.requests.push(head.to_vec());
+        }
+    }
+
+    fn site() -> Service {
+        let page = Page { content_type: "text/html".into(), body: b"<h1>hi</h1>".to_vec() };
+        let pages = BTreeMap::from([("/".to_owned(), page)]);
+        Service { name: "http".into(), kind: ServiceKind::Http(HttpSite { server: "nginx/1.22.1".into(), pages }) }
+    }
+
+    #[test]
+    fn serves_pages_in_small_pieces() {
+        let (service, now) = (site(), Instant::from_secs(1));
+        let mut inline = Inline::new(&service, now).unwrap();
+        let mut fake = Fake {
+            came: b"GET /index.html?x=1 HTTP/1.1\r\nHost: a\r\n\r\nGET /no HTTP/1.1\r\nConnection: close\r\n\r\n"
+                .to_vec(),
+            room: 7,
+            ..Fake::default()
+        };
+        let mut calls = 0;
+        while inline.poll(&service, now, &mut fake) == Then::Stay {
+            calls += 1;
+            assert!(calls < 200);
+        }
+        let text = String::from_utf8(fake.sent).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\n"), "{text}");
+        assert!(text.contains("\r\n\r\n<h1>hi</h1>HTTP/1.1 404 Not Found\r\n"), "{text}");
+        assert_eq!(fake.requests.len(), 2);
+    }
+
+    #[test]
+    fn a_banner_is_said_and_the_silent_are_left() {
+        let service = Service {
+            name: "ftp".into(),
+            kind: ServiceKind::Banner { banner: b"220 hi\r\n".to_vec(), close_after_secs: 30 },
+        };
+        let mut inline = Inline::new(&service, Instant::from_secs(0)).unwrap();
+        let mut fake = Fake { room: 3, ..Fake::default() };
+        for _ in 0..3 {
+            assert_eq!(inline.poll(&service, Instant::from_secs(1), &mut fake), Then::Stay);
+        }
+        assert_eq!(fake.sent, b"220 hi\r\n");
+        assert_eq!(inline.poll(&service, Instant::from_secs(30), &mut fake), Then::Close);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_answered_or_awaited(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
+            let (service, now) = (site(), Instant::from_secs(1));
+            let mut inline = Inline::new(&service, now).unwrap();
+            let mut fake = Fake { came: bytes, room: usize::MAX, end: true, ..Fake::default() };
+            inline.poll(&service, now, &mut fake);
+        }
+    }
+}
