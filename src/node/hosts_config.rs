@@ -88,15 +88,19 @@ impl HostsConfig {
     /// The MAC of the host that owns `ip`. `None` if the address is not one of ours.
     pub fn mac_of(&self, identity: &Identity, ip: IpAddr) -> Option<Mac> {
         let number = self.number_of(ip)?;
-        if let Some(mac) = self.mac {
-            return Some(mac);
-        }
-        match self.mac_mode {
-            MacMode::PerHost => Some(identity.mac(self.template_of(identity, ip)?.1.oui, number)),
-            // One MAC has one vendor, whatever the mix.
-            MacMode::Shared => {
-                let (index, _) = *self.mix.first()?;
-                Some(identity.mac(self.templates.get(usize::from(index))?.oui, 0))
+        Some(self.mac_for(identity, number, self.template_of(identity, ip)?.1))
+    }
+
+    /// The MAC of host `number`, which has `template`.
+    #[inline]
+    pub fn mac_for(&self, identity: &Identity, number: u64, template: &Template) -> Mac {
+        match (self.mac, self.mac_mode) {
+            (Some(mac), _) => mac,
+            (None, MacMode::PerHost) => identity.mac(template.oui, number),
+            (None, MacMode::Shared) => {
+                // One MAC has one vendor, whatever the mix.
+                let first = self.mix.first().and_then(|(index, _)| self.templates.get(usize::from(*index)));
+                identity.mac(first.unwrap_or(template).oui, 0)
             }
         }
     }

@@ -3,8 +3,13 @@
 //! A new kind is one file here, one arm in the topology's kind registry, one
 //! page in the docs and one test.
 
+mod bridge;
 mod config;
+mod hosts;
 mod hosts_config;
+mod router;
+#[doc(hidden)]
+pub mod testing;
 
 use std::net::IpAddr;
 
@@ -16,10 +21,13 @@ use crate::service::Service;
 use crate::stack::{RelayEnd, Wake};
 use crate::wire::Instant;
 
+pub use bridge::Bridge;
 pub use config::{
     AddrRange, BridgeConfig, BridgePort, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig, PortVlan,
     Route, RouterConfig, RouterInterface, Segment, UplinkConfig,
 };
+pub use hosts::Hosts;
+pub use router::Router;
 
 /// Index of a node in the plan and in the fabric.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -107,6 +115,8 @@ pub struct Cx<'a> {
     pub counters: &'a mut Counters,
     /// Frames to send, by port.
     pub out: &'a mut [Batch],
+    /// Which ports have something at their other side.
+    pub linked: &'a [bool],
     /// Where events go.
     pub sink: &'a mut dyn Sink,
     /// Where requests to the control side go.
@@ -124,12 +134,18 @@ impl Cx<'_> {
     #[inline]
     pub fn send(&mut self, port: PortNo, frame: Frame) {
         match self.out.get_mut(usize::from(port.0)) {
-            Some(batch) => {
+            Some(batch) if self.linked[usize::from(port.0)] => {
                 self.counters.tx += 1;
                 batch.push(frame);
             }
-            None => self.discard(frame, DropReason::LinkDown),
+            _ => self.discard(frame, DropReason::LinkDown),
         }
+    }
+
+    /// Whether `port` has something at its other side.
+    #[inline]
+    pub fn is_linked(&self, port: PortNo) -> bool {
+        self.linked.get(usize::from(port.0)).copied().unwrap_or(false)
     }
 
     /// Gives the buffer back and counts why.

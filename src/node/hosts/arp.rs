@@ -1,0 +1,216 @@
+//! Who has an address: ARP (RFC 826, RFC 5227) and neighbor discovery (RFC 4861)
+//! as an emulated host answers them, and as its container's questions are met.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::super::{Cx, HostsConfig};
+use super::session::Contact;
+use super::{Hosts, event_of, is_single};
+use crate::emulate::reply;
+use crate::event::{DropReason, Event, EventId, Party};
+use crate::frame::Frame;
+use crate::wire::{Arp, ETH, Mac, Neighbor, Packet, dst_mac, icmp6, src_mac};
+
+impl Hosts {
+    /// ARP that came from the network.
+    pub(super) fn arp(&mut self, mut frame: Frame, cx: &mut Cx<'_>) {
+        let Some(arp) = Arp::parse(frame.bytes()) else {
+            return cx.discard(frame, DropReason::Malformed);
+        };
+        let Some(target) = self.target(IpAddr::V4(arp.target)) else {
+            return cx.discard(frame, DropReason::NoHost);
+        };
+        if arp.operation != Arp::REQUEST {
+            // An answer to what a container asked.
+            let host = self.config.host_of(target.ip);
+            if dst_mac(frame.bytes()) == target.mac
+                && let Some(port) = self.leases.port_of(host)
+            {
+                self.leases.learn_peer(host, IpAddr::V4(arp.sender), arp.sender_mac);
+                return cx.send(port, frame);
+            }
+            return cx.consume(frame);
+        }
+        let dst = dst_mac(frame.bytes());
+        if dst != target.mac && dst != Mac::BROADCAST {
+            return cx.discard(frame, DropReason::NotForUs);
+        }
+        if arp.sender == arp.target || (!arp.sender.is_unspecified() && !is_single(IpAddr::V4(arp.sender))) {
+            return cx.discard(frame, DropReason::BadSource);
+        }
+        self.asked(IpAddr::V4(arp.sender), target.ip, arp.sender_mac, cx);
+        reply::arp(&mut frame, &arp, target.mac);
+        let port = frame.meta.port;
+        cx.send(port, frame);
+    }
+
+    /// Takes note of who looked for a host. Routers ask for everybody's sake.
+    fn asked(&mut self, who: IpAddr, host: IpAddr, mac: Mac, cx: &mut Cx<'_>) {
+        if !is_single(who) || self.config.segment.gateways.contains(&who) {
+            return;
+        }
+        let touch = super::Touch {
+            pair: super::Pair { attacker: who, host },
+            contact: Contact::Arp,
+            mac,
+            proto: 0,
+            l4_port: 0,
+            len: 28,
+        };
+        let (session, first) = self.sessions.touch(&touch, cx);
+        if first {
+            let mut event = Event::new(EventId::ArpRequest, cx.now);
+            event.session = session.id;
+            event.src = Party { ip: Some(who), mac, l4_port: 0 };
+            event.dst = Party { ip: Some(host), mac: Mac::ZERO, l4_port: 0 };
+            cx.emit(event, &[]);
+        }
+    }
+
+    pub(super) fn is_neighbor_message(&self, frame: &Frame, packet: &Packet) -> bool {
+        matches!(packet.payload(frame.bytes()).first(), Some(&(icmp6::NEIGHBOR_SOLICIT | icmp6::NEIGHBOR_ADVERT)))
+    }
+
+    /// Neighbor discovery that came from the network.
+    pub(super) fn neighbor(&mut self, mut frame: Frame, packet: &Packet, cx: &mut Cx<'_>) {
+        let Some(message) = self.checked_neighbor(&frame, packet) else {
+            return cx.discard(frame, DropReason::Malformed);
+        };
+        if message.advert {
+            let host = self.config.host_of(packet.dst);
+            if let (Some(port), Some(target)) = (self.leases.port_of(host), self.target(packet.dst))
+                && dst_mac(frame.bytes()) == target.mac
+            {
+                return cx.send(port, frame);
+            }
+            return cx.consume(frame);
+        }
+        let Some(target) = self.target(IpAddr::V6(message.target)) else {
+            return cx.discard(frame, DropReason::NoHost);
+        };
+        // A test for duplicates (source ::) of a leased address must find nobody
+        // but its owner; ours are fixed, and a solicited answer needs an asker.
+        if !is_single(packet.src) {
+            return cx.discard(frame, DropReason::BadSource);
+        }
+        let link_local = matches!(packet.src, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        if !link_local {
+            self.asked(packet.src, target.ip, src_mac(frame.bytes()), cx);
+        }
+        if reply::neighbor(&mut frame, packet, message.target, target.mac, false) {
+            let port = frame.meta.port;
+            cx.send(port, frame);
+        } else {
+            cx.discard(frame, DropReason::TooBig);
+        }
+    }
+
+    fn checked_neighbor(&self, frame: &Frame, packet: &Packet) -> Option<Neighbor> {
+        let ok = frame.meta.csum_ok || packet.checksum_ok(frame.bytes());
+        if ok { Neighbor::parse(packet, frame.bytes()) } else { None }
+    }
+
+    /// ARP from a container: who it asks for decides who answers.
+    pub(super) fn container_arp(&mut self, mut frame: Frame, host: IpAddr, cx: &mut Cx<'_>) {
+        let Some(arp) = Arp::parse(frame.bytes()) else {
+            return cx.discard(frame, DropReason::Malformed);
+        };
+        let Some(mac) = self.leases.mac_of(host) else {
+            return cx.discard(frame, DropReason::LinkDown);
+        };
+        let own = |ip: IpAddr| self.config.number_of(ip).is_some() && self.config.host_of(ip) == host;
+        if arp.sender_mac != mac || !(arp.sender.is_unspecified() || own(IpAddr::V4(arp.sender))) {
+            // Another's address: the poisoning of a cache.
+            return cx.discard(frame, DropReason::BadSource);
+        }
+        let target = IpAddr::V4(arp.target);
+        if own(target) || arp.sender.is_unspecified() {
+            // Its own test for duplicates: the host node holds that address for it.
+            return cx.consume(frame);
+        }
+        if arp.operation != Arp::REQUEST {
+            return cx.discard(frame, DropReason::Policy);
+        }
+        match self.who_has(host, target) {
+            Holder::Us(mac) => {
+                reply::arp(&mut frame, &arp, mac);
+                let port = frame.meta.port;
+                cx.send(port, frame);
+            }
+            Holder::Network => cx.send(HostsConfig::LAN, frame),
+            Holder::Nobody => cx.discard(frame, DropReason::Policy),
+        }
+    }
+
+    /// Neighbor discovery from a container.
+    pub(super) fn container_neighbor(&mut self, mut frame: Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
+        let Some(message) = self.checked_neighbor(&frame, packet) else {
+            return cx.discard(frame, DropReason::Malformed);
+        };
+        let target = IpAddr::V6(message.target);
+        let unspecified = packet.src == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let own = self.config.number_of(target).is_some() && self.config.host_of(target) == host;
+        if message.advert || unspecified || own {
+            // Adverts answer what nobody asked of it: the host node answers in its place.
+            return cx.consume(frame);
+        }
+        match self.who_has(host, target) {
+            Holder::Us(mac) => {
+                if reply::neighbor(&mut frame, packet, message.target, mac, false) {
+                    let port = frame.meta.port;
+                    cx.send(port, frame);
+                } else {
+                    cx.discard(frame, DropReason::TooBig);
+                }
+            }
+            Holder::Network => cx.send(HostsConfig::LAN, frame),
+            Holder::Nobody => cx.discard(frame, DropReason::Policy),
+        }
+    }
+
+    /// Who answers a container that looks for `ip`.
+    fn who_has(&self, host: IpAddr, ip: IpAddr) -> Holder {
+        if let Some(mac) = self.leases.peer_mac(host, ip) {
+            return Holder::Us(mac);
+        }
+        if let Some(target) = self.target(ip) {
+            return Holder::Us(target.mac);
+        }
+        if self.config.segment.gateways.contains(&ip) || self.is_inside(ip) {
+            return Holder::Network;
+        }
+        match self.outward_of(host) {
+            crate::emulate::Outward::Allow => Holder::Network,
+            crate::emulate::Outward::Drop => Holder::Nobody,
+            // Made up, but always the same, and not one of our hosts'.
+            crate::emulate::Outward::Reflect => {
+                Holder::Us(self.identity.mac([0x00, 0x50, 0x56], u64::MAX ^ hash_of(ip)))
+            }
+        }
+    }
+
+    /// Whether an address belongs to the honeynet.
+    pub(super) fn is_inside(&self, ip: IpAddr) -> bool {
+        self.config.inside.iter().any(|net| net.contains(&ip))
+    }
+
+    /// An event about a packet and nothing else; for the places that have one at hand.
+    pub(super) fn note(&self, id: EventId, frame: &Frame, packet: &Packet, cx: &mut Cx<'_>) {
+        debug_assert!(packet.end >= ETH);
+        let event = event_of(id, frame, packet, crate::event::SessionId(0), cx.now);
+        cx.emit(event, &[]);
+    }
+}
+
+enum Holder {
+    Us(Mac),
+    Network,
+    Nobody,
+}
+
+fn hash_of(ip: IpAddr) -> u64 {
+    match ip {
+        IpAddr::V4(ip) => u64::from(u32::from(ip)),
+        IpAddr::V6(ip) => u128::from(ip) as u64,
+    }
+}

@@ -1,0 +1,455 @@
+//! Emulated hosts on one segment, with or without containers behind them.
+//!
+//! A frame is met in this order, each step cheaper than the next: not for one of
+//! our addresses; answered in its own buffer (ARP, echo, RST, port unreachable);
+//! a handshake held by the half-open table; an open connection; a container.
+//! Only the last three keep state for a host, all of it bounded.
+//!
+//! * `arp`: who has an address, ARP and neighbor discovery
+//! * `tcp`: probes, handshakes, connections; `flow`: what an open one is
+//! * `lease`: containers, and what they send by themselves
+//! * `session`: who talked to whom; `voice`: IP identification
+
+mod arp;
+mod flow;
+mod lease;
+mod session;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod voice;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde_json::json;
+
+use super::{Command, Cx, HostsConfig, Node, Show};
+use crate::emulate::reply::{self, IcmpError, Voice};
+use crate::emulate::{
+    Backend, Builtin, ClockTable, Identity, Outward, ServiceId, StartPolicy, TcpPort, Template, UdpPort,
+};
+use crate::event::{DropReason, Event, EventId, Party, PortAnswer, SessionId};
+use crate::frame::{Batch, Frame};
+use crate::service::{Service, ServiceKind};
+use crate::stack::{HalfOpenTable, Scratch};
+use crate::wire::{ETH, Headers, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, proto, src_mac};
+use flow::Flows;
+use lease::Leases;
+use session::{Contact, Pair, Sessions, Touch};
+use voice::IpIds;
+
+/// The host that a packet is for.
+#[derive(Clone, Copy)]
+struct Target {
+    ip: IpAddr,
+    /// Index into the node's templates.
+    template: u16,
+    mac: Mac,
+    /// Hops that it seems to be away from the one who asks.
+    hops: u8,
+}
+
+/// The node.
+pub struct Hosts {
+    config: HostsConfig,
+    identity: Identity,
+    sessions: Sessions,
+    ids: IpIds,
+    half_open: HalfOpenTable<tcp::Owner>,
+    flows: Flows,
+    /// SYNs that wait for a container's answer.
+    held: ClockTable<crate::stack::FlowKey, tcp::Held>,
+    leases: Leases,
+    scratch: Scratch,
+    /// The template of hosts that answer in the place of the rest of the world, behind the plan's.
+    elsewhere: u16,
+    started: bool,
+}
+
+impl Hosts {
+    /// The hosts of `config`. Nobody has spoken to them yet.
+    pub fn new(mut config: HostsConfig, identity: Identity, seed: u64) -> Hosts {
+        let elsewhere = config.templates.len() as u16;
+        let sink = ServiceId(config.services.len() as u16);
+        config.services.push(Service { name: "elsewhere".into(), kind: ServiceKind::Sink });
+        config.templates.push(elsewhere_template(sink));
+        let limits = config.limits;
+        Hosts {
+            identity: identity.clone(),
+            sessions: Sessions::new(limits.sessions as usize, limits.session_idle_secs, seed),
+            ids: IpIds::new(identity, seed),
+            half_open: HalfOpenTable::new(limits.half_open as usize, seed),
+            flows: Flows::new(seed),
+            held: ClockTable::new(1024, seed),
+            leases: Leases::new(seed),
+            scratch: Scratch::default(),
+            elsewhere,
+            config,
+            started: false,
+        }
+    }
+
+    #[inline]
+    fn template(&self, index: u16) -> &Template {
+        &self.config.templates[usize::from(index)]
+    }
+
+    /// The host that has `ip`, if it is one of ours.
+    #[inline]
+    fn target(&self, ip: IpAddr) -> Option<Target> {
+        let number = self.config.number_of(ip)?;
+        let (template, kind) = self.config.template_of(&self.identity, ip)?;
+        Some(Target { ip, template, mac: self.config.mac_for(&self.identity, number, kind), hops: 0 })
+    }
+
+    fn from_lan(&mut self, frame: Frame, cx: &mut Cx<'_>) {
+        let bytes = frame.bytes();
+        if bytes.len() < ETH {
+            return cx.discard(frame, DropReason::Malformed);
+        }
+        if src_mac(bytes).is_group() {
+            return cx.discard(frame, DropReason::BadSource);
+        }
+        if ethertype_of(bytes) == ethertype::ARP {
+            return self.arp(frame, cx);
+        }
+        let packet = match Packet::parse(bytes) {
+            Ok(packet) => packet,
+            Err(flaw) => return cx.discard(frame, flaw.into()),
+        };
+        if packet.proto == proto::ICMPV6 && self.is_neighbor_message(&frame, &packet) {
+            return self.neighbor(frame, &packet, cx);
+        }
+        let Some(target) = self.target(packet.dst) else {
+            return cx.discard(frame, DropReason::NoHost);
+        };
+        self.meet(frame, &packet, target, cx);
+    }
+
+    /// A packet for one of our hosts.
+    #[inline]
+    fn meet(&mut self, frame: Frame, packet: &Packet, target: Target, cx: &mut Cx<'_>) {
+        if dst_mac(frame.bytes()) != target.mac {
+            return cx.discard(frame, DropReason::NotForUs);
+        }
+        if !is_single(packet.src) || packet.src == packet.dst {
+            return cx.discard(frame, DropReason::BadSource);
+        }
+        if packet.fragment {
+            return cx.discard(frame, DropReason::Fragment);
+        }
+        let checked = matches!(packet.proto, proto::ICMP | proto::ICMPV6 | proto::TCP | proto::UDP);
+        if checked && !frame.meta.csum_ok && !packet.checksum_ok(frame.bytes()) {
+            return cx.discard(frame, DropReason::BadChecksum);
+        }
+        match packet.proto {
+            proto::ICMP | proto::ICMPV6 => self.icmp(frame, packet, target, cx),
+            proto::TCP => self.tcp(frame, packet, target, cx),
+            proto::UDP => self.udp(frame, packet, target, cx),
+            _ => cx.discard(frame, DropReason::Unsupported),
+        }
+    }
+
+    #[inline]
+    fn touch(
+        &mut self,
+        frame: &Frame,
+        packet: &Packet,
+        contact: Contact,
+        l4_port: u16,
+        cx: &mut Cx<'_>,
+    ) -> (SessionId, u16, bool) {
+        let touch = Touch {
+            pair: Pair { attacker: packet.src, host: packet.dst },
+            contact,
+            mac: src_mac(frame.bytes()),
+            proto: packet.proto,
+            l4_port,
+            len: packet.end - ETH,
+        };
+        let (session, first) = self.sessions.touch(&touch, cx);
+        session.ip_id = session.ip_id.wrapping_add(1);
+        (session.id, session.ip_id, first)
+    }
+
+    #[inline]
+    fn voice(&mut self, target: Target, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
+        let personality = self.template(target.template).personality.get();
+        let ip_id = self.ids.next(personality.ip_id, target.ip, Some(ip_id), cx);
+        Voice { mac: target.mac, personality, ip_id, hops: target.hops }
+    }
+
+    fn icmp(&mut self, mut frame: Frame, packet: &Packet, target: Target, cx: &mut Cx<'_>) {
+        let message = packet.payload(frame.bytes());
+        let [kind, code, ..] = *message else {
+            return cx.discard(frame, DropReason::Malformed);
+        };
+        let is_echo = message.len() >= 8 && kind == if packet.is_v4() { 8 } else { icmp6::ECHO_REQUEST };
+        if !is_echo {
+            return self.to_container(frame, packet, target, cx);
+        }
+        let (session, ip_id, first) = self.touch(&frame, packet, Contact::Icmp, 0, cx);
+        if first {
+            let mut event = event_of(EventId::IcmpEcho, &frame, packet, session, cx.now);
+            event.code = u16::from(kind) << 8 | u16::from(code);
+            cx.emit(event, &[]);
+        }
+        if !self.template(target.template).ping {
+            return cx.discard(frame, DropReason::Filtered);
+        }
+        let voice = self.voice(target, ip_id, cx);
+        reply::echo(&mut frame, packet, &voice);
+        let port = frame.meta.port;
+        cx.send(port, frame);
+    }
+
+    fn udp(&mut self, mut frame: Frame, packet: &Packet, target: Target, cx: &mut Cx<'_>) {
+        let message = packet.payload(frame.bytes());
+        if message.len() < 8 || usize::from(be16(message, 4)) < 8 || usize::from(be16(message, 4)) > message.len() {
+            return cx.discard(frame, DropReason::Malformed);
+        }
+        let l4_port = be16(message, 2);
+        let (session, ip_id, _) = self.touch(&frame, packet, Contact::Udp, l4_port, cx);
+        let live = self.leases.is_live(self.config.host_of(target.ip));
+        let template = self.template(target.template);
+        let state = template.udp.get(&l4_port).copied().unwrap_or(template.udp_default);
+        let answer = match state {
+            _ if live => PortAnswer::Held,
+            UdpPort::Closed => PortAnswer::Closed,
+            UdpPort::Filtered => PortAnswer::Filtered,
+            UdpPort::Open(_) => PortAnswer::Open,
+        };
+        let mut event = event_of(EventId::UdpDatagram, &frame, packet, session, cx.now);
+        event.code = answer as u16;
+        event.bytes_in = message.len() as u64 - 8;
+        cx.emit(event, &message[8..]);
+        if live {
+            return self.to_container(frame, packet, target, cx);
+        }
+        match state {
+            UdpPort::Filtered | UdpPort::Open(None) => cx.discard(frame, DropReason::Filtered),
+            UdpPort::Closed if reply::may_complain(frame.bytes(), packet) => {
+                let voice = self.voice(target, ip_id, cx);
+                if reply::icmp_error(&mut frame, packet, IcmpError::PortUnreachable, target.ip, &voice) {
+                    let port = frame.meta.port;
+                    cx.send(port, frame);
+                } else {
+                    cx.discard(frame, DropReason::TooBig);
+                }
+            }
+            UdpPort::Closed => cx.discard(frame, DropReason::Filtered),
+            UdpPort::Open(Some(service)) => self.datagram(frame, packet, target, service, ip_id, cx),
+        }
+    }
+
+    /// Answers a datagram with the service's banner, at most three times what came (RFC 9000 §8 has the same bound).
+    fn datagram(
+        &mut self,
+        mut frame: Frame,
+        packet: &Packet,
+        target: Target,
+        service: ServiceId,
+        ip_id: u16,
+        cx: &mut Cx<'_>,
+    ) {
+        let voice = self.voice(target, ip_id, cx);
+        let Some(Service { kind: ServiceKind::Banner { banner, .. }, .. }) =
+            self.config.services.get(usize::from(service.0))
+        else {
+            return cx.discard(frame, DropReason::Filtered);
+        };
+        let (src_port, dst_port) = (be16(packet.payload(frame.bytes()), 0), be16(packet.payload(frame.bytes()), 2));
+        let body = &banner[..banner.len().min(3 * (packet.end - packet.l4 - 8)).min(1400)];
+        let headers = Headers {
+            dst_mac: src_mac(frame.bytes()),
+            src_mac: target.mac,
+            src: packet.dst,
+            dst: packet.src,
+            proto: proto::UDP,
+            ttl: voice.personality.ttl.saturating_sub(target.hops).max(1),
+            tos: 0,
+            ip_id: voice.ip_id,
+            df: false,
+        };
+        let space = frame.space();
+        let at = headers.write(space, 8 + body.len());
+        let message = &mut space[at..at + 8 + body.len()];
+        message[0..2].copy_from_slice(&dst_port.to_be_bytes());
+        message[2..4].copy_from_slice(&src_port.to_be_bytes());
+        message[4..6].copy_from_slice(&((8 + body.len()) as u16).to_be_bytes());
+        message[8..].copy_from_slice(body);
+        headers.fill_checksum(message);
+        frame.set_len(at + 8 + body.len());
+        let port = frame.meta.port;
+        cx.send(port, frame);
+    }
+}
+
+/// What answers in the place of an address outside of the honeynet: a Linux
+/// host that takes every connection, so that a worm shows its next stage.
+fn elsewhere_template(sink: ServiceId) -> Template {
+    Template {
+        name: "elsewhere".into(),
+        personality: Builtin::Linux,
+        oui: [0, 0, 0],
+        tcp: Default::default(),
+        tcp_default: TcpPort::Open(sink),
+        udp: Default::default(),
+        udp_default: UdpPort::Filtered,
+        ping: true,
+        backend: None,
+        outward: Outward::Reflect,
+    }
+}
+
+/// An event about a packet to one of our hosts.
+fn event_of(id: EventId, frame: &Frame, packet: &Packet, session: SessionId, now: Instant) -> Event {
+    let mut event = Event::new(id, now);
+    let ports = matches!(packet.proto, proto::TCP | proto::UDP);
+    let l4 = packet.payload(frame.bytes());
+    event.session = session;
+    event.proto = packet.proto;
+    event.src =
+        Party { ip: Some(packet.src), mac: src_mac(frame.bytes()), l4_port: if ports { be16(l4, 0) } else { 0 } };
+    event.dst =
+        Party { ip: Some(packet.dst), mac: dst_mac(frame.bytes()), l4_port: if ports { be16(l4, 2) } else { 0 } };
+    event
+}
+
+/// Whether a source address can be one host's.
+#[inline]
+fn is_single(src: IpAddr) -> bool {
+    match src {
+        IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST || ip.is_loopback()),
+        IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback()),
+    }
+}
+
+impl Node for Hosts {
+    fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
+        for frame in rx.drain(..) {
+            if frame.meta.port == HostsConfig::LAN {
+                self.from_lan(frame, cx);
+            } else {
+                self.from_container(frame, cx);
+            }
+        }
+    }
+
+    fn tick(&mut self, cx: &mut Cx<'_>) {
+        if !self.started {
+            self.started = true;
+            self.start_with_system(cx);
+        }
+        self.retransmit_syn_acks(cx);
+        self.flows.wake_due(cx.now);
+        self.drive(cx);
+        self.sessions.tick(cx);
+        self.reap_leases(cx);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        if !self.started {
+            return Some(Instant::ZERO);
+        }
+        let deadlines = [
+            self.half_open.next_deadline(),
+            self.flows.next_deadline(),
+            self.sessions.next_deadline(),
+            self.leases.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn command(&mut self, command: Command, cx: &mut Cx<'_>) {
+        self.obey(command, cx);
+    }
+
+    fn show(&self, what: Show, now: Instant, limit: usize) -> Option<Vec<serde_json::Value>> {
+        match what {
+            Show::Hosts => Some(self.show_hosts(now, limit)),
+            Show::Flows => Some(self.show_flows(now, limit)),
+            _ => None,
+        }
+    }
+}
+
+impl Hosts {
+    fn show_hosts(&self, now: Instant, limit: usize) -> Vec<serde_json::Value> {
+        let mut hosts = std::collections::BTreeMap::<IpAddr, (u64, u64, Instant)>::new();
+        for (pair, session) in self.sessions.iter() {
+            let entry = hosts.entry(pair.host).or_insert((0, 0, Instant::ZERO));
+            *entry = (entry.0 + 1, entry.1 + u64::from(session.frames), entry.2.max(session.last));
+        }
+        for host in self.leases.hosts() {
+            hosts.entry(host).or_insert((0, 0, now));
+        }
+        hosts
+            .into_iter()
+            .take(limit)
+            .map(|(ip, (sessions, frames, last))| {
+                let target = self.target(ip);
+                let template = target.map(|target| self.template(target.template));
+                json!({
+                    "ip": ip.to_string(),
+                    "mac": target.map(|target| target.mac.to_string()),
+                    "template": template.map(|template| template.name.as_str()),
+                    "personality": template.map(|template| template.personality.get().name),
+                    "state": self.leases.state(self.config.host_of(ip)),
+                    "attackers": sessions,
+                    "frames": frames,
+                    "idle_s": (now - last).secs(),
+                })
+            })
+            .collect()
+    }
+
+    fn show_flows(&self, now: Instant, limit: usize) -> Vec<serde_json::Value> {
+        let open = self.flows.slab.iter().map(|(_, flow)| {
+            let answered_by = match &flow.app {
+                flow::App::Inline(_, service, _) => {
+                    self.config.services.get(usize::from(service.0)).map_or("", |service| service.name.as_str())
+                }
+                flow::App::Pipe(_) => "relay",
+                flow::App::Inner(_) => "container",
+            };
+            json!({
+                "remote": flow.wire.key.remote().to_string(), "local": flow.wire.key.local().to_string(),
+                "state": if flow.closing { "closing" } else { "open" }, "answered_by": answered_by,
+                "session": flow.session.to_string(), "age_s": (now - flow.opened).secs(),
+                "bytes_in": flow.bytes_in, "bytes_out": flow.wire.bytes_out,
+            })
+        });
+        let half = self.half_open.iter().map(|(key, _)| {
+            json!({"remote": key.remote().to_string(), "local": key.local().to_string(), "state": "half-open"})
+        });
+        open.chain(half).take(limit).collect()
+    }
+
+    fn backend(&self, target: Target) -> Option<&Backend> {
+        self.template(target.template).backend.as_ref()
+    }
+
+    fn start_with_system(&mut self, cx: &mut Cx<'_>) {
+        let starts = |t: &Template| t.backend.as_ref().is_some_and(|b| b.start == StartPolicy::WithSystem);
+        if !self.config.templates.iter().any(starts) {
+            return;
+        }
+        let most = self.config.limits.containers as usize;
+        let addresses: Vec<IpAddr> = self.config.ranges.iter().flat_map(addresses_of).take(65_536).collect();
+        for ip in addresses {
+            let Some(target) = self.target(ip).filter(|_| self.leases.len() < most) else { continue };
+            if starts(self.template(target.template)) && !self.leases.has(self.config.host_of(ip)) {
+                self.begin_lease(target, Party { ip: None, mac: Mac::ZERO, l4_port: 0 }, SessionId(0), cx);
+            }
+        }
+    }
+}
+
+fn addresses_of(range: &super::AddrRange) -> Box<dyn Iterator<Item = IpAddr>> {
+    match (range.first, range.last) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => Box::new((u32::from(a)..=u32::from(b)).map(|ip| IpAddr::V4(ip.into()))),
+        (IpAddr::V6(a), IpAddr::V6(b)) => Box::new((u128::from(a)..=u128::from(b)).map(|ip| IpAddr::V6(ip.into()))),
+        _ => Box::new(std::iter::empty()),
+    }
+}

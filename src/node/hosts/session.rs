@@ -1,0 +1,159 @@
+//! What one attacker does on one host: the unit that everything recorded hangs on.
+
+use std::net::IpAddr;
+
+use super::super::Cx;
+use crate::emulate::ClockTable;
+use crate::event::{Event, EventId, Party, SessionId};
+use crate::wire::{Duration, Instant, Mac};
+
+/// Kinds of contact, as bits of what a session has seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Contact {
+    Arp = 1,
+    Icmp = 2,
+    Tcp = 4,
+    Udp = 8,
+}
+
+/// Who talks to whom.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Pair {
+    pub attacker: IpAddr,
+    pub host: IpAddr,
+}
+
+/// One session.
+#[derive(Clone, Copy)]
+pub(super) struct Session {
+    pub id: SessionId,
+    pub last: Instant,
+    pub mac: Mac,
+    seen: u8,
+    /// Packets sent within it, for personalities that count IP IDs per peer.
+    pub ip_id: u16,
+    pub frames: u32,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// All sessions of a node.
+pub(super) struct Sessions {
+    table: ClockTable<Pair, Session>,
+    idle: Duration,
+    next_sweep: Instant,
+}
+
+/// What a frame says about its session.
+pub(super) struct Touch {
+    pub pair: Pair,
+    pub contact: Contact,
+    pub mac: Mac,
+    pub proto: u8,
+    /// Port that was addressed; 0 without ports.
+    pub l4_port: u16,
+    pub len: usize,
+}
+
+const SWEEP: Duration = Duration::from_secs(1);
+/// Sessions looked at in one sweep: bounded, so that no batch waits for it.
+const SWEEP_BUDGET: usize = 8192;
+
+impl Sessions {
+    pub(super) fn new(capacity: usize, idle_secs: u32, seed: u64) -> Sessions {
+        let idle = Duration::from_secs(u64::from(idle_secs));
+        Sessions { table: ClockTable::new(capacity, seed), idle, next_sweep: Instant::ZERO }
+    }
+
+    /// Counts a frame in its session, beginning one if there is none. Returns
+    /// the session, and whether this is its first contact of that kind.
+    #[inline]
+    pub(super) fn touch(&mut self, touch: &Touch, cx: &mut Cx<'_>) -> (&mut Session, bool) {
+        let bit = touch.contact as u8;
+        // Looked up twice on the way in: the borrow of the first cannot leave the function while a new one is made.
+        if self.table.peek(&touch.pair).is_none() {
+            self.begin(touch, cx);
+        }
+        let session = match self.table.get(&touch.pair) {
+            Some(session) => session,
+            None => unreachable!("a session was just begun"),
+        };
+        let first = session.seen & bit == 0;
+        session.seen |= bit;
+        session.last = cx.now;
+        session.frames = session.frames.saturating_add(1);
+        session.bytes_in += touch.len as u64;
+        (session, first)
+    }
+
+    fn begin(&mut self, touch: &Touch, cx: &mut Cx<'_>) {
+        let session = Session {
+            id: SessionId(cx.rng.next_u64()),
+            last: cx.now,
+            mac: touch.mac,
+            seen: 0,
+            ip_id: 0,
+            frames: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        let mut event = Event::new(EventId::SessionStart, cx.now);
+        event.session = session.id;
+        event.src = Party { ip: Some(touch.pair.attacker), mac: touch.mac, l4_port: 0 };
+        event.dst = Party { ip: Some(touch.pair.host), mac: Mac::ZERO, l4_port: touch.l4_port };
+        event.proto = touch.proto;
+        cx.emit(event, &[]);
+        if let Some((pair, old)) = self.table.insert(touch.pair, session) {
+            end(&pair, &old, cx);
+        }
+    }
+
+    /// The session of a pair, if there is one.
+    #[inline]
+    pub(super) fn get(&mut self, pair: &Pair) -> Option<&mut Session> {
+        self.table.get(pair)
+    }
+
+    /// The session of a pair, without marking it as used.
+    pub(super) fn peek(&self, pair: &Pair) -> Option<&Session> {
+        self.table.peek(pair)
+    }
+
+    pub(super) fn tick(&mut self, cx: &mut Cx<'_>) {
+        if cx.now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = cx.now + SWEEP;
+        let (now, idle) = (cx.now, self.idle);
+        self.table.sweep(
+            SWEEP_BUDGET,
+            |_, session| now - session.last > idle,
+            |pair, session| end(&pair, &session, cx),
+        );
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        (!self.table.is_empty()).then_some(self.next_sweep)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Pair, &Session)> {
+        self.table.iter()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+}
+
+fn end(pair: &Pair, session: &Session, cx: &mut Cx<'_>) {
+    let mut event = Event::new(EventId::SessionEnd, cx.now);
+    event.session = session.id;
+    event.src = Party { ip: Some(pair.attacker), mac: session.mac, l4_port: 0 };
+    event.dst = Party { ip: Some(pair.host), mac: Mac::ZERO, l4_port: 0 };
+    event.count = u64::from(session.frames);
+    event.bytes_in = session.bytes_in;
+    event.bytes_out = session.bytes_out;
+    cx.emit(event, &[]);
+}

@@ -1,0 +1,596 @@
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::emulate::Secret;
+use crate::node::testing::{Bench, eth};
+use crate::node::{AddrRange, Limits, MacMode, Request, Segment};
+use crate::service::{HttpSite, Page};
+use crate::stack::{Buffers, Conn, Incoming, Outgoing};
+use crate::wire::{
+    ARP_FRAME, Arp, Duration, Neighbor, Segment as TcpSegment, TcpHeader, TcpOptions, flag, solicited_node,
+};
+
+const ATTACKER: Mac = Mac([2, 0xaa, 0, 0, 0, 1]);
+const ATTACKER_IP: &str = "10.0.0.200";
+const HOST_IP: &str = "10.0.1.7";
+
+fn service(name: &str, kind: ServiceKind) -> Service {
+    Service { name: name.into(), kind }
+}
+
+fn template() -> Template {
+    Template {
+        name: "server".into(),
+        personality: Builtin::Linux,
+        oui: [0, 0x0c, 0x29],
+        tcp: BTreeMap::from([
+            (21, TcpPort::Open(ServiceId(0))),
+            (22, TcpPort::Open(ServiceId(2))),
+            (23, TcpPort::Tarpit),
+            (25, TcpPort::Filtered),
+            (80, TcpPort::Open(ServiceId(1))),
+            (9000, TcpPort::Open(ServiceId(3))),
+        ]),
+        tcp_default: TcpPort::Closed,
+        udp: BTreeMap::from([(69, UdpPort::Filtered), (7, UdpPort::Open(Some(ServiceId(0))))]),
+        udp_default: UdpPort::Closed,
+        ping: true,
+        backend: Some(Backend { image: "small".into(), start: StartPolicy::OnAccess, idle_secs: 60 }),
+        outward: Outward::Reflect,
+    }
+}
+
+pub(super) fn config() -> HostsConfig {
+    let page = Page { content_type: "text/html".into(), body: vec![b'~'; 20_000] };
+    let pages = BTreeMap::from([("/".to_owned(), page)]);
+    let v6 = AddrRange { first: "fd00::1:0".parse().unwrap(), last: "fd00::1:ffff".parse().unwrap() };
+    HostsConfig {
+        ranges: vec![AddrRange { first: "10.0.1.0".parse().unwrap(), last: "10.0.1.255".parse().unwrap() }, v6],
+        single: false,
+        hostname: None,
+        mix: vec![(0, 1)],
+        templates: vec![template()],
+        services: vec![
+            service("ftp", ServiceKind::Banner { banner: b"220 ready\r\n".to_vec(), close_after_secs: 30 }),
+            service("http", ServiceKind::Http(HttpSite { server: "nginx".into(), pages })),
+            service("ssh", ServiceKind::Container),
+            service("script", ServiceKind::Script(0)),
+        ],
+        mac_mode: MacMode::PerHost,
+        mac: None,
+        segment: Segment {
+            prefixes: vec!["10.0.0.0/16".parse().unwrap()],
+            gateways: vec!["10.0.0.1".parse().unwrap()],
+        },
+        inside: vec!["10.0.0.0/16".parse().unwrap()],
+        limits: Limits::default(),
+    }
+}
+
+fn bench() -> Bench<Hosts> {
+    let identity = Identity::new(Secret([3; 16]), "hosts");
+    let mut bench = Bench::new(Hosts::new(config(), identity, 5), 2);
+    bench.with(|node, cx| node.tick(cx));
+    bench
+}
+
+fn mac_of(bench: &Bench<Hosts>, ip: &str) -> Mac {
+    bench.node.target(ip.parse().unwrap()).unwrap().mac
+}
+
+fn ip_frame(bench: &Bench<Hosts>, proto: u8, l4: &[u8]) -> Vec<u8> {
+    let headers = Headers {
+        dst_mac: mac_of(bench, HOST_IP),
+        src_mac: ATTACKER,
+        src: ATTACKER_IP.parse().unwrap(),
+        dst: HOST_IP.parse().unwrap(),
+        proto,
+        ttl: 64,
+        tos: 0,
+        ip_id: 7,
+        df: false,
+    };
+    let mut frame = vec![0; headers.len() + l4.len()];
+    let at = headers.write(&mut frame, l4.len());
+    frame[at..].copy_from_slice(l4);
+    headers.fill_checksum(&mut frame[at..]);
+    frame
+}
+
+fn tcp_frame(bench: &Bench<Hosts>, sport: u16, dport: u16, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let headers = Headers {
+        dst_mac: mac_of(bench, HOST_IP),
+        src_mac: ATTACKER,
+        src: ATTACKER_IP.parse().unwrap(),
+        dst: HOST_IP.parse().unwrap(),
+        proto: proto::TCP,
+        ttl: 64,
+        tos: 0,
+        ip_id: 7,
+        df: true,
+    };
+    let options: &[u8] =
+        if flags & flag::SYN != 0 { &[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 7] } else { &[] };
+    let segment = TcpSegment { src: sport, dst: dport, seq, ack, flags, window: 64240, options, payload };
+    let mut frame = vec![0; headers.len() + segment.len()];
+    segment.write(&headers, &mut frame);
+    frame
+}
+
+/// Parses an answer and verifies its checksums.
+fn tcp_of(frame: &[u8]) -> (Packet, TcpHeader, Vec<u8>) {
+    let packet = Packet::parse(frame).unwrap();
+    assert!(packet.checksum_ok(frame));
+    let l4 = packet.payload(frame);
+    let tcp = TcpHeader::parse(l4).unwrap();
+    (packet, tcp, l4[tcp.len..].to_vec())
+}
+
+fn names(bench: &Bench<Hosts>) -> Vec<&'static str> {
+    bench.events.iter().map(|(event, _)| event.id.as_str()).collect()
+}
+
+#[test]
+fn arp_is_answered_with_the_hosts_own_mac() {
+    let mut bench = bench();
+    let arp = Arp {
+        operation: Arp::REQUEST,
+        sender_mac: ATTACKER,
+        sender: Ipv4Addr::new(10, 0, 0, 200),
+        target_mac: Mac::ZERO,
+        target: Ipv4Addr::new(10, 0, 1, 7),
+    };
+    let mut frame = [0; ARP_FRAME];
+    arp.write(Mac::BROADCAST, ATTACKER, &mut frame);
+    let out = bench.rx(0, &frame);
+    let reply = Arp::parse(&out[0].1).unwrap();
+    assert_eq!((reply.operation, reply.sender_mac, reply.sender), (Arp::REPLY, mac_of(&bench, HOST_IP), arp.target));
+    assert_eq!((dst_mac(&out[0].1), src_mac(&out[0].1)), (ATTACKER, reply.sender_mac));
+    assert_eq!(names(&bench), ["session.start", "arp.request"]);
+    let nobody = Arp { target: Ipv4Addr::new(10, 0, 9, 9), ..arp };
+    nobody.write(Mac::BROADCAST, ATTACKER, &mut frame);
+    assert!(bench.rx(0, &frame).is_empty());
+    assert_eq!(bench.counters.discarded(DropReason::NoHost), 1);
+}
+
+#[test]
+fn neighbor_discovery_and_ping6_are_answered() {
+    let mut bench = bench();
+    let target = "fd00::1:5".parse().unwrap();
+    let src: std::net::Ipv6Addr = "fd00::9".parse().unwrap();
+    let group = solicited_node(target);
+    let solicit = Neighbor { advert: false, target, mac: Some(ATTACKER) };
+    let mut frame = [0; 86];
+    solicit.write(Mac::ipv6_multicast(group), ATTACKER, src, group, 0, &mut frame);
+    let out = bench.rx(0, &frame);
+    let packet = Packet::parse(&out[0].1).unwrap();
+    assert!(packet.checksum_ok(&out[0].1));
+    let advert = Neighbor::parse(&packet, &out[0].1).unwrap();
+    assert_eq!((advert.advert, advert.mac), (true, Some(mac_of(&bench, "fd00::1:5"))));
+    let headers = Headers {
+        dst_mac: mac_of(&bench, "fd00::1:5"),
+        src_mac: ATTACKER,
+        src: src.into(),
+        dst: target.into(),
+        proto: proto::ICMPV6,
+        ttl: 64,
+        tos: 0,
+        ip_id: 0,
+        df: false,
+    };
+    let mut echo = vec![0; headers.len() + 16];
+    let at = headers.write(&mut echo, 16);
+    echo[at] = icmp6::ECHO_REQUEST;
+    echo[at + 8..].copy_from_slice(b"abcdefgh");
+    headers.fill_checksum(&mut echo[at..]);
+    let out = bench.rx(0, &echo);
+    let packet = Packet::parse(&out[0].1).unwrap();
+    assert!(packet.checksum_ok(&out[0].1));
+    assert_eq!(packet.payload(&out[0].1)[0], icmp6::ECHO_REPLY);
+    assert_eq!((packet.src, packet.dst), (target.into(), src.into()));
+}
+
+#[test]
+fn echo_keeps_payload_and_leaves_one_session() {
+    let mut bench = bench();
+    for seq in 0..5u8 {
+        let frame = ip_frame(&bench, proto::ICMP, &[8, 0, 0, 0, 1, 2, 0, seq, 9, 9, 9]);
+        let out = bench.rx(0, &frame);
+        let packet = Packet::parse(&out[0].1).unwrap();
+        assert!(packet.checksum_ok(&out[0].1));
+        assert_eq!(packet.ttl, 64);
+        let message = packet.payload(&out[0].1);
+        assert_eq!((message[0], &message[4..]), (0, &[1, 2, 0, seq, 9, 9, 9][..]));
+    }
+    assert_eq!(names(&bench), ["session.start", "icmp.echo"]);
+    assert_eq!(bench.node.sessions.len(), 1);
+    bench.now += Duration::from_secs(400);
+    bench.with(|node, cx| node.tick(cx));
+    assert_eq!(names(&bench).last(), Some(&"session.end"));
+    assert_eq!(bench.events.last().unwrap().0.count, 5);
+}
+
+#[test]
+fn ports_are_closed_filtered_and_tarpits_as_the_template_says() {
+    let mut bench = bench();
+    let frame = tcp_frame(&bench, 40000, 81, 100, 0, flag::SYN, b"");
+    let (packet, tcp, _) = tcp_of(&bench.rx(0, &frame)[0].1);
+    assert_eq!((tcp.flags, tcp.seq, tcp.ack, tcp.window), (flag::RST | flag::ACK, 0, 101, 0));
+    assert_eq!(packet.ttl, 64);
+    let frame = tcp_frame(&bench, 40000, 81, 100, 555, flag::ACK, b"");
+    let (_, tcp, _) = tcp_of(&bench.rx(0, &frame)[0].1);
+    assert_eq!((tcp.flags, tcp.seq), (flag::RST, 555));
+    let frame = tcp_frame(&bench, 40000, 25, 100, 0, flag::SYN, b"");
+    assert!(bench.rx(0, &frame).is_empty());
+    let frame = tcp_frame(&bench, 40000, 23, 100, 0, flag::SYN, b"");
+    let (_, tcp, _) = tcp_of(&bench.rx(0, &frame)[0].1);
+    assert_eq!((tcp.flags, tcp.window), (flag::SYN | flag::ACK, 0));
+    let frame = tcp_frame(&bench, 40000, 23, 101, tcp.seq + 1, flag::ACK, b"x");
+    let (_, probe, _) = tcp_of(&bench.rx(0, &frame)[0].1);
+    assert_eq!((probe.flags, probe.window, probe.ack), (flag::ACK, 0, 101));
+    let answers: Vec<u16> =
+        bench.events.iter().filter(|(e, _)| e.id == EventId::TcpProbe).map(|(e, _)| e.code).collect();
+    assert_eq!(answers, [0, 0, 2, 3]);
+}
+
+#[test]
+fn udp_ports_answer_as_the_template_says() {
+    let mut bench = bench();
+    let datagram = |port: u8| [0x9c, 0x40, 0, port, 0, 12, 0, 0, b'a', b'b', b'c', b'd'];
+    let frame = ip_frame(&bench, proto::UDP, &datagram(53));
+    let out = bench.rx(0, &frame);
+    let packet = Packet::parse(&out[0].1).unwrap();
+    assert!(packet.checksum_ok(&out[0].1));
+    let message = packet.payload(&out[0].1);
+    assert_eq!(message[..2], [3, 3]);
+    assert_eq!(message[8..], frame[ETH..], "the packet is quoted whole");
+    let frame = ip_frame(&bench, proto::UDP, &datagram(69));
+    assert!(bench.rx(0, &frame).is_empty());
+    let frame = ip_frame(&bench, proto::UDP, &datagram(7));
+    let out = bench.rx(0, &frame);
+    let packet = Packet::parse(&out[0].1).unwrap();
+    assert!(packet.checksum_ok(&out[0].1));
+    assert_eq!(&packet.payload(&out[0].1)[8..], b"220 ready\r\n");
+}
+
+#[test]
+fn a_syn_ack_is_sent_again_until_the_schedule_ends() {
+    let mut bench = bench();
+    let frame = tcp_frame(&bench, 40000, 21, 100, 0, flag::SYN, b"");
+    let (_, first, _) = tcp_of(&bench.rx(0, &frame)[0].1);
+    assert_eq!(first.window, 65160);
+    let until = bench.now + Duration::from_secs(100);
+    let again = bench.run_until(until);
+    assert_eq!(again.len(), 5);
+    for (_, frame) in again {
+        assert_eq!(tcp_of(&frame).1.seq, first.seq);
+    }
+    assert!(bench.node.half_open.is_empty());
+}
+
+/// A client that speaks to the node through real frames.
+struct Client {
+    conn: Conn,
+    scratch: crate::stack::Scratch,
+    got: Vec<u8>,
+}
+
+impl Client {
+    fn new(bench: &Bench<Hosts>, port: u16) -> Client {
+        let mut scratch = crate::stack::Scratch::default();
+        let local = format!("{ATTACKER_IP}:41000").parse().unwrap();
+        let remote = format!("{HOST_IP}:{port}").parse().unwrap();
+        let conn = Conn::connect(local, remote, Buffers::LARGE, 77, bench.now, &mut scratch).unwrap();
+        Client { conn, scratch, got: Vec::new() }
+    }
+
+    /// Exchanges frames until both sides are quiet, letting time pass in between up to `limit`.
+    fn run(&mut self, bench: &mut Bench<Hosts>, limit: Duration) {
+        let end = bench.now + limit;
+        loop {
+            let mut to_node = Vec::new();
+            let port = self.conn.remote().port();
+            let mut keep = |s: &Outgoing<'_>| to_node.push((s.seq, s.ack, s.flags, s.payload.to_vec()));
+            self.conn.egress(bench.now, &mut self.scratch, &mut keep);
+            let mut to_client = Vec::new();
+            for (seq, ack, flags, payload) in to_node {
+                let frame = tcp_frame(bench, 41000, port, seq, ack, flags, &payload);
+                to_client.extend(bench.rx(0, &frame));
+            }
+            to_client.extend(bench.with(|node, cx| node.tick(cx)));
+            let quiet = to_client.is_empty();
+            for (out, frame) in to_client {
+                if out != PortNo(0) {
+                    continue;
+                }
+                let packet = Packet::parse(&frame).unwrap();
+                assert!(packet.checksum_ok(&frame));
+                let l4 = packet.payload(&frame);
+                let tcp = TcpHeader::parse(l4).unwrap();
+                let options = &l4[20..tcp.len];
+                if tcp.flags & flag::RST == 0 {
+                    assert!(TcpOptions::parse(options).timestamps.is_some(), "timestamps were negotiated");
+                }
+                let segment = Incoming {
+                    seq: tcp.seq,
+                    ack: tcp.ack,
+                    flags: tcp.flags,
+                    window: tcp.window,
+                    options,
+                    payload: &l4[tcp.len..],
+                };
+                self.conn.ingress(&segment, bench.now, &mut self.scratch, |_| {});
+            }
+            while self.conn.recv(|bytes| {
+                self.got.extend_from_slice(bytes);
+                bytes.len()
+            }) > 0
+            {}
+            if quiet {
+                let next = self.conn.deadline(bench.now).into_iter().chain(bench.node.next_deadline()).min();
+                match next {
+                    Some(next) if next <= end => bench.now = next.max(bench.now + Duration::from_micros(100)),
+                    _ => return,
+                }
+            }
+        }
+    }
+}
+
+use crate::frame::PortNo;
+
+#[test]
+fn a_banner_is_read_by_who_completes_the_handshake() {
+    let mut bench = bench();
+    let mut client = Client::new(&bench, 21);
+    client.run(&mut bench, Duration::from_millis(500));
+    assert_eq!(client.got, b"220 ready\r\n");
+    client.conn.send(b"USER anonymous\r\n");
+    client.conn.close();
+    client.run(&mut bench, Duration::from_millis(500));
+    assert!(bench.node.flows.slab.is_empty());
+    let closed = bench.events.iter().find(|(e, _)| e.id == EventId::TcpClose).unwrap().0;
+    assert_eq!((closed.bytes_in, closed.bytes_out, closed.code), (16, 11, 0));
+    let data = bench.events.iter().find(|(e, _)| e.id == EventId::TcpData).unwrap();
+    assert_eq!(data.1, b"USER anonymous\r\n");
+    assert_eq!(bench.pool.in_use(), 0);
+}
+
+#[test]
+fn a_page_larger_than_the_buffers_arrives_whole() {
+    let mut bench = bench();
+    let mut client = Client::new(&bench, 80);
+    client.conn.set_timeout(Duration::from_secs(60));
+    client.run(&mut bench, Duration::from_millis(100));
+    client.conn.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    client.run(&mut bench, Duration::from_secs(5));
+    assert!(client.got.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert_eq!(client.got.iter().filter(|b| **b == b'~').count(), 20_000);
+    assert!(client.conn.at_end());
+    let request = bench.events.iter().find(|(e, _)| e.id == EventId::ServiceRequest).unwrap();
+    assert!(request.1.starts_with(b"GET / HTTP/1.1\r\n"));
+}
+
+#[test]
+fn a_script_gets_a_pipe_and_its_failure_is_a_reset() {
+    let mut bench = bench();
+    let mut client = Client::new(&bench, 9000);
+    client.run(&mut bench, Duration::from_millis(50));
+    assert!(client.conn.is_open());
+    let request = bench.requests.pop().unwrap();
+    let Request::Open { pipe, service, .. } = request else { panic!("a pipe is asked for") };
+    assert_eq!(service.kind, ServiceKind::Script(0));
+    drop(pipe);
+    client.run(&mut bench, Duration::from_millis(50));
+    assert!(client.conn.is_closed());
+    assert!(bench.node.flows.slab.is_empty());
+}
+
+#[test]
+fn a_handshake_asks_for_a_container_and_a_ping_does_not() {
+    let mut bench = bench();
+    let echo = ip_frame(&bench, proto::ICMP, &[8, 0, 0, 0, 1, 2, 0, 1, 9, 9]);
+    bench.rx(0, &echo);
+    let syn = tcp_frame(&bench, 5, 22, 100, 0, flag::SYN, b"");
+    bench.rx(0, &syn);
+    assert!(bench.requests.is_empty());
+    let mut client = Client::new(&bench, 22);
+    client.run(&mut bench, Duration::from_millis(5));
+    assert!(client.conn.is_open(), "the emulator answers at once");
+    client.conn.send(b"SSH-2.0-client\r\n");
+    client.run(&mut bench, Duration::from_millis(5));
+    assert!(
+        matches!(bench.requests.as_slice(), [Request::Lease { host, .. }] if *host == HOST_IP.parse::<IpAddr>().unwrap())
+    );
+    assert_eq!(bench.node.leases.state(HOST_IP.parse().unwrap()), "starting");
+    // The container never comes: the attacker's connection is reset in the end.
+    let Request::Lease { lease, .. } = bench.requests[0] else { unreachable!() };
+    bench.with(|node, cx| node.command(Command::LeaseGone { lease }, cx));
+    client.run(&mut bench, Duration::from_millis(50));
+    assert!(names(&bench).contains(&"container.failed"));
+    assert!(bench.node.flows.slab.is_empty());
+}
+
+#[test]
+fn a_container_is_reached_from_the_attackers_own_address() {
+    let mut bench = bench();
+    let mut client = Client::new(&bench, 22);
+    client.run(&mut bench, Duration::from_millis(5));
+    client.conn.send(b"hello");
+    client.run(&mut bench, Duration::from_millis(5));
+    let Some(Request::Lease { lease, .. }) = bench.requests.pop() else { panic!("no lease") };
+    bench.with(|node, cx| node.command(Command::LeaseTap { lease, port: PortNo(1) }, cx));
+    let out = bench.with(|node, cx| node.command(Command::LeaseLive { lease }, cx));
+    let (port, frame) = out.iter().find(|(port, _)| *port == PortNo(1)).unwrap();
+    let (packet, syn, _) = tcp_of(frame);
+    assert_eq!((port, packet.src, packet.dst), (&PortNo(1), ATTACKER_IP.parse().unwrap(), HOST_IP.parse().unwrap()));
+    assert_eq!((syn.src, syn.dst, syn.flags), (41000, 22, flag::SYN));
+    assert_eq!((src_mac(frame), dst_mac(frame)), (ATTACKER, mac_of(&bench, HOST_IP)));
+    let options = &packet.payload(frame)[20..syn.len];
+    assert_eq!(options, [2, 4, 5, 0xb4, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 7], "the attacker's order");
+    // The container answers; its data reaches the attacker, the attacker's reaches it.
+    let answer = |bench: &Bench<Hosts>, seq: u32, ack: u32, flags: u8, payload: &[u8]| {
+        let headers = Headers {
+            dst_mac: ATTACKER,
+            src_mac: mac_of(bench, HOST_IP),
+            src: HOST_IP.parse().unwrap(),
+            dst: ATTACKER_IP.parse().unwrap(),
+            proto: proto::TCP,
+            ttl: 64,
+            tos: 0,
+            ip_id: 1,
+            df: true,
+        };
+        let segment = TcpSegment { src: 22, dst: 41000, seq, ack, flags, window: 64000, options: &[], payload };
+        let mut frame = vec![0; headers.len() + segment.len()];
+        segment.write(&headers, &mut frame);
+        frame
+    };
+    let frame = answer(&bench, 9000, syn.seq.wrapping_add(1), flag::SYN | flag::ACK, b"");
+    let out = bench.rx(1, &frame);
+    let data: Vec<u8> = out.iter().filter(|(port, _)| *port == PortNo(1)).flat_map(|(_, f)| tcp_of(f).2).collect();
+    assert_eq!(data, b"hello");
+    let frame = answer(&bench, 9001, syn.seq.wrapping_add(6), flag::ACK | flag::PSH, b"SSH-2.0-server\r\n");
+    let out = bench.rx(1, &frame);
+    let to_attacker: Vec<u8> =
+        out.iter().filter(|(port, _)| *port == PortNo(0)).flat_map(|(_, f)| tcp_of(f).2).collect();
+    assert_eq!(to_attacker, b"SSH-2.0-server\r\n");
+    assert!(names(&bench).contains(&"container.live"));
+}
+
+fn live(bench: &mut Bench<Hosts>) -> LeaseIdOf {
+    let mut client = Client::new(bench, 22);
+    client.run(bench, Duration::from_millis(5));
+    let Some(Request::Lease { lease, .. }) = bench.requests.pop() else { panic!("no lease") };
+    bench.with(|node, cx| node.command(Command::LeaseTap { lease, port: PortNo(1) }, cx));
+    bench.with(|node, cx| node.command(Command::LeaseLive { lease }, cx));
+    lease
+}
+
+type LeaseIdOf = crate::node::LeaseId;
+
+/// A SYN that the container sends by itself.
+fn from_inside(bench: &Bench<Hosts>, src_mac: Mac, src: &str, dst: &str) -> Vec<u8> {
+    let headers = Headers {
+        dst_mac: Mac([2, 0xee, 0, 0, 0, 9]),
+        src_mac,
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        proto: proto::TCP,
+        ttl: 64,
+        tos: 0,
+        ip_id: 1,
+        df: true,
+    };
+    let segment = TcpSegment {
+        src: 50000,
+        dst: 445,
+        seq: 1,
+        ack: 0,
+        flags: flag::SYN,
+        window: 64000,
+        options: &[],
+        payload: &[],
+    };
+    let mut frame = vec![0; headers.len() + segment.len()];
+    segment.write(&headers, &mut frame);
+    let _ = bench;
+    frame
+}
+
+#[test]
+fn what_a_container_begins_stays_inside() {
+    let mut bench = bench();
+    live(&mut bench);
+    let own = mac_of(&bench, HOST_IP);
+    let out = bench.rx(1, &from_inside(&bench, own, HOST_IP, "10.0.99.1"));
+    assert_eq!(out.len(), 1);
+    assert_eq!(out[0].0, PortNo(0), "a neighbor inside is reached through the fabric");
+    let out = bench.rx(1, &from_inside(&bench, own, HOST_IP, "8.8.8.8"));
+    assert_eq!(out.len(), 1);
+    assert_eq!(out[0].0, PortNo(1), "the Internet is answered in its place");
+    let (packet, tcp, _) = tcp_of(&out[0].1);
+    assert_eq!((packet.src.to_string().as_str(), tcp.flags), ("8.8.8.8", flag::SYN | flag::ACK));
+    assert!((50..=58).contains(&packet.ttl), "as far away as it seems: {}", packet.ttl);
+    let spoofed = from_inside(&bench, own, "10.0.1.8", "10.0.99.1");
+    assert!(bench.rx(1, &spoofed).is_empty());
+    let foreign = from_inside(&bench, ATTACKER, HOST_IP, "10.0.99.1");
+    assert!(bench.rx(1, &foreign).is_empty());
+    assert_eq!(bench.counters.discarded(DropReason::BadSource), 2);
+    let happened = names(&bench);
+    assert!(happened.contains(&"outward.flow") && happened.contains(&"outward.reflect"));
+}
+
+#[test]
+fn an_unlisted_port_is_held_until_the_container_has_answered() {
+    let mut bench = bench();
+    live(&mut bench);
+    let syn = tcp_frame(&bench, 42000, 4444, 700, 0, flag::SYN, b"");
+    let out = bench.rx(0, &syn);
+    assert_eq!(out, vec![(PortNo(1), syn.clone())], "the SYN goes inside as it is, and nothing to the attacker");
+    let answer = |bench: &Bench<Hosts>, flags| {
+        let headers = Headers {
+            dst_mac: ATTACKER,
+            src_mac: mac_of(bench, HOST_IP),
+            src: HOST_IP.parse().unwrap(),
+            dst: ATTACKER_IP.parse().unwrap(),
+            proto: proto::TCP,
+            ttl: 64,
+            tos: 0,
+            ip_id: 1,
+            df: true,
+        };
+        let segment =
+            TcpSegment { src: 4444, dst: 42000, seq: 31, ack: 701, flags, window: 9, options: &[], payload: &[] };
+        let mut frame = vec![0; headers.len() + segment.len()];
+        segment.write(&headers, &mut frame);
+        frame
+    };
+    let refusal = answer(&bench, flag::RST | flag::ACK);
+    let out = bench.rx(1, &refusal);
+    assert_eq!(out.len(), 1);
+    assert_eq!((out[0].0, tcp_of(&out[0].1).1.flags), (PortNo(0), flag::RST | flag::ACK));
+    bench.rx(0, &syn);
+    let consent = answer(&bench, flag::SYN | flag::ACK);
+    let out = bench.rx(1, &consent);
+    let to_attacker = tcp_of(&out.iter().find(|(port, _)| *port == PortNo(0)).unwrap().1).1;
+    assert_eq!((to_attacker.flags, to_attacker.ack, to_attacker.window), (flag::SYN | flag::ACK, 701, 65160));
+    let inside = tcp_of(&out.iter().find(|(port, _)| *port == PortNo(1)).unwrap().1).1;
+    assert_eq!((inside.flags, inside.seq), (flag::RST, 701), "the container's half is called off");
+}
+
+#[test]
+fn absurd_frames_are_counted_and_leave_nothing_behind() {
+    use proptest::prelude::*;
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let mut bench = bench();
+    live(&mut bench);
+    let bytes = proptest::collection::vec(any::<u8>(), 0..120);
+    let shapes = (bytes, 0usize..5, 0u16..2, 0u8..60);
+    let result = std::cell::RefCell::new(&mut bench);
+    runner
+        .run(&shapes, |(noise, shape, port, cut)| {
+            let mut bench = result.borrow_mut();
+            let own = mac_of(&bench, HOST_IP);
+            let mut frame = match shape {
+                0 => noise.clone(),
+                1 => tcp_frame(&bench, 41000, 22, 5, 6, noise.first().copied().unwrap_or(0), &noise),
+                2 => ip_frame(&bench, noise.first().copied().unwrap_or(1), &[&[8u8; 8], &noise[..]].concat()),
+                3 => eth(own, ATTACKER, 0x0806, &noise),
+                _ => eth(own, ATTACKER, 0x86dd, &noise),
+            };
+            if port == 1 && frame.len() > 12 {
+                frame[6..12].copy_from_slice(&own.0);
+            }
+            frame.truncate(frame.len().saturating_sub(usize::from(cut) / 4));
+            for (_, out) in bench.rx(port, &frame) {
+                prop_assert!(out.len() >= 42 && out.len() <= 1514 + 54, "{} octets", out.len());
+            }
+            bench.requests.clear();
+            bench.events.clear();
+            prop_assert_eq!(bench.pool.in_use(), 0);
+            Ok(())
+        })
+        .unwrap();
+}

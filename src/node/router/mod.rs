@@ -1,0 +1,433 @@
+//! An IPv4 and IPv6 router: longest-prefix match, neighbors, TTL, and the ICMP
+//! errors that RFC 1812 and RFC 4443 ask for.
+//!
+//! It answers for its own addresses as a host of the `cisco-ios` personality
+//! would. A packet whose next hop is not known yet waits in the neighbor table;
+//! everything else leaves in the buffer that it came in.
+
+mod neighbor;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixMap;
+use serde_json::json;
+
+use super::{Cx, Node, RouterConfig, Show};
+use crate::emulate::reply::{self, IcmpError, Voice};
+use crate::emulate::{Builtin, Identity, Personality};
+use crate::event::DropReason;
+use crate::frame::{Batch, Frame, PortNo};
+use crate::wire::{
+    ARP_FRAME, Arp, ETH, Instant, Mac, Neighbor, Packet, TcpHeader, checksum, dst_mac, ethertype, ethertype_of, flag,
+    icmp6, proto, set_macs, solicited_node, src_mac,
+};
+use neighbor::{Ask, Neighbors, Resolved};
+
+/// Where a route leads: a port, and the next router if the prefix is not on its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hop {
+    port: u16,
+    via: Option<IpAddr>,
+}
+
+struct Interface {
+    mac: Mac,
+    addresses: Vec<IpNet>,
+    mtu: usize,
+}
+
+/// The node.
+pub struct Router {
+    config: RouterConfig,
+    identity: Identity,
+    interfaces: Vec<Interface>,
+    fib4: PrefixMap<Ipv4Net, Hop>,
+    fib6: PrefixMap<Ipv6Net, Hop>,
+    /// The last lookup: packets come in trains.
+    cached: Option<(IpAddr, Hop)>,
+    neighbors: Neighbors,
+    ip_id: u16,
+}
+
+impl Router {
+    /// A router that knows its connected prefixes and its static routes.
+    pub fn new(config: RouterConfig, identity: Identity, seed: u64) -> Router {
+        let interfaces: Vec<Interface> = config
+            .interfaces
+            .iter()
+            .enumerate()
+            .map(|(number, interface)| Interface {
+                mac: interface.mac.unwrap_or_else(|| identity.mac(config.oui, number as u64)),
+                addresses: interface.addresses.clone(),
+                mtu: interface.mtu as usize,
+            })
+            .collect();
+        let (mut fib4, mut fib6) = (PrefixMap::new(), PrefixMap::new());
+        let mut add = |to: IpNet, hop: Hop| match to {
+            IpNet::V4(net) => drop(fib4.insert(net.trunc(), hop)),
+            IpNet::V6(net) => drop(fib6.insert(net.trunc(), hop)),
+        };
+        for route in &config.routes {
+            let on_link = |i: &Interface| i.addresses.iter().any(|net| net.contains(&route.via));
+            if let Some(port) = interfaces.iter().position(on_link) {
+                add(route.to, Hop { port: port as u16, via: Some(route.via) });
+            }
+        }
+        for (port, interface) in interfaces.iter().enumerate() {
+            for net in &interface.addresses {
+                add(*net, Hop { port: port as u16, via: None });
+            }
+        }
+        let neighbors = Neighbors::new(config.neighbor_capacity as usize, seed);
+        Router { config, identity, interfaces, fib4, fib6, cached: None, neighbors, ip_id: seed as u16 }
+    }
+
+    fn personality() -> &'static Personality {
+        Builtin::CiscoIos.get()
+    }
+
+    fn voice(&mut self, port: usize) -> Voice {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        Voice { mac: self.interfaces[port].mac, personality: Router::personality(), ip_id: self.ip_id, hops: 0 }
+    }
+
+    #[inline]
+    fn is_own(&self, ip: IpAddr) -> bool {
+        self.interfaces.iter().any(|i| i.addresses.iter().any(|net| net.addr() == ip))
+    }
+
+    /// Our address on `port` for talking to `peer`: one of its family, on its prefix if there is one.
+    fn source(&self, port: usize, peer: IpAddr) -> Option<IpAddr> {
+        let family = || self.interfaces[port].addresses.iter().filter(|net| net.addr().is_ipv4() == peer.is_ipv4());
+        family().find(|net| net.contains(&peer)).or_else(|| family().next()).map(IpNet::addr)
+    }
+
+    #[inline]
+    fn lookup(&mut self, dst: IpAddr) -> Option<Hop> {
+        if let Some((ip, hop)) = self.cached
+            && ip == dst
+        {
+            return Some(hop);
+        }
+        let hop = match dst {
+            IpAddr::V4(ip) => *self.fib4.get_lpm(&Ipv4Net::from(ip))?.1,
+            IpAddr::V6(ip) => *self.fib6.get_lpm(&Ipv6Net::from(ip))?.1,
+        };
+        self.cached = Some((dst, hop));
+        Some(hop)
+    }
+
+    #[inline]
+    fn receive(&mut self, frame: Frame, cx: &mut Cx<'_>) {
+        let port = usize::from(frame.meta.port.0);
+        let Some(interface) = self.interfaces.get(port) else {
+            return cx.discard(frame, DropReason::LinkDown);
+        };
+        let bytes = frame.bytes();
+        if bytes.len() < ETH {
+            return cx.discard(frame, DropReason::Malformed);
+        }
+        let dst = dst_mac(bytes);
+        if dst != interface.mac && !dst.is_group() {
+            return cx.discard(frame, DropReason::NotForUs);
+        }
+        if src_mac(bytes).is_group() {
+            return cx.discard(frame, DropReason::BadSource);
+        }
+        if ethertype_of(bytes) == ethertype::ARP {
+            return self.arp(frame, port, cx);
+        }
+        let packet = match Packet::parse(bytes) {
+            Ok(packet) => packet,
+            Err(flaw) => return cx.discard(frame, flaw.into()),
+        };
+        if self.is_own(packet.dst) || packet.dst.is_multicast() {
+            return self.local(frame, &packet, port, cx);
+        }
+        if dst.is_group() {
+            // A unicast packet in a broadcast frame is not forwarded (RFC 1812 §5.3.4).
+            return cx.discard(frame, DropReason::NotForUs);
+        }
+        self.forward(frame, &packet, port, cx);
+    }
+
+    fn arp(&mut self, mut frame: Frame, port: usize, cx: &mut Cx<'_>) {
+        let Some(arp) = Arp::parse(frame.bytes()) else {
+            return cx.discard(frame, DropReason::Malformed);
+        };
+        let for_us = self.interfaces[port].addresses.iter().any(|net| net.addr() == IpAddr::V4(arp.target));
+        if arp.sender_mac.is_group() || arp.sender_mac != src_mac(frame.bytes()) {
+            return cx.discard(frame, DropReason::BadSource);
+        }
+        // RFC 826: what is known is updated by anyone, what is new is learned
+        // only from who talks to us. A probe (sender 0.0.0.0) teaches nothing.
+        if !arp.sender.is_unspecified() && self.on_link(port, IpAddr::V4(arp.sender)) {
+            self.learn(port, IpAddr::V4(arp.sender), arp.sender_mac, for_us, cx);
+        }
+        if arp.operation == Arp::REQUEST && for_us {
+            let mac = self.interfaces[port].mac;
+            reply::arp(&mut frame, &arp, mac);
+            return cx.send(PortNo(port as u16), frame);
+        }
+        cx.consume(frame);
+    }
+
+    fn on_link(&self, port: usize, ip: IpAddr) -> bool {
+        self.interfaces[port].addresses.iter().any(|net| net.contains(&ip))
+    }
+
+    /// Takes in a neighbor's MAC and sends what waited for it.
+    fn learn(&mut self, port: usize, ip: IpAddr, mac: Mac, create: bool, cx: &mut Cx<'_>) {
+        let own = self.interfaces[port].mac;
+        for mut frame in self.neighbors.learn(port as u16, ip, mac, create, cx.now) {
+            set_macs(frame.bytes_mut(), mac, own);
+            cx.send(PortNo(port as u16), frame);
+        }
+    }
+
+    /// A packet to one of our addresses, or to a group.
+    fn local(&mut self, mut frame: Frame, packet: &Packet, port: usize, cx: &mut Cx<'_>) {
+        if packet.fragment {
+            return cx.discard(frame, DropReason::Fragment);
+        }
+        if !frame.meta.csum_ok
+            && matches!(packet.proto, proto::ICMP | proto::ICMPV6 | proto::TCP | proto::UDP)
+            && !packet.checksum_ok(frame.bytes())
+        {
+            return cx.discard(frame, DropReason::BadChecksum);
+        }
+        if packet.proto == proto::ICMPV6 {
+            match Neighbor::parse(packet, frame.bytes()) {
+                Some(message) if message.advert => {
+                    if let Some(mac) = message.mac {
+                        self.learn(port, IpAddr::V6(message.target), mac, false, cx);
+                    }
+                    return cx.consume(frame);
+                }
+                Some(message) => return self.solicited(frame, packet, &message, port, cx),
+                None => {}
+            }
+        }
+        if packet.dst.is_multicast() || !may_answer(packet.src) {
+            return cx.discard(frame, DropReason::NotForUs);
+        }
+        let message = packet.payload(frame.bytes());
+        match packet.proto {
+            proto::ICMP if message.len() >= 8 && message[0] == 8 => {
+                let voice = self.voice(port);
+                reply::echo(&mut frame, packet, &voice);
+            }
+            proto::ICMPV6 if message.len() >= 8 && message[0] == icmp6::ECHO_REQUEST => {
+                let voice = self.voice(port);
+                reply::echo(&mut frame, packet, &voice);
+            }
+            proto::TCP => match TcpHeader::parse(message) {
+                Some(tcp) if !tcp.has(flag::RST) => {
+                    let voice = self.voice(port);
+                    reply::rst(&mut frame, packet, &tcp, &voice);
+                }
+                Some(_) => return cx.consume(frame),
+                None => return cx.discard(frame, DropReason::Malformed),
+            },
+            proto::UDP => {
+                return self.complain(frame, packet, IcmpError::PortUnreachable, port, DropReason::Unsupported, cx);
+            }
+            _ => return cx.discard(frame, DropReason::Unsupported),
+        }
+        cx.send(PortNo(port as u16), frame);
+    }
+
+    fn solicited(&mut self, mut frame: Frame, packet: &Packet, message: &Neighbor, port: usize, cx: &mut Cx<'_>) {
+        let for_us = self.interfaces[port].addresses.iter().any(|net| net.addr() == IpAddr::V6(message.target));
+        if let Some(mac) = message.mac
+            && may_answer(packet.src)
+            && self.on_link(port, packet.src)
+        {
+            self.learn(port, packet.src, mac, for_us, cx);
+        }
+        let mac = self.interfaces[port].mac;
+        if for_us && may_answer(packet.src) && reply::neighbor(&mut frame, packet, message.target, mac, true) {
+            return cx.send(PortNo(port as u16), frame);
+        }
+        cx.consume(frame);
+    }
+
+    /// Sends an ICMP error about `frame` back by the port it came from, or discards it for `reason`.
+    fn complain(
+        &mut self,
+        mut frame: Frame,
+        packet: &Packet,
+        error: IcmpError,
+        port: usize,
+        reason: DropReason,
+        cx: &mut Cx<'_>,
+    ) {
+        let Some(src) = self.source(port, packet.src) else { return cx.discard(frame, reason) };
+        if !reply::may_complain(frame.bytes(), packet) || dst_mac(frame.bytes()).is_group() {
+            return cx.discard(frame, reason);
+        }
+        let voice = self.voice(port);
+        if reply::icmp_error(&mut frame, packet, error, src, &voice) {
+            cx.counters.discard(reason);
+            cx.send(PortNo(port as u16), frame);
+        } else {
+            cx.discard(frame, reason);
+        }
+    }
+
+    #[inline]
+    fn forward(&mut self, mut frame: Frame, packet: &Packet, port: usize, cx: &mut Cx<'_>) {
+        if packet.ttl <= 1 {
+            return self.complain(frame, packet, IcmpError::TimeExceeded, port, DropReason::TtlExceeded, cx);
+        }
+        let Some(hop) = self.lookup(packet.dst) else {
+            return self.complain(frame, packet, IcmpError::NetUnreachable, port, DropReason::NoRoute, cx);
+        };
+        let out = usize::from(hop.port);
+        let mtu = self.interfaces[out].mtu;
+        if packet.end - ETH > mtu {
+            return self.complain(frame, packet, IcmpError::TooBig(mtu as u16), port, DropReason::TooBig, cx);
+        }
+        let bytes = frame.bytes_mut();
+        if packet.is_v4() {
+            let old = u16::from_be_bytes([bytes[ETH + 8], bytes[ETH + 9]]);
+            bytes[ETH + 8] -= 1;
+            let new = u16::from_be_bytes([bytes[ETH + 8], bytes[ETH + 9]]);
+            let sum = checksum::update(u16::from_be_bytes([bytes[ETH + 10], bytes[ETH + 11]]), old, new);
+            bytes[ETH + 10..ETH + 12].copy_from_slice(&sum.to_be_bytes());
+        } else {
+            bytes[ETH + 7] -= 1;
+        }
+        let next = hop.via.unwrap_or(packet.dst);
+        match self.neighbors.resolve(hop.port, next, cx.now) {
+            Resolved::Known(mac) => {
+                set_macs(frame.bytes_mut(), mac, self.interfaces[out].mac);
+                cx.send(PortNo(hop.port), frame);
+            }
+            Resolved::Stale(mac) => {
+                set_macs(frame.bytes_mut(), mac, self.interfaces[out].mac);
+                cx.send(PortNo(hop.port), frame);
+                self.ask(hop.port, next, Some(mac), cx);
+            }
+            Resolved::Unknown(first) => {
+                if let Err(frame) = self.neighbors.wait(hop.port, next, frame) {
+                    cx.discard(frame, DropReason::NeighborQueue);
+                }
+                if first {
+                    self.ask(hop.port, next, None, cx);
+                }
+            }
+            Resolved::Full => cx.discard(frame, DropReason::NeighborQueue),
+        }
+    }
+
+    /// Asks who has `ip`: everyone, or `known` alone.
+    fn ask(&mut self, port: u16, ip: IpAddr, known: Option<Mac>, cx: &mut Cx<'_>) {
+        let mac = self.interfaces[usize::from(port)].mac;
+        let (Some(source), Some(mut frame)) = (self.source(usize::from(port), ip), cx.pool.head()) else { return };
+        frame.meta.at = cx.now;
+        match (source, ip) {
+            (IpAddr::V4(sender), IpAddr::V4(target)) => {
+                let arp = Arp { operation: Arp::REQUEST, sender_mac: mac, sender, target_mac: Mac::ZERO, target };
+                arp.write(known.unwrap_or(Mac::BROADCAST), mac, frame.space());
+                frame.set_len(ARP_FRAME);
+            }
+            (IpAddr::V6(sender), IpAddr::V6(target)) => {
+                let group = solicited_node(target);
+                let (dst_mac, dst) = known.map_or((Mac::ipv6_multicast(group), group), |mac| (mac, target));
+                let message = Neighbor { advert: false, target, mac: Some(mac) };
+                let len = message.write(dst_mac, mac, sender, dst, 0, frame.space());
+                frame.set_len(len);
+            }
+            _ => return cx.consume(frame),
+        }
+        cx.send(PortNo(port), frame);
+    }
+}
+
+/// Whether an answer to that source can be meant for one host.
+fn may_answer(src: IpAddr) -> bool {
+    match src {
+        IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST || ip.is_loopback()),
+        IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip == Ipv6Addr::LOCALHOST),
+    }
+}
+
+impl Node for Router {
+    fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
+        for frame in rx.drain(..) {
+            self.receive(frame, cx);
+        }
+    }
+
+    fn tick(&mut self, cx: &mut Cx<'_>) {
+        for frame in self.neighbors.lost.drain(..) {
+            cx.discard(frame, DropReason::NeighborQueue);
+        }
+        while let Some((port, ip, ask)) = self.neighbors.next_due(cx.now) {
+            match ask {
+                Ask::Again => self.ask(port, ip, None, cx),
+                Ask::Failed(waiting) => {
+                    for frame in waiting {
+                        self.failed(frame, cx);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.neighbors.next_deadline()
+    }
+
+    fn show(&self, what: Show, now: Instant, limit: usize) -> Option<Vec<serde_json::Value>> {
+        let name = |port: u16| self.config.interfaces[usize::from(port)].name.clone();
+        match what {
+            Show::Fib => {
+                let row = |to: String, hop: &Hop| json!({"to": to, "via": hop.via.map(|ip| ip.to_string()), "interface": name(hop.port)});
+                let v4 = self.fib4.iter().map(|(net, hop)| row(net.to_string(), hop));
+                Some(v4.chain(self.fib6.iter().map(|(net, hop)| row(net.to_string(), hop))).take(limit).collect())
+            }
+            Show::Neigh => Some(
+                self.neighbors
+                    .iter(now)
+                    .take(limit)
+                    .map(|(port, ip, mac, state)| {
+                        json!({
+                            "ip": ip.to_string(), "mac": mac.map(|mac| mac.to_string()),
+                            "interface": name(port), "state": state,
+                        })
+                    })
+                    .collect(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl Router {
+    /// A packet whose next hop did not answer: its sender is told, by whatever way leads there.
+    fn failed(&mut self, frame: Frame, cx: &mut Cx<'_>) {
+        let port = usize::from(frame.meta.port.0);
+        match Packet::parse(frame.bytes()) {
+            Ok(packet) if port < self.interfaces.len() => {
+                self.complain(frame, &packet, IcmpError::HostUnreachable, port, DropReason::NeighborFailed, cx);
+            }
+            _ => cx.discard(frame, DropReason::NeighborFailed),
+        }
+    }
+
+    /// The MAC of interface `number`, for the plan's other nodes and for tests.
+    pub fn mac(config: &RouterConfig, identity: &Identity, number: usize) -> Option<Mac> {
+        let interface = config.interfaces.get(number)?;
+        Some(interface.mac.unwrap_or_else(|| identity.mac(config.oui, number as u64)))
+    }
+
+    /// The identity that its MACs derive from.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}

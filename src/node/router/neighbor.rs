@@ -1,0 +1,168 @@
+//! Who has which MAC on a router's links (RFC 826, RFC 4861 §7.3), and the
+//! packets that wait until that is known.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use crate::emulate::ClockTable;
+use crate::frame::Frame;
+use crate::wire::{Duration, Instant, Mac};
+
+/// How long a MAC is believed before its owner is asked again.
+const REACHABLE: Duration = Duration::from_secs(300);
+/// How long a stale MAC is used while its owner does not answer.
+const PROBE: Duration = Duration::from_secs(5);
+/// Time between two requests for an unknown neighbor (RFC 4861 §10, RETRANS_TIMER).
+const RETRY: Duration = Duration::from_secs(1);
+/// Requests before a neighbor is given up.
+const TRIES: u8 = 3;
+/// Packets that wait for one neighbor.
+const QUEUE: usize = 16;
+/// Neighbors that may be asked for at once.
+const PENDING: usize = 4096;
+
+type Key = (u16, IpAddr);
+
+enum State {
+    Reachable { mac: Mac, until: Instant, probing: bool },
+    Incomplete { tries: u8, waiting: Vec<Frame> },
+}
+
+/// What is known of a next hop.
+pub(super) enum Resolved {
+    /// Its MAC.
+    Known(Mac),
+    /// Its MAC of a while ago: use it, and ask again.
+    Stale(Mac),
+    /// Nothing; `true` if it is to be asked for now.
+    Unknown(bool),
+    /// Nothing, and too many are asked for already.
+    Full,
+}
+
+/// What is due for a neighbor that has not answered.
+pub(super) enum Ask {
+    /// Another request.
+    Again,
+    /// It is given up; these packets waited.
+    Failed(Vec<Frame>),
+}
+
+/// The table.
+pub(super) struct Neighbors {
+    table: ClockTable<Key, State>,
+    /// When which unanswered request is repeated; the delay is the same for all, so they come in order.
+    due: VecDeque<(Instant, Key)>,
+    pending: usize,
+    /// Packets whose neighbor made room for another: to be discarded at the next tick.
+    pub(super) lost: Vec<Frame>,
+}
+
+impl Neighbors {
+    pub(super) fn new(capacity: usize, seed: u64) -> Neighbors {
+        Neighbors { table: ClockTable::new(capacity, seed), due: VecDeque::new(), pending: 0, lost: Vec::new() }
+    }
+
+    #[inline]
+    pub(super) fn resolve(&mut self, port: u16, ip: IpAddr, now: Instant) -> Resolved {
+        let key = (port, ip);
+        match self.table.get(&key) {
+            Some(State::Reachable { mac, until, .. }) if now < *until => return Resolved::Known(*mac),
+            Some(State::Reachable { mac, until, probing }) if !*probing => {
+                (*until, *probing) = (now + PROBE, true);
+                return Resolved::Stale(*mac);
+            }
+            Some(State::Incomplete { .. }) => return Resolved::Unknown(false),
+            _ => {}
+        }
+        if self.pending >= PENDING {
+            return Resolved::Full;
+        }
+        self.pending += 1;
+        let old = self.table.insert(key, State::Incomplete { tries: 1, waiting: Vec::new() });
+        self.evicted(old);
+        self.due.push_back((now + RETRY, key));
+        Resolved::Unknown(true)
+    }
+
+    /// An entry made room for another.
+    fn evicted(&mut self, old: Option<(Key, State)>) {
+        if let Some((_, State::Incomplete { waiting, .. })) = old {
+            self.pending = self.pending.saturating_sub(1);
+            self.lost.extend(waiting);
+        }
+    }
+
+    /// Has a packet wait for an unknown neighbor; gives it back if too many do.
+    pub(super) fn wait(&mut self, port: u16, ip: IpAddr, frame: Frame) -> Result<(), Frame> {
+        match self.table.get(&(port, ip)) {
+            Some(State::Incomplete { waiting, .. }) if waiting.len() < QUEUE => {
+                waiting.push(frame);
+                Ok(())
+            }
+            _ => Err(frame),
+        }
+    }
+
+    /// Takes in a MAC. A neighbor that is not known yet is remembered only if
+    /// `create` says so. Returns what waited for it.
+    pub(super) fn learn(&mut self, port: u16, ip: IpAddr, mac: Mac, create: bool, now: Instant) -> Vec<Frame> {
+        let state = State::Reachable { mac, until: now + REACHABLE, probing: false };
+        let key = (port, ip);
+        match self.table.get(&key) {
+            Some(old) => match std::mem::replace(old, state) {
+                State::Incomplete { waiting, .. } => {
+                    self.pending = self.pending.saturating_sub(1);
+                    waiting
+                }
+                State::Reachable { .. } => Vec::new(),
+            },
+            None => {
+                if create {
+                    let old = self.table.insert(key, state);
+                    self.evicted(old);
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// The next neighbor for which something is due by `now`.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<(u16, IpAddr, Ask)> {
+        loop {
+            let (at, key) = *self.due.front()?;
+            if at > now {
+                return None;
+            }
+            self.due.pop_front();
+            match self.table.get(&key) {
+                Some(State::Incomplete { tries, .. }) if *tries < TRIES => {
+                    *tries += 1;
+                    self.due.push_back((now + RETRY, key));
+                    return Some((key.0, key.1, Ask::Again));
+                }
+                Some(State::Incomplete { .. }) => {
+                    if let Some(State::Incomplete { waiting, .. }) = self.table.remove(&key) {
+                        self.pending = self.pending.saturating_sub(1);
+                        return Some((key.0, key.1, Ask::Failed(waiting)));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.due.front().map(|(at, _)| *at)
+    }
+
+    /// Port, address, MAC and state of every neighbor.
+    pub(super) fn iter(&self, now: Instant) -> impl Iterator<Item = (u16, IpAddr, Option<Mac>, &'static str)> {
+        self.table.iter().map(move |((port, ip), state)| match state {
+            State::Reachable { mac, until, probing } => {
+                (*port, *ip, Some(*mac), if now < *until && !probing { "reachable" } else { "stale" })
+            }
+            State::Incomplete { .. } => (*port, *ip, None, "incomplete"),
+        })
+    }
+}
