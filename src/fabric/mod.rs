@@ -1,1 +1,492 @@
-//! (in progress)
+//! The graph: nodes, what links them, devices at its edges, and the loop that
+//! moves batches until nothing is left to move.
+//!
+//! A [`Fabric`] owns no clock and no thread. [`Fabric::step`] is given the time;
+//! tests and examples call it with a virtual one, [`Worker`] with the machine's.
+
+mod link;
+mod worker;
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::event::{Capture, Counters, DropReason, Event, EventId, Sink};
+use crate::frame::{Batch, Frame, Pool, PortNo};
+use crate::netdev::Netdev;
+use crate::node::{Command, Cx, LinkConfig, Node, NodeIdx, Request, Rng, Show};
+use crate::stack::Wake;
+use crate::wire::Instant;
+
+use link::Links;
+pub use worker::{Order, Worker, WorkerHandle};
+
+/// Frames that may wait for a node within one step.
+const INPUT_LIMIT: usize = 16_384;
+/// Batches that nodes may be given in one step, before devices are looked at again.
+const ROUNDS: usize = 256;
+
+/// Makes a node, at the start and again after it panicked.
+pub type Build = Box<dyn Fn() -> Box<dyn Node> + Send>;
+
+/// What is at the other side of a port.
+#[derive(Clone, Copy)]
+enum Peer {
+    Nothing,
+    Link(usize),
+    Device(usize),
+}
+
+struct Slot {
+    name: String,
+    node: Box<dyn Node>,
+    build: Build,
+    input: Batch,
+    out: Vec<Batch>,
+    peers: Vec<Peer>,
+    linked: Vec<bool>,
+    counters: Counters,
+    queued: bool,
+}
+
+struct Device {
+    netdev: Box<dyn Netdev>,
+    name: String,
+    at: (NodeIdx, PortNo),
+    /// Number of its interface in captures; `None` if it is not captured.
+    capture: Option<u32>,
+    tx: Batch,
+    counters: Counters,
+    down: bool,
+}
+
+/// The graph and everything in it.
+pub struct Fabric {
+    slots: Vec<Slot>,
+    links: Links,
+    devices: Vec<Option<Device>>,
+    ready: VecDeque<usize>,
+    pool: Pool,
+    sink: Box<dyn Sink + Send>,
+    capture: Option<Box<dyn Capture + Send>>,
+    requests: Vec<Request>,
+    rng: Rng,
+    waker: Arc<dyn Wake>,
+    now: Instant,
+}
+
+/// The index of a device in its fabric.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceIdx(pub usize);
+
+impl Fabric {
+    /// An empty fabric whose nodes draw their randomness from `seed`.
+    pub fn new(sink: Box<dyn Sink + Send>, seed: u64, waker: Arc<dyn Wake>) -> Fabric {
+        Fabric {
+            slots: Vec::new(),
+            links: Links::default(),
+            devices: Vec::new(),
+            ready: VecDeque::new(),
+            pool: Pool::new(65_536),
+            sink,
+            capture: None,
+            requests: Vec::new(),
+            rng: Rng::new(seed),
+            waker,
+            now: Instant::ZERO,
+        }
+    }
+
+    /// Copies the frames of devices to `capture` from now on.
+    pub fn capture_to(&mut self, capture: Box<dyn Capture + Send>) {
+        self.capture = Some(capture);
+    }
+
+    /// What wakes this fabric's thread.
+    pub fn set_waker(&mut self, waker: Arc<dyn Wake>) {
+        self.waker = waker;
+    }
+
+    /// Adds a node with `ports` ports.
+    pub fn add(&mut self, name: &str, ports: usize, build: Build) -> NodeIdx {
+        self.slots.push(Slot {
+            name: name.to_owned(),
+            node: build(),
+            build,
+            input: Batch::default(),
+            out: (0..ports).map(|_| Batch::default()).collect(),
+            peers: vec![Peer::Nothing; ports],
+            linked: vec![false; ports],
+            counters: Counters::default(),
+            queued: false,
+        });
+        NodeIdx((self.slots.len() - 1) as u16)
+    }
+
+    /// Links two ports; both must exist and be free.
+    pub fn link(&mut self, a: (NodeIdx, PortNo), b: (NodeIdx, PortNo), config: LinkConfig) {
+        let forth = self.links.add(config, b);
+        let back = self.links.add(config, a);
+        self.set_peer(a, Peer::Link(forth));
+        self.set_peer(b, Peer::Link(back));
+    }
+
+    fn set_peer(&mut self, at: (NodeIdx, PortNo), peer: Peer) {
+        let slot = &mut self.slots[usize::from(at.0.0)];
+        let port = usize::from(at.1.0);
+        while slot.peers.len() <= port {
+            slot.peers.push(Peer::Nothing);
+            slot.linked.push(false);
+            slot.out.push(Batch::default());
+        }
+        slot.linked[port] = !matches!(peer, Peer::Nothing);
+        slot.peers[port] = peer;
+    }
+
+    /// Attaches a device to a port of `node`: `port`, or its first free one.
+    pub fn attach(
+        &mut self,
+        node: NodeIdx,
+        port: Option<PortNo>,
+        netdev: Box<dyn Netdev>,
+        name: &str,
+        capture: Option<u32>,
+    ) -> PortNo {
+        let slot = &self.slots[usize::from(node.0)];
+        let free = || slot.peers.iter().position(|peer| matches!(peer, Peer::Nothing)).unwrap_or(slot.peers.len());
+        let port = port.unwrap_or_else(|| PortNo(free() as u16));
+        if slot.peers.get(usize::from(port.0)).is_some_and(|peer| matches!(peer, Peer::Device(_))) {
+            self.detach(node, port);
+        }
+        let device = Device {
+            netdev,
+            name: name.to_owned(),
+            at: (node, port),
+            capture,
+            tx: Batch::default(),
+            counters: Counters::default(),
+            down: false,
+        };
+        let index = match self.devices.iter().position(Option::is_none) {
+            Some(free) => {
+                self.devices[free] = Some(device);
+                free
+            }
+            None => {
+                self.devices.push(Some(device));
+                self.devices.len() - 1
+            }
+        };
+        self.set_peer((node, port), Peer::Device(index));
+        port
+    }
+
+    /// Removes the device of a port; without one nothing happens.
+    pub fn detach(&mut self, node: NodeIdx, port: PortNo) {
+        let Some(slot) = self.slots.get(usize::from(node.0)) else { return };
+        if let Some(Peer::Device(index)) = slot.peers.get(usize::from(port.0)).copied() {
+            if let Some(mut device) = self.devices[index].take() {
+                for frame in device.tx.drain(..) {
+                    self.pool.put(frame);
+                }
+            }
+            self.set_peer((node, port), Peer::Nothing);
+        }
+    }
+
+    /// The devices that frames may come from, and what to wait on.
+    pub fn devices(&self) -> impl Iterator<Item = (DeviceIdx, std::os::fd::BorrowedFd<'_>)> {
+        self.devices.iter().enumerate().filter_map(|(index, device)| {
+            let device = device.as_ref().filter(|device| !device.down)?;
+            Some((DeviceIdx(index), device.netdev.as_fd()?))
+        })
+    }
+
+    /// Puts a frame into a node, as if it had come in by `port`.
+    pub fn inject(&mut self, node: NodeIdx, port: PortNo, bytes: &[u8]) {
+        if let Some(mut frame) = self.pool.copy_of(bytes) {
+            frame.meta.at = self.now;
+            self.deliver((node, port), frame);
+        }
+    }
+
+    /// Buffers that are on their way at the moment.
+    pub fn frames_in_use(&self) -> usize {
+        self.pool.in_use()
+    }
+
+    /// What nodes asked of the control side since the last call.
+    pub fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Tells a node something.
+    pub fn command(&mut self, node: NodeIdx, command: Command, now: Instant) {
+        self.now = now;
+        if usize::from(node.0) < self.slots.len() {
+            self.run(usize::from(node.0), |node, _, cx| node.command(command, cx));
+        }
+    }
+
+    /// Receives one burst of every device that has frames (all of them, if
+    /// `ready` is `None`), moves frames and time to `now`, and sends what comes
+    /// out. Returns whether a device may have more at once.
+    pub fn step(&mut self, now: Instant, ready: Option<&[DeviceIdx]>) -> bool {
+        self.now = now;
+        let mut more = false;
+        match ready {
+            Some(ready) => ready.iter().for_each(|index| more |= self.receive(index.0)),
+            None => (0..self.devices.len()).for_each(|index| more |= self.receive(index)),
+        }
+        while let Some((to, frame)) = self.links.pop_due(now) {
+            self.deliver(to, frame);
+        }
+        for index in 0..self.slots.len() {
+            if self.slots[index].node.next_deadline().is_some_and(|deadline| deadline <= now) {
+                self.enqueue(index);
+            }
+        }
+        let mut rounds = 0;
+        while let Some(index) = self.ready.pop_front() {
+            self.slots[index].queued = false;
+            self.run(index, |node, rx, cx| {
+                if !rx.is_empty() {
+                    node.process(rx, cx);
+                }
+                node.tick(cx);
+            });
+            rounds += 1;
+            if rounds == ROUNDS {
+                more |= !self.ready.is_empty();
+                break;
+            }
+        }
+        for index in 0..self.devices.len() {
+            self.transmit(index);
+        }
+        more
+    }
+
+    /// When [`Fabric::step`] wants to be called although no device has frames.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let nodes = self.slots.iter().filter_map(|slot| slot.node.next_deadline());
+        nodes.chain(self.links.next_due()).min()
+    }
+
+    fn receive(&mut self, index: usize) -> bool {
+        let Some(device) = self.devices.get_mut(index).and_then(Option::as_mut).filter(|device| !device.down) else {
+            return false;
+        };
+        let (node, port) = device.at;
+        let slot = &mut self.slots[usize::from(node.0)];
+        let before = slot.input.len();
+        let more = match device.netdev.rx(self.now, &mut self.pool, &mut slot.input) {
+            Ok(more) => more,
+            Err(error) => {
+                device.down = true;
+                let mut event = Event::new(EventId::DeviceState, self.now);
+                event.node = node.0;
+                self.sink.emit(&event, format!("{}: {error}", device.name).as_bytes());
+                false
+            }
+        };
+        let received = slot.input.len() - before;
+        if received == 0 {
+            return more;
+        }
+        device.counters.rx += received as u64;
+        slot.counters.rx += received as u64;
+        for frame in &mut slot.input[before..] {
+            frame.meta.port = port;
+            if let (Some(capture), Some(interface)) = (self.capture.as_mut(), device.capture) {
+                capture.frame(interface, false, frame.meta.at, frame.bytes());
+            }
+        }
+        self.enqueue(usize::from(node.0));
+        more
+    }
+
+    fn transmit(&mut self, index: usize) {
+        let Some(device) = self.devices[index].as_mut().filter(|device| !device.tx.is_empty()) else { return };
+        if let (Some(capture), Some(interface)) = (self.capture.as_mut(), device.capture) {
+            for frame in device.tx.iter() {
+                capture.frame(interface, true, self.now, frame.bytes());
+            }
+        }
+        let offered = device.tx.len();
+        let sent = device.netdev.tx(&mut self.pool, &mut device.tx);
+        device.counters.tx += sent as u64;
+        device.counters.drops[DropReason::DeviceError as usize] += (offered - sent) as u64;
+    }
+
+    #[inline]
+    fn enqueue(&mut self, index: usize) {
+        if !self.slots[index].queued {
+            self.slots[index].queued = true;
+            self.ready.push_back(index);
+        }
+    }
+
+    #[inline]
+    fn deliver(&mut self, to: (NodeIdx, PortNo), mut frame: Frame) {
+        let index = usize::from(to.0.0);
+        let slot = &mut self.slots[index];
+        if slot.input.len() >= INPUT_LIMIT {
+            slot.counters.discard(DropReason::TailDrop);
+            return self.pool.put(frame);
+        }
+        frame.meta.port = to.1;
+        slot.counters.rx += 1;
+        slot.input.push(frame);
+        self.enqueue(index);
+    }
+
+    /// Calls `f` with a node, then moves what it sent.
+    fn run(&mut self, index: usize, f: impl FnOnce(&mut dyn Node, &mut Batch, &mut Cx<'_>)) {
+        let slot = &mut self.slots[index];
+        let mut rx = std::mem::take(&mut slot.input);
+        let offered = rx.len();
+        let mut cx = Cx {
+            now: self.now,
+            pool: &mut self.pool,
+            counters: &mut slot.counters,
+            out: &mut slot.out,
+            linked: &slot.linked,
+            sink: &mut *self.sink,
+            requests: &mut self.requests,
+            rng: &mut self.rng,
+            waker: &self.waker,
+            node: NodeIdx(index as u16),
+        };
+        // A panic costs its batch: the state of the node is suspect, so it is
+        // built anew, and everything else goes on.
+        let outcome = catch_unwind(AssertUnwindSafe(|| f(&mut *slot.node, &mut rx, &mut cx)));
+        if let Err(panic) = outcome {
+            rx.clear();
+            self.pool.forget(offered);
+            slot.node = (slot.build)();
+            slot.counters.drops[DropReason::Panic as usize] += offered as u64;
+            let message = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            let mut event = Event::new(EventId::NodePanic, self.now);
+            (event.node, event.count) = (index as u16, offered as u64);
+            self.sink.emit(&event, message.as_bytes());
+        }
+        debug_assert!(rx.is_empty(), "{} left frames behind", slot.name);
+        // The emptied batch keeps its memory for the next one.
+        if slot.input.is_empty() {
+            slot.input = rx;
+        }
+        self.dispatch(index);
+    }
+
+    /// Moves what a node sent to where its ports lead.
+    fn dispatch(&mut self, index: usize) {
+        for port in 0..self.slots[index].out.len() {
+            if self.slots[index].out[port].is_empty() {
+                continue;
+            }
+            let mut out = std::mem::take(&mut self.slots[index].out[port]);
+            match self.slots[index].peers[port] {
+                Peer::Device(device) => match self.devices[device].as_mut() {
+                    Some(device) if device.tx.is_empty() => std::mem::swap(&mut device.tx, &mut out),
+                    Some(device) => device.tx.append(&mut out),
+                    None => {}
+                },
+                Peer::Link(link) if self.links.is_ideal(link) => {
+                    let direction = self.links.direction(link);
+                    direction.counters.rx += out.len() as u64;
+                    direction.counters.tx += out.len() as u64;
+                    let to = direction.to;
+                    for frame in out.drain(..) {
+                        self.deliver(to, frame);
+                    }
+                }
+                Peer::Link(link) => {
+                    for frame in out.drain(..) {
+                        self.links.send(link, frame, self.now, &mut self.rng, &mut self.pool);
+                    }
+                }
+                Peer::Nothing => {}
+            }
+            for frame in out.drain(..) {
+                self.slots[index].counters.discard(DropReason::LinkDown);
+                self.pool.put(frame);
+            }
+            self.slots[index].out[port] = out;
+        }
+    }
+
+    /// What `show` and `hosts ls` print: one object a node.
+    pub fn show(&self, what: Show, limit: usize) -> serde_json::Value {
+        let rows = self.slots.iter().filter_map(|slot| {
+            let rows = slot.node.show(what, self.now, limit)?;
+            Some(json!({"node": slot.name, "rows": rows}))
+        });
+        rows.collect()
+    }
+
+    /// Frames discarded, one row a node, link direction or device and reason.
+    pub fn show_drops(&self) -> serde_json::Value {
+        let nodes = self.slots.iter().map(|slot| (slot.name.clone(), &slot.counters));
+        let links = self.links.directions().iter().map(|d| (self.link_name(d), &d.counters));
+        let devices = self.devices.iter().flatten().map(|d| (d.name.clone(), &d.counters));
+        nodes
+            .chain(links)
+            .chain(devices)
+            .flat_map(|(name, counters)| {
+                counters
+                    .reasons()
+                    .map(|(reason, count)| json!({"node": name, "reason": reason.as_str(), "count": count}))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    fn link_name(&self, direction: &link::Direction) -> String {
+        format!("->{}:{}", self.slots[usize::from(direction.to.0.0)].name, direction.to.1.0)
+    }
+
+    /// Links and devices with what passed them.
+    pub fn show_links(&self) -> serde_json::Value {
+        let links = self.links.directions().chunks(2).map(|pair| {
+            let end = |d: &link::Direction| format!("{}:{}", self.slots[usize::from(d.to.0.0)].name, d.to.1.0);
+            json!({
+                "a": end(&pair[1]), "b": end(&pair[0]), "state": "up",
+                "a_to_b": pair[0].counters.tx, "b_to_a": pair[1].counters.tx,
+                "dropped": pair.iter().map(|d| d.counters.drops.iter().sum::<u64>()).sum::<u64>(),
+            })
+        });
+        let devices = self.devices.iter().flatten().map(|device| {
+            json!({
+                "a": format!("{}:{}", self.slots[usize::from(device.at.0.0)].name, device.at.1.0), "b": device.name,
+                "state": if device.down { "down" } else { "up" },
+                "a_to_b": device.counters.tx, "b_to_a": device.counters.rx,
+                "dropped": device.counters.drops.iter().sum::<u64>(),
+            })
+        });
+        links.chain(devices).collect()
+    }
+
+    /// What passed each node.
+    pub fn show_nodes(&self) -> serde_json::Value {
+        let node = |slot: &Slot| {
+            let dropped: u64 = slot.counters.drops.iter().sum();
+            json!({"node": slot.name, "rx": slot.counters.rx, "tx": slot.counters.tx, "dropped": dropped})
+        };
+        self.slots.iter().map(node).collect()
+    }
+
+    /// The counters of a node.
+    pub fn counters(&self, node: NodeIdx) -> &Counters {
+        &self.slots[usize::from(node.0)].counters
+    }
+}
+
+#[cfg(test)]
+mod tests;

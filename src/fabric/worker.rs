@@ -1,0 +1,224 @@
+//! The thread that runs a fabric on the machine's clock: it sleeps until a device
+//! has frames, a deadline comes, or the control side has something to say.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
+
+use super::{DeviceIdx, Fabric};
+use crate::frame::PortNo;
+use crate::netdev::Netdev;
+use crate::node::{Command, NodeIdx, Request, Show};
+use crate::stack::Wake;
+use crate::sys::clock;
+use crate::sys::eventfd::EventFd;
+use crate::wire::Instant;
+
+/// Orders that may wait before the control side has to.
+const ORDERS: usize = 1024;
+
+/// What the control side has the worker do, between two steps.
+pub enum Order {
+    /// Attach a device to a port, or to the first free one.
+    Attach {
+        /// The node.
+        node: NodeIdx,
+        /// The port, if a certain one.
+        port: Option<PortNo>,
+        /// The device.
+        device: Box<dyn Netdev>,
+        /// Its name for lists.
+        name: String,
+        /// The number of its interface in captures.
+        capture: Option<u32>,
+        /// Takes the port's number.
+        reply: Sender<PortNo>,
+    },
+    /// Remove the device of a port.
+    Detach {
+        /// The node.
+        node: NodeIdx,
+        /// The port.
+        port: PortNo,
+    },
+    /// Tell a node something.
+    Command {
+        /// The node.
+        node: NodeIdx,
+        /// What.
+        command: Command,
+    },
+    /// Describe the nodes' state.
+    Show {
+        /// Of which kind.
+        what: Show,
+        /// At most so many rows a node.
+        limit: usize,
+        /// Takes the answer.
+        reply: Sender<serde_json::Value>,
+    },
+    /// Counters of nodes, drops and links: `{"nodes": […], "drops": […], "links": […]}`.
+    Status {
+        /// Takes the answer.
+        reply: Sender<serde_json::Value>,
+    },
+    /// End the thread.
+    Stop,
+}
+
+struct Waker(EventFd);
+
+impl Wake for Waker {
+    fn wake(&self) {
+        self.0.raise();
+    }
+}
+
+/// The thread's side.
+pub struct Worker {
+    fabric: Fabric,
+    orders: Receiver<Order>,
+    requests: Sender<Request>,
+    woken: EventFd,
+    request_due: EventFd,
+}
+
+/// The control side's end of a running worker.
+pub struct WorkerHandle {
+    orders: SyncSender<Order>,
+    requests: Receiver<Request>,
+    waker: Arc<dyn Wake>,
+    request_due: EventFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The machine's monotonic clock.
+fn now() -> Instant {
+    Instant::from_micros(clock::monotonic_micros())
+}
+
+impl Worker {
+    /// Starts a thread that runs `fabric`.
+    ///
+    /// # Errors
+    /// If the machine has no descriptor or thread left.
+    pub fn spawn(mut fabric: Fabric) -> io::Result<WorkerHandle> {
+        let (orders_tx, orders) = sync_channel(ORDERS);
+        let (requests, requests_rx) = channel();
+        let woken = EventFd::new()?;
+        let request_due = EventFd::new()?;
+        let waker: Arc<dyn Wake> = Arc::new(Waker(woken.try_clone()?));
+        fabric.set_waker(waker.clone());
+        let due = request_due.try_clone()?;
+        let worker = Worker { fabric, orders, requests, woken, request_due: due };
+        let thread = std::thread::Builder::new().name("fabric".into()).spawn(move || worker.run())?;
+        Ok(WorkerHandle { orders: orders_tx, requests: requests_rx, waker, request_due, thread: Some(thread) })
+    }
+
+    fn run(mut self) {
+        let mut ready = Vec::new();
+        let mut more = true;
+        loop {
+            ready.clear();
+            let woken = self.wait(more, &mut ready);
+            if woken {
+                self.woken.take();
+                while let Ok(order) = self.orders.try_recv() {
+                    if self.obey(order).is_break() {
+                        return;
+                    }
+                }
+            }
+            more = self.fabric.step(now(), Some(&ready));
+            let requests = self.fabric.take_requests();
+            if !requests.is_empty() {
+                requests.into_iter().for_each(|request| drop(self.requests.send(request)));
+                self.request_due.raise();
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do. Fills in the devices that have
+    /// frames; returns whether the control side raised its hand.
+    fn wait(&self, at_once: bool, ready: &mut Vec<DeviceIdx>) -> bool {
+        let timeout = if at_once {
+            Some(Timespec { tv_sec: 0, tv_nsec: 0 })
+        } else {
+            self.fabric.next_deadline().map(|deadline| {
+                let micros = (deadline.total_micros() - clock::monotonic_micros()).max(0);
+                Timespec { tv_sec: micros / 1_000_000, tv_nsec: (micros % 1_000_000) * 1000 }
+            })
+        };
+        let mut indexes = Vec::with_capacity(16);
+        let mut fds = Vec::with_capacity(16);
+        fds.push(PollFd::from_borrowed_fd(self.woken.as_fd(), PollFlags::IN));
+        for (index, fd) in self.fabric.devices() {
+            indexes.push(index);
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        // An interrupted poll is one that found nothing.
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return false;
+        }
+        ready.extend(fds[1..].iter().zip(&indexes).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, index)| *index));
+        !fds[0].revents().is_empty()
+    }
+
+    fn obey(&mut self, order: Order) -> std::ops::ControlFlow<()> {
+        match order {
+            Order::Attach { node, port, device, name, capture, reply } => {
+                let port = self.fabric.attach(node, port, device, &name, capture);
+                let _ = reply.send(port);
+            }
+            Order::Detach { node, port } => self.fabric.detach(node, port),
+            Order::Command { node, command } => self.fabric.command(node, command, now()),
+            Order::Show { what, limit, reply } => drop(reply.send(self.fabric.show(what, limit))),
+            Order::Status { reply } => drop(reply.send(json!({
+                "nodes": self.fabric.show_nodes(),
+                "drops": self.fabric.show_drops(),
+                "links": self.fabric.show_links(),
+            }))),
+            Order::Stop => return std::ops::ControlFlow::Break(()),
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+}
+
+impl WorkerHandle {
+    /// Hands an order over. Waits only if the worker is far behind; an order to
+    /// a worker that has ended is dropped.
+    pub fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+        self.waker.wake();
+    }
+
+    /// What nodes asked for since the last call.
+    pub fn requests(&self) -> Vec<Request> {
+        self.request_due.take();
+        self.requests.try_iter().collect()
+    }
+
+    /// Readable when [`WorkerHandle::requests`] has something.
+    pub fn request_fd(&self) -> BorrowedFd<'_> {
+        self.request_due.as_fd()
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        self.order(Order::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
