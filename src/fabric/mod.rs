@@ -269,6 +269,11 @@ impl Fabric {
         more
     }
 
+    /// Has every node look at its pipes in the next step.
+    pub fn wake(&mut self) {
+        (0..self.slots.len()).for_each(|index| self.enqueue(index));
+    }
+
     /// When [`Fabric::step`] wants to be called although no device has frames.
     pub fn next_deadline(&self) -> Option<Instant> {
         let nodes = self.slots.iter().filter_map(|slot| slot.node.next_deadline());

@@ -128,6 +128,7 @@ impl Worker {
             let woken = self.wait(more, &mut ready);
             if woken {
                 self.woken.take();
+                self.fabric.wake();
                 while let Ok(order) = self.orders.try_recv() {
                     if self.obey(order).is_break() {
                         return;

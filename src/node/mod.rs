@@ -10,6 +10,7 @@ mod hosts_config;
 mod router;
 #[doc(hidden)]
 pub mod testing;
+mod uplink;
 
 use std::net::IpAddr;
 
@@ -28,6 +29,7 @@ pub use config::{
 };
 pub use hosts::Hosts;
 pub use router::Router;
+pub use uplink::Uplink;
 
 /// Index of a node in the plan and in the fabric.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]

@@ -27,7 +27,10 @@ struct Shared {
     said_by_plane: AtomicU8,
     said_by_relay: AtomicU8,
     plane_due: AtomicBool,
-    relay_due: Notify,
+    /// The reader of the relay's end has something to read, or to learn.
+    data_due: Notify,
+    /// Its writer has room, or something to learn.
+    room_due: Notify,
     waker: Arc<dyn Wake>,
 }
 
@@ -58,7 +61,8 @@ pub fn pipe(capacity: usize, waker: Arc<dyn Wake>) -> (PipeEnd, RelayEnd) {
         said_by_plane: AtomicU8::new(0),
         said_by_relay: AtomicU8::new(0),
         plane_due: AtomicBool::new(false),
-        relay_due: Notify::new(),
+        data_due: Notify::new(),
+        room_due: Notify::new(),
         waker,
     });
     (PipeEnd { tx, rx, shared: shared.clone() }, RelayEnd { tx: relay_tx, rx: relay_rx, shared })
@@ -74,7 +78,7 @@ impl PipeEnd {
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let n = write(&mut self.tx, bytes);
         if n > 0 {
-            self.shared.relay_due.notify_one();
+            self.shared.data_due.notify_one();
         }
         n
     }
@@ -90,7 +94,7 @@ impl PipeEnd {
         let taken = f(chunk.as_slices().0);
         chunk.commit(taken);
         if taken > 0 {
-            self.shared.relay_due.notify_one();
+            self.shared.room_due.notify_one();
         }
         taken
     }
@@ -98,13 +102,13 @@ impl PipeEnd {
     /// Says that nothing more will be written.
     pub fn finish(&mut self) {
         self.shared.said_by_plane.fetch_or(FIN, Ordering::AcqRel);
-        self.shared.relay_due.notify_one();
+        self.shared.tell_relay();
     }
 
     /// Says that the connection failed.
     pub fn reset(&mut self) {
         self.shared.said_by_plane.fetch_or(RESET, Ordering::AcqRel);
-        self.shared.relay_due.notify_one();
+        self.shared.tell_relay();
     }
 
     /// Whether the relay will write no more and everything was read.
@@ -128,11 +132,53 @@ impl PipeEnd {
 
 impl Drop for PipeEnd {
     fn drop(&mut self) {
-        self.shared.relay_due.notify_one();
+        self.shared.tell_relay();
     }
 }
 
+impl Shared {
+    fn tell_relay(&self) {
+        self.data_due.notify_one();
+        self.room_due.notify_one();
+    }
+
+    fn tell_plane(&self) {
+        if !self.plane_due.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    fn is_reset_by_plane(&self, said: u8, abandoned: bool) -> bool {
+        said & RESET != 0 || (said & FIN == 0 && abandoned)
+    }
+}
+
+/// The half of a relay's end that reads.
+pub struct RelayReader<'a> {
+    rx: &'a mut Consumer<u8>,
+    shared: &'a Shared,
+}
+
+/// The half of a relay's end that writes.
+pub struct RelayWriter<'a> {
+    tx: &'a mut Producer<u8>,
+    shared: &'a Shared,
+}
+
 impl RelayEnd {
+    /// Both halves, to be used at the same time.
+    pub fn halves(&mut self) -> (RelayReader<'_>, RelayWriter<'_>) {
+        (RelayReader { rx: &mut self.rx, shared: &self.shared }, RelayWriter { tx: &mut self.tx, shared: &self.shared })
+    }
+
+    /// Says that the connection failed: the attacker's is reset.
+    pub fn reset(&mut self) {
+        self.shared.said_by_relay.fetch_or(RESET, Ordering::AcqRel);
+        self.shared.tell_plane();
+    }
+}
+
+impl RelayReader<'_> {
     /// Reads what is there, waiting for the first octet. `Ok(0)` is the end.
     ///
     /// # Errors
@@ -140,7 +186,7 @@ impl RelayEnd {
     pub async fn read(&mut self, into: &mut [u8]) -> Result<usize, PipeReset> {
         loop {
             let said = self.shared.said_by_plane.load(Ordering::Acquire);
-            if said & RESET != 0 || (said & FIN == 0 && self.rx.is_abandoned()) {
+            if self.shared.is_reset_by_plane(said, self.rx.is_abandoned()) {
                 return Err(PipeReset);
             }
             let n = self.rx.slots().min(into.len());
@@ -151,16 +197,18 @@ impl RelayEnd {
                 into[..a.len()].copy_from_slice(a);
                 into[a.len()..n].copy_from_slice(b);
                 chunk.commit_all();
-                self.touch();
+                self.shared.tell_plane();
                 return Ok(n);
             }
             if said & FIN != 0 {
                 return Ok(0);
             }
-            self.shared.relay_due.notified().await;
+            self.shared.data_due.notified().await;
         }
     }
+}
 
+impl RelayWriter<'_> {
     /// Writes some of `bytes`, waiting for room; returns how much.
     ///
     /// # Errors
@@ -171,37 +219,25 @@ impl RelayEnd {
             if said & RESET != 0 || self.tx.is_abandoned() {
                 return Err(PipeReset);
             }
-            let n = write(&mut self.tx, bytes);
+            let n = write(self.tx, bytes);
             if n > 0 || bytes.is_empty() {
-                self.touch();
+                self.shared.tell_plane();
                 return Ok(n);
             }
-            self.shared.relay_due.notified().await;
+            self.shared.room_due.notified().await;
         }
     }
 
     /// Says that nothing more will be written.
     pub fn finish(&mut self) {
         self.shared.said_by_relay.fetch_or(FIN, Ordering::AcqRel);
-        self.touch();
-    }
-
-    /// Says that the connection failed: the attacker's is reset.
-    pub fn reset(&mut self) {
-        self.shared.said_by_relay.fetch_or(RESET, Ordering::AcqRel);
-        self.touch();
-    }
-
-    fn touch(&self) {
-        if !self.shared.plane_due.swap(true, Ordering::AcqRel) {
-            self.shared.waker.wake();
-        }
+        self.shared.tell_plane();
     }
 }
 
 impl Drop for RelayEnd {
     fn drop(&mut self) {
-        self.touch();
+        self.shared.tell_plane();
     }
 }
 
@@ -225,11 +261,11 @@ mod tests {
         let (mut plane, mut relay) = pipe(8, Arc::new(()));
         assert_eq!(plane.write(b"0123456789"), 8);
         let mut buf = [0; 16];
-        assert_eq!(relay.read(&mut buf).await, Ok(8));
+        assert_eq!(relay.halves().0.read(&mut buf).await, Ok(8));
         assert_eq!(&buf[..8], b"01234567");
         assert!(plane.take_due());
-        assert_eq!(relay.write(b"abc").await, Ok(3));
-        relay.finish();
+        assert_eq!(relay.halves().1.write(b"abc").await, Ok(3));
+        relay.halves().1.finish();
         assert!(!plane.at_end());
         assert_eq!(
             plane.read_with(|bytes| {
@@ -241,14 +277,14 @@ mod tests {
         assert!(plane.at_end());
         assert!(!plane.is_reset());
         plane.finish();
-        assert_eq!(relay.read(&mut buf).await, Ok(0));
+        assert_eq!(relay.halves().0.read(&mut buf).await, Ok(0));
     }
 
     #[tokio::test]
     async fn a_dropped_end_is_a_reset() {
         let (plane, mut relay) = pipe(8, Arc::new(()));
         drop(plane);
-        assert_eq!(relay.read(&mut [0; 4]).await, Err(PipeReset));
+        assert_eq!(relay.halves().0.read(&mut [0; 4]).await, Err(PipeReset));
         let (plane, relay) = pipe(8, Arc::new(()));
         drop(relay);
         assert!(plane.is_reset());

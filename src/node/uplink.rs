@@ -1,0 +1,287 @@
+//! The guard between the honeynet and a real interface.
+//!
+//! A honeynet must never become its network's DHCP server, router or spanning
+//! tree root, nor fill a production switch's FDB. What leaves is therefore
+//! checked here, whatever node it comes from; what enters passes unchanged, but
+//! for frames that bear one of our own MACs and can only be a loop.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+
+use serde_json::json;
+
+use super::{Cx, Guarded, Node, Show, UplinkConfig};
+use crate::event::{DropReason, Event, EventId, Party};
+use crate::frame::{Batch, Frame};
+use crate::wire::{Duration, ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, proto, src_mac};
+
+/// Time over which the rate is held: a burst may use up that much at once.
+const BURST: Duration = Duration::from_millis(100);
+/// One event a second and protocol: a node that keeps trying is not a flood of events.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The node.
+pub struct Uplink {
+    config: UplinkConfig,
+    /// Source MACs that have left, and when each last did.
+    macs: HashMap<Mac, Instant, foldhash::fast::FixedState>,
+    /// Octets that may leave now.
+    tokens: u64,
+    refilled: Instant,
+    told: HashMap<u16, Instant>,
+}
+
+impl Uplink {
+    /// A guard that has let nothing out yet.
+    pub fn new(config: UplinkConfig, seed: u64) -> Uplink {
+        let macs = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
+        Uplink { tokens: burst_of(&config), config, macs, refilled: Instant::ZERO, told: HashMap::new() }
+    }
+
+    /// Why a frame must not leave.
+    #[inline]
+    fn objection(&mut self, frame: &[u8], now: Instant) -> Option<DropReason> {
+        if frame.len() < ETH {
+            return Some(DropReason::Malformed);
+        }
+        let src = src_mac(frame);
+        if src.is_group() || src == Mac::ZERO {
+            return Some(DropReason::BadSource);
+        }
+        if let Some(protocol) = guarded(frame)
+            && !self.config.allow.contains(&protocol)
+        {
+            return Some(DropReason::Guard);
+        }
+        let known = self.macs.len();
+        match self.macs.entry(src) {
+            Entry::Occupied(mut seen) => *seen.get_mut() = now,
+            Entry::Vacant(_) if known >= self.config.mac_limit as usize => return Some(DropReason::MacLimit),
+            Entry::Vacant(new) => {
+                new.insert(now);
+            }
+        }
+        self.over_rate(frame.len() as u64, now).then_some(DropReason::RateLimit)
+    }
+
+    #[inline]
+    fn over_rate(&mut self, len: u64, now: Instant) -> bool {
+        if self.config.rate_bytes == 0 {
+            return false;
+        }
+        let elapsed = (now - self.refilled).total_micros();
+        if elapsed > 0 {
+            let earned = u128::from(elapsed) * u128::from(self.config.rate_bytes) / 1_000_000;
+            self.tokens = (u128::from(self.tokens) + earned).min(u128::from(burst_of(&self.config))) as u64;
+            self.refilled = now;
+        }
+        match self.tokens.checked_sub(len) {
+            Some(left) => {
+                self.tokens = left;
+                false
+            }
+            None => true,
+        }
+    }
+
+    fn block(&mut self, frame: Frame, reason: DropReason, cx: &mut Cx<'_>) {
+        let told = self.told.get(&(reason as u16)).is_some_and(|at| cx.now - *at < QUIET);
+        if !told {
+            self.told.insert(reason as u16, cx.now);
+            let mut event = Event::new(EventId::GuardBlock, cx.now);
+            event.code = reason as u16;
+            let packet = Packet::parse(frame.bytes()).ok();
+            let party = |ip: Option<IpAddr>, mac| Party { ip, mac, l4_port: 0 };
+            event.src = party(packet.map(|p| p.src), src_mac(frame.bytes()));
+            event.dst = party(packet.map(|p| p.dst), dst_mac(frame.bytes()));
+            event.proto = packet.map_or(0, |p| p.proto);
+            cx.emit(event, &[]);
+        }
+        cx.discard(frame, reason);
+    }
+}
+
+fn burst_of(config: &UplinkConfig) -> u64 {
+    (config.rate_bytes * BURST.total_millis() / 1000).max(65_536)
+}
+
+/// Which guarded protocol a frame speaks, looking past an 802.1Q tag.
+#[inline]
+fn guarded(frame: &[u8]) -> Option<Guarded> {
+    let dst = dst_mac(frame);
+    if dst.is_group() {
+        match dst.0 {
+            // 802.1D bridge group, and Cisco's per-VLAN spanning tree.
+            [0x01, 0x80, 0xc2, 0, 0, 0] | [0x01, 0, 0x0c, 0xcc, 0xcc, 0xcd] => return Some(Guarded::Bpdu),
+            [0x01, 0x80, 0xc2, 0, 0, 0x0e] | [0x01, 0, 0x0c, 0xcc, 0xcc, 0xcc] => return Some(Guarded::Discovery),
+            // IS-IS (ISO 10589 §8.4.8).
+            [0x01, 0x80, 0xc2, 0, 0, 0x14 | 0x15] => return Some(Guarded::Routing),
+            _ => {}
+        }
+    }
+    let at = match ethertype_of(frame) {
+        ethertype::VLAN => 4,
+        0x88cc => return Some(Guarded::Discovery),
+        _ => 0,
+    };
+    let inner = &frame[at.min(frame.len() - ETH)..];
+    let ip = &inner[ETH.min(inner.len())..];
+    let (protocol, l4) = match ethertype_of(inner) {
+        ethertype::IPV4 if ip.len() >= 20 => (ip[9], ip.get(usize::from(ip[0] & 15) * 4..).unwrap_or_default()),
+        // Extension headers hide nothing: what follows is looked for behind them.
+        ethertype::IPV6 => {
+            let packet = Packet::parse(inner).ok()?;
+            (packet.proto, packet.payload(inner))
+        }
+        0x88cc => return Some(Guarded::Discovery),
+        _ => return None,
+    };
+    match protocol {
+        proto::ICMPV6 if l4.first() == Some(&icmp6::ROUTER_ADVERT) => Some(Guarded::RouterAdvertisement),
+        // EIGRP, OSPF, PIM.
+        88 | 89 | 103 => Some(Guarded::Routing),
+        112 => Some(Guarded::Vrrp),
+        proto::UDP => match (be16(l4, 0), be16(l4, 2)) {
+            (67, 68) | (547, 546) => Some(Guarded::DhcpServer),
+            (_, 520 | 521) => Some(Guarded::Routing),
+            (_, 1985 | 2029) => Some(Guarded::Vrrp),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+impl Node for Uplink {
+    fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
+        for frame in rx.drain(..) {
+            if frame.meta.port == UplinkConfig::WIRE {
+                if self.macs.contains_key(&src_mac(frame.bytes())) {
+                    cx.discard(frame, DropReason::BadSource);
+                } else {
+                    cx.send(UplinkConfig::INSIDE, frame);
+                }
+                continue;
+            }
+            match self.objection(frame.bytes(), cx.now) {
+                None => cx.send(UplinkConfig::WIRE, frame),
+                Some(reason) => self.block(frame, reason, cx),
+            }
+        }
+    }
+
+    fn show(&self, what: Show, now: Instant, limit: usize) -> Option<Vec<serde_json::Value>> {
+        (what == Show::Fdb).then(|| {
+            let mut macs: Vec<_> = self.macs.iter().collect();
+            macs.sort();
+            let row = |(mac, seen): (&Mac, &Instant)| {
+                json!({"mac": mac.to_string(), "vlan": null, "port": self.config.interface, "age_s": (now - *seen).secs()})
+            };
+            macs.into_iter().take(limit).map(row).collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::PortNo;
+    use crate::node::testing::{Bench, eth};
+    use crate::wire::Headers;
+
+    fn guard(allow: Vec<Guarded>, rate_bytes: u64) -> Bench<Uplink> {
+        let config = UplinkConfig { interface: "eth0".into(), allow, mac_limit: 4, rate_bytes };
+        Bench::new(Uplink::new(config, 1), 2)
+    }
+
+    const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+    fn datagram(src: &str, dst: &str, protocol: u8, l4: &[u8]) -> Vec<u8> {
+        let headers = Headers {
+            dst_mac: B,
+            src_mac: A,
+            src: src.parse().unwrap(),
+            dst: dst.parse().unwrap(),
+            proto: protocol,
+            ttl: 64,
+            tos: 0,
+            ip_id: 0,
+            df: false,
+        };
+        let mut frame = vec![0; headers.len() + l4.len()];
+        let at = headers.write(&mut frame, l4.len());
+        frame[at..].copy_from_slice(l4);
+        frame
+    }
+
+    fn udp(src: u16, dst: u16) -> Vec<u8> {
+        let mut l4 = vec![0; 8];
+        l4[0..2].copy_from_slice(&src.to_be_bytes());
+        l4[2..4].copy_from_slice(&dst.to_be_bytes());
+        l4
+    }
+
+    fn harmful() -> Vec<(Guarded, Vec<u8>)> {
+        let mut tagged = eth(B, A, 0x8100, &[0, 5]);
+        tagged.extend_from_slice(&datagram("10.0.0.1", "10.0.0.2", proto::UDP, &udp(67, 68))[12..]);
+        vec![
+            (Guarded::Bpdu, eth(Mac([1, 0x80, 0xc2, 0, 0, 0]), A, 0x0026, &[0x42, 0x42, 3])),
+            (Guarded::Discovery, eth(Mac([1, 0x80, 0xc2, 0, 0, 0x0e]), A, 0x88cc, b"lldp")),
+            (Guarded::Discovery, eth(Mac([1, 0, 0x0c, 0xcc, 0xcc, 0xcc]), A, 0x0100, b"cdp")),
+            (Guarded::DhcpServer, datagram("10.0.0.1", "255.255.255.255", proto::UDP, &udp(67, 68))),
+            (Guarded::DhcpServer, tagged),
+            (Guarded::DhcpServer, datagram("fe80::1", "fe80::2", proto::UDP, &udp(547, 546))),
+            (Guarded::RouterAdvertisement, datagram("fe80::1", "ff02::1", proto::ICMPV6, &[134, 0, 0, 0, 64, 0, 0, 0])),
+            (Guarded::Vrrp, datagram("10.0.0.1", "224.0.0.18", 112, &[0; 8])),
+            (Guarded::Routing, datagram("10.0.0.1", "224.0.0.5", 89, &[0; 8])),
+            (Guarded::Routing, datagram("10.0.0.1", "224.0.0.9", proto::UDP, &udp(520, 520))),
+        ]
+    }
+
+    #[test]
+    fn what_would_disturb_the_network_stays_inside_unless_allowed() {
+        for (protocol, frame) in harmful() {
+            let mut bench = guard(vec![], 0);
+            assert!(bench.rx(0, &frame).is_empty(), "{protocol:?}");
+            assert_eq!(bench.counters.discarded(DropReason::Guard), 1);
+            assert_eq!(bench.events[0].0.id, EventId::GuardBlock);
+            let mut bench = guard(vec![protocol], 0);
+            assert_eq!(bench.rx(0, &frame), vec![(PortNo(1), frame.clone())], "{protocol:?}");
+            assert_eq!(bench.rx(1, &eth(A, B, 0x1234, b"in")).len(), 1, "what comes in passes");
+        }
+    }
+
+    #[test]
+    fn macs_and_rate_are_limited() {
+        let mut bench = guard(vec![], 0);
+        for i in 0..10u8 {
+            bench.rx(0, &eth(B, Mac([2, 9, 9, 9, 9, i]), 0x1234, b""));
+        }
+        assert_eq!(bench.counters.discarded(DropReason::MacLimit), 6);
+        let mut bench = guard(vec![], 1_000_000);
+        let sent = |bench: &mut Bench<Uplink>| {
+            (0..500).filter(|_| !bench.rx(0, &eth(B, A, 0x1234, &[0; 986])).is_empty()).count()
+        };
+        assert_eq!(sent(&mut bench), 100, "one burst of 100 ms");
+        bench.now += Duration::from_millis(50);
+        assert_eq!(sent(&mut bench), 50);
+    }
+
+    #[test]
+    fn our_own_frames_do_not_come_back() {
+        let mut bench = guard(vec![], 0);
+        bench.rx(0, &eth(B, A, 0x1234, b"out"));
+        assert!(bench.rx(1, &eth(B, A, 0x1234, b"out")).is_empty());
+        assert_eq!(bench.counters.discarded(DropReason::BadSource), 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn absurd_frames_do_no_harm(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
+            let mut bench = guard(vec![], 0);
+            bench.rx(0, &bytes);
+            bench.rx(1, &bytes);
+        }
+    }
+}
