@@ -5,3 +5,4 @@ mod console;
 mod net;
 mod netdev;
 mod rights;
+mod topology;
