@@ -130,7 +130,8 @@ impl CaptureSet {
         &self.stats
     }
 
-    /// Writes a frame of `source` that passed at `nanos` (UTC, since 1970). What cannot be written is dropped and counted.
+    /// Writes a frame of `source` that passed at `nanos` (UTC, since 1970).
+    /// What cannot be written is dropped and counted.
     pub fn frame(&mut self, source: &CaptureSource, nanos: u64, direction: Direction, original_len: u32, bytes: &[u8]) {
         let full = self.open.get(source).is_some_and(|series| series.file.bytes() >= self.limits.file_bytes);
         if full {
@@ -245,7 +246,8 @@ impl CaptureSet {
 
     fn failed(&mut self, error: &io::Error) {
         if self.stats.failing.is_none() {
-            tracing::error!(%error, dir = %self.dir.display(), "frames cannot be captured to the disk and are counted as dropped");
+            let dir = self.dir.display();
+            tracing::error!(%error, %dir, "frames cannot be captured to the disk and are counted as dropped");
         }
         self.stats.failing = Some(error.to_string());
     }

@@ -227,7 +227,8 @@ impl EventLog {
             }
             Err(error) => {
                 if self.retry_at.is_none() {
-                    tracing::error!(%error, dir = %self.dir.display(), "the event log cannot be written; trying again every second");
+                    let dir = self.dir.display();
+                    tracing::error!(%error, %dir, "the event log cannot be written; trying again every second");
                 }
                 self.stats.write_errors += 1;
                 self.stats.failing = Some(error.to_string());

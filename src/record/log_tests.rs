@@ -100,6 +100,7 @@ fn a_link_or_directory_in_its_place_is_refused() {
     std::os::unix::fs::symlink("/dev/null", dir.path().join(CURRENT)).unwrap();
     let error = EventLog::open(dir.path(), LogLimits::default(), utc(0)).unwrap_err();
     assert!(error.to_string().contains("events.ndjson: it is not a regular file"), "{error}");
+    assert!(search(dir.path(), &Filter::default(), 1).is_err(), "readers do not follow it either");
     let error = EventLog::open(&dir.path().join("none"), LogLimits::default(), utc(0)).unwrap_err();
     assert!(error.to_string().starts_with("cannot list"), "{error}");
 }

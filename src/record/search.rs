@@ -1,8 +1,9 @@
 //! Finding records in the log's files.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -90,7 +91,7 @@ pub fn log_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// Number of the first record in the file at `path`.
 pub fn first_seq(path: &Path) -> Option<u64> {
     let mut line = String::new();
-    BufReader::new(File::open(path).ok()?.take(MAX_LINE)).read_line(&mut line).ok()?;
+    BufReader::new(open(path).ok()?.take(MAX_LINE)).read_line(&mut line).ok()?;
     Filter::default().matches(&line)
 }
 
@@ -98,7 +99,7 @@ pub fn first_seq(path: &Path) -> Option<u64> {
 /// without line feeds, oldest first. Lines that are no records are skipped.
 pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String>> {
     // The current file is opened before the others are listed, so that one that is rotated meanwhile is not missed.
-    let current = match File::open(dir.join(CURRENT)) {
+    let current = match open(&dir.join(CURRENT)) {
         Ok(file) => Some(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -113,7 +114,7 @@ pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String
         if file.first_seq >= oldest {
             continue;
         }
-        let opened = match File::open(&file.path) {
+        let opened = match open(&file.path) {
             Ok(opened) => opened,
             // The total limit took it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -125,6 +126,12 @@ pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String
         found = of_file;
     }
     Ok(found.into())
+}
+
+// Whoever reads may be root, and the directory is the console's: no link is followed, no pipe waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
 // Returns the number of the first record in the file.
