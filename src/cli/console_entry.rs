@@ -2,11 +2,30 @@
 
 use std::process::ExitCode;
 
+use miette::{IntoDiagnostic, WrapErr};
+
+use crate::control::{self, CONSOLE_UID, ConsoleEnds, console};
+use crate::sys::privileges;
+
 /// Arguments.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// Name of the honeynet, for lists of processes
+    pub name: String,
+}
 
 /// Runs the console.
 pub fn run(_args: Args) -> miette::Result<ExitCode> {
-    Err(miette::miette!("the console process is not built yet"))
+    super::log::start();
+    let ends = ConsoleEnds::inherited().into_diagnostic()?;
+    let config = control::inherited_config().into_diagnostic()?;
+    privileges::drop_to(CONSOLE_UID, CONSOLE_UID)
+        .into_diagnostic()
+        .wrap_err("the console cannot give up its rights")?;
+    #[cfg(feature = "web")]
+    let serve: Option<console::ServeMetrics> = Some(crate::web::serve);
+    #[cfg(not(feature = "web"))]
+    let serve: Option<console::ServeMetrics> = None;
+    console::run(config, ends, serve).into_diagnostic().wrap_err("the console")?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ mod graph;
 mod hosts;
 mod image;
 mod keeper_entry;
+mod log;
 mod lxc_entry;
 mod schema;
 mod show;
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn every_documented_form_parses() {
         for line in [
-            "up t.yaml --uplink eth0 --state-dir /tmp/x",
+            "up t.yaml --uplink eth0 --state-dir /tmp/x --name x --detach --metrics 127.0.0.1:9477",
             "check t.yaml --json",
             "schema",
             "graph t.yaml --format dot",

@@ -2,11 +2,22 @@
 
 use std::process::ExitCode;
 
+use miette::{IntoDiagnostic, WrapErr};
+
+use crate::control::{self, SwitchEnds, switch};
+
 /// Arguments.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// Name of the honeynet, for lists of processes
+    pub name: String,
+}
 
 /// Runs the switch.
 pub fn run(_args: Args) -> miette::Result<ExitCode> {
-    Err(miette::miette!("the switch process is not built yet"))
+    super::log::start();
+    let ends = SwitchEnds::inherited().into_diagnostic()?;
+    let config = control::inherited_config().into_diagnostic()?;
+    switch::run(config, ends).into_diagnostic().wrap_err("the switch")?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,24 @@
 //! `honeyweave up`: brings a topology up.
 
-use std::process::ExitCode;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
-use std::path::PathBuf;
+use miette::{IntoDiagnostic, WrapErr, miette};
+use rustix::thread::CapabilitySet;
+
+use crate::container::image;
+use crate::control::place;
+use crate::control::supervisor::{self, Setup, SupervisorError};
+use crate::node::{NodeConfig, NodeIdx};
+use crate::sys::{handed, interface};
+use crate::topology::{self, Diagnostics, Loaded};
+
+/// `ARPHRD_ETHER` of the kernel.
+const ETHERNET: u16 = 1;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -12,12 +28,160 @@ pub struct Args {
     /// Put the topology's uplink on this interface
     #[arg(long, value_name = "IFACE", env = "HONEYWEAVE_UPLINK")]
     pub uplink: Option<String>,
-    /// Where its state lies [default: /var/lib/honeyweave/NAME]
+    /// Where state lies, in a directory for each honeynet [default: /var/lib/honeyweave]
     #[arg(long, value_name = "DIR", env = "HONEYWEAVE_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Give the honeynet another name than its topology does
+    #[arg(long, env = "HONEYWEAVE_NAME")]
+    pub name: Option<String>,
+    /// Return as soon as frames flow; `honeyweave down` ends it
+    #[arg(long)]
+    pub detach: bool,
+    /// Serve metrics for Prometheus at this address, such as 127.0.0.1:9477
+    #[arg(long, value_name = "ADDR", env = "HONEYWEAVE_METRICS")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Brings it up and waits for its end.
-pub fn run(_args: Args) -> miette::Result<ExitCode> {
-    Err(miette::miette!("`up` is not built yet"))
+pub fn run(args: Args) -> miette::Result<ExitCode> {
+    let loaded = topology::open(&args.topology, &topology::Options { uplink: args.uplink.clone() })?;
+    if let Err(refusal) = check_rights() {
+        eprintln!("{refusal:?}");
+        return Ok(ExitCode::from(super::BAD_INPUT));
+    }
+    check_interfaces(&loaded)?;
+    let mut plan = loaded.plan;
+    if let Some(name) = &args.name {
+        plan.name.clone_from(name);
+    }
+    if !place::is_name(&plan.name) {
+        let help = "use 1 to 64 letters, digits, `-`, `_` and `.`";
+        eprintln!("{:?}", miette!(help = help, "`{}` cannot name a honeynet", plan.name));
+        return Ok(ExitCode::from(super::BAD_INPUT));
+    }
+    // Before anything that takes long.
+    if let Some(live) = place::Live::find(&plan.name).into_diagnostic()? {
+        let pid = live.pid.map_or(String::new(), |pid| format!(" (process {pid})"));
+        let running = format!("a honeynet named `{}` runs already{pid}", plan.name);
+        Err(SupervisorError::Running(std::io::Error::new(std::io::ErrorKind::AlreadyExists, running)))?;
+    }
+    let state_dir = args.state_dir.clone().unwrap_or_else(|| place::STATE_DIR.into());
+    let state_dir = std::path::absolute(state_dir).into_diagnostic()?;
+    if !plan.images.is_empty() {
+        image::ensure(&state_dir, &plan.images, &image::Progress::stderr()).into_diagnostic()?;
+    }
+    if args.detach {
+        return detach(&args, &plan.name, &state_dir);
+    }
+    super::log::start();
+    let name = plan.name.clone();
+    supervisor::run(&Setup { plan, state_dir, metrics: args.metrics }, || {
+        // Whoever waits for this line may have gone away.
+        let _ = super::print(&format!("ready {name}\n"));
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the same once more in a session of its own, and waits until it is ready.
+fn detach(args: &Args, name: &str, state_dir: &Path) -> miette::Result<ExitCode> {
+    place::make_dirs(&state_dir.join(name)).map_err(SupervisorError::State)?;
+    let path = state_dir.join(name).join("log");
+    let log = OpenOptions::new().create(true).append(true).mode(0o640).open(&path);
+    let log = log.into_diagnostic().wrap_err_with(|| format!("cannot write {}", path.display()))?;
+    let begin = log.metadata().map_or(0, |meta| meta.len());
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("up").arg(&args.topology).args(["--name", name]).arg("--state-dir").arg(state_dir);
+    if let Some(uplink) = &args.uplink {
+        command.args(["--uplink", uplink]);
+    }
+    if let Some(metrics) = &args.metrics {
+        command.args(["--metrics", &metrics.to_string()]);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log));
+    handed::in_own_session(&mut command);
+    let mut child = command.spawn().into_diagnostic()?;
+    let mut said = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut said).into_diagnostic()?;
+    }
+    if said.starts_with("ready ") {
+        super::print(&said)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = child.wait().into_diagnostic()?;
+    copy_from(&path, begin);
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(super::FAILURE);
+    Ok(ExitCode::from(code.max(super::FAILURE)))
+}
+
+/// Shows what the log has gained since it was `begin` octets long.
+fn copy_from(path: &Path, begin: u64) {
+    use std::io::{Seek, SeekFrom};
+    let copy = || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(begin))?;
+        std::io::copy(&mut file, &mut std::io::stderr().lock())?;
+        std::io::stderr().flush()
+    };
+    if let Err(error) = copy() {
+        eprintln!("it did not come up, and {} cannot be read: {error}", path.display());
+    }
+}
+
+/// What starting processes, devices and containers needs.
+fn check_rights() -> miette::Result<()> {
+    let needed = [
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+        (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
+        (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+        (CapabilitySet::SETUID, "CAP_SETUID"),
+        (CapabilitySet::SETGID, "CAP_SETGID"),
+        (CapabilitySet::SETPCAP, "CAP_SETPCAP"),
+        (CapabilitySet::CHOWN, "CAP_CHOWN"),
+    ];
+    let help = "start it with sudo; the processes that face the network give up every right";
+    if !rustix::process::geteuid().is_root() {
+        return Err(miette!(help = help, "bringing a honeynet up needs root: it opens network devices"));
+    }
+    let has = rustix::thread::capabilities(None).into_diagnostic()?.effective;
+    let missing: Vec<&str> =
+        needed.iter().filter(|(capability, _)| !has.contains(*capability)).map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let help = "run it outside of a container, or give the container these capabilities";
+    Err(miette!(help = help, "root lacks {} here", missing.join(", ")))
+}
+
+/// Every uplink's interface is there and carries Ethernet.
+fn check_interfaces(loaded: &Loaded) -> Result<(), Diagnostics> {
+    for (i, node) in loaded.plan.nodes.iter().enumerate() {
+        let NodeConfig::Uplink(uplink) = &node.config else { continue };
+        let name = &uplink.interface;
+        let refuse = |message: &str, help: &str| Err(loaded.interface_error(NodeIdx(i as u16), message, help));
+        match interface::mac(name) {
+            Ok((ETHERNET, _)) => {}
+            Ok(_) => {
+                let help = "an uplink is an Ethernet interface: a network card, a veth, a bridge; not lo";
+                return refuse(&format!("`{name}` does not carry Ethernet frames"), help);
+            }
+            Err(_) => {
+                let help = format!("this machine has {}; choose one with `--uplink`", interfaces());
+                return refuse(&format!("there is no interface `{name}` on this machine"), &help);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The machine's Ethernet interfaces, for a message.
+fn interfaces() -> String {
+    let mut names: Vec<String> = std::fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| interface::mac(name).is_ok_and(|(kind, _)| kind == ETHERNET))
+        .collect();
+    names.sort();
+    if names.is_empty() { "no Ethernet interface".to_owned() } else { names.join(", ") }
 }

@@ -60,7 +60,7 @@ pub struct KeeperEnds {
 /// Descriptors of the switch.
 #[derive(Debug)]
 pub struct SwitchEnds {
-    /// Life line; carries nothing.
+    /// Life line; sends [`super::ToSupervisor::Ready`].
     pub supervisor: Channel,
     /// Sends `ToKeeper`, receives `FromKeeper`.
     pub keeper: Channel,

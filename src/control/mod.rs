@@ -3,9 +3,14 @@
 mod build;
 mod config;
 pub mod console;
+mod ends;
+pub mod place;
 mod protocol;
 pub mod request;
+pub mod supervisor;
+pub mod switch;
 
 pub use build::{build_fabric, build_node};
 pub use config::{CONSOLE_UID, ConsoleConfig, ConsoleEnds, KeeperEnds, SWITCH_UID, SwitchConfig, SwitchEnds};
+pub use ends::inherited_config;
 pub use protocol::{Query, ToConsole, ToSupervisor, ToSwitch};

@@ -85,9 +85,12 @@ pub enum ToConsole {
     },
 }
 
-/// From the console to the supervisor.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// From a process to the supervisor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ToSupervisor {
+    /// From the switch: frames flow, every uplink is attached.
+    Ready,
+    /// From the console.
     /// End everything: someone typed `honeyweave down`.
     Down,
 }

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod eventfd;
+pub mod handed;
 pub mod interface;
 pub mod memory;
 pub mod netlink;

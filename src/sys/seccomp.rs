@@ -32,7 +32,8 @@ pub fn confine() -> io::Result<()> {
         SeccompAction::Allow,
         arch,
     );
-    for filter in [listed, no_clone3] {
+    // The list comes last: it forbids adding filters.
+    for filter in [no_clone3, listed] {
         let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(io::Error::other)?;
         seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other)?;
     }

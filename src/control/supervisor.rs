@@ -1,0 +1,459 @@
+//! The supervisor: starts keeper, switch and console, and starts each again
+//! when it dies. It holds everything that must outlive them: channels, rings,
+//! the control socket, the lock. It reads nothing from outside but the topology.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use super::config::{ConsoleConfig, ConsoleEnds, KeeperEnds, SwitchConfig, SwitchEnds};
+use super::protocol::ToSupervisor;
+use super::{ends, place};
+use crate::container::KeeperConfig;
+use crate::event::{Event, EventId, Said};
+use crate::sys::seqpacket::Channel;
+use crate::sys::signal::Signals;
+use crate::sys::{clock, eventfd, handed, privileges, ring};
+use crate::topology::Plan;
+use crate::wire::Instant;
+
+const SECOND: i64 = 1_000_000;
+/// How long `up` waits until frames flow.
+const READY: i64 = 20 * SECOND;
+/// How long keeper and switch may take to end; the keeper stops containers meanwhile.
+const GRACE: i64 = 7 * SECOND + SECOND / 2;
+/// How long the console may take after that to write everything down.
+const CONSOLE_GRACE: i64 = 3 * SECOND / 2;
+/// A process that lived that long starts with a clean sheet.
+const STEADY: i64 = 30 * SECOND;
+/// The longest pause before a restart.
+const LONGEST_PAUSE: i64 = 5 * SECOND;
+/// How often a process may end before frames ever flowed.
+const TRIES: u32 = 3;
+/// Octets of the event ring and of the capture ring.
+const EVENT_RING: usize = 16 << 20;
+const CAPTURE_RING: usize = 32 << 20;
+
+/// What a honeynet is started with.
+#[derive(Debug)]
+pub struct Setup {
+    /// The checked topology; its name may have been replaced.
+    pub plan: Plan,
+    /// Where images, containers and the honeynet's own directory lie.
+    pub state_dir: PathBuf,
+    /// Where to serve metrics.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Why a honeynet did not come up, or did not stay.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum SupervisorError {
+    /// Another one has the name.
+    #[error("{0}")]
+    #[diagnostic(help("end it with `honeyweave down`, or start this one with `--name` under another name"))]
+    Running(io::Error),
+    /// The state directory does not work.
+    #[error("the state directory cannot be used: {0}")]
+    #[diagnostic(help("choose another one with `--state-dir`"))]
+    State(io::Error),
+    /// The control socket does not work.
+    #[error("the control socket cannot be opened: {0}")]
+    Socket(io::Error),
+    /// The metrics address does not work.
+    #[error("metrics cannot be served on {0}: {1}")]
+    #[diagnostic(help("choose another address with `--metrics`"))]
+    Metrics(SocketAddr, io::Error),
+    /// The kernel refused something.
+    #[error("cannot {0}: {1}")]
+    System(&'static str, io::Error),
+    /// A process does not stay up.
+    #[error("the {0} process does not come up: it {1}")]
+    #[diagnostic(help("its own words are above; `honeyweave doctor` says what this machine lacks"))]
+    Start(&'static str, String),
+    /// The switch never said that it is ready.
+    #[error("no frame can flow yet after {} s: the uplink's interface may have vanished, or a process hangs", READY / SECOND)]
+    NotReady,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Keeper,
+    Switch,
+    Console,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Keeper => "keeper",
+            Kind::Switch => "switch",
+            Kind::Console => "console",
+        }
+    }
+}
+
+enum Ends {
+    Keeper(KeeperEnds),
+    Switch(SwitchEnds),
+    Console(ConsoleEnds),
+}
+
+impl Ends {
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Ends::Keeper(ends) => ends.fds(),
+            Ends::Switch(ends) => ends.fds(),
+            Ends::Console(ends) => ends.fds(),
+        }
+    }
+}
+
+/// One of the three.
+struct Process {
+    kind: Kind,
+    config: OwnedFd,
+    /// What it is handed: kept, so that the next one continues.
+    ends: Ends,
+    /// Our end of its life line.
+    line: Option<Channel>,
+    pid: Option<Pid>,
+    started: i64,
+    failures: u32,
+    /// When to start it (again).
+    due: Option<i64>,
+}
+
+/// Runs a honeynet until it is told to end. Calls `ready` once, when frames flow.
+///
+/// # Errors
+/// See [`SupervisorError`]; whatever was started has ended then.
+pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
+    let name = &setup.plan.name;
+    let _lock = place::Lock::take(name).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => SupervisorError::Running(error),
+        _ => SupervisorError::System("take the lock", error),
+    })?;
+    // Before anything is started: no signal is lost.
+    let signals = Signals::take(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD])
+        .map_err(|e| SupervisorError::System("hold signals back", e))?;
+    // What a dead keeper leaves running becomes ours.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|e| SupervisorError::System("become the reaper of orphans", e.into()))?;
+    privileges::raise_memlock();
+    privileges::raise_descriptors();
+    let mut supervisor = Supervisor { signals, processes: prepare(setup)?, ready: false, name: name.clone() };
+    let result = supervisor.watch(ready);
+    supervisor.end();
+    result
+}
+
+fn prepare(setup: &Setup) -> Result<[Process; 3], SupervisorError> {
+    let plan = &setup.plan;
+    let dir = setup.state_dir.join(&plan.name);
+    place::make_dirs(&dir).map_err(SupervisorError::State)?;
+    let secret = place::secret(&dir).map_err(SupervisorError::State)?;
+    let control = place::listen(&plan.name).map_err(SupervisorError::Socket)?;
+    let metrics = match setup.metrics {
+        None => None,
+        Some(at) => Some(TcpListener::bind(at).map_err(|e| SupervisorError::Metrics(at, e))?.into()),
+    };
+    let keeper = KeeperConfig {
+        name: plan.name.clone(),
+        state_dir: setup.state_dir.clone(),
+        secret,
+        nodes: plan.nodes.iter().map(|node| (node.name.clone(), node.config.clone())).collect(),
+        scripts: plan.scripts.clone(),
+        images: plan.images.clone(),
+    };
+    let switch = SwitchConfig { plan: plan.clone(), secret };
+    let console = ConsoleConfig {
+        plan: plan.clone(),
+        secret,
+        dir: absolute(&dir).map_err(SupervisorError::State)?,
+        started_micros: clock::realtime_micros(),
+        supervisor: std::process::id(),
+    };
+    connect(&keeper, &switch, &console, control, metrics)
+        .map_err(|e| SupervisorError::System("make channels between processes", e))
+}
+
+fn absolute(path: &Path) -> io::Result<PathBuf> {
+    std::path::absolute(path)
+}
+
+fn connect(
+    keeper: &KeeperConfig,
+    switch: &SwitchConfig,
+    console: &ConsoleConfig,
+    control: OwnedFd,
+    metrics: Option<OwnedFd>,
+) -> io::Result<[Process; 3]> {
+    let (keeper_switch, switch_keeper) = Channel::pair()?;
+    let (keeper_console, console_keeper) = Channel::pair()?;
+    let (switch_console, console_switch) = Channel::pair()?;
+    let (keeper_line, keeper_supervisor) = Channel::pair()?;
+    let (switch_line, switch_supervisor) = Channel::pair()?;
+    let (console_line, console_supervisor) = Channel::pair()?;
+    let events = ring::create(c"honeyweave-events", EVENT_RING)?;
+    let frames = ring::create(c"honeyweave-frames", CAPTURE_RING)?;
+    let process = |kind, config, line: Channel, ends| {
+        line.set_nonblocking(true)?;
+        let due = Some(0);
+        io::Result::Ok(Process { kind, config, ends, line: Some(line), pid: None, started: 0, failures: 0, due })
+    };
+    let keeper_ends = KeeperEnds { supervisor: keeper_supervisor, switch: keeper_switch, console: keeper_console };
+    let switch_ends = SwitchEnds {
+        supervisor: switch_supervisor,
+        keeper: switch_keeper,
+        console: switch_console,
+        events: events.try_clone()?,
+        frames: frames.try_clone()?,
+    };
+    let console_ends = ConsoleEnds {
+        supervisor: console_supervisor,
+        switch: console_switch,
+        keeper: console_keeper,
+        events,
+        frames,
+        control,
+        metrics,
+    };
+    Ok([
+        process(Kind::Console, ends::config(console)?, console_line, Ends::Console(console_ends))?,
+        process(Kind::Keeper, ends::config(keeper)?, keeper_line, Ends::Keeper(keeper_ends))?,
+        process(Kind::Switch, ends::config(switch)?, switch_line, Ends::Switch(switch_ends))?,
+    ])
+}
+
+impl Process {
+    fn start(&mut self, name: &str) -> io::Result<()> {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("honeyweave").arg(format!("__{}", self.kind.name())).arg(name);
+        // A terminal's interrupt is for the supervisor, which ends the others in order.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
+        if self.kind != Kind::Keeper {
+            command.env_clear();
+            let passed = ["HONEYWEAVE_LOG", "RUST_BACKTRACE", "NO_COLOR", "TERM"];
+            command.envs(passed.into_iter().filter_map(|key| Some((key, std::env::var_os(key)?))));
+        }
+        let fds = [&[self.config.as_fd()][..], &self.ends.fds()].concat();
+        handed::hand_down(&mut command, &fds)?;
+        let child = command.spawn()?;
+        self.pid = Pid::from_raw(child.id() as i32);
+        self.started = clock::monotonic_micros();
+        self.due = None;
+        Ok(())
+    }
+
+    /// It has ended: decides when the next one starts.
+    fn ended(&mut self, now: i64) {
+        self.pid = None;
+        if now - self.started > STEADY {
+            self.failures = 0;
+        }
+        let pause = match self.failures {
+            0 => 0,
+            n => (SECOND / 10 << n.min(10)).min(LONGEST_PAUSE),
+        };
+        self.failures += 1;
+        self.due = Some(now + pause);
+    }
+}
+
+struct Supervisor {
+    signals: Signals,
+    processes: [Process; 3],
+    ready: bool,
+    name: String,
+}
+
+impl Supervisor {
+    /// Keeps the processes running until someone says that it is enough.
+    fn watch(&mut self, ready: impl FnOnce()) -> Result<(), SupervisorError> {
+        let mut ready = Some(ready);
+        let deadline = clock::monotonic_micros() + READY;
+        loop {
+            self.start_due()?;
+            let now = clock::monotonic_micros();
+            if !self.ready && now > deadline {
+                return Err(SupervisorError::NotReady);
+            }
+            let next = self.processes.iter().filter_map(|process| process.due).chain((!self.ready).then_some(deadline));
+            let timeout = next.min().map_or(-1, |at| (at - now).max(0));
+            self.wait(timeout);
+            if self.hear() {
+                return Ok(());
+            }
+            if self.ready
+                && let Some(ready) = ready.take()
+            {
+                ready();
+            }
+            while let Some(signal) = self.signals.next() {
+                if signal != libc::SIGCHLD {
+                    tracing::info!(signal, "ending");
+                    return Ok(());
+                }
+            }
+            self.reap(false)?;
+        }
+    }
+
+    fn wait(&self, timeout: i64) {
+        let mut fds = vec![self.signals.as_fd()];
+        fds.extend(self.processes.iter().filter_map(|process| process.line.as_ref()).map(AsFd::as_fd));
+        if let Err(error) = eventfd::wait_readable(&fds, timeout) {
+            tracing::error!(%error, "poll");
+        }
+    }
+
+    fn start_due(&mut self) -> Result<(), SupervisorError> {
+        let now = clock::monotonic_micros();
+        for i in 0..self.processes.len() {
+            let process = &mut self.processes[i];
+            if process.due.is_none_or(|due| due > now) {
+                continue;
+            }
+            let (again, kind) = (process.failures > 0, process.kind);
+            match process.start(&self.name) {
+                Ok(()) => {
+                    let pid = process.pid.map_or(0, |pid| pid.as_raw_nonzero().get());
+                    let verb = if again { "was started again" } else { "was started" };
+                    self.say(&format!("the {} {verb} (process {pid})", kind.name()));
+                }
+                Err(error) if self.ready => {
+                    tracing::error!(%error, process = kind.name(), "cannot be started");
+                    process.ended(now);
+                }
+                Err(error) => return Err(SupervisorError::System("start a process", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what processes say; returns whether all is to end.
+    fn hear(&mut self) -> bool {
+        for process in &self.processes {
+            let Some(line) = &process.line else { continue };
+            // A process that says more than that at once waits for its turn.
+            for _ in 0..16 {
+                match line.recv_msg::<ToSupervisor>() {
+                    Ok(Some((ToSupervisor::Ready, _))) if process.kind == Kind::Switch => self.ready = true,
+                    Ok(Some((ToSupervisor::Down, _))) if process.kind == Kind::Console => {
+                        tracing::info!("told to end");
+                        return true;
+                    }
+                    Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                        tracing::warn!(%error, process = process.kind.name(), "said what is no message");
+                    }
+                    Ok(Some(_)) => tracing::warn!(process = process.kind.name(), "said what is not its to say"),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        }
+        false
+    }
+
+    /// Takes note of children that have ended, orphans included.
+    fn reap(&mut self, ending: bool) -> Result<(), SupervisorError> {
+        let now = clock::monotonic_micros();
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let Some(i) = self.processes.iter().position(|process| process.pid == Some(pid)) else { continue };
+            let how = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("ended with exit code {code}"),
+                (_, Some(signal)) => format!("was ended by signal {signal}"),
+                _ => "ended".to_owned(),
+            };
+            let process = &mut self.processes[i];
+            process.ended(now);
+            if ending {
+                process.due = None;
+                continue;
+            }
+            let (kind, failures) = (process.kind, process.failures);
+            tracing::warn!("the {} {how}", kind.name());
+            self.say(&format!("the {} {how}", kind.name()));
+            if !self.ready && failures >= TRIES {
+                return Err(SupervisorError::Start(kind.name(), how));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the console. What it cannot take is only logged.
+    fn say(&self, text: &str) {
+        let at = Instant::from_micros(clock::monotonic_micros());
+        let said = Said { event: Event::new(EventId::ProcessState, at), data: text.as_bytes().to_vec() };
+        if let Some(line) = &self.processes[0].line
+            && let Err(error) = line.send_msg(&said, &[])
+        {
+            tracing::warn!(%error, "the console cannot be told: {text}");
+        }
+    }
+
+    /// Ends keeper and switch, then the console, then whatever is left.
+    fn end(&mut self) {
+        for process in &mut self.processes {
+            process.due = None;
+            if process.kind != Kind::Console {
+                process.line = None;
+            }
+        }
+        self.wait_for_end(GRACE, |kind| kind != Kind::Console);
+        self.processes[0].line = None;
+        self.wait_for_end(CONSOLE_GRACE, |_| true);
+        self.end_orphans();
+    }
+
+    /// Waits until those of `which` have ended, and kills them when the time is over.
+    fn wait_for_end(&mut self, grace: i64, which: impl Fn(Kind) -> bool) {
+        let deadline = clock::monotonic_micros() + grace;
+        let mut killed = false;
+        while self.processes.iter().any(|process| which(process.kind) && process.pid.is_some()) {
+            let left = deadline - clock::monotonic_micros();
+            if left <= 0 && !killed {
+                killed = true;
+                for process in self.processes.iter().filter(|process| which(process.kind)) {
+                    if let Some(pid) = process.pid {
+                        tracing::warn!("the {} does not end by itself", process.kind.name());
+                        let _ = rustix::process::kill_process(pid, Signal::KILL);
+                    }
+                }
+            }
+            // Life lines are not looked at any more; only signals wake this.
+            let _ = eventfd::wait_readable(&[self.signals.as_fd()], left.clamp(SECOND / 100, SECOND));
+            while self.signals.next().is_some() {}
+            let _ = self.reap(true);
+        }
+    }
+
+    /// What the processes started and did not end became ours when they died.
+    fn end_orphans(&self) {
+        let deadline = clock::monotonic_micros() + SECOND / 2;
+        loop {
+            let children = children();
+            if children.is_empty() || clock::monotonic_micros() > deadline {
+                break;
+            }
+            for pid in children {
+                tracing::warn!(%pid, "an orphan is ended");
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+            let _ = eventfd::wait_readable(&[self.signals.as_fd()], SECOND / 100);
+            while self.signals.next().is_some() {}
+            while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+        }
+    }
+}
+
+/// Our children that have not been waited for.
+fn children() -> Vec<Pid> {
+    let pid = std::process::id();
+    let text = std::fs::read_to_string(format!("/proc/self/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|number| Pid::from_raw(number.parse().ok()?)).collect()
+}

@@ -1,0 +1,374 @@
+//! The switch process: the data plane's thread, and beside it a runtime that
+//! passes word between it, the keeper and the console, and splices connections.
+//!
+//! Everything that an attacker sends is looked at here and nowhere else, so this
+//! process has no capability, an empty network namespace, a user of its own and
+//! a short list of system calls. What it needs from outside comes as descriptors.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::config::{SWITCH_UID, SwitchConfig, SwitchEnds};
+use super::protocol::{Query, ToConsole, ToSupervisor, ToSwitch};
+use crate::container::{FromKeeper, ToKeeper};
+use crate::event::{RingCapture, RingSink};
+use crate::fabric::{Order, Worker, WorkerHandle};
+use crate::frame::PortNo;
+use crate::netdev::{AfPacket, Netdev, Tap};
+use crate::node::{Command, LeaseId, NodeConfig, NodeIdx, Request, UplinkConfig};
+use crate::relay;
+use crate::service::ServiceKind;
+use crate::stack::RelayEnd;
+use crate::sys::ring::RingWriter;
+use crate::sys::seqpacket::{AsyncChannel, Channel};
+use crate::sys::{clock, eventfd, memory, privileges, seccomp};
+use crate::topology::Plan;
+
+/// Octets of each frame that go to the capture ring: all of a frame of a normal MTU.
+const SNAP: usize = 2048;
+/// Connections that may wait for a script or a proxy target at once.
+const MAX_WAITING: usize = 4096;
+/// Seconds that one may wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the worker may take to answer; one that takes longer is stuck.
+const WORKER_PATIENCE: Duration = Duration::from_secs(5);
+/// Containers' numbers in captures begin here, above those of all nodes.
+const FIRST_TAP: u32 = 65_536;
+
+/// Gives up every right and runs the switch until the supervisor's channel closes.
+///
+/// # Errors
+/// If the rights cannot be given up, the plan cannot be built, or the worker ends.
+pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
+    privileges::raise_descriptors();
+    privileges::leave_network()?;
+    privileges::drop_to(SWITCH_UID, SWITCH_UID)?;
+    // The uid has changed, which forgets such a wish; no error if the parent has died: then the channel is closed.
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32);
+    privileges::die_with_parent(parent)?;
+    let sink = RingSink::new(RingWriter::open(ends.events)?);
+    let capture = RingCapture::new(RingWriter::open(ends.frames)?, SNAP);
+    // The library's hasher has a random key, which is all that is needed here.
+    let seed = RandomState::new().build_hasher().finish();
+    let mut fabric = super::build_fabric(&config.plan, config.secret, seed, Box::new(sink));
+    fabric.capture_to(Box::new(capture));
+    let worker = Worker::spawn(fabric)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    // No frame, message or descriptor has come in so far.
+    seccomp::confine()?;
+    runtime.block_on(serve(config.plan, worker, (ends.supervisor, ends.keeper, ends.console)))
+}
+
+async fn serve(plan: Plan, worker: WorkerHandle, ends: (Channel, Channel, Channel)) -> io::Result<()> {
+    let (supervisor, keeper, console) =
+        (AsyncChannel::new(ends.0)?, AsyncChannel::new(ends.1)?, AsyncChannel::new(ends.2)?);
+    // What was meant for the switch before this one.
+    while !matches!(keeper.get().recv_msg::<FromKeeper>(), Err(error) if error.kind() == ErrorKind::WouldBlock) {}
+    let (to_keeper, keeper_box) = unbounded_channel();
+    let (to_console, console_box) = unbounded_channel();
+    let due = eventfd::watch(worker.request_fd().try_clone_to_owned()?)?;
+    let mut switch = Switch::new(plan, worker, to_keeper, to_console);
+    let (keeper, console) = (std::rc::Rc::new(keeper), std::rc::Rc::new(console));
+    let local = tokio::task::LocalSet::new();
+    local.spawn_local(deliver(keeper.clone(), keeper_box));
+    local.spawn_local(deliver(console.clone(), console_box));
+    switch.tell_keeper(ToKeeper::Hello);
+    switch.say_ready(&supervisor);
+    let mut pulse = tokio::time::interval(Duration::from_millis(200));
+    local
+        .run_until(async {
+            loop {
+                tokio::select! {
+                    message = keeper.recv_msg::<FromKeeper>() => {
+                        let Some((message, fds)) = heard(message)? else { continue };
+                        switch.from_keeper(message, fds.into_iter().next())?;
+                        switch.say_ready(&supervisor);
+                    }
+                    message = console.recv_msg::<ToSwitch>() => {
+                        let Some((message, fds)) = heard(message)? else { continue };
+                        switch.from_console(message, fds.into_iter().next());
+                    }
+                    ready = due.readable() => {
+                        ready?.clear_ready();
+                        switch.requests();
+                    }
+                    // It says nothing; what matters is when it closes.
+                    word = supervisor.recv_msg::<()>() => {
+                        if matches!(word, Ok(None)) {
+                            return Ok(());
+                        }
+                    }
+                    _ = pulse.tick() => switch.pulse()?,
+                }
+            }
+        })
+        .await
+}
+
+/// Sends what is put into `outbox`, waiting for room, so that nothing else has to.
+async fn deliver<T: Serialize>(
+    channel: std::rc::Rc<AsyncChannel>,
+    mut outbox: UnboundedReceiver<(T, Option<OwnedFd>)>,
+) {
+    while let Some((message, fd)) = outbox.recv().await {
+        let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+        if let Err(error) = channel.send_msg(&message, &fds).await {
+            tracing::error!(%error, "a message to a process of ours is lost");
+        }
+    }
+}
+
+/// A message that arrived; `None` for one that is none.
+fn heard<T>(message: io::Result<Option<(T, Vec<OwnedFd>)>>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    match message {
+        Ok(None) => Err(io::Error::new(ErrorKind::UnexpectedEof, "the supervisor has closed a channel")),
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            tracing::warn!(%error, "a process of ours sent what is no message");
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+struct Lease {
+    node: NodeIdx,
+    host: IpAddr,
+    /// Where its TAP is attached, and its number in captures.
+    tap: Option<(PortNo, u32)>,
+}
+
+/// A connection that waits for who answers it.
+struct Waiting {
+    pipe: RelayEnd,
+    since: i64,
+}
+
+struct Switch {
+    plan: Plan,
+    worker: WorkerHandle,
+    to_keeper: UnboundedSender<(ToKeeper, Option<OwnedFd>)>,
+    to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
+    /// Uplinks that have not been attached for the first time.
+    missing: HashSet<NodeIdx>,
+    ready_said: bool,
+    leases: HashMap<LeaseId, Lease>,
+    waiting: HashMap<u64, Waiting>,
+    next_conn: u64,
+    next_tap: u32,
+}
+
+impl Switch {
+    fn new(
+        plan: Plan,
+        worker: WorkerHandle,
+        to_keeper: UnboundedSender<(ToKeeper, Option<OwnedFd>)>,
+        to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
+    ) -> Switch {
+        let uplinks = plan.nodes.iter().enumerate().filter(|(_, node)| matches!(node.config, NodeConfig::Uplink(_)));
+        let missing = uplinks.map(|(i, _)| NodeIdx(i as u16)).collect();
+        // Numbers from the clock are none that a switch before this one has used.
+        let start = clock::monotonic_micros() as u64;
+        Switch {
+            plan,
+            worker,
+            to_keeper,
+            to_console,
+            missing,
+            ready_said: false,
+            leases: HashMap::new(),
+            waiting: HashMap::new(),
+            next_conn: start,
+            next_tap: FIRST_TAP,
+        }
+    }
+
+    /// Tells the supervisor, once, that frames flow.
+    fn say_ready(&mut self, supervisor: &AsyncChannel) {
+        if !self.ready_said && self.missing.is_empty() {
+            self.ready_said = supervisor.get().send_msg(&ToSupervisor::Ready, &[]).is_ok();
+        }
+    }
+
+    fn tell_keeper(&self, message: ToKeeper) {
+        // The task that delivers lives as long as the runtime.
+        let _ = self.to_keeper.send((message, None));
+    }
+
+    fn attach(
+        &self,
+        node: NodeIdx,
+        port: Option<PortNo>,
+        device: Box<dyn Netdev>,
+        name: String,
+        number: u32,
+    ) -> io::Result<PortNo> {
+        let (reply, answer) = channel();
+        self.worker.order(Order::Attach { node, port, device, name, capture: Some(number), reply });
+        answer.recv_timeout(WORKER_PATIENCE).map_err(|_| io::Error::other("the data plane does not answer"))
+    }
+
+    fn from_keeper(&mut self, message: FromKeeper, fd: Option<OwnedFd>) -> io::Result<()> {
+        match message {
+            FromKeeper::Uplink { node, mtu } => {
+                let Some(fd) = fd else { return Ok(()) };
+                let Some(NodeConfig::Uplink(uplink)) = self.plan.nodes.get(usize::from(node.0)).map(|n| &n.config)
+                else {
+                    return Ok(());
+                };
+                let device = Box::new(AfPacket::new(fd, mtu));
+                self.attach(node, Some(UplinkConfig::WIRE), device, uplink.interface.clone(), u32::from(node.0))?;
+                self.missing.remove(&node);
+            }
+            FromKeeper::UplinkDown { node } => self.worker.order(Order::Detach { node, port: UplinkConfig::WIRE }),
+            FromKeeper::LeaseTap { lease, mtu } => self.tap(lease, mtu, fd)?,
+            FromKeeper::LeaseLive { lease } => self.command(lease, Command::LeaseLive { lease }),
+            FromKeeper::LeaseGone { lease, why } => {
+                tracing::debug!(lease = lease.0, why, "a lease is gone");
+                if let Some(Lease { node, tap: Some((port, _)), .. }) = self.leases.get(&lease) {
+                    self.worker.order(Order::Detach { node: *node, port: *port });
+                }
+                self.command(lease, Command::LeaseGone { lease });
+                self.leases.remove(&lease);
+            }
+            FromKeeper::ScriptOpen { conn } => self.open(conn, fd),
+            FromKeeper::ScriptFailed { conn, why } => self.refuse(conn, &why),
+        }
+        Ok(())
+    }
+
+    fn command(&self, lease: LeaseId, command: Command) {
+        if let Some(Lease { node, .. }) = self.leases.get(&lease) {
+            self.worker.order(Order::Command { node: *node, command });
+        }
+    }
+
+    /// Attaches the TAP of a lease that still is one.
+    fn tap(&mut self, lease: LeaseId, mtu: u32, fd: Option<OwnedFd>) -> io::Result<()> {
+        let (Some(fd), Some(Lease { node, host, tap: None })) = (fd, self.leases.get(&lease)) else { return Ok(()) };
+        let (node, host, number) = (*node, *host, self.next_tap);
+        self.next_tap = self.next_tap.checked_add(1).unwrap_or(FIRST_TAP);
+        self.announce(number, node, host);
+        let port = self.attach(node, None, Box::new(Tap::new(fd, mtu)), format!("tap of {host}"), number)?;
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            lease.tap = Some((port, number));
+        }
+        self.command(lease, Command::LeaseTap { lease, port });
+        Ok(())
+    }
+
+    /// Tells the console whose frames carry `number`.
+    fn announce(&self, number: u32, node: NodeIdx, host: IpAddr) {
+        let _ = self.to_console.send((ToConsole::Interface { number, node, host }, None));
+    }
+
+    fn from_console(&mut self, message: ToSwitch, fd: Option<OwnedFd>) {
+        match message {
+            ToSwitch::Hello => {
+                let taps = self.leases.values().filter_map(|lease| Some((lease, lease.tap?.1)));
+                taps.for_each(|(lease, number)| self.announce(number, lease.node, lease.host));
+            }
+            ToSwitch::Query { id, what } => self.query(id, what),
+            ToSwitch::ProxyOpen { conn } => self.open(conn, fd),
+            ToSwitch::ProxyFailed { conn, why } => self.refuse(conn, &why),
+        }
+    }
+
+    /// Has the worker answer the console; another thread waits for that.
+    fn query(&self, id: u64, what: Query) {
+        let (reply, answer) = channel();
+        match what {
+            Query::Show { what, limit } => self.worker.order(Order::Show { what, limit: limit as usize, reply }),
+            Query::Status => self.worker.order(Order::Status { reply }),
+        }
+        let to_console = self.to_console.clone();
+        tokio::task::spawn_blocking(move || match in_memory(&answer) {
+            Ok(memory) => drop(to_console.send((ToConsole::Answer { id }, Some(memory)))),
+            Err(error) => tracing::warn!(%error, "a question of the console has no answer"),
+        });
+    }
+
+    /// What nodes ask of the control side.
+    fn requests(&mut self) {
+        for request in self.worker.requests() {
+            match request {
+                Request::Lease { node, lease, host } => {
+                    self.leases.insert(lease, Lease { node, host, tap: None });
+                    self.tell_keeper(ToKeeper::Lease { lease, node, host });
+                }
+                Request::Release { lease } => self.tell_keeper(ToKeeper::Release { lease }),
+                Request::Open { service, peer, local, pipe } => {
+                    let conn = self.next_conn;
+                    match service.kind {
+                        _ if self.waiting.len() >= MAX_WAITING => {
+                            refused(pipe);
+                            continue;
+                        }
+                        ServiceKind::Script(script) => {
+                            self.tell_keeper(ToKeeper::Script { conn, script, peer, local });
+                        }
+                        ServiceKind::Proxy(proxy) => {
+                            let _ = self.to_console.send((ToConsole::Proxy { conn, proxy, peer, local }, None));
+                        }
+                        _ => {
+                            refused(pipe);
+                            continue;
+                        }
+                    }
+                    self.next_conn += 1;
+                    self.waiting.insert(conn, Waiting { pipe, since: clock::monotonic_micros() });
+                }
+            }
+        }
+    }
+
+    /// Splices a connection with who answers it.
+    fn open(&mut self, conn: u64, fd: Option<OwnedFd>) {
+        let Some(waiting) = self.waiting.remove(&conn) else { return };
+        match fd {
+            Some(fd) => drop(tokio::task::spawn_local(async move {
+                if let Err(error) = relay::serve(waiting.pipe, fd).await {
+                    tracing::debug!(%error, conn, "a connection is over");
+                }
+            })),
+            None => refused(waiting.pipe),
+        }
+    }
+
+    fn refuse(&mut self, conn: u64, why: &str) {
+        if let Some(waiting) = self.waiting.remove(&conn) {
+            tracing::debug!(conn, why, "nobody answers a connection");
+            refused(waiting.pipe);
+        }
+    }
+
+    /// Now and then: is the worker alive, has a connection waited for too long?
+    fn pulse(&mut self) -> io::Result<()> {
+        if self.worker.is_finished() {
+            return Err(io::Error::other("the data plane has ended"));
+        }
+        let now = clock::monotonic_micros();
+        let late = |waiting: &Waiting| now - waiting.since > PATIENCE.as_micros() as i64;
+        for (_, waiting) in self.waiting.extract_if(|_, waiting| late(waiting)) {
+            refused(waiting.pipe);
+        }
+        Ok(())
+    }
+}
+
+/// Closes a connection that nobody answers.
+fn refused(mut pipe: RelayEnd) {
+    pipe.reset();
+}
+
+fn in_memory(answer: &Receiver<serde_json::Value>) -> io::Result<OwnedFd> {
+    let value = answer.recv_timeout(WORKER_PATIENCE).map_err(|_| io::Error::other("the data plane does not answer"))?;
+    memory::sealed(c"honeyweave-answer", &serde_json::to_vec(&value)?)
+}
