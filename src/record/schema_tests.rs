@@ -137,6 +137,31 @@ proptest! {
         }
     }
 
+    /// What a hostile switch may put into the ring: any bytes, and good ones with a few that are not.
+    #[test]
+    fn what_comes_from_the_ring_is_a_valid_record_or_none(
+        event in arb_event(),
+        noise in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        tail in proptest::collection::vec(any::<u8>(), 0..1200),
+        junk: bool,
+    ) {
+        let mut bytes = if junk { Vec::new() } else { postcard::to_stdvec(&event).unwrap() };
+        bytes.extend_from_slice(&tail);
+        for (at, octet) in noise {
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = octet;
+            }
+        }
+        if let Some((event, data)) = crate::event::decode(&bytes) {
+            let time = Utc::from_micros(event.at.total_micros());
+            let record = Record::of_event(1, time, None, &event, data);
+            let value: Value = serde_json::from_str(&record.to_line().unwrap()).unwrap();
+            let schema = event_schema();
+            prop_assert_eq!(validate(&schema, &schema, &value), Ok(()));
+        }
+    }
+
     #[test]
     fn escaped_text_is_harmless_and_nothing_is_lost(text: String) {
         let escaped = escape(&text).into_owned();

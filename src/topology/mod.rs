@@ -2,7 +2,7 @@
 //! its place. Nothing here looks at the machine or needs a right; only `file:`
 //! pages are read.
 //!
-//! The steps: [`source`] holds the text, `yaml` parses it into `raw` (what was
+//! The steps: `source` holds the text, `yaml` parses it into `raw` (what was
 //! typed), `check` leads through the meaning: `layers` and `services` (what hosts
 //! are), `nodes` and `devices` (each node by itself), `links`, `domains` (who
 //! hears whom), `segments` (addresses). The outcome is a [`Plan`].

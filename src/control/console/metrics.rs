@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -18,14 +19,30 @@ static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, 
 // More devices than nodes come and go, so what is not a node of the plan shares one label.
 const OTHERS: &str = "devices-and-links";
 
+/// A number that goes up and down, but never below zero: a console that was
+/// started in the middle sees ends whose beginnings it did not see.
+struct Standing {
+    gauge: Gauge,
+    value: AtomicU64,
+}
+
+impl Standing {
+    fn change(&self, change: impl Fn(u64) -> u64) {
+        // One thread changes it.
+        let value = change(self.value.load(Ordering::Relaxed));
+        self.value.store(value, Ordering::Relaxed);
+        self.gauge.set(value as f64);
+    }
+}
+
 /// All handles, and the text that is made of them.
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     events: Vec<Counter>,
     sessions_started: Counter,
-    sessions: Gauge,
-    flows: Gauge,
+    sessions: Standing,
+    flows: Standing,
     containers: Gauge,
     containers_started: Counter,
     containers_live: Counter,
@@ -61,6 +78,7 @@ impl Metrics {
             recorder.describe_gauge(name.into(), None, about.into());
             recorder.register_gauge(&Key::from_static_name(name), &METADATA)
         };
+        let standing = |name, about| Standing { gauge: gauge(name, about), value: AtomicU64::new(0) };
         let events = EventId::ALL.iter().map(|id| {
             let key = Key::from_parts("honeyweave_events_total", vec![Label::from_static_parts("event", id.as_str())]);
             recorder.register_counter(&key, &METADATA)
@@ -76,8 +94,8 @@ impl Metrics {
         Metrics {
             events,
             sessions_started: counter("honeyweave_sessions_started_total", "Sessions begun."),
-            sessions: gauge("honeyweave_sessions", "Sessions that have not ended."),
-            flows: gauge("honeyweave_flows", "TCP connections that are open."),
+            sessions: standing("honeyweave_sessions", "Sessions that have not ended."),
+            flows: standing("honeyweave_flows", "TCP connections that are open."),
             containers: gauge("honeyweave_containers", "Containers that are live."),
             containers_started: counter("honeyweave_containers_started_total", "Containers started."),
             containers_live: counter("honeyweave_containers_live_total", "Containers that came to life."),
@@ -106,11 +124,11 @@ impl Metrics {
         match record.event {
             EventId::SessionStart => {
                 self.sessions_started.increment(1);
-                self.sessions.increment(1);
+                self.sessions.change(|n| n + 1);
             }
-            EventId::SessionEnd => self.sessions.decrement(1),
-            EventId::TcpOpen => self.flows.increment(1),
-            EventId::TcpClose => self.flows.decrement(1),
+            EventId::SessionEnd => self.sessions.change(|n| n.saturating_sub(1)),
+            EventId::TcpOpen => self.flows.change(|n| n + 1),
+            EventId::TcpClose => self.flows.change(|n| n.saturating_sub(1)),
             EventId::ContainerStart => self.containers_started.increment(1),
             EventId::ContainerLive => self.containers_live.increment(1),
             EventId::ContainerFailed => self.containers_failed.increment(1),
@@ -125,8 +143,8 @@ impl Metrics {
 
     /// Forgets what ended with the switch.
     pub fn switch_restarted(&self) {
-        self.sessions.set(0);
-        self.flows.set(0);
+        self.sessions.change(|_| 0);
+        self.flows.change(|_| 0);
     }
 
     /// Takes over what the recorder counts by itself.
@@ -201,7 +219,9 @@ mod tests {
     #[test]
     fn counts_what_is_recorded() {
         let metrics = Metrics::new(vec!["core".into()]);
-        for id in [EventId::SessionStart, EventId::SessionStart, EventId::SessionEnd, EventId::TcpOpen] {
+        for id in
+            [EventId::SessionStart, EventId::SessionStart, EventId::SessionEnd, EventId::TcpClose, EventId::TcpOpen]
+        {
             metrics.record(&Record::bare(0, Utc::default(), id));
         }
         metrics.lost(3);
@@ -212,6 +232,24 @@ mod tests {
         assert_eq!(value(&text, "honeyweave_flows "), Some(1.0));
         assert_eq!(value(&text, "honeyweave_events_lost_total "), Some(3.0));
         assert!(text.contains("# HELP honeyweave_events_total Events recorded"));
+    }
+
+    #[test]
+    fn every_metric_is_documented() {
+        let page = include_str!("../../../docs/console.md");
+        let mut documented: Vec<&str> =
+            page.lines().filter_map(|l| l.strip_prefix("| `honeyweave_")?.split('`').next()).collect();
+        let metrics = Metrics::new(vec!["core".into()]);
+        metrics.switch(Some(&json!({
+            "nodes": [{"node": "core", "rx": 1, "tx": 1}],
+            "drops": [{"node": "core", "reason": "malformed", "count": 1}],
+        })));
+        let text = metrics.render();
+        let mut there: Vec<&str> =
+            text.lines().filter_map(|l| l.strip_prefix("# TYPE honeyweave_")?.split(' ').next()).collect();
+        documented.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(documented, there);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The console process: what happened goes from the rings to the disk, and who
 //! asks is answered.
 //!
-//! One thread ([`recorder`]) reads rings and writes files; a runtime of one
+//! One thread (`recorder`) reads rings and writes files; a runtime of one
 //! thread serves the control socket, the metrics, and the channels. It has no
 //! capability and no file but those below its own directories, and it never parses a
 //! frame.

@@ -5,7 +5,7 @@
 //! its ring only when its record was handed to the kernel (or is kept for a disk
 //! that takes nothing), so the death of a console loses none.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -38,14 +38,16 @@ const PATIENCE_MICROS: i64 = 200_000;
 const FLUSH_MICROS: i64 = 250_000;
 /// Records that a reader of the feed may be behind.
 const FEED: usize = 8192;
-/// Interfaces that are known by number.
-const INTERFACES: usize = 65_536;
+/// Interfaces that are known by number; those of the oldest containers are forgotten.
+const INTERFACES: usize = 16_384;
+/// The first number of a container's interface; those below are the indexes of uplinks' nodes.
+const FIRST_CONTAINER: u32 = 65_536;
 
 /// What the thread shares with those who answer questions.
 pub struct Shared {
     summary: Mutex<Summary>,
     stats: Mutex<(LogStats, CaptureStats)>,
-    interfaces: Mutex<HashMap<u32, CaptureSource>>,
+    interfaces: Mutex<BTreeMap<u32, CaptureSource>>,
     nodes: Vec<String>,
     feed: broadcast::Sender<Arc<str>>,
     /// The figures for Prometheus.
@@ -91,8 +93,7 @@ impl Shared {
 
     /// Learns that the frames of the container of `host` carry `number` in the capture ring.
     pub fn interface(&self, number: u32, node: NodeIdx, host: IpAddr) {
-        // The numbers below belong to the uplinks.
-        if number <= u32::from(u16::MAX) {
+        if number < FIRST_CONTAINER {
             return;
         }
         let name = self.nodes.get(usize::from(node.0)).map_or("unknown", String::as_str);
@@ -102,8 +103,11 @@ impl Shared {
             about: format!("container of {host} on node {name}"),
         };
         let mut interfaces = lock(&self.interfaces);
-        if interfaces.len() < INTERFACES || interfaces.contains_key(&number) {
-            interfaces.insert(number, source);
+        interfaces.insert(number, source);
+        if interfaces.len() > INTERFACES
+            && let Some(oldest) = interfaces.range(FIRST_CONTAINER..).next().map(|(number, _)| *number)
+        {
+            interfaces.remove(&oldest);
         }
     }
 }
