@@ -9,10 +9,12 @@ use serde_json::Value;
 use super::client::{Client, ConnectError};
 use super::{Target, table};
 use crate::control::request::{Answer, Request};
-use crate::record::{End, Filter, Record, escape, search};
+use crate::record::{self, Filter, Record, escape, search};
 
 const PAST: usize = 1000;
 const PAST_BEFORE_FOLLOWING: usize = 10;
+/// How far back a follower looks for what it missed while the console was started again.
+const MISSED: usize = 10_000;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -100,27 +102,61 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         }
         Err(error) => return Err(error.into()),
     };
-    stream(client, &Request::Events { filter, last, follow: ls.follow }, ls.json)
+    stream(client, &ls, filter, last)
 }
 
-fn stream(mut client: Client, request: &Request, json: bool) -> miette::Result<ExitCode> {
-    client.send(request)?;
+fn stream(mut client: Client, ls: &Ls, filter: Filter, mut last: usize) -> miette::Result<ExitCode> {
+    let mut printed = 0;
+    loop {
+        let end =
+            ask(&mut client, &Request::Events { filter: filter.clone(), last, follow: ls.follow }, ls, &mut printed)?;
+        if end == End::Told {
+            return Ok(ExitCode::SUCCESS);
+        }
+        // The console may have died and be followed by another: go on where it stopped.
+        let target = Target { name: Some(client.name.clone()), state_dir: None };
+        match Client::connect(&target) {
+            Ok(again) if ls.follow => client = again,
+            _ => {
+                eprintln!("the honeynet `{}` went away", client.name);
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        if printed > 0 {
+            last = MISSED;
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum End {
+    Told,
+    WentAway,
+}
+
+/// Prints what the answer says, but for what was `printed` already.
+fn ask(client: &mut Client, request: &Request, ls: &Ls, printed: &mut u64) -> miette::Result<End> {
+    if client.send(request).is_err() {
+        return Ok(End::WentAway);
+    }
     loop {
         match client.next()? {
             Some(Answer::Record(record)) => {
-                if !print(&record.to_string(), json)? {
-                    return Ok(ExitCode::SUCCESS);
+                let seq = record.get("seq").and_then(Value::as_u64).unwrap_or(u64::MAX);
+                if seq <= *printed {
+                    continue;
+                }
+                *printed = seq;
+                if !print(&record.to_string(), ls.json)? {
+                    return Ok(End::Told);
                 }
             }
             Some(Answer::Lost(n)) => {
                 eprintln!("({n} events happened faster than they were read; `events ls` has them)")
             }
-            Some(Answer::Ok(_)) => return Ok(ExitCode::SUCCESS),
+            Some(Answer::Ok(_)) => return Ok(End::Told),
             Some(Answer::Error(why)) => return Err(miette!("{}", escape(&why))),
-            None => {
-                eprintln!("the honeynet `{}` went away", client.name);
-                return Ok(ExitCode::SUCCESS);
-            }
+            None => return Ok(End::WentAway),
         }
     }
 }
@@ -195,7 +231,7 @@ pub fn describe(record: &Record) -> String {
     }
     match (&record.text, &record.data) {
         (Some(text), _) => word(&format!("\"{}\"", harmless(text))),
-        (None, Some(data)) => word(&format!("({} octets)", crate::record::base64_decode(data).map_or(0, |d| d.len()))),
+        (None, Some(data)) => word(&format!("({} octets)", record::base64_decode(data).map_or(0, |d| d.len()))),
         (None, None) => {}
     }
     if let Some(session) = record.session {
@@ -204,7 +240,7 @@ pub fn describe(record: &Record) -> String {
     text.trim_end().to_owned()
 }
 
-fn end(end: &End) -> String {
+fn end(end: &record::End) -> String {
     match (end.ip, end.port, end.mac) {
         (Some(ip), Some(port), _) => std::net::SocketAddr::new(ip, port).to_string(),
         (Some(ip), None, _) => ip.to_string(),
@@ -215,7 +251,7 @@ fn end(end: &End) -> String {
 }
 
 fn harmless(text: &str) -> String {
-    text.chars().map(|c| if crate::record::is_harmless(c) { c } else { '?' }).collect()
+    text.chars().map(|c| if record::is_harmless(c) { c } else { '?' }).collect()
 }
 
 #[cfg(test)]

@@ -262,6 +262,41 @@ fn followers_end_when_nobody_reads_when_interrupted_and_when_the_honeynet_ends()
 }
 
 #[test]
+fn a_follower_goes_on_with_the_next_console() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("run")).unwrap();
+    let listener = UnixListener::bind(dir.path().join("run/hwt.sock")).unwrap();
+    let console = std::thread::spawn(move || {
+        for (last, seqs) in [(10, &[4, 5][..]), (10_000, &[5, 6])] {
+            // The program first looks which honeynets run, then asks.
+            let (mut stream, request) = listener
+                .incoming()
+                .map(|stream| {
+                    let stream = stream.unwrap();
+                    let mut request = String::new();
+                    BufReader::new(&stream).read_line(&mut request).unwrap();
+                    (stream, request)
+                })
+                .find(|(_, request)| !request.is_empty())
+                .unwrap();
+            let request: Value = serde_json::from_str(&request).unwrap();
+            assert_eq!((&request["last"], &request["follow"]), (&json!(last), &json!(true)));
+            for seq in seqs {
+                let record = json!({"v": 1, "seq": seq, "time": "2026-01-31T12:00:00.000000Z", "event": "tcp.open"});
+                stream.write_all(format!("{}\n", json!({ "record": record })).as_bytes()).unwrap();
+            }
+        }
+    });
+    let output = command(dir.path(), "events -f --json").output().unwrap();
+    console.join().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let seqs: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].take()).collect();
+    assert_eq!(seqs, [4, 5, 6]);
+}
+
+#[test]
 fn nothing_runs_is_said_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     for words in ["status", "events -f", "hosts ls", "show fdb", "events ls"] {
