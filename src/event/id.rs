@@ -33,7 +33,8 @@ ids! {
     TcpProbe = "tcp.probe",
     /// A handshake was completed with an open port.
     TcpOpen = "tcp.open",
-    /// A connection ended: `bytes_in`, `bytes_out`; `code` 0 closed, 1 reset by the peer, 2 reset by us, 3 timed out, 4 evicted.
+    /// A connection ended: `bytes_in`, `bytes_out`, `count` microseconds after its handshake;
+    /// `code` 0 closed, 1 reset by the peer, 2 reset by us, 3 timed out, 4 evicted.
     TcpClose = "tcp.close",
     /// First octets of a connection, as data.
     TcpData = "tcp.data",
@@ -47,9 +48,11 @@ ids! {
     ContainerStart = "container.start",
     /// It answers; `count` is the time it took in microseconds.
     ContainerLive = "container.live",
-    /// It did not start or did not answer; why is in the data.
+    /// It did not start or did not answer; why is in the data. `count` is the time since it was asked for in
+    /// microseconds.
     ContainerFailed = "container.failed",
-    /// It is gone; why is in the data.
+    /// It is gone; why is in the data. `count` is the time since it was asked for in
+    /// microseconds.
     ContainerStop = "container.stop",
     /// A container began a flow by itself: `src` is the container's host.
     OutwardFlow = "outward.flow",

@@ -203,7 +203,11 @@ impl Record {
         record.proto = proto(event);
         record.reason = reason(event);
         match event.id {
-            EventId::ContainerLive => record.duration_us = Some(event.count),
+            EventId::ContainerLive | EventId::TcpClose => record.duration_us = Some(event.count),
+            // Whoever does not know how long it was leaves the count alone.
+            EventId::ContainerFailed | EventId::ContainerStop => {
+                record.duration_us = (event.count > 1).then_some(event.count);
+            }
             EventId::SessionEnd | EventId::Gap | EventId::LogDeleted => record.count = Some(event.count),
             _ => record.count = (event.count != 1).then_some(event.count),
         }

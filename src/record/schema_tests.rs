@@ -235,6 +235,20 @@ fn a_probe_reads_as_documented() {
 }
 
 #[test]
+fn times_are_durations_and_not_counts() {
+    for (id, count, duration) in [
+        (EventId::TcpClose, 1, Some(1)),
+        (EventId::ContainerLive, 140_000, Some(140_000)),
+        (EventId::ContainerStop, 140_000, Some(140_000)),
+        (EventId::ContainerFailed, 1, None),
+    ] {
+        let event = Event { count, ..Event::new(id, Instant::ZERO) };
+        let record = Record::of_event(1, Utc::default(), None, &event, b"");
+        assert_eq!((record.duration_us, record.count), (duration, None), "{id:?}");
+    }
+}
+
+#[test]
 fn the_published_schema_is_this_one() {
     let published = include_str!("../../docs/events.schema.json");
     let published: Value = serde_json::from_str(published).unwrap();
