@@ -1,7 +1,9 @@
 //! Tests on real devices, real processes and real clients, as root, in network
 //! namespaces of their own.
 
+mod clients;
 mod console;
+mod lab;
 mod net;
 mod netdev;
 mod rights;

@@ -1,0 +1,267 @@
+//! A honeynet under test, as a user meets it: the real program on one end of a
+//! wire, an attacker on the other, each in a network namespace of its own.
+
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::net::{DEADLINE, Net, Ns, Running};
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_honeyweave");
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+/// Tests that measure time have the machine for themselves; the others share it.
+static MACHINE: RwLock<()> = RwLock::new(());
+/// Images are built one at a time.
+static IMAGES: Mutex<()> = Mutex::new(());
+
+enum Share {
+    Some(RwLockReadGuard<'static, ()>),
+    All(RwLockWriteGuard<'static, ()>),
+}
+
+/// An attacker, a wire, and a honeynet behind it.
+///
+/// The attacker's end of the wire is `eth0`, the honeynet's uplink is `up0`.
+pub struct Lab {
+    /// Name of the honeynet, which no other test has.
+    pub name: String,
+    /// Where the attacker is.
+    pub attacker: Ns,
+    /// Where the honeynet's uplink is.
+    pub wire: Ns,
+    up: Option<Running>,
+    dir: tempfile::TempDir,
+    net: Net,
+    _share: Share,
+}
+
+/// Where images of tests are built, once for all tests and test runs.
+pub fn state_dir() -> PathBuf {
+    let dir = std::env::var_os("HONEYWEAVE_TEST_STATE").map(PathBuf::from);
+    dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-state"))
+}
+
+impl Lab {
+    /// Brings a topology up and waits until frames flow.
+    pub fn up(topology: &str) -> Lab {
+        let mut lab = Lab::shared();
+        lab.start(topology);
+        lab
+    }
+
+    /// The same for a test that measures time: no other lab runs beside it.
+    pub fn up_alone(topology: &str) -> Lab {
+        let mut lab = Lab::new(Share::All(MACHINE.write().unwrap_or_else(|e| e.into_inner())));
+        lab.start(topology);
+        lab
+    }
+
+    /// A wire whose honeynet is yet to be started.
+    pub fn shared() -> Lab {
+        Lab::new(Share::Some(MACHINE.read().unwrap_or_else(|e| e.into_inner())))
+    }
+
+    fn new(share: Share) -> Lab {
+        let net = Net::new();
+        let (attacker, wire) = (net.ns("attacker"), net.ns("wire"));
+        net.wire((&attacker, "eth0"), (&wire, "up0"));
+        let name = format!("hwt-{}-l{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        Lab { name, attacker, wire, up: None, dir: tempfile::tempdir().unwrap(), net, _share: share }
+    }
+
+    /// Another namespace of the same network.
+    pub fn ns(&self, label: &str) -> Ns {
+        self.net.ns(label)
+    }
+
+    /// Another wire.
+    pub fn wire_between(&self, a: (&Ns, &str), b: (&Ns, &str)) {
+        self.net.wire(a, b);
+    }
+
+    /// A file of the test's own.
+    pub fn file(&self, name: &str, contents: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, contents).unwrap();
+        path
+    }
+
+    /// A path in a directory of the test's own.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Brings a topology up on `up0` and waits until frames flow.
+    pub fn start(&mut self, topology: &str) {
+        let topology = self.file("topology.yaml", topology);
+        let topology = topology.to_str().unwrap();
+        let images = IMAGES.lock().unwrap_or_else(|e| e.into_inner());
+        let state = state_dir();
+        let build = [PROGRAM, "image", "build", topology, "--state-dir", state.to_str().unwrap()];
+        if std::fs::read_to_string(topology).unwrap().contains("backend:") {
+            crate::net::sh(&build);
+        }
+        drop(images);
+        // Not `ip netns exec`, which also hides the cgroups.
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.wire.name)).args([PROGRAM, "up", topology, "--uplink", "up0"]);
+        command.args(["--name", &self.name, "--state-dir"]).arg(&state);
+        let mut up = Running::start(&mut command);
+        up.wait_line(&format!("ready {}", self.name));
+        self.up = Some(up);
+    }
+
+    /// The attacker's address on the wire, and the way to everything else.
+    pub fn attacker_at(&self, address: &str, gateway: &str) {
+        self.attacker.addr("eth0", address);
+        self.attacker.sh(&["ip", "route", "add", "default", "via", gateway]);
+    }
+
+    /// The supervisor's process number.
+    pub fn pid(&self) -> u32 {
+        self.up.as_ref().expect("it runs").pid()
+    }
+
+    /// Where the honeynet keeps what it writes.
+    pub fn own_dir(&self) -> PathBuf {
+        state_dir().join(&self.name)
+    }
+
+    /// Runs one of the program's other commands on this honeynet.
+    pub fn command(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).args(["--name", &self.name, "--state-dir"]).arg(state_dir());
+        command.output().unwrap()
+    }
+
+    /// The same, with `--json`.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let text = self.out(&[args, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
+    }
+
+    fn out(&self, args: &[&str]) -> String {
+        let output = self.command(args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    /// What has happened so far, as the command line tells it.
+    pub fn events(&self) -> Vec<Value> {
+        let text = self.out(&["events", "ls", "--json", "--last", "100000"]);
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    /// Waits for an event of that id for which `wanted` holds.
+    pub fn wait_event(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let events = self.events();
+            if let Some(event) = events.iter().find(|event| event["event"] == id && wanted(event)) {
+                return event.clone();
+            }
+            if Instant::now() > deadline {
+                let all: Vec<String> = events.iter().map(Value::to_string).collect();
+                panic!("no such event `{id}`; there are:\n{}", all.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it as a service manager does; returns how long that took.
+    pub fn down(&mut self) -> Duration {
+        let up = self.up.take().expect("it runs");
+        let begin = Instant::now();
+        up.signal(libc::SIGTERM);
+        let (status, said) = up.wait();
+        assert!(status.success(), "{status}: {said}");
+        begin.elapsed()
+    }
+
+    /// What of the honeynet is still on the machine: processes, interfaces, mounts, cgroups.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if name.parse::<u32>().is_ok() && line.contains(&self.name) {
+                left.push(format!("process {name}: {line}"));
+            }
+        }
+        let tag = self.tag();
+        for line in std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
+            if line.contains(&self.name) || line.contains(&tag) {
+                left.push(format!("mount {line}"));
+            }
+        }
+        for ns in [None, Some(&self.wire)] {
+            let links = match ns {
+                None => crate::net::sh(&["ip", "-o", "link"]),
+                Some(ns) => ns.sh(&["ip", "-o", "link"]),
+            };
+            left.extend(links.lines().filter(|line| line.contains(&tag)).map(|line| format!("interface {line}")));
+        }
+        let mut groups = vec![PathBuf::from("/sys/fs/cgroup")];
+        while let Some(group) = groups.pop() {
+            for entry in std::fs::read_dir(&group).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    if entry.file_name().to_string_lossy().contains(&tag) {
+                        left.push(format!("cgroup {}", entry.path().display()));
+                    }
+                    groups.push(entry.path());
+                }
+            }
+        }
+        if self.own_dir().join("containers").exists() {
+            left.push(format!("directory {}", self.own_dir().join("containers").display()));
+        }
+        left
+    }
+
+    /// What the names of its containers and devices contain.
+    fn tag(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut digest = Sha256::new();
+        digest.update(&self.name);
+        digest.update([0]);
+        digest.update(state_dir().as_os_str().as_encoded_bytes());
+        digest.finalize()[..3].iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.up.is_some() {
+            eprintln!("status: {}", String::from_utf8_lossy(&self.command(&["status", "--json"]).stdout));
+        }
+        if let Some(up) = self.up.take() {
+            up.signal(libc::SIGTERM);
+            // It has more time than it needs; whoever drops this has other worries.
+            let end = Instant::now() + Duration::from_secs(12);
+            let alive = |pid: u32| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).is_some_and(|s| s != "Z")
+            };
+            while alive(up.pid()) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let _ = std::fs::remove_dir_all(self.own_dir());
+        let _ = std::fs::remove_file(format!("/run/honeyweave/{}.lock", self.name));
+    }
+}
+
+/// Only one of those who call this at a time.
+pub fn images() -> MutexGuard<'static, ()> {
+    IMAGES.lock().unwrap_or_else(|e| e.into_inner())
+}
