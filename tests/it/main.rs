@@ -3,8 +3,10 @@
 
 mod clients;
 mod console;
+mod honeynet;
 mod lab;
 mod net;
 mod netdev;
+mod processes;
 mod rights;
 mod topology;
