@@ -6,7 +6,10 @@ use miette::IntoDiagnostic;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// The container that it is about, for whoever looks at the list of processes
+    pub name: Option<String>,
+}
 
 /// Runs one container call.
 pub fn run(_args: Args) -> miette::Result<ExitCode> {

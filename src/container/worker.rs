@@ -24,6 +24,11 @@ pub enum Work {
         /// The directory that its name is unique in.
         lxcpath: PathBuf,
     },
+    /// Remove a directory with all that is in it, which may be much.
+    Remove {
+        /// Which.
+        path: PathBuf,
+    },
     /// Say which liblxc is installed.
     Version,
 }
@@ -59,6 +64,8 @@ pub enum Done {
     },
     /// It was stopped, or did not run.
     Stopped,
+    /// It was removed.
+    Removed,
     /// The version of liblxc.
     Version(String),
     /// It failed, and why.
@@ -71,6 +78,12 @@ pub fn main() -> std::io::Result<()> {
     let mut request = Vec::new();
     std::io::stdin().lock().read_to_end(&mut request)?;
     let done = match serde_json::from_slice::<Work>(&request) {
+        Ok(Work::Remove { path }) => match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Done::Failed(format!("cannot remove {}: {error}", path.display()))
+            }
+            _ => Done::Removed,
+        },
         Ok(work) => act(work),
         Err(error) => Done::Failed(format!("the keeper's request cannot be read: {error}")),
     };
@@ -88,6 +101,7 @@ fn act(work: Work) -> Done {
     use super::lxc;
 
     match work {
+        Work::Remove { .. } => Done::Removed,
         Work::Version => Done::Version(lxc::version()),
         Work::Stop { name, lxcpath } => match lxc::Container::open(&name, &lxcpath) {
             Ok(mut container) => match container.state() == "STOPPED" || container.stop() {
@@ -119,7 +133,31 @@ fn start_container(start: &Start) -> Result<Done, super::lxc::LxcError> {
         return Ok(Done::Failed("its init ended at once".into()));
     };
     let monitor = parent_of(init).unwrap_or(0);
+    if !start.ipv6.is_empty()
+        && let Err(error) = add_ipv6(start, init)
+    {
+        container.stop();
+        return Ok(Done::Failed(format!("its IPv6 address could not be set: {error}")));
+    }
     Ok(Done::Started { init, monitor })
+}
+
+/// Gives `eth0` of the container its IPv6 addresses, from outside: liblxc would
+/// have the kernel ask for a second whether someone else has them.
+#[cfg(feature = "lxc")]
+fn add_ipv6(start: &Start, init: i32) -> std::io::Result<()> {
+    use std::os::fd::AsFd;
+
+    use crate::sys::{interface, netlink};
+
+    let namespace = std::fs::File::open(format!("/proc/{init}/ns/net"))?;
+    let network = rustix::thread::LinkNameSpaceType::Network;
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(network))?;
+    let index = interface::index("eth0")?;
+    for (address, prefix_len) in &start.ipv6 {
+        netlink::add_ipv6(index, *address, *prefix_len)?;
+    }
+    start.ipv6_gateway.map_or(Ok(()), |gateway| netlink::add_default_route6(index, gateway))
 }
 
 /// The parent of process `pid`.

@@ -2,7 +2,7 @@
 //! resources, nothing of ours open.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -99,19 +99,6 @@ pub fn confined(
     unsafe { command.pre_exec(confine) };
     let child = command.spawn()?;
     Ok((child.id(), ours))
-}
-
-/// Takes a descriptor that was handed down under number `fd`, closing it on exec.
-///
-/// # Errors
-/// `EBADF` if there is none.
-pub fn inherited(fd: i32) -> io::Result<OwnedFd> {
-    // SAFETY: takes numbers; fails if the descriptor is not open.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is open, and whoever started the process gave it to the caller alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod clients;
 mod console;
 mod honeynet;
+mod keeper;
 mod lab;
 mod net;
 mod netdev;

@@ -54,7 +54,7 @@ pub struct Apt {
 impl Apt {
     /// With its cache in `cache`.
     pub fn new(cache: PathBuf) -> Result<Apt, ImageError> {
-        for dir in ["archives/partial", "lists/partial"] {
+        for dir in ["archives/partial", "lists/partial", "none/partial"] {
             let dir = cache.join(dir);
             fs::create_dir_all(&dir).map_err(at("create", &dir))?;
         }
@@ -79,7 +79,8 @@ impl Apt {
     }
 
     fn try_fetch(&self, packages: &[String], progress: &Progress) -> Result<Vec<PathBuf>, ImageError> {
-        let mut list = self.command();
+        // With a cache that is empty: APT does not list what it has fetched already.
+        let mut list = self.command("none");
         let output = list.args(["-qq", "--print-uris", "install"]).args(packages).stdin(Stdio::null()).output();
         let output = match output {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(ImageError::NoProgram("apt-get".into())),
@@ -94,7 +95,7 @@ impl Apt {
                 output: lines[lines.len().saturating_sub(SHOWN)..].to_vec(),
             });
         }
-        let mut download = self.command();
+        let mut download = self.command("archives");
         download.args(["-q", "--download-only", "install"]).args(packages);
         run(download, "downloading packages", progress)?;
         let archives = self.cache.join("archives");
@@ -103,7 +104,7 @@ impl Apt {
         Ok(names.map(|name| archives.join(name)).collect())
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, archives: &str) -> Command {
         let mut command = Command::new("apt-get");
         command.env("LC_ALL", "C").arg("--yes").arg("--no-install-recommends");
         let mut option = |text: String| {
@@ -111,7 +112,7 @@ impl Apt {
         };
         // An empty status file: nothing counts as installed, so every dependency is fetched.
         option(format!("Dir::State::status={}", self.cache.join("status").display()));
-        option(format!("Dir::Cache::archives={}", self.cache.join("archives").display()));
+        option(format!("Dir::Cache::archives={}", self.cache.join(archives).display()));
         option("Dir::Cache::pkgcache=".into());
         option("Dir::Cache::srcpkgcache=".into());
         option("Debug::NoLocking=1".into());
@@ -129,7 +130,7 @@ impl Apt {
         let path = self.cache.join(if sources.contains("URIs:") { "own.sources" } else { "own.list" });
         fs::write(&path, sources).map_err(at("write", &path))?;
         self.sources = Some(path);
-        let mut update = self.command();
+        let mut update = self.command("archives");
         update.args(["-q", "update"]);
         run(update, "fetching package lists", progress)
     }

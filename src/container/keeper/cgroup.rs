@@ -1,0 +1,183 @@
+//! Cgroups in both layouts, version 1 (a hierarchy for each controller) and
+//! version 2: limits for liblxc, and finding what a container left behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal};
+
+/// The hierarchies of this machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// Where they are mounted.
+    mounts: Vec<PathBuf>,
+    /// Controllers of version 1, with which limits go to `lxc.cgroup.*`.
+    v1: Vec<String>,
+    /// Controllers of version 2, with which limits go to `lxc.cgroup2.*`.
+    v2: Vec<String>,
+}
+
+impl Layout {
+    /// What the kernel says.
+    pub fn detect() -> Layout {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let controllers = |path: &Path| fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+        Layout::parse(&mounts, controllers)
+    }
+
+    /// No cgroups at all.
+    #[cfg(test)]
+    pub fn none() -> Layout {
+        Layout { mounts: vec![], v1: vec![], v2: vec![] }
+    }
+
+    fn parse(table: &str, controllers: impl Fn(&Path) -> String) -> Layout {
+        let (mut mounts, mut v1, mut v2) = (Vec::new(), Vec::new(), Vec::new());
+        for line in table.lines() {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let &[_, path, kind, options, ..] = fields.as_slice() else { continue };
+            let path = PathBuf::from(path);
+            match kind {
+                "cgroup" => v1.extend(options.split(',').map(str::to_owned)),
+                "cgroup2" => v2.extend(controllers(&path).split_whitespace().map(str::to_owned)),
+                _ => continue,
+            }
+            if !mounts.contains(&path) {
+                mounts.push(path);
+            }
+        }
+        Layout { mounts, v1, v2 }
+    }
+
+    /// Whether there is any hierarchy.
+    pub fn is_present(&self) -> bool {
+        !self.mounts.is_empty()
+    }
+
+    /// The version that limits are set in, and the limits that can be set: `memory`, `pids`, `cpu`.
+    pub fn describe(&self) -> (u8, Vec<&'static str>) {
+        let version = if self.v2.iter().any(|c| c == "memory") { 2 } else { 1 };
+        let has = |name: &&'static str| self.v1.iter().chain(&self.v2).any(|c| c == *name);
+        (version, ["memory", "pids", "cpu"].into_iter().filter(has).collect())
+    }
+
+    /// Limits in liblxc's words, as far as the machine has controllers for them.
+    pub fn limits(&self, memory: u64, processes: u32, cpu_quota_us: u32) -> Vec<(String, String)> {
+        let mut limits = Vec::new();
+        let mut add = |key: &str, value: String| limits.push((key.to_owned(), value));
+        let (v1, v2) = (|name: &str| self.v1.iter().any(|c| c == name), |name: &str| self.v2.iter().any(|c| c == name));
+        if v2("memory") {
+            add("lxc.cgroup2.memory.max", memory.to_string());
+        } else if v1("memory") {
+            add("lxc.cgroup.memory.limit_in_bytes", memory.to_string());
+        }
+        if v2("pids") {
+            add("lxc.cgroup2.pids.max", processes.to_string());
+        } else if v1("pids") {
+            add("lxc.cgroup.pids.max", processes.to_string());
+        }
+        if v2("cpu") {
+            add("lxc.cgroup2.cpu.max", format!("{cpu_quota_us} 100000"));
+        } else if v1("cpu") {
+            add("lxc.cgroup.cpu.cfs_quota_us", cpu_quota_us.to_string());
+        }
+        limits
+    }
+
+    /// The cgroups of containers whose name is wanted.
+    fn cgroups(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for mount in &self.mounts {
+            for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                let container = name.strip_prefix("lxc.payload.").or_else(|| name.strip_prefix("lxc.monitor."));
+                if container.is_some_and(&wanted) {
+                    found.push(entry.path());
+                }
+            }
+        }
+        found
+    }
+
+    /// Sends `SIGKILL` to everything in the cgroups of containers that are
+    /// `wanted`. Returns how many processes there were.
+    pub fn kill(&self, wanted: impl Fn(&str) -> bool) -> usize {
+        let mut killed = 0;
+        for cgroup in self.cgroups(wanted) {
+            walk(&cgroup, &mut |dir| {
+                let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+                for pid in text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+                    killed += 1;
+                    // It may have ended since.
+                    let _ = rustix::process::kill_process(pid, Signal::KILL);
+                }
+            });
+        }
+        killed
+    }
+
+    /// Removes the empty cgroups of containers that are `wanted`. Returns how many are left.
+    pub fn remove(&self, wanted: impl Fn(&str) -> bool) -> usize {
+        let cgroups = self.cgroups(wanted);
+        for cgroup in &cgroups {
+            walk(cgroup, &mut |dir| drop(fs::remove_dir(dir)));
+        }
+        cgroups.iter().filter(|cgroup| cgroup.exists()).count()
+    }
+
+    /// Removes the cgroup that liblxc's monitors pass through as they end, unless another container of the machine's needs it.
+    pub fn remove_pivot(&self) {
+        for mount in &self.mounts {
+            let _ = fs::remove_dir(mount.join("lxc.pivot"));
+        }
+    }
+}
+
+/// Calls `visit` for every directory below `dir` and then for itself.
+fn walk(dir: &Path, visit: &mut impl FnMut(&Path)) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            walk(&entry.path(), visit);
+        }
+    }
+    visit(dir);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_follow_the_layout() {
+        let v1 = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\ncgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n\
+                  cgroup /sys/fs/cgroup/cpu cgroup rw,cpu,cpuacct 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let layout = Layout::parse(v1, |_| String::new());
+        let keys = |layout: &Layout| layout.limits(1, 2, 3).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(
+            keys(&layout),
+            ["lxc.cgroup.memory.limit_in_bytes", "lxc.cgroup.pids.max", "lxc.cgroup.cpu.cfs_quota_us"]
+        );
+        assert_eq!(layout.describe(), (1, vec!["memory", "pids", "cpu"]));
+        assert_eq!(layout.mounts.len(), 4);
+        let v2 =
+            Layout::parse("cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n", |_| "cpuset cpu memory pids\n".into());
+        assert_eq!(keys(&v2), ["lxc.cgroup2.memory.max", "lxc.cgroup2.pids.max", "lxc.cgroup2.cpu.max"]);
+        assert_eq!(v2.describe(), (2, vec!["memory", "pids", "cpu"]));
+        assert!(keys(&Layout::none()).is_empty() && !Layout::none().is_present());
+    }
+
+    #[test]
+    fn removes_the_cgroups_of_the_containers_meant() {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["lxc.payload.hw-a-1/sub", "lxc.monitor.hw-a-1", "lxc.payload.hw-b-1", "lxc.pivot", "other"] {
+            fs::create_dir_all(root.path().join(dir)).unwrap();
+        }
+        let layout = Layout { mounts: vec![root.path().to_owned()], v1: vec![], v2: vec![] };
+        assert_eq!(layout.remove(|name| name.starts_with("hw-a-")), 0);
+        layout.remove_pivot();
+        let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["lxc.payload.hw-b-1", "other"]);
+    }
+}

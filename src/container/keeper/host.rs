@@ -1,0 +1,187 @@
+//! From a request of the switch to what is started for it. The request holds
+//! nothing but indexes and an address; everything else is the plan's.
+
+use std::net::IpAddr;
+
+use crate::container::image::{self, Image};
+use crate::container::{ImageConfig, KeeperConfig};
+use crate::emulate::{Identity, Template};
+use crate::node::{HostsConfig, NodeConfig, NodeIdx};
+use crate::wire::Mac;
+
+/// The host that a container is started for.
+#[derive(Clone, Debug)]
+pub struct Host<'a> {
+    /// The population it belongs to.
+    pub hosts: &'a HostsConfig,
+    /// What it is.
+    pub template: &'a Template,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its name.
+    pub hostname: String,
+    /// Its addresses with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Its default gateways.
+    pub gateways: Vec<IpAddr>,
+    /// What is fixed about it.
+    pub identity: Identity,
+    /// The address that stands for it.
+    pub ip: IpAddr,
+}
+
+/// Finds host `ip` of node `node`; the error says why it can have no container.
+pub fn find(config: &KeeperConfig, node: NodeIdx, ip: IpAddr) -> Result<Host<'_>, String> {
+    let Some((name, node_config)) = config.nodes.get(usize::from(node.0)) else {
+        return Err(format!("there is no node {}", node.0));
+    };
+    let NodeConfig::Hosts(hosts) = node_config else {
+        return Err(format!("node {name} has no hosts"));
+    };
+    let identity = Identity::new(config.secret, name);
+    let (Some(number), Some(mac)) = (hosts.number_of(ip), hosts.mac_of(&identity, ip)) else {
+        return Err(format!("{ip} is no host of node {name}"));
+    };
+    let Some((_, template)) = hosts.template_of(&identity, ip) else {
+        return Err(format!("{ip} has no template"));
+    };
+    // A single host has all the addresses of its node; of a population's host no other is known.
+    let own: Vec<IpAddr> = match hosts.single {
+        true => hosts.ranges.iter().flat_map(|range| [range.first, range.last]).collect(),
+        false => vec![ip],
+    };
+    let mut addresses: Vec<(IpAddr, u8)> = Vec::new();
+    for address in own {
+        let longest = hosts.segment.prefixes.iter().filter(|p| p.contains(&address)).map(|p| p.prefix_len()).max();
+        let len = longest.unwrap_or(if address.is_ipv4() { 32 } else { 128 });
+        if !addresses.contains(&(address, len)) {
+            addresses.push((address, len));
+        }
+    }
+    let hostname = match &hosts.hostname {
+        Some(hostname) if hosts.single => hostname.clone(),
+        _ => hostname(name, if hosts.single { None } else { Some(number) }),
+    };
+    let gateways = hosts.segment.gateways.clone();
+    Ok(Host { hosts, template, mac, hostname, addresses, gateways, identity, ip: hosts.host_of(ip) })
+}
+
+/// A name as an administrator would give it: the node's, and a number.
+fn hostname(node: &str, number: Option<u64>) -> String {
+    let clean: String =
+        node.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(48).collect();
+    let clean = clean.trim_matches('-');
+    match number {
+        Some(number) => format!("{clean}-{:02}", number + 1),
+        None => clean.to_owned(),
+    }
+}
+
+impl Host<'_> {
+    /// The image that its template names, if it is built.
+    pub fn image(&self, config: &KeeperConfig) -> Result<Image, String> {
+        let Some(backend) = &self.template.backend else {
+            return Err(format!("template {} has no container", self.template.name));
+        };
+        // A built-in image needs no entry in the topology.
+        let built_in = ImageConfig {
+            name: backend.image.clone(),
+            recipe: backend.image.clone(),
+            packages: Vec::new(),
+            users: Vec::new(),
+        };
+        let image = config.images.iter().find(|image| image.name == backend.image).unwrap_or(&built_in);
+        image::find(&config.state_dir, image).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::emulate::{Backend, Builtin, Outward, Secret, StartPolicy, TcpPort, UdpPort};
+    use crate::node::{AddrRange, Limits, MacMode, Segment, UplinkConfig};
+
+    pub fn config() -> KeeperConfig {
+        let template = Template {
+            name: "server".into(),
+            personality: Builtin::Linux,
+            oui: [0, 12, 41],
+            tcp: BTreeMap::new(),
+            tcp_default: TcpPort::Closed,
+            udp: BTreeMap::new(),
+            udp_default: UdpPort::Closed,
+            ping: true,
+            backend: Some(Backend { image: "small".into(), start: StartPolicy::OnAccess, idle_secs: 60 }),
+            outward: Outward::Reflect,
+        };
+        let range = |first: &str, last: &str| AddrRange { first: first.parse().unwrap(), last: last.parse().unwrap() };
+        let population = HostsConfig {
+            ranges: vec![range("10.1.0.10", "10.1.0.250")],
+            single: false,
+            hostname: None,
+            mix: vec![(0, 1)],
+            templates: vec![template],
+            services: vec![],
+            mac_mode: MacMode::PerHost,
+            mac: None,
+            segment: Segment {
+                prefixes: vec![
+                    "10.0.0.0/8".parse().unwrap(),
+                    "10.1.0.0/16".parse().unwrap(),
+                    "fd00::/64".parse().unwrap(),
+                ],
+                gateways: vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            },
+            inside: vec![],
+            limits: Limits::default(),
+        };
+        let single = HostsConfig {
+            ranges: vec![range("10.1.0.5", "10.1.0.5"), range("fd00::5", "fd00::5")],
+            single: true,
+            hostname: Some("web-prod-03".into()),
+            ..population.clone()
+        };
+        let uplink = UplinkConfig { interface: "hwt0".into(), allow: vec![], mac_limit: 256, rate_bytes: 0 };
+        KeeperConfig {
+            name: "test".into(),
+            state_dir: "/nonexistent".into(),
+            secret: Secret([9; 16]),
+            nodes: vec![
+                ("edge".into(), NodeConfig::Uplink(uplink)),
+                ("Staff_LAN".into(), NodeConfig::Hosts(population)),
+                ("web".into(), NodeConfig::Hosts(single)),
+            ],
+            scripts: vec![],
+            images: vec![],
+        }
+    }
+
+    #[test]
+    fn finds_what_the_plan_says() {
+        let config = config();
+        let host = find(&config, NodeIdx(1), "10.1.0.12".parse().unwrap()).unwrap();
+        assert_eq!(host.hostname, "staff-lan-03");
+        assert_eq!(host.addresses, [("10.1.0.12".parse().unwrap(), 16)]);
+        assert_eq!(host.mac.0[..3], [0, 12, 41]);
+        let host = find(&config, NodeIdx(2), "fd00::5".parse().unwrap()).unwrap();
+        assert_eq!(host.hostname, "web-prod-03");
+        assert_eq!(host.addresses, [("10.1.0.5".parse().unwrap(), 16), ("fd00::5".parse().unwrap(), 64)]);
+        assert_eq!(host.ip, "10.1.0.5".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_say() {
+        let config = config();
+        for (node, ip, why) in [
+            (0, "10.1.0.12", "node edge has no hosts"),
+            (1, "10.1.0.9", "10.1.0.9 is no host of node Staff_LAN"),
+            (3, "10.1.0.12", "there is no node 3"),
+        ] {
+            assert_eq!(find(&config, NodeIdx(node), ip.parse().unwrap()).unwrap_err(), why);
+        }
+        let host = find(&config, NodeIdx(1), "10.1.0.12".parse().unwrap()).unwrap();
+        assert!(host.image(&config).unwrap_err().contains("image `small` is not built"));
+    }
+}

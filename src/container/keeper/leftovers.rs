@@ -1,0 +1,161 @@
+//! Names, and what a dead predecessor or a failed start left under them.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::cgroup::Layout;
+use crate::container::KeeperConfig;
+use crate::node::LeaseId;
+use crate::sys::{clock, netlink};
+
+/// The file in a container's directory that names its lease, for a successor of the keeper's.
+pub const LEASE: &str = "lease";
+
+/// What tells the containers and TAPs of one honeynet from those of others on
+/// this machine: a hash of its name and its state directory.
+pub fn tag(config: &KeeperConfig) -> String {
+    let mut digest = Sha256::new();
+    digest.update(&config.name);
+    digest.update([0]);
+    digest.update(config.state_dir.as_os_str().as_encoded_bytes());
+    digest.finalize()[..3].iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// The name of container `number` of the honeynet with tag `tag`.
+pub fn container_name(tag: &str, number: u32) -> String {
+    format!("hw-{tag}-{number}")
+}
+
+/// The name of its TAP, which has at most 15 octets.
+pub fn tap_name(tag: &str, number: u32) -> String {
+    format!("hw{tag}{number:x}")
+}
+
+/// The directory of a honeynet's containers.
+pub fn containers_dir(config: &KeeperConfig) -> PathBuf {
+    config.state_dir.join(&config.name).join("containers")
+}
+
+/// Makes that directory and locks it. The users that containers run as may pass
+/// through (not list) it, and the way to it as far as it is ours.
+///
+/// Returns also whether a predecessor has died there without cleaning up.
+///
+/// # Errors
+/// If another keeper has it.
+pub fn claim(config: &KeeperConfig) -> io::Result<(File, bool)> {
+    let dir = containers_dir(config);
+    DirBuilder::new().recursive(true).mode(0o711).create(&dir)?;
+    let images = config.state_dir.join("images");
+    for ours in [&config.state_dir, &config.state_dir.join(&config.name), &dir, &images] {
+        if let Ok(meta) = fs::metadata(ours) {
+            let mode = meta.permissions().mode();
+            if mode & 0o111 != 0o111 {
+                fs::set_permissions(ours, Permissions::from_mode(mode | 0o111))?;
+            }
+        }
+    }
+    let follows = dir.join(".lock").exists();
+    let lock = File::options().create(true).append(true).open(dir.join(".lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok((lock, follows)),
+        Err(_) => Err(io::Error::other(format!(
+            "another keeper of honeynet `{}` works in {}: end that first",
+            config.name,
+            config.state_dir.display()
+        ))),
+    }
+}
+
+/// The first directory on the way to `path` that the users of containers may not pass through.
+pub fn closed_to_containers(path: &Path) -> Option<PathBuf> {
+    let way: Vec<&Path> = path.ancestors().collect();
+    let closed = |dir: &&&Path| fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o001 == 0);
+    way.iter().rev().find(closed).map(|dir| dir.to_path_buf())
+}
+
+/// Ends and removes all containers of a predecessor that died: processes,
+/// cgroups, TAPs, overlays. Waits for them up to `patience` microseconds. Returns
+/// their leases, of which the switch still thinks that they live.
+pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<LeaseId> {
+    let tag = tag(config);
+    let prefix = format!("hw-{tag}-");
+    let until = clock::monotonic_micros() + patience;
+    while layout.kill(|name| name.starts_with(&prefix)) > 0 && clock::monotonic_micros() < until {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    layout.remove(|name| name.starts_with(&prefix));
+    let mut leases = Vec::new();
+    let taps = format!("hw{tag}");
+    // Unlike /sys/class/net this is about the process's own network namespace.
+    for line in fs::read_to_string("/proc/self/net/dev").unwrap_or_default().lines() {
+        let name = line.split(':').next().unwrap_or_default().trim();
+        if name.starts_with(&taps) {
+            let _ = netlink::delete_link(name);
+        }
+    }
+    for entry in fs::read_dir(containers_dir(config)).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("hw-") {
+            let lease = fs::read_to_string(entry.path().join(LEASE)).ok();
+            leases.extend(lease.and_then(|text| text.parse().ok()).map(LeaseId));
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    leases
+}
+
+/// Removes what is left when the last container is gone: our directory, and the
+/// directories that liblxc made for its locks.
+pub fn remove_empty(config: &KeeperConfig, layout: &Layout) {
+    layout.remove_pivot();
+    let dir = containers_dir(config);
+    for file in [".lock", "seccomp"] {
+        let _ = fs::remove_file(dir.join(file));
+    }
+    let _ = fs::remove_dir(&dir);
+    let locks = Path::new("/run/lxc/lock");
+    if let Ok(inside) = dir.strip_prefix("/") {
+        let mut at = locks.join(inside);
+        let _ = fs::remove_dir_all(&at);
+        // Only empty ones go: another honeynet's or another user's stay.
+        while at.pop() && at.starts_with(locks) && fs::remove_dir(&at).is_ok() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::keeper::host::tests::config;
+
+    #[test]
+    fn names_tell_honeynets_apart_and_fit() {
+        let one = config();
+        let two = KeeperConfig { name: "other".into(), ..one.clone() };
+        let three = KeeperConfig { state_dir: "/elsewhere".into(), ..one.clone() };
+        assert_ne!(tag(&one), tag(&two));
+        assert_ne!(tag(&one), tag(&three));
+        assert!(tap_name(&tag(&one), 0xfff_ffff).len() <= 15);
+    }
+
+    #[test]
+    fn one_keeper_works_in_a_directory() {
+        let state = tempfile::tempdir().unwrap();
+        let config = KeeperConfig { state_dir: state.path().to_owned(), ..config() };
+        assert_eq!(closed_to_containers(state.path()).as_deref(), Some(state.path()));
+        let (lock, follows) = claim(&config).unwrap();
+        assert!(!follows);
+        assert_eq!(closed_to_containers(&containers_dir(&config)), None);
+        assert!(claim(&config).unwrap_err().to_string().contains("another keeper"));
+        drop(lock);
+        assert!(claim(&config).unwrap().1);
+        fs::create_dir(containers_dir(&config).join("hw-left")).unwrap();
+        fs::write(containers_dir(&config).join("hw-left").join(LEASE), "77").unwrap();
+        assert_eq!(sweep_all(&config, &Layout::none(), 0), [LeaseId(77)]);
+        remove_empty(&config, &Layout::none());
+        assert!(!containers_dir(&config).exists());
+    }
+}

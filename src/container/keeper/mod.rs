@@ -1,0 +1,22 @@
+//! The keeper process: opens uplinks and TAPs, starts and ends containers, starts
+//! scripts. One thread that never waits for liblxc: each call is a worker process
+//! with a deadline, and many run at once.
+//!
+//! ```text
+//! Lease ─▶ Queued ─▶ Starting ─▶ Live ─▶ Dying ─▶ Sweeping ─▶ Removing ─▶ LeaseGone
+//!            └──────────┴── failed or released ──────┘
+//! ```
+
+mod cgroup;
+mod host;
+mod lease;
+mod leftovers;
+mod process;
+mod scripts;
+mod settings;
+mod uplinks;
+
+pub use cgroup::Layout;
+pub use leftovers::tag;
+pub use process::{Ends, run};
+pub use scripts::SCRIPT_UID;

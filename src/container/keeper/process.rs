@@ -1,0 +1,577 @@
+//! The main loop: one thread, everything by events and deadlines.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, WaitOptions};
+
+use super::cgroup::Layout;
+use super::lease::{Lease, Stage, Worker, init_handle, kill};
+use super::scripts::{SCRIPT_UID, Scripts};
+use super::settings::{self, Place};
+use super::uplinks::Uplinks;
+use super::{host, leftovers};
+use crate::container::worker::{Done, Work};
+use crate::container::{FromKeeper, KeeperConfig, ToKeeper};
+use crate::event::{Event, EventId, MAX_DATA, Said};
+use crate::node::{LeaseId, NodeIdx};
+use crate::sys::seqpacket::Channel;
+use crate::sys::signal::Signals;
+use crate::sys::{clock, interface, netlink, tap};
+use crate::wire::Instant;
+
+const MILLISECOND: i64 = 1_000;
+const SECOND: i64 = 1_000_000;
+/// A start that takes longer hangs: a healthy one takes 30 ms.
+const START_DEADLINE: i64 = 10 * SECOND;
+/// How long a monitor may take to end after its init was killed.
+const DEATH_DEADLINE: i64 = 3 * SECOND;
+/// How long processes that were killed may take to vanish.
+const SWEEP_DEADLINE: i64 = 3 * SECOND;
+const SWEEP_INTERVAL: i64 = 10 * MILLISECOND;
+const REMOVE_DEADLINE: i64 = 60 * SECOND;
+/// Starts at once for each processor; the others wait for their turn.
+const STARTS_PER_CPU: usize = 4;
+/// How often uplinks are looked at even if nothing was said about them.
+const LOOK_INTERVAL: i64 = 500 * MILLISECOND;
+/// When everything must be gone after the order to end.
+const END_DEADLINE: i64 = 7 * SECOND;
+/// Messages that may wait for a switch that does not read.
+const BACKLOG: usize = 16_384;
+
+/// What the keeper speaks by.
+#[derive(Debug)]
+pub struct Ends {
+    /// Life line: when it closes, the keeper ends.
+    pub supervisor: Channel,
+    /// Receives [`ToKeeper`], sends [`FromKeeper`].
+    pub switch: Channel,
+    /// Sends [`Said`].
+    pub console: Channel,
+}
+
+/// Runs the keeper until it is told to end (`SIGTERM`, `SIGINT`, or the
+/// supervisor's end closes), then ends every container and removes what it made.
+///
+/// `worker` is the program that makes calls of liblxc: honeyweave itself.
+///
+/// # Errors
+/// If another keeper has the honeynet's directory, or the kernel refuses what every keeper needs.
+pub fn run(mut config: KeeperConfig, ends: Ends, worker: PathBuf) -> io::Result<()> {
+    // liblxc and the overlay need absolute paths, and names are derived from it.
+    config.state_dir = std::path::absolute(&config.state_dir)?;
+    let signals = Signals::take(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD])?;
+    // Monitors of liblxc's and what scripts leave behind become our children, to be waited for.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let (lock, follows) = leftovers::claim(&config)?;
+    let layout = Layout::detect();
+    let lost = leftovers::sweep_all(&config, &layout, 3 * SECOND);
+    let seccomp = leftovers::containers_dir(&config).join("seccomp");
+    fs::write(&seccomp, settings::SECCOMP)?;
+    ends.switch.set_nonblocking(true)?;
+    ends.console.set_nonblocking(true)?;
+    let links = netlink::watch_links()?;
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut keeper = Keeper {
+        tag: leftovers::tag(&config),
+        uplinks: Uplinks::new(&config.nodes),
+        scripts: Scripts::new(&config.name, &config.scripts),
+        config,
+        layout,
+        seccomp,
+        worker,
+        ends,
+        links,
+        signals,
+        _lock: lock,
+        starts_at_once: cpus * STARTS_PER_CPU,
+        number: 0,
+        leases: BTreeMap::new(),
+        queue: VecDeque::new(),
+        outgoing: VecDeque::new(),
+        // The switch of a keeper that died goes on and does not greet its successor.
+        greeted: follows,
+        next_look: 0,
+        ending: None,
+    };
+    for lease in lost {
+        keeper.send(FromKeeper::LeaseGone { lease, why: "the keeper was started anew".into() }, None);
+    }
+    keeper.work();
+    leftovers::remove_empty(&keeper.config, &keeper.layout);
+    Ok(())
+}
+
+struct Keeper {
+    config: KeeperConfig,
+    tag: String,
+    layout: Layout,
+    seccomp: PathBuf,
+    worker: PathBuf,
+    ends: Ends,
+    links: OwnedFd,
+    signals: Signals,
+    _lock: File,
+    uplinks: Uplinks,
+    scripts: Scripts,
+    starts_at_once: usize,
+    number: u32,
+    leases: BTreeMap<LeaseId, Lease>,
+    queue: VecDeque<LeaseId>,
+    outgoing: VecDeque<(FromKeeper, Option<OwnedFd>)>,
+    /// Whether a switch is there: uplinks are opened for one.
+    greeted: bool,
+    next_look: i64,
+    /// Set by the order to end: when patience ends.
+    ending: Option<i64>,
+}
+
+impl Keeper {
+    fn work(&mut self) {
+        loop {
+            let now = clock::monotonic_micros();
+            self.pass_deadlines(now);
+            self.start_queued(now);
+            self.flush();
+            if self.ending.is_some_and(|until| (self.leases.is_empty() && self.scripts.running() == 0) || now >= until)
+            {
+                return;
+            }
+            let ready = self.wait(self.next_deadline(now));
+            let now = clock::monotonic_micros();
+            if ready.supervisor && !self.supervisor_is_there() {
+                self.end_all(now);
+            }
+            if ready.signals {
+                self.take_signals(now);
+            }
+            if ready.links {
+                netlink::drain(&self.links);
+                self.next_look = 0;
+            }
+            if ready.switch {
+                self.take_messages(now);
+            }
+        }
+    }
+
+    fn wait(&self, deadline: i64) -> Ready {
+        let left = (deadline - clock::monotonic_micros()).clamp(0, 3600 * SECOND);
+        let timeout = Timespec { tv_sec: left / SECOND, tv_nsec: left % SECOND * 1000 };
+        let output = if self.outgoing.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let mut fds = [
+            PollFd::new(&self.ends.supervisor, PollFlags::IN),
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.links, PollFlags::IN),
+            PollFd::new(&self.ends.switch, PollFlags::IN | output),
+        ];
+        // An order to end needs no further word of those who went first, and their closed ends would always be ready.
+        let fds = if self.ending.is_some() { &mut fds[1..3] } else { &mut fds[..] };
+        if poll(fds, Some(&timeout)).is_err() {
+            return Ready::default();
+        }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        match fds {
+            [signals, links] => Ready { signals: is_ready(signals), links: is_ready(links), ..Ready::default() },
+            [supervisor, signals, links, switch] => Ready {
+                supervisor: is_ready(supervisor),
+                signals: is_ready(signals),
+                links: is_ready(links),
+                switch: switch.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+            },
+            _ => Ready::default(),
+        }
+    }
+
+    fn next_deadline(&self, now: i64) -> i64 {
+        let mut next = now + 3600 * SECOND;
+        if self.greeted && self.ending.is_none() && !self.uplinks.is_empty() {
+            next = next.min(self.next_look);
+        }
+        next = next.min(self.scripts.next_deadline().unwrap_or(i64::MAX));
+        next = next.min(self.ending.unwrap_or(i64::MAX));
+        for lease in self.leases.values() {
+            next = next.min(match &lease.stage {
+                Stage::Queued(_) | Stage::Live { .. } => i64::MAX,
+                Stage::Starting(worker) | Stage::Removing(worker) => worker.deadline,
+                Stage::Dying { deadline, .. } => *deadline,
+                Stage::Sweeping { .. } => now + SWEEP_INTERVAL,
+            });
+        }
+        next
+    }
+
+    fn pass_deadlines(&mut self, now: i64) {
+        if self.greeted && self.ending.is_none() && now >= self.next_look {
+            self.next_look = now + LOOK_INTERVAL;
+            self.look_at_uplinks(now);
+        }
+        self.scripts.expire(now);
+        let due: Vec<LeaseId> = self.leases.keys().copied().collect();
+        for id in due {
+            let Some(lease) = self.leases.get_mut(&id) else { continue };
+            match &mut lease.stage {
+                Stage::Starting(worker) if now >= worker.deadline => {
+                    lease.why.get_or_insert(format!("liblxc did not start it within {} s", START_DEADLINE / SECOND));
+                    worker.kill();
+                    worker.deadline = i64::MAX;
+                }
+                Stage::Removing(worker) if now >= worker.deadline => {
+                    worker.kill();
+                    worker.deadline = i64::MAX;
+                }
+                Stage::Dying { monitor, deadline } if now >= *deadline => {
+                    kill(*monitor);
+                    lease.stage = Stage::Sweeping { deadline: now + SWEEP_DEADLINE };
+                    self.sweep(id, now);
+                }
+                Stage::Sweeping { .. } => self.sweep(id, now),
+                _ => {}
+            }
+        }
+    }
+
+    fn take_signals(&mut self, now: i64) {
+        while let Some(signal) = self.signals.next() {
+            if signal != libc::SIGCHLD {
+                self.end_all(now);
+            }
+        }
+        while let Ok(Some((pid, _))) = rustix::process::wait(WaitOptions::NOHANG) {
+            self.child_ended(pid.as_raw_nonzero().get(), now);
+        }
+    }
+
+    fn child_ended(&mut self, pid: i32, now: i64) {
+        if self.scripts.ended(pid) {
+            self.kill_orphans_of_scripts();
+            return;
+        }
+        let owner = self.leases.iter().find(|(_, lease)| match &lease.stage {
+            Stage::Starting(worker) | Stage::Removing(worker) => worker.pid == pid,
+            Stage::Live { monitor, .. } | Stage::Dying { monitor, .. } => *monitor == pid,
+            Stage::Queued(_) | Stage::Sweeping { .. } => false,
+        });
+        let Some(id) = owner.map(|(id, _)| *id) else { return };
+        let Some(lease) = self.leases.get_mut(&id) else { return };
+        match std::mem::replace(&mut lease.stage, Stage::Sweeping { deadline: now + SWEEP_DEADLINE }) {
+            Stage::Starting(worker) => self.started(id, worker.answer(), now),
+            Stage::Live { init, .. } => {
+                // Its monitor may have been killed alone: then the container still runs.
+                let _ = rustix::process::pidfd_send_signal(&init, Signal::KILL);
+                lease.why.get_or_insert("its init ended".into());
+                self.sweep(id, now);
+            }
+            Stage::Removing(_) => self.gone(id),
+            Stage::Queued(_) | Stage::Dying { .. } | Stage::Sweeping { .. } => self.sweep(id, now),
+        }
+    }
+
+    /// What scripts started and left behind becomes our child, and ends.
+    fn kill_orphans_of_scripts(&self) {
+        let me = rustix::process::getpid().as_raw_nonzero();
+        let text = fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();
+        for pid in text.split_whitespace().filter_map(|word| word.parse::<i32>().ok()) {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let uid =
+                status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+            if uid == Some(SCRIPT_UID) && !self.scripts.has(pid) {
+                kill(pid);
+            }
+        }
+    }
+
+    fn supervisor_is_there(&self) -> bool {
+        let mut bytes = [0; 64];
+        match self.ends.supervisor.recv(&mut bytes) {
+            Ok(received) => received.len > 0,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    fn take_messages(&mut self, now: i64) {
+        loop {
+            match self.ends.switch.recv_msg::<ToKeeper>() {
+                Ok(Some((message, _))) => self.take(message, now),
+                // The supervisor keeps both ends: a closed channel means that it is gone, too.
+                Ok(None) => return self.end_all(now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Not a message of ours: whoever sends such things gets nothing for it.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(_) => return self.end_all(now),
+            }
+        }
+    }
+
+    fn take(&mut self, message: ToKeeper, now: i64) {
+        match message {
+            ToKeeper::Hello => {
+                self.outgoing.clear();
+                for lease in self.leases.values_mut() {
+                    lease.silent = true;
+                }
+                self.end_leases("the switch was started anew", now);
+                self.scripts.kill();
+                self.uplinks.forget();
+                self.greeted = true;
+                self.next_look = now + LOOK_INTERVAL;
+                self.look_at_uplinks(now);
+            }
+            ToKeeper::Lease { lease, node, host } => {
+                if !self.leases.contains_key(&lease)
+                    && let Err(why) = self.lease(lease, node, host)
+                {
+                    self.send(FromKeeper::LeaseGone { lease, why }, None);
+                }
+            }
+            ToKeeper::Release { lease } => self.end(lease, "released", now),
+            ToKeeper::Script { conn, script, peer, local } => match self.scripts.start(now, script, peer, local) {
+                Ok(socket) => self.send(FromKeeper::ScriptOpen { conn }, Some(socket)),
+                Err(why) => self.send(FromKeeper::ScriptFailed { conn, why }, None),
+            },
+        }
+    }
+
+    fn lease(&mut self, id: LeaseId, node: NodeIdx, ip: IpAddr) -> Result<(), String> {
+        if cfg!(not(feature = "lxc")) {
+            return Err(crate::container::NO_LXC.into());
+        }
+        let host = host::find(&self.config, node, ip)?;
+        let running = self.leases.values().filter(|lease| lease.node == node).count();
+        if running >= host.hosts.limits.containers as usize {
+            return Err(format!("{running} containers of this node run already, which is its limit"));
+        }
+        if self.leases.values().any(|lease| lease.node == node && lease.host == host.ip && lease.why.is_none()) {
+            return Err(format!("{ip} has a container already"));
+        }
+        let image = host.image(&self.config)?;
+        let held = image.hold().map_err(|error| error.to_string())?;
+        self.number += 1;
+        let containers = leftovers::containers_dir(&self.config);
+        let name = leftovers::container_name(&self.tag, self.number);
+        let place =
+            Place { tap: leftovers::tap_name(&self.tag, self.number), dir: containers.join(&name), containers, name };
+        for path in [&place.containers, &image.dir] {
+            if let Some(dir) = leftovers::closed_to_containers(path) {
+                let dir = dir.display();
+                return Err(format!("the users of containers may not pass through {dir}: run `chmod o+x {dir}`"));
+            }
+        }
+        let start = settings::start(&host, &image, &place, &self.layout, &self.seccomp);
+        let key = host.ip;
+        let opened = settings::prepare(&host, &place)
+            .and_then(|()| fs::write(place.dir.join(leftovers::LEASE), id.0.to_string()))
+            .map_err(|error| format!("cannot make its directory {}: {error}", place.dir.display()))
+            .and_then(|()| tap::open(&place.tap, true).map_err(|error| format!("cannot open a TAP: {error}")));
+        let tap = match opened {
+            Ok((tap, _)) => tap,
+            Err(why) => {
+                let _ = fs::remove_dir_all(&place.dir);
+                return Err(why);
+            }
+        };
+        let mtu = interface::mtu(&place.tap).unwrap_or(1500);
+        self.leases.insert(
+            id,
+            Lease {
+                node,
+                host: key,
+                place,
+                image: held,
+                stage: Stage::Queued(Box::new(start)),
+                why: None,
+                silent: false,
+            },
+        );
+        self.queue.push_back(id);
+        self.send(FromKeeper::LeaseTap { lease: id, mtu }, Some(tap));
+        Ok(())
+    }
+
+    fn start_queued(&mut self, now: i64) {
+        let mut starting = self.leases.values().filter(|lease| matches!(lease.stage, Stage::Starting(_))).count();
+        while starting < self.starts_at_once
+            && let Some(id) = self.queue.pop_front()
+        {
+            let Some(lease) = self.leases.get_mut(&id) else { continue };
+            let sweeping = Stage::Sweeping { deadline: now + SWEEP_DEADLINE };
+            match std::mem::replace(&mut lease.stage, sweeping) {
+                Stage::Queued(start) => {
+                    let work = Work::Start(*start);
+                    match Worker::start(&self.worker, &lease.place.name, &work, now + START_DEADLINE) {
+                        Ok(worker) => {
+                            lease.stage = Stage::Starting(worker);
+                            starting += 1;
+                        }
+                        Err(error) => {
+                            let program = self.worker.display();
+                            lease.why.get_or_insert(format!("the worker {program} cannot be started: {error}"));
+                            self.sweep(id, now);
+                        }
+                    }
+                }
+                other => lease.stage = other,
+            }
+        }
+    }
+
+    fn started(&mut self, id: LeaseId, done: Done, now: i64) {
+        let Some(lease) = self.leases.get_mut(&id) else { return };
+        let live = match done {
+            Done::Started { init, monitor } => {
+                init_handle(init, &lease.place.name).map(|init| (init, monitor)).map_err(|error| error.to_string())
+            }
+            Done::Failed(why) => Err(why),
+            other => Err(format!("its worker answered {other:?}")),
+        };
+        match live {
+            Ok((init, monitor)) => {
+                let ended = lease.why.is_some();
+                lease.stage = Stage::Live { init, monitor };
+                if ended {
+                    self.kill_live(id, now);
+                } else if !lease.silent {
+                    self.send(FromKeeper::LeaseLive { lease: id }, None);
+                }
+            }
+            Err(why) => {
+                lease.why.get_or_insert(why);
+                self.sweep(id, now);
+            }
+        }
+    }
+
+    /// Begins to end lease `id`.
+    fn end(&mut self, id: LeaseId, why: &str, now: i64) {
+        let Some(lease) = self.leases.get_mut(&id) else { return };
+        if lease.why.is_some() {
+            return;
+        }
+        lease.why = Some(why.into());
+        match lease.stage {
+            Stage::Queued(_) => {
+                lease.stage = Stage::Sweeping { deadline: now + SWEEP_DEADLINE };
+                self.sweep(id, now);
+            }
+            Stage::Live { .. } => self.kill_live(id, now),
+            // A start that was begun is waited for: what it would leave when killed is harder to find.
+            _ => {}
+        }
+    }
+
+    fn kill_live(&mut self, id: LeaseId, now: i64) {
+        let Some(lease) = self.leases.get_mut(&id) else { return };
+        let Stage::Live { init, monitor } = &lease.stage else { return };
+        // Its process namespace dies with its init; an error means that it is dead already.
+        let _ = rustix::process::pidfd_send_signal(init, Signal::KILL);
+        lease.stage = Stage::Dying { monitor: *monitor, deadline: now + DEATH_DEADLINE };
+    }
+
+    /// Kills and removes what is left of lease `id`, as far as it goes by now.
+    fn sweep(&mut self, id: LeaseId, now: i64) {
+        let Some(lease) = self.leases.get_mut(&id) else { return };
+        let Stage::Sweeping { deadline } = lease.stage else { return };
+        let name = lease.place.name.clone();
+        // liblxc appends a number if the name was taken.
+        let own =
+            move |found: &str| found.strip_prefix(&name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        let alive = self.layout.kill(&own) + kill_strays(&lease.place.name);
+        let left = self.layout.remove(&own);
+        if alive + left > 0 && now < deadline {
+            return;
+        }
+        // The device is back here, or gone with the container's network namespace.
+        let _ = netlink::delete_link(&lease.place.tap);
+        let work = Work::Remove { path: lease.place.dir.clone() };
+        match Worker::start(&self.worker, &lease.place.name, &work, now + REMOVE_DEADLINE) {
+            Ok(worker) => lease.stage = Stage::Removing(worker),
+            Err(_) => {
+                let _ = fs::remove_dir_all(&lease.place.dir);
+                self.gone(id);
+            }
+        }
+    }
+
+    fn gone(&mut self, id: LeaseId) {
+        let Some(lease) = self.leases.remove(&id) else { return };
+        drop(lease.image);
+        if !lease.silent {
+            let why = lease.why.unwrap_or_default();
+            self.send(FromKeeper::LeaseGone { lease: id, why }, None);
+        }
+    }
+
+    fn end_leases(&mut self, why: &str, now: i64) {
+        let ids: Vec<LeaseId> = self.leases.keys().copied().collect();
+        for id in ids {
+            self.end(id, why, now);
+        }
+    }
+
+    fn end_all(&mut self, now: i64) {
+        if self.ending.is_none() {
+            self.ending = Some(now + END_DEADLINE);
+            self.end_leases("the honeynet ends", now);
+            self.scripts.kill();
+        }
+    }
+
+    fn look_at_uplinks(&mut self, now: i64) {
+        for news in self.uplinks.look() {
+            if let Some((message, fd)) = news.message {
+                self.send(message, fd);
+            }
+            let mut event = Event::new(EventId::DeviceState, Instant::from_micros(now));
+            event.node = news.node.0;
+            let mut data = news.text.into_bytes();
+            data.truncate(MAX_DATA);
+            // A console that does not read loses what is said to it; it is no reason to wait.
+            let _ = self.ends.console.send_msg(&Said { event, data }, &[]);
+        }
+    }
+
+    fn send(&mut self, message: FromKeeper, fd: Option<OwnedFd>) {
+        if self.outgoing.len() < BACKLOG {
+            self.outgoing.push_back((message, fd));
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some((message, fd)) = self.outgoing.front() {
+            let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+            match self.ends.switch.send_msg(message, &fds) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Sent, or never to be sent: a closed end shows when it is read.
+                _ => self.outgoing.pop_front(),
+            };
+        }
+    }
+}
+
+/// What may be read from.
+#[derive(Default)]
+struct Ready {
+    supervisor: bool,
+    signals: bool,
+    links: bool,
+    switch: bool,
+}
+
+/// Kills children whose command line names container `name`: a monitor that is
+/// in no cgroup of its own yet. Returns how many there were.
+fn kill_strays(name: &str) -> usize {
+    let me = rustix::process::getpid().as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();
+    let named = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).split(['\0', ' ']).any(|word| word == name)
+    };
+    let strays: Vec<i32> = children.split_whitespace().filter_map(|word| word.parse().ok()).filter(named).collect();
+    strays.iter().for_each(|pid| kill(*pid));
+    strays.len()
+}

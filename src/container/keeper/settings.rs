@@ -1,0 +1,235 @@
+//! What liblxc is told about a container, and the files that make it this host.
+//!
+//! Root inside is user 1,000,000 outside. It keeps what an intruder expects of a
+//! root shell (raw sockets, network configuration, ptrace, set-uid programs); it
+//! loses what reaches the kernel's deeper parts: mounting, nested user
+//! namespaces, modules, keys, BPF, the clock.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use super::cgroup::Layout;
+use super::host::Host;
+use crate::container::image::Image;
+use crate::container::worker::Start;
+use crate::container::{ID_BASE, ID_COUNT};
+
+/// Octets of memory that a container may use.
+const MEMORY: u64 = 512 << 20;
+/// Processes that it may have.
+const PROCESSES: u32 = 512;
+/// Processor time in each period of 100 ms, in microseconds: one processor.
+const CPU_QUOTA_US: u32 = 100_000;
+
+const DROPPED_CAPABILITIES: &str = "audit_control audit_read audit_write block_suspend bpf checkpoint_restore \
+    linux_immutable mac_admin mac_override perfmon sys_admin sys_boot sys_module sys_pacct sys_rawio sys_time \
+    syslog wake_alarm";
+
+/// The system calls that a container is refused. `clone` and `unshare` fail only for a new user namespace, and
+/// `clone3`, whose flags a filter cannot see, is said not to exist, upon which C libraries use `clone`.
+pub const SECCOMP: &str = "2
+denylist
+reject_force_umount
+[all]
+kexec_load errno 1
+kexec_file_load errno 1
+open_by_handle_at errno 1
+init_module errno 1
+finit_module errno 1
+delete_module errno 1
+bpf errno 1
+perf_event_open errno 1
+userfaultfd errno 1
+io_uring_setup errno 38
+io_uring_enter errno 38
+io_uring_register errno 38
+add_key errno 38
+keyctl errno 38
+request_key errno 38
+clone3 errno 38
+unshare errno 1 [0,268435456,SCMP_CMP_MASKED_EQ,268435456]
+clone errno 1 [0,268435456,SCMP_CMP_MASKED_EQ,268435456]
+";
+
+/// Where a container's things lie.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Name of the container.
+    pub name: String,
+    /// Name of its TAP.
+    pub tap: String,
+    /// The directory of all containers of the honeynet.
+    pub containers: PathBuf,
+    /// Its own directory below that.
+    pub dir: PathBuf,
+}
+
+impl Place {
+    fn upper(&self) -> PathBuf {
+        self.dir.join("upper")
+    }
+}
+
+/// The request that starts the container of `host`.
+pub fn start(host: &Host<'_>, image: &Image, place: &Place, layout: &Layout, seccomp: &Path) -> Start {
+    let mut config: Vec<(String, String)> = Vec::new();
+    let mut set = |key: &str, value: &str| config.push((key.into(), value.into()));
+    let log = place.dir.join("log");
+    set("lxc.log.level", "ERROR");
+    set("lxc.log.file", &log.display().to_string());
+    for kind in ["u", "g"] {
+        set("lxc.idmap", &format!("{kind} 0 {ID_BASE} {ID_COUNT}"));
+    }
+    let (lower, upper) = (image.rootfs(), place.upper());
+    set("lxc.rootfs.path", &format!("overlay:{}:{}", lower.display(), upper.display()));
+    set("lxc.uts.name", &host.hostname);
+    set("lxc.tty.max", "0");
+    set("lxc.pty.max", "64");
+    set("lxc.mount.auto", "proc:mixed sys:ro");
+    set("lxc.cap.drop", DROPPED_CAPABILITIES);
+    set("lxc.seccomp.profile", &seccomp.display().to_string());
+    set("lxc.proc.oom_score_adj", "500");
+    set("lxc.environment", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    set("lxc.environment", "TERM=linux");
+    set("lxc.sysctl.net.ipv4.ip_default_ttl", &host.template.personality.get().ttl.to_string());
+    for (key, value) in layout.limits(MEMORY, PROCESSES, CPU_QUOTA_US) {
+        set(&key, &value);
+    }
+    if apparmor_lacks_profile() {
+        set("lxc.apparmor.profile", "unconfined");
+    }
+    set("lxc.net.0.type", "phys");
+    set("lxc.net.0.link", &place.tap);
+    set("lxc.net.0.name", "eth0");
+    set("lxc.net.0.hwaddr", &host.mac.to_string());
+    set("lxc.net.0.flags", "up");
+    let mut ipv6: Vec<(Ipv6Addr, u8)> = Vec::new();
+    for (address, prefix_len) in &host.addresses {
+        match address {
+            IpAddr::V4(v4) => set("lxc.net.0.ipv4.address", &format!("{v4}/{prefix_len}")),
+            IpAddr::V6(v6) => ipv6.push((*v6, *prefix_len)),
+        }
+    }
+    let has_ipv4 = host.addresses.iter().any(|(address, _)| address.is_ipv4());
+    let mut ipv6_gateway = None;
+    for gateway in &host.gateways {
+        match gateway {
+            IpAddr::V4(v4) if has_ipv4 => set("lxc.net.0.ipv4.gateway", &v4.to_string()),
+            IpAddr::V6(v6) if !ipv6.is_empty() => ipv6_gateway = Some(*v6),
+            _ => {}
+        }
+    }
+    Start {
+        name: place.name.clone(),
+        lxcpath: place.containers.clone(),
+        config,
+        init: image.manifest.init.clone(),
+        log,
+        ipv6,
+        ipv6_gateway,
+    }
+}
+
+/// Whether AppArmor is on but has not loaded the profile that liblxc asks for by default.
+fn apparmor_lacks_profile() -> bool {
+    let on = fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'));
+    let profiles = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    on && !profiles.contains("lxc-container-default-cgns")
+}
+
+/// Makes the container's directory: an empty overlay but for the files that tell
+/// this host from others of its image.
+///
+/// # Errors
+/// If the disk is full or the state directory cannot be written.
+pub fn prepare(host: &Host<'_>, place: &Place) -> io::Result<()> {
+    let _ = fs::remove_dir_all(&place.dir);
+    fs::DirBuilder::new().mode(0o711).create(&place.dir)?;
+    for dir in ["upper", "work", "upper/etc"] {
+        let dir = place.dir.join(dir);
+        fs::create_dir(&dir)?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
+        chown(&dir, Some(ID_BASE), Some(ID_BASE))?;
+    }
+    let etc = place.upper().join("etc");
+    let name = &host.hostname;
+    let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\t\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut resolv = String::new();
+    for gateway in &host.gateways {
+        let _ = writeln!(resolv, "nameserver {gateway}");
+    }
+    for (file, content) in [("hostname", format!("{name}\n")), ("hosts", hosts), ("resolv.conf", resolv)] {
+        let path = etc.join(file);
+        fs::write(&path, content)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+        chown(&path, Some(ID_BASE), Some(ID_BASE))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::container::image::{HostKey, Manifest};
+    use crate::container::keeper::host::{self, tests::config};
+    use crate::node::NodeIdx;
+
+    fn image() -> Image {
+        let manifest = Manifest {
+            name: "small".into(),
+            recipe: "small".into(),
+            hash: "0".into(),
+            packages: vec![],
+            users: vec![],
+            init: vec!["/sbin/init".into()],
+            host_key: HostKey::Dropbear,
+            size: 0,
+        };
+        Image { manifest, dir: "/images/small/0".into() }
+    }
+
+    #[test]
+    fn a_container_is_configured_as_its_host() {
+        let config = config();
+        let host = host::find(&config, NodeIdx(2), "10.1.0.5".parse().unwrap()).unwrap();
+        let place = Place { name: "hw-1".into(), tap: "hw1".into(), containers: "/c".into(), dir: "/c/hw-1".into() };
+        let start = start(&host, &image(), &place, &Layout::none(), Path::new("/s"));
+        let values = |key: &str| -> Vec<&str> {
+            start.config.iter().filter(|(k, _)| k == key).map(|(_, value)| value.as_str()).collect()
+        };
+        assert_eq!(values("lxc.rootfs.path"), ["overlay:/images/small/0/rootfs:/c/hw-1/upper"]);
+        assert_eq!(values("lxc.idmap"), ["u 0 1000000 65536", "g 0 1000000 65536"]);
+        assert_eq!(values("lxc.net.0.ipv4.address"), ["10.1.0.5/16"]);
+        assert_eq!(values("lxc.net.0.ipv4.gateway"), ["10.1.0.1"]);
+        assert_eq!(values("lxc.net.0.hwaddr"), [host.mac.to_string()]);
+        assert_eq!(values("lxc.sysctl.net.ipv4.ip_default_ttl"), ["64"]);
+        assert_eq!(start.ipv6, [("fd00::5".parse().unwrap(), 64)]);
+        assert_eq!(start.ipv6_gateway, Some("fd00::1".parse().unwrap()));
+        assert!(!start.config.iter().any(|(key, value)| key == "lxc.mount.entry" || value.contains("/lib")));
+    }
+
+    #[test]
+    fn an_overlay_belongs_to_the_container() {
+        let state = tempfile::tempdir().unwrap();
+        let config = config();
+        let host = host::find(&config, NodeIdx(2), "10.1.0.5".parse().unwrap()).unwrap();
+        let containers = state.path().to_owned();
+        let dir = containers.join("hw-1");
+        let place = Place { name: "hw-1".into(), tap: "hw1".into(), containers, dir: dir.clone() };
+        for _ in 0..2 {
+            prepare(&host, &place).unwrap();
+            fs::write(dir.join("upper/left-over"), "").unwrap_or_default();
+        }
+        for path in ["upper", "work", "upper/etc", "upper/etc/hostname"] {
+            assert_eq!(fs::metadata(dir.join(path)).unwrap().uid(), ID_BASE, "{path}");
+        }
+        assert_eq!(fs::read_to_string(dir.join("upper/etc/hostname")).unwrap(), "web-prod-03\n");
+        assert!(fs::read_to_string(dir.join("upper/etc/resolv.conf")).unwrap().contains("nameserver 10.1.0.1\n"));
+    }
+}

@@ -1,0 +1,592 @@
+//! The keeper process with a switch, a console and a supervisor played by the
+//! test; real containers and scripts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use honeyweave::container::image::{self, Progress};
+use honeyweave::container::keeper::tag;
+use honeyweave::container::{FromKeeper, ImageConfig, ImageUser, KeeperConfig, ToKeeper};
+use honeyweave::emulate::{Backend, Builtin, Outward, Secret, StartPolicy, TcpPort, Template, UdpPort};
+use honeyweave::event::{EventId, Said};
+use honeyweave::node::{AddrRange, HostsConfig, LeaseId, Limits, MacMode, NodeConfig, NodeIdx, Segment, UplinkConfig};
+use honeyweave::service::Script;
+use honeyweave::sys::seqpacket::Channel;
+use honeyweave::sys::{handed, memory};
+use honeyweave::wire::Mac;
+
+use super::net::{Net, wait_for};
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// Where images of tests are built, once for all tests and test runs.
+fn state_dir() -> PathBuf {
+    let dir = std::env::var_os("HONEYWEAVE_TEST_STATE").map(PathBuf::from);
+    dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-state"))
+}
+
+fn small() -> ImageConfig {
+    let user = |name: &str, password: &str| ImageUser { name: name.into(), password: password.into() };
+    ImageConfig {
+        name: "small".into(),
+        recipe: "small".into(),
+        packages: vec![],
+        users: vec![user("root", "toor"), user("guest", "guest")],
+    }
+}
+
+/// A population of containers, 10.77.0.2 and up, and one host of its own, 10.77.0.1.
+fn config(scripts: Vec<Script>) -> KeeperConfig {
+    let template = |name: &str, image: &str, personality| Template {
+        name: name.into(),
+        personality,
+        oui: [0, 12, 41],
+        tcp: BTreeMap::new(),
+        tcp_default: TcpPort::Closed,
+        udp: BTreeMap::new(),
+        udp_default: UdpPort::Closed,
+        ping: true,
+        backend: Some(Backend { image: image.into(), start: StartPolicy::OnAccess, idle_secs: 60 }),
+        outward: Outward::Reflect,
+    };
+    let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let range = |first: &str, last: &str| AddrRange { first: ip(first), last: ip(last) };
+    let population = HostsConfig {
+        ranges: vec![range("10.77.0.2", "10.77.0.254")],
+        single: false,
+        hostname: None,
+        mix: vec![(0, 1)],
+        templates: vec![
+            template("server", "small", Builtin::Windows),
+            template("broken", "missing", Builtin::Linux),
+            template("crash", "crash", Builtin::Linux),
+        ],
+        services: vec![],
+        mac_mode: MacMode::PerHost,
+        mac: None,
+        segment: Segment {
+            prefixes: vec!["10.77.0.0/24".parse().unwrap(), "fd77::/64".parse().unwrap()],
+            gateways: vec![ip("10.77.0.254"), ip("fd77::fe")],
+        },
+        inside: vec![],
+        limits: Limits::default(),
+    };
+    let with = |first: &str, mix: u16, hosts: &HostsConfig| HostsConfig {
+        ranges: vec![range(first, first)],
+        mix: vec![(mix, 1)],
+        ..hosts.clone()
+    };
+    let single = HostsConfig {
+        ranges: vec![range("10.77.0.1", "10.77.0.1"), range("fd77::1", "fd77::1")],
+        single: true,
+        hostname: Some("web-prod-03".into()),
+        ..population.clone()
+    };
+    let (broken, crash) = (with("10.77.1.1", 1, &population), with("10.77.1.2", 2, &population));
+    let nodes = [("staff", population), ("web", single), ("broken", broken), ("crash", crash)];
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    KeeperConfig {
+        name: format!("hwt-{}-{number}", std::process::id()),
+        state_dir: state_dir(),
+        secret: Secret([5; 16]),
+        nodes: nodes.map(|(name, hosts)| (name.to_owned(), NodeConfig::Hosts(hosts))).to_vec(),
+        scripts,
+        images: vec![small(), ImageConfig { name: "crash".into(), packages: vec!["netbase".into()], ..small() }],
+    }
+}
+
+/// A running keeper and the other ends of its channels.
+struct Keeper {
+    child: Child,
+    config: KeeperConfig,
+    switch: Channel,
+    console: Channel,
+    supervisor: Option<Channel>,
+    heard: VecDeque<(FromKeeper, Vec<OwnedFd>)>,
+}
+
+impl Keeper {
+    fn start(config: KeeperConfig) -> Keeper {
+        let keeper = Keeper::start_unasked(config);
+        keeper.say(&ToKeeper::Hello);
+        keeper
+    }
+
+    /// Without a word of the switch.
+    fn start_unasked(config: KeeperConfig) -> Keeper {
+        Keeper::start_in(config, None)
+    }
+
+    /// The same, in a network namespace.
+    fn start_in(config: KeeperConfig, netns: Option<&str>) -> Keeper {
+        image::ensure(&state_dir(), &[small()], &Progress::Silent).unwrap();
+        let (supervisor, its_supervisor) = Channel::pair().unwrap();
+        let (switch, its_switch) = Channel::pair().unwrap();
+        let (console, its_console) = Channel::pair().unwrap();
+        let child = spawn(&config, [its_supervisor, its_switch, its_console], netns);
+        switch.set_nonblocking(true).unwrap();
+        console.set_nonblocking(true).unwrap();
+        Keeper { child, config, switch, console, supervisor: Some(supervisor), heard: VecDeque::new() }
+    }
+
+    fn say(&self, message: &ToKeeper) {
+        self.switch.send_msg(message, &[]).unwrap();
+    }
+
+    /// Waits for a message that `wanted` takes.
+    fn hear<T>(&mut self, what: &str, mut wanted: impl FnMut(&FromKeeper, &mut Vec<OwnedFd>) -> Option<T>) -> T {
+        wait_for(what, || {
+            while let Ok(Some((message, fds))) = self.switch.recv_msg::<FromKeeper>() {
+                self.heard.push_back((message, fds));
+            }
+            let mut at = None;
+            for (index, (message, fds)) in self.heard.iter_mut().enumerate() {
+                if let Some(found) = wanted(message, fds) {
+                    at = Some((index, found));
+                    break;
+                }
+            }
+            let (index, found) = at?;
+            self.heard.remove(index);
+            Some(found)
+        })
+    }
+
+    fn lease(&mut self, id: u64, node: u16, host: &str) {
+        let host = host.parse().unwrap();
+        self.say(&ToKeeper::Lease { lease: LeaseId(id), node: NodeIdx(node), host });
+    }
+
+    fn tap(&mut self, id: u64) -> Tap {
+        let tap = self.hear("the TAP", |message, fds| match message {
+            FromKeeper::LeaseTap { lease, mtu } if lease.0 == id => Some((fds.pop().unwrap(), *mtu)),
+            FromKeeper::LeaseGone { lease, why } if lease.0 == id => panic!("{why}"),
+            _ => None,
+        });
+        assert_eq!(tap.1, 1500);
+        Tap(tap.0)
+    }
+
+    fn live(&mut self, id: u64) {
+        self.hear("the container", |message, _| match message {
+            FromKeeper::LeaseLive { lease } if lease.0 == id => Some(()),
+            FromKeeper::LeaseGone { lease, why } if lease.0 == id => panic!("{why}"),
+            _ => None,
+        });
+    }
+
+    fn gone(&mut self, id: u64) -> String {
+        self.hear("the end of the lease", |message, _| match message {
+            FromKeeper::LeaseGone { lease, why } if lease.0 == id => Some(why.clone()),
+            _ => None,
+        })
+    }
+
+    /// The processes of its containers that are their init.
+    fn inits(&self) -> Vec<i32> {
+        let name = format!("lxc.payload.hw-{}-", tag(&self.config));
+        processes(|pid| {
+            let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let ids = status.lines().find(|line| line.starts_with("NSpid:")).unwrap_or_default();
+            cgroup.contains(&name) && ids.split_whitespace().last() == Some("1")
+        })
+    }
+
+    /// What there still is of its containers.
+    fn traces(&self) -> Vec<String> {
+        let tag = tag(&self.config);
+        let (container, tap) = (format!("hw-{tag}-"), format!("hw{tag}"));
+        let mut traces = Vec::new();
+        let links = std::fs::read_to_string("/proc/net/dev").unwrap();
+        traces.extend(links.lines().filter(|line| line.contains(&tap)).map(|line| format!("link {line}")));
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        traces.extend(mounts.lines().filter(|line| line.contains(&container)).map(|line| format!("mount {line}")));
+        for entry in walk(Path::new("/sys/fs/cgroup"), 3) {
+            if entry.to_string_lossy().contains(&container) {
+                traces.push(format!("cgroup {}", entry.display()));
+            }
+        }
+        for pid in processes(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            // One that waits to be reaped by whoever runs this machine is gone all the same.
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            (String::from_utf8_lossy(&line).contains(&container) || cgroup.contains(&container))
+                && !status.contains("State:\tZ")
+        }) {
+            traces.push(format!("process {pid}"));
+        }
+        let dir = self.config.state_dir.join(&self.config.name).join("containers");
+        let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        traces.extend(files.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|name| name.contains("hw-")));
+        traces
+    }
+
+    /// Asks it to end by closing the life line; returns how long that took.
+    fn end(mut self) -> Duration {
+        let began = Instant::now();
+        self.supervisor = None;
+        wait_for("the keeper's end", || self.child.try_wait().unwrap());
+        assert_eq!(self.traces(), Vec::<String>::new());
+        assert!(!self.config.state_dir.join(&self.config.name).join("containers").exists());
+        began.elapsed()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.supervisor = None;
+        let deadline = Instant::now() + Duration::from_secs(9);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(self.config.state_dir.join(&self.config.name));
+    }
+}
+
+/// Starts the keeper as the supervisor does, in network namespace `netns` if one is given.
+fn spawn(config: &KeeperConfig, ends: [Channel; 3], netns: Option<&str>) -> Child {
+    let config = memory::sealed(c"hwt-config", &postcard::to_stdvec(config).unwrap()).unwrap();
+    let fds: Vec<_> = std::iter::once(config.as_fd()).chain(ends.iter().map(AsFd::as_fd)).collect();
+    let program = env!("CARGO_BIN_EXE_honeyweave");
+    let mut command = match netns {
+        Some(name) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", name, program]);
+            command
+        }
+        None => Command::new(program),
+    };
+    command.args(["__keeper", "hwt"]).stdin(Stdio::null());
+    handed::hand_down(&mut command, &fds).unwrap();
+    command.spawn().unwrap()
+}
+
+fn processes(wanted: impl Fn(i32) -> bool) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| wanted(*pid)).collect()
+}
+
+fn walk(dir: &Path, depth: u32) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.push(entry.path());
+            if depth > 1 {
+                found.extend(walk(&entry.path(), depth - 1));
+            }
+        }
+    }
+    found
+}
+
+/// The switch's end of a container's `eth0`.
+struct Tap(OwnedFd);
+
+const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const OUR_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 200);
+/// Octets of the virtio header in front of each frame.
+const VNET: usize = 10;
+
+impl Tap {
+    fn send(&self, to: [u8; 6], ethertype: u16, payload: &[u8]) {
+        let mut frame = vec![0; VNET];
+        frame.extend(to);
+        frame.extend(OUR_MAC);
+        frame.extend(ethertype.to_be_bytes());
+        frame.extend(payload);
+        // The device is down until the container has it, and gives EIO.
+        let _ = rustix::io::write(&self.0, &frame);
+    }
+
+    fn recv(&self) -> Option<Vec<u8>> {
+        let mut frame = [0; 2048];
+        let got = rustix::io::read(&self.0, frame.as_mut_slice()).ok()?;
+        frame.get(VNET..got).map(<[u8]>::to_vec)
+    }
+
+    /// Asks by ARP until `ip` answers; returns its MAC.
+    fn arp(&self, ip: Ipv4Addr) -> Mac {
+        let mut request = vec![0, 1, 8, 0, 6, 4, 0, 1];
+        request.extend(OUR_MAC);
+        request.extend(OUR_IP.octets());
+        request.extend([0; 6]);
+        request.extend(ip.octets());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            self.send([0xff; 6], 0x0806, &request);
+            std::thread::sleep(Duration::from_micros(500));
+            while let Some(frame) = self.recv() {
+                if frame[12..14] == [8, 6] && frame[21] == 2 && frame[28..32] == ip.octets() {
+                    return Mac::from_slice(&frame[22..]).unwrap();
+                }
+            }
+        }
+        panic!("{ip} answers no ARP");
+    }
+
+    /// Sends an echo request and returns the TTL of the reply.
+    fn ping(&self, mac: Mac, ip: Ipv4Addr) -> u8 {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 1, 0, 0];
+        packet.extend(OUR_IP.octets());
+        packet.extend(ip.octets());
+        let sum = checksum(&packet);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let mut icmp = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1];
+        let sum = checksum(&icmp);
+        icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+        packet.extend(icmp);
+        wait_for("an echo reply", || {
+            self.send(mac.0, 0x0800, &packet);
+            std::thread::sleep(Duration::from_millis(2));
+            while let Some(frame) = self.recv() {
+                if frame[12..14] == [8, 6] && frame[21] == 1 && frame[38..42] == OUR_IP.octets() {
+                    // It wants to know where we are.
+                    let mut reply = vec![0, 1, 8, 0, 6, 4, 0, 2];
+                    reply.extend(OUR_MAC);
+                    reply.extend(OUR_IP.octets());
+                    reply.extend(&frame[22..32]);
+                    self.send(mac.0, 0x0806, &reply);
+                } else if frame[12..14] == [8, 0] && frame[23] == 1 && frame[34] == 0 {
+                    return Some(frame[22]);
+                }
+            }
+            None
+        })
+    }
+}
+
+fn checksum(bytes: &[u8]) -> u16 {
+    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    !(((sum & 0xffff) + (sum >> 16)) as u16)
+}
+
+#[test]
+fn a_container_lives_and_leaves_nothing() {
+    let mut keeper = Keeper::start(config(vec![]));
+    keeper.lease(1, 1, "10.77.0.1");
+    let tap = keeper.tap(1);
+    let ip = Ipv4Addr::new(10, 77, 0, 1);
+    let mac = tap.arp(ip);
+    keeper.live(1);
+    assert_eq!(mac.0[..3], [0, 12, 41]);
+    // The personality's TTL, not Linux's.
+    assert_eq!(tap.ping(mac, ip), 128);
+    let inits = keeper.inits();
+    assert_eq!(inits.len(), 1);
+    let inside = |path: &str| format!("/proc/{}/root{path}", inits[0]);
+    assert_eq!(std::fs::read_to_string(inside("/etc/hostname")).unwrap(), "web-prod-03\n");
+    let map = std::fs::read_to_string(format!("/proc/{}/uid_map", inits[0])).unwrap();
+    assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "1000000", "65536"]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", inits[0])).unwrap();
+    assert!(status.contains("Seccomp:\t2"), "{status}");
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", inits[0])).unwrap();
+    assert!(!mounts.lines().any(|line| line.split(' ').nth(1).is_some_and(|at| at.starts_with("/lib"))), "{mounts}");
+    // The second address, usable without the second that duplicate-address detection takes.
+    let addresses = std::fs::read_to_string(format!("/proc/{}/net/if_inet6", inits[0])).unwrap();
+    let address = addresses.lines().find(|line| line.starts_with("fd770000000000000000000000000001"));
+    let flags = address.and_then(|line| line.split_whitespace().nth(4)).unwrap_or("none");
+    assert_eq!(u8::from_str_radix(flags, 16).unwrap() & 0x40, 0, "tentative: {addresses}");
+    keeper.say(&ToKeeper::Release { lease: LeaseId(1) });
+    assert_eq!(keeper.gone(1), "released");
+    assert_eq!(keeper.traces(), Vec::<String>::new());
+    // The same host again: the same MAC.
+    keeper.lease(2, 1, "10.77.0.1");
+    assert_eq!(keeper.tap(2).arp(ip), mac);
+    let took = keeper.end();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+}
+
+#[test]
+fn many_containers_start_at_once_and_end_with_the_keeper() {
+    let mut keeper = Keeper::start(config(vec![]));
+    let began = Instant::now();
+    let count = 12;
+    for host in 0..count {
+        keeper.lease(host, 0, &format!("10.77.0.{}", 10 + host));
+    }
+    let taps: Vec<Tap> = (0..count).map(|host| keeper.tap(host)).collect();
+    let macs: std::collections::HashSet<Mac> =
+        taps.iter().zip(0..).map(|(tap, host)| tap.arp(Ipv4Addr::new(10, 77, 0, 10 + host))).collect();
+    assert_eq!(macs.len(), count as usize);
+    eprintln!("{count} containers answer ARP after {:?}", began.elapsed());
+    (0..count).for_each(|host| keeper.live(host));
+    assert_eq!(keeper.inits().len(), count as usize);
+    // A second lease of a host that has one is refused.
+    keeper.lease(99, 0, "10.77.0.10");
+    assert!(keeper.gone(99).contains("has a container already"));
+    // A new switch ends everything of before, without a word about it.
+    keeper.say(&ToKeeper::Hello);
+    wait_for("the end of all containers", || keeper.traces().is_empty().then_some(()));
+    assert!(keeper.heard.is_empty(), "{:?}", keeper.heard);
+    keeper.lease(100, 0, "10.77.0.10");
+    keeper.tap(100).arp(Ipv4Addr::new(10, 77, 0, 10));
+    keeper.end();
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_leaves_nothing() {
+    let config = config(vec![]);
+    // An image whose init is not there.
+    let image = image::build(&state_dir(), &config.images[1], false, &Progress::Silent).unwrap();
+    std::fs::remove_file(image.rootfs().join("sbin/init")).unwrap_or_default();
+    let mut keeper = Keeper::start(config);
+    keeper.lease(1, 2, "10.77.1.1");
+    let why = keeper.gone(1);
+    assert!(why.contains("no recipe") || why.contains("not built"), "{why}");
+    keeper.lease(2, 3, "10.77.1.2");
+    let why = keeper.gone(2);
+    assert!(why.contains("/sbin/init") || why.contains("exec"), "{why}");
+    assert_eq!(keeper.traces(), Vec::<String>::new());
+    keeper.lease(3, 0, "10.99.0.1");
+    assert_eq!(keeper.gone(3), "10.99.0.1 is no host of node staff");
+    keeper.end();
+}
+
+#[test]
+fn a_container_that_dies_is_told() {
+    let mut keeper = Keeper::start(config(vec![]));
+    for (id, victim) in [(1, "init"), (2, "monitor")] {
+        keeper.lease(id, 0, "10.77.0.20");
+        let _tap = keeper.tap(id);
+        keeper.live(id);
+        let init = keeper.inits()[0];
+        let pid = match victim {
+            "init" => init,
+            _ => honeyweave::container::worker::parent_of(init).unwrap(),
+        };
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        assert_eq!(keeper.gone(id), "its init ended");
+        assert_eq!(keeper.traces(), Vec::<String>::new(), "{victim}");
+    }
+    keeper.end();
+}
+
+#[test]
+fn what_a_dead_keeper_leaves_its_successor_removes() {
+    let mut keeper = Keeper::start(config(vec![]));
+    keeper.lease(1, 0, "10.77.0.30");
+    let tap = keeper.tap(1);
+    keeper.live(1);
+    keeper.child.kill().unwrap();
+    keeper.child.wait().unwrap();
+    assert!(!keeper.traces().is_empty());
+    let mut successor = Keeper::start_unasked(keeper.config.clone());
+    assert_eq!(successor.gone(1), "the keeper was started anew");
+    successor.lease(2, 0, "10.77.0.30");
+    successor.tap(2).arp(Ipv4Addr::new(10, 77, 0, 30));
+    drop(tap);
+    successor.end();
+}
+
+#[test]
+fn an_uplink_flaps_vanishes_and_returns() {
+    let net = Net::new();
+    let ns = net.ns("keeper");
+    let uplink = UplinkConfig { interface: "up0".into(), allow: vec![], mac_limit: 256, rate_bytes: 0 };
+    let config = KeeperConfig { nodes: vec![("edge".into(), NodeConfig::Uplink(uplink))], ..config(vec![]) };
+    let mut keeper = Keeper::start_in(config, Some(&ns.name));
+    keeper.say(&ToKeeper::Hello);
+    let up = |keeper: &mut Keeper| {
+        keeper.hear("the uplink", |message, fds| match message {
+            FromKeeper::Uplink { node: NodeIdx(0), mtu: 1500 } => fds.pop(),
+            _ => None,
+        })
+    };
+    let down = |keeper: &mut Keeper| {
+        keeper.hear("the loss of the uplink", |message, _| {
+            (*message == FromKeeper::UplinkDown { node: NodeIdx(0) }).then_some(())
+        });
+    };
+    ns.sh(&["ip", "link", "add", "up0", "type", "veth", "peer", "name", "peer0"]);
+    ns.sh(&["ip", "link", "set", "peer0", "up"]);
+    let socket = up(&mut keeper);
+    // It was switched on and hears what is not for it.
+    let link = ns.sh(&["ip", "-d", "link", "show", "up0"]);
+    assert!(link.contains("UP") && link.contains("promiscuity 1"), "{link}");
+    drop(socket);
+    ns.sh(&["ip", "link", "set", "up0", "down"]);
+    down(&mut keeper);
+    ns.sh(&["ip", "link", "set", "up0", "up"]);
+    up(&mut keeper);
+    ns.sh(&["ip", "link", "del", "up0"]);
+    down(&mut keeper);
+    ns.sh(&["ip", "link", "add", "up0", "type", "veth", "peer", "name", "peer0"]);
+    up(&mut keeper);
+    // Its successor, after a death, opens it unasked: the switch is still there.
+    keeper.child.kill().unwrap();
+    keeper.child.wait().unwrap();
+    let mut successor = Keeper::start_in(keeper.config.clone(), Some(&ns.name));
+    up(&mut successor);
+    let mut said = Vec::new();
+    while let Ok(Some((Said { event, data }, _))) = keeper.console.recv_msg::<Said>() {
+        assert_eq!((event.id, event.node), (EventId::DeviceState, 0));
+        said.push(String::from_utf8(data).unwrap());
+    }
+    // Whether it was looked at before it was made is a matter of chance.
+    said.retain(|text| text != "up0 is not there");
+    assert_eq!(said, ["up0 is up", "up0 went down", "up0 is up", "up0 vanished", "up0 is up"]);
+    successor.end();
+}
+
+fn script(command: &[&str], timeout_secs: u32) -> Script {
+    Script { command: command.iter().map(|&word| word.into()).collect(), timeout_secs, max_running: 2 }
+}
+
+#[test]
+fn scripts_serve_connections_confined() {
+    let lines =
+        "while read line; do [ \"$line\" = quit ] && exit; echo \"$HONEYD_IP_SRC:$HONEYD_SRC_PORT $line\"; done";
+    let report = "id -u; grep -c : /proc/net/dev; (sleep 600 &) ; echo $HONEYD_IP_DST $HONEYD_DST_PORT $HONEYWEAVE_NET";
+    let scripts = vec![
+        script(&["/bin/sh", "-c", lines], 60),
+        script(&["/bin/sh", "-c", report], 60),
+        script(&["/bin/sleep", "600"], 1),
+        script(&["/nonexistent/program"], 1),
+    ];
+    let mut keeper = Keeper::start(config(scripts));
+    let name = keeper.config.name.clone();
+    let open = |keeper: &mut Keeper, conn: u64, script: u16| -> Result<std::fs::File, String> {
+        let (peer, local) = ("192.0.2.7:4242".parse().unwrap(), "10.77.0.9:23".parse().unwrap());
+        keeper.say(&ToKeeper::Script { conn, script, peer, local });
+        keeper.hear("the script", |message, fds| match message {
+            FromKeeper::ScriptOpen { conn: of } if *of == conn => Some(Ok(std::fs::File::from(fds.pop().unwrap()))),
+            FromKeeper::ScriptFailed { conn: of, why } if *of == conn => Some(Err(why.clone())),
+            _ => None,
+        })
+    };
+    let mut echo = open(&mut keeper, 1, 0).unwrap();
+    echo.write_all(b"hello\nquit\n").unwrap();
+    let mut text = String::new();
+    echo.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "192.0.2.7:4242 hello\n");
+    let mut text = String::new();
+    open(&mut keeper, 2, 1).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text.lines().collect::<Vec<_>>(), ["61982", "1", &format!("10.77.0.9 23 {name}")]);
+    // Two may run; the third is refused, until the first two ran out of time.
+    let began = Instant::now();
+    let mut slow = [open(&mut keeper, 3, 2).unwrap(), open(&mut keeper, 4, 2).unwrap()];
+    assert!(open(&mut keeper, 5, 2).unwrap_err().contains("max_running"));
+    for socket in &mut slow {
+        assert_eq!(socket.read(&mut [0; 1]).unwrap(), 0);
+    }
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(5), "{took:?}");
+    assert!(open(&mut keeper, 6, 3).unwrap_err().contains("/nonexistent/program cannot be started"));
+    assert!(open(&mut keeper, 7, 9).unwrap_err().contains("no script 9"));
+    wait_for("room for another", || open(&mut keeper, 8, 2).ok());
+    let me = keeper.child.id();
+    keeper.end();
+    let parent = |pid: i32| honeyweave::container::worker::parent_of(pid) == Some(me as i32);
+    assert_eq!(processes(parent), Vec::<i32>::new());
+}
