@@ -10,13 +10,16 @@ use super::intake::{Handed, Intake, fits};
 use super::{Caps, Netdev};
 use crate::event::{Counters, DropReason};
 use crate::frame::{Batch, Frame, HEAD_FRAME, Pool};
-use crate::sys::packet::{BURST, Burst, Received, is_bound};
-use crate::wire::Instant;
+use crate::sys::packet::{BURST, Burst, Received, is_bound, overruns};
+use crate::wire::{Duration, Instant};
 
 /// Octets of a super-frame besides what a head takes.
 const OVERFLOW: usize = 64 * 1024;
 /// Each frame of a burst has a slot of its own for what its head does not hold.
 const SLOT: usize = HEAD_FRAME + OVERFLOW;
+
+/// How often the kernel is asked what found no room in the socket's buffer.
+const OVERRUNS: Duration = Duration::from_secs(1);
 
 /// A bound packet socket.
 pub struct AfPacket {
@@ -31,6 +34,8 @@ pub struct AfPacket {
     ask: usize,
     discards: Counters,
     gone: bool,
+    /// When to ask the kernel again what it threw away.
+    ask_overruns: Instant,
 }
 
 impl AfPacket {
@@ -46,6 +51,7 @@ impl AfPacket {
             ask: 8,
             discards: Counters::default(),
             gone: false,
+            ask_overruns: Instant::ZERO,
         }
     }
 
@@ -65,6 +71,10 @@ impl Netdev for AfPacket {
         while self.frames.len() < self.ask {
             let Some(frame) = pool.head() else { break };
             self.frames.push(frame);
+        }
+        if now >= self.ask_overruns {
+            self.ask_overruns = now + OVERRUNS;
+            self.discards.drops[DropReason::TailDrop as usize] += u64::from(overruns(self.fd.as_fd()).unwrap_or(0));
         }
         self.received.clear();
         let asked = self.frames.len();

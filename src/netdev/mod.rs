@@ -46,7 +46,8 @@ pub trait Netdev: Send {
     fn caps(&self) -> Caps;
 
     /// What was received and what of it was discarded at the edge already
-    /// (malformed, an unknown offload, no buffer), ever.
+    /// (malformed, an unknown offload, no buffer) or before it (`TailDrop`: the
+    /// kernel's queue was full), ever.
     fn discards(&self) -> Option<&Counters> {
         None
     }

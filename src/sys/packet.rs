@@ -85,6 +85,27 @@ pub fn is_bound(fd: BorrowedFd<'_>) -> bool {
     status == 0 && address.sll_ifindex > 0
 }
 
+/// Frames that the kernel has thrown away for want of room in the socket's
+/// buffer since this was last asked.
+///
+/// # Errors
+/// If the descriptor is no packet socket.
+pub fn overruns(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: the structure and its length live for the call.
+    let status = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut stats).cast(),
+            &raw mut len,
+        )
+    };
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(stats.tp_drops) }
+}
+
 /// A frame that arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Received {
