@@ -121,9 +121,9 @@ impl Running {
         }
         let end = clock::monotonic_micros() + DEADLINE;
         let log = self.dir.path().join("state/hwt/events/events.ndjson");
-        while std::fs::read_to_string(&log).unwrap_or_default().lines().count() % 4 != 0
-            || std::fs::metadata(&log).map_or(0, |meta| meta.len()) == 0
-        {
+        let logged = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+        // Each attack is four events, and the log is written whole batches at a time.
+        while logged() == 0 || !logged().is_multiple_of(4) {
             assert!(clock::monotonic_micros() < end, "the events are not logged");
             std::thread::sleep(Duration::from_millis(5));
         }
