@@ -62,6 +62,17 @@ struct Device {
     down: bool,
 }
 
+impl Device {
+    /// What passed it, what was discarded before it came so far included.
+    fn counters(&self) -> Counters {
+        let mut all = self.counters.clone();
+        if let Some(edge) = self.netdev.discards() {
+            all.drops.iter_mut().zip(&edge.drops).for_each(|(all, edge)| *all += edge);
+        }
+        all
+    }
+}
+
 /// The graph and everything in it.
 pub struct Fabric {
     slots: Vec<Slot>,
@@ -438,9 +449,9 @@ impl Fabric {
 
     /// Frames discarded, one row a node, link direction or device and reason.
     pub fn show_drops(&self) -> serde_json::Value {
-        let nodes = self.slots.iter().map(|slot| (slot.name.clone(), &slot.counters));
-        let links = self.links.directions().iter().map(|d| (self.link_name(d), &d.counters));
-        let devices = self.devices.iter().flatten().map(|d| (d.name.clone(), &d.counters));
+        let nodes = self.slots.iter().map(|slot| (slot.name.clone(), slot.counters.clone()));
+        let links = self.links.directions().iter().map(|d| (self.link_name(d), d.counters.clone()));
+        let devices = self.devices.iter().flatten().map(|d| (d.name.clone(), d.counters()));
         nodes
             .chain(links)
             .chain(devices)
@@ -472,7 +483,7 @@ impl Fabric {
                 "a": format!("{}:{}", self.slots[usize::from(device.at.0.0)].name, device.at.1.0), "b": device.name,
                 "state": if device.down { "down" } else { "up" },
                 "a_to_b": device.counters.tx, "b_to_a": device.counters.rx,
-                "dropped": device.counters.drops.iter().sum::<u64>(),
+                "dropped": device.counters().drops.iter().sum::<u64>(),
             })
         });
         links.chain(devices).collect()
