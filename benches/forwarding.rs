@@ -169,8 +169,9 @@ fn bridge(c: &mut Criterion) {
     let config = BridgeConfig { ports: ports.into(), fdb_capacity: 8192, aging_secs: 300 };
     let mut rng = Rng::new(3);
     let macs: Vec<Mac> = (0..FRAMES).map(|_| random_mac(&mut rng)).collect();
+    // Eight times as many sources as the FDB holds; the destinations are behind the other port.
     let frames = (0..FRAMES).map(|i| {
-        let to = macs[rng.next_u32() as usize % FRAMES];
+        let to = random_mac(&mut rng);
         let mut frame = vec![0; 60];
         wire::set_macs(&mut frame, to, macs[i]);
         frame[12] = 0x12;

@@ -1,1 +1,286 @@
+use std::net::{IpAddr, Ipv4Addr};
 
+use super::*;
+use crate::emulate::{Identity, Secret};
+use crate::node::testing::eth;
+use crate::node::{Bridge, BridgeConfig, BridgePort, PortVlan, Route, Router, RouterConfig, RouterInterface};
+use crate::wire::{Arp, Duration, Headers, Mac, Packet, ethertype, ethertype_of, proto};
+
+const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+/// Sends back what it is given, and breaks on demand.
+struct Mirror {
+    break_on: u8,
+}
+
+impl Node for Mirror {
+    fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
+        for frame in rx.drain(..) {
+            assert_ne!(frame.bytes()[0], self.break_on, "asked to break");
+            let port = frame.meta.port;
+            cx.send(port, frame);
+        }
+    }
+}
+
+fn fabric() -> Fabric {
+    Fabric::new(Box::new(Vec::new()), 1, Arc::new(()))
+}
+
+fn bridge(fabric: &mut Fabric, name: &str, ports: usize) -> NodeIdx {
+    let port = |_| BridgePort { name: String::new(), vlan: PortVlan::Access(1) };
+    let config = BridgeConfig { ports: (0..ports).map(port).collect(), fdb_capacity: 1024, aging_secs: 300 };
+    fabric.add(name, ports, Box::new(move || Box::new(Bridge::new(config.clone(), 1))))
+}
+
+fn wire(fabric: &mut Fabric, node: NodeIdx, port: u16) -> crate::netdev::Memory {
+    let (inside, outside) = crate::netdev::Memory::pair(1500).unwrap();
+    fabric.attach(node, Some(PortNo(port)), Box::new(inside), "wire", None);
+    outside
+}
+
+/// Steps through every deadline up to `until`.
+fn run(fabric: &mut Fabric, now: &mut Instant, until: Instant) {
+    loop {
+        while fabric.step(*now, None) {}
+        match fabric.next_deadline().filter(|next| *next <= until) {
+            Some(next) => *now = next.max(*now),
+            None => break,
+        }
+    }
+    *now = until;
+}
+
+#[test]
+fn a_panic_costs_its_batch_and_nothing_else() {
+    let mut fabric = fabric();
+    let node = fabric.add("mirror", 1, Box::new(|| Box::new(Mirror { break_on: 0xee })));
+    let wire = wire(&mut fabric, node, 0);
+    let now = Instant::from_secs(1);
+    wire.send(&eth(Mac([0xee; 6]), A, 0x1234, b""));
+    wire.send(&eth(B, A, 0x1234, b""));
+    fabric.step(now, None);
+    assert_eq!(wire.recv(), None);
+    assert_eq!(fabric.counters(node).discarded(DropReason::Panic), 2);
+    wire.send(&eth(B, A, 0x1234, b"again"));
+    fabric.step(now, None);
+    assert_eq!(wire.recv(), Some(eth(B, A, 0x1234, b"again")));
+    assert_eq!(fabric.frames_in_use(), 0);
+}
+
+#[test]
+fn devices_come_and_go() {
+    let mut fabric = fabric();
+    let node = bridge(&mut fabric, "core", 8);
+    let one = wire(&mut fabric, node, 0);
+    let now = Instant::from_secs(1);
+    one.send(&eth(B, A, 0x1234, b"nobody"));
+    fabric.step(now, None);
+    assert_eq!(fabric.counters(node).discarded(DropReason::LinkDown), 1);
+    let (inside, two) = crate::netdev::Memory::pair(1500).unwrap();
+    let port = fabric.attach(node, None, Box::new(inside), "two", None);
+    assert_eq!(port, PortNo(1));
+    one.send(&eth(B, A, 0x1234, b"somebody"));
+    fabric.step(now, None);
+    assert_eq!(two.recv(), Some(eth(B, A, 0x1234, b"somebody")));
+    fabric.detach(node, port);
+    one.send(&eth(B, A, 0x1234, b"gone"));
+    fabric.step(now, None);
+    assert_eq!(two.recv(), None);
+    assert_eq!(fabric.frames_in_use(), 0);
+}
+
+fn router(fabric: &mut Fabric, name: &str, interfaces: &[(&str, &str)], routes: &[(&str, &str)]) -> NodeIdx {
+    let interface = |(name, net): &(&str, &str)| RouterInterface {
+        name: (*name).into(),
+        mac: None,
+        addresses: vec![net.parse().unwrap()],
+        mtu: 1500,
+    };
+    let config = RouterConfig {
+        interfaces: interfaces.iter().map(interface).collect(),
+        routes: routes.iter().map(|(to, via)| Route { to: to.parse().unwrap(), via: via.parse().unwrap() }).collect(),
+        oui: [0, 0, 0x0c],
+        neighbor_capacity: 1024,
+    };
+    let identity = Identity::new(Secret([1; 16]), name);
+    let ports = interfaces.len();
+    fabric.add(name, ports, Box::new(move || Box::new(Router::new(config.clone(), identity.clone(), 1))))
+}
+
+/// Three routers in a chain, 5, 10 and 20 ms apart, and a wire at the first.
+fn chain() -> (Fabric, crate::netdev::Memory) {
+    let mut fabric = fabric();
+    let r1 = router(&mut fabric, "r1", &[("w", "192.0.2.1/24"), ("e", "10.0.1.1/24")], &[("10.0.0.0/8", "10.0.1.2")]);
+    let r2 = router(
+        &mut fabric,
+        "r2",
+        &[("w", "10.0.1.2/24"), ("e", "10.0.2.1/24")],
+        &[("192.0.2.0/24", "10.0.1.1"), ("10.0.3.0/24", "10.0.2.2")],
+    );
+    let r3 = router(&mut fabric, "r3", &[("w", "10.0.2.2/24"), ("e", "10.0.3.1/24")], &[("0.0.0.0/0", "10.0.2.1")]);
+    let delay = |ms: u32| LinkConfig { delay_us: ms * 1000, ..LinkConfig::default() };
+    fabric.link((r1, PortNo(1)), (r2, PortNo(0)), delay(5));
+    fabric.link((r2, PortNo(1)), (r3, PortNo(0)), delay(10));
+    let wire = wire(&mut fabric, r1, 0);
+    (fabric, wire)
+}
+
+fn arp_for(ip: [u8; 4]) -> Vec<u8> {
+    let arp = Arp {
+        operation: Arp::REQUEST,
+        sender_mac: A,
+        sender: Ipv4Addr::new(192, 0, 2, 66),
+        target_mac: Mac::ZERO,
+        target: ip.into(),
+    };
+    let mut frame = vec![0; 42];
+    arp.write(Mac::BROADCAST, A, &mut frame);
+    frame
+}
+
+fn datagram(gateway: Mac, dst: [u8; 4], ttl: u8) -> Vec<u8> {
+    let headers = Headers {
+        dst_mac: gateway,
+        src_mac: A,
+        src: Ipv4Addr::new(192, 0, 2, 66).into(),
+        dst: IpAddr::from(dst),
+        proto: proto::UDP,
+        ttl,
+        tos: 0,
+        ip_id: 1,
+        df: false,
+    };
+    let l4 = [0x82, 0x9a, 0x82, 0x9b, 0, 12, 0, 0, 1, 2, 3, 4];
+    let mut frame = vec![0; headers.len() + l4.len()];
+    let at = headers.write(&mut frame, l4.len());
+    frame[at..].copy_from_slice(&l4);
+    headers.fill_checksum(&mut frame[at..]);
+    frame
+}
+
+/// Source, type, code of the ICMP error that came, and when.
+fn complaint(wire: &crate::netdev::Memory) -> Option<(String, u8, u8)> {
+    while let Some(frame) = wire.recv() {
+        if ethertype_of(&frame) == ethertype::ARP {
+            continue;
+        }
+        let packet = Packet::parse(&frame).unwrap();
+        assert!(packet.checksum_ok(&frame));
+        let message = packet.payload(&frame);
+        return Some((packet.src.to_string(), message[0], message[1]));
+    }
+    None
+}
+
+#[test]
+fn traceroute_sees_the_routers_in_their_order_and_at_their_distance() {
+    let (mut fabric, wire) = chain();
+    let mut now = Instant::from_secs(1);
+    wire.send(&arp_for([192, 0, 2, 1]));
+    let until = now + Duration::from_millis(1);
+    run(&mut fabric, &mut now, until);
+    let gateway = Arp::parse(&wire.recv().unwrap()).unwrap().sender_mac;
+    let hops = [("192.0.2.1", 0u64), ("10.0.1.2", 10), ("10.0.2.2", 30)];
+    // The first round lets the routers find each other.
+    for round in 0..2 {
+        for (ttl, (hop, millis)) in (1u8..).zip(hops) {
+            wire.send(&datagram(gateway, [10, 0, 3, 9], ttl));
+            let sent = now;
+            let mut came = None;
+            while came.is_none() && now < sent + Duration::from_secs(1) {
+                let until = now + Duration::from_micros(100);
+                run(&mut fabric, &mut now, until);
+                came = complaint(&wire);
+            }
+            assert_eq!(came, Some((hop.to_string(), 11, 0)), "ttl {ttl}");
+            let took = (now - sent).total_micros();
+            if round == 1 {
+                assert!(took >= millis * 1000 && took <= millis * 1000 + 300, "{took} µs to {hop}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_leads_nowhere_is_complained_about() {
+    let (mut fabric, wire) = chain();
+    let mut now = Instant::from_secs(1);
+    wire.send(&arp_for([192, 0, 2, 1]));
+    let until = now + Duration::from_millis(1);
+    run(&mut fabric, &mut now, until);
+    let gateway = Arp::parse(&wire.recv().unwrap()).unwrap().sender_mac;
+    wire.send(&datagram(gateway, [172, 16, 0, 1], 64));
+    let until = now + Duration::from_millis(1);
+    run(&mut fabric, &mut now, until);
+    assert_eq!(complaint(&wire), Some(("192.0.2.1".into(), 3, 0)), "no route");
+    // Nobody has 10.0.3.9: its router gives up after three requests.
+    wire.send(&datagram(gateway, [10, 0, 3, 9], 64));
+    let until = now + Duration::from_millis(2900);
+    run(&mut fabric, &mut now, until);
+    assert_eq!(complaint(&wire), None);
+    let until = now + Duration::from_millis(300);
+    run(&mut fabric, &mut now, until);
+    assert_eq!(complaint(&wire), Some(("10.0.2.2".into(), 3, 1)), "host unreachable");
+    assert_eq!(fabric.frames_in_use(), 0);
+}
+
+#[test]
+fn one_seed_gives_one_history() {
+    let history = |seed: u64| {
+        let mut fabric = Fabric::new(Box::new(()), seed, Arc::new(()));
+        let (a, b) = (bridge(&mut fabric, "a", 8), bridge(&mut fabric, "b", 8));
+        let lossy = LinkConfig { delay_us: 1000, jitter_us: 900, loss: 0.2, rate_bytes: 200_000, queue: 20 };
+        fabric.link((a, PortNo(1)), (b, PortNo(1)), lossy);
+        let (left, right) = (wire(&mut fabric, a, 0), wire(&mut fabric, b, 0));
+        let (mut now, mut seen) = (Instant::from_secs(1), Vec::new());
+        for i in 0..500u32 {
+            left.send(&eth(B, A, 0x1234, &i.to_be_bytes()));
+            let until = now + Duration::from_micros(300);
+            run(&mut fabric, &mut now, until);
+            while let Some(frame) = right.recv() {
+                seen.push((now, frame));
+            }
+        }
+        assert!(seen.is_sorted_by(|x, y| x.1[14..18] < y.1[14..18]), "nothing overtakes, nothing comes twice");
+        seen
+    };
+    let one = history(7);
+    assert_eq!(one, history(7));
+    assert_ne!(one, history(8));
+    assert!((300..450).contains(&one.len()), "{}", one.len());
+}
+
+mod random {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever comes in: nothing panics, no frame is invented, every buffer comes back.
+        #[test]
+        fn frames_are_never_invented(frames in prop::collection::vec((0u16..3, prop::collection::vec(any::<u8>(), 0..80)), 0..60)) {
+            let mut fabric = fabric();
+            let core = bridge(&mut fabric, "core", 8);
+            let wires: Vec<_> = (0..3).map(|port| wire(&mut fabric, core, port)).collect();
+            let mut now = Instant::from_secs(1);
+            for (port, bytes) in &frames {
+                wires[usize::from(*port)].send(bytes);
+                let until = now + Duration::from_micros(10);
+                run(&mut fabric, &mut now, until);
+                for (other, wire) in wires.iter().enumerate() {
+                    let mut copies = 0;
+                    while let Some(frame) = wire.recv() {
+                        prop_assert_ne!(other, usize::from(*port));
+                        prop_assert!(frame == *bytes || bytes.get(12..14) == Some(&[0x81, 0][..]));
+                        copies += 1;
+                    }
+                    prop_assert!(copies <= 1);
+                }
+            }
+            prop_assert_eq!(fabric.frames_in_use(), 0);
+        }
+    }
+}
