@@ -13,6 +13,8 @@ struct Slot<K, V> {
     key: K,
     value: V,
     next: u32,
+    /// Kept, so that neither eviction nor growth has to hash again.
+    hash: u32,
     used: bool,
 }
 
@@ -26,6 +28,14 @@ pub struct ClockTable<K, V> {
     hand: usize,
     hasher: foldhash::fast::FixedState,
 }
+
+/// Where an entry lies, until the next insertion or removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotIdx(u32);
+
+/// The hash of a key that has no entry; [`ClockTable::insert_new`] takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vacant(u32);
 
 impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     /// A table of at most `capacity` entries (at least one).
@@ -52,16 +62,21 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     }
 
     #[inline]
-    fn bucket(&self, key: &K) -> usize {
-        self.hasher.hash_one(key) as usize & (self.heads.len() - 1)
+    fn hash(&self, key: &K) -> u32 {
+        self.hasher.hash_one(key) as u32
     }
 
     #[inline]
-    fn find(&self, key: &K) -> Option<u32> {
-        let mut at = self.heads[self.bucket(key)];
+    fn bucket(&self, hash: u32) -> usize {
+        hash as usize & (self.heads.len() - 1)
+    }
+
+    #[inline]
+    fn find(&self, key: &K, hash: u32) -> Option<u32> {
+        let mut at = self.heads[self.bucket(hash)];
         while at != NONE {
             let slot = self.slots[at as usize].as_ref()?;
-            if slot.key == *key {
+            if slot.hash == hash && slot.key == *key {
                 return Some(at);
             }
             at = slot.next;
@@ -69,38 +84,68 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
         None
     }
 
+    /// Where the entry of `key` lies, marked as used; if it has none, what
+    /// [`ClockTable::insert_new`] needs.
+    ///
+    /// # Errors
+    /// The hash of a key that has no entry.
+    #[inline]
+    pub fn slot(&mut self, key: &K) -> Result<SlotIdx, Vacant> {
+        let hash = self.hash(key);
+        let Some(at) = self.find(key, hash) else { return Err(Vacant(hash)) };
+        if let Some(slot) = self.slots[at as usize].as_mut() {
+            slot.used = true;
+        }
+        Ok(SlotIdx(at))
+    }
+
+    /// The value at a place that was found or filled just now.
+    ///
+    /// # Panics
+    /// If the entry was removed since.
+    #[inline]
+    pub fn value(&mut self, at: SlotIdx) -> &mut V {
+        match self.slots[at.0 as usize].as_mut() {
+            Some(slot) => &mut slot.value,
+            None => panic!("the slot was emptied since it was looked up"),
+        }
+    }
+
     /// The entry of `key`, marked as used.
     #[inline]
     pub fn get(&mut self, key: &K) -> Option<&mut V> {
-        let at = self.find(key)?;
-        let slot = self.slots[at as usize].as_mut()?;
-        slot.used = true;
-        Some(&mut slot.value)
+        let at = self.slot(key).ok()?;
+        Some(self.value(at))
     }
 
     /// The entry of `key`, without marking it.
     #[inline]
     pub fn peek(&self, key: &K) -> Option<&V> {
-        let at = self.find(key)?;
+        let at = self.find(key, self.hash(key))?;
         self.slots[at as usize].as_ref().map(|slot| &slot.value)
     }
 
     /// Adds an entry for a key that has none, or replaces the one it has.
     /// Returns what was replaced or evicted for it.
     pub fn insert(&mut self, key: K, value: V) -> Option<(K, V)> {
-        if let Some(at) = self.find(&key)
-            && let Some(slot) = self.slots[at as usize].as_mut()
-        {
-            slot.used = true;
-            return Some((key, std::mem::replace(&mut slot.value, value)));
+        match self.slot(&key) {
+            Ok(at) => Some((key, std::mem::replace(self.value(at), value))),
+            Err(vacant) => self.insert_new(key, vacant, value).1,
         }
+    }
+
+    /// Adds an entry for a key that was just found to have none. Returns where
+    /// it lies and what was evicted for it.
+    #[inline]
+    pub fn insert_new(&mut self, key: K, vacant: Vacant, value: V) -> (SlotIdx, Option<(K, V)>) {
         let evicted = if self.len >= self.capacity { self.evict() } else { None };
         if self.len >= self.heads.len() {
             self.grow();
         }
-        let bucket = self.bucket(&key);
+        let hash = vacant.0;
+        let bucket = self.bucket(hash);
         // A new entry is not marked: it has to be used again to outlive a flood.
-        let slot = Some(Slot { key, value, next: self.heads[bucket], used: false });
+        let slot = Some(Slot { key, value, next: self.heads[bucket], hash, used: false });
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = slot;
@@ -113,44 +158,48 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
         };
         self.heads[bucket] = at;
         self.len += 1;
-        evicted
+        (SlotIdx(at), evicted)
     }
 
     /// Removes the entry of `key`.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let bucket = self.bucket(key);
-        let mut previous = NONE;
-        let mut at = self.heads[bucket];
-        while at != NONE {
-            let slot = self.slots[at as usize].as_ref()?;
-            let next = slot.next;
-            if slot.key == *key {
-                if previous == NONE {
-                    self.heads[bucket] = next;
-                } else if let Some(slot) = self.slots[previous as usize].as_mut() {
+        let at = self.find(key, self.hash(key))?;
+        self.remove_at(at).map(|(_, value)| value)
+    }
+
+    /// Unlinks and empties a slot.
+    fn remove_at(&mut self, at: u32) -> Option<(K, V)> {
+        let slot = self.slots[at as usize].as_ref()?;
+        let (bucket, next) = (self.bucket(slot.hash), slot.next);
+        if self.heads[bucket] == at {
+            self.heads[bucket] = next;
+        } else {
+            let mut previous = self.heads[bucket];
+            while previous != NONE {
+                let slot = self.slots[previous as usize].as_mut()?;
+                if slot.next == at {
                     slot.next = next;
+                    break;
                 }
-                self.len -= 1;
-                self.free.push(at);
-                return self.slots[at as usize].take().map(|slot| slot.value);
+                previous = slot.next;
             }
-            previous = at;
-            at = next;
         }
-        None
+        self.len -= 1;
+        self.free.push(at);
+        self.slots[at as usize].take().map(|slot| (slot.key, slot.value))
     }
 
     /// Removes the entry that the clock hand finds unused.
     fn evict(&mut self) -> Option<(K, V)> {
         for _ in 0..2 * self.slots.len() {
-            self.hand = (self.hand + 1) % self.slots.len();
-            if let Some(slot) = self.slots[self.hand].as_mut() {
-                if slot.used {
-                    slot.used = false;
-                } else {
-                    let key = slot.key;
-                    return self.remove(&key).map(|value| (key, value));
-                }
+            self.hand += 1;
+            if self.hand >= self.slots.len() {
+                self.hand = 0;
+            }
+            if let Some(slot) = self.slots[self.hand].as_mut()
+                && !std::mem::replace(&mut slot.used, false)
+            {
+                return self.remove_at(self.hand as u32);
             }
         }
         None
@@ -163,11 +212,9 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
             self.hand = (self.hand + 1) % self.slots.len();
             if let Some(slot) = self.slots[self.hand].as_ref()
                 && stale(&slot.key, &slot.value)
+                && let Some((key, value)) = self.remove_at(self.hand as u32)
             {
-                let key = slot.key;
-                if let Some(value) = self.remove(&key) {
-                    gone(key, value);
-                }
+                gone(key, value);
             }
         }
     }
@@ -182,7 +229,7 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
         self.heads = vec![NONE; size];
         for at in 0..self.slots.len() {
             let Some(slot) = self.slots[at].as_ref() else { continue };
-            let bucket = self.hasher.hash_one(slot.key) as usize & (size - 1);
+            let bucket = slot.hash as usize & (size - 1);
             let next = std::mem::replace(&mut self.heads[bucket], at as u32);
             if let Some(slot) = self.slots[at].as_mut() {
                 slot.next = next;

@@ -326,9 +326,9 @@ impl Conn {
         self.socket().abort();
     }
 
-    /// Gives up when the peer acknowledges nothing for that long.
-    pub fn set_timeout(&mut self, timeout: Duration) {
-        self.socket().set_timeout(Some(timeout));
+    /// Whether something sent was not acknowledged yet.
+    pub fn is_unacknowledged(&self) -> bool {
+        self.socket_ref().send_queue() > 0
     }
 
     /// Our address and port.

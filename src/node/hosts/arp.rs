@@ -50,7 +50,7 @@ impl Hosts {
             return;
         }
         let touch = super::Touch {
-            pair: super::Pair { attacker: who, host },
+            pair: super::Pair::new(who, host),
             contact: Contact::Arp,
             mac,
             proto: 0,

@@ -165,8 +165,8 @@ pub(super) struct Flow {
     pub ending: Option<Ending>,
     /// The data's first octets were told as an event.
     pub told: bool,
-    /// We have closed or aborted our side.
-    pub closing: bool,
+    /// Since when we have closed or aborted our side.
+    pub closing: Option<Instant>,
     scheduled: Option<Instant>,
 }
 
@@ -182,7 +182,7 @@ impl Flow {
             bytes_in: 0,
             ending: None,
             told: false,
-            closing: false,
+            closing: None,
             scheduled: None,
         }
     }
@@ -200,7 +200,7 @@ impl Flow {
 
     /// Attacker and host.
     pub(super) fn pair(&self) -> Pair {
-        Pair { attacker: self.wire.key.remote, host: self.wire.key.local }
+        Pair::new(self.wire.key.remote, self.wire.key.local)
     }
 
     /// Takes note of the options of a received segment.
@@ -215,16 +215,16 @@ impl Flow {
     }
 
     /// Ends it with a RST.
-    pub(super) fn abort(&mut self) {
+    pub(super) fn abort(&mut self, now: Instant) {
         self.ending.get_or_insert(Ending::ResetByUs);
-        self.closing = true;
+        self.closing.get_or_insert(now);
         self.conn.abort();
     }
 
     /// Ends it with a FIN once everything was sent.
-    pub(super) fn close(&mut self) {
-        if !self.closing {
-            self.closing = true;
+    pub(super) fn close(&mut self, now: Instant) {
+        if self.closing.is_none() {
+            self.closing = Some(now);
             self.ending.get_or_insert(Ending::Closed);
             self.conn.close();
         }
@@ -286,16 +286,16 @@ pub(super) fn poll_inline(flow: &mut Flow, services: &[Service], cx: &mut Cx<'_>
         cx.emit(event, &head);
     }
     if then == Then::Close {
-        flow.close();
+        flow.close(cx.now);
     }
 }
 
 /// Moves bytes between the connection and its pipe.
-pub(super) fn poll_pipe(flow: &mut Flow) {
+pub(super) fn poll_pipe(flow: &mut Flow, now: Instant) {
     let App::Pipe(pipe) = &mut flow.app else { return };
     pipe.take_due();
     if pipe.is_reset() {
-        return flow.abort();
+        return flow.abort(now);
     }
     while pipe.writable() > 0 && flow.conn.recv(|bytes| pipe.write(bytes)) > 0 {}
     while flow.conn.room() > 0 && pipe.read_with(|bytes| flow.conn.send(bytes)) > 0 {}
@@ -303,7 +303,7 @@ pub(super) fn poll_pipe(flow: &mut Flow) {
         pipe.finish();
     }
     if pipe.at_end() {
-        flow.close();
+        flow.close(now);
     }
 }
 

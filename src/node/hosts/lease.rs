@@ -248,7 +248,7 @@ impl Hosts {
                 .get_mut(index)
                 .filter(|flow| matches!(&flow.app, App::Inner(inner) if inner.lease == id))
             {
-                flow.abort();
+                flow.abort(cx.now);
             }
         }
         let never_came = lease.live.is_none() && !lease.releasing;
@@ -371,7 +371,7 @@ impl Hosts {
         let known = self.leases.outward.get(&key).is_some();
         // An ICMP error answers what its receiver sent.
         let errs = packet.proto == proto::ICMP && matches!(packet.payload(frame.bytes()).first(), Some(3 | 11 | 0));
-        let solicited = errs && self.sessions.get(&Pair { attacker: packet.dst, host: packet.src }).is_some();
+        let solicited = errs && self.sessions.get(&Pair::new(packet.dst, packet.src)).is_some();
         if !known && !solicited {
             self.leases.outward.insert(key, ());
         }
@@ -406,7 +406,7 @@ impl Hosts {
 
     /// Whether a datagram from a container answers one that came from the network.
     fn was_asked(&self, packet: &Packet) -> bool {
-        let pair = Pair { attacker: packet.dst, host: packet.src };
+        let pair = Pair::new(packet.dst, packet.src);
         packet.proto == proto::UDP && self.sessions.peek(&pair).is_some()
     }
 
@@ -447,7 +447,7 @@ impl Hosts {
         let Some((lease, port)) = lease.and_then(|lease| Some((lease.port?, lease)).map(|(port, lease)| (lease, port)))
         else {
             if cx.now - inner.since > PATIENCE {
-                flow.abort();
+                flow.abort(cx.now);
             } else {
                 let at = inner.since + PATIENCE;
                 flows.schedule(index, Some(at));
@@ -461,7 +461,7 @@ impl Hosts {
             if settled || cx.now - inner.since > PATIENCE {
                 let event = flow.event(EventId::ServiceFailed, cx.now);
                 cx.emit(event, b"the container refuses the connection");
-                return flow.abort();
+                return flow.abort(cx.now);
             }
             inner.conn = None;
             inner.retry_at = cx.now + RETRY;
@@ -470,7 +470,7 @@ impl Hosts {
             if cx.now - inner.since > PATIENCE {
                 let event = flow.event(EventId::ServiceFailed, cx.now);
                 cx.emit(event, b"the container does not answer");
-                return flow.abort();
+                return flow.abort(cx.now);
             }
             if lease.live.is_none() {
                 let at = inner.since + PATIENCE;
@@ -487,7 +487,7 @@ impl Hosts {
             inner.attempt = (inner.attempt * 2).min(Duration::from_secs(2));
             inner.conn = Conn::connect(key.remote(), key.local(), Buffers::LARGE, seed, cx.now, scratch);
         }
-        let Some(conn) = inner.conn.as_mut() else { return flow.abort() };
+        let Some(conn) = inner.conn.as_mut() else { return flow.abort(cx.now) };
         if !inner.established && conn.is_open() {
             inner.established = true;
             if !std::mem::replace(&mut lease.answered, true) {
@@ -503,12 +503,12 @@ impl Hosts {
         while conn.room() > 0 && outer.recv(|bytes| conn.send(bytes)) > 0 {}
         while outer.room() > 0 && conn.recv(|bytes| outer.send(bytes)) > 0 {}
         if inner.established {
-            if conn.is_closed() && !conn.has_data() && !flow.closing {
+            if conn.is_closed() && !conn.has_data() && flow.closing.is_none() {
                 // Closed without our having closed it: a reset from inside.
                 if flow.conn.at_end() {
-                    flow.close()
+                    flow.close(cx.now)
                 } else {
-                    flow.abort()
+                    flow.abort(cx.now)
                 }
                 return;
             }
@@ -532,7 +532,7 @@ impl Hosts {
         }
         let retry = waiting.then_some(inner.attempt_until);
         if ended {
-            flow.close();
+            flow.close(cx.now);
         }
         flows.schedule(index, deadline.into_iter().chain(retry).min());
     }

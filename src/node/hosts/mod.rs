@@ -56,6 +56,8 @@ pub struct Hosts {
     sessions: Sessions,
     ids: IpIds,
     half_open: HalfOpenTable<tcp::Owner>,
+    /// What keeps us from amplifying a flood of spoofed SYNs.
+    retransmissions: tcp::Budget,
     flows: Flows,
     /// SYNs that wait for a container's answer.
     held: ClockTable<crate::stack::FlowKey, tcp::Held>,
@@ -79,6 +81,7 @@ impl Hosts {
             sessions: Sessions::new(limits.sessions as usize, limits.session_idle_secs, seed),
             ids: IpIds::new(identity, seed),
             half_open: HalfOpenTable::new(limits.half_open as usize, seed),
+            retransmissions: tcp::Budget::default(),
             flows: Flows::new(seed),
             held: ClockTable::new(1024, seed),
             leases: Leases::new(seed),
@@ -160,7 +163,7 @@ impl Hosts {
         cx: &mut Cx<'_>,
     ) -> (SessionId, u16, bool) {
         let touch = Touch {
-            pair: Pair { attacker: packet.src, host: packet.dst },
+            pair: Pair::new(packet.src, packet.dst),
             contact,
             mac: src_mac(frame.bytes()),
             proto: packet.proto,
@@ -378,7 +381,7 @@ impl Hosts {
     fn show_hosts(&self, now: Instant, limit: usize) -> Vec<serde_json::Value> {
         let mut hosts = std::collections::BTreeMap::<IpAddr, (u64, u64, Instant)>::new();
         for (pair, session) in self.sessions.iter() {
-            let entry = hosts.entry(pair.host).or_insert((0, 0, Instant::ZERO));
+            let entry = hosts.entry(pair.host()).or_insert((0, 0, Instant::ZERO));
             *entry = (entry.0 + 1, entry.1 + u64::from(session.frames), entry.2.max(session.last));
         }
         for host in self.leases.hosts() {
@@ -415,7 +418,7 @@ impl Hosts {
             };
             json!({
                 "remote": flow.wire.key.remote().to_string(), "local": flow.wire.key.local().to_string(),
-                "state": if flow.closing { "closing" } else { "open" }, "answered_by": answered_by,
+                "state": if flow.closing.is_some() { "closing" } else { "open" }, "answered_by": answered_by,
                 "session": flow.session.to_string(), "age_s": (now - flow.opened).secs(),
                 "bytes_in": flow.bytes_in, "bytes_out": flow.wire.bytes_out,
             })

@@ -17,6 +17,43 @@ const PIPE: usize = 65_536;
 /// How long data may stay unacknowledged before a connection is given up.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long a peer may keep its side open after we have closed ours (as Linux's tcp_fin_timeout).
+const LINGER: Duration = Duration::from_secs(60);
+
+/// SYN/ACKs that a node may send again: to sources that have not proven that
+/// they exist, hence few. Normal clients need none.
+pub(super) struct Budget {
+    left: u32,
+    refilled: Instant,
+}
+
+/// Retransmissions at once, and a second.
+const BURST: u32 = 1000;
+const RATE: u64 = 200;
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { left: BURST, refilled: Instant::ZERO }
+    }
+}
+
+impl Budget {
+    fn take(&mut self, now: Instant) -> bool {
+        let earned = (now - self.refilled).total_millis() * RATE / 1000;
+        if earned > 0 {
+            self.left = BURST.min(self.left.saturating_add(earned.min(u64::from(BURST)) as u32));
+            self.refilled = now;
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
 /// Who answers once a handshake is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -222,6 +259,9 @@ impl Hosts {
 
     pub(super) fn retransmit_syn_acks(&mut self, cx: &mut Cx<'_>) {
         while let Some((key, entry)) = self.half_open.next_due(cx.now) {
+            if !self.retransmissions.take(cx.now) {
+                continue;
+            }
             match cx.pool.head() {
                 Some(frame) => self.send_syn_ack(frame, &key, &entry, cx),
                 None => return cx.counters.discard(DropReason::NoBuffer),
@@ -324,7 +364,7 @@ impl Hosts {
             && let Some(victim) = self.flows.victim(cx.rng)
         {
             if let Some(flow) = self.flows.slab.get_mut(victim) {
-                flow.abort();
+                flow.abort(cx.now);
                 flow.ending = Some(Ending::Evicted);
             }
             self.drive_one(victim, cx);
@@ -347,8 +387,7 @@ impl Hosts {
         let mss = entry.mss(key.local.is_ipv4());
         let conn =
             Conn::accept(key.local(), key.remote(), &syn, entry.isn, mss, buffers, seed, cx.now, &mut self.scratch);
-        let mut conn = conn?;
-        conn.set_timeout(TIMEOUT);
+        let conn = conn?;
         let wire = Wire {
             key: *key,
             mac: entry.mac,
@@ -451,22 +490,22 @@ impl Hosts {
         let Some(flow) = flows.slab.get_mut(index) else { return };
         match flow.app {
             App::Inline(..) => poll_inline(flow, &config.services, cx),
-            App::Pipe(_) => poll_pipe(flow),
+            App::Pipe(_) => poll_pipe(flow, cx.now),
             App::Inner(_) => {}
         }
         let Flow { conn, wire, .. } = flow;
         conn.egress(cx.now, scratch, |out| wire.send(out, ids, cx));
         // What was acknowledged made room for more.
-        if !flow.closing {
+        if flow.closing.is_none() {
             match flow.app {
                 App::Inline(..) => poll_inline(flow, &config.services, cx),
-                App::Pipe(_) => poll_pipe(flow),
+                App::Pipe(_) => poll_pipe(flow, cx.now),
                 App::Inner(_) => {}
             }
             let Flow { conn, wire, .. } = flow;
             conn.egress(cx.now, scratch, |out| wire.send(out, ids, cx));
         }
-        if flow.conn.is_closed() || (flow.closing && flow.conn.is_time_wait()) {
+        if flow.conn.is_closed() || (flow.closing.is_some() && flow.conn.is_time_wait()) {
             return self.finish(index, cx);
         }
         let mut deadline = flow.conn.deadline(cx.now);
@@ -474,6 +513,21 @@ impl Hosts {
             && let Some(service) = config.services.get(usize::from(id.0))
         {
             deadline = deadline.into_iter().chain(inline.deadline(service)).min();
+        }
+        // smoltcp's own timeout would end idle connections as well.
+        if flow.conn.is_unacknowledged() && cx.now - flow.last > TIMEOUT {
+            flow.abort(cx.now);
+            return self.finish(index, cx);
+        }
+        if let Some(since) = flow.closing {
+            // A peer that never finishes its own side is left to itself.
+            if cx.now >= since + LINGER {
+                flow.abort(cx.now);
+                let Flow { conn, wire, .. } = flow;
+                conn.egress(cx.now, scratch, |out| wire.send(out, ids, cx));
+                return self.finish(index, cx);
+            }
+            deadline = deadline.into_iter().chain([since + LINGER]).min();
         }
         // smoltcp's "now" means that it waits for room in the window: the peer will tell.
         let deadline = deadline.map(|at| at.max(cx.now + Duration::from_micros(500)));

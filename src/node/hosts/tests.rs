@@ -269,6 +269,29 @@ fn a_syn_ack_is_sent_again_until_the_schedule_ends() {
     assert!(bench.node.half_open.is_empty());
 }
 
+#[test]
+fn a_flood_of_syns_is_answered_once_each() {
+    let mut bench = bench();
+    for source in 0..20_000u32 {
+        let frame = tcp_frame(&bench, (source % 60_000) as u16 + 1024, 21, source, 0, flag::SYN, b"");
+        assert_eq!(bench.rx(0, &frame).len(), 1);
+    }
+    let until = bench.now + Duration::from_secs(60);
+    let again = bench.run_until(until).len();
+    assert!(again < 15_000, "{again} retransmissions");
+}
+
+#[test]
+fn an_idle_connection_stays() {
+    let mut bench = bench();
+    let mut client = Client::new(&bench, 80);
+    client.run(&mut bench, Duration::from_secs(900));
+    assert!(client.conn.is_open());
+    client.conn.send(b"GET / HTTP/1.0\r\n\r\n");
+    client.run(&mut bench, Duration::from_secs(1));
+    assert!(client.got.starts_with(b"HTTP/1.1 200 OK\r\n"));
+}
+
 /// A client that speaks to the node through real frames.
 struct Client {
     conn: Conn,
@@ -361,7 +384,6 @@ fn a_banner_is_read_by_who_completes_the_handshake() {
 fn a_page_larger_than_the_buffers_arrives_whole() {
     let mut bench = bench();
     let mut client = Client::new(&bench, 80);
-    client.conn.set_timeout(Duration::from_secs(60));
     client.run(&mut bench, Duration::from_millis(100));
     client.conn.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     client.run(&mut bench, Duration::from_secs(5));

@@ -26,18 +26,19 @@ impl IpIds {
         match class {
             IpIdClass::Zero => 0,
             IpIdClass::Random => cx.rng.next_u32() as u16,
-            IpIdClass::PerPeer => self.identity.ip_id(host, None).wrapping_add(peer.unwrap_or(0)),
-            IpIdClass::Shared => match self.shared.get(&host) {
-                Some(counter) => {
+            IpIdClass::PerPeer => self.identity.ip_id(host).wrapping_add(peer.unwrap_or(0)),
+            IpIdClass::Shared => match self.shared.slot(&host) {
+                Ok(at) => {
+                    let counter = self.shared.value(at);
                     *counter = counter.wrapping_add(1);
                     *counter
                 }
-                None => {
+                Err(vacant) => {
                     // A host sends a few packets a second that nobody here sees:
                     // a forgotten counter has gone on meanwhile.
                     let elapsed = (cx.now.total_millis() / 400) as u16;
-                    let start = self.identity.ip_id(host, None).wrapping_add(elapsed);
-                    self.shared.insert(host, start);
+                    let start = self.identity.ip_id(host).wrapping_add(elapsed);
+                    self.shared.insert_new(host, vacant, start);
                     start
                 }
             },
