@@ -231,11 +231,10 @@ impl Switch {
             FromKeeper::LeaseTap { lease, mtu } => self.tap(lease, mtu, fd)?,
             FromKeeper::LeaseLive { lease } => self.command(lease, Command::LeaseLive { lease }),
             FromKeeper::LeaseGone { lease, why } => {
-                tracing::debug!(lease = lease.0, why, "a lease is gone");
                 if let Some(Lease { node, tap: Some((port, _)), .. }) = self.leases.get(&lease) {
                     self.worker.order(Order::Detach { node: *node, port: *port });
                 }
-                self.command(lease, Command::LeaseGone { lease });
+                self.command(lease, Command::LeaseGone { lease, why });
                 self.leases.remove(&lease);
             }
             FromKeeper::ScriptOpen { conn } => self.open(conn, fd),

@@ -70,7 +70,7 @@ pub enum Request {
 }
 
 /// What the control side tells a node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     /// The TAP of a lease's container is attached to `port`.
     LeaseTap {
@@ -88,6 +88,8 @@ pub enum Command {
     LeaseGone {
         /// Which lease.
         lease: LeaseId,
+        /// Why, for the event.
+        why: String,
     },
 }
 

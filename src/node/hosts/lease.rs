@@ -220,8 +220,8 @@ impl Hosts {
                 self.mark_inner(lease);
                 self.drive(cx);
             }
-            Command::LeaseGone { lease } => {
-                self.lease_gone(lease, cx);
+            Command::LeaseGone { lease, why } => {
+                self.lease_gone(lease, &why, cx);
                 self.drive(cx);
             }
         }
@@ -234,7 +234,7 @@ impl Hosts {
         self.flows.dirty.extend(marked);
     }
 
-    fn lease_gone(&mut self, id: LeaseId, cx: &mut Cx<'_>) {
+    fn lease_gone(&mut self, id: LeaseId, why: &str, cx: &mut Cx<'_>) {
         let Some(host) = self.leases.by_id(id).map(|(host, _)| *host) else { return };
         let Some(lease) = self.leases.by_host.remove(&host) else { return };
         if let Some(port) = lease.port {
@@ -257,7 +257,7 @@ impl Hosts {
         event.src = lease.for_whom;
         event.dst = Party { ip: Some(host), mac: lease.target.mac, l4_port: 0 };
         event.count = (cx.now - lease.asked).total_micros();
-        cx.emit(event, if lease.releasing { b"idle" } else { b"" });
+        cx.emit(event, why.as_bytes());
     }
 
     /// Ends leases that nobody needs any more.

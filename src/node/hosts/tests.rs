@@ -428,7 +428,7 @@ fn a_handshake_asks_for_a_container_and_a_ping_does_not() {
     assert_eq!(bench.node.leases.state(HOST_IP.parse().unwrap()), "starting");
     // The container never comes: the attacker's connection is reset in the end.
     let Request::Lease { lease, .. } = bench.requests[0] else { unreachable!() };
-    bench.with(|node, cx| node.command(Command::LeaseGone { lease }, cx));
+    bench.with(|node, cx| node.command(Command::LeaseGone { lease, why: "no image".into() }, cx));
     client.run(&mut bench, Duration::from_millis(50));
     assert!(names(&bench).contains(&"container.failed"));
     assert!(bench.node.flows.slab.is_empty());
