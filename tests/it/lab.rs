@@ -241,9 +241,6 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.up.is_some() {
-            eprintln!("status: {}", String::from_utf8_lossy(&self.command(&["status", "--json"]).stdout));
-        }
         if let Some(up) = self.up.take() {
             up.signal(libc::SIGTERM);
             // It has more time than it needs; whoever drops this has other worries.

@@ -11,3 +11,4 @@ mod netdev;
 mod processes;
 mod rights;
 mod topology;
+mod traceroute;
