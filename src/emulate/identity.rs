@@ -39,6 +39,8 @@ const ISN: u8 = 3;
 const IP_ID: u8 = 4;
 const CHOICE: u8 = 5;
 const TS_OFFSET: u8 = 6;
+const SSH_KEY: u8 = 7;
+const MACHINE_ID: u8 = 8;
 
 /// The identities of one node's hosts.
 #[derive(Clone, Debug)]
@@ -128,6 +130,21 @@ impl Identity {
     #[inline]
     pub fn ts_offset(&self, local: IpAddr, remote: IpAddr) -> u32 {
         self.secret.derive(TS_OFFSET, &[low64(local), low64(remote)]) as u32
+    }
+
+    /// The private key (an RFC 8032 seed) of the SSH server of host `ip`.
+    pub fn ssh_seed(&self, ip: IpAddr) -> [u8; 32] {
+        let mut seed = [0; 32];
+        for (part, octets) in seed.chunks_exact_mut(8).enumerate() {
+            octets.copy_from_slice(&self.secret.derive(SSH_KEY, &[low64(ip), part as u64]).to_be_bytes());
+        }
+        seed
+    }
+
+    /// What systemd calls the machine id of host `ip`.
+    pub fn machine_id(&self, ip: IpAddr) -> u128 {
+        let half = |part| u128::from(self.secret.derive(MACHINE_ID, &[low64(ip), part]));
+        half(0) << 64 | half(1)
     }
 
     /// Where an IP ID counter of host `local` starts.

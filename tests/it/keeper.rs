@@ -13,15 +13,16 @@ use std::time::{Duration, Instant};
 use honeyweave::container::image::{self, Progress};
 use honeyweave::container::keeper::tag;
 use honeyweave::container::{FromKeeper, ImageConfig, ImageUser, KeeperConfig, ToKeeper};
-use honeyweave::emulate::{Backend, Builtin, Outward, Secret, StartPolicy, TcpPort, Template, UdpPort};
+use honeyweave::emulate::{Backend, Builtin, Identity, Outward, Secret, StartPolicy, TcpPort, Template, UdpPort};
 use honeyweave::event::{EventId, Said};
 use honeyweave::node::{AddrRange, HostsConfig, LeaseId, Limits, MacMode, NodeConfig, NodeIdx, Segment, UplinkConfig};
 use honeyweave::service::Script;
 use honeyweave::sys::seqpacket::Channel;
 use honeyweave::sys::{handed, memory};
 use honeyweave::wire::Mac;
+use rustix::event::{PollFd, PollFlags};
 
-use super::net::{Net, wait_for};
+use super::net::{Net, Ns, wait_for};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -404,6 +405,105 @@ fn a_container_lives_and_leaves_nothing() {
     assert_eq!(keeper.tap(2).arp(ip), mac);
     let took = keeper.end();
     assert!(took < Duration::from_secs(8), "{took:?}");
+}
+
+/// Carries frames between a container and an interface `t0` of the attacker's until it is dropped.
+struct Wire {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Wire {
+    fn lay(tap: Tap, attacker: &Ns, addresses: &[&str]) -> Wire {
+        let (other, _) = attacker.enter(|| honeyweave::sys::tap::open("t0", true).unwrap());
+        attacker.sh(&["ip", "link", "set", "t0", "up"]);
+        addresses.iter().for_each(|address| attacker.addr("t0", address));
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let ends = [tap.0, other];
+            let mut frame = [0; 65_600];
+            while !stopped.load(Ordering::Relaxed) {
+                let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+                let mut fds = [&ends[0], &ends[1]].map(|fd| PollFd::new(fd, PollFlags::IN));
+                let _ = rustix::event::poll(&mut fds, Some(&timeout));
+                for (from, to) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
+                    while let Ok(got) = rustix::io::read(from, frame.as_mut_slice()) {
+                        let _ = rustix::io::write(to, &frame[..got]);
+                    }
+                }
+            }
+        });
+        Wire { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+/// Logs in by password and runs `command`; the host's key must be the one derived for it.
+fn ssh(ns: &Ns, config: &KeeperConfig, node: &str, user: &str, password: &str, ip: &str, command: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let seed = Identity::new(config.secret, node).ssh_seed("10.77.0.1".parse().unwrap());
+    let key = honeyweave::container::keeper::SshKey::from_seed(seed).unwrap();
+    std::fs::write(path("known"), format!("{ip} {}", key.public_line(""))).unwrap();
+    std::fs::write(path("ask"), format!("#!/bin/sh\necho '{password}'\n")).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(path("ask"), executable).unwrap();
+    let known = format!("UserKnownHostsFile={}", path("known"));
+    let host = format!("{user}@{ip}");
+    wait_for("a log-in", || {
+        let mut call = ns.command(&["setsid", "-w", "ssh", "-F", "/dev/null", "-o", &known]);
+        call.args(["-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=5", "-o", "PubkeyAuthentication=no"]);
+        call.args(["-o", "NumberOfPasswordPrompts=1", &host, command]);
+        call.env("SSH_ASKPASS", path("ask")).env("SSH_ASKPASS_REQUIRE", "force").env("DISPLAY", "none");
+        let output = call.stdin(Stdio::null()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        // The server is some milliseconds behind the network.
+        if error.contains("Connection refused") {
+            return None;
+        }
+        assert!(output.status.success(), "{command}: {error}{}", String::from_utf8_lossy(&output.stdout));
+        Some(String::from_utf8(output.stdout).unwrap())
+    })
+}
+
+#[test]
+fn an_attacker_logs_in_and_looks_around() {
+    let mut keeper = Keeper::start(config(vec![]));
+    let net = Net::new();
+    let attacker = net.ns("attacker");
+    for lease in [1, 2] {
+        keeper.lease(lease, 1, "10.77.0.1");
+        let wire = Wire::lay(keeper.tap(lease), &attacker, &["10.77.0.254/24", "fd77::fe/64"]);
+        let run = |user: &str, ip: &str, command: &str| {
+            let password = if user == "root" { "toor" } else { "guest" };
+            ssh(&attacker, &keeper.config, "web", user, password, ip, command)
+        };
+        // The same key at both addresses and at the second contact; an empty home each time.
+        assert_eq!(run("root", "10.77.0.1", "id -u; hostname; ls; touch left-behind"), "0\nweb-prod-03\n");
+        assert_eq!(run("guest", "fd77::1", "id -un; pwd"), "guest\n/home/guest\n");
+        assert!(run("root", "10.77.0.1", "ping -c1 -W5 10.77.0.254").contains("1 packets received"));
+        assert!(run("root", "10.77.0.1", "ip route").contains("default via 10.77.0.254"));
+        // The password of another account, and nothing of the machine's.
+        assert_eq!(run("root", "10.77.0.1", "su guest -c 'id -un'"), "guest\n");
+        let denied = run(
+            "root",
+            "10.77.0.1",
+            "mount -t tmpfs none /mnt; unshare -U id; echo 1 > /proc/sys/kernel/panic; ls /sys/fs/cgroup; dmesg; true",
+        );
+        assert_eq!(denied, "");
+        assert!(!run("root", "10.77.0.1", "cat /proc/self/cgroup /proc/1/environ").contains("hwt-"));
+        drop(wire);
+        keeper.say(&ToKeeper::Release { lease: LeaseId(lease) });
+        keeper.gone(lease);
+    }
+    keeper.end();
 }
 
 #[test]

@@ -145,6 +145,7 @@ mod tests {
     fn one_keeper_works_in_a_directory() {
         let state = tempfile::tempdir().unwrap();
         let config = KeeperConfig { state_dir: state.path().to_owned(), ..config() };
+        fs::set_permissions(state.path(), Permissions::from_mode(0o700)).unwrap();
         assert_eq!(closed_to_containers(state.path()).as_deref(), Some(state.path()));
         let (lock, follows) = claim(&config).unwrap();
         assert!(!follows);

@@ -14,9 +14,11 @@ mod leftovers;
 mod process;
 mod scripts;
 mod settings;
+mod ssh_key;
 mod uplinks;
 
 pub use cgroup::Layout;
 pub use leftovers::tag;
 pub use process::{Ends, run};
 pub use scripts::SCRIPT_UID;
+pub use ssh_key::SshKey;

@@ -364,7 +364,7 @@ impl Keeper {
         }
         let start = settings::start(&host, &image, &place, &self.layout, &self.seccomp);
         let key = host.ip;
-        let opened = settings::prepare(&host, &place)
+        let opened = settings::prepare(&host, image.manifest.host_key, &place)
             .and_then(|()| fs::write(place.dir.join(leftovers::LEASE), id.0.to_string()))
             .map_err(|error| format!("cannot make its directory {}: {error}", place.dir.display()))
             .and_then(|()| tap::open(&place.tap, true).map_err(|error| format!("cannot open a TAP: {error}")));

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use super::cgroup::Layout;
 use super::host::Host;
-use crate::container::image::Image;
+use super::ssh_key::SshKey;
+use crate::container::image::{HostKey, Image};
 use crate::container::worker::Start;
 use crate::container::{ID_BASE, ID_COUNT};
 
@@ -146,10 +147,14 @@ fn apparmor_lacks_profile() -> bool {
 ///
 /// # Errors
 /// If the disk is full or the state directory cannot be written.
-pub fn prepare(host: &Host<'_>, place: &Place) -> io::Result<()> {
+pub fn prepare(host: &Host<'_>, kind: HostKey, place: &Place) -> io::Result<()> {
     let _ = fs::remove_dir_all(&place.dir);
     fs::DirBuilder::new().mode(0o711).create(&place.dir)?;
-    for dir in ["upper", "work", "upper/etc"] {
+    let ssh = match kind {
+        HostKey::Dropbear => "dropbear",
+        HostKey::Openssh => "ssh",
+    };
+    for dir in ["upper", "work", "upper/etc", &format!("upper/etc/{ssh}")] {
         let dir = place.dir.join(dir);
         fs::create_dir(&dir)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
@@ -162,10 +167,27 @@ pub fn prepare(host: &Host<'_>, place: &Place) -> io::Result<()> {
     for gateway in &host.gateways {
         let _ = writeln!(resolv, "nameserver {gateway}");
     }
-    for (file, content) in [("hostname", format!("{name}\n")), ("hosts", hosts), ("resolv.conf", resolv)] {
+    let mut files: Vec<(&str, Vec<u8>, u32)> = vec![
+        ("hostname", format!("{name}\n").into(), 0o644),
+        ("hosts", hosts.into(), 0o644),
+        ("resolv.conf", resolv.into(), 0o644),
+    ];
+    // An overlay is thrown away, but who comes back meets the key that they know.
+    let key =
+        SshKey::from_seed(host.identity.ssh_seed(host.ip)).map_err(|error| io::Error::other(error.to_string()))?;
+    match kind {
+        HostKey::Dropbear => files.push(("dropbear/dropbear_ed25519_host_key", key.dropbear(), 0o600)),
+        HostKey::Openssh => {
+            let comment = format!("root@{name}");
+            files.push(("ssh/ssh_host_ed25519_key", key.openssh(&comment).into(), 0o600));
+            files.push(("ssh/ssh_host_ed25519_key.pub", key.public_line(&comment).into(), 0o644));
+            files.push(("machine-id", format!("{:032x}\n", host.identity.machine_id(host.ip)).into(), 0o444));
+        }
+    }
+    for (file, content, mode) in files {
         let path = etc.join(file);
         fs::write(&path, content)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         chown(&path, Some(ID_BASE), Some(ID_BASE))?;
     }
     Ok(())
@@ -176,7 +198,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::container::image::{HostKey, Manifest};
+    use crate::container::image::Manifest;
     use crate::container::keeper::host::{self, tests::config};
     use crate::node::NodeIdx;
 
@@ -223,12 +245,14 @@ mod tests {
         let dir = containers.join("hw-1");
         let place = Place { name: "hw-1".into(), tap: "hw1".into(), containers, dir: dir.clone() };
         for _ in 0..2 {
-            prepare(&host, &place).unwrap();
+            prepare(&host, HostKey::Openssh, &place).unwrap();
             fs::write(dir.join("upper/left-over"), "").unwrap_or_default();
         }
         for path in ["upper", "work", "upper/etc", "upper/etc/hostname"] {
             assert_eq!(fs::metadata(dir.join(path)).unwrap().uid(), ID_BASE, "{path}");
         }
+        let key = fs::metadata(dir.join("upper/etc/ssh/ssh_host_ed25519_key")).unwrap();
+        assert_eq!((key.mode() & 0o777, key.uid()), (0o600, ID_BASE));
         assert_eq!(fs::read_to_string(dir.join("upper/etc/hostname")).unwrap(), "web-prod-03\n");
         assert!(fs::read_to_string(dir.join("upper/etc/resolv.conf")).unwrap().contains("nameserver 10.1.0.1\n"));
     }

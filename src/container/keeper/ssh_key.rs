@@ -1,0 +1,135 @@
+//! SSH host keys (Ed25519, RFC 8032 and RFC 8709) in the files of two servers.
+
+use std::fmt::Write;
+
+use ring::signature::{Ed25519KeyPair, KeyPair};
+
+const KIND: &[u8] = b"ssh-ed25519";
+
+/// A host's key pair.
+pub struct SshKey {
+    seed: [u8; 32],
+    public: [u8; 32],
+}
+
+impl SshKey {
+    /// The pair whose private half is `seed`.
+    ///
+    /// # Errors
+    /// Never, as long as every seed is a key, which RFC 8032 says.
+    pub fn from_seed(seed: [u8; 32]) -> Result<SshKey, ring::error::KeyRejected> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed)?;
+        let mut public = [0; 32];
+        public.copy_from_slice(pair.public_key().as_ref());
+        Ok(SshKey { seed, public })
+    }
+
+    /// Dropbear's host key file.
+    pub fn dropbear(&self) -> Vec<u8> {
+        let mut file = Vec::new();
+        put(&mut file, KIND);
+        put(&mut file, &[self.seed, self.public].concat());
+        file
+    }
+
+    /// OpenSSH's private key file (`openssh-key-v1`, not encrypted).
+    pub fn openssh(&self, comment: &str) -> String {
+        let mut private = Vec::new();
+        // Two equal numbers, by which a decryption is checked: any will do.
+        for _ in 0..2 {
+            private.extend(&self.public[..4]);
+        }
+        put(&mut private, KIND);
+        put(&mut private, &self.public);
+        put(&mut private, &[self.seed, self.public].concat());
+        put(&mut private, comment.as_bytes());
+        private.extend((1..).take(private.len().next_multiple_of(8) - private.len()));
+        let mut file = b"openssh-key-v1\0".to_vec();
+        for part in [&b"none"[..], b"none", b""] {
+            put(&mut file, part);
+        }
+        file.extend(1u32.to_be_bytes());
+        put(&mut file, &self.public_blob());
+        put(&mut file, &private);
+        let mut text = String::from("-----BEGIN OPENSSH PRIVATE KEY-----\n");
+        let encoded = base64(&file);
+        for line in encoded.as_bytes().chunks(70) {
+            let _ = writeln!(text, "{}", String::from_utf8_lossy(line));
+        }
+        text + "-----END OPENSSH PRIVATE KEY-----\n"
+    }
+
+    /// OpenSSH's public key file.
+    pub fn public_line(&self, comment: &str) -> String {
+        format!("ssh-ed25519 {} {comment}\n", base64(&self.public_blob()))
+    }
+
+    fn public_blob(&self) -> Vec<u8> {
+        let mut blob = Vec::new();
+        put(&mut blob, KIND);
+        put(&mut blob, &self.public);
+        blob
+    }
+}
+
+/// Appends `value` as a string of RFC 4251 §5.
+fn put(to: &mut Vec<u8>, value: &[u8]) {
+    to.extend((value.len() as u32).to_be_bytes());
+    to.extend(value);
+}
+
+/// RFC 4648 §4, padded.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let octet = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
+        let bits = octet(0) << 16 | octet(1) << 8 | octet(2);
+        for digit in 0..4 {
+            match digit <= chunk.len() {
+                true => text.push(char::from(DIGITS[(bits >> (18 - 6 * digit) & 63) as usize])),
+                false => text.push('='),
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodes_as_the_rfc_does() {
+        for (plain, encoded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(plain.as_bytes()), encoded);
+        }
+    }
+
+    #[test]
+    fn the_public_half_is_that_of_rfc_8032() {
+        // §7.1, test 1.
+        let hex = |text: &str| -> Vec<u8> {
+            (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+        };
+        let seed = hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
+        let public = hex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        let key = SshKey::from_seed(seed.clone().try_into().unwrap()).unwrap();
+        assert_eq!(key.public[..], public[..]);
+        let file = key.dropbear();
+        assert_eq!(file.len(), 4 + 11 + 4 + 64);
+        assert_eq!(file[19..51], seed[..]);
+    }
+
+    #[test]
+    fn openssh_reads_its_file() {
+        let key = SshKey::from_seed([7; 32]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, key.openssh("root@web")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let output = std::process::Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), key.public_line("root@web"));
+    }
+}
