@@ -435,13 +435,17 @@ impl Supervisor {
     /// What the processes started and did not end became ours when they died.
     fn end_orphans(&self) {
         let deadline = clock::monotonic_micros() + SECOND / 2;
+        let mut told = Vec::new();
         loop {
             let children = children();
             if children.is_empty() || clock::monotonic_micros() > deadline {
                 break;
             }
             for pid in children {
-                tracing::warn!(%pid, "an orphan is ended");
+                if !told.contains(&pid) {
+                    tracing::warn!(%pid, "an orphan is ended");
+                    told.push(pid);
+                }
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
             let _ = eventfd::wait_readable(&[self.signals.as_fd()], SECOND / 100);

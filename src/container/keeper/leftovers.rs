@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Pid, Signal};
 use sha2::{Digest, Sha256};
 
 use super::cgroup::Layout;
@@ -85,7 +86,10 @@ pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<L
     let tag = tag(config);
     let prefix = format!("hw-{tag}-");
     let until = clock::monotonic_micros() + patience;
-    while layout.kill(|name| name.starts_with(&prefix)) > 0 && clock::monotonic_micros() < until {
+    let dir = containers_dir(config);
+    while layout.kill(|name| name.starts_with(&prefix)) + kill_monitored(&dir, &prefix) > 0
+        && clock::monotonic_micros() < until
+    {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     layout.remove(|name| name.starts_with(&prefix));
@@ -106,6 +110,29 @@ pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<L
         }
     }
     leases
+}
+
+/// Kills containers by the names that liblxc gives to their monitors, and
+/// returns how many there were. Where no cgroups are mounted (`ip netns exec`
+/// hides them) nothing else tells whose they are.
+fn kill_monitored(dir: &Path, prefix: &str) -> usize {
+    let wanted = format!("[lxc monitor] {} {prefix}", dir.display());
+    let mut killed = 0;
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(monitor) = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?)) else { continue };
+        if !fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(wanted.as_bytes())) {
+            continue;
+        }
+        killed += 1;
+        let children = fs::read_to_string(entry.path().join(format!("task/{monitor}/children"))).unwrap_or_default();
+        // The container's init first: with it everything inside ends.
+        for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).chain([monitor]) {
+            // It may have ended since.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+    killed
 }
 
 /// Removes what is left when the last container is gone: our directory, and the
@@ -139,6 +166,23 @@ mod tests {
         assert_ne!(tag(&one), tag(&two));
         assert_ne!(tag(&one), tag(&three));
         assert!(tap_name(&tag(&one), 0xfff_ffff).len() <= 15);
+    }
+
+    #[test]
+    fn containers_are_found_without_cgroups() {
+        use std::os::unix::process::{CommandExt, ExitStatusExt};
+        let dir = Path::new("/var/lib/honeyweave/x/containers");
+        let monitor = |name: &str| {
+            let mut command = std::process::Command::new("sleep");
+            command.arg0(format!("[lxc monitor] /var/lib/honeyweave/x/containers {name}")).arg("1000").spawn().unwrap()
+        };
+        let (mut ours, mut other) = (monitor("hw-abcdef-1"), monitor("hw-fedcba-1"));
+        assert_eq!(kill_monitored(dir, "hw-abcdef-"), 1);
+        assert_eq!(ours.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert!(other.try_wait().unwrap().is_none(), "another honeynet's goes on");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(kill_monitored(dir, "hw-"), 0);
     }
 
     #[test]
