@@ -20,3 +20,11 @@ pub const NO_LXC: &str = "this honeyweave was built without liblxc (feature `lxc
 pub const ID_BASE: u32 = 1_000_000;
 /// How many ids follow it.
 pub const ID_COUNT: u32 = 65_536;
+
+/// The version of the liblxc that is installed; `None` in a build without it.
+pub fn lxc_version() -> Option<String> {
+    #[cfg(feature = "lxc")]
+    return Some(lxc::version());
+    #[cfg(not(feature = "lxc"))]
+    None
+}

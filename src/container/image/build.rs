@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::packages::{Apt, run, sources, unpack};
+use super::packages::{Apt, first_source, run, sources, unpack};
 use super::recipe::{Method, Recipe};
 use super::shift::shift;
 use super::store::{self, Image, find, images_dir, manifest_of};
@@ -120,12 +120,24 @@ fn bootstrap(dir: &Path, recipe: &Recipe, rootfs: &Path, progress: &Progress) ->
     let path = dir.join(if sources.contains("URIs:") { "apt.sources" } else { "apt.list" });
     fs::write(&path, &sources).map_err(at("write", &path))?;
     progress.step(&recipe.image, "bootstrapping, which takes half a minute");
+    let packages = format!("--include={}", recipe.packages.join(","));
     let mut command = Command::new("mmdebstrap");
-    command.args(["--variant=minbase", "--mode=root", "--format=directory", "--skip=output/dev"]);
-    command.arg(format!("--include={}", recipe.packages.join(",")));
+    command.args(["--variant=minbase", "--mode=root", "--format=directory", "--skip=output/dev", &packages]);
     // Without a suite it takes what the sources say.
     command.arg("").arg(rootfs).arg(&path);
-    run(command, "mmdebstrap", progress)?;
+    match run(command, "mmdebstrap", progress) {
+        // Distributions that do not come from Debian often have the older tool only, which takes a single source.
+        Err(ImageError::NoProgram(_)) => {
+            let (mirror, suite) = first_source(&sources).ok_or(ImageError::NoSources)?;
+            let mut command = Command::new("debootstrap");
+            command.args(["--variant=minbase", &packages, &suite]).arg(rootfs).arg(&mirror);
+            match run(command, "debootstrap", progress) {
+                Err(ImageError::NoProgram(_)) => Err(ImageError::NoProgram("mmdebstrap".into())),
+                other => other,
+            }?;
+        }
+        other => other?,
+    }
     fs::remove_file(&path).map_err(at("remove", &path))
 }
 

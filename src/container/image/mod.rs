@@ -18,6 +18,7 @@ mod shift;
 mod store;
 
 pub use build::{build, ensure};
+pub use packages::sources;
 pub use progress::Progress;
 pub use recipe::{HostKey, RECIPES, Recipe};
 pub use store::{Image, Manifest, find, list, remove};

@@ -167,6 +167,21 @@ pub fn sources() -> Result<String, ImageError> {
     }
 }
 
+/// The mirror and suite of the first source in `sources`, in either format.
+pub fn first_source(sources: &str) -> Option<(String, String)> {
+    let first = |field: &str| {
+        let value = sources.lines().find_map(|line| line.strip_prefix(field))?;
+        value.split_whitespace().next().map(str::to_owned)
+    };
+    if let (Some(mirror), Some(suite)) = (first("URIs:"), first("Suites:")) {
+        return Some((mirror, suite));
+    }
+    let line = sources.lines().find_map(|line| line.trim().strip_prefix("deb "))?.trim_start();
+    let line = if line.starts_with('[') { line.split_once(']')?.1 } else { line };
+    let mut words = line.split_whitespace().map(str::to_owned);
+    Some((words.next()?, words.next()?))
+}
+
 /// Whether `suite` belongs to the release `codename` (`None` takes all): itself, `-updates`, `-security`.
 fn is_own(suite: &str, codename: Option<&str>) -> bool {
     let Some(codename) = codename else { return true };
@@ -219,6 +234,11 @@ mod tests {
         assert_eq!(own.lines().count(), 2, "{own}");
         assert!(own.contains("c.invalid") && !own.contains("b.invalid"));
         assert_eq!(own_lines(list, None).lines().count(), 3);
+        let source = |mirror: &str, suite: &str| Some((mirror.to_owned(), suite.to_owned()));
+        assert_eq!(first_source(&own_stanzas(text, Some("sid"))), source("http://a.invalid/debian", "sid"));
+        assert_eq!(first_source(&own), source("http://a.invalid", "sid"));
+        assert_eq!(first_source("deb [a=b] http://c.invalid sid main"), source("http://c.invalid", "sid"));
+        assert_eq!(first_source(""), None);
     }
 
     #[test]

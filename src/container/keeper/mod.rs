@@ -18,7 +18,7 @@ mod ssh_key;
 mod uplinks;
 
 pub use cgroup::Layout;
-pub use leftovers::tag;
+pub use leftovers::{closed_to_containers, tag};
 pub use process::{Ends, run};
 pub use scripts::SCRIPT_UID;
 pub use ssh_key::SshKey;
