@@ -1,0 +1,43 @@
+# What a newcomer types. Every target installs the (Debian) packages it lacks.
+CARGO ?= cargo
+PREFIX ?= /usr/local
+# Seconds that each fuzz target runs.
+FUZZ_SECONDS ?= 30
+
+.PHONY: help build demo test bench fuzz lint install clean
+
+help:
+	@echo "make demo     see an attack on a network of 65,536 hosts that do not exist (needs root)"
+	@echo "make test     run every test, those in network namespaces included (needs root)"
+	@echo "make bench    measure"
+	@echo "make build    build target/release/honeyweave"
+	@echo "make install  copy it to $(PREFIX)/sbin"
+	@echo "make fuzz     fuzz everything that reads what others wrote, FUZZ_SECONDS=$(FUZZ_SECONDS) a target"
+	@echo "make lint     formatting, clippy, documentation, licenses"
+
+build:
+	@scripts/packages.sh build
+	$(CARGO) build --release --bin honeyweave
+
+demo:
+	@demo/run.sh
+
+test:
+	@scripts/test.sh
+
+bench:
+	@scripts/packages.sh test
+	$(CARGO) bench
+
+fuzz:
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
+
+lint:
+	@scripts/lint.sh
+
+# Not a prerequisite: `make build && sudo make install` leaves no files of root's in target/.
+install:
+	install -D -m 0755 target/release/honeyweave $(DESTDIR)$(PREFIX)/sbin/honeyweave
+
+clean:
+	$(CARGO) clean

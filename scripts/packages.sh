@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Installs what building, running, testing or demonstrating honeyweave needs and this machine lacks.
+#
+#   scripts/packages.sh [--check] GROUP...     groups: build run demo test (each includes those before it)
+#
+# With APT, and as root or with sudo without a password, it installs. Elsewhere it prints the command
+# that would, and fails. Nothing that is there already is touched. --check only says what is missing.
+set -euo pipefail
+
+# What shows that it is there; the groups; and the package on Debian, Fedora, Arch, openSUSE.
+# `-` is: no package of its own, or none known.
+table() {
+    cat <<'TABLE'
+cmd:cc                         build  gcc               gcc              gcc            gcc
+cmd:make                       build  make              make             make           make
+header:lxc/lxccontainer.h      build  lxc-dev           lxc-devel        lxc            liblxc-devel
+lib:libclang                   build  libclang-dev      clang-devel      clang          clang-devel
+cmd:lxc-start                  run    lxc               lxc              lxc            lxc
+cmd:newuidmap                  run    uidmap            shadow-utils     shadow         shadow
+cmd:mmdebstrap                 run    mmdebstrap        mmdebstrap       mmdebstrap     -
+cmd:dpkg-deb                   run    dpkg              dpkg             dpkg           dpkg
+cmd:ip                         run    iproute2          iproute          iproute2       iproute2
+file:/etc/ssl/certs            run    ca-certificates   ca-certificates  ca-certificates ca-certificates
+cmd:fping                      demo   fping             fping            fping          fping
+cmd:nmap                       demo   nmap              nmap             nmap           nmap
+cmd:curl                       demo   curl              curl             curl           curl
+cmd:ssh                        demo   openssh-client    openssh-clients  openssh        openssh-clients
+cmd:sshpass                    demo   sshpass           sshpass          sshpass        sshpass
+cmd:jq                         demo   jq                jq               jq             jq
+cmd:ping                       test   iputils-ping      iputils          iputils        iputils
+cmd:arping                     test   iputils-arping    iputils          iputils        iputils
+cmd:traceroute                 test   traceroute        traceroute       traceroute     traceroute
+cmd:tcpdump                    test   tcpdump           tcpdump          tcpdump        tcpdump
+cmd:iperf3                     test   iperf3            iperf3           iperf3         iperf
+cmd:busybox                    test   busybox-static    busybox          busybox        busybox-static
+cmd:rsync                      test   rsync             rsync            rsync          rsync
+cmd:nc                         test   netcat-openbsd    netcat           openbsd-netcat netcat-openbsd
+cmd:ps                         test   procps            procps-ng        procps-ng      procps
+cmd:ethtool                    test   ethtool           ethtool          ethtool        ethtool
+TABLE
+}
+
+check=
+[ "${1:-}" != --check ] || { check=1; shift; }
+[ $# -gt 0 ] || { echo "usage: $0 [--check] build|run|demo|test..." >&2; exit 2; }
+
+rank() {
+    case $1 in
+        build) echo 1 ;;
+        run) echo 2 ;;
+        demo) echo 3 ;;
+        test) echo 4 ;;
+        *) echo "there is no group \`$1\`" >&2; exit 2 ;;
+    esac
+}
+wanted=0
+for group in "$@"; do
+    r=$(rank "$group")
+    [ "$r" -le "$wanted" ] || wanted=$r
+done
+
+# Programs of the superuser are not on everyone's path.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+is_there() {
+    local what=${1#*:} found
+    case $1 in
+        cmd:*) command -v "$what" >/dev/null ;;
+        header:*) [ -e "/usr/include/$what" ] || [ -e "/usr/local/include/$what" ] ;;
+        file:*) [ -e "$what" ] ;;
+        lib:*)
+            [ -z "${LIBCLANG_PATH:-}" ] || return 0
+            for found in /usr/lib*/"$what"*.so* /usr/lib/*/"$what"*.so* /usr/lib/llvm*/lib/"$what"*.so* /usr/local/lib/"$what"*.so*; do
+                [ ! -e "$found" ] || return 0
+            done
+            return 1
+            ;;
+    esac
+}
+
+missing=()
+packages=()
+column=0 install=
+if command -v apt-get >/dev/null; then
+    column=1 install="apt-get install -y --no-install-recommends"
+elif command -v dnf >/dev/null; then
+    column=2 install="dnf install -y"
+elif command -v pacman >/dev/null; then
+    column=3 install="pacman -S --needed"
+elif command -v zypper >/dev/null; then
+    column=4 install="zypper install -y"
+fi
+while read -r probe group debian fedora arch suse; do
+    [ "$(rank "$group")" -le "$wanted" ] || continue
+    ! is_there "$probe" || continue
+    missing+=("${probe#*:}")
+    names=(- "$debian" "$fedora" "$arch" "$suse")
+    [ "${names[column]}" = - ] || packages+=("${names[column]}")
+done < <(table)
+
+[ ${#missing[@]} -gt 0 ] || exit 0
+echo "missing on this machine: ${missing[*]}" >&2
+if [ -n "$check" ] || [ "$column" != 1 ]; then
+    if [ "$column" = 0 ]; then
+        echo "no package manager that is known here (apt, dnf, pacman, zypper); install them and try again" >&2
+    else
+        echo "to install it:  sudo $install ${packages[*]}" >&2
+    fi
+    exit 1
+fi
+
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+    if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        as_root=(sudo)
+    else
+        echo "installing needs root; run:  sudo $install ${packages[*]}" >&2
+        exit 1
+    fi
+fi
+apt() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@" </dev/null >&2
+}
+echo "installing: ${packages[*]}" >&2
+if ! apt install -y --no-install-recommends "${packages[@]}"; then
+    echo "once more with fresh package lists" >&2
+    apt update
+    apt install -y --no-install-recommends "${packages[@]}"
+fi

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Every test there is: of the library, the programs, the documentation and the examples, those that
+# need root and network namespaces included. Ends by saying how many were skipped; with CI=true a
+# single one is a failure. Arguments go to `cargo test`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/packages.sh test
+
+# The tests that make namespaces need root; compiling does not.
+if [ "$(id -u)" != 0 ]; then
+    if ! sudo -n true 2>/dev/null; then
+        echo "the tests make network namespaces and need root: run  sudo -v  first, or  sudo -E make test" >&2
+        exit 1
+    fi
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    runner=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$host")_RUNNER
+    export "$runner=sudo -E"
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+step() {
+    printf '\n== %s\n' "$*" >&2
+    # Not in CI: what a test says while it succeeds is long, and only skips are of interest.
+    "$@" 2>&1 | tee -a "$log" | grep -v --line-buffered -e '^test .* \.\.\. ok$' -e '^$'
+    return "${PIPESTATUS[0]}"
+}
+
+failed=0
+step cargo test --lib --bins --tests --no-fail-fast "$@" -- --show-output || failed=1
+if [ $# = 0 ]; then
+    step cargo test --doc || failed=1
+    # Examples send real frames through the fabric and exit 1 on any mismatch.
+    step cargo build --examples || failed=1
+    for example in examples/*.rs examples/*/main.rs; do
+        [ -e "$example" ] || continue
+        name=${example#examples/} name=${name%/main.rs} name=${name%.rs}
+        step cargo run -q --example "$name" || failed=1
+    done
+fi
+
+passed=$(sed -n 's/^test result: .* \([0-9][0-9]*\) passed.*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
+broken=$(sed -n 's/^test result: .* \([0-9][0-9]*\) failed.*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
+ignored=$(sed -n 's/^test result: .* \([0-9][0-9]*\) ignored.*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
+skipped=$(grep -c '^SKIPPED: ' "$log" || true)
+echo
+[ "$skipped" = 0 ] || grep '^SKIPPED: ' "$log" | sort | uniq -c
+echo "tests: $passed passed, $broken failed, $ignored ignored, $skipped skipped"
+if [ "${CI:-}" = true ] && [ $((skipped + ignored)) != 0 ]; then
+    echo "a skipped or ignored test is a failure here" >&2
+    failed=1
+fi
+[ "$failed" = 0 ] || { echo "FAILED" >&2; exit 1; }
