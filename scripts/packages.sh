@@ -16,7 +16,6 @@ cmd:make                       build  make              make             make   
 header:lxc/lxccontainer.h      build  lxc-dev           lxc-devel        lxc            liblxc-devel
 lib:libclang                   build  libclang-dev      clang-devel      clang          clang-devel
 cmd:lxc-start                  run    lxc               lxc              lxc            lxc
-cmd:newuidmap                  run    uidmap            shadow-utils     shadow         shadow
 cmd:mmdebstrap                 run    mmdebstrap        mmdebstrap       mmdebstrap     -
 cmd:dpkg-deb                   run    dpkg              dpkg             dpkg           dpkg
 cmd:ip                         run    iproute2          iproute          iproute2       iproute2

@@ -22,7 +22,7 @@ trap 'rm -f "$log"' EXIT
 step() {
     printf '\n== %s\n' "$*" >&2
     # Not in CI: what a test says while it succeeds is long, and only skips are of interest.
-    "$@" 2>&1 | tee -a "$log" | grep -v --line-buffered -e '^test .* \.\.\. ok$' -e '^$'
+    "$@" 2>&1 | tee -a "$log" | grep -v --line-buffered -e '^test .* \.\.\. ok$' -e '^$' -e '^successes:$' -e '^    [a-z_0-9:]*$'
     return "${PIPESTATUS[0]}"
 }
 

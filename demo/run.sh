@@ -1,0 +1,243 @@
+#!/usr/bin/env bash
+# An attack on a network that does not exist, in two network namespaces: the attacker's, and the wire's, where
+# honeyweave runs topologies/office.yaml. Nothing of it touches the machine's own network.
+#
+# Exits 0 only if everything happened that should have. Leaves nothing behind but the image of the containers and
+# the compiled program; KEEP=1 keeps what was recorded, too. Environment: HONEYWEAVE (the program to run instead of
+# building one), DEMO_DIR (where images and state lie; /var/cache/honeyweave-demo).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. demo/show.sh
+
+topology=topologies/office.yaml
+gateway=192.0.2.1 attacker=192.0.2.100
+intranet=10.10.0.10 entered=10.10.0.23 cold=10.10.0.21 neighbor=10.10.0.26 outside=203.0.113.77
+sweep_first=10.1.0.0 sweep_last=10.1.255.255 sweep_size=65536
+
+if [ "$(id -u)" != 0 ]; then
+    # Compile as oneself, so that target/ stays one's own.
+    scripts/packages.sh demo
+    [ -n "${HONEYWEAVE:-}" ] || cargo build --release --bin honeyweave
+    echo "the demo makes network namespaces and containers: it goes on as root, by sudo"
+    exec sudo HONEYWEAVE="${HONEYWEAVE:-$PWD/target/release/honeyweave}" KEEP="${KEEP:-}" "$0"
+fi
+
+scripts/packages.sh demo
+if [ -z "${HONEYWEAVE:-}" ]; then
+    say "building honeyweave (minutes when it is the first time)"
+    cargo build --release --bin honeyweave
+    HONEYWEAVE=$PWD/target/release/honeyweave
+fi
+
+# ---------------------------------------------------------------- two namespaces, and nothing left of them
+
+name=demo-$$
+dir=${DEMO_DIR:-/var/cache/honeyweave-demo}
+state=$dir/$name
+work=$(mktemp -d)
+ns_attacker=hwdemo-$$-attacker ns_wire=hwdemo-$$-wire
+weave='' follower=''
+
+# Not `ip netns exec`, which hides the cgroups that containers need.
+from() { nsenter --net="/run/netns/$1" -- "${@:2}"; }
+hw() { HONEYWEAVE_NAME=$name "$HONEYWEAVE" "$@"; }
+
+ended() {
+    local tries=0
+    while kill -0 "$1" 2>/dev/null; do
+        [ $((tries += 1)) -le 150 ] || return 1
+        sleep 0.1
+    done
+}
+
+cleanup() {
+    local code=$?
+    trap '' INT TERM HUP
+    [ -z "$follower" ] || kill "$follower" 2>/dev/null || true
+    if [ -n "$weave" ]; then
+        kill -TERM "$weave" 2>/dev/null || true
+        ended "$weave" || kill -KILL "$weave" 2>/dev/null || true
+    fi
+    ip netns del "$ns_attacker" 2>/dev/null || true
+    ip netns del "$ns_wire" 2>/dev/null || true
+    if [ "$code" != 0 ] && [ -s "$work/log" ]; then
+        echo "what honeyweave said last:" >&2
+        tail -n 20 "$work/log" >&2
+    fi
+    if [ -n "${KEEP:-}" ] && [ -d "$state" ]; then
+        echo "kept: $state"
+    else
+        rm -rf "$state"
+    fi
+    rm -rf "$work"
+    exit "$code"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# What a demo that was killed has left.
+for old in /run/netns/hwdemo-*; do
+    pid=${old#/run/netns/hwdemo-} pid=${pid%%-*}
+    [ ! -e "$old" ] || kill -0 "$pid" 2>/dev/null || ip netns del "${old#/run/netns/}" || true
+done
+
+title "1. A wire, and an attacker on it"
+mkdir -p "$dir"
+chmod 755 "$dir"
+ip netns add "$ns_attacker"
+ip netns add "$ns_wire"
+from "$ns_wire" sysctl -q -w net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
+ip link add eth0 netns "$ns_attacker" type veth peer name wire0 netns "$ns_wire"
+from "$ns_wire" ip link set wire0 up
+from "$ns_attacker" ip link set lo up
+from "$ns_attacker" ip link set eth0 up
+from "$ns_attacker" ip address add "$attacker/24" dev eth0
+from "$ns_attacker" ip route add 10.0.0.0/8 via "$gateway"
+say "the attacker is $attacker; its route to 10.0.0.0/8 leads to $gateway, where nothing is yet"
+
+title "2. honeyweave up $topology"
+"$HONEYWEAVE" check "$topology" 2>&1 | sed "s/^/    /"
+from "$ns_wire" "$HONEYWEAVE" up "$topology" --uplink wire0 --state-dir "$dir" --name "$name" \
+    >"$work/ready" 2>"$work/log" </dev/null &
+weave=$!
+# The first time, the image of the containers is built: packages are fetched and unpacked.
+shown=0
+since=$SECONDS
+until grep -q "^ready $name" "$work/ready"; do
+    if ! kill -0 "$weave" 2>/dev/null; then
+        weave=
+        echo "honeyweave did not come up" >&2
+        exit 1
+    fi
+    [ $((SECONDS - since)) -le 300 ] || { echo "honeyweave is not ready after 5 minutes" >&2; exit 1; }
+    lines=$(wc -l <"$work/log")
+    [ "$lines" -le "$shown" ] || sed -n "$((shown + 1)),${lines}p" "$work/log" | sed 's/^/    /'
+    shown=$lines
+    sleep 0.1
+done
+say "it is ready"
+
+hw events ls -f --json --last 0 2>/dev/null | jq --unbuffered -rf demo/events.jq | show_events &
+follower=$!
+
+# ---------------------------------------------------------------- the attack
+
+title "3. Who is there? fping over $sweep_size addresses"
+begin=$(now)
+from "$ns_attacker" fping -a -g "$sweep_first" "$sweep_last" -i 0.05 -r 3 -t 1000 2>"$work/fping.err" |
+    tee "$work/alive" | show_progress "$sweep_size" "hosts have answered" || true
+sweep_us=$(($(now) - begin))
+answered=$(sort -u "$work/alive" | wc -l)
+[ "$answered" != 0 ] || tail -n 5 "$work/fping.err" >&2
+expect "every address of $sweep_first-$sweep_last answers ($answered of $sweep_size, $(seconds "$sweep_us") s)" \
+    test "$answered" = "$sweep_size"
+
+title "4. What runs there? nmap -sS of four of them"
+some_desktop=10.1.44.7
+from "$ns_attacker" nmap -n -Pn -sS -T4 --max-retries 3 -p 21-23,80,135,443,445,515,631,9100 -oG "$work/nmap" \
+    "$intranet" "$entered" 10.20.0.50 "$some_desktop" >"$work/nmap.out" 2>&1 || true
+open_ports() { sed -n "s/^Host: $1 .*Ports: //p" "$work/nmap" | tr ',' '\n' | awk -F/ '$2 == "open" {printf "%s%s", s, $1 + 0; s = ","}'; }
+for host in "$intranet" "$entered" 10.20.0.50 "$some_desktop"; do
+    say "$(printf '%-12s open: %s' "$host" "$(open_ports "$host")")"
+done
+expect "the intranet server has port 80 and no other" test "$(open_ports "$intranet")" = 80
+expect "the shell server has port 22" test "$(open_ports "$entered")" = 22
+expect "the printer has its four ports" test "$(open_ports 10.20.0.50)" = 80,515,631,9100
+expect "a half-open scan has started no container" test "$(count container.start)" = 0
+
+title "5. curl http://$intranet/"
+from "$ns_attacker" curl -sS -m 10 -D "$work/headers" "http://$intranet/" >"$work/page" || true
+say "$(tr -d '\r' <"$work/headers" | sed -n '1p; /^[Ss]erver/p' | paste -sd ' ')   $(head -c 100 "$work/page")"
+expect "the intranet shows its page" grep -q '<h1>Intranet</h1>' "$work/page"
+
+title "6. ssh into hosts that do not exist until then"
+# shellcheck disable=SC2016
+from "$ns_attacker" bash -c '
+    t0=${EPOCHREALTIME/./}
+    exec 3<>"/dev/tcp/$1/22"
+    t1=${EPOCHREALTIME/./}
+    IFS= read -r -t 20 -u 3 banner
+    t2=${EPOCHREALTIME/./}
+    echo "$((t1 - t0)) $((t2 - t0)) ${banner%$'"'\r'"'}"' - "$cold" >"$work/cold" 2>"$work/cold.err" || true
+read -r handshake_us first_byte_us banner <"$work/cold" || true
+say "$cold: handshake after $(millis "${handshake_us:-0}") ms, first byte of its container after $(millis "${first_byte_us:-0}") ms: ${banner:-nothing}"
+expect "a cold host greets as an SSH server" grep -q ' SSH-2.0-' "$work/cold"
+
+shell() {
+    from "$ns_attacker" sshpass -p toor ssh -q -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+        -o ConnectTimeout=15 "root@$1" "$2" </dev/null
+}
+# shellcheck disable=SC2016
+shell "$entered" 'echo "$(id -un)@$(hostname)  $(ip -4 -o addr show eth0 | awk "{print \$4}")  peer ${SSH_CONNECTION%% *}"' \
+    >"$work/login" 2>&1 || true
+say "$(cat "$work/login")"
+expect "root's password is guessed at $entered" grep -q '^root@' "$work/login"
+expect "the container has the address that was attacked" grep -q " $entered/" "$work/login"
+expect "the container sees the attacker's own address" grep -q "peer $attacker" "$work/login"
+
+title "7. From inside: a sweep, a scan, and the next host"
+shell "$entered" 'nmap -n -sn 10.10.0.0/24' >"$work/inside" 2>&1 || true
+inside=$(grep -c '^Host is up' "$work/inside" || true)
+say "nmap -sn 10.10.0.0/24: $inside hosts: $(sed -n 's/^Nmap scan report for 10.10.0//p' "$work/inside" | paste -sd ' ')"
+# The router, three servers, eight shells (this one among them), the build server.
+expect "the sweep finds its 13 neighbors" test "$inside" = 13
+shell "$entered" 'nmap -n -sS -Pn -p 21-23,80 -oG - 10.10.0.10-12' >"$work/nmap" 2>&1 || true
+say "nmap -sS: $(for host in 10.10.0.10 10.10.0.11 10.10.0.12; do printf '%s open %s; ' "$host" "$(open_ports "$host")"; done)"
+expect "the scan finds web, FTP and telnet" \
+    test "$(open_ports 10.10.0.10) $(open_ports 10.10.0.11) $(open_ports 10.10.0.12)" = "80 21 23"
+shell "$entered" "nc -w 10 $neighbor 22 </dev/null | head -n 1" >"$work/next" 2>&1 || true
+say "$neighbor, touched from inside: $(tr -d '\r' <"$work/next" | head -c 60)"
+expect "the neighbor comes to life, too" grep -q '^SSH-2.0-' "$work/next"
+shell "$entered" "ping -c 2 -W 3 $outside" >"$work/outside" 2>&1 || true
+say "ping $outside (outside of the honeynet): $(grep -o '[0-9]* packets received' "$work/outside" || true)"
+expect "what leaves the honeynet is answered inside of it" grep -q '[12] packets received' "$work/outside"
+
+# ---------------------------------------------------------------- what is known about it
+
+title "8. What honeyweave knows"
+# Events are written with their batch; the last ones need a moment to arrive.
+for _ in $(seq 50); do
+    [ "$(count container.live)" -lt 3 ] || [ "$(count session.start)" -lt "$sweep_size" ] || break
+    sleep 0.1
+done
+hw status --json >"$work/status" || echo '{}' >"$work/status"
+hw show drops --json >"$work/drops" || echo '[]' >"$work/drops"
+kill "$follower" 2>/dev/null || true
+wait "$follower" 2>/dev/null || true
+follower=
+sessions=$(count session.start) started=$(count container.start) live=$(count container.live)
+failed=$(count container.failed) lost=$(count_lost)
+records=$(cat "$state"/events/events*.ndjson | wc -l)
+mapfile -t captures < <(find "$state/captures" -name '*.pcapng' -size +0)
+capture_bytes=$(cat "${captures[@]}" /dev/null | wc -c)
+guarded=$(count guard.block)
+
+expect "every host that was met is a session" test "$sessions" -ge "$sweep_size"
+expect "three containers came to life, and none failed" test "$live:$failed" = 3:0
+expect "no event was lost" test "$lost" = 0
+expect "frames were captured, of the wire and of each container" test "${#captures[@]}" -ge 4
+
+title "9. honeyweave down"
+begin=$(now)
+hw down || true
+if ended "$weave"; then code=0; wait "$weave" || code=$?; weave=; else code=timeout; fi
+say "it ended after $(seconds $(($(now) - begin))) s"
+expect "it ended by itself" test "$code" = 0
+expect "no interface is left on the wire but its own" \
+    test "$(from "$ns_wire" ip -br link | awk '{print $1}' | sed 's/@.*//' | sort | paste -sd ' ')" = "lo wire0"
+expect "no mount is left" sh -c "! grep -q '$state' /proc/mounts"
+
+title "Summary"
+row "hosts that answered the sweep" "$(thousands "$answered") of $(thousands "$sweep_size"), in $(seconds "$sweep_us") s ($(thousands $((sweep_size * 1000000 / sweep_us))) a second)"
+row "sessions" "$(thousands "$sessions")"
+row "containers" "$started started, $live came to life, $failed failed"
+row "handshake with a cold host" "$(millis "${handshake_us:-0}") ms"
+row "first byte of its container" "$(millis "${first_byte_us:-0}") ms after the connection was asked for"
+row "events recorded" "$(thousands "$records"), $lost lost"
+row "captures" "${#captures[@]} pcapng files, $(thousands "$capture_bytes") bytes"
+row "kept off the wire by the guard" "$guarded"
+row "frames discarded" "$(jq -r 'map(select((.count // .frames // 0) > 0)) | if length == 0 then "none" else map("\(.count // .frames) \(.reason // .drop) at \(.node // "links")") | join(", ") end' "$work/drops")"
+row "checks" "$passed passed, $broken failed"
+[ "$broken" = 0 ] || { echo "NOT everything happened that should have" >&2; exit 1; }
+say "everything happened that should have"

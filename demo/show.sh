@@ -1,0 +1,53 @@
+# How the demo speaks: colors on a terminal only. Sourced by run.sh.
+# shellcheck shell=bash
+bold='' dim='' green='' red='' cyan='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
+    bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' cyan=$'\e[36m' plain=$'\e[0m'
+fi
+passed=0 broken=0
+
+title() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+say() { printf '    %s\n' "$*"; }
+row() { printf '    %-32s %s\n' "$1" "$2"; }
+
+# expect WHAT COMMAND...: says whether the command succeeds, and counts.
+expect() {
+    local what=$1
+    shift
+    if "$@"; then
+        passed=$((passed + 1))
+        printf '  %sok%s  %s\n' "$green" "$plain" "$what"
+    else
+        broken=$((broken + 1))
+        printf '  %sNO%s  %s\n' "$red" "$plain" "$what"
+    fi
+}
+
+# Microseconds, and what to make of them.
+now() { echo "${EPOCHREALTIME/./}"; }
+seconds() { awk -v us="$1" 'BEGIN {printf "%.1f", us / 1e6}'; }
+millis() { awk -v us="$1" 'BEGIN {printf "%.1f", us / 1e3}'; }
+thousands() { awk -v n="$1" 'BEGIN {for (s = n ""; length(s) > 3; ) {t = "," substr(s, length(s) - 2) t; s = substr(s, 1, length(s) - 3)} print s t}'; }
+
+# Counts lines: a moving number on a terminal, now and then a line elsewhere.
+show_progress() {
+    awk -v total="$1" -v what="$2" -v tty="$([ -t 1 ] && echo 1 || echo 0)" '
+        function show(end) {printf "%s    %d of %d %s%s", tty ? "\r" : "", NR, total, what, end; fflush()}
+        NR % (tty ? 512 : 8192) == 0 && NR < total {show(tty ? "" : "\n")}
+        END {show("\n")}'
+}
+
+# Events as they happen (from events.jq: KIND TAB LINE). Of those that come by the thousand only the first are shown, and counts.
+show_events() {
+    awk -F '\t' -v dim="$dim" -v cyan="$cyan" -v plain="$plain" '
+        {n[$1]++}
+        $1 == "session.start" && n[$1] % 16384 == 0 {
+            printf "  %s> recorded %d sessions%s\n", dim, n[$1], plain; fflush(); next
+        }
+        n[$1] > ($1 ~ /^(session|icmp|arp)/ ? 1 : $1 ~ /^tcp.probe/ ? 4 : 40) {next}
+        {printf "  %s> %s%s\n", $1 ~ /^container/ ? cyan : dim, $2, plain; fflush()}'
+}
+
+# How many records of one event the log has; how many were lost. Uses $state.
+count() { cat "$state"/events/events*.ndjson 2>/dev/null | grep -c "\"event\":\"$1\"" || true; }
+count_lost() { cat "$state"/events/events*.ndjson | grep '"event":"gap"' | jq -s 'map(.count // 1) | add // 0'; }
