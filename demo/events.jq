@@ -1,9 +1,21 @@
-# One event a line, as a person reads it: KIND, a tab, the rest.
-select(.event != "session.end")
-| .event + "\t" + .time[11:23] + " " + (.event + "                ")[:17]
-+ (if .src.ip then " " + .src.ip + (if .src.port then ":\(.src.port)" else "" end) else "" end)
-+ (if .dst.ip then " -> " + .dst.ip + (if .dst.port then ":\(.dst.port)" else "" end) else "" end)
-+ (if .answer then " " + .answer else "" end)
-+ (if .duration_us then " after \(.duration_us / 1000 | floor) ms" else "" end)
-+ (if .text then " \"" + .text[:60] + "\"" else "" end)
-+ (if .reason then " (" + .reason + ")" else "" end)
+# Events as they happen, one a line, as a person reads them. Of those that come by the thousand only the first are
+# shown, and now and then how many there were. Run with: jq -n --unbuffered -r --arg dim ... -f
+def limit: if startswith("session") or startswith("icmp") or startswith("arp") then 1
+           elif startswith("tcp.probe") or startswith("outward.flow") then 3 elif startswith("container") then 1000 else 12 end;
+def end_of($a): if $a.ip then $a.ip + (if $a.port then ":\($a.port)" else "" end) else "?" end;
+def padded($n): . + ([range($n - length) | " "] | join(""));
+
+foreach (inputs | select(.event != "session.end" and .event != "process.state")) as $e ({};
+    .n[$e.event] += 1
+    | .n[$e.event] as $n
+    | .line = if $e.event == "session.start" and $n % 16384 == 0 then "\($n) sessions"
+              elif $n > ($e.event | limit) then null
+              else $e | .time[11:23] + "  " + (.event | padded(15))
+                  + " " + end_of(.src) + " -> " + end_of(.dst)
+                  + (if .answer then " " + .answer else "" end)
+                  + (if .duration_us then " after \(.duration_us / 1000 | floor) ms" else "" end)
+                  + (if .text then " \"" + .text[:60] + "\"" else "" end)
+                  + (if .reason then " (" + .reason + ")" else "" end)
+              end;
+    select(.line)
+    | "  " + (if $e.event | startswith("container") then $bright else $dim end) + "recorded  " + .line + $plain)

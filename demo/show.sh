@@ -37,17 +37,11 @@ show_progress() {
         END {show("\n")}'
 }
 
-# Events as they happen (from events.jq: KIND TAB LINE). Of those that come by the thousand only the first are shown, and counts.
+# Events as they happen: what arrives, made readable.
 show_events() {
-    awk -F '\t' -v dim="$dim" -v cyan="$cyan" -v plain="$plain" '
-        {n[$1]++}
-        $1 == "session.start" && n[$1] % 16384 == 0 {
-            printf "  %s> recorded %d sessions%s\n", dim, n[$1], plain; fflush(); next
-        }
-        n[$1] > ($1 ~ /^(session|icmp|arp)/ ? 1 : $1 ~ /^tcp.probe/ ? 4 : 40) {next}
-        {printf "  %s> %s%s\n", $1 ~ /^container/ ? cyan : dim, $2, plain; fflush()}'
+    jq -n --unbuffered -r --arg dim "$dim" --arg bright "$cyan" --arg plain "$plain" -f demo/events.jq
 }
 
 # How many records of one event the log has; how many were lost. Uses $state.
 count() { cat "$state"/events/events*.ndjson 2>/dev/null | grep -c "\"event\":\"$1\"" || true; }
-count_lost() { cat "$state"/events/events*.ndjson | grep '"event":"gap"' | jq -s 'map(.count // 1) | add // 0'; }
+count_lost() { jq -n '[inputs | select(.event == "gap") | .count // 1] | add // 0' "$state"/events/events*.ndjson; }
