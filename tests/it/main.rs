@@ -3,12 +3,15 @@
 
 mod clients;
 mod console;
+mod containers;
 mod honeynet;
+mod isolation;
 mod keeper;
 mod lab;
 mod net;
 mod netdev;
 mod processes;
 mod rights;
+mod shell;
 mod topology;
 mod traceroute;

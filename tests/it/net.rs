@@ -190,6 +190,11 @@ impl Running {
         }
     }
 
+    /// The lines that were waited for or passed over so far.
+    pub fn said(&self) -> &[String] {
+        &self.seen
+    }
+
     /// Sends a signal by number.
     pub fn signal(&self, signal: i32) {
         // SAFETY: our own child, which has not been waited for.
