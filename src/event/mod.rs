@@ -79,6 +79,7 @@ impl Event {
     pub const NO_NODE: u16 = u16::MAX;
 
     /// An event with every field but these at its default.
+    #[inline(always)]
     pub fn new(id: EventId, at: Instant) -> Event {
         Event {
             id,

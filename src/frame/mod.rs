@@ -1,7 +1,8 @@
 //! Who owns a buffer: `Frame`, its `Meta`, the `Pool` it comes from and the
 //! `Batch` it travels in.
 //!
-//! A frame owns its bytes; sending it moves 48 bytes, never the payload. Buffers
+//! A frame owns its bytes; sending it moves a pointer, never the payload: what is
+//! known of a frame lies in front of its bytes, as in a kernel's packet buffers. Buffers
 //! come in two sizes: a 2 KiB *head* that holds any frame of a normal MTU, and a
 //! 64 KiB *tail* for GSO super-frames. Both keep [`HEADROOM`] free in front, so
 //! that an 802.1Q tag or a virtio header is put there without moving anything.
@@ -45,30 +46,59 @@ impl Default for Meta {
     }
 }
 
-/// An Ethernet frame without its FCS, and the buffer that it lies in.
-pub struct Frame {
-    buf: Box<[u8]>,
+/// What lies behind a frame's pointer.
+pub struct Buffer<B: ?Sized = [u8]> {
+    /// What is known of the frame besides its bytes.
+    pub meta: Meta,
     off: u32,
     len: u32,
-    /// What is known of it besides its bytes.
-    pub meta: Meta,
+    space: B,
+}
+
+/// An Ethernet frame without its FCS, and the buffer that it lies in.
+pub struct Frame(Box<Buffer>);
+
+impl std::ops::Deref for Frame {
+    type Target = Buffer;
+    #[inline]
+    fn deref(&self) -> &Buffer {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Frame {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Buffer {
+        &mut self.0
+    }
 }
 
 impl Frame {
-    fn new(buf: Box<[u8]>) -> Frame {
-        Frame { buf, off: HEADROOM as u32, len: 0, meta: Meta::default() }
+    /// A new buffer of `SIZE` octets.
+    fn allocate<const SIZE: usize>() -> Frame {
+        Frame(Box::new(Buffer { meta: Meta::default(), off: HEADROOM as u32, len: 0, space: [0; SIZE] }))
+    }
+}
+
+impl Buffer {
+    /// Makes an old buffer as good as a new one, but for its bytes.
+    #[inline]
+    fn reset(&mut self) {
+        self.meta = Meta::default();
+        self.off = HEADROOM as u32;
+        self.len = 0;
     }
 
     /// The bytes, from the destination MAC on.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        &self.buf[self.off as usize..][..self.len as usize]
+        &self.space[self.off as usize..][..self.len as usize]
     }
 
     /// The bytes, to be changed in place.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buf[self.off as usize..][..self.len as usize]
+        &mut self.space[self.off as usize..][..self.len as usize]
     }
 
     /// Length in octets.
@@ -79,11 +109,11 @@ impl Frame {
     }
 
     /// Everything behind the headroom, as space to receive into; follow with
-    /// [`Frame::set_len`].
+    /// [`Buffer::set_len`].
     #[inline]
     pub fn space(&mut self) -> &mut [u8] {
         self.off = HEADROOM as u32;
-        &mut self.buf[HEADROOM..]
+        &mut self.space[HEADROOM..]
     }
 
     /// Sets the length, keeping the start.
@@ -92,14 +122,14 @@ impl Frame {
     /// If the buffer does not hold `len` octets behind the start.
     #[inline]
     pub fn set_len(&mut self, len: usize) {
-        assert!(self.off as usize + len <= self.buf.len());
+        assert!(self.off as usize + len <= self.space.len());
         self.len = len as u32;
     }
 
     /// The longest frame that this buffer can hold from its present start.
     #[inline]
     pub fn capacity(&self) -> usize {
-        self.buf.len() - self.off as usize
+        self.space.len() - self.off as usize
     }
 
     /// Moves the start forward by `n` octets, dropping them from the frame.
@@ -164,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_frame_moves_in_few_octets() {
-        assert!(std::mem::size_of::<Frame>() <= 48, "{}", std::mem::size_of::<Frame>());
+        assert!(std::mem::size_of::<Frame>() <= 16, "{}", std::mem::size_of::<Frame>());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Buffers that are used again.
 
-use super::{Frame, HEAD, HEADROOM, Meta, TAIL};
+use super::{Frame, HEAD, HEADROOM, TAIL};
 
 /// Free buffers of both sizes, and a limit on how many exist at once.
 ///
@@ -8,8 +8,8 @@ use super::{Frame, HEAD, HEADROOM, Meta, TAIL};
 /// `None` from a taking call means the limit is reached: the caller counts the
 /// frame as discarded for want of a buffer.
 pub struct Pool {
-    heads: Vec<Box<[u8]>>,
-    tails: Vec<Box<[u8]>>,
+    heads: Vec<Frame>,
+    tails: Vec<Frame>,
     heads_out: usize,
     tails_out: usize,
     limit: usize,
@@ -32,8 +32,7 @@ impl Pool {
             return None;
         }
         self.heads_out += 1;
-        let buf = self.heads.pop().unwrap_or_else(|| vec![0; HEAD].into_boxed_slice());
-        Some(Frame::new(buf))
+        Some(self.heads.pop().unwrap_or_else(Frame::allocate::<HEAD>))
     }
 
     /// An empty tail frame, for more than [`super::HEAD_FRAME`] octets.
@@ -42,8 +41,7 @@ impl Pool {
             return None;
         }
         self.tails_out += 1;
-        let buf = self.tails.pop().unwrap_or_else(|| vec![0; TAIL].into_boxed_slice());
-        Some(Frame::new(buf))
+        Some(self.tails.pop().unwrap_or_else(Frame::allocate::<TAIL>))
     }
 
     /// A frame of the size that fits, holding a copy of `bytes`.
@@ -69,14 +67,13 @@ impl Pool {
     /// Takes a frame back.
     #[inline]
     pub fn put(&mut self, mut frame: Frame) {
-        frame.meta = Meta::default();
-        let buf = frame.buf;
-        if buf.len() == HEAD {
+        frame.reset();
+        if frame.space.len() == HEAD {
             self.heads_out = self.heads_out.saturating_sub(1);
-            self.heads.push(buf);
+            self.heads.push(frame);
         } else {
             self.tails_out = self.tails_out.saturating_sub(1);
-            self.tails.push(buf);
+            self.tails.push(frame);
         }
     }
 

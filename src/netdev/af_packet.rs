@@ -120,7 +120,7 @@ impl Netdev for AfPacket {
         let mtu = self.mtu;
         batch.extract_if(.., |frame| !fits(frame.bytes(), mtu)).for_each(|frame| pool.put(frame));
         while next < batch.len() {
-            match self.burst.send(&self.fd, batch[next..].iter().map(Frame::bytes)) {
+            match self.burst.send(&self.fd, batch[next..].iter().map(|frame| frame.bytes())) {
                 Ok(n) => {
                     taken += n;
                     next += n;

@@ -1,7 +1,6 @@
 use super::intake::{Handed, Intake, fits};
 use super::*;
 use crate::event::DropReason;
-use crate::frame::Frame;
 use crate::sys::vnet::{NEEDS_CSUM, VnetHeader};
 
 /// An Ethernet frame of `len` octets with that Ethertype.
@@ -48,7 +47,7 @@ fn a_super_frame_becomes_tagged_segments() {
     let (mut pool, mut batch, mut discards) = (Pool::new(64), Batch::default(), Counters::default());
     Intake { now: Instant::ZERO, pool: &mut pool, batch: &mut batch, discards: &mut discards }
         .take_long(&mut whole, Handed { header, vlan: Some((0x8100, 7)), csum_valid: false });
-    assert!(batch.iter().map(Frame::bytes).eq(frames.iter().map(Vec::as_slice)));
+    assert!(batch.iter().map(|frame| frame.bytes()).eq(frames.iter().map(Vec::as_slice)));
 }
 
 #[test]
@@ -109,7 +108,7 @@ fn a_capture_is_a_device() {
     drop(out);
     let mut through = Pcap::open(Some(&first), Some(&second)).unwrap();
     while through.rx(Instant::ZERO, &mut pool, &mut batch).unwrap() {}
-    assert!(batch.iter().map(Frame::bytes).eq((0..70u8).map(|n| [n; 60])));
+    assert!(batch.iter().map(|frame| frame.bytes()).eq((0..70u8).map(|n| [n; 60])));
     assert_eq!(through.tx(&mut pool, &mut batch), 70);
     drop(through);
     assert_eq!(pool.in_use(), 0);

@@ -165,10 +165,11 @@ impl Cx<'_> {
         self.pool.put(frame);
     }
 
-    /// Says what happened.
-    pub fn emit(&mut self, mut event: Event, data: &[u8]) {
+    /// Says what happened; the node's index is filled in.
+    #[inline]
+    pub fn emit(&mut self, event: &mut Event, data: &[u8]) {
         event.node = self.node.0;
-        self.sink.emit(&event, data);
+        self.sink.emit(event, data);
     }
 }
 

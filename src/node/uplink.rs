@@ -96,7 +96,7 @@ impl Uplink {
             event.src = party(packet.map(|p| p.src), src_mac(frame.bytes()));
             event.dst = party(packet.map(|p| p.dst), dst_mac(frame.bytes()));
             event.proto = packet.map_or(0, |p| p.proto);
-            cx.emit(event, &[]);
+            cx.emit(&mut event, &[]);
         }
         cx.discard(frame, reason);
     }

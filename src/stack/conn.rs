@@ -10,6 +10,7 @@
 //! Segments go in parsed and come out parsed: headers on the wire are the
 //! personality's business, not smoltcp's.
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -17,7 +18,7 @@ use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, M
 use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
-use crate::wire::{Duration, ETH, Headers, Instant, Mac, Segment, TcpHeader, TcpOptions, be16, flag, proto};
+use crate::wire::{ETH, Headers, Instant, Mac, Segment, TcpHeader, TcpOptions, be16, flag, proto, word_of};
 
 /// Largest IP packet that a connection sends.
 const MTU: usize = 1500;
@@ -398,7 +399,7 @@ impl Device for Port<'_> {
 }
 
 /// The flow table's key: one TCP connection as the host sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub struct FlowKey {
     /// The host.
     pub local: IpAddr,
@@ -408,6 +409,15 @@ pub struct FlowKey {
     pub local_port: u16,
     /// The peer's port.
     pub remote_port: u16,
+}
+
+impl Hash for FlowKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(word_of(self.local));
+        state.write_u128(word_of(self.remote));
+        state.write_u32(u32::from(self.local_port) << 16 | u32::from(self.remote_port));
+    }
 }
 
 impl FlowKey {

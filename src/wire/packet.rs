@@ -233,6 +233,25 @@ impl Packet {
     }
 }
 
+/// An address as one word, IPv4 mapped into IPv6 (RFC 4291 §2.5.5.2): words
+/// compare and hash faster than an enum.
+#[inline]
+pub fn word_of(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => 0xffff_0000_0000 | u128::from(u32::from(ip)),
+        IpAddr::V6(ip) => u128::from(ip),
+    }
+}
+
+/// The address that [`word_of`] made a word of.
+#[inline]
+pub fn ip_of(word: u128) -> IpAddr {
+    match word >> 32 {
+        0xffff => IpAddr::V4(Ipv4Addr::from(word as u32)),
+        _ => IpAddr::V6(Ipv6Addr::from(word)),
+    }
+}
+
 /// A TCP header, parsed once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpHeader {

@@ -63,7 +63,7 @@ impl Hosts {
             event.session = session.id;
             event.src = Party { ip: Some(who), mac, l4_port: 0 };
             event.dst = Party { ip: Some(host), mac: Mac::ZERO, l4_port: 0 };
-            cx.emit(event, &[]);
+            cx.emit(&mut event, &[]);
         }
     }
 
@@ -197,8 +197,8 @@ impl Hosts {
     /// An event about a packet and nothing else; for the places that have one at hand.
     pub(super) fn note(&self, id: EventId, frame: &Frame, packet: &Packet, cx: &mut Cx<'_>) {
         debug_assert!(packet.end >= ETH);
-        let event = event_of(id, frame, packet, crate::event::SessionId(0), cx.now);
-        cx.emit(event, &[]);
+        let mut event = event_of(id, frame, packet, crate::event::SessionId(0), cx.now);
+        cx.emit(&mut event, &[]);
     }
 }
 

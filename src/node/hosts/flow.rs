@@ -282,8 +282,8 @@ pub(super) fn poll_inline(flow: &mut Flow, services: &[Service], cx: &mut Cx<'_>
     let mut stream = ConnStream { conn: &mut flow.conn, pending, requests: Vec::new() };
     let then = inline.poll(service, cx.now, &mut stream);
     for head in std::mem::take(&mut stream.requests) {
-        let event = flow.event(EventId::ServiceRequest, cx.now);
-        cx.emit(event, &head);
+        let mut event = flow.event(EventId::ServiceRequest, cx.now);
+        cx.emit(&mut event, &head);
     }
     if then == Then::Close {
         flow.close(cx.now);

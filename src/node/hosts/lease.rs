@@ -161,12 +161,12 @@ impl Hosts {
         event.dst = Party { ip: Some(host), mac: target.mac, l4_port: 0 };
         if self.leases.len() >= self.config.limits.containers as usize {
             event.id = EventId::ContainerFailed;
-            cx.emit(event, b"as many containers as the topology allows are running");
+            cx.emit(&mut event, b"as many containers as the topology allows are running");
             return None;
         }
         let id = LeaseId(cx.rng.next_u64());
         cx.requests.push(Request::Lease { node: cx.node, lease: id, host });
-        cx.emit(event, &[]);
+        cx.emit(&mut event, &[]);
         let lease = Lease {
             id,
             target,
@@ -257,7 +257,7 @@ impl Hosts {
         event.src = lease.for_whom;
         event.dst = Party { ip: Some(host), mac: lease.target.mac, l4_port: 0 };
         event.count = (cx.now - lease.asked).total_micros();
-        cx.emit(event, why.as_bytes());
+        cx.emit(&mut event, why.as_bytes());
     }
 
     /// Ends leases that nobody needs any more.
@@ -459,8 +459,8 @@ impl Hosts {
         if refused && !inner.established {
             let settled = lease.live.is_some_and(|live| cx.now - live > SETTLED);
             if settled || cx.now - inner.since > PATIENCE {
-                let event = flow.event(EventId::ServiceFailed, cx.now);
-                cx.emit(event, b"the container refuses the connection");
+                let mut event = flow.event(EventId::ServiceFailed, cx.now);
+                cx.emit(&mut event, b"the container refuses the connection");
                 return flow.abort(cx.now);
             }
             inner.conn = None;
@@ -468,8 +468,8 @@ impl Hosts {
         }
         if inner.conn.is_none() {
             if cx.now - inner.since > PATIENCE {
-                let event = flow.event(EventId::ServiceFailed, cx.now);
-                cx.emit(event, b"the container does not answer");
+                let mut event = flow.event(EventId::ServiceFailed, cx.now);
+                cx.emit(&mut event, b"the container does not answer");
                 return flow.abort(cx.now);
             }
             if lease.live.is_none() {
@@ -496,7 +496,7 @@ impl Hosts {
                 event.src = lease.for_whom;
                 event.dst = Party { ip: Some(host), mac: lease.target.mac, l4_port: key.local_port };
                 event.count = (cx.now - lease.asked).total_micros();
-                cx.emit(event, &[]);
+                cx.emit(&mut event, &[]);
             }
         }
         let outer = &mut flow.conn;

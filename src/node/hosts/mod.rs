@@ -195,7 +195,7 @@ impl Hosts {
         if first {
             let mut event = event_of(EventId::IcmpEcho, &frame, packet, session, cx.now);
             event.code = u16::from(kind) << 8 | u16::from(code);
-            cx.emit(event, &[]);
+            cx.emit(&mut event, &[]);
         }
         if !self.template(target.template).ping {
             return cx.discard(frame, DropReason::Filtered);
@@ -225,7 +225,7 @@ impl Hosts {
         let mut event = event_of(EventId::UdpDatagram, &frame, packet, session, cx.now);
         event.code = answer as u16;
         event.bytes_in = message.len() as u64 - 8;
-        cx.emit(event, &message[8..]);
+        cx.emit(&mut event, &message[8..]);
         if live {
             return self.to_container(frame, packet, target, cx);
         }
@@ -306,6 +306,7 @@ fn elsewhere_template(sink: ServiceId) -> Template {
 }
 
 /// An event about a packet to one of our hosts.
+#[inline(always)]
 fn event_of(id: EventId, frame: &Frame, packet: &Packet, session: SessionId, now: Instant) -> Event {
     let mut event = Event::new(id, now);
     let ports = matches!(packet.proto, proto::TCP | proto::UDP);

@@ -1,11 +1,11 @@
 //! What one attacker does on one host: the unit that everything recorded hangs on.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::super::Cx;
 use crate::emulate::{ClockTable, SlotIdx, Vacant};
 use crate::event::{Event, EventId, Party, SessionId};
-use crate::wire::{Duration, Instant, Mac};
+use crate::wire::{Duration, Instant, Mac, ip_of, word_of};
 
 /// Kinds of contact, as bits of what a session has seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,23 +27,15 @@ pub(super) struct Pair {
 impl Pair {
     #[inline]
     pub(super) fn new(attacker: IpAddr, host: IpAddr) -> Pair {
-        Pair { attacker: word(attacker), host: word(host) }
+        Pair { attacker: word_of(attacker), host: word_of(host) }
     }
 
     pub(super) fn attacker(&self) -> IpAddr {
-        Ipv6Addr::from(self.attacker).to_canonical()
+        ip_of(self.attacker)
     }
 
     pub(super) fn host(&self) -> IpAddr {
-        Ipv6Addr::from(self.host).to_canonical()
-    }
-}
-
-#[inline]
-fn word(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => 0xffff_0000_0000 | u128::from(u32::from(ip)),
-        IpAddr::V6(ip) => u128::from(ip),
+        ip_of(self.host)
     }
 }
 
@@ -121,7 +113,7 @@ impl Sessions {
         let mut event = event_of(EventId::SessionStart, &touch.pair, &session, cx.now);
         event.dst.l4_port = touch.l4_port;
         event.proto = touch.proto;
-        cx.emit(event, &[]);
+        cx.emit(&mut event, &[]);
         let (at, evicted) = self.table.insert_new(touch.pair, vacant, session);
         if let Some((pair, old)) = evicted {
             end(&pair, &old, cx);
@@ -167,6 +159,7 @@ impl Sessions {
     }
 }
 
+#[inline(always)]
 fn event_of(id: EventId, pair: &Pair, session: &Session, now: Instant) -> Event {
     let mut event = Event::new(id, now);
     event.session = session.id;
@@ -180,5 +173,5 @@ fn end(pair: &Pair, session: &Session, cx: &mut Cx<'_>) {
     event.count = u64::from(session.frames);
     event.bytes_in = session.bytes_in;
     event.bytes_out = session.bytes_out;
-    cx.emit(event, &[]);
+    cx.emit(&mut event, &[]);
 }

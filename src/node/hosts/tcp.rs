@@ -115,7 +115,7 @@ impl Hosts {
     fn probe(&self, frame: &Frame, packet: &Packet, session: SessionId, answer: PortAnswer, cx: &mut Cx<'_>) {
         let mut event = event_of(EventId::TcpProbe, frame, packet, session, cx.now);
         event.code = answer as u16;
-        cx.emit(event, &[]);
+        cx.emit(&mut event, &[]);
     }
 
     #[inline]
@@ -406,8 +406,8 @@ impl Hosts {
             _ => self.into_container(key, entry, target, cx)?,
         };
         let flow = Flow::new(wire, conn, app, entry.owner.session, cx.now);
-        let event = flow.event(EventId::TcpOpen, cx.now);
-        cx.emit(event, &[]);
+        let mut event = flow.event(EventId::TcpOpen, cx.now);
+        cx.emit(&mut event, &[]);
         Some(self.flows.insert(flow))
     }
 
@@ -449,8 +449,8 @@ impl Hosts {
         flow.heard(&TcpOptions::parse(options), payload.len(), cx.now);
         if !payload.is_empty() && !flow.told {
             flow.told = true;
-            let event = flow.event(EventId::TcpData, cx.now);
-            cx.emit(event, payload);
+            let mut event = flow.event(EventId::TcpData, cx.now);
+            cx.emit(&mut event, payload);
         }
         if tcp.has(flag::RST) && flow.conn.is_open() {
             flow.ending.get_or_insert(Ending::ResetByPeer);
@@ -553,7 +553,7 @@ impl Hosts {
         event.bytes_in = flow.bytes_in;
         event.bytes_out = flow.wire.bytes_out;
         event.count = (cx.now - flow.opened).total_micros();
-        cx.emit(event, &[]);
+        cx.emit(&mut event, &[]);
     }
 
     /// The container has answered a held SYN: with SYN/ACK (`open`) or RST.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::Duration;
 /// A small seeded generator.
 struct Lcg(u64);
 
