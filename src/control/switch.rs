@@ -307,7 +307,7 @@ impl Switch {
                     let conn = self.next_conn;
                     match service.kind {
                         _ if self.waiting.len() >= MAX_WAITING => {
-                            refused(pipe);
+                            refused(pipe, "too many connections wait for scripts and proxy targets");
                             continue;
                         }
                         ServiceKind::Script(script) => {
@@ -317,7 +317,7 @@ impl Switch {
                             let _ = self.to_console.send((ToConsole::Proxy { conn, proxy, peer, local }, None));
                         }
                         _ => {
-                            refused(pipe);
+                            refused(pipe, "the service is neither a script nor a proxy");
                             continue;
                         }
                     }
@@ -337,14 +337,14 @@ impl Switch {
                     tracing::debug!(%error, conn, "a connection is over");
                 }
             })),
-            None => refused(waiting.pipe),
+            None => refused(waiting.pipe, "its descriptor got lost"),
         }
     }
 
     fn refuse(&mut self, conn: u64, why: &str) {
         if let Some(waiting) = self.waiting.remove(&conn) {
             tracing::debug!(conn, why, "nobody answers a connection");
-            refused(waiting.pipe);
+            refused(waiting.pipe, why);
         }
     }
 
@@ -356,15 +356,15 @@ impl Switch {
         let now = clock::monotonic_micros();
         let late = |waiting: &Waiting| now - waiting.since > PATIENCE.as_micros() as i64;
         for (_, waiting) in self.waiting.extract_if(|_, waiting| late(waiting)) {
-            refused(waiting.pipe);
+            refused(waiting.pipe, "nobody took the connection in time");
         }
         Ok(())
     }
 }
 
-/// Closes a connection that nobody answers.
-fn refused(mut pipe: RelayEnd) {
-    pipe.reset();
+/// Closes a connection that nobody answers; its host says so as an event.
+fn refused(mut pipe: RelayEnd, why: &str) {
+    pipe.fail(why.to_owned());
 }
 
 fn in_memory(answer: &Receiver<serde_json::Value>) -> io::Result<OwnedFd> {

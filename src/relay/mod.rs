@@ -27,21 +27,32 @@ pub struct Passed {
 pub async fn serve(pipe: RelayEnd, fd: OwnedFd) -> io::Result<Passed> {
     // A script's socket is a Unix one, a proxy target's a TCP one; both are
     // streams that are only read, written and shut down here.
+    let local = rustix::net::sockopt::socket_domain(&fd) == Ok(rustix::net::AddressFamily::UNIX);
     let stream = std::os::unix::net::UnixStream::from(fd);
     stream.set_nonblocking(true)?;
-    splice(pipe, tokio::net::UnixStream::from_std(stream)?).await
+    // A program that ends without having read everything is no broken connection, but to the kernel it is.
+    let is_end = |error: &io::Error| local && error.kind() == io::ErrorKind::ConnectionReset;
+    pass(pipe, tokio::net::UnixStream::from_std(stream)?, is_end).await
 }
 
 /// Splices `pipe` with `stream` until both sides have finished.
 ///
 /// # Errors
 /// If the stream fails or the attacker resets; the pipe is reset then.
-pub async fn splice<S: AsyncRead + AsyncWrite>(mut pipe: RelayEnd, stream: S) -> io::Result<Passed> {
+pub async fn splice<S: AsyncRead + AsyncWrite>(pipe: RelayEnd, stream: S) -> io::Result<Passed> {
+    pass(pipe, stream, |_| false).await
+}
+
+async fn pass<S: AsyncRead + AsyncWrite>(
+    mut pipe: RelayEnd,
+    stream: S,
+    is_end: impl Fn(&io::Error) -> bool,
+) -> io::Result<Passed> {
     let (mut from, mut to) = tokio::io::split(stream);
     let (mut reader, mut writer) = pipe.halves();
     let inward = async {
         let mut buffer = vec![0; CHUNK];
-        let mut total = 0;
+        let (mut total, mut listening) = (0, true);
         loop {
             let n = reader.read(&mut buffer).await.map_err(io::Error::other)?;
             if n == 0 {
@@ -49,7 +60,11 @@ pub async fn splice<S: AsyncRead + AsyncWrite>(mut pipe: RelayEnd, stream: S) ->
                 let _ = to.shutdown().await;
                 return Ok::<u64, io::Error>(total);
             }
-            to.write_all(&buffer[..n]).await?;
+            // A program may end, or stop listening, before the attacker has said everything: what it has answered goes
+            // out all the same, and the rest of what comes in is taken and thrown away.
+            if listening && to.write_all(&buffer[..n]).await.is_err() {
+                listening = false;
+            }
             total += n as u64;
         }
     };
@@ -57,7 +72,10 @@ pub async fn splice<S: AsyncRead + AsyncWrite>(mut pipe: RelayEnd, stream: S) ->
         let mut buffer = vec![0; CHUNK];
         let mut total = 0;
         loop {
-            let n = from.read(&mut buffer).await?;
+            let n = match from.read(&mut buffer).await {
+                Err(error) if is_end(&error) => 0,
+                read => read?,
+            };
             if n == 0 {
                 writer.finish();
                 return Ok::<u64, io::Error>(total);
@@ -109,6 +127,31 @@ mod tests {
         let passed = served.await.unwrap().unwrap();
         assert_eq!(passed, Passed { inward: 1000, outward: 3 });
         assert_eq!(plane.read_with(|bytes| bytes.len()), 3);
+        assert!(plane.at_end() && !plane.is_reset());
+    }
+
+    /// A program that answers and ends without having read everything.
+    #[tokio::test]
+    async fn what_a_program_has_answered_arrives() {
+        let (mut plane, relay) = pipe(64, Arc::new(()));
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(plane.write(b"GET / HTTP/1.1"), 14);
+        std::io::Write::write_all(&mut ours, b"not here").unwrap();
+        let served = tokio::spawn(serve(relay, theirs.into()));
+        // Until the request lies unread in the program's socket.
+        while rustix::io::ioctl_fionread(&ours).unwrap() < 14 {
+            tokio::task::yield_now().await;
+        }
+        drop(ours);
+        while !plane.take_due() || plane.read_with(|bytes| bytes.len()) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!plane.is_reset());
+        // More of what nobody reads.
+        plane.write(b"Host: x");
+        tokio::task::yield_now().await;
+        plane.finish();
+        assert_eq!(served.await.unwrap().unwrap(), Passed { inward: 21, outward: 8 });
         assert!(plane.at_end() && !plane.is_reset());
     }
 

@@ -3,8 +3,8 @@
 //! never waits and never calls the kernel, but for waking a worker that sleeps;
 //! the relay's end is asynchronous.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::sync::Notify;
@@ -31,6 +31,8 @@ struct Shared {
     data_due: Notify,
     /// Its writer has room, or something to learn.
     room_due: Notify,
+    /// Why nobody answers; told before the reset.
+    failure: OnceLock<String>,
     waker: Arc<dyn Wake>,
 }
 
@@ -63,6 +65,7 @@ pub fn pipe(capacity: usize, waker: Arc<dyn Wake>) -> (PipeEnd, RelayEnd) {
         plane_due: AtomicBool::new(false),
         data_due: Notify::new(),
         room_due: Notify::new(),
+        failure: OnceLock::new(),
         waker,
     });
     (PipeEnd { tx, rx, shared: shared.clone() }, RelayEnd { tx: relay_tx, rx: relay_rx, shared })
@@ -124,6 +127,11 @@ impl PipeEnd {
         said & RESET != 0 || (said & FIN == 0 && self.rx.is_abandoned())
     }
 
+    /// Why the relay gave up, if nobody was there to answer.
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure.get().map(String::as_str)
+    }
+
     /// Whether the relay did something since this was last asked.
     pub fn take_due(&self) -> bool {
         self.shared.plane_due.swap(false, Ordering::AcqRel)
@@ -169,6 +177,13 @@ impl RelayEnd {
     /// Both halves, to be used at the same time.
     pub fn halves(&mut self) -> (RelayReader<'_>, RelayWriter<'_>) {
         (RelayReader { rx: &mut self.rx, shared: &self.shared }, RelayWriter { tx: &mut self.tx, shared: &self.shared })
+    }
+
+    /// Says that nobody answers, and why: the attacker's connection is reset, and the reason becomes an event.
+    pub fn fail(&mut self, why: String) {
+        // The first reason is the one that counts.
+        let _ = self.shared.failure.set(why);
+        self.reset();
     }
 
     /// Says that the connection failed: the attacker's is reset.
@@ -288,5 +303,15 @@ mod tests {
         let (plane, relay) = pipe(8, Arc::new(()));
         drop(relay);
         assert!(plane.is_reset());
+    }
+
+    #[test]
+    fn a_failure_says_why() {
+        let (plane, mut relay) = pipe(8, Arc::new(()));
+        assert_eq!(plane.failure(), None);
+        relay.fail("connection refused".into());
+        relay.fail("later".into());
+        assert!(plane.is_reset() && plane.take_due());
+        assert_eq!(plane.failure(), Some("connection refused"));
     }
 }

@@ -12,6 +12,7 @@ mod net;
 mod netdev;
 mod processes;
 mod rights;
+mod services;
 mod shell;
 mod topology;
 mod traceroute;

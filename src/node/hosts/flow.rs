@@ -291,10 +291,15 @@ pub(super) fn poll_inline(flow: &mut Flow, services: &[Service], cx: &mut Cx<'_>
 }
 
 /// Moves bytes between the connection and its pipe.
-pub(super) fn poll_pipe(flow: &mut Flow, now: Instant) {
+pub(super) fn poll_pipe(flow: &mut Flow, cx: &mut Cx<'_>) {
+    let now = cx.now;
     let App::Pipe(pipe) = &mut flow.app else { return };
     pipe.take_due();
     if pipe.is_reset() {
+        let why = pipe.failure().map(str::to_owned);
+        if let (None, Some(why)) = (flow.closing, why) {
+            cx.emit(flow.event(EventId::ServiceFailed, now), why.as_bytes());
+        }
         return flow.abort(now);
     }
     while pipe.writable() > 0 && flow.conn.recv(|bytes| pipe.write(bytes)) > 0 {}

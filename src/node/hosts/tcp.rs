@@ -490,7 +490,7 @@ impl Hosts {
         let Some(flow) = flows.slab.get_mut(index) else { return };
         match flow.app {
             App::Inline(..) => poll_inline(flow, &config.services, cx),
-            App::Pipe(_) => poll_pipe(flow, cx.now),
+            App::Pipe(_) => poll_pipe(flow, cx),
             App::Inner(_) => {}
         }
         let Flow { conn, wire, .. } = flow;
@@ -499,7 +499,7 @@ impl Hosts {
         if flow.closing.is_none() {
             match flow.app {
                 App::Inline(..) => poll_inline(flow, &config.services, cx),
-                App::Pipe(_) => poll_pipe(flow, cx.now),
+                App::Pipe(_) => poll_pipe(flow, cx),
                 App::Inner(_) => {}
             }
             let Flow { conn, wire, .. } = flow;
