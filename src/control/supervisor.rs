@@ -258,7 +258,7 @@ impl Process {
         }
         let pause = match self.failures {
             0 => 0,
-            n => (SECOND / 10 << n.min(10)).min(LONGEST_PAUSE),
+            n => ((SECOND / 10) << n.min(10)).min(LONGEST_PAUSE),
         };
         self.failures += 1;
         self.due = Some(now + pause);

@@ -298,7 +298,7 @@ pub(super) fn poll_pipe(flow: &mut Flow, cx: &mut Cx<'_>) {
     if pipe.is_reset() {
         let why = pipe.failure().map(str::to_owned);
         if let (None, Some(why)) = (flow.closing, why) {
-            cx.emit(flow.event(EventId::ServiceFailed, now), why.as_bytes());
+            cx.emit(&mut flow.event(EventId::ServiceFailed, now), why.as_bytes());
         }
         return flow.abort(now);
     }
