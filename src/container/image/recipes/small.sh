@@ -14,10 +14,6 @@ for applet in $($b --list); do
     done
     $b ln -s /bin/busybox "/bin/$applet"
 done
-# What update-alternatives would have chosen, had the packages' scripts run; nmap wants the first.
-for library in /usr/lib/*/blas/*.so.* /usr/lib/*/lapack/*.so.*; do
-    [ ! -e "$library" ] || $b ln -sf "$library" "${library%/*/*}/"
-done
 [ -e /sbin/init ] || $b ln -s /bin/busybox /sbin/init
 
 # Libraries that the packages' own scripts, which are not run, would choose among.
