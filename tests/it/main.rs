@@ -4,6 +4,7 @@
 mod clients;
 mod console;
 mod containers;
+mod flapping;
 mod honeynet;
 mod isolation;
 mod keeper;
@@ -11,6 +12,7 @@ mod lab;
 mod net;
 mod netdev;
 mod processes;
+mod programs;
 mod rights;
 mod services;
 mod shell;
