@@ -42,6 +42,14 @@ fn small() -> ImageConfig {
     }
 }
 
+fn variant(name: &str, recipe: &str, package: &str) -> ImageConfig {
+    ImageConfig { name: name.into(), recipe: recipe.into(), packages: vec![package.into()], ..small() }
+}
+
+fn debian_image() -> ImageConfig {
+    ImageConfig { name: "debian".into(), recipe: "debian".into(), ..small() }
+}
+
 /// A population of containers, 10.77.0.2 and up, and one host of its own, 10.77.0.1.
 fn config(scripts: Vec<Script>) -> KeeperConfig {
     let template = |name: &str, image: &str, personality| Template {
@@ -67,6 +75,8 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
             template("server", "small", Builtin::Windows),
             template("broken", "missing", Builtin::Linux),
             template("crash", "crash", Builtin::Linux),
+            template("tools", "tools", Builtin::Linux),
+            template("debian", "debian", Builtin::Linux),
         ],
         services: vec![],
         mac_mode: MacMode::PerHost,
@@ -90,7 +100,15 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
         ..population.clone()
     };
     let (broken, crash) = (with("10.77.1.1", 1, &population), with("10.77.1.2", 2, &population));
-    let nodes = [("staff", population), ("web", single), ("broken", broken), ("crash", crash)];
+    let (tools, debian) = (with("10.77.0.3", 3, &single), with("10.77.0.4", 4, &single));
+    let nodes = [
+        ("staff", population),
+        ("web", single),
+        ("broken", broken),
+        ("crash", crash),
+        ("tools", tools),
+        ("debian", debian),
+    ];
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     KeeperConfig {
         name: format!("hwt-{}-{number}", std::process::id()),
@@ -98,7 +116,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
         secret: Secret([5; 16]),
         nodes: nodes.map(|(name, hosts)| (name.to_owned(), NodeConfig::Hosts(hosts))).to_vec(),
         scripts,
-        images: vec![small(), ImageConfig { name: "crash".into(), packages: vec!["netbase".into()], ..small() }],
+        images: vec![small(), variant("crash", "small", "netbase"), variant("tools", "small", "nmap"), debian_image()],
     }
 }
 
@@ -445,22 +463,24 @@ impl Drop for Wire {
     }
 }
 
-/// Logs in by password and runs `command`; the host's key must be the one derived for it.
-fn ssh(ns: &Ns, config: &KeeperConfig, node: &str, user: &str, password: &str, ip: &str, command: &str) -> String {
+/// Logs in to `user:password@ip` and runs `command`; the host's key must be the one derived for `host` of `node`.
+fn ssh(ns: &Ns, config: &KeeperConfig, (node, host): (&str, &str), login: &str, command: &str) -> String {
+    let (user, rest) = login.split_once(':').unwrap();
+    let (password, ip) = rest.split_once('@').unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let seed = Identity::new(config.secret, node).ssh_seed("10.77.0.1".parse().unwrap());
+    let seed = Identity::new(config.secret, node).ssh_seed(host.parse().unwrap());
     let key = honeyweave::container::keeper::SshKey::from_seed(seed).unwrap();
     std::fs::write(path("known"), format!("{ip} {}", key.public_line(""))).unwrap();
     std::fs::write(path("ask"), format!("#!/bin/sh\necho '{password}'\n")).unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(path("ask"), executable).unwrap();
     let known = format!("UserKnownHostsFile={}", path("known"));
-    let host = format!("{user}@{ip}");
+    let target = format!("{user}@{ip}");
     wait_for("a log-in", || {
         let mut call = ns.command(&["setsid", "-w", "ssh", "-F", "/dev/null", "-o", &known]);
         call.args(["-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=5", "-o", "PubkeyAuthentication=no"]);
-        call.args(["-o", "NumberOfPasswordPrompts=1", &host, command]);
+        call.args(["-o", "NumberOfPasswordPrompts=1", &target, command]);
         call.env("SSH_ASKPASS", path("ask")).env("SSH_ASKPASS_REQUIRE", "force").env("DISPLAY", "none");
         let output = call.stdin(Stdio::null()).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -483,7 +503,8 @@ fn an_attacker_logs_in_and_looks_around() {
         let wire = Wire::lay(keeper.tap(lease), &attacker, &["10.77.0.254/24", "fd77::fe/64"]);
         let run = |user: &str, ip: &str, command: &str| {
             let password = if user == "root" { "toor" } else { "guest" };
-            ssh(&attacker, &keeper.config, "web", user, password, ip, command)
+            let login = format!("{user}:{password}@{ip}");
+            ssh(&attacker, &keeper.config, ("web", "10.77.0.1"), &login, command)
         };
         // The same key at both addresses and at the second contact; an empty home each time.
         assert_eq!(run("root", "10.77.0.1", "id -u; hostname; ls; touch left-behind"), "0\nweb-prod-03\n");
@@ -503,6 +524,73 @@ fn an_attacker_logs_in_and_looks_around() {
         keeper.say(&ToKeeper::Release { lease: LeaseId(lease) });
         keeper.gone(lease);
     }
+    keeper.end();
+}
+
+#[test]
+fn nmap_runs_inside() {
+    let config = config(vec![]);
+    image::build(&state_dir(), &config.images[2], false, &Progress::Silent).unwrap();
+    let mut keeper = Keeper::start(config);
+    let net = Net::new();
+    let attacker = net.ns("attacker");
+    keeper.lease(1, 4, "10.77.0.3");
+    let _wire = Wire::lay(keeper.tap(1), &attacker, &["10.77.0.254/24"]);
+    let login = "root:toor@10.77.0.3";
+    let host = ("tools", "10.77.0.3");
+    let _listener = attacker.enter(|| std::net::TcpListener::bind("10.77.0.254:8080").unwrap());
+    let text = ssh(&attacker, &keeper.config, host, login, "nmap -n -sS -p 8079-8080 10.77.0.254");
+    assert!(text.contains("8080/tcp open") && text.contains("8079/tcp closed"), "{text}");
+    keeper.end();
+}
+
+#[test]
+fn a_debian_container_serves_ssh_and_web() {
+    let config = config(vec![]);
+    image::build(&state_dir(), &config.images[3], false, &Progress::Silent).unwrap();
+    let mut keeper = Keeper::start(config);
+    let net = Net::new();
+    let attacker = net.ns("attacker");
+    keeper.lease(1, 5, "10.77.0.4");
+    let _wire = Wire::lay(keeper.tap(1), &attacker, &["10.77.0.254/24"]);
+    let host = ("debian", "10.77.0.4");
+    let run = |login: &str, command: &str| ssh(&attacker, &keeper.config, host, login, command);
+    let text = run("root:toor@10.77.0.4", "id -u; hostname; cat /etc/machine-id | wc -c; pgrep -x init");
+    assert_eq!(text, "0\nweb-prod-03\n33\n1\n");
+    assert_eq!(run("guest:guest@10.77.0.4", "id -un; pwd"), "guest\n/home/guest\n");
+    assert!(run("guest:guest@10.77.0.4", "ping -c1 -W5 10.77.0.254").contains(" 1 received"));
+    let page = wait_for("the web server", || {
+        let output = attacker.run(&["curl", "-s", "-i", "http://10.77.0.4/"]);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    assert!(page.contains("Server: nginx") && page.contains("Welcome to nginx"), "{page}");
+    keeper.end();
+}
+
+#[test]
+fn a_container_is_there_soon() {
+    let mut keeper = Keeper::start(config(vec![]));
+    let mut took = Vec::new();
+    for id in 0..9 {
+        let began = Instant::now();
+        keeper.lease(id, 0, "10.77.0.40");
+        keeper.tap(id).arp(Ipv4Addr::new(10, 77, 0, 40));
+        let answered = began.elapsed();
+        keeper.live(id);
+        let released = Instant::now();
+        keeper.say(&ToKeeper::Release { lease: LeaseId(id) });
+        keeper.gone(id);
+        took.push((answered, released.elapsed()));
+    }
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    let start = median(took.iter().map(|(start, _)| *start).collect());
+    let end = median(took.iter().map(|(_, end)| *end).collect());
+    eprintln!("lease until ARP answers {start:?}, release until nothing is left {end:?}");
+    // What it takes on a quiet machine is a tenth of that.
+    assert!(start < Duration::from_millis(500) && end < Duration::from_secs(2), "{start:?}, {end:?}");
     keeper.end();
 }
 
