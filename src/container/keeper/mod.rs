@@ -10,6 +10,7 @@
 mod cgroup;
 mod host;
 mod lease;
+mod leases;
 mod leftovers;
 mod process;
 mod scripts;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -11,30 +10,23 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, WaitOptions};
 
 use super::cgroup::Layout;
-use super::lease::{Lease, Stage, Worker, init_handle, kill};
+use super::lease::{Lease, Stage, kill};
+use super::leases::{START_DEADLINE, SWEEP_DEADLINE};
+use super::leftovers;
 use super::scripts::{SCRIPT_UID, Scripts};
-use super::settings::{self, Place};
+use super::settings;
 use super::uplinks::Uplinks;
-use super::{host, leftovers};
-use crate::container::worker::{Done, Work};
 use crate::container::{FromKeeper, KeeperConfig, ToKeeper};
 use crate::event::{Event, EventId, MAX_DATA, Said};
-use crate::node::{LeaseId, NodeIdx};
+use crate::node::LeaseId;
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
-use crate::sys::{clock, interface, netlink, tap};
+use crate::sys::{clock, netlink};
 use crate::wire::Instant;
 
 const MILLISECOND: i64 = 1_000;
-const SECOND: i64 = 1_000_000;
-/// A start that takes longer hangs: a healthy one takes 30 ms.
-const START_DEADLINE: i64 = 10 * SECOND;
-/// How long a monitor may take to end after its init was killed.
-const DEATH_DEADLINE: i64 = 3 * SECOND;
-/// How long processes that were killed may take to vanish.
-const SWEEP_DEADLINE: i64 = 3 * SECOND;
+pub(super) const SECOND: i64 = 1_000_000;
 const SWEEP_INTERVAL: i64 = 10 * MILLISECOND;
-const REMOVE_DEADLINE: i64 = 60 * SECOND;
 /// Starts at once for each processor; the others wait for their turn.
 const STARTS_PER_CPU: usize = 4;
 /// How often uplinks are looked at even if nothing was said about them.
@@ -107,22 +99,22 @@ pub fn run(mut config: KeeperConfig, ends: Ends, worker: PathBuf) -> io::Result<
     Ok(())
 }
 
-struct Keeper {
-    config: KeeperConfig,
-    tag: String,
-    layout: Layout,
-    seccomp: PathBuf,
-    worker: PathBuf,
+pub(super) struct Keeper {
+    pub(super) config: KeeperConfig,
+    pub(super) tag: String,
+    pub(super) layout: Layout,
+    pub(super) seccomp: PathBuf,
+    pub(super) worker: PathBuf,
     ends: Ends,
     links: OwnedFd,
     signals: Signals,
     _lock: File,
     uplinks: Uplinks,
     scripts: Scripts,
-    starts_at_once: usize,
-    number: u32,
-    leases: BTreeMap<LeaseId, Lease>,
-    queue: VecDeque<LeaseId>,
+    pub(super) starts_at_once: usize,
+    pub(super) number: u32,
+    pub(super) leases: BTreeMap<LeaseId, Lease>,
+    pub(super) queue: VecDeque<LeaseId>,
     outgoing: VecDeque<(FromKeeper, Option<OwnedFd>)>,
     /// Whether a switch is there: uplinks are opened for one.
     greeted: bool,
@@ -337,182 +329,6 @@ impl Keeper {
         }
     }
 
-    fn lease(&mut self, id: LeaseId, node: NodeIdx, ip: IpAddr) -> Result<(), String> {
-        if cfg!(not(feature = "lxc")) {
-            return Err(crate::container::NO_LXC.into());
-        }
-        let host = host::find(&self.config, node, ip)?;
-        let running = self.leases.values().filter(|lease| lease.node == node).count();
-        if running >= host.hosts.limits.containers as usize {
-            return Err(format!("{running} containers of this node run already, which is its limit"));
-        }
-        if self.leases.values().any(|lease| lease.node == node && lease.host == host.ip && lease.why.is_none()) {
-            return Err(format!("{ip} has a container already"));
-        }
-        let image = host.image(&self.config)?;
-        let held = image.hold().map_err(|error| error.to_string())?;
-        self.number += 1;
-        let containers = leftovers::containers_dir(&self.config);
-        let name = leftovers::container_name(&self.tag, self.number);
-        let place =
-            Place { tap: leftovers::tap_name(&self.tag, self.number), dir: containers.join(&name), containers, name };
-        for path in [&place.containers, &image.dir] {
-            if let Some(dir) = leftovers::closed_to_containers(path) {
-                let dir = dir.display();
-                return Err(format!("the users of containers may not pass through {dir}: run `chmod o+x {dir}`"));
-            }
-        }
-        let start = settings::start(&host, &image, &place, &self.layout, &self.seccomp);
-        let key = host.ip;
-        let opened = settings::prepare(&host, image.manifest.host_key, &place)
-            .and_then(|()| fs::write(place.dir.join(leftovers::LEASE), id.0.to_string()))
-            .map_err(|error| format!("cannot make its directory {}: {error}", place.dir.display()))
-            .and_then(|()| tap::open(&place.tap, true).map_err(|error| format!("cannot open a TAP: {error}")));
-        let tap = match opened {
-            Ok((tap, _)) => tap,
-            Err(why) => {
-                let _ = fs::remove_dir_all(&place.dir);
-                return Err(why);
-            }
-        };
-        let mtu = interface::mtu(&place.tap).unwrap_or(1500);
-        self.leases.insert(
-            id,
-            Lease {
-                node,
-                host: key,
-                place,
-                image: held,
-                stage: Stage::Queued(Box::new(start)),
-                why: None,
-                silent: false,
-            },
-        );
-        self.queue.push_back(id);
-        self.send(FromKeeper::LeaseTap { lease: id, mtu }, Some(tap));
-        Ok(())
-    }
-
-    fn start_queued(&mut self, now: i64) {
-        let mut starting = self.leases.values().filter(|lease| matches!(lease.stage, Stage::Starting(_))).count();
-        while starting < self.starts_at_once
-            && let Some(id) = self.queue.pop_front()
-        {
-            let Some(lease) = self.leases.get_mut(&id) else { continue };
-            let sweeping = Stage::Sweeping { deadline: now + SWEEP_DEADLINE };
-            match std::mem::replace(&mut lease.stage, sweeping) {
-                Stage::Queued(start) => {
-                    let work = Work::Start(*start);
-                    match Worker::start(&self.worker, &lease.place.name, &work, now + START_DEADLINE) {
-                        Ok(worker) => {
-                            lease.stage = Stage::Starting(worker);
-                            starting += 1;
-                        }
-                        Err(error) => {
-                            let program = self.worker.display();
-                            lease.why.get_or_insert(format!("the worker {program} cannot be started: {error}"));
-                            self.sweep(id, now);
-                        }
-                    }
-                }
-                other => lease.stage = other,
-            }
-        }
-    }
-
-    fn started(&mut self, id: LeaseId, done: Done, now: i64) {
-        let Some(lease) = self.leases.get_mut(&id) else { return };
-        let live = match done {
-            Done::Started { init, monitor } => {
-                init_handle(init, &lease.place.name).map(|init| (init, monitor)).map_err(|error| error.to_string())
-            }
-            Done::Failed(why) => Err(why),
-            other => Err(format!("its worker answered {other:?}")),
-        };
-        match live {
-            Ok((init, monitor)) => {
-                let ended = lease.why.is_some();
-                lease.stage = Stage::Live { init, monitor };
-                if ended {
-                    self.kill_live(id, now);
-                } else if !lease.silent {
-                    self.send(FromKeeper::LeaseLive { lease: id }, None);
-                }
-            }
-            Err(why) => {
-                lease.why.get_or_insert(why);
-                self.sweep(id, now);
-            }
-        }
-    }
-
-    /// Begins to end lease `id`.
-    fn end(&mut self, id: LeaseId, why: &str, now: i64) {
-        let Some(lease) = self.leases.get_mut(&id) else { return };
-        if lease.why.is_some() {
-            return;
-        }
-        lease.why = Some(why.into());
-        match lease.stage {
-            Stage::Queued(_) => {
-                lease.stage = Stage::Sweeping { deadline: now + SWEEP_DEADLINE };
-                self.sweep(id, now);
-            }
-            Stage::Live { .. } => self.kill_live(id, now),
-            // A start that was begun is waited for: what it would leave when killed is harder to find.
-            _ => {}
-        }
-    }
-
-    fn kill_live(&mut self, id: LeaseId, now: i64) {
-        let Some(lease) = self.leases.get_mut(&id) else { return };
-        let Stage::Live { init, monitor } = &lease.stage else { return };
-        // Its process namespace dies with its init; an error means that it is dead already.
-        let _ = rustix::process::pidfd_send_signal(init, Signal::KILL);
-        lease.stage = Stage::Dying { monitor: *monitor, deadline: now + DEATH_DEADLINE };
-    }
-
-    /// Kills and removes what is left of lease `id`, as far as it goes by now.
-    fn sweep(&mut self, id: LeaseId, now: i64) {
-        let Some(lease) = self.leases.get_mut(&id) else { return };
-        let Stage::Sweeping { deadline } = lease.stage else { return };
-        let name = lease.place.name.clone();
-        // liblxc appends a number if the name was taken.
-        let own =
-            move |found: &str| found.strip_prefix(&name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-        let alive = self.layout.kill(&own) + kill_strays(&lease.place.name);
-        let left = self.layout.remove(&own);
-        if alive + left > 0 && now < deadline {
-            return;
-        }
-        // The device is back here, or gone with the container's network namespace.
-        let _ = netlink::delete_link(&lease.place.tap);
-        let work = Work::Remove { path: lease.place.dir.clone() };
-        match Worker::start(&self.worker, &lease.place.name, &work, now + REMOVE_DEADLINE) {
-            Ok(worker) => lease.stage = Stage::Removing(worker),
-            Err(_) => {
-                let _ = fs::remove_dir_all(&lease.place.dir);
-                self.gone(id);
-            }
-        }
-    }
-
-    fn gone(&mut self, id: LeaseId) {
-        let Some(lease) = self.leases.remove(&id) else { return };
-        drop(lease.image);
-        if !lease.silent {
-            let why = lease.why.unwrap_or_default();
-            self.send(FromKeeper::LeaseGone { lease: id, why }, None);
-        }
-    }
-
-    fn end_leases(&mut self, why: &str, now: i64) {
-        let ids: Vec<LeaseId> = self.leases.keys().copied().collect();
-        for id in ids {
-            self.end(id, why, now);
-        }
-    }
-
     fn end_all(&mut self, now: i64) {
         if self.ending.is_none() {
             self.ending = Some(now + END_DEADLINE);
@@ -535,7 +351,7 @@ impl Keeper {
         }
     }
 
-    fn send(&mut self, message: FromKeeper, fd: Option<OwnedFd>) {
+    pub(super) fn send(&mut self, message: FromKeeper, fd: Option<OwnedFd>) {
         if self.outgoing.len() < BACKLOG {
             self.outgoing.push_back((message, fd));
         }
@@ -560,18 +376,4 @@ struct Ready {
     signals: bool,
     links: bool,
     switch: bool,
-}
-
-/// Kills children whose command line names container `name`: a monitor that is
-/// in no cgroup of its own yet. Returns how many there were.
-fn kill_strays(name: &str) -> usize {
-    let me = rustix::process::getpid().as_raw_nonzero();
-    let children = fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();
-    let named = |pid: &i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).split(['\0', ' ']).any(|word| word == name)
-    };
-    let strays: Vec<i32> = children.split_whitespace().filter_map(|word| word.parse().ok()).filter(named).collect();
-    strays.iter().for_each(|pid| kill(*pid));
-    strays.len()
 }
