@@ -1,6 +1,9 @@
 //! Tests on real devices, real processes and real clients, as root, in network
 //! namespaces of their own.
 
+// Real processes are waited for in real time.
+#![allow(clippy::disallowed_methods)]
+
 mod clients;
 mod console;
 mod containers;
