@@ -8,6 +8,7 @@ mod clients;
 mod console;
 mod containers;
 mod flapping;
+mod golden;
 mod honeynet;
 mod isolation;
 mod keeper;
