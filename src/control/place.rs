@@ -47,29 +47,34 @@ impl Lock {
     /// `AlreadyExists` if a honeynet of that name runs; its process is in the message.
     pub fn take(name: &str) -> io::Result<Lock> {
         DirBuilder::new().recursive(true).mode(0o755).create(RUN_DIR)?;
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(lock_path(name))?;
         let mut tries = 0;
-        // Whoever only looks (`status`, `down`) holds the lock for a moment.
-        let locked = loop {
-            let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-            if locked.is_ok() || tries == 5 {
-                break locked;
+        let mut file = loop {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(lock_path(name))?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Whoever had it before has removed the file meanwhile: then this lock is nobody's.
+                Ok(()) if is_at(&file, &lock_path(name)) => break file,
+                Ok(()) => continue,
+                // Whoever only looks (`status`, `down`) holds the lock for a moment.
+                Err(rustix::io::Errno::WOULDBLOCK) if tries < 5 => {
+                    tries += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let holder = holder(&mut file).map_or(String::new(), |pid| format!(" (process {pid})"));
+                    return Err(io::Error::new(
+                        ErrorKind::AlreadyExists,
+                        format!("a honeynet named `{name}` runs already{holder}"),
+                    ));
+                }
+                Err(error) => return Err(error.into()),
             }
-            tries += 1;
-            std::thread::sleep(std::time::Duration::from_millis(20));
         };
-        match locked {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let holder = holder(&mut file).map_or(String::new(), |pid| format!(" (process {pid})"));
-                return Err(io::Error::new(
-                    ErrorKind::AlreadyExists,
-                    format!("a honeynet named `{name}` runs already{holder}"),
-                ));
-            }
-            Err(error) => return Err(error.into()),
-        }
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
@@ -79,11 +84,18 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The file stays: who waits for the lock has it open. An empty one names nobody.
-        let _ = self.file.set_len(0);
+        // Removed while they are ours. Who waits for the lock has the file open.
         let _ = std::fs::remove_file(socket_path(&self.name));
+        let _ = std::fs::remove_file(lock_path(&self.name));
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
+}
+
+/// Whether `file` is what `path` names.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().and_then(|ours| Ok(same(ours, std::fs::metadata(path)?))).unwrap_or(false)
 }
 
 fn holder(file: &mut File) -> Option<u32> {
@@ -256,6 +268,7 @@ mod tests {
         assert_eq!((live.pid, live.has_ended().unwrap()), (Some(std::process::id()), false));
         drop(lock);
         assert!(live.has_ended().unwrap());
-        std::fs::remove_file(lock_path(&name)).unwrap();
+        assert!(!lock_path(&name).exists());
+        drop(Lock::take(&name).unwrap());
     }
 }

@@ -89,12 +89,12 @@ async fn serve(plan: Plan, worker: WorkerHandle, ends: (Channel, Channel, Channe
                 tokio::select! {
                     message = keeper.recv_msg::<FromKeeper>() => {
                         let Some((message, fds)) = heard(message)? else { continue };
-                        switch.from_keeper(message, fds.into_iter().next())?;
+                        switch.keeper_said(message, fds.into_iter().next())?;
                         switch.say_ready(&supervisor);
                     }
                     message = console.recv_msg::<ToSwitch>() => {
                         let Some((message, fds)) = heard(message)? else { continue };
-                        switch.from_console(message, fds.into_iter().next());
+                        switch.console_said(message, fds.into_iter().next());
                     }
                     ready = due.readable() => {
                         ready?.clear_ready();
@@ -215,7 +215,7 @@ impl Switch {
         answer.recv_timeout(WORKER_PATIENCE).map_err(|_| io::Error::other("the data plane does not answer"))
     }
 
-    fn from_keeper(&mut self, message: FromKeeper, fd: Option<OwnedFd>) -> io::Result<()> {
+    fn keeper_said(&mut self, message: FromKeeper, fd: Option<OwnedFd>) -> io::Result<()> {
         match message {
             FromKeeper::Uplink { node, mtu } => {
                 let Some(fd) = fd else { return Ok(()) };
@@ -268,7 +268,7 @@ impl Switch {
         let _ = self.to_console.send((ToConsole::Interface { number, node, host }, None));
     }
 
-    fn from_console(&mut self, message: ToSwitch, fd: Option<OwnedFd>) {
+    fn console_said(&mut self, message: ToSwitch, fd: Option<OwnedFd>) {
         match message {
             ToSwitch::Hello => {
                 let taps = self.leases.values().filter_map(|lease| Some((lease, lease.tap?.1)));

@@ -267,7 +267,7 @@ impl RingReader {
         let there = head.wrapping_sub(tail);
         // Read once: what is checked is what is used.
         let len = self.map.word(tail).load(Ordering::Relaxed);
-        if there > self.map.size() || len > self.map.size() || footprint(len) > there || head % WORD != 0 {
+        if there > self.map.size() || len > self.map.size() || footprint(len) > there || !head.is_multiple_of(WORD) {
             self.next = head & !(WORD - 1);
             shared.tail.0.store(self.next, Ordering::Release);
             shared.lost.0.fetch_add(1, Ordering::Relaxed);

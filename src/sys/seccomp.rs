@@ -114,13 +114,13 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError>
     let ioctls = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD];
     rules.insert(
         libc::SYS_ioctl,
-        ioctls.iter().map(|number| rule(1, SeccompCmpOp::Eq, *number as u64)).collect::<Result<_, _>>()?,
+        ioctls.iter().map(|number| rule(1, SeccompCmpOp::Eq, u64::from(*number as u32))).collect::<Result<_, _>>()?,
     );
     // Names of threads and of memory.
     let prctls = [libc::PR_SET_NAME, libc::PR_SET_VMA, libc::PR_SET_PDEATHSIG];
     rules.insert(
         libc::SYS_prctl,
-        prctls.iter().map(|number| rule(0, SeccompCmpOp::Eq, *number as u64)).collect::<Result<_, _>>()?,
+        prctls.iter().map(|number| rule(0, SeccompCmpOp::Eq, u64::from(*number as u32))).collect::<Result<_, _>>()?,
     );
     // Ending itself, as an abort does.
     rules.insert(libc::SYS_tgkill, vec![rule(0, SeccompCmpOp::Eq, u64::from(std::process::id()))?]);

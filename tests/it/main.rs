@@ -1,7 +1,7 @@
 //! Tests on real devices, real processes and real clients, as root, in network
 //! namespaces of their own.
 
-// Real processes are waited for in real time.
+// Tests measure the real time that real processes take.
 #![allow(clippy::disallowed_methods)]
 
 mod clients;

@@ -136,7 +136,9 @@ fn the_end_leaves_nothing_behind() {
         wait_for("the end", || (!is_alive(up)).then_some(()));
         assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
         assert!(processes.iter().all(|(_, pid)| !is_alive(*pid)));
-        assert!(!std::path::Path::new(&format!("/run/honeyweave/{name}.sock")).exists());
+        for file in ["sock", "lock"] {
+            assert!(!std::path::Path::new(&format!("/run/honeyweave/{name}.{file}")).exists());
+        }
         assert!(!answers(&attacker, "192.0.2.105"));
         // What happened last is on disk.
         assert!(honeynet.log().contains("192.0.2.104"));
@@ -215,7 +217,7 @@ fn a_detached_one_goes_on_by_itself() {
     let failed = honey.run(&up);
     assert_eq!(failed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&failed.stderr).contains("instead of 16"), "{failed:?}");
-    std::fs::remove_file(format!("/run/honeyweave/{name}.lock")).unwrap();
+    assert!(!std::path::Path::new(&format!("/run/honeyweave/{name}.lock")).exists());
 }
 
 #[test]
