@@ -86,6 +86,8 @@ pub struct Fabric {
     rng: Rng,
     waker: Arc<dyn Wake>,
     now: Instant,
+    /// Raised whenever a device comes, goes or fails.
+    devices_version: u64,
 }
 
 /// The index of a device in its fabric.
@@ -107,6 +109,7 @@ impl Fabric {
             rng: Rng::new(seed),
             waker,
             now: Instant::ZERO,
+            devices_version: 0,
         }
     }
 
@@ -180,6 +183,7 @@ impl Fabric {
             counters: Counters::default(),
             down: false,
         };
+        self.devices_version += 1;
         let index = match self.devices.iter().position(Option::is_none) {
             Some(free) => {
                 self.devices[free] = Some(device);
@@ -198,6 +202,7 @@ impl Fabric {
     pub fn detach(&mut self, node: NodeIdx, port: PortNo) {
         let Some(slot) = self.slots.get(usize::from(node.0)) else { return };
         if let Some(Peer::Device(index)) = slot.peers.get(usize::from(port.0)).copied() {
+            self.devices_version += 1;
             if let Some(mut device) = self.devices[index].take() {
                 for frame in device.tx.drain(..) {
                     self.pool.put(frame);
@@ -213,6 +218,11 @@ impl Fabric {
             let device = device.as_ref().filter(|device| !device.down)?;
             Some((DeviceIdx(index), device.netdev.as_fd()?))
         })
+    }
+
+    /// A number that changes whenever [`Fabric::devices`] does.
+    pub fn devices_version(&self) -> u64 {
+        self.devices_version
     }
 
     /// Puts a frame into a node, as if it had come in by `port`.
@@ -302,6 +312,7 @@ impl Fabric {
             Ok(more) => more,
             Err(error) => {
                 device.down = true;
+                self.devices_version += 1;
                 let mut event = Event::new(EventId::DeviceState, self.now);
                 event.node = node.0;
                 self.sink.emit(&event, format!("{}: {error}", device.name).as_bytes());

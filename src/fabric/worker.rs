@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
 use super::{DeviceIdx, Fabric};
@@ -17,6 +17,7 @@ use crate::node::{Command, NodeIdx, Request, Show};
 use crate::stack::Wake;
 use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
+use crate::sys::poll::PollSet;
 use crate::wire::Instant;
 
 /// Orders that may wait before the control side has to.
@@ -86,6 +87,11 @@ pub struct Worker {
     requests: Sender<Request>,
     woken: EventFd,
     request_due: EventFd,
+    set: PollSet,
+    /// The devices in `set`, behind the eventfd.
+    devices: Vec<DeviceIdx>,
+    /// The fabric's device list that `set` was made from.
+    version: Option<u64>,
 }
 
 /// The control side's end of a running worker.
@@ -115,7 +121,9 @@ impl Worker {
         let waker: Arc<dyn Wake> = Arc::new(Waker(woken.try_clone()?));
         fabric.set_waker(waker.clone());
         let due = request_due.try_clone()?;
-        let worker = Worker { fabric, orders, requests, woken, request_due: due };
+        let set = PollSet::new();
+        let worker =
+            Worker { fabric, orders, requests, woken, request_due: due, set, devices: Vec::new(), version: None };
         let thread = std::thread::Builder::new().name("fabric".into()).spawn(move || worker.run())?;
         Ok(WorkerHandle { orders: orders_tx, requests: requests_rx, waker, request_due, thread: Some(thread) })
     }
@@ -146,28 +154,30 @@ impl Worker {
 
     /// Sleeps until there is something to do. Fills in the devices that have
     /// frames; returns whether the control side raised its hand.
-    fn wait(&self, at_once: bool, ready: &mut Vec<DeviceIdx>) -> bool {
+    fn wait(&mut self, at_once: bool, ready: &mut Vec<DeviceIdx>) -> bool {
         let timeout = if at_once {
-            Some(Timespec { tv_sec: 0, tv_nsec: 0 })
+            Some(Duration::ZERO)
         } else {
-            self.fabric.next_deadline().map(|deadline| {
-                let micros = (deadline.total_micros() - clock::monotonic_micros()).max(0);
-                Timespec { tv_sec: micros / 1_000_000, tv_nsec: (micros % 1_000_000) * 1000 }
-            })
+            let until = |deadline: Instant| (deadline.total_micros() - clock::monotonic_micros()).max(0) as u64;
+            self.fabric.next_deadline().map(|deadline| Duration::from_micros(until(deadline)))
         };
-        let mut indexes = Vec::with_capacity(16);
-        let mut fds = Vec::with_capacity(16);
-        fds.push(PollFd::from_borrowed_fd(self.woken.as_fd(), PollFlags::IN));
-        for (index, fd) in self.fabric.devices() {
-            indexes.push(index);
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        if self.version != Some(self.fabric.devices_version()) {
+            self.version = Some(self.fabric.devices_version());
+            self.set.clear();
+            self.devices.clear();
+            self.set.add(self.woken.as_fd());
+            for (index, fd) in self.fabric.devices() {
+                self.set.add(fd);
+                self.devices.push(index);
+            }
         }
-        // An interrupted poll is one that found nothing.
-        if poll(&mut fds, timeout.as_ref()).is_err() {
+        // An interrupted wait is one that found nothing.
+        if self.set.wait(timeout).is_err() {
             return false;
         }
-        ready.extend(fds[1..].iter().zip(&indexes).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, index)| *index));
-        !fds[0].revents().is_empty()
+        let found = (1..).zip(&self.devices).filter(|(place, _)| self.set.is_ready(*place));
+        ready.extend(found.map(|(_, index)| *index));
+        self.set.is_ready(0)
     }
 
     fn obey(&mut self, order: Order) -> std::ops::ControlFlow<()> {

@@ -9,6 +9,7 @@ pub mod interface;
 pub mod memory;
 pub mod netlink;
 pub mod packet;
+pub mod poll;
 pub mod privileges;
 pub mod ring;
 pub mod seccomp;

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::super::{Cx, HostsConfig};
 use super::session::Contact;
-use super::{Hosts, event_of, is_single};
+use super::{Hosts, is_single};
 use crate::emulate::reply;
 use crate::event::{DropReason, Event, EventId, Party};
 use crate::frame::Frame;
-use crate::wire::{Arp, ETH, Mac, Neighbor, Packet, dst_mac, icmp6, src_mac};
+use crate::wire::{Arp, Mac, Neighbor, Packet, dst_mac, icmp6, src_mac};
 
 impl Hosts {
     /// ARP that came from the network.
@@ -192,13 +192,6 @@ impl Hosts {
     /// Whether an address belongs to the honeynet.
     pub(super) fn is_inside(&self, ip: IpAddr) -> bool {
         self.config.inside.iter().any(|net| net.contains(&ip))
-    }
-
-    /// An event about a packet and nothing else; for the places that have one at hand.
-    pub(super) fn note(&self, id: EventId, frame: &Frame, packet: &Packet, cx: &mut Cx<'_>) {
-        debug_assert!(packet.end >= ETH);
-        let mut event = event_of(id, frame, packet, crate::event::SessionId(0), cx.now);
-        cx.emit(&mut event, &[]);
     }
 }
 

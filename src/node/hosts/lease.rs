@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::super::{Command, Cx, HostsConfig, LeaseId, Request};
 use super::flow::{App, Ending, Flow, Inner};
 use super::tcp::inward;
-use super::{Hosts, Pair, Target, is_single};
+use super::{Hosts, Pair, Target, event_of, is_single};
 use crate::emulate::{ClockTable, Outward};
 use crate::event::{DropReason, Event, EventId, Party, SessionId};
 use crate::frame::{Frame, PortNo};
@@ -379,14 +379,14 @@ impl Hosts {
         let policy = if inside || solicited { Outward::Allow } else { self.outward_of(host) };
         if policy == Outward::Allow || (known && policy == Outward::Drop && self.was_asked(packet)) {
             if !known && !solicited {
-                self.note(EventId::OutwardFlow, &frame, packet, cx);
+                self.note(EventId::OutwardFlow, &frame, packet, host, cx);
             }
             return cx.send(HostsConfig::LAN, frame);
         }
         match policy {
             Outward::Drop | Outward::Allow => {
                 if !known {
-                    self.note(EventId::OutwardDrop, &frame, packet, cx);
+                    self.note(EventId::OutwardDrop, &frame, packet, host, cx);
                 }
                 cx.discard(frame, DropReason::Policy);
             }
@@ -395,13 +395,19 @@ impl Hosts {
                     return cx.send(HostsConfig::LAN, frame);
                 }
                 if !known {
-                    self.note(EventId::OutwardReflect, &frame, packet, cx);
+                    self.note(EventId::OutwardReflect, &frame, packet, host, cx);
                 }
                 let hops = 6 + (u64::from(be16(frame.bytes(), ETH + 16)) % 9) as u8;
                 let target = Target { ip: packet.dst, template: self.elsewhere, mac: dst_mac(frame.bytes()), hops };
                 self.meet(frame, packet, target, cx);
             }
         }
+    }
+
+    /// Tells of what a container began, in the session that brought it to life.
+    fn note(&self, id: EventId, frame: &Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
+        let session = self.leases.by_host.get(&host).map_or(SessionId(0), |lease| lease.session);
+        cx.emit(&mut event_of(id, frame, packet, session, cx.now), &[]);
     }
 
     /// Whether a datagram from a container answers one that came from the network.
