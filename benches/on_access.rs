@@ -54,7 +54,8 @@ fn main() {
         let (open, first) = lab.attacker.enter(|| {
             let address = format!("192.0.2.{host}:22").parse().expect("an address");
             // The attacker's kernel asks for the MAC first, as it would before any contact.
-            let _ = TcpStream::connect_timeout(&format!("192.0.2.{host}:1").parse().expect("an address"), net::DEADLINE);
+            let _ =
+                TcpStream::connect_timeout(&format!("192.0.2.{host}:1").parse().expect("an address"), net::DEADLINE);
             let begin = now();
             let mut stream = TcpStream::connect_timeout(&address, net::DEADLINE).expect("it answers");
             let open = begin.elapsed();

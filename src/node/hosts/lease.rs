@@ -144,7 +144,7 @@ impl Hosts {
     /// the host cannot have one, or there are too many already.
     pub(super) fn begin_lease(
         &mut self,
-        target: Target,
+        target: &Target,
         who: Party,
         session: SessionId,
         cx: &mut Cx<'_>,
@@ -169,7 +169,7 @@ impl Hosts {
         cx.emit(&mut event, &[]);
         let lease = Lease {
             id,
-            target,
+            target: *target,
             idle,
             port: None,
             live: None,
@@ -285,7 +285,7 @@ impl Hosts {
     }
 
     /// Hands a packet from the network to the host's container, if it lives.
-    pub(super) fn to_container(&mut self, frame: Frame, packet: &Packet, target: Target, cx: &mut Cx<'_>) {
+    pub(super) fn to_container(&mut self, frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
         let host = self.config.host_of(target.ip);
         let Some((_, port)) = self.leases.live(host) else {
             return cx.discard(frame, DropReason::NoFlow);
@@ -365,7 +365,7 @@ impl Hosts {
     /// fabric, or as far as its template's policy goes.
     fn outward(&mut self, frame: Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
         if let Some(target) = self.target(packet.dst) {
-            return self.meet(frame, packet, target, cx);
+            return self.meet(frame, packet, &target, cx);
         }
         let key = outward_key(packet, frame.bytes(), false);
         let known = self.leases.outward.get(&key).is_some();
@@ -399,7 +399,7 @@ impl Hosts {
                 }
                 let hops = 6 + (u64::from(be16(frame.bytes(), ETH + 16)) % 9) as u8;
                 let target = Target { ip: packet.dst, template: self.elsewhere, mac: dst_mac(frame.bytes()), hops };
-                self.meet(frame, packet, target, cx);
+                self.meet(frame, packet, &target, cx);
             }
         }
     }

@@ -126,12 +126,12 @@ impl Hosts {
         let Some(target) = self.target(packet.dst) else {
             return cx.discard(frame, DropReason::NoHost);
         };
-        self.meet(frame, &packet, target, cx);
+        self.meet(frame, &packet, &target, cx);
     }
 
     /// A packet for one of our hosts.
     #[inline]
-    fn meet(&mut self, frame: Frame, packet: &Packet, target: Target, cx: &mut Cx<'_>) {
+    fn meet(&mut self, frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
         if dst_mac(frame.bytes()) != target.mac {
             return cx.discard(frame, DropReason::NotForUs);
         }
@@ -176,13 +176,13 @@ impl Hosts {
     }
 
     #[inline]
-    fn voice(&mut self, target: Target, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
+    fn voice(&mut self, target: &Target, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
         let personality = self.template(target.template).personality.get();
         let ip_id = self.ids.next(personality.ip_id, target.ip, Some(ip_id), cx);
         Voice { mac: target.mac, personality, ip_id, hops: target.hops }
     }
 
-    fn icmp(&mut self, mut frame: Frame, packet: &Packet, target: Target, cx: &mut Cx<'_>) {
+    fn icmp(&mut self, mut frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
         let message = packet.payload(frame.bytes());
         let [kind, code, ..] = *message else {
             return cx.discard(frame, DropReason::Malformed);
@@ -206,7 +206,7 @@ impl Hosts {
         cx.send(port, frame);
     }
 
-    fn udp(&mut self, mut frame: Frame, packet: &Packet, target: Target, cx: &mut Cx<'_>) {
+    fn udp(&mut self, mut frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
         let message = packet.payload(frame.bytes());
         if message.len() < 8 || usize::from(be16(message, 4)) < 8 || usize::from(be16(message, 4)) > message.len() {
             return cx.discard(frame, DropReason::Malformed);
@@ -250,7 +250,7 @@ impl Hosts {
         &mut self,
         mut frame: Frame,
         packet: &Packet,
-        target: Target,
+        target: &Target,
         service: ServiceId,
         ip_id: u16,
         cx: &mut Cx<'_>,
@@ -430,7 +430,7 @@ impl Hosts {
         open.chain(half).take(limit).collect()
     }
 
-    fn backend(&self, target: Target) -> Option<&Backend> {
+    fn backend(&self, target: &Target) -> Option<&Backend> {
         self.template(target.template).backend.as_ref()
     }
 
@@ -444,7 +444,7 @@ impl Hosts {
         for ip in addresses {
             let Some(target) = self.target(ip).filter(|_| self.leases.len() < most) else { continue };
             if starts(self.template(target.template)) && !self.leases.has(self.config.host_of(ip)) {
-                self.begin_lease(target, Party { ip: None, mac: Mac::ZERO, l4_port: 0 }, SessionId(0), cx);
+                self.begin_lease(&target, Party { ip: None, mac: Mac::ZERO, l4_port: 0 }, SessionId(0), cx);
             }
         }
     }

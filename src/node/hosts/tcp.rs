@@ -80,7 +80,7 @@ pub(super) struct Held {
 
 impl Hosts {
     #[inline]
-    pub(super) fn tcp(&mut self, frame: Frame, packet: &Packet, target: Target, cx: &mut Cx<'_>) {
+    pub(super) fn tcp(&mut self, frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
         let l4 = packet.payload(frame.bytes());
         let Some(tcp) = TcpHeader::parse(l4) else {
             return cx.discard(frame, DropReason::Malformed);
@@ -119,7 +119,15 @@ impl Hosts {
     }
 
     #[inline]
-    fn rst(&mut self, mut frame: Frame, packet: &Packet, tcp: &TcpHeader, target: Target, ip_id: u16, cx: &mut Cx<'_>) {
+    fn rst(
+        &mut self,
+        mut frame: Frame,
+        packet: &Packet,
+        tcp: &TcpHeader,
+        target: &Target,
+        ip_id: u16,
+        cx: &mut Cx<'_>,
+    ) {
         let voice = self.voice(target, ip_id, cx);
         reply::rst(&mut frame, packet, tcp, &voice);
         let port = frame.meta.port;
@@ -127,7 +135,7 @@ impl Hosts {
     }
 
     #[inline]
-    fn port_state(&self, target: Target, l4_port: u16) -> TcpPort {
+    fn port_state(&self, target: &Target, l4_port: u16) -> TcpPort {
         let template = self.template(target.template);
         template.tcp.get(&l4_port).copied().unwrap_or(template.tcp_default)
     }
@@ -140,7 +148,7 @@ impl Hosts {
         packet: &Packet,
         tcp: &TcpHeader,
         key: FlowKey,
-        target: Target,
+        target: &Target,
         session: SessionId,
         ip_id: u16,
         cx: &mut Cx<'_>,
@@ -191,7 +199,7 @@ impl Hosts {
         packet: &Packet,
         tcp: &TcpHeader,
         syn: SynInfo,
-        target: Target,
+        target: &Target,
         session: SessionId,
         answer: Answer,
         now: Instant,
@@ -276,7 +284,7 @@ impl Hosts {
         packet: &Packet,
         tcp: &TcpHeader,
         syn: SynInfo,
-        target: Target,
+        target: &Target,
         cx: &mut Cx<'_>,
     ) {
         let clock = (cx.now.total_micros() / 4) as u32;
@@ -304,7 +312,7 @@ impl Hosts {
         mut frame: Frame,
         packet: &Packet,
         tcp: &TcpHeader,
-        target: Target,
+        target: &Target,
         ip_id: u16,
         cx: &mut Cx<'_>,
     ) {
@@ -336,7 +344,7 @@ impl Hosts {
         packet: &Packet,
         tcp: &TcpHeader,
         key: FlowKey,
-        target: Target,
+        target: &Target,
         ip_id: u16,
         cx: &mut Cx<'_>,
     ) {
@@ -403,7 +411,7 @@ impl Hosts {
         let app = match (inline, service) {
             (Some(inline), Some((Some(id), _))) => App::Inline(inline, id, Vec::new()),
             (_, Some((_, service))) if !matches!(service.kind, ServiceKind::Container) => self.relay(key, service, cx),
-            _ => self.into_container(key, entry, target, cx)?,
+            _ => self.into_container(key, entry, &target, cx)?,
         };
         let flow = Flow::new(wire, conn, app, entry.owner.session, cx.now);
         let mut event = flow.event(EventId::TcpOpen, cx.now);
@@ -421,7 +429,7 @@ impl Hosts {
         &mut self,
         key: &FlowKey,
         entry: &HalfOpen<Owner>,
-        target: Target,
+        target: &Target,
         cx: &mut Cx<'_>,
     ) -> Option<App> {
         let host = self.config.host_of(key.local);
