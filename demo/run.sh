@@ -42,6 +42,10 @@ weave='' follower=''
 from() { nsenter --net="/run/netns/$1" -- "${@:2}"; }
 hw() { HONEYWEAVE_NAME=$name "$HONEYWEAVE" "$@"; }
 
+nothing_of_it() {
+    ! grep -q "/$name" /proc/mounts && ! pgrep -a -f "[ /]$name"
+}
+
 ended() {
     local tries=0
     while kill -0 "$1" 2>/dev/null; do
@@ -228,7 +232,7 @@ say "it ended after $(seconds $(($(now) - begin))) s"
 expect "it ended by itself" test "$code" = 0
 expect "no interface is left on the wire but its own" \
     test "$(from "$ns_wire" ip -br link | awk '{print $1}' | sed 's/@.*//' | sort | paste -sd ' ')" = "lo wire0"
-expect "no mount and no process is left" sh -c "! grep -q '$name' /proc/mounts && ! pgrep -f '[ /]$name/'"
+expect "no mount and no process is left" nothing_of_it
 
 title "Summary"
 row "hosts that answered the sweep" "$(thousands "$answered") of $(thousands "$sweep_size"), in $(seconds "$sweep_us") s ($(thousands $((sweep_size * 1000000 / sweep_us))) a second)"
