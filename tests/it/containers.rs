@@ -211,3 +211,137 @@ fn iperf3_runs_through_two_containers() {
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert!(report["end"]["sum"]["lost_percent"].as_f64().unwrap() < 1.0, "{report}");
 }
+
+#[test]
+fn much_data_passes_both_ways_unharmed() {
+    let lab = shells();
+    let data: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    std::fs::write(lab.path("data"), &data).unwrap();
+    let login = "sshpass -p toor ssh -T -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
+    let there = format!("timeout 60 {login} root@10.10.0.24 'cat >/tmp/copy' <{}", lab.path("data").display());
+    lab.attacker.sh(&["sh", "-c", &there]);
+    let back = format!("timeout 60 {login} root@10.10.0.24 'cat /tmp/copy' >{}", lab.path("copy").display());
+    lab.attacker.sh(&["sh", "-c", &back]);
+    assert!(std::fs::read(lab.path("copy")).unwrap() == data, "three megabytes come back as they went");
+    // Between two containers, which both are behind the emulator.
+    let relayed = shell(
+        &lab.attacker,
+        "10.10.0.25",
+        "DROPBEAR_PASSWORD=toor dbclient -y -y root@10.10.0.24 'cat /tmp/copy' 2>/dev/null | sha256sum",
+    );
+    let sum = crate::net::sh(&["sha256sum", lab.path("data").to_str().unwrap()]);
+    assert_eq!(relayed.split(' ').next(), sum.split(' ').next());
+}
+
+#[test]
+fn many_attackers_at_once_bring_many_hosts_to_life() {
+    let mut lab = shells();
+    let all = "for host in $(seq 20 27); do for i in 1 2 3; do \
+        (timeout 30 sshpass -p toor ssh -T -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+        -o LogLevel=ERROR root@10.10.0.$host \"echo here \\$(hostname)\") & done; done; wait";
+    let said = lab.attacker.sh(&["sh", "-c", all]);
+    let here: Vec<&str> = said.lines().filter(|line| line.starts_with("here ")).collect();
+    assert_eq!(here.len(), 24, "{said}");
+    let names: std::collections::HashSet<&str> = here.into_iter().collect();
+    assert_eq!(names.len(), 8, "each is a host of its own: {said}");
+    let starts = lab.events().iter().filter(|event| event["event"] == "container.start").count();
+    assert_eq!(starts, 8, "one container a host");
+    let took = lab.down();
+    println!("ending eight containers took {took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_container_with_two_addresses_is_reached_by_both() {
+    let mut lab = Lab::up(
+        r#"
+name: dual
+templates:
+  shell:
+    personality: linux
+    tcp: {22: container}
+    backend: {image: tools, start: with-system, idle: 0}
+images:
+  tools: {recipe: small, packages: [nmap, iperf3, tcpdump], users: [{name: root, password: toor}]}
+nodes:
+  wan: {kind: uplink}
+  edge:
+    kind: router
+    interfaces: {wan: [192.0.2.1/24, "2001:db8::1/64"], lan: [10.3.0.1/24, "fd00:3::1/64"]}
+  core: {kind: switch, ports: 4}
+  build: {kind: container, address: [10.3.0.30, "fd00:3::30"], template: shell, hostname: build01}
+  others: {kind: hosts, addresses: [10.3.0.40-10.3.0.49, "fd00:3::40-fd00:3::49"]}
+links:
+  - endpoints: [wan, "edge:wan"]
+  - endpoints: ["edge:lan", "core:1"]
+  - endpoints: [build, "core:2"]
+  - endpoints: [others, "core:3"]
+"#,
+    );
+    lab.attacker_at("192.0.2.2/24", "192.0.2.1");
+    lab.attacker.addr("eth0", "2001:db8::2/64");
+    lab.attacker.sh(&["ip", "-6", "route", "add", "default", "via", "2001:db8::1"]);
+    // It was there before anyone came.
+    lab.wait_event("container.start", |event| event["dst"]["ip"] == "10.3.0.30");
+    let said = shell(&lab.attacker, "10.3.0.30", "hostname; echo $SSH_CONNECTION");
+    assert!(said.starts_with("build01\n192.0.2.2 "), "{said}");
+    let said = shell(&lab.attacker, "fd00:3::30", "hostname; echo $SSH_CONNECTION; ping -6 -c 1 -W 2 fd00:3::41");
+    assert!(said.starts_with("build01\n2001:db8::2 ") && said.contains("1 packets received"), "{said}");
+    let scan = shell(&lab.attacker, "fd00:3::30", "nmap -6 -n -sT -Pn -p 22,23 fd00:3::45");
+    assert!(scan.contains("22/tcp closed"), "{scan}");
+    let beyond = shell(&lab.attacker, "10.3.0.30", "ping -6 -c 1 -W 2 2001:db8::2");
+    assert!(beyond.contains("1 packets received"), "an attacker inside the honeynet's own wire: {beyond}");
+    lab.down();
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+/// The process of a kind, by its command line.
+fn process(lab: &Lab, kind: &str) -> Option<i32> {
+    let wanted = format!("honeyweave\0__{kind}\0{}\0", lab.name);
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", lab.pid())).ok()?;
+    let mut pids = children.split_whitespace().map(|pid| pid.parse::<i32>().unwrap());
+    pids.find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted.as_bytes()))
+}
+
+fn kill(pid: i32) {
+    crate::net::sh(&["kill", "-9", &pid.to_string()]);
+}
+
+#[test]
+fn a_killed_switch_is_back_within_a_second_and_hosts_come_to_life_again() {
+    let mut lab = Lab::up_alone(SHELLS);
+    lab.attacker_at("192.0.2.2/24", "192.0.2.1");
+    shell(&lab.attacker, "10.10.0.20", "true");
+    let before = process(&lab, "switch").expect("the switch runs");
+    let killed = Instant::now();
+    kill(before);
+    let echo = ["fping", "-q", "-r", "200", "-B", "1", "-p", "10", "-t", "10", "10.10.0.100"];
+    assert!(lab.attacker.run(&echo).status.success());
+    let away = killed.elapsed();
+    println!("the switch was away for {away:?}");
+    assert!(away < Duration::from_secs(1), "{away:?}");
+    let after = process(&lab, "switch").expect("a new one");
+    assert_ne!(before, after);
+    assert_eq!(shell(&lab.attacker, "10.10.0.20", "echo again"), "again\n");
+    assert_eq!(shell(&lab.attacker, "10.10.0.21", "echo new"), "new\n");
+    lab.wait_event("process.state", |event| event["reason"].as_str().is_some_and(|why| why.contains("signal 9")));
+    lab.down();
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_killed_keeper_costs_no_emulated_host() {
+    let mut lab = shells();
+    shell(&lab.attacker, "10.10.0.20", "true");
+    let before = process(&lab, "keeper").expect("the keeper runs");
+    kill(before);
+    // Not one echo is lost meanwhile.
+    let said = lab.attacker.sh(&["ping", "-q", "-c", "100", "-i", "0.005", "-W", "2", "10.10.0.100"]);
+    assert!(said.contains(" 100 received"), "{said}");
+    crate::net::wait_for("a new keeper", || process(&lab, "keeper").filter(|pid| *pid != before));
+    assert_eq!(shell(&lab.attacker, "10.10.0.21", "echo new"), "new\n");
+    assert_eq!(shell(&lab.attacker, "10.10.0.20", "echo again"), "again\n");
+    lab.down();
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
