@@ -71,6 +71,15 @@ pub fn leave_network() -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?)
 }
 
+/// Gives the calling thread, and what it starts, a mount namespace of its own.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`.
+pub fn own_mounts() -> io::Result<()> {
+    // SAFETY: a new mount namespace takes no descriptor or memory away from the process.
+    Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?)
+}
+
 /// Asks the kernel to send `SIGKILL` when the thread that started this process
 /// ends. A change of uid undoes it, so it is called after [`drop_to`], too.
 ///

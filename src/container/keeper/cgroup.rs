@@ -1,10 +1,14 @@
 //! Cgroups in both layouts, version 1 (a hierarchy for each controller) and
 //! version 2: limits for liblxc, and finding what a container left behind.
 
+use std::ffi::CString;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal};
+
+use crate::sys::privileges;
 
 /// The hierarchies of this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +27,20 @@ impl Layout {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let controllers = |path: &Path| fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
         Layout::parse(&mounts, controllers)
+    }
+
+    /// What the kernel says. Where no cgroups are mounted (`ip netns exec` hides
+    /// them) the calling process, which has one thread, gets mounts of its own.
+    pub fn find() -> Layout {
+        let here = Layout::detect();
+        if here.is_present() {
+            return here;
+        }
+        let hierarchies = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        if let Err(error) = mount_all(&hierarchies) {
+            tracing::warn!(%error, "no cgroups are mounted, so containers run without limits");
+        }
+        Layout::detect()
     }
 
     /// No cgroups at all.
@@ -132,6 +150,31 @@ impl Layout {
             let _ = fs::remove_dir(mount.join("lxc.pivot"));
         }
     }
+}
+
+/// Mounts the hierarchies of `/proc/self/cgroup` where nobody else sees it.
+fn mount_all(hierarchies: &str) -> io::Result<()> {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
+    privileges::own_mounts()?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let root = Path::new("/sys/fs/cgroup");
+    let names: Vec<&str> = hierarchies.lines().filter_map(|line| line.split(':').nth(1)).collect();
+    if names.iter().all(|name| name.is_empty()) {
+        return Ok(mount("none", root, "cgroup2", flags, None)?);
+    }
+    mount("none", root, "tmpfs", flags, None)?;
+    for name in names {
+        // Version 2 beside version 1 has no controllers to speak of, but liblxc wants it.
+        let (dir, kind) =
+            if name.is_empty() { ("unified", "cgroup2") } else { (name.trim_start_matches("name="), "cgroup") };
+        let dir = root.join(dir);
+        fs::create_dir(&dir)?;
+        let options = CString::new(name)?;
+        mount("none", &dir, kind, flags, (!name.is_empty()).then_some(options.as_c_str()))?;
+    }
+    Ok(())
 }
 
 /// Calls `visit` for every directory below `dir` and then for itself.

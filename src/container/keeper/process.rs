@@ -61,7 +61,7 @@ pub fn run(mut config: KeeperConfig, ends: Ends, worker: PathBuf) -> io::Result<
     // Monitors of liblxc's and what scripts leave behind become our children, to be waited for.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let (lock, follows) = leftovers::claim(&config)?;
-    let layout = Layout::detect();
+    let layout = Layout::find();
     let lost = leftovers::sweep_all(&config, &layout, 3 * SECOND);
     let seccomp = leftovers::containers_dir(&config).join("seccomp");
     fs::write(&seccomp, settings::SECCOMP)?;

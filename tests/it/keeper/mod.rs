@@ -428,7 +428,9 @@ fn a_container_is_there_soon() {
     for id in 0..9 {
         let began = Instant::now();
         keeper.lease(id, 0, "10.77.0.40");
-        keeper.tap(id).arp(Ipv4Addr::new(10, 77, 0, 40));
+        // Kept until the end: with the last descriptor the device vanishes from the container.
+        let tap = keeper.tap(id);
+        tap.arp(Ipv4Addr::new(10, 77, 0, 40));
         let answered = began.elapsed();
         keeper.live(id);
         let released = Instant::now();
@@ -579,6 +581,29 @@ fn an_uplink_flaps_vanishes_and_returns() {
     said.retain(|text| text != "up0 is not there");
     assert_eq!(said, ["up0 is up", "up0 went down", "up0 is up", "up0 vanished", "up0 is up"]);
     successor.end();
+}
+
+#[test]
+fn containers_are_limited_inside_a_network_namespace_too() {
+    let net = Net::new();
+    let ns = net.ns("keeper");
+    // `ip netns exec` hides the machine's cgroups from what it starts.
+    let mut keeper = Keeper::start_in(config(vec![]), Some(&ns.name));
+    keeper.say(&ToKeeper::Hello);
+    keeper.lease(1, 0, "10.77.0.50");
+    let tap = keeper.tap(1);
+    tap.arp(Ipv4Addr::new(10, 77, 0, 50));
+    keeper.live(1);
+    let inits = keeper.inits();
+    assert_eq!(inits.len(), 1);
+    let cgroups = std::fs::read_to_string(format!("/proc/{}/cgroup", inits[0])).unwrap();
+    let line = cgroups.lines().find(|line| line.contains(":pids:") || line.starts_with("0::/lxc")).unwrap();
+    let path = line.rsplit(':').next().unwrap();
+    let limit = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"]
+        .iter()
+        .find_map(|mount| std::fs::read_to_string(format!("{mount}{path}/pids.max")).ok());
+    assert_eq!(limit.as_deref(), Some("512\n"));
+    keeper.end();
 }
 
 fn script(command: &[&str], timeout_secs: u32) -> Script {
