@@ -6,13 +6,16 @@
 //! Only the last three keep state for a host, all of it bounded.
 //!
 //! * `arp`: who has an address, ARP and neighbor discovery
-//! * `tcp`: probes, handshakes, connections; `flow`: what an open one is
-//! * `lease`: containers, and what they send by themselves
+//! * `tcp`: probes and handshakes; `connection`: open ones; `flow`: what one is
+//! * `lease`: containers; `inner`: the connection into one; `outward`: what one begins
 //! * `session`: who talked to whom; `voice`: IP identification
 
 mod arp;
+mod connection;
 mod flow;
+mod inner;
 mod lease;
+mod outward;
 mod session;
 mod tcp;
 #[cfg(test)]

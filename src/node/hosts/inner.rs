@@ -1,0 +1,213 @@
+//! The connection inside: from the attacker's own address into the host's
+//! container, over the container's own TAP.
+
+use super::super::Cx;
+use super::Hosts;
+use super::flow::{App, Ending, Flow, Inner, SynLook};
+use crate::event::{DropReason, Event, EventId, Party};
+use crate::frame::{Frame, PortNo};
+use crate::stack::{Buffers, Conn, FlowKey, Incoming};
+use crate::wire::{Duration, Headers, Mac, Packet, Segment, TcpHeader, flag, proto};
+
+/// How long a container may take from the request until its service answers.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two attempts to connect to a service that does not listen yet.
+const RETRY: Duration = Duration::from_millis(4);
+/// A service that refuses although the container has run for so long is not there.
+const SETTLED: Duration = Duration::from_secs(10);
+
+impl Hosts {
+    /// A segment of the container in a connection that we opened into it.
+    pub(super) fn inner_ingress(
+        &mut self,
+        index: usize,
+        frame: Frame,
+        packet: &Packet,
+        tcp: &TcpHeader,
+        cx: &mut Cx<'_>,
+    ) {
+        let Hosts { flows, scratch, leases, .. } = self;
+        let Some(flow) = flows.slab.get_mut(index) else { return cx.consume(frame) };
+        let (mac, peer_mac, key) = (flow.wire.mac, flow.wire.peer_mac, flow.wire.key);
+        if let App::Inner(inner) = &mut flow.app {
+            if let Some(lease) = leases.by_host.get_mut(&self.config.host_of(key.local)) {
+                lease.last = cx.now;
+            }
+            let l4 = packet.payload(frame.bytes());
+            let (options, payload) = (&l4[20..tcp.len], &l4[tcp.len..]);
+            let segment =
+                Incoming { seq: tcp.seq, ack: tcp.ack, flags: tcp.flags, window: tcp.window, options, payload };
+            let Inner { conn, look, .. } = &mut **inner;
+            if let Some(conn) = conn {
+                let port = frame.meta.port;
+                conn.ingress(&segment, cx.now, scratch, |out| {
+                    send_inward(&key, look, mac, peer_mac, port, out, cx);
+                });
+            }
+            flows.dirty.push(index);
+        }
+        cx.consume(frame);
+    }
+
+    /// Moves what a connection into a container has to move.
+    pub(super) fn drive_inner(&mut self, index: usize, cx: &mut Cx<'_>) {
+        let Hosts { flows, scratch, leases, config, .. } = self;
+        let Some(flow) = flows.slab.get_mut(index) else { return };
+        let key = flow.wire.key;
+        let (mac, peer_mac) = (flow.wire.mac, flow.wire.peer_mac);
+        let App::Inner(inner) = &mut flow.app else { return };
+        let host = config.host_of(key.local);
+        let lease = leases.by_host.get_mut(&host).filter(|lease| lease.id == inner.lease);
+        let Some((lease, port)) = lease.and_then(|lease| Some((lease.port?, lease)).map(|(port, lease)| (lease, port)))
+        else {
+            if cx.now - inner.since > PATIENCE {
+                flow.abort(cx.now);
+            } else {
+                let at = inner.since + PATIENCE;
+                flows.schedule(index, Some(at));
+            }
+            return;
+        };
+        lease.last = cx.now;
+        let refused = inner.conn.as_ref().is_some_and(Conn::is_closed);
+        if refused && !inner.established {
+            let settled = lease.live.is_some_and(|live| cx.now - live > SETTLED);
+            if settled || cx.now - inner.since > PATIENCE {
+                let mut event = flow.event(EventId::ServiceFailed, cx.now);
+                cx.emit(&mut event, b"the container refuses the connection");
+                return flow.abort(cx.now);
+            }
+            inner.conn = None;
+            inner.retry_at = cx.now + RETRY;
+        }
+        if inner.conn.is_none() {
+            if cx.now - inner.since > PATIENCE {
+                let mut event = flow.event(EventId::ServiceFailed, cx.now);
+                cx.emit(&mut event, b"the container does not answer");
+                return flow.abort(cx.now);
+            }
+            if lease.live.is_none() {
+                let at = inner.since + PATIENCE;
+                flows.schedule(index, Some(at));
+                return;
+            }
+            if cx.now < inner.retry_at {
+                let at = inner.retry_at;
+                flows.schedule(index, Some(at));
+                return;
+            }
+            let seed = cx.rng.next_u64();
+            inner.attempt_until = cx.now + inner.attempt;
+            inner.attempt = (inner.attempt * 2).min(Duration::from_secs(2));
+            inner.conn = Conn::connect(key.remote(), key.local(), Buffers::LARGE, seed, cx.now, scratch);
+        }
+        let Some(conn) = inner.conn.as_mut() else { return flow.abort(cx.now) };
+        if !inner.established && conn.is_open() {
+            inner.established = true;
+            if !std::mem::replace(&mut lease.answered, true) {
+                let mut event = Event::new(EventId::ContainerLive, cx.now);
+                event.session = lease.session;
+                event.src = lease.for_whom;
+                event.dst = Party { ip: Some(host), mac: lease.target.mac, l4_port: key.local_port };
+                event.count = (cx.now - lease.asked).total_micros();
+                cx.emit(&mut event, &[]);
+            }
+        }
+        let outer = &mut flow.conn;
+        while conn.room() > 0 && outer.recv(|bytes| conn.send(bytes)) > 0 {}
+        while outer.room() > 0 && conn.recv(|bytes| outer.send(bytes)) > 0 {}
+        if inner.established {
+            if conn.is_closed() && !conn.has_data() && flow.closing.is_none() {
+                // Closed without our having closed it: a reset from inside.
+                if flow.conn.at_end() {
+                    flow.close(cx.now)
+                } else {
+                    flow.abort(cx.now)
+                }
+                return;
+            }
+            if outer.at_end() {
+                conn.close();
+            }
+            if flow.ending == Some(Ending::ResetByPeer) {
+                conn.abort();
+            }
+        }
+        let ended = inner.established && conn.at_end();
+        conn.egress(cx.now, scratch, |out| send_inward(&key, &inner.look, mac, peer_mac, port, out, cx));
+        let deadline = conn.deadline(cx.now).map(|at| at.max(cx.now + Duration::from_micros(500)));
+        // A SYN into a network that is not up yet is lost: smoltcp's own retry, a second later, would be felt.
+        let waiting = !inner.established && !conn.is_closed();
+        if waiting && inner.attempt_until <= cx.now {
+            inner.conn = None;
+            inner.retry_at = cx.now;
+            flows.dirty.push(index);
+            return;
+        }
+        let retry = waiting.then_some(inner.attempt_until);
+        if ended {
+            flow.close(cx.now);
+        }
+        flows.schedule(index, deadline.into_iter().chain(retry).min());
+    }
+
+    /// The attacker's side is gone: so is the container's.
+    pub(super) fn end_inner(&mut self, flow: &mut Flow, cx: &mut Cx<'_>) {
+        let host = self.config.host_of(flow.wire.key.local);
+        let port = self.leases.port_of(host);
+        let (key, mac, peer_mac) = (flow.wire.key, flow.wire.mac, flow.wire.peer_mac);
+        if let (App::Inner(inner), Some(port)) = (&mut flow.app, port) {
+            let Inner { conn, look, .. } = &mut **inner;
+            if let Some(conn) = conn.as_mut().filter(|conn| !conn.is_closed() && !conn.is_time_wait()) {
+                conn.abort();
+                conn.egress(cx.now, &mut self.scratch, |out| send_inward(&key, look, mac, peer_mac, port, out, cx));
+            }
+        }
+    }
+}
+
+/// Sends a segment into a container as if it came from the attacker.
+fn send_inward(
+    key: &FlowKey,
+    look: &super::flow::SynLook,
+    mac: Mac,
+    peer_mac: Mac,
+    port: PortNo,
+    out: &crate::stack::Outgoing<'_>,
+    cx: &mut Cx<'_>,
+) {
+    let Some(mut frame) = cx.pool.head() else { return cx.counters.discard(DropReason::NoBuffer) };
+    let options = &look.options[..usize::from(look.options_len)];
+    let is_syn = out.flags & flag::SYN != 0;
+    let scale = if is_syn { 0 } else { crate::wire::TcpOptions::parse(options).window_scale.unwrap_or(0) };
+    let segment = Segment {
+        src: key.remote_port,
+        dst: key.local_port,
+        seq: out.seq,
+        ack: out.ack,
+        flags: out.flags,
+        window: (out.window >> scale).min(65_535) as u16,
+        options: if is_syn { options } else { &[] },
+        payload: out.payload,
+    };
+    let headers = inward(key, look, mac, peer_mac);
+    let len = segment.write(&headers, frame.space());
+    frame.set_len(len);
+    frame.meta.at = cx.now;
+    cx.send(port, frame);
+}
+
+/// Headers of what a container sees of the attacker.
+pub(super) fn inward(key: &FlowKey, look: &SynLook, host_mac: Mac, peer_mac: Mac) -> Headers {
+    Headers {
+        dst_mac: host_mac,
+        src_mac: peer_mac,
+        src: key.remote,
+        dst: key.local,
+        proto: proto::TCP,
+        ttl: look.ttl,
+        tos: 0,
+        ip_id: 0,
+        df: true,
+    }
+}
