@@ -16,6 +16,12 @@ for applet in $($b --list); do
 done
 [ -e /sbin/init ] || $b ln -s /bin/busybox /sbin/init
 
+# Libraries that the packages' own scripts, which are not run, would choose among.
+for lib in /usr/lib/*/blas/lib*.so.? /usr/lib/*/lapack/lib*.so.?; do
+    link=${lib%/*/*}/${lib##*/}
+    [ ! -e "$lib" ] || [ -e "$link" ] || $b ln -s "$lib" "$link"
+done
+
 uid=1000
 while IFS= read -r line; do
     name=${line%%:*} password=${line#*:}
