@@ -109,8 +109,10 @@ fn a_cold_host_answers_the_handshake_at_once_and_speaks_soon() {
     firsts.sort();
     println!("SYN/ACK: {opens:?}");
     println!("first octet: {firsts:?}");
-    assert!(opens[3] < Duration::from_millis(2), "the SYN/ACK does not wait for the container: {opens:?}");
-    assert!(firsts[3] < Duration::from_secs(1), "{firsts:?}");
+    // The best of eight says what it takes; the others may wait for a busy machine, but never for a container.
+    assert!(opens[0] < Duration::from_millis(1), "{opens:?}");
+    assert!(opens[7] < firsts[0], "{opens:?} {firsts:?}");
+    assert!(firsts[0] < Duration::from_millis(500), "{firsts:?}");
     // The second contact with one that lives is like the first.
     let (open, _) = cold_contact(&lab.attacker, "10.10.0.20");
     println!("SYN/ACK of a live one: {open:?}");
