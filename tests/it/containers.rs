@@ -4,7 +4,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, process};
 use crate::net::Ns;
 use crate::shell::shell;
 
@@ -296,14 +296,6 @@ links:
     assert!(beyond.contains("1 packets received"), "an attacker inside the honeynet's own wire: {beyond}");
     lab.down();
     assert_eq!(lab.leftovers(), Vec::<String>::new());
-}
-
-/// The process of a kind, by its command line.
-fn process(lab: &Lab, kind: &str) -> Option<i32> {
-    let wanted = format!("honeyweave\0__{kind}\0{}\0", lab.name);
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", lab.pid())).ok()?;
-    let mut pids = children.split_whitespace().map(|pid| pid.parse::<i32>().unwrap());
-    pids.find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted.as_bytes()))
 }
 
 fn kill(pid: i32) {

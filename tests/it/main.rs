@@ -20,5 +20,6 @@ mod programs;
 mod rights;
 mod services;
 mod shell;
+mod topologies;
 mod topology;
 mod traceroute;

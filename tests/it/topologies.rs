@@ -1,0 +1,82 @@
+//! The topologies that come with the program, each brought up on a wire.
+
+use crate::lab::{Lab, process};
+use crate::shell::shell;
+
+fn up(name: &str) -> Lab {
+    let path = format!("{}/topologies/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let lab = Lab::up(&std::fs::read_to_string(path).unwrap());
+    lab.attacker_at("192.0.2.2/24", "192.0.2.1");
+    lab
+}
+
+fn ping(lab: &Lab, address: &str) {
+    lab.attacker.sh(&["ping", "-c", "1", "-W", "2", address]);
+}
+
+fn end(mut lab: Lab) {
+    lab.down();
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn minimal_answers() {
+    let lab = up("minimal");
+    ping(&lab, "192.0.2.100");
+    ping(&lab, "192.0.2.119");
+    let page = lab.attacker.sh(&["curl", "-sS", "--max-time", "5", "http://192.0.2.110/"]);
+    assert!(page.contains("It works!"), "{page}");
+    end(lab);
+}
+
+#[test]
+fn sixteen_million_hosts_of_a_campus_fit_into_little_memory() {
+    let lab = up("campus");
+    let switch = process(&lab, "switch").expect("the switch runs");
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{switch}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let kib = resident();
+    println!("the switch of a /8 has {kib} KiB");
+    assert!(kib < 64 * 1024, "{kib} KiB");
+    for address in ["10.0.0.0", "10.255.255.255", "10.1.2.3", "10.200.100.50"] {
+        ping(&lab, address);
+    }
+    let output = lab.attacker.run(&["ping", "-c", "1", "-W", "1", "11.0.0.1"]);
+    assert!(!output.status.success(), "that is no host of the campus");
+    let hosts = lab.json(&["hosts", "ls"]);
+    assert_eq!(hosts.as_array().map(Vec::len), Some(4), "only those that were spoken to: {hosts}");
+    end(lab);
+}
+
+#[test]
+fn office_has_its_desktops_its_servers_and_its_shells() {
+    let lab = up("office");
+    ping(&lab, "10.1.0.0");
+    ping(&lab, "10.1.255.255");
+    let page = lab.attacker.sh(&["curl", "-sS", "--max-time", "5", "http://10.10.0.10/phones.txt"]);
+    assert_eq!(page, "reception 100\nit desk 117\n");
+    let scan = lab.attacker.sh(&["nmap", "-n", "-sS", "-p", "80,631,9100", "10.20.0.50"]);
+    assert_eq!(scan.matches(" open ").count(), 3, "{scan}");
+    let inside = shell(&lab.attacker, "10.10.0.20", "ping -c 1 -W 2 10.1.77.78; ping -c 1 -W 2 10.20.0.2; hostname");
+    assert_eq!(inside.matches("1 packets received").count(), 2, "{inside}");
+    assert_eq!(shell(&lab.attacker, "10.10.0.30", "hostname"), "build01\n");
+    end(lab);
+}
+
+#[test]
+fn two_containers_measure_each_other() {
+    let lab = up("two-containers");
+    // They are there without being asked for; systems of that size take a moment.
+    for host in ["192.0.2.11", "192.0.2.12"] {
+        lab.wait_event("container.start", |event| event["dst"]["ip"] == host);
+    }
+    shell(&lab.attacker, "192.0.2.11", "iperf3 -s -1 -D");
+    let report = shell(&lab.attacker, "192.0.2.12", "iperf3 -c 192.0.2.11 -n 3M");
+    assert!(report.contains("receiver"), "{report}");
+    let greeting = lab.attacker.run(&["ssh-keyscan", "-t", "ed25519", "-T", "5", "192.0.2.12"]);
+    assert!(String::from_utf8_lossy(&greeting.stderr).contains("OpenSSH"), "the real one: {greeting:?}");
+    end(lab);
+}
