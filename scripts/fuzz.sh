@@ -18,7 +18,7 @@ for target in "${targets[@]}"; do
     printf '\n== %s, %s s\n' "$target" "$seconds" >&2
     mkdir -p "fuzz/corpus/$target"
     seeds=()
-    [ ! -d "fuzz/seeds/$target" ] || seeds=("fuzz/seeds/$target")
+    [ "$target" != topology ] || seeds=(topologies)
     # Warnings and one line in a while are enough.
     cargo fuzz run "$target" "fuzz/corpus/$target" "${seeds[@]}" -- \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 || failed+=("$target")

@@ -1,10 +1,12 @@
 //! What the targets share: nodes of a small topology, and stories of frames for them.
 
+use std::sync::LazyLock;
+
 use arbitrary::Arbitrary;
 use honeyweave::emulate::{Identity, Secret};
 use honeyweave::node::testing::Bench;
 use honeyweave::node::{Bridge, Hosts, Node, NodeConfig, Router, Uplink};
-use honeyweave::topology;
+use honeyweave::topology::{self, Plan};
 use honeyweave::wire::{Duration, Mac, Packet, checksum, proto, set_macs};
 
 /// One node of each kind, hosts with every kind of port.
@@ -27,11 +29,11 @@ nodes:
     kind: router
     interfaces: {wan: [192.0.2.1/24, "2001:db8::1/64"], lan: [10.0.0.1/16, "fd00::1/64"]}
     routes: [{to: 10.9.0.0/16, via: 10.0.0.9}, {to: default, via: 192.0.2.254}]
-    neighbor_capacity: 8
+    neighbor_capacity: 16
   core:
     kind: switch
     ports: {1-3: {access: 10}, 4: {trunk: [10, 20]}, 5: {trunk: [10, 20], native: 20}, 6: {access: 20}}
-    fdb_capacity: 8
+    fdb_capacity: 16
   people:
     kind: hosts
     addresses: [10.0.1.0/24, "fd00::1:0/112"]
@@ -61,8 +63,9 @@ pub struct Story {
 }
 
 fn config(name: &str) -> NodeConfig {
-    let plan = topology::parse("fuzz", TOPOLOGY).unwrap_or_else(|error| panic!("{error:?}"));
-    plan.nodes.into_iter().find(|node| node.name == name).expect("the node is there").config
+    static PLAN: LazyLock<Plan> =
+        LazyLock::new(|| topology::parse("fuzz", TOPOLOGY).unwrap_or_else(|error| panic!("{error:?}")));
+    PLAN.nodes.iter().find(|node| node.name == name).expect("the node is there").config.clone()
 }
 
 fn identity(name: &str) -> Identity {
