@@ -2,10 +2,12 @@
 //! cold one, and the first octet from its container, over a real (virtual) wire.
 //! Fails if the medians are more than was promised.
 
+// What is measured is the real time that real processes take.
+#![allow(clippy::disallowed_methods)]
+
 // The parts of the integration tests that make namespaces and bring honeynets up.
 #[path = "../tests/it/lab.rs"]
 mod lab;
-#[allow(dead_code)]
 #[path = "../tests/it/net.rs"]
 mod net;
 
@@ -36,7 +38,6 @@ links:
   - endpoints: [shells, "core:2"]
 "#;
 
-#[allow(clippy::disallowed_methods)]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
