@@ -136,7 +136,7 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
 
     /// Adds an entry for a key that was just found to have none. Returns where
     /// it lies and what was evicted for it.
-    #[inline]
+    #[inline(always)]
     pub fn insert_new(&mut self, key: K, vacant: Vacant, value: V) -> (SlotIdx, Option<(K, V)>) {
         let evicted = if self.len >= self.capacity { self.evict() } else { None };
         if self.len >= self.heads.len() {

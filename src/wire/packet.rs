@@ -123,24 +123,44 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// A packet to be filled in by [`Packet::read`].
+    pub const EMPTY: Packet = Packet {
+        src: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        dst: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        proto: 0,
+        ttl: 0,
+        fragment: false,
+        l4: 0,
+        end: 0,
+    };
+
     /// Parses the IPv4 or IPv6 packet of an untagged frame and verifies the
     /// IPv4 header checksum (RFC 791 §3.1, RFC 8200 §3).
     ///
     /// # Errors
     /// What is wrong with it.
-    #[inline(always)]
     pub fn parse(frame: &[u8]) -> Result<Packet, Flaw> {
+        let mut packet = Packet::EMPTY;
+        packet.read(frame)?;
+        Ok(packet)
+    }
+
+    /// The same, in place: a packet that is handed over by value is written in
+    /// small pieces and read in large ones at once, on which processors stall.
+    ///
+    /// # Errors
+    /// What is wrong with the frame; the packet is undefined then.
+    #[inline]
+    pub fn read(&mut self, frame: &[u8]) -> Result<(), Flaw> {
         match ethertype_of(frame) {
-            ethertype::IPV4 => Packet::parse_v4(frame),
-            ethertype::IPV6 => Packet::parse_v6(frame),
+            ethertype::IPV4 => self.read_v4(frame),
+            ethertype::IPV6 => self.read_v6(frame),
             _ => Err(Flaw::Unsupported),
         }
     }
 
-    // Inlined: handing the packet over through memory stalls on addresses that
-    // were written octet by octet.
-    #[inline(always)]
-    fn parse_v4(frame: &[u8]) -> Result<Packet, Flaw> {
+    #[inline]
+    fn read_v4(&mut self, frame: &[u8]) -> Result<(), Flaw> {
         let ip = &frame[ETH..];
         let Some(header) = ip.first_chunk::<20>() else { return Err(Flaw::Malformed) };
         let header_len = usize::from(header[0] & 0x0f) * 4;
@@ -151,18 +171,17 @@ impl Packet {
         if super::checksum::of(&ip[..header_len]) != 0 {
             return Err(Flaw::BadChecksum);
         }
-        Ok(Packet {
-            src: IpAddr::V4(Ipv4Addr::from_bits(be32(header, 12))),
-            dst: IpAddr::V4(Ipv4Addr::from_bits(be32(header, 16))),
-            proto: header[9],
-            ttl: header[8],
-            fragment: u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0,
-            l4: ETH + header_len,
-            end: ETH + total,
-        })
+        self.src = IpAddr::V4(Ipv4Addr::from_bits(be32(header, 12)));
+        self.dst = IpAddr::V4(Ipv4Addr::from_bits(be32(header, 16)));
+        self.proto = header[9];
+        self.ttl = header[8];
+        self.fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
+        self.l4 = ETH + header_len;
+        self.end = ETH + total;
+        Ok(())
     }
 
-    fn parse_v6(frame: &[u8]) -> Result<Packet, Flaw> {
+    fn read_v6(&mut self, frame: &[u8]) -> Result<(), Flaw> {
         let ip = &frame[ETH..];
         let Some(header) = ip.first_chunk::<40>() else { return Err(Flaw::Malformed) };
         let total = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
@@ -174,7 +193,7 @@ impl Packet {
             octets.copy_from_slice(&header[at..at + 16]);
             IpAddr::V6(Ipv6Addr::from(octets))
         };
-        let mut packet = Packet {
+        *self = Packet {
             src: address(8),
             dst: address(24),
             proto: header[6],
@@ -186,22 +205,22 @@ impl Packet {
         // Extension headers (RFC 8200 §4): a host here reads past those that
         // normal senders use, and no more than four of them.
         for _ in 0..4 {
-            let rest = &frame[packet.l4..packet.end];
-            match packet.proto {
+            let rest = &frame[self.l4..self.end];
+            match self.proto {
                 0 | 43 | 60 => {
                     let [next, len, ..] = *rest else { return Err(Flaw::Malformed) };
                     let len = (usize::from(len) + 1) * 8;
                     if len > rest.len() {
                         return Err(Flaw::Malformed);
                     }
-                    packet.proto = next;
-                    packet.l4 += len;
+                    self.proto = next;
+                    self.l4 += len;
                 }
                 44 => {
-                    packet.fragment = true;
-                    return Ok(packet);
+                    self.fragment = true;
+                    return Ok(());
                 }
-                _ => return Ok(packet),
+                _ => return Ok(()),
             }
         }
         Err(Flaw::Unsupported)

@@ -8,7 +8,7 @@ use super::super::{Command, Cx, LeaseId, Request};
 use super::flow::{App, Flow};
 use super::outward::{OutwardKey, outward_key};
 use super::{Hosts, Target};
-use crate::emulate::{ClockTable, Outward};
+use crate::emulate::{Backend, ClockTable, Outward, StartPolicy};
 use crate::event::{DropReason, Event, EventId, Party, SessionId};
 use crate::frame::{Frame, PortNo};
 use crate::stack::FlowKey;
@@ -18,6 +18,8 @@ use crate::wire::{Duration, Instant, Mac, Packet, proto, src_mac};
 const OUTWARD: usize = 65_536;
 /// Peers whose MAC a lease remembers.
 const PEERS: usize = 1024;
+/// How long after its end a container that belongs to the system is started again.
+const RESTART: Duration = Duration::from_secs(5);
 /// How often idle leases are looked for.
 const REAP: Duration = Duration::from_secs(1);
 
@@ -139,7 +141,12 @@ impl Hosts {
             lease.last = cx.now;
             return (!lease.releasing).then_some(lease.id);
         }
-        let idle = Duration::from_secs(u64::from(self.backend(target)?.idle_secs));
+        let backend = self.backend(target)?;
+        // What was started with the system stays as long as the system.
+        let idle = match backend.start {
+            StartPolicy::WithSystem => Duration::ZERO,
+            StartPolicy::OnAccess => Duration::from_secs(u64::from(backend.idle_secs)),
+        };
         let mut event = Event::new(EventId::ContainerStart, cx.now);
         event.session = session;
         event.src = who;
@@ -235,6 +242,11 @@ impl Hosts {
             {
                 flow.abort(cx.now);
             }
+        }
+        // One that belongs to the system is started again, but not in a loop.
+        let belongs = |b: &Backend| b.start == StartPolicy::WithSystem;
+        if !lease.releasing && self.backend(&lease.target).is_some_and(belongs) {
+            self.start_at.get_or_insert(cx.now + RESTART);
         }
         let never_came = lease.live.is_none() && !lease.releasing;
         let mut event = Event::new(if never_came { EventId::ContainerFailed } else { EventId::ContainerStop }, cx.now);

@@ -68,7 +68,8 @@ pub struct Hosts {
     scratch: Scratch,
     /// The template of hosts that answer in the place of the rest of the world, behind the plan's.
     elsewhere: u16,
-    started: bool,
+    /// When containers that belong to the system are looked after next.
+    start_at: Option<Instant>,
 }
 
 impl Hosts {
@@ -91,7 +92,7 @@ impl Hosts {
             scratch: Scratch::default(),
             elsewhere,
             config,
-            started: false,
+            start_at: Some(Instant::ZERO),
         }
     }
 
@@ -101,7 +102,7 @@ impl Hosts {
     }
 
     /// The host that has `ip`, if it is one of ours.
-    #[inline]
+    #[inline(always)]
     fn target(&self, ip: IpAddr) -> Option<Target> {
         let number = self.config.number_of(ip)?;
         let (template, kind) = self.config.template_of(&self.identity, ip)?;
@@ -119,10 +120,10 @@ impl Hosts {
         if ethertype_of(bytes) == ethertype::ARP {
             return self.arp(frame, cx);
         }
-        let packet = match Packet::parse(bytes) {
-            Ok(packet) => packet,
-            Err(flaw) => return cx.discard(frame, flaw.into()),
-        };
+        let mut packet = Packet::EMPTY;
+        if let Err(flaw) = packet.read(bytes) {
+            return cx.discard(frame, flaw.into());
+        }
         if packet.proto == proto::ICMPV6 && self.is_neighbor_message(&frame, &packet) {
             return self.neighbor(frame, &packet, cx);
         }
@@ -344,8 +345,8 @@ impl Node for Hosts {
     }
 
     fn tick(&mut self, cx: &mut Cx<'_>) {
-        if !self.started {
-            self.started = true;
+        if self.start_at.is_some_and(|at| at <= cx.now) {
+            self.start_at = None;
             self.start_with_system(cx);
         }
         self.retransmit_syn_acks(cx);
@@ -356,10 +357,8 @@ impl Node for Hosts {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        if !self.started {
-            return Some(Instant::ZERO);
-        }
         let deadlines = [
+            self.start_at,
             self.half_open.next_deadline(),
             self.flows.next_deadline(),
             self.sessions.next_deadline(),

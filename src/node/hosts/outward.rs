@@ -34,10 +34,10 @@ impl Hosts {
         if ethertype_of(bytes) == ethertype::ARP {
             return self.container_arp(frame, host, cx);
         }
-        let packet = match Packet::parse(bytes) {
-            Ok(packet) => packet,
-            Err(flaw) => return cx.discard(frame, flaw.into()),
-        };
+        let mut packet = Packet::EMPTY;
+        if let Err(flaw) = packet.read(bytes) {
+            return cx.discard(frame, flaw.into());
+        }
         if packet.proto == proto::ICMPV6 {
             let kind = packet.payload(bytes).first().copied();
             if matches!(kind, Some(icmp6::NEIGHBOR_SOLICIT | icmp6::NEIGHBOR_ADVERT)) {

@@ -435,6 +435,23 @@ fn a_handshake_asks_for_a_container_and_a_ping_does_not() {
 }
 
 #[test]
+fn a_container_of_the_system_is_started_again() {
+    let mut config = config();
+    (config.single, config.templates[0].backend.as_mut().unwrap().start) = (true, StartPolicy::WithSystem);
+    let mut bench = Bench::new(Hosts::new(config, Identity::new(Secret([3; 16]), "hosts"), 5), 2);
+    bench.with(|node, cx| node.tick(cx));
+    let Some(Request::Lease { lease, .. }) = bench.requests.pop() else { panic!("no lease") };
+    assert!(bench.requests.is_empty(), "one host, one container");
+    bench.with(|node, cx| node.command(Command::LeaseGone { lease, why: "killed".into() }, cx));
+    let until = bench.now + Duration::from_secs(4);
+    bench.run_until(until);
+    assert!(bench.requests.is_empty());
+    let until = bench.now + Duration::from_secs(2);
+    bench.run_until(until);
+    assert!(matches!(bench.requests.as_slice(), [Request::Lease { .. }]));
+}
+
+#[test]
 fn a_container_is_reached_from_the_attackers_own_address() {
     let mut bench = bench();
     let mut client = Client::new(&bench, 22);

@@ -140,10 +140,10 @@ impl Router {
         if ethertype_of(bytes) == ethertype::ARP {
             return self.arp(frame, port, cx);
         }
-        let packet = match Packet::parse(bytes) {
-            Ok(packet) => packet,
-            Err(flaw) => return cx.discard(frame, flaw.into()),
-        };
+        let mut packet = Packet::EMPTY;
+        if let Err(flaw) = packet.read(bytes) {
+            return cx.discard(frame, flaw.into());
+        }
         if self.is_own(packet.dst) || packet.dst.is_multicast() {
             return self.local(frame, &packet, port, cx);
         }
