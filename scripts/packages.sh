@@ -34,7 +34,7 @@ cmd:iperf3                     test   iperf3            iperf3           iperf3 
 cmd:busybox                    test   busybox-static    busybox          busybox        busybox-static
 cmd:rsync                      test   rsync             rsync            rsync          rsync
 cmd:nc                         test   netcat-openbsd    netcat           openbsd-netcat netcat-openbsd
-cmd:ps                         test   procps            procps-ng        procps-ng      procps
+cmd:pgrep                      demo   procps            procps-ng        procps-ng      procps
 cmd:ethtool                    test   ethtool           ethtool          ethtool        ethtool
 TABLE
 }
