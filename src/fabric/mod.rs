@@ -17,7 +17,7 @@ use crate::frame::{Batch, Frame, Pool, PortNo};
 use crate::netdev::Netdev;
 use crate::node::{Command, Cx, LinkConfig, Node, NodeIdx, Request, Rng};
 use crate::stack::Wake;
-use crate::wire::Instant;
+use crate::wire::{ETH, Instant, src_mac};
 
 use link::Links;
 pub use worker::{Order, Worker, WorkerHandle};
@@ -326,6 +326,9 @@ impl Fabric {
         slot.counters.rx += received as u64;
         for frame in &mut slot.input[before..] {
             frame.meta.port = port;
+            if frame.len() >= ETH {
+                frame.meta.origin = src_mac(frame.bytes());
+            }
             if let (Some(capture), Some(interface)) = (self.capture.as_mut(), device.capture) {
                 capture.frame(interface, false, frame.meta.at, frame.bytes());
             }

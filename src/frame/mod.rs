@@ -11,7 +11,7 @@
 
 mod pool;
 
-use crate::wire::Instant;
+use crate::wire::{Instant, Mac};
 
 pub use pool::Pool;
 
@@ -38,11 +38,14 @@ pub struct Meta {
     /// The L4 checksum is known to be right, or is left unfilled by a sender on
     /// this machine (`VIRTIO_NET_HDR_F_NEEDS_CSUM` completed at the edge).
     pub csum_ok: bool,
+    /// Who sent it onto the device by which it entered: routers on its way replace
+    /// its source MAC, but not this. Zero if it entered by no device.
+    pub origin: Mac,
 }
 
 impl Default for Meta {
     fn default() -> Meta {
-        Meta { at: Instant::ZERO, port: PortNo(0), csum_ok: false }
+        Meta { at: Instant::ZERO, port: PortNo(0), csum_ok: false, origin: Mac::ZERO }
     }
 }
 
@@ -112,6 +115,8 @@ impl Buffer {
     /// [`Buffer::set_len`].
     #[inline]
     pub fn space(&mut self) -> &mut [u8] {
+        // What is written now is another's.
+        self.meta.origin = Mac::ZERO;
         self.off = HEADROOM as u32;
         &mut self.space[HEADROOM..]
     }

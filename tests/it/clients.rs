@@ -122,7 +122,9 @@ links:
     // Nothing was answered by chance: next to the /16 there is nobody.
     let beside = lab.attacker.run(&["fping", "-q", "-s", "-r", "0", "-t", "300", "-g", "10.2.0.0", "10.2.0.9"]);
     assert!(String::from_utf8_lossy(&beside.stderr).contains("10 unreachable"), "{beside:?}");
-    lab.wait_event("icmp.echo", |event| event["dst"]["ip"] == "10.1.255.255");
+    let echo = lab.wait_event("icmp.echo", |event| event["dst"]["ip"] == "10.1.255.255");
+    let mac = lab.attacker.sh(&["cat", "/sys/class/net/eth0/address"]);
+    assert_eq!(echo["src"]["mac"], mac.trim(), "the attacker's, not the router's");
     lab.down();
 }
 

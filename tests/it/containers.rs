@@ -60,6 +60,12 @@ fn ssh_into_a_host_brings_it_to_life_and_shows_the_attackers_address() {
     assert_eq!(lines[3], "0", "{said}");
     let start = lab.wait_event("container.start", |event| event["dst"]["ip"] == "10.10.0.20");
     assert_eq!(start["src"]["ip"], "192.0.2.2", "{start}");
+    // The attacker's own MAC, although a router stands between.
+    let mac = lab.attacker.sh(&["cat", "/sys/class/net/eth0/address"]);
+    for id in ["session.start", "tcp.probe", "tcp.open", "tcp.data", "container.start", "container.live"] {
+        let event = lab.wait_event(id, |event| event["dst"]["ip"] == "10.10.0.20");
+        assert_eq!(event["src"]["mac"], mac.trim(), "{event}");
+    }
     let live = lab.wait_event("container.live", |event| event["dst"]["ip"] == "10.10.0.20");
     println!("container.live: {live}");
     // What it is seen from outside does not change by that.

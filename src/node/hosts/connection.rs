@@ -66,7 +66,7 @@ impl Hosts {
             (_, Some((_, service))) if !matches!(service.kind, ServiceKind::Container) => self.relay(key, service, cx),
             _ => self.into_container(key, entry, &target, cx)?,
         };
-        let flow = Flow::new(wire, conn, app, entry.owner.session, cx.now);
+        let flow = Flow::new(wire, conn, app, (entry.owner.session, entry.owner.origin), cx.now);
         let mut event = flow.event(EventId::TcpOpen, cx.now);
         cx.emit(&mut event, &[]);
         Some(self.flows.insert(flow))
@@ -86,7 +86,7 @@ impl Hosts {
         cx: &mut Cx<'_>,
     ) -> Option<App> {
         let host = self.config.host_of(key.local);
-        let who = crate::event::Party { ip: Some(key.remote), mac: entry.peer_mac, l4_port: key.remote_port };
+        let who = crate::event::Party { ip: Some(key.remote), mac: entry.owner.origin, l4_port: key.remote_port };
         let lease = self.begin_lease(target, who, entry.owner.session, cx)?;
         self.leases.learn_peer(host, key.remote, entry.peer_mac);
         self.learn_gateway(host, key.remote, entry.peer_mac);

@@ -159,6 +159,8 @@ pub(super) struct Flow {
     pub conn: Conn,
     pub app: App,
     pub session: SessionId,
+    /// The attacker's MAC.
+    origin: Mac,
     pub opened: Instant,
     pub last: Instant,
     pub bytes_in: u64,
@@ -171,12 +173,13 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(wire: Wire, conn: Conn, app: App, session: SessionId, now: Instant) -> Flow {
+    pub(super) fn new(wire: Wire, conn: Conn, app: App, (session, origin): (SessionId, Mac), now: Instant) -> Flow {
         Flow {
             wire,
             conn,
             app,
             session,
+            origin,
             opened: now,
             last: now,
             bytes_in: 0,
@@ -192,8 +195,7 @@ impl Flow {
         let mut event = Event::new(id, now);
         event.session = self.session;
         event.proto = proto::TCP;
-        event.src =
-            Party { ip: Some(self.wire.key.remote), mac: self.wire.peer_mac, l4_port: self.wire.key.remote_port };
+        event.src = Party { ip: Some(self.wire.key.remote), mac: self.origin, l4_port: self.wire.key.remote_port };
         event.dst = Party { ip: Some(self.wire.key.local), mac: self.wire.mac, l4_port: self.wire.key.local_port };
         event
     }

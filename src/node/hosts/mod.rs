@@ -169,7 +169,7 @@ impl Hosts {
         let touch = Touch {
             pair: Pair::new(packet.src, packet.dst),
             contact,
-            mac: src_mac(frame.bytes()),
+            mac: origin(frame),
             proto: packet.proto,
             l4_port,
             len: packet.end - ETH,
@@ -309,6 +309,12 @@ fn elsewhere_template(sink: ServiceId) -> Template {
     }
 }
 
+/// The MAC of whoever sent a frame, routers left out.
+#[inline]
+fn origin(frame: &Frame) -> Mac {
+    if frame.meta.origin == Mac::ZERO { src_mac(frame.bytes()) } else { frame.meta.origin }
+}
+
 /// An event about a packet to one of our hosts.
 #[inline(always)]
 fn event_of(id: EventId, frame: &Frame, packet: &Packet, session: SessionId, now: Instant) -> Event {
@@ -317,8 +323,7 @@ fn event_of(id: EventId, frame: &Frame, packet: &Packet, session: SessionId, now
     let l4 = packet.payload(frame.bytes());
     event.session = session;
     event.proto = packet.proto;
-    event.src =
-        Party { ip: Some(packet.src), mac: src_mac(frame.bytes()), l4_port: if ports { be16(l4, 0) } else { 0 } };
+    event.src = Party { ip: Some(packet.src), mac: origin(frame), l4_port: if ports { be16(l4, 0) } else { 0 } };
     event.dst =
         Party { ip: Some(packet.dst), mac: dst_mac(frame.bytes()), l4_port: if ports { be16(l4, 2) } else { 0 } };
     event

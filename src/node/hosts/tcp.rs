@@ -4,13 +4,13 @@ use super::super::Cx;
 use super::flow::SynLook;
 use super::inner::inward;
 use super::session::Contact;
-use super::{Hosts, Target, event_of};
+use super::{Hosts, Target, event_of, origin};
 use crate::emulate::reply::{self, Voice};
 use crate::emulate::{ServiceId, TcpPort};
 use crate::event::{DropReason, EventId, PortAnswer, SessionId};
 use crate::frame::Frame;
 use crate::stack::{FlowKey, HalfOpen, SynInfo};
-use crate::wire::{Headers, Instant, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac};
+use crate::wire::{Headers, Instant, Mac, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac};
 
 /// SYN/ACKs that a node may send again: to sources that have not proven that
 /// they exist, hence few. Normal clients need none.
@@ -60,6 +60,8 @@ pub(super) enum Answer {
 pub(super) struct Owner {
     pub answer: Answer,
     pub session: SessionId,
+    /// The attacker's MAC, which is not the next hop's if there is a router between.
+    pub origin: Mac,
     pub template: u16,
     pub look: SynLook,
 }
@@ -220,6 +222,7 @@ impl Hosts {
             owner: Owner {
                 answer,
                 session,
+                origin: origin(frame),
                 template: target.template,
                 look: SynLook::new(&packet.payload(frame.bytes())[20..tcp.len], packet.ttl),
             },
