@@ -50,13 +50,19 @@ pub fn arp(frame: &mut Frame, request: &Arp, mac: Mac) {
     frame.set_len(ARP_FRAME);
 }
 
-/// Turns a neighbor solicitation into a solicited advertisement; `false` if the
-/// buffer is too small, which no received solicitation makes it.
+/// Turns a neighbor solicitation into its advertisement; `false` if the buffer
+/// is too small, which no received solicitation makes it. Who tests for
+/// duplicates has no address yet: everybody is told (RFC 4861 §7.2.4).
 pub fn neighbor(frame: &mut Frame, packet: &Packet, target: std::net::Ipv6Addr, mac: Mac, router: bool) -> bool {
     let IpAddr::V6(asker) = packet.src else { return false };
-    let dst = src_mac(frame.bytes());
+    let (dst, asker, solicited) = if asker.is_unspecified() {
+        let everybody = std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+        (Mac::ipv6_multicast(everybody), everybody, 0)
+    } else {
+        (src_mac(frame.bytes()), asker, 0x40)
+    };
     let advert = Neighbor { advert: true, target, mac: Some(mac) };
-    let flags = if router { 0xe0 } else { 0x60 };
+    let flags = 0x20 | solicited | if router { 0x80 } else { 0 };
     let space = frame.space();
     if space.len() < 86 {
         return false;

@@ -81,6 +81,8 @@ pub struct Conn {
     handle: SocketHandle,
     /// Added to the sequence numbers that smoltcp sends.
     offset: u32,
+    /// What follows the last octet sent.
+    next: u32,
     local: SocketAddr,
     remote: SocketAddr,
 }
@@ -123,12 +125,13 @@ impl Conn {
         socket.set_nagle_enabled(false);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
-        Conn { iface, sockets, handle, offset: 0, local, remote }
+        Conn { iface, sockets, handle, offset: 0, next: 0, local, remote }
     }
 
-    /// A connection whose handshake the half-open table has held: `syn` is the
-    /// peer's, `isn` is ours. `mss` is the most data a segment to the peer may
-    /// carry. The peer's ACK is to be given to [`Conn::ingress`] next.
+    /// A connection whose handshake the half-open table has held to its end:
+    /// `syn` is the peer's, `isn` is ours. `mss` is the most data a segment to
+    /// the peer may carry. The segment that completed the handshake is to be
+    /// given to [`Conn::ingress`] next, for its window and what it carries.
     ///
     /// `None` if smoltcp refuses the addresses.
     #[allow(clippy::too_many_arguments)]
@@ -156,7 +159,19 @@ impl Conn {
         let mut own = None;
         conn.egress(now, scratch, |segment| own = Some(segment.seq));
         conn.offset = isn.wrapping_sub(own?);
-        Some(conn)
+        conn.next = isn.wrapping_add(1);
+        // An ACK of our own making, so that the connection is open whatever the peer's carries.
+        let shift = syn.options.window_scale.unwrap_or(0);
+        let ack = Incoming {
+            seq: syn.isn.wrapping_add(1),
+            ack: conn.next,
+            flags: flag::ACK,
+            window: (syn.window >> shift).max(1),
+            options: &[],
+            payload: &[],
+        };
+        conn.ingress(&ack, now, scratch, |_| {});
+        conn.is_open().then_some(conn)
     }
 
     /// A connection that we open; its SYN comes out of the next [`Conn::egress`].
@@ -241,20 +256,26 @@ impl Conn {
         self.flush(scratch, send);
     }
 
-    fn flush(&self, scratch: &mut Scratch, mut send: impl FnMut(&Outgoing<'_>)) {
+    /// Acknowledges what was received so far, as a host meets a SYN within a
+    /// connection (RFC 5961 §4.2); at most once a second.
+    pub fn challenge(&mut self, now: Instant, scratch: &mut Scratch, send: impl FnMut(&Outgoing<'_>)) {
+        // What smoltcp answers so is an acknowledgment of what was never sent: further ahead than buffers reach.
+        let beyond = self.next.wrapping_add(1 << 20);
+        let segment = Incoming { seq: 0, ack: beyond, flags: flag::ACK, window: 0, options: &[], payload: &[] };
+        self.ingress(&segment, now, scratch, send);
+    }
+
+    fn flush(&mut self, scratch: &mut Scratch, mut send: impl FnMut(&Outgoing<'_>)) {
         let mut start = 0;
         for end in scratch.ends.drain(..) {
             let packet = &scratch.tx[start..end];
             start = end;
             let at = if packet.first().is_some_and(|b| b >> 4 == 4) { 20 } else { 40 };
             let Some(tcp) = packet.get(at..).and_then(TcpHeader::parse) else { continue };
-            send(&Outgoing {
-                seq: tcp.seq.wrapping_add(self.offset),
-                ack: tcp.ack,
-                flags: tcp.flags,
-                window: u32::from(be16(packet, at + 14)),
-                payload: &packet[at + tcp.len..],
-            });
+            let payload = &packet[at + tcp.len..];
+            let seq = tcp.seq.wrapping_add(self.offset);
+            self.next = seq.wrapping_add(payload.len() as u32);
+            send(&Outgoing { seq, ack: tcp.ack, flags: tcp.flags, window: u32::from(be16(packet, at + 14)), payload });
         }
         scratch.tx.clear();
     }

@@ -9,7 +9,7 @@ use super::{Hosts, is_single};
 use crate::emulate::reply;
 use crate::event::{DropReason, Event, EventId, Party};
 use crate::frame::Frame;
-use crate::wire::{Arp, Mac, Neighbor, Packet, dst_mac, icmp6, src_mac};
+use crate::wire::{ARP_FRAME, Arp, Mac, Neighbor, Packet, dst_mac, icmp6, solicited_node, src_mac};
 
 impl Hosts {
     /// ARP that came from the network.
@@ -81,6 +81,9 @@ impl Hosts {
             if let (Some(port), Some(target)) = (self.leases.port_of(host), self.target(packet.dst))
                 && dst_mac(frame.bytes()) == target.mac
             {
+                if let Some(mac) = message.mac.filter(|mac| !mac.is_group()) {
+                    self.leases.learn_peer(host, IpAddr::V6(message.target), mac);
+                }
                 return cx.send(port, frame);
             }
             return cx.consume(frame);
@@ -88,13 +91,12 @@ impl Hosts {
         let Some(target) = self.target(IpAddr::V6(message.target)) else {
             return cx.discard(frame, DropReason::NoHost);
         };
-        // A test for duplicates (source ::) of a leased address must find nobody
-        // but its owner; ours are fixed, and a solicited answer needs an asker.
-        if !is_single(packet.src) {
+        let unspecified = packet.src == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        if !is_single(packet.src) && !unspecified {
             return cx.discard(frame, DropReason::BadSource);
         }
         let link_local = matches!(packet.src, IpAddr::V6(ip) if ip.is_unicast_link_local());
-        if !link_local {
+        if !link_local && !unspecified {
             self.asked(packet.src, target.ip, src_mac(frame.bytes()), cx);
         }
         if reply::neighbor(&mut frame, packet, message.target, target.mac, false) {
@@ -137,7 +139,12 @@ impl Hosts {
                 let port = frame.meta.port;
                 cx.send(port, frame);
             }
-            Holder::Network => cx.send(HostsConfig::LAN, frame),
+            Holder::Network => {
+                // Nothing but the question leaves, whatever it came with.
+                arp.write(Mac::BROADCAST, mac, frame.bytes_mut());
+                frame.set_len(ARP_FRAME);
+                cx.send(HostsConfig::LAN, frame);
+            }
             Holder::Nobody => cx.discard(frame, DropReason::Policy),
         }
     }
@@ -163,7 +170,19 @@ impl Hosts {
                     cx.discard(frame, DropReason::TooBig);
                 }
             }
-            Holder::Network => cx.send(HostsConfig::LAN, frame),
+            Holder::Network => {
+                let Some(mac) = self.leases.mac_of(host) else { return cx.discard(frame, DropReason::LinkDown) };
+                let IpAddr::V6(src) = packet.src else { return cx.discard(frame, DropReason::Malformed) };
+                if self.config.number_of(packet.src).is_none() || self.config.host_of(packet.src) != host {
+                    return cx.discard(frame, DropReason::BadSource);
+                }
+                // Nothing but the question leaves, whatever it came with.
+                let group = solicited_node(message.target);
+                let question = Neighbor { advert: false, target: message.target, mac: Some(mac) };
+                let len = question.write(Mac::ipv6_multicast(group), mac, src, group, 0, frame.space());
+                frame.set_len(len);
+                cx.send(HostsConfig::LAN, frame);
+            }
             Holder::Nobody => cx.discard(frame, DropReason::Policy),
         }
     }

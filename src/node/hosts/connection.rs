@@ -112,6 +112,12 @@ impl Hosts {
     ) {
         let Hosts { flows, scratch, ids, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return cx.consume(frame) };
+        if tcp.flags & (flag::SYN | flag::RST) == flag::SYN {
+            // A peer that has restarted answers the challenge with a RST, and its next SYN finds the port free.
+            let Flow { conn, wire, .. } = flow;
+            conn.challenge(cx.now, scratch, |out| wire.send(out, ids, cx));
+            return cx.consume(frame);
+        }
         let l4 = packet.payload(frame.bytes());
         let (options, payload) = (&l4[20..tcp.len], &l4[tcp.len..]);
         flow.heard(&TcpOptions::parse(options), payload.len(), cx.now);
@@ -120,12 +126,14 @@ impl Hosts {
             let mut event = flow.event(EventId::TcpData, cx.now);
             cx.emit(&mut event, payload);
         }
-        if tcp.has(flag::RST) && flow.conn.is_open() {
-            flow.ending.get_or_insert(Ending::ResetByPeer);
-        }
         let segment = Incoming { seq: tcp.seq, ack: tcp.ack, flags: tcp.flags, window: tcp.window, options, payload };
+        let was_open = flow.conn.is_open();
         let Flow { conn, wire, .. } = flow;
         conn.ingress(&segment, cx.now, scratch, |out| wire.send(out, ids, cx));
+        // A RST outside the window has ended nothing.
+        if tcp.has(flag::RST) && was_open && flow.conn.is_closed() {
+            flow.ending.get_or_insert(Ending::ResetByPeer);
+        }
         flows.dirty.push(index);
         cx.consume(frame);
     }
@@ -178,14 +186,18 @@ impl Hosts {
         }
         let mut deadline = flow.conn.deadline(cx.now);
         if let App::Inline(inline, id, _) = &flow.app
+            && flow.closing.is_none()
             && let Some(service) = config.services.get(usize::from(id.0))
         {
             deadline = deadline.into_iter().chain(inline.deadline(service)).min();
         }
         // smoltcp's own timeout would end idle connections as well.
-        if flow.conn.is_unacknowledged() && cx.now - flow.last > TIMEOUT {
-            flow.abort(cx.now);
-            return self.finish(index, cx);
+        if flow.conn.is_unacknowledged() {
+            if cx.now >= flow.last + TIMEOUT {
+                flow.abort(cx.now);
+                return self.finish(index, cx);
+            }
+            deadline = deadline.into_iter().chain([flow.last + TIMEOUT]).min();
         }
         if let Some(since) = flow.closing {
             // A peer that never finishes its own side is left to itself.

@@ -314,15 +314,18 @@ pub(super) fn poll_pipe(flow: &mut Flow, cx: &mut Cx<'_>) {
     }
 }
 
+/// Deadlines that may be left over, besides a few for each connection, before they are cleared away.
+const STALE: usize = 1024;
+
 /// The table of open connections.
 pub(super) struct Flows {
     pub slab: Slab<Flow>,
     pub by_key: HashMap<FlowKey, usize, foldhash::fast::FixedState>,
-    deadlines: BinaryHeap<Reverse<(Instant, usize, FlowKey)>>,
+    pub deadlines: BinaryHeap<Reverse<(Instant, usize, FlowKey)>>,
     /// Connections to be looked at before the batch ends.
     pub dirty: Vec<usize>,
     /// Connections that a relay answers.
-    piped: Vec<usize>,
+    pub piped: Vec<usize>,
 }
 
 impl Flows {
@@ -359,21 +362,21 @@ impl Flows {
     pub(super) fn remove(&mut self, index: usize) -> Option<Flow> {
         let flow = self.slab.try_remove(index)?;
         self.by_key.remove(&flow.wire.key);
+        if matches!(flow.app, App::Pipe(_))
+            && let Some(place) = self.piped.iter().position(|piped| *piped == index)
+        {
+            self.piped.swap_remove(place);
+        }
         Some(flow)
     }
 
     /// Marks the connections whose relay did something.
     pub(super) fn wake_piped(&mut self) {
         let Flows { slab, dirty, piped, .. } = self;
-        piped.retain(|index| match slab.get(*index).map(|flow| &flow.app) {
-            Some(App::Pipe(pipe)) => {
-                if pipe.take_due() {
-                    dirty.push(*index);
-                }
-                true
-            }
+        dirty.extend(piped.iter().filter(|index| match slab.get(**index).map(|flow| &flow.app) {
+            Some(App::Pipe(pipe)) => pipe.take_due(),
             _ => false,
-        });
+        }));
     }
 
     /// Has the flow looked at again at `at`.
@@ -382,6 +385,13 @@ impl Flows {
         if flow.scheduled.is_none_or(|scheduled| at < scheduled) {
             flow.scheduled = Some(at);
             self.deadlines.push(Reverse((at, index, flow.wire.key)));
+            // Each earlier deadline leaves the later one behind.
+            if self.deadlines.len() > 4 * self.slab.len() + STALE {
+                let Flows { slab, deadlines, .. } = self;
+                deadlines.retain(|Reverse((at, index, key))| {
+                    slab.get(*index).is_some_and(|flow| flow.wire.key == *key && flow.scheduled == Some(*at))
+                });
+            }
         }
     }
 
@@ -392,8 +402,9 @@ impl Flows {
                 return;
             }
             self.deadlines.pop();
-            // The slot may be another flow's by now.
-            if let Some(flow) = self.slab.get_mut(index).filter(|flow| flow.wire.key == key) {
+            // The slot may be another flow's by now, and the flow's deadline another.
+            let is_meant = |flow: &&mut Flow| flow.wire.key == key && flow.scheduled == Some(at);
+            if let Some(flow) = self.slab.get_mut(index).filter(is_meant) {
                 flow.scheduled = None;
                 self.dirty.push(index);
             }

@@ -60,7 +60,7 @@ impl Hosts {
         let lease = leases.by_host.get_mut(&host).filter(|lease| lease.id == inner.lease);
         let Some((lease, port)) = lease.and_then(|lease| Some((lease.port?, lease)).map(|(port, lease)| (lease, port)))
         else {
-            if cx.now - inner.since > PATIENCE {
+            if cx.now >= inner.since + PATIENCE {
                 flow.abort(cx.now);
             } else {
                 let at = inner.since + PATIENCE;
@@ -72,7 +72,7 @@ impl Hosts {
         let refused = inner.conn.as_ref().is_some_and(Conn::is_closed);
         if refused && !inner.established {
             let settled = lease.live.is_some_and(|live| cx.now - live > SETTLED);
-            if settled || cx.now - inner.since > PATIENCE {
+            if settled || cx.now >= inner.since + PATIENCE {
                 let mut event = flow.event(EventId::ServiceFailed, cx.now);
                 cx.emit(&mut event, b"the container refuses the connection");
                 return flow.abort(cx.now);
@@ -81,7 +81,7 @@ impl Hosts {
             inner.retry_at = cx.now + RETRY;
         }
         if inner.conn.is_none() {
-            if cx.now - inner.since > PATIENCE {
+            if cx.now >= inner.since + PATIENCE {
                 let mut event = flow.event(EventId::ServiceFailed, cx.now);
                 cx.emit(&mut event, b"the container does not answer");
                 return flow.abort(cx.now);

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 
 use super::super::{Command, Cx, LeaseId, Request};
 use super::flow::{App, Flow};
-use super::outward::{OutwardKey, outward_key};
+use super::outward::{Allowance, OutwardKey, outward_key};
 use super::{Hosts, Target};
 use crate::emulate::{Backend, ClockTable, Outward, StartPolicy};
 use crate::event::{DropReason, Event, EventId, Party, SessionId};
 use crate::frame::{Frame, PortNo};
 use crate::stack::FlowKey;
-use crate::wire::{Duration, Instant, Mac, Packet, proto, src_mac};
+use crate::wire::{Duration, ETH, Instant, Mac, Packet, proto, src_mac};
 
 /// Flows that containers of one node may have begun and that are remembered.
 const OUTWARD: usize = 65_536;
@@ -47,7 +47,7 @@ pub(super) struct Leases {
     pub by_host: HashMap<IpAddr, Lease>,
     pub by_port: HashMap<PortNo, IpAddr>,
     /// What containers have begun, or may answer.
-    pub outward: ClockTable<OutwardKey, ()>,
+    pub outward: ClockTable<OutwardKey, Allowance>,
     seed: u64,
     next_reap: Instant,
 }
@@ -69,11 +69,6 @@ impl Leases {
 
     pub(super) fn has(&self, host: IpAddr) -> bool {
         self.by_host.contains_key(&host)
-    }
-
-    #[inline]
-    pub(super) fn is_live(&self, host: IpAddr) -> bool {
-        self.live(host).is_some()
     }
 
     /// The lease and port of a host whose container runs.
@@ -189,6 +184,16 @@ impl Hosts {
         }
     }
 
+    /// The lease and port of the container that stands behind `target`, if it
+    /// runs. Whoever answers in the place of the rest of the world has none.
+    #[inline]
+    pub(super) fn live_lease(&self, target: &Target) -> Option<(LeaseId, PortNo)> {
+        if target.template == self.elsewhere {
+            return None;
+        }
+        self.leases.live(self.config.host_of(target.ip))
+    }
+
     pub(super) fn outward_of(&self, host: IpAddr) -> Outward {
         let template = self.leases.by_host.get(&host).map_or(self.elsewhere, |lease| lease.target.template);
         self.template(template).outward
@@ -284,7 +289,7 @@ impl Hosts {
     /// Hands a packet from the network to the host's container, if it lives.
     pub(super) fn to_container(&mut self, frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
         let host = self.config.host_of(target.ip);
-        let Some((_, port)) = self.leases.live(host) else {
+        let Some((_, port)) = self.live_lease(target) else {
             return cx.discard(frame, DropReason::NoFlow);
         };
         if let Some(lease) = self.leases.by_host.get_mut(&host) {
@@ -295,7 +300,9 @@ impl Hosts {
         if packet.proto == proto::UDP {
             // What it answers to this is no flow of its own.
             let key = outward_key(packet, frame.bytes(), true);
-            self.leases.outward.insert(key, ());
+            let mut allowance = self.leases.outward.get(&key).copied().unwrap_or_default();
+            allowance.asked(packet.end - ETH);
+            self.leases.outward.insert(key, allowance);
         }
         cx.send(port, frame);
     }

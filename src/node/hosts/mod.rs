@@ -10,6 +10,8 @@
 //! * `lease`: containers; `inner`: the connection into one; `outward`: what one begins
 //! * `session`: who talked to whom; `voice`: IP identification
 
+#[cfg(test)]
+mod abuse_tests;
 mod arp;
 mod connection;
 mod flow;
@@ -59,8 +61,12 @@ pub struct Hosts {
     sessions: Sessions,
     ids: IpIds,
     half_open: HalfOpenTable<tcp::Owner>,
-    /// What keeps us from amplifying a flood of spoofed SYNs.
+    /// SYN/ACKs that may be sent again: to sources that have not proven that they
+    /// exist, hence few. Normal clients need none.
     retransmissions: tcp::Budget,
+    /// Datagrams that services may answer to addresses of the honeynet: two
+    /// services that were made to talk to each other would never stop.
+    inside_answers: tcp::Budget,
     flows: Flows,
     /// SYNs that wait for a container's answer.
     held: ClockTable<crate::stack::FlowKey, tcp::Held>,
@@ -85,7 +91,8 @@ impl Hosts {
             sessions: Sessions::new(limits.sessions as usize, limits.session_idle_secs, seed),
             ids: IpIds::new(identity, seed),
             half_open: HalfOpenTable::new(limits.half_open as usize, seed),
-            retransmissions: tcp::Budget::default(),
+            retransmissions: tcp::Budget::new(1000, 200),
+            inside_answers: tcp::Budget::new(100, 20),
             flows: Flows::new(seed),
             held: ClockTable::new(1024, seed),
             leases: Leases::new(seed),
@@ -217,7 +224,7 @@ impl Hosts {
         }
         let l4_port = be16(message, 2);
         let (session, ip_id, _) = self.touch(&frame, packet, Contact::Udp, l4_port, cx);
-        let live = self.leases.is_live(self.config.host_of(target.ip));
+        let live = self.live_lease(target).is_some();
         let template = self.template(target.template);
         let state = template.udp.get(&l4_port).copied().unwrap_or(template.udp_default);
         let answer = match state {
@@ -259,6 +266,9 @@ impl Hosts {
         ip_id: u16,
         cx: &mut Cx<'_>,
     ) {
+        if self.is_inside(packet.src) && !self.inside_answers.take(cx.now) {
+            return cx.discard(frame, DropReason::RateLimit);
+        }
         let voice = self.voice(target, ip_id, cx);
         let Some(Service { kind: ServiceKind::Banner { banner, .. }, .. }) =
             self.config.services.get(usize::from(service.0))

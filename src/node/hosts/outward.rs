@@ -18,6 +18,33 @@ pub(super) struct OutwardKey {
     pub flow: FlowKey,
 }
 
+/// Octets that a container may still send in answer to datagrams: three times
+/// what came, because nobody has proven that they came from there. None for a
+/// flow that it began itself.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Allowance(u32);
+
+impl Allowance {
+    /// Most that is saved up.
+    const MOST: u32 = 1 << 20;
+
+    /// A packet of `len` octets came.
+    pub(super) fn asked(&mut self, len: usize) {
+        self.0 = self.0.saturating_add(3 * len as u32).min(Allowance::MOST);
+    }
+
+    /// Takes `len` octets for an answer, if so much is left.
+    fn take(&mut self, len: usize) -> bool {
+        match self.0.checked_sub(len as u32) {
+            Some(left) => {
+                self.0 = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
 impl Hosts {
     /// A frame from a container's TAP.
     pub(super) fn from_container(&mut self, frame: Frame, cx: &mut Cx<'_>) {
@@ -51,6 +78,9 @@ impl Hosts {
         if self.config.number_of(packet.src).is_none() || self.config.host_of(packet.src) != host {
             return cx.discard(frame, DropReason::BadSource);
         }
+        if is_source_routed(bytes, &packet) {
+            return cx.discard(frame, DropReason::Policy);
+        }
         if packet.proto == proto::TCP {
             let Some(tcp) = TcpHeader::parse(packet.payload(bytes)) else {
                 return cx.discard(frame, DropReason::Malformed);
@@ -80,15 +110,14 @@ impl Hosts {
         }
         let key = outward_key(packet, frame.bytes(), false);
         let known = self.leases.outward.get(&key).is_some();
-        // An ICMP error answers what its receiver sent.
-        let errs = packet.proto == proto::ICMP && matches!(packet.payload(frame.bytes()).first(), Some(3 | 11 | 0));
-        let solicited = errs && self.sessions.get(&Pair::new(packet.dst, packet.src)).is_some();
+        let solicited =
+            is_error_about(frame.bytes(), packet) && self.sessions.get(&Pair::new(packet.dst, packet.src)).is_some();
         if !known && !solicited {
-            self.leases.outward.insert(key, ());
+            self.leases.outward.insert(key, Allowance::default());
         }
         let inside = self.is_inside(packet.dst);
         let policy = if inside || solicited { Outward::Allow } else { self.outward_of(host) };
-        if policy == Outward::Allow || (known && policy == Outward::Drop && self.was_asked(packet)) {
+        if policy == Outward::Allow || self.leases.outward.get(&key).is_some_and(|left| left.take(packet.end - ETH)) {
             if !known && !solicited {
                 self.note(EventId::OutwardFlow, &frame, packet, host, cx);
             }
@@ -102,9 +131,6 @@ impl Hosts {
                 cx.discard(frame, DropReason::Policy);
             }
             Outward::Reflect => {
-                if self.was_asked(packet) {
-                    return cx.send(HostsConfig::LAN, frame);
-                }
                 if !known {
                     self.note(EventId::OutwardReflect, &frame, packet, host, cx);
                 }
@@ -120,12 +146,55 @@ impl Hosts {
         let session = self.leases.by_host.get(&host).map_or(SessionId(0), |lease| lease.session);
         cx.emit(&mut event_of(id, frame, packet, session, cx.now), &[]);
     }
+}
 
-    /// Whether a datagram from a container answers one that came from the network.
-    fn was_asked(&self, packet: &Packet) -> bool {
-        let pair = Pair::new(packet.dst, packet.src);
-        packet.proto == proto::UDP && self.sessions.peek(&pair).is_some()
+/// Whether a packet is an ICMP error about one that its receiver has sent to its
+/// sender: hosts say so even to who they would not talk to.
+fn is_error_about(frame: &[u8], packet: &Packet) -> bool {
+    // As much as fits into the least MTU that everybody takes (RFC 1122 §3.2.2, RFC 4443 §2.4).
+    let (kinds, most) = if packet.is_v4() { ([3, 11, 12, 3], 576) } else { ([1, 2, 3, 4], 1280) };
+    let message = packet.payload(frame);
+    let is_error = matches!(packet.proto, proto::ICMP | proto::ICMPV6)
+        && message.first().is_some_and(|kind| kinds.contains(kind))
+        && packet.end - ETH <= most;
+    let Some(quoted) = message.get(8..).filter(|_| is_error) else { return false };
+    match (packet.src, packet.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            quoted.get(12..16) == Some(&dst.octets()) && quoted.get(16..20) == Some(&src.octets())
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            quoted.get(8..24) == Some(&dst.octets()) && quoted.get(24..40) == Some(&src.octets())
+        }
+        _ => false,
     }
+}
+
+/// Whether a packet names its own way: what is inside for us need not be its
+/// end (RFC 791 §3.1, RFC 5095).
+fn is_source_routed(frame: &[u8], packet: &Packet) -> bool {
+    if packet.is_v4() {
+        let header = 20 + usize::from(frame[ETH] & 15).saturating_sub(5) * 4;
+        let mut options = frame.get(ETH + 20..ETH + header).unwrap_or_default();
+        while let [kind, rest @ ..] = options {
+            match (kind, rest.first()) {
+                (0, _) => break,
+                (1, _) => options = rest,
+                (131 | 137, _) => return true,
+                (_, Some(len)) => options = options.get(usize::from(*len).max(2)..).unwrap_or_default(),
+                (_, None) => break,
+            }
+        }
+        return false;
+    }
+    let (mut next, mut at) = (frame[ETH + 6], ETH + 40);
+    // As far as the packet was parsed, the headers are whole.
+    while at < packet.l4 {
+        if next == 43 {
+            return true;
+        }
+        (next, at) = (frame[at], at + (usize::from(frame[at + 1]) + 1) * 8);
+    }
+    false
 }
 
 /// The key of a packet from a container (or, `inward`, to one) in the table of what it began.

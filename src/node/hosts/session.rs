@@ -127,11 +127,6 @@ impl Sessions {
         self.table.get(pair)
     }
 
-    /// The session of a pair, without marking it as used.
-    pub(super) fn peek(&self, pair: &Pair) -> Option<&Session> {
-        self.table.peek(pair)
-    }
-
     pub(super) fn tick(&mut self, cx: &mut Cx<'_>) {
         if cx.now < self.next_sweep {
             return;

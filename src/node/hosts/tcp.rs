@@ -12,28 +12,25 @@ use crate::frame::Frame;
 use crate::stack::{FlowKey, HalfOpen, SynInfo};
 use crate::wire::{Headers, Instant, Mac, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac};
 
-/// SYN/ACKs that a node may send again: to sources that have not proven that
-/// they exist, hence few. Normal clients need none.
+/// How many packets of a kind a node may send: some at once, then so many a second.
 pub(super) struct Budget {
     left: u32,
+    /// Most that are saved up.
+    burst: u32,
+    /// How many are earned a second.
+    rate: u32,
     refilled: Instant,
 }
 
-/// Retransmissions at once, and a second.
-const BURST: u32 = 1000;
-const RATE: u64 = 200;
-
-impl Default for Budget {
-    fn default() -> Budget {
-        Budget { left: BURST, refilled: Instant::ZERO }
-    }
-}
-
 impl Budget {
-    fn take(&mut self, now: Instant) -> bool {
-        let earned = (now - self.refilled).total_millis() * RATE / 1000;
+    pub(super) fn new(burst: u32, rate: u32) -> Budget {
+        Budget { left: burst, burst, rate, refilled: Instant::ZERO }
+    }
+
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let earned = (now - self.refilled).total_millis() * u64::from(self.rate) / 1000;
         if earned > 0 {
-            self.left = BURST.min(self.left.saturating_add(earned.min(u64::from(BURST)) as u32));
+            self.left = self.burst.min(self.left.saturating_add(earned.min(u64::from(self.burst)) as u32));
             self.refilled = now;
         }
         match self.left.checked_sub(1) {
@@ -158,7 +155,7 @@ impl Hosts {
         }
         let listed = self.template(target.template).tcp.contains_key(&tcp.dst);
         let state = self.port_state(target, tcp.dst);
-        let lease = if listed { None } else { self.leases.live(self.config.host_of(target.ip)) };
+        let lease = if listed { None } else { self.live_lease(target) };
         let answer = match (state, lease) {
             (_, Some(_)) => PortAnswer::Held,
             (TcpPort::Closed, _) => PortAnswer::Closed,
@@ -180,7 +177,7 @@ impl Hosts {
             (TcpPort::Open(service), _) => Answer::Service(service),
         };
         let entry = self.half_open_of(&frame, packet, tcp, syn, target, session, answered_by, cx.now);
-        if self.half_open.insert(key, entry, cx.now).is_some() {
+        if self.half_open.insert(key, entry, cx.now).is_some_and(|(other, _)| other != key) {
             cx.counters.discard(DropReason::TableFull);
         }
         self.send_syn_ack(frame, &key, &entry, cx);
@@ -353,6 +350,10 @@ impl Hosts {
         }
         if !tcp.has(flag::ACK) || tcp.ack != entry.isn.wrapping_add(1) {
             return self.rst(frame, packet, tcp, target, ip_id, cx);
+        }
+        // RFC 9293 §3.10.7.4: what lies outside the window completes nothing.
+        if tcp.has(flag::SYN) || tcp.seq.wrapping_sub(entry.syn.isn.wrapping_add(1)) > u32::from(u16::MAX) {
+            return cx.discard(frame, DropReason::NoFlow);
         }
         self.half_open.remove(&key);
         match self.open(&key, &entry, cx) {

@@ -11,9 +11,9 @@ use crate::wire::{
     ARP_FRAME, Arp, Duration, Neighbor, Segment as TcpSegment, TcpHeader, TcpOptions, flag, solicited_node,
 };
 
-const ATTACKER: Mac = Mac([2, 0xaa, 0, 0, 0, 1]);
-const ATTACKER_IP: &str = "10.0.0.200";
-const HOST_IP: &str = "10.0.1.7";
+pub(super) const ATTACKER: Mac = Mac([2, 0xaa, 0, 0, 0, 1]);
+pub(super) const ATTACKER_IP: &str = "10.0.0.200";
+pub(super) const HOST_IP: &str = "10.0.1.7";
 
 fn service(name: &str, kind: ServiceKind) -> Service {
     Service { name: name.into(), kind }
@@ -68,18 +68,18 @@ pub(super) fn config() -> HostsConfig {
     }
 }
 
-fn bench() -> Bench<Hosts> {
+pub(super) fn bench() -> Bench<Hosts> {
     let identity = Identity::new(Secret([3; 16]), "hosts");
     let mut bench = Bench::new(Hosts::new(config(), identity, 5), 2);
     bench.with(|node, cx| node.tick(cx));
     bench
 }
 
-fn mac_of(bench: &Bench<Hosts>, ip: &str) -> Mac {
+pub(super) fn mac_of(bench: &Bench<Hosts>, ip: &str) -> Mac {
     bench.node.target(ip.parse().unwrap()).unwrap().mac
 }
 
-fn ip_frame(bench: &Bench<Hosts>, proto: u8, l4: &[u8]) -> Vec<u8> {
+pub(super) fn ip_frame(bench: &Bench<Hosts>, proto: u8, l4: &[u8]) -> Vec<u8> {
     let headers = Headers {
         dst_mac: mac_of(bench, HOST_IP),
         src_mac: ATTACKER,
@@ -98,7 +98,15 @@ fn ip_frame(bench: &Bench<Hosts>, proto: u8, l4: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn tcp_frame(bench: &Bench<Hosts>, sport: u16, dport: u16, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn tcp_frame(
+    bench: &Bench<Hosts>,
+    sport: u16,
+    dport: u16,
+    seq: u32,
+    ack: u32,
+    flags: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     let headers = Headers {
         dst_mac: mac_of(bench, HOST_IP),
         src_mac: ATTACKER,
@@ -119,7 +127,7 @@ fn tcp_frame(bench: &Bench<Hosts>, sport: u16, dport: u16, seq: u32, ack: u32, f
 }
 
 /// Parses an answer and verifies its checksums.
-fn tcp_of(frame: &[u8]) -> (Packet, TcpHeader, Vec<u8>) {
+pub(super) fn tcp_of(frame: &[u8]) -> (Packet, TcpHeader, Vec<u8>) {
     let packet = Packet::parse(frame).unwrap();
     assert!(packet.checksum_ok(frame));
     let l4 = packet.payload(frame);
@@ -127,7 +135,7 @@ fn tcp_of(frame: &[u8]) -> (Packet, TcpHeader, Vec<u8>) {
     (packet, tcp, l4[tcp.len..].to_vec())
 }
 
-fn names(bench: &Bench<Hosts>) -> Vec<&'static str> {
+pub(super) fn names(bench: &Bench<Hosts>) -> Vec<&'static str> {
     bench.events.iter().map(|(event, _)| event.id.as_str()).collect()
 }
 
@@ -498,7 +506,7 @@ fn a_container_is_reached_from_the_attackers_own_address() {
     assert!(names(&bench).contains(&"container.live"));
 }
 
-fn live(bench: &mut Bench<Hosts>) -> LeaseIdOf {
+pub(super) fn live(bench: &mut Bench<Hosts>) -> LeaseIdOf {
     let mut client = Client::new(bench, 22);
     client.run(bench, Duration::from_millis(5));
     let Some(Request::Lease { lease, .. }) = bench.requests.pop() else { panic!("no lease") };
@@ -507,7 +515,7 @@ fn live(bench: &mut Bench<Hosts>) -> LeaseIdOf {
     lease
 }
 
-type LeaseIdOf = crate::node::LeaseId;
+pub(super) type LeaseIdOf = crate::node::LeaseId;
 
 /// A SYN that the container sends by itself.
 fn from_inside(bench: &Bench<Hosts>, src_mac: Mac, src: &str, dst: &str) -> Vec<u8> {
