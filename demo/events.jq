@@ -1,5 +1,5 @@
 # Events as they happen, one a line, as a person reads them. Of those that come by the thousand only the first are
-# shown, and now and then how many there were. Run with: jq -n --unbuffered -r --arg dim ... -f
+# shown, and now and then how many there were. Run with: jq -n --unbuffered -r --arg dim ... (colors) -f
 def limit: if startswith("session") or startswith("icmp") or startswith("arp") then 1
            elif startswith("tcp.probe") or startswith("outward.flow") then 3 elif startswith("container") then 1000 else 12 end;
 def end_of($a): if $a.ip then $a.ip + (if $a.port then ":\($a.port)" else "" end) else "?" end;
@@ -18,4 +18,4 @@ foreach (inputs | select(.event != "session.end" and .event != "process.state"))
                   + (if .reason then " (" + .reason + ")" else "" end)
               end;
     select(.line)
-    | "  " + (if $e.event | startswith("container") then $bright else $dim end) + "recorded  " + .line + $plain)
+    | $over + "  " + (if $e.event | startswith("container") then $bright else $dim end) + "recorded  " + .line + $plain)

@@ -1,8 +1,11 @@
 # How the demo speaks: colors on a terminal only. Sourced by run.sh.
 # shellcheck shell=bash
-bold='' dim='' green='' red='' cyan='' plain=''
+bold='' dim='' green='' red='' cyan='' plain='' over='' terminal=0
+[ ! -t 1 ] || terminal=1
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
     bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' cyan=$'\e[36m' plain=$'\e[0m'
+    # An event takes the place of the moving number.
+    over=$'\r\e[K'
 fi
 passed=0 broken=0
 
@@ -31,7 +34,7 @@ thousands() { awk -v n="$1" 'BEGIN {for (s = n ""; length(s) > 3; ) {t = "," sub
 
 # Counts lines: a moving number on a terminal, now and then a line elsewhere.
 show_progress() {
-    awk -v total="$1" -v what="$2" -v tty="$([ -t 1 ] && echo 1 || echo 0)" '
+    awk -v total="$1" -v what="$2" -v tty="$terminal" '
         function show(end) {printf "%s    %d of %d %s%s", tty ? "\r" : "", NR, total, what, end; fflush()}
         NR % (tty ? 512 : 8192) == 0 && NR < total {show(tty ? "" : "\n")}
         END {show("\n")}'
@@ -39,7 +42,7 @@ show_progress() {
 
 # Events as they happen: what arrives, made readable.
 show_events() {
-    jq -n --unbuffered -r --arg dim "$dim" --arg bright "$cyan" --arg plain "$plain" -f demo/events.jq
+    jq -n --unbuffered -r --arg dim "$dim" --arg bright "$cyan" --arg plain "$plain" --arg over "$over" -f demo/events.jq
 }
 
 # How many records of one event the log has; how many were lost. Uses $state.
