@@ -10,6 +10,7 @@ mod containers;
 mod flapping;
 mod golden;
 mod honeynet;
+mod impairments;
 mod isolation;
 mod keeper;
 mod lab;
