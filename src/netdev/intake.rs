@@ -16,6 +16,10 @@ const GSO_ECN: u8 = 0x80;
 /// Super-frames that become segments: TCP over IPv4, TCP over IPv6, UDP.
 const SEGMENTED: [u8; 3] = [1, 4, 5];
 
+/// Octets of payload below which no system cuts segments (Linux's `tcp_min_snd_mss`): smaller ones are
+/// asked for only to turn one frame into tens of thousands.
+const LEAST_SEGMENT: u16 = 48;
+
 /// What is known of a frame that the kernel handed over.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Handed {
@@ -64,7 +68,8 @@ impl Intake<'_> {
 
     fn segment(&mut self, bytes: &[u8], handed: Handed) {
         let kind = handed.header.gso_type & !GSO_ECN;
-        let segments = SEGMENTED.contains(&kind).then(|| Segments::new(bytes, usize::from(handed.header.gso_size)));
+        let cut = SEGMENTED.contains(&kind) && handed.header.gso_size >= LEAST_SEGMENT;
+        let segments = cut.then(|| Segments::new(bytes, usize::from(handed.header.gso_size)));
         let Some(mut segments) = segments.flatten() else { return self.discards.discard(DropReason::Unsupported) };
         let long = segments.frame_len() > HEAD_FRAME;
         loop {

@@ -202,7 +202,7 @@ impl Router {
         if packet.proto == proto::ICMPV6 {
             match Neighbor::parse(packet, frame.bytes()) {
                 Some(message) if message.advert => {
-                    if let Some(mac) = message.mac {
+                    if let Some(mac) = message.mac.filter(|mac| !mac.is_group()) {
                         self.learn(port, IpAddr::V6(message.target), mac, false, cx);
                     }
                     return cx.consume(frame);
@@ -242,14 +242,15 @@ impl Router {
 
     fn solicited(&mut self, mut frame: Frame, packet: &Packet, message: &Neighbor, port: usize, cx: &mut Cx<'_>) {
         let for_us = self.interfaces[port].addresses.iter().any(|net| net.addr() == IpAddr::V6(message.target));
-        if let Some(mac) = message.mac
+        if let Some(mac) = message.mac.filter(|mac| !mac.is_group())
             && may_answer(packet.src)
             && self.on_link(port, packet.src)
         {
             self.learn(port, packet.src, mac, for_us, cx);
         }
         let mac = self.interfaces[port].mac;
-        if for_us && may_answer(packet.src) && reply::neighbor(&mut frame, packet, message.target, mac, true) {
+        let asker = may_answer(packet.src) || packet.src == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        if for_us && asker && reply::neighbor(&mut frame, packet, message.target, mac, true) {
             return cx.send(PortNo(port as u16), frame);
         }
         cx.consume(frame);
@@ -280,6 +281,9 @@ impl Router {
 
     #[inline]
     fn forward(&mut self, mut frame: Frame, packet: &Packet, port: usize, cx: &mut Cx<'_>) {
+        if let Some(reason) = stays_on_link(packet) {
+            return cx.discard(frame, reason);
+        }
         if packet.ttl <= 1 {
             return self.complain(frame, packet, IcmpError::TimeExceeded, port, DropReason::TtlExceeded, cx);
         }
@@ -320,7 +324,6 @@ impl Router {
                     self.ask(hop.port, next, None, cx);
                 }
             }
-            Resolved::Full => cx.discard(frame, DropReason::NeighborQueue),
         }
     }
 
@@ -346,6 +349,24 @@ impl Router {
         }
         cx.send(PortNo(port), frame);
     }
+}
+
+/// Why a packet must not be forwarded, if its addresses mean nothing beyond its
+/// link (RFC 1812 §5.3.7, RFC 3927 §2.7, RFC 4291 §2.5.6).
+#[inline]
+fn stays_on_link(packet: &Packet) -> Option<DropReason> {
+    let (from_nobody, to_nobody) = match (packet.src, packet.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let local = |ip: Ipv4Addr| matches!(ip.octets(), [0 | 127 | 240..=255, ..] | [169, 254, ..]);
+            (local(src) || src.is_multicast(), local(dst))
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let local = |ip: Ipv6Addr| ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_loopback();
+            (local(src) || src.is_multicast(), local(dst))
+        }
+        _ => (true, true),
+    };
+    if from_nobody { Some(DropReason::BadSource) } else { to_nobody.then_some(DropReason::NoRoute) }
 }
 
 /// Whether an answer to that source can be meant for one host.

@@ -18,6 +18,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const TRIES: u8 = 3;
 /// Packets that wait for one neighbor.
 const QUEUE: usize = 16;
+/// Packets that wait for all of them: a small part of all buffers.
+const WAITING: usize = 4096;
 /// Neighbors that may be asked for at once.
 const PENDING: usize = 4096;
 
@@ -52,8 +54,6 @@ pub(super) enum Resolved {
     Stale(Mac),
     /// Nothing; `true` if it is to be asked for now.
     Unknown(bool),
-    /// Nothing, and too many are asked for already.
-    Full,
 }
 
 /// What is due for a neighbor that has not answered.
@@ -70,13 +70,15 @@ pub(super) struct Neighbors {
     /// When which unanswered request is repeated; the delay is the same for all, so they come in order.
     due: VecDeque<(Instant, Key)>,
     pending: usize,
+    waiting: usize,
     /// Packets whose neighbor made room for another: to be discarded at the next tick.
     pub(super) lost: Vec<Frame>,
 }
 
 impl Neighbors {
     pub(super) fn new(capacity: usize, seed: u64) -> Neighbors {
-        Neighbors { table: ClockTable::new(capacity, seed), due: VecDeque::new(), pending: 0, lost: Vec::new() }
+        let table = ClockTable::new(capacity, seed);
+        Neighbors { table, due: VecDeque::new(), pending: 0, waiting: 0, lost: Vec::new() }
     }
 
     #[inline]
@@ -92,7 +94,7 @@ impl Neighbors {
             _ => {}
         }
         if self.pending >= PENDING {
-            return Resolved::Full;
+            self.give_up_oldest();
         }
         self.pending += 1;
         let old = self.table.insert(key, State::Incomplete { tries: 1, waiting: Vec::new() });
@@ -104,16 +106,35 @@ impl Neighbors {
     /// An entry made room for another.
     fn evicted(&mut self, old: Option<(Key, State)>) {
         if let Some((_, State::Incomplete { waiting, .. })) = old {
-            self.pending = self.pending.saturating_sub(1);
+            let waiting = self.settled(waiting);
             self.lost.extend(waiting);
+        }
+    }
+
+    /// A neighbor is no longer asked for; `waiting` no longer waits.
+    fn settled(&mut self, waiting: Vec<Frame>) -> Vec<Frame> {
+        self.pending = self.pending.saturating_sub(1);
+        self.waiting = self.waiting.saturating_sub(waiting.len());
+        waiting
+    }
+
+    /// Too many are asked for: the one that was asked for longest ago hardly
+    /// answers any more, and must not keep those that would from being asked.
+    fn give_up_oldest(&mut self) {
+        while let Some((_, key)) = self.due.pop_front() {
+            if matches!(self.table.peek(&key), Some(State::Incomplete { .. })) {
+                let old = self.table.remove(&key).map(|state| (key, state));
+                return self.evicted(old);
+            }
         }
     }
 
     /// Has a packet wait for an unknown neighbor; gives it back if too many do.
     pub(super) fn wait(&mut self, port: u16, ip: IpAddr, frame: Frame) -> Result<(), Frame> {
         match self.table.get(&Key::new(port, ip)) {
-            Some(State::Incomplete { waiting, .. }) if waiting.len() < QUEUE => {
+            Some(State::Incomplete { waiting, .. }) if waiting.len() < QUEUE && self.waiting < WAITING => {
                 waiting.push(frame);
+                self.waiting += 1;
                 Ok(())
             }
             _ => Err(frame),
@@ -127,10 +148,7 @@ impl Neighbors {
         let key = Key::new(port, ip);
         match self.table.get(&key) {
             Some(old) => match std::mem::replace(old, state) {
-                State::Incomplete { waiting, .. } => {
-                    self.pending = self.pending.saturating_sub(1);
-                    waiting
-                }
+                State::Incomplete { waiting, .. } => self.settled(waiting),
                 State::Reachable { .. } => Vec::new(),
             },
             None => {
@@ -159,7 +177,7 @@ impl Neighbors {
                 }
                 Some(State::Incomplete { .. }) => {
                     if let Some(State::Incomplete { waiting, .. }) = self.table.remove(&key) {
-                        self.pending = self.pending.saturating_sub(1);
+                        let waiting = self.settled(waiting);
                         return Some((key.port, key.ip(), Ask::Failed(waiting)));
                     }
                 }
