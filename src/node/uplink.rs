@@ -6,7 +6,6 @@
 //! for frames that bear one of our own MACs and can only be a loop.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
 use serde_json::json;
@@ -18,7 +17,9 @@ use crate::wire::{Duration, ETH, Instant, Mac, Packet, be16, dst_mac, ethertype,
 
 /// Time over which the rate is held: a burst may use up that much at once.
 const BURST: Duration = Duration::from_millis(100);
-/// One event a second and protocol: a node that keeps trying is not a flood of events.
+/// How long a MAC counts that no longer sends: as long as switches remember it (802.1D §7.9.2).
+const AGING: Duration = Duration::from_secs(300);
+/// One event a second and reason: a node that keeps trying is not a flood of events.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// The node.
@@ -26,6 +27,8 @@ pub struct Uplink {
     config: UplinkConfig,
     /// Source MACs that have left, and when each last did.
     macs: HashMap<Mac, Instant, foldhash::fast::FixedState>,
+    /// When silent ones are looked for again.
+    next_sweep: Instant,
     /// Octets that may leave now.
     tokens: u64,
     refilled: Instant,
@@ -36,7 +39,8 @@ impl Uplink {
     /// A guard that has let nothing out yet.
     pub fn new(config: UplinkConfig, seed: u64) -> Uplink {
         let macs = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
-        Uplink { tokens: burst_of(&config), config, macs, refilled: Instant::ZERO, told: HashMap::new() }
+        let (tokens, told) = (burst_of(&config), HashMap::new());
+        Uplink { config, macs, next_sweep: Instant::ZERO, tokens, refilled: Instant::ZERO, told }
     }
 
     /// Why a frame must not leave.
@@ -54,15 +58,24 @@ impl Uplink {
         {
             return Some(DropReason::Guard);
         }
-        let known = self.macs.len();
-        match self.macs.entry(src) {
-            Entry::Occupied(mut seen) => *seen.get_mut() = now,
-            Entry::Vacant(_) if known >= self.config.mac_limit as usize => return Some(DropReason::MacLimit),
-            Entry::Vacant(new) => {
-                new.insert(now);
-            }
+        if let Some(seen) = self.macs.get_mut(&src) {
+            *seen = now;
+        } else if self.is_crowded(now) {
+            return Some(DropReason::MacLimit);
+        } else {
+            self.macs.insert(src, now);
         }
         self.over_rate(frame.len() as u64, now).then_some(DropReason::RateLimit)
+    }
+
+    /// Whether as many MACs as may appear on the wire have lately done so.
+    fn is_crowded(&mut self, now: Instant) -> bool {
+        let limit = self.config.mac_limit as usize;
+        if self.macs.len() >= limit && now >= self.next_sweep {
+            self.next_sweep = now + QUIET;
+            self.macs.retain(|_, seen| now - *seen <= AGING);
+        }
+        self.macs.len() >= limit
     }
 
     #[inline]
@@ -106,7 +119,7 @@ fn burst_of(config: &UplinkConfig) -> u64 {
     (config.rate_bytes * BURST.total_millis() / 1000).max(65_536)
 }
 
-/// Which guarded protocol a frame speaks, looking past an 802.1Q tag.
+/// Which guarded protocol a frame speaks, looking past 802.1Q and 802.1ad tags.
 #[inline]
 fn guarded(frame: &[u8]) -> Option<Guarded> {
     let dst = dst_mac(frame);
@@ -120,20 +133,24 @@ fn guarded(frame: &[u8]) -> Option<Guarded> {
             _ => {}
         }
     }
-    let at = match ethertype_of(frame) {
-        ethertype::VLAN => 4,
-        0x88cc => return Some(Guarded::Discovery),
-        _ => 0,
-    };
-    let inner = &frame[at.min(frame.len() - ETH)..];
+    let mut inner = frame;
+    while matches!(ethertype_of(inner), ethertype::VLAN | 0x88a8) && inner.len() >= ETH + 4 {
+        inner = &inner[4..];
+    }
     let ip = &inner[ETH.min(inner.len())..];
     let (protocol, l4) = match ethertype_of(inner) {
         ethertype::IPV4 if ip.len() >= 20 => (ip[9], ip.get(usize::from(ip[0] & 15) * 4..).unwrap_or_default()),
-        // Extension headers hide nothing: what follows is looked for behind them.
-        ethertype::IPV6 => {
-            let packet = Packet::parse(inner).ok()?;
-            (packet.proto, packet.payload(inner))
-        }
+        // Extension headers hide nothing: what follows is looked for behind them, and what cannot
+        // be found there may be an advertisement (RFC 7113 §3, RFC 6980 §5).
+        ethertype::IPV6 => match Packet::parse(inner) {
+            Ok(packet) if packet.fragment => {
+                let next = packet.payload(inner).first();
+                let hides = next.is_none_or(|next| matches!(*next, 0 | 43 | 60 | proto::ICMPV6));
+                return hides.then_some(Guarded::RouterAdvertisement);
+            }
+            Ok(packet) => (packet.proto, packet.payload(inner)),
+            Err(_) => return Some(Guarded::RouterAdvertisement),
+        },
         0x88cc => return Some(Guarded::Discovery),
         _ => return None,
     };
@@ -156,7 +173,8 @@ impl Node for Uplink {
     fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
         for frame in rx.drain(..) {
             if frame.meta.port == UplinkConfig::WIRE {
-                if self.macs.contains_key(&src_mac(frame.bytes())) {
+                let left = self.macs.get(&src_mac(frame.bytes()));
+                if left.is_some_and(|seen| cx.now - *seen <= AGING) {
                     cx.discard(frame, DropReason::BadSource);
                 } else {
                     cx.send(UplinkConfig::INSIDE, frame);
@@ -274,6 +292,46 @@ mod tests {
         bench.rx(0, &eth(B, A, 0x1234, b"out"));
         assert!(bench.rx(1, &eth(B, A, 0x1234, b"out")).is_empty());
         assert_eq!(bench.counters.discarded(DropReason::BadSource), 1);
+    }
+
+    #[test]
+    fn macs_that_fell_silent_make_room() {
+        let mut bench = guard(vec![], 0);
+        let from = |i: u8| eth(B, Mac([2, 9, 9, 9, 9, i]), 0x1234, b"");
+        (0..4).for_each(|i| assert_eq!(bench.rx(0, &from(i)).len(), 1));
+        bench.now += Duration::from_secs(200);
+        bench.rx(0, &from(0));
+        assert!(bench.rx(0, &from(4)).is_empty());
+        bench.now += Duration::from_secs(200);
+        (4..7).for_each(|i| assert_eq!(bench.rx(0, &from(i)).len(), 1, "{i}"));
+        assert!(bench.rx(0, &from(7)).is_empty());
+        assert!(bench.rx(1, &from(0)).is_empty(), "one that is still in use comes back only in a loop");
+        assert_eq!(bench.rx(1, &from(1)).len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_does_not_leave() {
+        let advert = [134, 0, 0, 0, 64, 0, 0, 0];
+        // Behind more headers than anybody needs (RFC 7113), and in a fragment (RFC 6980).
+        let mut far = Vec::new();
+        for next in [60, 60, 60, 60, proto::ICMPV6] {
+            far.extend_from_slice(&[next, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        far.extend_from_slice(&advert);
+        let mut part = vec![proto::ICMPV6, 0, 0, 1, 0, 0, 0, 7];
+        part.extend_from_slice(&advert);
+        for frame in [datagram("fe80::1", "ff02::1", 60, &far), datagram("fe80::1", "ff02::1", 44, &part)] {
+            let mut bench = guard(vec![], 0);
+            assert!(bench.rx(0, &frame).is_empty());
+            assert_eq!(bench.counters.discarded(DropReason::Guard), 1);
+            assert_eq!(guard(vec![Guarded::RouterAdvertisement], 0).rx(0, &frame).len(), 1);
+        }
+        let mut part = vec![proto::UDP, 0, 0, 1, 0, 0, 0, 7];
+        part.extend_from_slice(&udp(5, 6));
+        assert_eq!(guard(vec![], 0).rx(0, &datagram("fe80::1", "fe80::2", 44, &part)).len(), 1);
+        let mut twice = eth(B, A, 0x88a8, &[0, 5, 0x81, 0, 0, 6]);
+        twice.extend_from_slice(&datagram("10.0.0.1", "10.0.0.2", proto::UDP, &udp(67, 68))[12..]);
+        assert!(guard(vec![], 0).rx(0, &twice).is_empty(), "tags hide nothing");
     }
 
     proptest::proptest! {
