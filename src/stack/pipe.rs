@@ -3,7 +3,7 @@
 //! never waits and never calls the kernel, but for waking a worker that sleeps;
 //! the relay's end is asynchronous.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -123,8 +123,10 @@ impl PipeEnd {
 
     /// Whether the relay gave up, or was dropped without having finished.
     pub fn is_reset(&self) -> bool {
-        let said = self.shared.said_by_relay.load(Ordering::Acquire);
-        said & RESET != 0 || (said & FIN == 0 && self.rx.is_abandoned())
+        // Looked at before the flags: a relay that finishes and is dropped in between has not given up.
+        let abandoned = self.rx.is_abandoned();
+        fence(Ordering::Acquire);
+        is_reset(self.shared.said_by_relay.load(Ordering::Acquire), abandoned)
     }
 
     /// Why the relay gave up, if nobody was there to answer.
@@ -155,10 +157,11 @@ impl Shared {
             self.waker.wake();
         }
     }
+}
 
-    fn is_reset_by_plane(&self, said: u8, abandoned: bool) -> bool {
-        said & RESET != 0 || (said & FIN == 0 && abandoned)
-    }
+/// Whether a side that said that, and is gone if `abandoned`, gave up.
+fn is_reset(said: u8, abandoned: bool) -> bool {
+    said & RESET != 0 || (said & FIN == 0 && abandoned)
 }
 
 /// The half of a relay's end that reads.
@@ -200,8 +203,10 @@ impl RelayReader<'_> {
     /// If the connection was reset.
     pub async fn read(&mut self, into: &mut [u8]) -> Result<usize, PipeReset> {
         loop {
+            let abandoned = self.rx.is_abandoned();
+            fence(Ordering::Acquire);
             let said = self.shared.said_by_plane.load(Ordering::Acquire);
-            if self.shared.is_reset_by_plane(said, self.rx.is_abandoned()) {
+            if is_reset(said, abandoned) {
                 return Err(PipeReset);
             }
             let n = self.rx.slots().min(into.len());
