@@ -302,6 +302,7 @@ impl Switch {
                     self.leases.insert(lease, Lease { node, host, tap: None });
                     self.tell_keeper(ToKeeper::Lease { lease, node, host });
                 }
+                Request::Rebuilt { node } => self.end_leases(node),
                 Request::Release { lease } => self.tell_keeper(ToKeeper::Release { lease }),
                 Request::Open { service, peer, local, pipe } => {
                     let conn = self.next_conn;
@@ -325,6 +326,16 @@ impl Switch {
                     self.waiting.insert(conn, Waiting { pipe, since: clock::monotonic_micros() });
                 }
             }
+        }
+    }
+
+    /// Ends the containers of a node that no longer knows of them.
+    fn end_leases(&mut self, node: NodeIdx) {
+        for (id, lease) in self.leases.iter_mut().filter(|(_, lease)| lease.node == node) {
+            if let Some((port, _)) = lease.tap.take() {
+                self.worker.order(Order::Detach { node, port });
+            }
+            let _ = self.to_keeper.send((ToKeeper::Release { lease: *id }, None));
         }
     }
 

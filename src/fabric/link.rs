@@ -154,6 +154,11 @@ impl Links {
         Some((direction.to, frame))
     }
 
+    /// The frames on their way.
+    pub fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.in_flight.iter().map(|in_flight| &in_flight.frame)
+    }
+
     /// When the next frame comes out.
     pub fn next_due(&self) -> Option<Instant> {
         self.in_flight.peek().map(|next| next.due)

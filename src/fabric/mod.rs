@@ -274,6 +274,7 @@ impl Fabric {
             self.run(index, |node, rx, cx| {
                 if !rx.is_empty() {
                     node.process(rx, cx);
+                    debug_assert!(rx.is_empty(), "frames were left behind");
                 }
                 node.tick(cx);
             });
@@ -394,8 +395,8 @@ impl Fabric {
         let outcome = catch_unwind(AssertUnwindSafe(|| f(&mut *slot.node, &mut rx, &mut cx)));
         if let Err(panic) = outcome {
             rx.clear();
-            self.pool.forget(offered);
             slot.node = (slot.build)();
+            self.requests.push(Request::Rebuilt { node: NodeIdx(index as u16) });
             slot.counters.drops[DropReason::Panic as usize] += offered as u64;
             let message = panic
                 .downcast_ref::<String>()
@@ -405,13 +406,23 @@ impl Fabric {
             let mut event = Event::new(EventId::NodePanic, self.now);
             (event.node, event.count) = (index as u16, offered as u64);
             self.sink.emit(&event, message.as_bytes());
+            self.recount();
         }
-        debug_assert!(rx.is_empty(), "{} left frames behind", slot.name);
+        let slot = &mut self.slots[index];
         // The emptied batch keeps its memory for the next one.
         if slot.input.is_empty() {
             slot.input = rx;
         }
         self.dispatch(index);
+    }
+
+    /// Counts the buffers on their way: a node that panicked took some with it.
+    fn recount(&mut self) {
+        let Fabric { slots, links, devices, pool, .. } = self;
+        let nodes = slots.iter().flat_map(|slot| slot.out.iter().chain([&slot.input]));
+        let batches = nodes.chain(devices.iter().flatten().map(|device| &device.tx));
+        let held = slots.iter().map(|slot| slot.node.held()).sum();
+        pool.recount(batches.flat_map(|batch| batch.iter()).chain(links.frames()), held);
     }
 
     /// Moves what a node sent to where its ports lead.

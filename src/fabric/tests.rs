@@ -69,6 +69,61 @@ fn a_panic_costs_its_batch_and_nothing_else() {
     assert_eq!(fabric.frames_in_use(), 0);
 }
 
+/// Keeps what it is given, until it breaks.
+struct Hoard(Vec<Frame>);
+
+impl Node for Hoard {
+    fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
+        for frame in rx.drain(..) {
+            match frame.bytes()[0] {
+                0xee => panic!("asked to break"),
+                0xdd => cx.consume(frame),
+                _ => self.0.push(frame),
+            }
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[test]
+fn what_a_broken_node_kept_is_not_missed() {
+    let mut fabric = fabric();
+    let node = fabric.add("hoard", 1, Box::new(|| Box::new(Hoard(Vec::new()))));
+    let other = fabric.add("other", 1, Box::new(|| Box::new(Hoard(Vec::new()))));
+    let (wire, other) = (wire(&mut fabric, node, 0), self::wire(&mut fabric, other, 0));
+    let now = Instant::from_secs(1);
+    for _ in 0..5 {
+        wire.send(&eth(B, A, 0x1234, b"kept"));
+    }
+    for _ in 0..3 {
+        other.send(&eth(B, A, 0x1234, b"kept elsewhere"));
+    }
+    fabric.step(now, None);
+    assert_eq!(fabric.frames_in_use(), 8);
+    for _ in 0..4 {
+        wire.send(&eth(Mac([0xdd; 6]), A, 0x1234, b"done with"));
+    }
+    wire.send(&eth(Mac([0xee; 6]), A, 0x1234, b""));
+    fabric.step(now, None);
+    assert_eq!(fabric.frames_in_use(), 3);
+    assert!(matches!(fabric.take_requests().as_slice(), [Request::Rebuilt { node: NodeIdx(0) }]));
+}
+
+#[test]
+fn a_command_leaves_waiting_frames_alone() {
+    let mut fabric = fabric();
+    let node = fabric.add("mirror", 1, Box::new(|| Box::new(Mirror { break_on: 0xee })));
+    let wire = wire(&mut fabric, node, 0);
+    fabric.inject(node, PortNo(0), &eth(B, A, 0x1234, b"waits"));
+    let now = Instant::from_secs(1);
+    fabric.command(node, Command::LeaseLive { lease: crate::node::LeaseId(1) }, now);
+    fabric.step(now, None);
+    assert_eq!(wire.recv(), Some(eth(B, A, 0x1234, b"waits")));
+}
+
 #[test]
 fn devices_come_and_go() {
     let mut fabric = fabric();

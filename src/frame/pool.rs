@@ -77,9 +77,17 @@ impl Pool {
         }
     }
 
-    /// Lowers the count by `n` head buffers that were dropped instead of put back.
-    pub fn forget(&mut self, n: usize) {
-        self.heads_out = self.heads_out.saturating_sub(n);
+    /// Counts anew what is on its way, after some were dropped instead of put
+    /// back: `frames`, and `held` heads that nobody can look at.
+    pub fn recount<'f>(&mut self, frames: impl Iterator<Item = &'f Frame>, held: usize) {
+        (self.heads_out, self.tails_out) = (held, 0);
+        for frame in frames {
+            if frame.space.len() == HEAD {
+                self.heads_out += 1;
+            } else {
+                self.tails_out += 1;
+            }
+        }
     }
 
     /// Head buffers that are on their way at the moment.

@@ -55,6 +55,12 @@ pub enum Request {
         /// Which.
         lease: LeaseId,
     },
+    /// A node panicked and was made anew: it knows nothing of the leases that it
+    /// has asked for so far, which are over.
+    Rebuilt {
+        /// Which.
+        node: NodeIdx,
+    },
     /// Connect `pipe` to a script or a proxy target. A failure is told by
     /// resetting the pipe.
     Open {
@@ -186,6 +192,11 @@ pub trait Node: Send {
     /// When it wants to be called although no frame came.
     fn next_deadline(&self) -> Option<Instant> {
         None
+    }
+
+    /// Frames that it keeps between two calls.
+    fn held(&self) -> usize {
+        0
     }
 
     /// Takes word from the control side.

@@ -404,6 +404,10 @@ impl Node for Router {
         self.neighbors.next_deadline()
     }
 
+    fn held(&self) -> usize {
+        self.neighbors.held()
+    }
+
     fn show(&self, what: Show, now: Instant, limit: usize) -> Option<Vec<serde_json::Value>> {
         let name = |port: u16| self.config.interfaces[usize::from(port)].name.clone();
         match what {

@@ -186,6 +186,11 @@ impl Neighbors {
         }
     }
 
+    /// Packets that wait, or have waited.
+    pub(super) fn held(&self) -> usize {
+        self.waiting + self.lost.len()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.due.front().map(|(at, _)| *at)
     }
