@@ -149,8 +149,8 @@ impl Identity {
 
     /// Where an IP ID counter of host `local` starts.
     #[inline]
-    pub fn ip_id(&self, local: IpAddr) -> u16 {
-        mix(self.ip_id_key, low64(local)) as u16
+    pub fn ip_id(&self, local: &IpAddr) -> u16 {
+        mix(self.ip_id_key, low64(*local)) as u16
     }
 }
 

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use super::Personality;
 use crate::frame::Frame;
 use crate::wire::{
-    ARP_FRAME, Arp, ETH, Headers, Mac, Neighbor, Packet, Segment, TcpHeader, checksum, flag, icmp6, proto, set_macs,
-    src_mac,
+    ARP_FRAME, Arp, ETH, Headers, Ipv4Words, Mac, Neighbor, Packet, Segment, TcpHeader, TcpWords, be32, checksum, flag,
+    icmp6, proto, set_macs, src_mac,
 };
 
 /// How a host speaks in one packet.
@@ -83,21 +83,27 @@ pub fn echo(frame: &mut Frame, packet: &Packet, voice: &Voice) {
     set_macs(bytes, requester, voice.mac);
     if v4 {
         let p = voice.personality;
-        let ip = &mut bytes[ETH..];
-        let [s0, s1, s2, s3, d0, d1, d2, d3] = [ip[12], ip[13], ip[14], ip[15], ip[16], ip[17], ip[18], ip[19]];
-        ip[12..20].copy_from_slice(&[d0, d1, d2, d3, s0, s1, s2, s3]);
-        ip[4..6].copy_from_slice(&voice.ip_id.to_be_bytes());
-        ip[6] = match p.echo_df {
-            Some(true) => 0x40,
-            Some(false) => 0,
-            None => ip[6] & 0x40,
-        };
-        ip[7] = 0;
-        ip[8] = voice.ttl(p.icmp_ttl);
-        ip[10..12].fill(0);
         let header_len = packet.l4 - ETH;
-        let sum = checksum::of(&ip[..header_len]);
-        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        let ip = Ipv4Words {
+            tos: bytes[ETH + 1],
+            total: (packet.end - ETH) as u16,
+            ip_id: voice.ip_id,
+            df: p.echo_df.unwrap_or(bytes[ETH + 6] & 0x40 != 0),
+            ttl: voice.ttl(p.icmp_ttl),
+            proto: proto::ICMP,
+            src: be32(bytes, ETH + 16),
+            dst: be32(bytes, ETH + 12),
+        };
+        if let Some(header) = bytes[ETH..].first_chunk_mut() {
+            ip.write(header);
+        }
+        if header_len > 20 {
+            // Options go back as they came, as most systems do it.
+            bytes[ETH] = 0x40 | (header_len / 4) as u8;
+            bytes[ETH + 10..ETH + 12].fill(0);
+            let sum = checksum::of(&bytes[ETH..packet.l4]);
+            bytes[ETH + 10..ETH + 12].copy_from_slice(&sum.to_be_bytes());
+        }
     } else {
         let ip = &mut bytes[ETH..];
         let (src, dst) = ip[8..40].split_at_mut(16);
@@ -219,9 +225,38 @@ pub fn rst(frame: &mut Frame, packet: &Packet, tcp: &TcpHeader, voice: &Voice) {
     } else {
         (0, tcp.seq.wrapping_add(length), flag::RST | flag::ACK)
     };
+    if packet.is_v4() && packet.l4 == ETH + 20 {
+        return rst_v4(frame, tcp, seq, ack, flags, voice);
+    }
     let segment = Segment { src: tcp.dst, dst: tcp.src, seq, ack, flags, window: 0, options: &[], payload: &[] };
-    let df = voice.personality.rst_df;
-    answer(frame, packet, &segment, voice, df);
+    answer(frame, packet, &segment, voice, voice.personality.rst_df);
+}
+
+/// The same for what nearly all segments are: the headers are turned round where they lie.
+#[inline]
+fn rst_v4(frame: &mut Frame, tcp: &TcpHeader, seq: u32, ack: u32, flags: u8, voice: &Voice) {
+    let requester = src_mac(frame.bytes());
+    frame.set_len(ETH + 40);
+    let bytes = frame.bytes_mut();
+    set_macs(bytes, requester, voice.mac);
+    let (src, dst) = (be32(bytes, ETH + 16), be32(bytes, ETH + 12));
+    let ip = Ipv4Words {
+        tos: 0,
+        total: 40,
+        ip_id: voice.ip_id,
+        df: voice.personality.rst_df,
+        ttl: voice.ttl(voice.personality.ttl),
+        proto: proto::TCP,
+        src,
+        dst,
+    };
+    let words = TcpWords { src: tcp.dst, dst: tcp.src, seq, ack, header_len: 20, flags, window: 0 };
+    if let Some((header, rest)) = bytes[ETH..].split_first_chunk_mut()
+        && let Some(segment) = rest.first_chunk_mut()
+    {
+        ip.write(header);
+        words.write(segment, u64::from(src) + u64::from(dst) + u64::from(proto::TCP) + 20);
+    }
 }
 
 /// Writes `segment` over the frame, back to where it came from.

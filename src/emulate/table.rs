@@ -138,14 +138,23 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     /// it lies and what was evicted for it.
     #[inline(always)]
     pub fn insert_new(&mut self, key: K, vacant: Vacant, value: V) -> (SlotIdx, Option<(K, V)>) {
-        let evicted = if self.len >= self.capacity { self.evict() } else { None };
+        let hash = vacant.0;
+        // A new entry is not marked: it has to be used again to outlive a flood.
+        let new = |next| Some(Slot { key, value, next, hash, used: false });
+        if self.len >= self.capacity
+            && let Some(at) = self.victim()
+        {
+            self.unlink(at);
+            let bucket = self.bucket(hash);
+            let next = std::mem::replace(&mut self.heads[bucket], at);
+            let old = std::mem::replace(&mut self.slots[at as usize], new(next));
+            return (SlotIdx(at), old.map(|slot| (slot.key, slot.value)));
+        }
         if self.len >= self.heads.len() {
             self.grow();
         }
-        let hash = vacant.0;
         let bucket = self.bucket(hash);
-        // A new entry is not marked: it has to be used again to outlive a flood.
-        let slot = Some(Slot { key, value, next: self.heads[bucket], hash, used: false });
+        let slot = new(self.heads[bucket]);
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = slot;
@@ -158,7 +167,7 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
         };
         self.heads[bucket] = at;
         self.len += 1;
-        (SlotIdx(at), evicted)
+        (SlotIdx(at), None)
     }
 
     /// Removes the entry of `key`.
@@ -167,30 +176,38 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
         self.remove_at(at).map(|(_, value)| value)
     }
 
-    /// Unlinks and empties a slot.
-    fn remove_at(&mut self, at: u32) -> Option<(K, V)> {
-        let slot = self.slots[at as usize].as_ref()?;
+    /// Takes a slot out of its bucket's list.
+    #[inline]
+    fn unlink(&mut self, at: u32) {
+        let Some(slot) = self.slots[at as usize].as_ref() else { return };
         let (bucket, next) = (self.bucket(slot.hash), slot.next);
         if self.heads[bucket] == at {
             self.heads[bucket] = next;
-        } else {
-            let mut previous = self.heads[bucket];
-            while previous != NONE {
-                let slot = self.slots[previous as usize].as_mut()?;
-                if slot.next == at {
-                    slot.next = next;
-                    break;
-                }
-                previous = slot.next;
-            }
+            return;
         }
-        self.len -= 1;
-        self.free.push(at);
-        self.slots[at as usize].take().map(|slot| (slot.key, slot.value))
+        let mut previous = self.heads[bucket];
+        while previous != NONE {
+            let Some(slot) = self.slots[previous as usize].as_mut() else { return };
+            if slot.next == at {
+                slot.next = next;
+                return;
+            }
+            previous = slot.next;
+        }
     }
 
-    /// Removes the entry that the clock hand finds unused.
-    fn evict(&mut self) -> Option<(K, V)> {
+    /// Unlinks and empties a slot.
+    fn remove_at(&mut self, at: u32) -> Option<(K, V)> {
+        self.unlink(at);
+        let slot = self.slots[at as usize].take()?;
+        self.len -= 1;
+        self.free.push(at);
+        Some((slot.key, slot.value))
+    }
+
+    /// The entry that the clock hand finds unused.
+    #[inline]
+    fn victim(&mut self) -> Option<u32> {
         for _ in 0..2 * self.slots.len() {
             self.hand += 1;
             if self.hand >= self.slots.len() {
@@ -199,7 +216,7 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
             if let Some(slot) = self.slots[self.hand].as_mut()
                 && !std::mem::replace(&mut slot.used, false)
             {
-                return self.remove_at(self.hand as u32);
+                return Some(self.hand as u32);
             }
         }
         None

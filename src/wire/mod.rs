@@ -19,4 +19,4 @@ pub use packet::{
     set_macs, src_mac, word_of,
 };
 pub use smoltcp::time::{Duration, Instant};
-pub use write::{Headers, Segment};
+pub use write::{Headers, Ipv4Words, Segment, TcpWords};

@@ -249,7 +249,9 @@ impl Packet {
         if self.proto == proto::UDP && self.is_v4() && be16(l4, 6) == 0 {
             return true;
         }
-        let pseudo = super::checksum::pseudo(self.src, self.dst, self.proto, l4.len());
+        // The pseudo header's addresses lie in the frame next to each other.
+        let addresses = if self.is_v4() { &frame[ETH + 12..ETH + 20] } else { &frame[ETH + 8..ETH + 40] };
+        let pseudo = super::checksum::sum(u64::from(self.proto) + l4.len() as u64, addresses);
         super::checksum::finish(super::checksum::sum(pseudo, l4)) == 0
     }
 }

@@ -5,6 +5,89 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::packet::{ETH, ethertype, proto};
 use super::{Mac, checksum};
 
+/// An IPv4 header without options, as the five words that it is on the wire.
+///
+/// The checksum comes from the words, not from what was written: reading in
+/// large pieces what was just written in small ones stalls a processor for
+/// longer than the rest of an answer takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv4Words {
+    /// TOS.
+    pub tos: u8,
+    /// Length of header and payload.
+    pub total: u16,
+    /// Identification.
+    pub ip_id: u16,
+    /// Don't fragment.
+    pub df: bool,
+    /// TTL.
+    pub ttl: u8,
+    /// Protocol of the payload.
+    pub proto: u8,
+    /// Source address.
+    pub src: u32,
+    /// Destination address.
+    pub dst: u32,
+}
+
+impl Ipv4Words {
+    /// Writes the header, its checksum included.
+    #[inline]
+    pub fn write(&self, header: &mut [u8; 20]) {
+        let words = [
+            0x4500_0000 | u32::from(self.tos) << 16 | u32::from(self.total),
+            u32::from(self.ip_id) << 16 | if self.df { 0x4000 } else { 0 },
+            u32::from(self.ttl) << 24 | u32::from(self.proto) << 16,
+            self.src,
+            self.dst,
+        ];
+        let sum = checksum::finish(words.iter().map(|word| u64::from(*word)).sum());
+        for (into, word) in header.chunks_exact_mut(4).zip(words) {
+            into.copy_from_slice(&word.to_be_bytes());
+        }
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// A TCP header without options, as words; see [`Ipv4Words`].
+#[derive(Clone, Copy, Debug)]
+pub struct TcpWords {
+    /// Source port.
+    pub src: u16,
+    /// Destination port.
+    pub dst: u16,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// Length of the header with the options behind it.
+    pub header_len: u8,
+    /// Flags.
+    pub flags: u8,
+    /// Window field, not scaled.
+    pub window: u16,
+}
+
+impl TcpWords {
+    /// Writes the header. `rest` is the sum of the pseudo header and of what
+    /// follows the twenty octets.
+    #[inline]
+    pub fn write(&self, header: &mut [u8; 20], rest: u64) {
+        let words = [
+            u32::from(self.src) << 16 | u32::from(self.dst),
+            self.seq,
+            self.ack,
+            u32::from(self.header_len / 4) << 28 | u32::from(self.flags) << 16 | u32::from(self.window),
+            0,
+        ];
+        let sum = checksum::finish(words.iter().map(|word| u64::from(*word)).sum::<u64>() + rest);
+        for (into, word) in header.chunks_exact_mut(4).zip(words) {
+            into.copy_from_slice(&word.to_be_bytes());
+        }
+        header[16..18].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
 /// An Ethernet and IP header to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers {
@@ -57,19 +140,19 @@ impl Headers {
     #[inline]
     fn write_v4(&self, frame: &mut [u8], payload: usize, src: Ipv4Addr, dst: Ipv4Addr) -> usize {
         frame[12..14].copy_from_slice(&ethertype::IPV4.to_be_bytes());
-        let ip = &mut frame[ETH..ETH + 20];
-        ip[0] = 0x45;
-        ip[1] = self.tos;
-        ip[2..4].copy_from_slice(&((20 + payload) as u16).to_be_bytes());
-        ip[4..6].copy_from_slice(&self.ip_id.to_be_bytes());
-        ip[6..8].copy_from_slice(&[if self.df { 0x40 } else { 0 }, 0]);
-        ip[8] = self.ttl;
-        ip[9] = self.proto;
-        ip[10..12].fill(0);
-        ip[12..16].copy_from_slice(&src.octets());
-        ip[16..20].copy_from_slice(&dst.octets());
-        let sum = checksum::of(ip);
-        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        let words = Ipv4Words {
+            tos: self.tos,
+            total: (20 + payload) as u16,
+            ip_id: self.ip_id,
+            df: self.df,
+            ttl: self.ttl,
+            proto: self.proto,
+            src: src.to_bits(),
+            dst: dst.to_bits(),
+        };
+        if let Some(header) = frame[ETH..].first_chunk_mut() {
+            words.write(header);
+        }
         ETH + 20
     }
 
@@ -153,19 +236,24 @@ impl Segment<'_> {
     pub fn write(&self, headers: &Headers, frame: &mut [u8]) -> usize {
         let len = self.len();
         let at = headers.write(frame, len);
-        let l4 = &mut frame[at..at + len];
-        l4[0..2].copy_from_slice(&self.src.to_be_bytes());
-        l4[2..4].copy_from_slice(&self.dst.to_be_bytes());
-        l4[4..8].copy_from_slice(&self.seq.to_be_bytes());
-        l4[8..12].copy_from_slice(&self.ack.to_be_bytes());
         let header = 20 + self.options.len();
-        l4[12] = (header as u8 / 4) << 4;
-        l4[13] = self.flags;
-        l4[14..16].copy_from_slice(&self.window.to_be_bytes());
-        l4[18..20].fill(0);
+        let words = TcpWords {
+            src: self.src,
+            dst: self.dst,
+            seq: self.seq,
+            ack: self.ack,
+            header_len: header as u8,
+            flags: self.flags,
+            window: self.window,
+        };
+        let pseudo = checksum::pseudo(headers.src, headers.dst, proto::TCP, len);
+        let l4 = &mut frame[at..at + len];
         l4[20..header].copy_from_slice(self.options);
         l4[header..].copy_from_slice(self.payload);
-        headers.fill_checksum(l4);
+        if let Some(into) = l4.first_chunk_mut() {
+            // Options are a multiple of four octets: sums of both parts add up.
+            words.write(into, checksum::sum(checksum::sum(pseudo, self.options), self.payload));
+        }
         at + len
     }
 }

@@ -58,7 +58,7 @@ impl Wire {
             proto: proto::TCP,
             ttl: self.personality.ttl.saturating_sub(self.hops).max(1),
             tos: 0,
-            ip_id: ids.next(self.personality.ip_id, self.key.local, Some(self.ip_id), cx),
+            ip_id: ids.next(self.personality.ip_id, &self.key.local, Some(self.ip_id), cx),
             df: if rst { self.personality.rst_df } else { self.personality.tcp_df },
         };
         let tcp = Segment {

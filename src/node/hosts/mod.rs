@@ -189,7 +189,7 @@ impl Hosts {
     #[inline]
     fn voice(&mut self, target: &Target, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
         let personality = self.template(target.template).personality.get();
-        let ip_id = self.ids.next(personality.ip_id, target.ip, Some(ip_id), cx);
+        let ip_id = self.ids.next(personality.ip_id, &target.ip, Some(ip_id), cx);
         Voice { mac: target.mac, personality, ip_id, hops: target.hops }
     }
 

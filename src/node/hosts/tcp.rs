@@ -239,7 +239,7 @@ impl Hosts {
             proto: proto::TCP,
             ttl: p.ttl.saturating_sub(entry.hops).max(1),
             tos: 0,
-            ip_id: self.ids.next(p.syn_ack_ip_id, key.local, None, cx),
+            ip_id: self.ids.next(p.syn_ack_ip_id, &key.local, None, cx),
             df: p.tcp_df,
         };
         let segment = Segment {
@@ -402,7 +402,7 @@ impl Hosts {
             proto: proto::TCP,
             ttl: voice.personality.ttl.saturating_sub(voice.hops).max(1),
             tos: 0,
-            ip_id: self.ids.next(entry.personality.ip_id, key.local, None, cx),
+            ip_id: self.ids.next(entry.personality.ip_id, &key.local, None, cx),
             df: voice.personality.rst_df,
         };
         let segment = Segment {

@@ -22,7 +22,7 @@ use crate::event::DropReason;
 use crate::frame::{Batch, Frame, PortNo};
 use crate::wire::{
     ARP_FRAME, Arp, ETH, Instant, Mac, Neighbor, Packet, TcpHeader, checksum, dst_mac, ethertype, ethertype_of, flag,
-    icmp6, proto, set_macs, solicited_node, src_mac,
+    icmp6, ip_of, proto, set_macs, solicited_node, src_mac, word_of,
 };
 use neighbor::{Ask, Neighbors, Resolved};
 
@@ -30,7 +30,7 @@ use neighbor::{Ask, Neighbors, Resolved};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hop {
     port: u16,
-    via: Option<IpAddr>,
+    via: Option<u128>,
 }
 
 struct Interface {
@@ -47,7 +47,9 @@ pub struct Router {
     fib4: PrefixMap<Ipv4Net, Hop>,
     fib6: PrefixMap<Ipv6Net, Hop>,
     /// The last lookup: packets come in trains.
-    cached: Option<(IpAddr, Hop)>,
+    cached: Option<(u128, Hop)>,
+    /// All own addresses, as words.
+    own: Vec<u128>,
     neighbors: Neighbors,
     ip_id: u16,
 }
@@ -73,7 +75,7 @@ impl Router {
         for route in &config.routes {
             let on_link = |i: &Interface| i.addresses.iter().any(|net| net.contains(&route.via));
             if let Some(port) = interfaces.iter().position(on_link) {
-                add(route.to, Hop { port: port as u16, via: Some(route.via) });
+                add(route.to, Hop { port: port as u16, via: Some(word_of(route.via)) });
             }
         }
         for (port, interface) in interfaces.iter().enumerate() {
@@ -82,7 +84,8 @@ impl Router {
             }
         }
         let neighbors = Neighbors::new(config.neighbor_capacity as usize, seed);
-        Router { config, identity, interfaces, fib4, fib6, cached: None, neighbors, ip_id: seed as u16 }
+        let own = interfaces.iter().flat_map(|i| &i.addresses).map(|net| word_of(net.addr())).collect();
+        Router { own, config, identity, interfaces, fib4, fib6, cached: None, neighbors, ip_id: seed as u16 }
     }
 
     fn personality() -> &'static Personality {
@@ -95,8 +98,8 @@ impl Router {
     }
 
     #[inline]
-    fn is_own(&self, ip: IpAddr) -> bool {
-        self.interfaces.iter().any(|i| i.addresses.iter().any(|net| net.addr() == ip))
+    fn is_own(&self, ip: u128) -> bool {
+        self.own.contains(&ip)
     }
 
     /// Our address on `port` for talking to `peer`: one of its family, on its prefix if there is one.
@@ -106,17 +109,18 @@ impl Router {
     }
 
     #[inline]
-    fn lookup(&mut self, dst: IpAddr) -> Option<Hop> {
-        if let Some((ip, hop)) = self.cached
-            && ip == dst
+    fn lookup(&mut self, dst: &IpAddr) -> Option<Hop> {
+        let word = word_of(*dst);
+        if let Some((cached, hop)) = self.cached
+            && cached == word
         {
             return Some(hop);
         }
         let hop = match dst {
-            IpAddr::V4(ip) => *self.fib4.get_lpm(&Ipv4Net::from(ip))?.1,
-            IpAddr::V6(ip) => *self.fib6.get_lpm(&Ipv6Net::from(ip))?.1,
+            IpAddr::V4(ip) => *self.fib4.get_lpm(&Ipv4Net::from(*ip))?.1,
+            IpAddr::V6(ip) => *self.fib6.get_lpm(&Ipv6Net::from(*ip))?.1,
         };
-        self.cached = Some((dst, hop));
+        self.cached = Some((word, hop));
         Some(hop)
     }
 
@@ -144,7 +148,7 @@ impl Router {
         if let Err(flaw) = packet.read(bytes) {
             return cx.discard(frame, flaw.into());
         }
-        if self.is_own(packet.dst) || packet.dst.is_multicast() {
+        if self.is_own(word_of(packet.dst)) || packet.dst.is_multicast() {
             return self.local(frame, &packet, port, cx);
         }
         if dst.is_group() {
@@ -287,7 +291,7 @@ impl Router {
         if packet.ttl <= 1 {
             return self.complain(frame, packet, IcmpError::TimeExceeded, port, DropReason::TtlExceeded, cx);
         }
-        let Some(hop) = self.lookup(packet.dst) else {
+        let Some(hop) = self.lookup(&packet.dst) else {
             return self.complain(frame, packet, IcmpError::NetUnreachable, port, DropReason::NoRoute, cx);
         };
         let out = usize::from(hop.port);
@@ -305,7 +309,7 @@ impl Router {
         } else {
             bytes[ETH + 7] -= 1;
         }
-        let next = hop.via.unwrap_or(packet.dst);
+        let next = hop.via.unwrap_or_else(|| word_of(packet.dst));
         match self.neighbors.resolve(hop.port, next, cx.now) {
             Resolved::Known(mac) => {
                 set_macs(frame.bytes_mut(), mac, self.interfaces[out].mac);
@@ -314,14 +318,14 @@ impl Router {
             Resolved::Stale(mac) => {
                 set_macs(frame.bytes_mut(), mac, self.interfaces[out].mac);
                 cx.send(PortNo(hop.port), frame);
-                self.ask(hop.port, next, Some(mac), cx);
+                self.ask(hop.port, ip_of(next), Some(mac), cx);
             }
             Resolved::Unknown(first) => {
                 if let Err(frame) = self.neighbors.wait(hop.port, next, frame) {
                     cx.discard(frame, DropReason::NeighborQueue);
                 }
                 if first {
-                    self.ask(hop.port, next, None, cx);
+                    self.ask(hop.port, ip_of(next), None, cx);
                 }
             }
         }
@@ -412,7 +416,7 @@ impl Node for Router {
         let name = |port: u16| self.config.interfaces[usize::from(port)].name.clone();
         match what {
             Show::Fib => {
-                let row = |to: String, hop: &Hop| json!({"to": to, "via": hop.via.map(|ip| ip.to_string()), "interface": name(hop.port)});
+                let row = |to: String, hop: &Hop| json!({"to": to, "via": hop.via.map(|word| ip_of(word).to_string()), "interface": name(hop.port)});
                 let v4 = self.fib4.iter().map(|(net, hop)| row(net.to_string(), hop));
                 Some(v4.chain(self.fib6.iter().map(|(net, hop)| row(net.to_string(), hop))).take(limit).collect())
             }

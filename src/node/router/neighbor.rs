@@ -82,8 +82,8 @@ impl Neighbors {
     }
 
     #[inline]
-    pub(super) fn resolve(&mut self, port: u16, ip: IpAddr, now: Instant) -> Resolved {
-        let key = Key::new(port, ip);
+    pub(super) fn resolve(&mut self, port: u16, ip: u128, now: Instant) -> Resolved {
+        let key = Key { ip, port };
         match self.table.get(&key) {
             Some(State::Reachable { mac, until, .. }) if now < *until => return Resolved::Known(*mac),
             Some(State::Reachable { mac, until, probing }) if !*probing => {
@@ -130,8 +130,8 @@ impl Neighbors {
     }
 
     /// Has a packet wait for an unknown neighbor; gives it back if too many do.
-    pub(super) fn wait(&mut self, port: u16, ip: IpAddr, frame: Frame) -> Result<(), Frame> {
-        match self.table.get(&Key::new(port, ip)) {
+    pub(super) fn wait(&mut self, port: u16, ip: u128, frame: Frame) -> Result<(), Frame> {
+        match self.table.get(&Key { ip, port }) {
             Some(State::Incomplete { waiting, .. }) if waiting.len() < QUEUE && self.waiting < WAITING => {
                 waiting.push(frame);
                 self.waiting += 1;
