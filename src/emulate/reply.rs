@@ -178,7 +178,7 @@ pub fn icmp_error(frame: &mut Frame, packet: &Packet, error: IcmpError, src: IpA
     let (kind, code, word) = error.code(v4);
     let header_len = packet.l4 - ETH;
     let room = if v4 {
-        // RFC 1812 §4.3.2.3: as much as fits into 576 octets, if it is a modern system.
+        // RFC 1812 §4.3.2.3 asks for as much as fits into 576 octets; older systems quote less.
         header_len + usize::from(voice.personality.icmp_quote)
     } else {
         // RFC 4443 §3: as much as fits into the minimum MTU.
