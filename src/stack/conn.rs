@@ -18,8 +18,10 @@ use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, M
 use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
-use crate::wire::{ETH, Headers, Instant, Mac, Segment, TcpHeader, TcpOptions, be16, flag, proto, word_of};
+use crate::wire::{Duration, ETH, Headers, Instant, Mac, Segment, TcpHeader, TcpOptions, be16, flag, proto, word_of};
 
+/// How long a peer may be silent before it is asked whether it is still there (RFC 9293 §3.8.4).
+pub const KEEP_ALIVE: Duration = Duration::from_secs(7200);
 /// Largest IP packet that a connection sends.
 const MTU: usize = 1500;
 
@@ -147,6 +149,7 @@ impl Conn {
         scratch: &mut Scratch,
     ) -> Option<Conn> {
         let mut conn = Conn::new(local, remote, buffers, seed, now, scratch);
+        conn.socket().set_keep_alive(Some(KEEP_ALIVE));
         conn.socket().listen(local.port()).ok()?;
         let [a, b] = mss.to_be_bytes();
         let mut options = [2, 4, a, b, 1, 1, 1, 1];

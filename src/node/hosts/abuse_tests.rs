@@ -85,6 +85,15 @@ fn a_peer_that_ignores_our_end_costs_little() {
 }
 
 #[test]
+fn a_peer_that_vanished_does_not_keep_its_connection_forever() {
+    let mut bench = bench();
+    connect(&mut bench, 40_000, 80);
+    let out = bench.run_until(bench.now + Duration::from_secs(6 * 3600));
+    assert!(bench.node.flows.slab.is_empty());
+    assert!(out.len() >= 2, "it is asked whether it is still there");
+}
+
+#[test]
 fn deadlines_that_are_no_longer_meant_are_forgotten() {
     let mut bench = bench();
     let (mut seq, ack) = connect(&mut bench, 40_000, 21);

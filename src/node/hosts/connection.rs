@@ -8,13 +8,16 @@ use super::{Hosts, Target};
 use crate::event::EventId;
 use crate::frame::Frame;
 use crate::service::{Inline, Service, ServiceKind};
-use crate::stack::{Buffers, Conn, FlowKey, HalfOpen, Incoming, pipe};
+use crate::stack::{Buffers, Conn, FlowKey, HalfOpen, Incoming, KEEP_ALIVE, pipe};
 use crate::wire::{Duration, Packet, TcpHeader, TcpOptions, flag};
 
 /// Octets that wait in each direction between a connection and its relay.
 const PIPE: usize = 65_536;
 /// How long data may stay unacknowledged before a connection is given up.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a peer may be silent before it is taken for gone: long enough to be asked twice. An idle
+/// connection keeps a container alive, and there are few of those.
+const GONE: Duration = Duration::from_secs(2 * KEEP_ALIVE.total_millis() / 1000 + 75);
 /// How long a peer may keep its side open after we have closed ours (as Linux's tcp_fin_timeout).
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -191,14 +194,13 @@ impl Hosts {
         {
             deadline = deadline.into_iter().chain(inline.deadline(service)).min();
         }
-        // smoltcp's own timeout would end idle connections as well.
-        if flow.conn.is_unacknowledged() {
-            if cx.now >= flow.last + TIMEOUT {
-                flow.abort(cx.now);
-                return self.finish(index, cx);
-            }
-            deadline = deadline.into_iter().chain([flow.last + TIMEOUT]).min();
+        // smoltcp's own timeout knows no difference between the two.
+        let silent = flow.last + if flow.conn.is_unacknowledged() { TIMEOUT } else { GONE };
+        if cx.now >= silent {
+            flow.abort(cx.now);
+            return self.finish(index, cx);
         }
+        deadline = deadline.into_iter().chain([silent]).min();
         if let Some(since) = flow.closing {
             // A peer that never finishes its own side is left to itself.
             if cx.now >= since + LINGER {
