@@ -1,5 +1,6 @@
 //! The command line against a console: what people and programs read.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
@@ -32,6 +33,7 @@ struct Running {
     events: RingFds,
     metrics: std::net::SocketAddr,
     threads: Vec<JoinHandle<()>>,
+    attacks: Cell<usize>,
 }
 
 impl Running {
@@ -87,7 +89,14 @@ impl Running {
                 switch.send_msg(&ToConsole::Answer { id }, &[memory.as_fd()]).unwrap();
             }
         });
-        Running { dir, supervisor: Some(supervisor), events, metrics, threads: vec![console, switch] }
+        Running {
+            dir,
+            supervisor: Some(supervisor),
+            events,
+            metrics,
+            threads: vec![console, switch],
+            attacks: Cell::new(0),
+        }
     }
 
     fn command(&self, words: &str) -> Command {
@@ -121,9 +130,11 @@ impl Running {
         }
         let end = clock::monotonic_micros() + DEADLINE;
         let log = self.dir.path().join("state/hwt/events/events.ndjson");
-        let logged = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
-        // Each attack is four events, and the log is written whole batches at a time.
-        while logged() == 0 || !logged().is_multiple_of(4) {
+        // What the console says of itself stands there, too: only the last event of attacks is counted.
+        let logged = || std::fs::read_to_string(&log).unwrap_or_default().matches("0000000000000002").count();
+        let attacks = self.attacks.get() + 1;
+        self.attacks.set(attacks);
+        while logged() < attacks {
             assert!(clock::monotonic_micros() < end, "the events are not logged");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -207,8 +218,17 @@ fn people_and_programs_read_what_happened() {
 fn followers_end_when_nobody_reads_when_interrupted_and_when_the_honeynet_ends() {
     let mut hwt = Running::start();
     let follow = |hwt: &Running| {
-        let mut child =
-            hwt.command("events -f --json --last 0").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // A shell that runs tests in the background has them ignore SIGINT, and so would their children.
+        let program = hwt.command("events -f --json --last 0");
+        let mut child = Command::new("env");
+        child.arg("--default-signal=INT").arg(program.get_program()).args(program.get_args());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => child.env(name, value),
+                None => child.env_remove(name),
+            };
+        }
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         (child, out)
     };
