@@ -18,12 +18,24 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+running=
+trap '[ -z "$running" ] || kill "$running" 2>/dev/null; rm -f "$log" "$log.now"' EXIT
+trap 'exit 130' INT TERM
 step() {
+    local code=0
     printf '\n== %s\n' "$*" >&2
-    # Not in CI: what a test says while it succeeds is long, and only skips are of interest.
-    "$@" 2>&1 | tee -a "$log" | grep -v --line-buffered -e '^test .* \.\.\. ok$' -e '^$' -e '^successes:$' -e '^    [a-z_0-9:]*$'
-    return "${PIPESTATUS[0]}"
+    # Into a file and not into a pipe, for whose end a process that a test left behind would keep us waiting.
+    : >"$log.now"
+    # In the background a shell has the interrupt ignored, and so would have whatever a test interrupts.
+    env --default-signal=INT,QUIT "$@" >"$log.now" 2>&1 &
+    running=$!
+    # What a test says while it succeeds is long, and only skips are of interest.
+    tail -n +1 -f --pid="$running" "$log.now" |
+        grep -v --line-buffered -e '^test .* \.\.\. ok$' -e '^$' -e '^successes:$' -e '^    [a-z_0-9:]*$' || true
+    wait "$running" || code=$?
+    running=
+    cat "$log.now" >>"$log"
+    return "$code"
 }
 
 failed=0

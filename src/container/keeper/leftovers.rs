@@ -174,7 +174,15 @@ mod tests {
         let dir = Path::new("/var/lib/honeyweave/x/containers");
         let monitor = |name: &str| {
             let mut command = std::process::Command::new("sleep");
-            command.arg0(format!("[lxc monitor] /var/lib/honeyweave/x/containers {name}")).arg("1000").spawn().unwrap()
+            let title = format!("[lxc monitor] /var/lib/honeyweave/x/containers {name}");
+            let child = command.arg0(title).arg("1000").spawn().unwrap();
+            // `spawn` returns when the program is being executed, a moment before the kernel can tell its arguments.
+            let arguments = format!("/proc/{}/cmdline", child.id());
+            let deadline = clock::monotonic_micros() + 5_000_000;
+            while fs::read(&arguments).unwrap().is_empty() && clock::monotonic_micros() < deadline {
+                std::thread::yield_now();
+            }
+            child
         };
         let (mut ours, mut other) = (monitor("hw-abcdef-1"), monitor("hw-fedcba-1"));
         assert_eq!(kill_monitored(dir, "hw-abcdef-"), 1);
