@@ -3,7 +3,9 @@
 
 use std::net::Ipv6Addr;
 
-use super::tests::{ATTACKER, ATTACKER_IP, HOST_IP, bench, config, ip_frame, live, mac_of, names, tcp_frame, tcp_of};
+use super::tests::{
+    ATTACKER, ATTACKER_IP, HOST_IP, bench, config, introduce, ip_frame, live, mac_of, names, tcp_frame, tcp_of,
+};
 use super::*;
 use crate::emulate::Secret;
 use crate::frame::PortNo;
@@ -311,6 +313,7 @@ fn a_container_answers_who_asked_and_no_more() {
 fn a_container_does_not_choose_its_packets_way() {
     let (mut bench, own) = dual();
     let far = Mac([2, 0xee, 0, 0, 0, 9]);
+    introduce(&mut bench, Ipv4Addr::new(10, 0, 99, 1), far);
     let plain = packet((far, own), HOST_IP, "10.0.99.1", proto::UDP, 64, &datagram(5, 53, 10));
     assert_eq!(bench.rx(1, &plain).len(), 1);
     let mut routed = plain[..ETH + 20].to_vec();

@@ -17,7 +17,7 @@ use crate::wire::{Duration, ETH, Instant, Mac, Packet, proto, src_mac};
 /// Flows that containers of one node may have begun and that are remembered.
 const OUTWARD: usize = 65_536;
 /// Peers whose MAC a lease remembers.
-const PEERS: usize = 1024;
+const PEERS: usize = 4096;
 /// How long after its end a container that belongs to the system is started again.
 const RESTART: Duration = Duration::from_secs(5);
 /// How often idle leases are looked for.

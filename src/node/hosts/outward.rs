@@ -9,7 +9,7 @@ use crate::emulate::Outward;
 use crate::event::{DropReason, EventId, SessionId};
 use crate::frame::Frame;
 use crate::stack::FlowKey;
-use crate::wire::{ETH, Packet, TcpHeader, be16, dst_mac, ethertype, ethertype_of, flag, icmp6, proto, src_mac};
+use crate::wire::{ETH, Mac, Packet, TcpHeader, be16, dst_mac, ethertype, ethertype_of, flag, icmp6, proto, src_mac};
 
 /// What a container has begun, or may answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,7 +104,7 @@ impl Hosts {
 
     /// What a container sends by itself: to a neighbor of this node, into the
     /// fabric, or as far as its template's policy goes.
-    fn outward(&mut self, frame: Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
+    fn outward(&mut self, mut frame: Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
         if let Some(target) = self.target(packet.dst) {
             return self.meet(frame, packet, &target, cx);
         }
@@ -121,6 +121,11 @@ impl Hosts {
             if !known && !solicited {
                 self.note(EventId::OutwardFlow, &frame, packet, host, cx);
             }
+            // Whatever MAC the container wrote: an intruder could name any machine of the uplink's.
+            let Some(mac) = self.next_hop(host, packet.dst) else {
+                return cx.discard(frame, DropReason::Policy);
+            };
+            frame.bytes_mut()[..6].copy_from_slice(&mac.0);
             return cx.send(HostsConfig::LAN, frame);
         }
         match policy {
@@ -139,6 +144,14 @@ impl Hosts {
                 self.meet(frame, packet, &target, cx);
             }
         }
+    }
+
+    /// The MAC that leads to `dst`, as ARP and neighbor discovery have told the container's host.
+    fn next_hop(&self, host: IpAddr, dst: IpAddr) -> Option<Mac> {
+        let gateway = || self.config.segment.gateways.iter().find(|gateway| gateway.is_ipv4() == dst.is_ipv4());
+        let on_link = self.config.segment.prefixes.iter().any(|net| net.contains(&dst));
+        let known = self.leases.peer_mac(host, dst);
+        if on_link { known } else { known.or_else(|| self.leases.peer_mac(host, *gateway()?)) }
     }
 
     /// Tells of what a container began, in the session that brought it to life.

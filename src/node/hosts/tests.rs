@@ -548,14 +548,29 @@ fn from_inside(bench: &Bench<Hosts>, src_mac: Mac, src: &str, dst: &str) -> Vec<
     frame
 }
 
+/// The network tells the container of [`HOST_IP`] who has `ip`.
+pub(super) fn introduce(bench: &mut Bench<Hosts>, ip: Ipv4Addr, mac: Mac) {
+    let own = mac_of(bench, HOST_IP);
+    let reply =
+        Arp { operation: Arp::REPLY, sender_mac: mac, sender: ip, target_mac: own, target: HOST_IP.parse().unwrap() };
+    let mut said = [0; ARP_FRAME];
+    reply.write(own, mac, &mut said);
+    assert_eq!(bench.rx(0, &said).len(), 1, "the container hears the answer");
+}
+
 #[test]
 fn what_a_container_begins_stays_inside() {
     let mut bench = bench();
     live(&mut bench);
     let own = mac_of(&bench, HOST_IP);
     let out = bench.rx(1, &from_inside(&bench, own, HOST_IP, "10.0.99.1"));
+    assert_eq!(out, [], "nobody has said where 10.0.99.1 is");
+    let neighbor = Mac([2, 0xcc, 0, 0, 0, 1]);
+    introduce(&mut bench, Ipv4Addr::new(10, 0, 99, 1), neighbor);
+    let out = bench.rx(1, &from_inside(&bench, own, HOST_IP, "10.0.99.1"));
     assert_eq!(out.len(), 1);
     assert_eq!(out[0].0, PortNo(0), "a neighbor inside is reached through the fabric");
+    assert_eq!(dst_mac(&out[0].1), neighbor, "whatever MAC the container wrote");
     let out = bench.rx(1, &from_inside(&bench, own, HOST_IP, "8.8.8.8"));
     assert_eq!(out.len(), 1);
     assert_eq!(out[0].0, PortNo(1), "the Internet is answered in its place");
