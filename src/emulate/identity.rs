@@ -101,8 +101,11 @@ impl Identity {
             let mixed = (right ^ key).wrapping_mul(0x9e37_79b1).rotate_left(15).wrapping_mul(0x85eb_ca6b);
             (left, right) = (right, left ^ (mixed >> 20));
         }
+        // One number, not six octets: what is written in pieces is slow to read whole.
         let [a, b, c] = oui;
-        Mac([a, b, c, (left >> 4) as u8, ((left << 4) | (right >> 8)) as u8, right as u8])
+        let bits = u64::from(a) << 40 | u64::from(b) << 32 | u64::from(c) << 24 | u64::from(left << 12 | right);
+        let [_, _, octets @ ..] = bits.to_be_bytes();
+        Mac(octets)
     }
 
     /// A number below `total` that is fixed for host `ip`: which of several

@@ -102,7 +102,8 @@ const FETCH: &str = "timeout 5 wget -q -O - http://198.51.100.7:8080/ || echo fa
 
 fn server(ns: &Ns) -> Running {
     let answer = "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nreal\n";
-    let script = format!("printf '{}' | nc -n -l -p 8080 -s 198.51.100.7 -N -v", answer.replace("\r\n", "\\r\\n"));
+    // In the shell's place, so that what is killed at the end is the server itself.
+    let script = format!("exec nc -n -l -p 8080 -s 198.51.100.7 -N -v <<'END'\n{answer}END\n");
     let mut server = ns.spawn(&["sh", "-c", &script]);
     server.wait_line("Listening on");
     server

@@ -22,7 +22,7 @@ impl Hosts {
         };
         if arp.operation != Arp::REQUEST {
             // An answer to what a container asked.
-            let host = self.config.host_of(target.ip);
+            let host = self.config.host_of(target.ip());
             if dst_mac(frame.bytes()) == target.mac
                 && let Some(port) = self.leases.port_of(host)
             {
@@ -38,7 +38,7 @@ impl Hosts {
         if arp.sender == arp.target || (!arp.sender.is_unspecified() && !is_single(IpAddr::V4(arp.sender))) {
             return cx.discard(frame, DropReason::BadSource);
         }
-        self.asked(IpAddr::V4(arp.sender), target.ip, arp.sender_mac, cx);
+        self.asked(IpAddr::V4(arp.sender), target.ip(), arp.sender_mac, cx);
         reply::arp(&mut frame, &arp, target.mac);
         let port = frame.meta.port;
         cx.send(port, frame);
@@ -97,7 +97,7 @@ impl Hosts {
         }
         let link_local = matches!(packet.src, IpAddr::V6(ip) if ip.is_unicast_link_local());
         if !link_local && !unspecified {
-            self.asked(packet.src, target.ip, src_mac(frame.bytes()), cx);
+            self.asked(packet.src, target.ip(), src_mac(frame.bytes()), cx);
         }
         if reply::neighbor(&mut frame, packet, message.target, target.mac, false) {
             let port = frame.meta.port;

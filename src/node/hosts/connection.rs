@@ -9,7 +9,7 @@ use crate::event::EventId;
 use crate::frame::Frame;
 use crate::service::{Inline, Service, ServiceKind};
 use crate::stack::{Buffers, Conn, FlowKey, HalfOpen, Incoming, KEEP_ALIVE, pipe};
-use crate::wire::{Duration, Packet, TcpHeader, TcpOptions, flag};
+use crate::wire::{Duration, Packet, TcpHeader, TcpOptions, flag, word_of};
 
 /// Octets that wait in each direction between a connection and its relay.
 const PIPE: usize = 65_536;
@@ -34,7 +34,8 @@ impl Hosts {
             self.drive_one(victim, cx);
             self.finish(victim, cx);
         }
-        let target = Target { ip: key.local, template: entry.owner.template, mac: entry.mac, hops: entry.hops };
+        let target =
+            Target { word: word_of(key.local), template: entry.owner.template, mac: entry.mac, hops: entry.hops };
         let service = match entry.owner.answer {
             Answer::Service(id) => {
                 self.config.services.get(usize::from(id.0)).cloned().map(|service| (Some(id), service))

@@ -131,7 +131,7 @@ impl Hosts {
         session: SessionId,
         cx: &mut Cx<'_>,
     ) -> Option<LeaseId> {
-        let host = self.config.host_of(target.ip);
+        let host = self.config.host_of(target.ip());
         if let Some(lease) = self.leases.by_host.get_mut(&host) {
             lease.last = cx.now;
             return (!lease.releasing).then_some(lease.id);
@@ -191,7 +191,7 @@ impl Hosts {
         if target.template == self.elsewhere {
             return None;
         }
-        self.leases.live(self.config.host_of(target.ip))
+        self.leases.live(self.config.host_of(target.ip()))
     }
 
     pub(super) fn outward_of(&self, host: IpAddr) -> Outward {
@@ -288,7 +288,7 @@ impl Hosts {
 
     /// Hands a packet from the network to the host's container, if it lives.
     pub(super) fn to_container(&mut self, frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
-        let host = self.config.host_of(target.ip);
+        let host = self.config.host_of(target.ip());
         let Some((_, port)) = self.live_lease(target) else {
             return cx.discard(frame, DropReason::NoFlow);
         };

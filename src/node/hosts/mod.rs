@@ -37,7 +37,9 @@ use crate::event::{DropReason, Event, EventId, Party, PortAnswer, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::{Service, ServiceKind};
 use crate::stack::{HalfOpenTable, Scratch};
-use crate::wire::{ETH, Headers, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, proto, src_mac};
+use crate::wire::{
+    ETH, Headers, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
+};
 use flow::Flows;
 use lease::Leases;
 use session::{Contact, Pair, Sessions, Touch};
@@ -46,12 +48,21 @@ use voice::IpIds;
 /// The host that a packet is for.
 #[derive(Clone, Copy)]
 struct Target {
-    ip: IpAddr,
+    /// Its address, as a word: copying a freshly written `IpAddr` stalls a processor.
+    word: u128,
     /// Index into the node's templates.
     template: u16,
     mac: Mac,
     /// Hops that it seems to be away from the one who asks.
     hops: u8,
+}
+
+impl Target {
+    /// Its address.
+    #[inline]
+    fn ip(&self) -> IpAddr {
+        ip_of(self.word)
+    }
 }
 
 /// The node.
@@ -113,7 +124,7 @@ impl Hosts {
     fn target(&self, ip: IpAddr) -> Option<Target> {
         let number = self.config.number_of(ip)?;
         let (template, kind) = self.config.template_of(&self.identity, ip)?;
-        Some(Target { ip, template, mac: self.config.mac_for(&self.identity, number, kind), hops: 0 })
+        Some(Target { word: word_of(ip), template, mac: self.config.mac_for(&self.identity, number, kind), hops: 0 })
     }
 
     fn from_lan(&mut self, frame: Frame, cx: &mut Cx<'_>) {
@@ -189,7 +200,7 @@ impl Hosts {
     #[inline]
     fn voice(&mut self, target: &Target, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
         let personality = self.template(target.template).personality.get();
-        let ip_id = self.ids.next(personality.ip_id, &target.ip, Some(ip_id), cx);
+        let ip_id = self.ids.next(personality.ip_id, &target.ip(), Some(ip_id), cx);
         Voice { mac: target.mac, personality, ip_id, hops: target.hops }
     }
 
@@ -244,7 +255,7 @@ impl Hosts {
             UdpPort::Filtered | UdpPort::Open(None) => cx.discard(frame, DropReason::Filtered),
             UdpPort::Closed if reply::may_complain(frame.bytes(), packet) => {
                 let voice = self.voice(target, ip_id, cx);
-                if reply::icmp_error(&mut frame, packet, IcmpError::PortUnreachable, target.ip, &voice) {
+                if reply::icmp_error(&mut frame, packet, IcmpError::PortUnreachable, target.ip(), &voice) {
                     let port = frame.meta.port;
                     cx.send(port, frame);
                 } else {

@@ -9,7 +9,9 @@ use crate::emulate::Outward;
 use crate::event::{DropReason, EventId, SessionId};
 use crate::frame::Frame;
 use crate::stack::FlowKey;
-use crate::wire::{ETH, Mac, Packet, TcpHeader, be16, dst_mac, ethertype, ethertype_of, flag, icmp6, proto, src_mac};
+use crate::wire::{
+    ETH, Mac, Packet, TcpHeader, be16, dst_mac, ethertype, ethertype_of, flag, icmp6, proto, src_mac, word_of,
+};
 
 /// What a container has begun, or may answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,7 +142,8 @@ impl Hosts {
                     self.note(EventId::OutwardReflect, &frame, packet, host, cx);
                 }
                 let hops = 6 + (u64::from(be16(frame.bytes(), ETH + 16)) % 9) as u8;
-                let target = Target { ip: packet.dst, template: self.elsewhere, mac: dst_mac(frame.bytes()), hops };
+                let target =
+                    Target { word: word_of(packet.dst), template: self.elsewhere, mac: dst_mac(frame.bytes()), hops };
                 self.meet(frame, packet, &target, cx);
             }
         }
