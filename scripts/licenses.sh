@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fails if a crate that is built in has a license that is not on the list of deny.toml, comes from
-# elsewhere than crates.io, or is banned there. The same as `cargo deny check licenses bans sources`, which
+# elsewhere than Cargo's default registry, or is banned there. The same as `cargo deny check licenses bans sources`, which
 # it runs, too, where cargo-deny is installed (building that takes longer than everything else here).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -54,8 +54,8 @@ while IFS=$'\t' read -r name version license source; do
         bad=1
     fi
     case $source in
-        'registry+https://github.com/rust-lang/crates.io-index' | path) ;;
-        *) echo "$name $version comes from $source, not from crates.io" >&2; bad=1 ;;
+        'registry+https://github.com/rust-lang/'* | path) ;;
+        *) echo "$name $version comes from $source, not from Cargo's default registry" >&2; bad=1 ;;
     esac
 done < <(cargo metadata --locked --format-version 1 --all-features |
     jq -r '. as $m | ($m.resolve.nodes | map(.id)) as $used

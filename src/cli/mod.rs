@@ -82,7 +82,7 @@ pub struct Target {
     /// Name of the honeynet, where several run
     #[arg(long, env = "HONEYWEAVE_NAME")]
     pub name: Option<String>,
-    /// Where its state lies [default: /var/lib/honeyweave/NAME]
+    /// Where state lies, in a directory for each name [default: /var/lib/honeyweave]
     #[arg(long, value_name = "DIR", env = "HONEYWEAVE_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 }

@@ -83,8 +83,6 @@ pub struct Personality {
     pub icmp_error_tos: u8,
     /// How often, and how long after the one before, a SYN/ACK is sent again, in milliseconds.
     pub syn_ack_retries_ms: &'static [u32],
-    /// Whether an ARP or ND answer is sent to a request that came by broadcast and names a foreign sender.
-    pub arp_lenient: bool,
 }
 
 use SynAckOption::{Mss, SackPermitted, SackTimestamps, WindowScale};
@@ -109,7 +107,6 @@ const LINUX: Personality = Personality {
     icmp_quote: 528,
     icmp_error_tos: 0xc0,
     syn_ack_retries_ms: &[1000, 2000, 4000, 8000, 16000],
-    arp_lenient: false,
 };
 
 const WINDOWS: Personality = Personality {
@@ -131,7 +128,6 @@ const WINDOWS: Personality = Personality {
     icmp_quote: 548,
     icmp_error_tos: 0,
     syn_ack_retries_ms: &[3000, 6000],
-    arp_lenient: false,
 };
 
 const CISCO_IOS: Personality = Personality {
@@ -153,7 +149,6 @@ const CISCO_IOS: Personality = Personality {
     icmp_quote: 8,
     icmp_error_tos: 0,
     syn_ack_retries_ms: &[2000, 4000, 8000],
-    arp_lenient: true,
 };
 
 impl Builtin {

@@ -171,9 +171,9 @@ pub struct HostsConfig {
     pub hostname: Option<String>,
     /// Index into `templates` and weight. Which host gets which is a keyed function of its address.
     pub mix: Vec<(u16, u32)>,
-    /// The plan's templates.
+    /// The templates that hosts of this node have.
     pub templates: Vec<Template>,
-    /// The plan's services.
+    /// The services that those templates name.
     pub services: Vec<Service>,
     /// How MACs are made.
     pub mac_mode: MacMode,

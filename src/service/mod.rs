@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use inline::{Inline, Stream, Then};
 
-/// A service of a topology. Its place in the plan's list is its [`crate::emulate::ServiceId`].
+/// A service of a topology. Its place in its node's list is its [`crate::emulate::ServiceId`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Service {
     /// Its name for events and lists.

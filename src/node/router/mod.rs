@@ -42,7 +42,6 @@ struct Interface {
 /// The node.
 pub struct Router {
     config: RouterConfig,
-    identity: Identity,
     interfaces: Vec<Interface>,
     fib4: PrefixMap<Ipv4Net, Hop>,
     fib6: PrefixMap<Ipv6Net, Hop>,
@@ -85,7 +84,7 @@ impl Router {
         }
         let neighbors = Neighbors::new(config.neighbor_capacity as usize, seed);
         let own = interfaces.iter().flat_map(|i| &i.addresses).map(|net| word_of(net.addr())).collect();
-        Router { own, config, identity, interfaces, fib4, fib6, cached: None, neighbors, ip_id: seed as u16 }
+        Router { own, config, interfaces, fib4, fib6, cached: None, neighbors, ip_id: seed as u16 }
     }
 
     fn personality() -> &'static Personality {
@@ -453,10 +452,5 @@ impl Router {
     pub fn mac(config: &RouterConfig, identity: &Identity, number: usize) -> Option<Mac> {
         let interface = config.interfaces.get(number)?;
         Some(interface.mac.unwrap_or_else(|| identity.mac(config.oui, number as u64)))
-    }
-
-    /// The identity that its MACs derive from.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
     }
 }
