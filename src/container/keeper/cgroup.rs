@@ -13,8 +13,9 @@ use crate::sys::privileges;
 /// The hierarchies of this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Layout {
-    /// Where they are mounted.
-    mounts: Vec<PathBuf>,
+    /// The directories below which liblxc makes the cgroups of containers: in each
+    /// hierarchy its root or the cgroup of whoever starts them, as controllers allow.
+    parents: Vec<PathBuf>,
     /// Controllers of version 1, with which limits go to `lxc.cgroup.*`.
     v1: Vec<String>,
     /// Controllers of version 2, with which limits go to `lxc.cgroup2.*`.
@@ -26,7 +27,8 @@ impl Layout {
     pub fn detect() -> Layout {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let controllers = |path: &Path| fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
-        Layout::parse(&mounts, controllers)
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Layout::parse(&mounts, &own, controllers)
     }
 
     /// What the kernel says. Where no cgroups are mounted (`ip netns exec` hides
@@ -46,11 +48,13 @@ impl Layout {
     /// No cgroups at all.
     #[cfg(test)]
     pub fn none() -> Layout {
-        Layout { mounts: vec![], v1: vec![], v2: vec![] }
+        Layout { parents: vec![], v1: vec![], v2: vec![] }
     }
 
-    fn parse(table: &str, controllers: impl Fn(&Path) -> String) -> Layout {
-        let (mut mounts, mut v1, mut v2) = (Vec::new(), Vec::new(), Vec::new());
+    /// `table` is `/proc/self/mounts`, `own` is `/proc/self/cgroup`.
+    fn parse(table: &str, own: &str, controllers: impl Fn(&Path) -> String) -> Layout {
+        let (mut parents, mut v1, mut v2) = (Vec::new(), Vec::new(), Vec::new());
+        let own: Vec<(&str, &str)> = own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')).collect();
         for line in table.lines() {
             let fields: Vec<&str> = line.split(' ').collect();
             let &[_, path, kind, options, ..] = fields.as_slice() else { continue };
@@ -60,16 +64,32 @@ impl Layout {
                 "cgroup2" => v2.extend(controllers(&path).split_whitespace().map(str::to_owned)),
                 _ => continue,
             }
-            if !mounts.contains(&path) {
-                mounts.push(path);
+            // Version 2 has a line without a name; a hierarchy of version 1 is mounted with its name among the options.
+            let same = |name: &str| if kind == "cgroup2" { name.is_empty() } else { options.ends_with(name) };
+            let within = own.iter().filter(|(name, _)| same(name) && (kind == "cgroup2" || !name.is_empty()));
+            let within = within.map(|(_, at)| path.join(at.trim_start_matches('/')));
+            for parent in within.chain([path.clone()]) {
+                if !parents.contains(&parent) {
+                    parents.push(parent);
+                }
             }
         }
-        Layout { mounts, v1, v2 }
+        Layout { parents, v1, v2 }
+    }
+
+    /// The same hierarchies with all their directories: a predecessor may have been
+    /// started from another cgroup (another log-in, another service).
+    pub fn everywhere(&self) -> Layout {
+        let mut parents = Vec::new();
+        for parent in &self.parents {
+            walk(parent, &mut |dir| parents.push(dir.to_owned()));
+        }
+        Layout { parents, ..self.clone() }
     }
 
     /// Whether there is any hierarchy.
     pub fn is_present(&self) -> bool {
-        !self.mounts.is_empty()
+        !self.parents.is_empty()
     }
 
     /// The version that limits are set in, and the limits that can be set: `memory`, `pids`, `cpu`.
@@ -105,8 +125,8 @@ impl Layout {
     /// The cgroups of containers whose name is wanted.
     fn cgroups(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        for mount in &self.mounts {
-            for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
+        for parent in &self.parents {
+            for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
                 let container = name.strip_prefix("lxc.payload.").or_else(|| name.strip_prefix("lxc.monitor."));
@@ -146,8 +166,8 @@ impl Layout {
 
     /// Removes the cgroup that liblxc's monitors pass through as they end, unless another container of the machine's needs it.
     pub fn remove_pivot(&self) {
-        for mount in &self.mounts {
-            let _ = fs::remove_dir(mount.join("lxc.pivot"));
+        for parent in &self.parents {
+            let _ = fs::remove_dir(parent.join("lxc.pivot"));
         }
     }
 }
@@ -195,16 +215,21 @@ mod tests {
     fn limits_follow_the_layout() {
         let v1 = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\ncgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n\
                   cgroup /sys/fs/cgroup/cpu cgroup rw,cpu,cpuacct 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        let layout = Layout::parse(v1, |_| String::new());
+        let own = "3:cpu,cpuacct:/\n2:memory:/user/me\n1:pids:/\n0::/scope\n";
+        let layout = Layout::parse(v1, own, |_| String::new());
         let keys = |layout: &Layout| layout.limits(1, 2, 3).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
         assert_eq!(
             keys(&layout),
             ["lxc.cgroup.memory.limit_in_bytes", "lxc.cgroup.pids.max", "lxc.cgroup.cpu.cfs_quota_us"]
         );
         assert_eq!(layout.describe(), (1, vec!["memory", "pids", "cpu"]));
-        assert_eq!(layout.mounts.len(), 4);
-        let v2 =
-            Layout::parse("cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n", |_| "cpuset cpu memory pids\n".into());
+        // With neither the root nor the cgroup of one's own is it certain where liblxc puts a container.
+        let parents: Vec<_> = layout.parents.iter().map(|p| p.strip_prefix("/sys/fs/cgroup").unwrap()).collect();
+        let all = ["memory/user/me", "memory", "pids", "cpu", "unified/scope", "unified"];
+        assert_eq!(parents, all.map(Path::new));
+        let v2 = Layout::parse("cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n", "0::/\n", |_| {
+            "cpuset cpu memory pids\n".into()
+        });
         assert_eq!(keys(&v2), ["lxc.cgroup2.memory.max", "lxc.cgroup2.pids.max", "lxc.cgroup2.cpu.max"]);
         assert_eq!(v2.describe(), (2, vec!["memory", "pids", "cpu"]));
         assert!(keys(&Layout::none()).is_empty() && !Layout::none().is_present());
@@ -213,11 +238,21 @@ mod tests {
     #[test]
     fn removes_the_cgroups_of_the_containers_meant() {
         let root = tempfile::tempdir().unwrap();
-        for dir in ["lxc.payload.hw-a-1/sub", "lxc.monitor.hw-a-1", "lxc.payload.hw-b-1", "lxc.pivot", "other"] {
+        let made = [
+            "lxc.payload.hw-a-1/sub",
+            "lxc.monitor.hw-a-1",
+            "lxc.payload.hw-b-1",
+            "lxc.pivot",
+            "other/lxc.monitor.hw-a-2",
+        ];
+        for dir in made {
             fs::create_dir_all(root.path().join(dir)).unwrap();
         }
-        let layout = Layout { mounts: vec![root.path().to_owned()], v1: vec![], v2: vec![] };
+        let layout = Layout { parents: vec![root.path().to_owned()], v1: vec![], v2: vec![] };
         assert_eq!(layout.remove(|name| name.starts_with("hw-a-")), 0);
+        assert!(root.path().join("other/lxc.monitor.hw-a-2").exists());
+        assert_eq!(layout.everywhere().remove(|name| name.starts_with("hw-a-")), 0);
+        assert!(!root.path().join("other/lxc.monitor.hw-a-2").exists());
         layout.remove_pivot();
         let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();

@@ -87,6 +87,7 @@ pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<L
     let prefix = format!("hw-{tag}-");
     let until = clock::monotonic_micros() + patience;
     let dir = containers_dir(config);
+    let layout = layout.everywhere();
     while layout.kill(|name| name.starts_with(&prefix)) + kill_monitored(&dir, &prefix) > 0
         && clock::monotonic_micros() < until
     {
