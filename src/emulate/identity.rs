@@ -155,6 +155,14 @@ impl Identity {
     pub fn ip_id(&self, local: &IpAddr) -> u16 {
         mix(self.ip_id_key, low64(*local)) as u16
     }
+
+    /// A number of which as many low bits as 2¹⁶ counters need tell neighbors apart:
+    /// no two hosts of a /16 have one counter, and which hosts of others have it is keyed.
+    #[inline]
+    pub fn counter(&self, local: &IpAddr) -> u16 {
+        let low = low64(*local);
+        low as u16 ^ mix(self.ip_id_key, low >> 16) as u16
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +179,15 @@ mod tests {
             let suffix = u32::from_be_bytes([0, d, e, f]) as usize;
             assert!(!std::mem::replace(&mut seen[suffix], true));
         }
+    }
+
+    #[test]
+    fn neighbors_have_counters_of_their_own() {
+        let identity = Identity::new(Secret([7; 16]), "staff");
+        let of = |ip: u32| identity.counter(&IpAddr::from(ip.to_be_bytes()));
+        let all: std::collections::HashSet<u16> = (0..1 << 16).map(|i| of(0x0a01_0000 | i)).collect();
+        assert_eq!(all.len(), 1 << 16);
+        assert_ne!(of(0x0a01_0005), of(0x0a02_0005));
     }
 
     #[test]

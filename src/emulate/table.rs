@@ -7,20 +7,114 @@
 
 use std::hash::{BuildHasher, Hash};
 
-const NONE: u32 = u32::MAX;
+/// Every octet of a word 1, and every way's highest bit.
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x0080_8080_8080_8080;
+/// Set in a slot's place if its bucket is not the first that its hash leads to.
+const DISPLACED: u32 = 1 << 31;
+
+/// Finds entries by their hash. A bucket has a word of seven tags (the highest
+/// bit and seven bits of the hash; 0 where it is empty), compared all at once, and
+/// the slots that they stand for. A full bucket sends new entries to the next one
+/// and counts them in the eighth octet of its word: while that is 0, a search ends here.
+struct Index {
+    tags: Vec<u64>,
+    slots: Vec<[u32; 8]>,
+}
+
+/// The highest bit of each octet of `word` that is 0, the eighth excepted.
+#[inline]
+fn zero_octets(word: u64) -> u64 {
+    let low = word & !(ONES << 7);
+    !((low + !(ONES << 7)) | word) & HIGH
+}
+
+impl Index {
+    fn new(buckets: usize) -> Index {
+        Index { tags: vec![0; buckets], slots: vec![[0; 8]; buckets] }
+    }
+
+    /// Slots of entries that have this hash, and sometimes of others.
+    #[inline]
+    fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let mask = self.tags.len() - 1;
+        let wanted = u64::from(hash >> 25 | 0x80) * ONES;
+        let mut bucket = hash as usize & mask;
+        // One round for nearly all, and never more than there are buckets.
+        for _ in 0..self.tags.len() {
+            let tags = self.tags[bucket];
+            let mut found = zero_octets(tags ^ wanted);
+            while found != 0 {
+                let slot = self.slots[bucket][found.trailing_zeros() as usize / 8];
+                if is_it(slot) {
+                    return Some(slot);
+                }
+                found &= found - 1;
+            }
+            if tags >> 56 == 0 {
+                return None;
+            }
+            bucket = (bucket + 1) & mask;
+        }
+        None
+    }
+
+    /// Adds an entry, for which there is room. Returns its place.
+    #[inline]
+    fn enter(&mut self, hash: u32, slot: u32) -> u32 {
+        let mask = self.tags.len() - 1;
+        let mut bucket = hash as usize & mask;
+        let mut displaced = 0;
+        loop {
+            let empty = !self.tags[bucket] & HIGH;
+            if empty != 0 {
+                let way = empty.trailing_zeros() / 8;
+                self.tags[bucket] |= u64::from(hash >> 25 | 0x80) << (8 * way);
+                self.slots[bucket][way as usize] = slot;
+                return (8 * bucket as u32 + way) | displaced;
+            }
+            displaced = DISPLACED;
+            // At 255 nobody knows any longer, and it stays.
+            if self.tags[bucket] >> 56 != 255 {
+                self.tags[bucket] += 1 << 56;
+            }
+            bucket = (bucket + 1) & mask;
+        }
+    }
+
+    /// Takes the entry at `place` out. Its hash is asked for only where it matters.
+    #[inline]
+    fn leave(&mut self, place: u32, hash: impl FnOnce() -> u32) {
+        let at = place & !DISPLACED;
+        let bucket = at as usize / 8;
+        self.tags[bucket] &= !(0xff << (at % 8 * 8));
+        if place & DISPLACED != 0 {
+            let mask = self.tags.len() - 1;
+            let mut passed = hash() as usize & mask;
+            while passed != bucket {
+                if self.tags[passed] >> 56 != 255 {
+                    self.tags[passed] -= 1 << 56;
+                }
+                passed = (passed + 1) & mask;
+            }
+        }
+    }
+}
 
 struct Slot<K, V> {
     key: K,
     value: V,
-    next: u32,
-    /// Kept, so that neither eviction nor growth has to hash again.
-    hash: u32,
+    /// Where the index has it.
+    place: u32,
     used: bool,
 }
 
 /// The table. Memory grows by doubling up to `capacity` entries and stays there.
+///
+/// Entries lie in `slots`, in the order that the hand goes round; the index is
+/// small, so that a look-up that finds nothing reads no entry.
 pub struct ClockTable<K, V> {
-    heads: Vec<u32>,
+    index: Index,
     slots: Vec<Option<Slot<K, V>>>,
     free: Vec<u32>,
     len: usize,
@@ -41,7 +135,7 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     /// A table of at most `capacity` entries (at least one).
     pub fn new(capacity: usize, seed: u64) -> ClockTable<K, V> {
         ClockTable {
-            heads: vec![NONE; 16],
+            index: Index::new(4),
             slots: Vec::new(),
             free: Vec::new(),
             len: 0,
@@ -67,21 +161,8 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     }
 
     #[inline]
-    fn bucket(&self, hash: u32) -> usize {
-        hash as usize & (self.heads.len() - 1)
-    }
-
-    #[inline]
     fn find(&self, key: &K, hash: u32) -> Option<u32> {
-        let mut at = self.heads[self.bucket(hash)];
-        while at != NONE {
-            let slot = self.slots[at as usize].as_ref()?;
-            if slot.hash == hash && slot.key == *key {
-                return Some(at);
-            }
-            at = slot.next;
-        }
-        None
+        self.index.find(hash, |slot| self.slots[slot as usize].as_ref().is_some_and(|slot| slot.key == *key))
     }
 
     /// Where the entry of `key` lies, marked as used; if it has none, what
@@ -140,34 +221,40 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     pub fn insert_new(&mut self, key: K, vacant: Vacant, value: V) -> (SlotIdx, Option<(K, V)>) {
         let hash = vacant.0;
         // A new entry is not marked: it has to be used again to outlive a flood.
-        let new = |next| Some(Slot { key, value, next, hash, used: false });
+        let new = |place| Some(Slot { key, value, place, used: false });
         if self.len >= self.capacity
             && let Some(at) = self.victim()
         {
-            self.unlink(at);
-            let bucket = self.bucket(hash);
-            let next = std::mem::replace(&mut self.heads[bucket], at);
-            let old = std::mem::replace(&mut self.slots[at as usize], new(next));
+            self.forget(at);
+            let place = self.index.enter(hash, at);
+            let old = std::mem::replace(&mut self.slots[at as usize], new(place));
             return (SlotIdx(at), old.map(|slot| (slot.key, slot.value)));
         }
-        if self.len >= self.heads.len() {
+        // Four of seven ways in use on average: few buckets are full.
+        if self.len >= 4 * self.index.tags.len() {
             self.grow();
         }
-        let bucket = self.bucket(hash);
-        let slot = new(self.heads[bucket]);
         let at = match self.free.pop() {
             Some(at) => {
-                self.slots[at as usize] = slot;
+                self.slots[at as usize] = new(self.index.enter(hash, at));
                 at
             }
             None => {
-                self.slots.push(slot);
-                (self.slots.len() - 1) as u32
+                let at = self.slots.len() as u32;
+                self.slots.push(new(self.index.enter(hash, at)));
+                at
             }
         };
-        self.heads[bucket] = at;
         self.len += 1;
         (SlotIdx(at), None)
+    }
+
+    /// Takes a slot out of the index.
+    #[inline]
+    fn forget(&mut self, at: u32) {
+        if let Some(slot) = &self.slots[at as usize] {
+            self.index.leave(slot.place, || self.hasher.hash_one(slot.key) as u32);
+        }
     }
 
     /// Removes the entry of `key`.
@@ -176,29 +263,9 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
         self.remove_at(at).map(|(_, value)| value)
     }
 
-    /// Takes a slot out of its bucket's list.
-    #[inline]
-    fn unlink(&mut self, at: u32) {
-        let Some(slot) = self.slots[at as usize].as_ref() else { return };
-        let (bucket, next) = (self.bucket(slot.hash), slot.next);
-        if self.heads[bucket] == at {
-            self.heads[bucket] = next;
-            return;
-        }
-        let mut previous = self.heads[bucket];
-        while previous != NONE {
-            let Some(slot) = self.slots[previous as usize].as_mut() else { return };
-            if slot.next == at {
-                slot.next = next;
-                return;
-            }
-            previous = slot.next;
-        }
-    }
-
-    /// Unlinks and empties a slot.
+    /// Empties a slot.
     fn remove_at(&mut self, at: u32) -> Option<(K, V)> {
-        self.unlink(at);
+        self.forget(at);
         let slot = self.slots[at as usize].take()?;
         self.len -= 1;
         self.free.push(at);
@@ -242,14 +309,10 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     }
 
     fn grow(&mut self) {
-        let size = self.heads.len() * 2;
-        self.heads = vec![NONE; size];
-        for at in 0..self.slots.len() {
-            let Some(slot) = self.slots[at].as_ref() else { continue };
-            let bucket = slot.hash as usize & (size - 1);
-            let next = std::mem::replace(&mut self.heads[bucket], at as u32);
-            if let Some(slot) = self.slots[at].as_mut() {
-                slot.next = next;
+        self.index = Index::new(2 * self.index.tags.len());
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            if let Some(slot) = slot {
+                slot.place = self.index.enter(self.hasher.hash_one(slot.key) as u32, at as u32);
             }
         }
     }
@@ -275,6 +338,55 @@ mod tests {
                     _ => prop_assert_eq!(table.get(&key).copied(), model.get(&key).copied()),
                 }
                 prop_assert_eq!(table.len(), model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_bucket_passes_entries_on_and_takes_them_back() {
+        let mut index = Index::new(2);
+        let hash = 0x1234_5678;
+        let places: Vec<u32> = (0..12).map(|slot| index.enter(hash, slot)).collect();
+        let found = |index: &Index, slot| index.find(hash, |found| found == slot);
+        assert!((0..12).all(|slot| found(&index, slot) == Some(slot)));
+        assert_eq!(places.iter().filter(|place| **place & DISPLACED != 0).count(), 5);
+        // In the first bucket there is room again; those that went on are found yet.
+        for place in &places[..7] {
+            index.leave(*place, || hash);
+        }
+        assert!((0..7).all(|slot| found(&index, slot).is_none()) && found(&index, 11) == Some(11));
+        for place in &places[7..] {
+            index.leave(*place, || hash);
+        }
+        assert_eq!(index.tags, [0, 0]);
+    }
+
+    #[test]
+    fn zero_octets_are_found_exactly() {
+        assert_eq!(zero_octets(0), HIGH);
+        assert_eq!(zero_octets(0xff01_8000_01ff_7f00), 0x0000_0080_0000_0080);
+    }
+
+    proptest! {
+        /// Few buckets, many collisions: every entry is found whatever was evicted and removed before.
+        #[test]
+        fn nothing_is_lost_from_the_index(ops in prop::collection::vec((any::<bool>(), 0u16..64), 0..400), capacity in 1usize..20) {
+            let mut table = ClockTable::new(capacity, 1);
+            for (put, key) in ops {
+                if put {
+                    table.insert(key, key);
+                    prop_assert_eq!(table.peek(&key), Some(&key));
+                } else {
+                    table.remove(&key);
+                    prop_assert_eq!(table.peek(&key), None);
+                }
+                let keys: Vec<u16> = table.iter().map(|(key, _)| *key).collect();
+                prop_assert!(keys.len() == table.len() && keys.len() <= capacity);
+                for key in keys {
+                    prop_assert_eq!(table.peek(&key), Some(&key));
+                }
+                let tags = table.index.tags.iter().map(|tags| (tags & HIGH).count_ones() as usize);
+                prop_assert_eq!(tags.sum::<usize>(), table.len());
             }
         }
     }

@@ -100,7 +100,7 @@ impl Hosts {
         Hosts {
             identity: identity.clone(),
             sessions: Sessions::new(limits.sessions as usize, limits.session_idle_secs, seed),
-            ids: IpIds::new(identity, seed),
+            ids: IpIds::new(identity, &config),
             half_open: HalfOpenTable::new(limits.half_open as usize, seed),
             retransmissions: tcp::Budget::new(1000, 200),
             inside_answers: tcp::Budget::new(100, 20),
@@ -373,6 +373,7 @@ impl Node for Hosts {
     fn tick(&mut self, cx: &mut Cx<'_>) {
         if self.start_at.is_some_and(|at| at <= cx.now) {
             self.start_at = None;
+            self.ids.begin(cx.now);
             self.start_with_system(cx);
         }
         self.retransmit_syn_acks(cx);

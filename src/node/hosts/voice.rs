@@ -2,22 +2,35 @@
 
 use std::net::IpAddr;
 
-use super::super::Cx;
-use crate::emulate::{ClockTable, Identity, IpIdClass};
-use crate::wire::word_of;
+use super::super::{AddrRange, Cx, HostsConfig};
+use crate::emulate::{Identity, IpIdClass};
+use crate::wire::Instant;
 
-/// Hosts whose counters are remembered; those of others resume from the clock.
-const HOSTS: usize = 65_536;
+/// Counters of a large population. Hosts that share one have other starting
+/// points, and look like hosts that talk to others, too.
+const COUNTERS: u64 = 65_536;
 
 /// The counters of a node's hosts.
 pub(super) struct IpIds {
     identity: Identity,
-    shared: ClockTable<u128, u16>,
+    /// What each host that counts all its packets in one has sent; a power of two of them.
+    shared: Vec<u16>,
+    /// Counted before this process began: a restart shows no host starting anew.
+    before: Option<u16>,
 }
 
 impl IpIds {
-    pub(super) fn new(identity: Identity, seed: u64) -> IpIds {
-        IpIds { identity, shared: ClockTable::new(HOSTS, seed) }
+    /// The counters of all hosts of `config`.
+    pub(super) fn new(identity: Identity, config: &HostsConfig) -> IpIds {
+        let hosts = config.ranges.iter().map(AddrRange::len).fold(0, u64::saturating_add);
+        // At least 256: neighbors in a /24 never share one, however few of them are ours.
+        let counters = if config.single { 1 } else { hosts.clamp(256, COUNTERS).next_power_of_two() };
+        IpIds { identity, shared: vec![0; counters as usize], before: None }
+    }
+
+    /// Says that hosts count from `now` on. Before, they have sent a few packets a second.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.before.get_or_insert((now.total_millis() / 400) as u16);
     }
 
     /// The identification of the next packet of `host`. `peer` is the counter of
@@ -28,21 +41,12 @@ impl IpIds {
             IpIdClass::Zero => 0,
             IpIdClass::Random => cx.rng.next_u32() as u16,
             IpIdClass::PerPeer => self.identity.ip_id(host).wrapping_add(peer.unwrap_or(0)),
-            IpIdClass::Shared => match self.shared.slot(&word_of(*host)) {
-                Ok(at) => {
-                    let counter = self.shared.value(at);
-                    *counter = counter.wrapping_add(1);
-                    *counter
-                }
-                Err(vacant) => {
-                    // A host sends a few packets a second that nobody here sees:
-                    // a forgotten counter has gone on meanwhile.
-                    let elapsed = (cx.now.total_millis() / 400) as u16;
-                    let start = self.identity.ip_id(host).wrapping_add(elapsed);
-                    self.shared.insert_new(word_of(*host), vacant, start);
-                    start
-                }
-            },
+            IpIdClass::Shared => {
+                let at = self.identity.counter(host) as usize & (self.shared.len() - 1);
+                let sent = &mut self.shared[at];
+                *sent = sent.wrapping_add(1);
+                self.identity.ip_id(host).wrapping_add(self.before.unwrap_or(0)).wrapping_add(*sent)
+            }
         }
     }
 }
