@@ -17,12 +17,12 @@ use serde_json::json;
 
 use super::{Cx, Node, RouterConfig, Show};
 use crate::emulate::reply::{self, IcmpError, Voice};
-use crate::emulate::{Builtin, Identity, Personality};
+use crate::emulate::{Builtin, Identity, Personality, SlotIdx};
 use crate::event::DropReason;
 use crate::frame::{Batch, Frame, PortNo};
 use crate::wire::{
-    ARP_FRAME, Arp, ETH, Instant, Mac, Neighbor, Packet, TcpHeader, checksum, dst_mac, ethertype, ethertype_of, flag,
-    icmp6, ip_of, proto, set_macs, solicited_node, src_mac, word_of,
+    ARP_FRAME, Arp, ETH, Instant, Mac, Neighbor, Packet, TcpHeader, be32, checksum, dst_mac, ethertype, ethertype_of,
+    flag, icmp6, ip_of, proto, set_macs, solicited_node, src_mac, word_of,
 };
 use neighbor::{Ask, Neighbors, Resolved};
 
@@ -39,14 +39,29 @@ struct Interface {
     mtu: usize,
 }
 
+/// The way of a packet that is looked up before its turn.
+#[derive(Clone, Copy)]
+struct Ahead {
+    dst: u128,
+    hop: Hop,
+    neighbor: Option<SlotIdx>,
+}
+
+impl Ahead {
+    /// Of a packet that is not looked up: nothing is sent to this address.
+    const NOTHING: Ahead = Ahead { dst: 0, hop: Hop { port: 0, via: None }, neighbor: None };
+}
+
 /// The node.
 pub struct Router {
     config: RouterConfig,
     interfaces: Vec<Interface>,
     fib4: PrefixMap<Ipv4Net, Hop>,
     fib6: PrefixMap<Ipv6Net, Hop>,
-    /// The last lookup: packets come in trains.
-    cached: Option<(u128, Hop)>,
+    /// Where the packets of the present batch go.
+    ahead: Vec<Ahead>,
+    /// Where the present packet goes, if it is known already.
+    cached: Ahead,
     /// All own addresses, as words.
     own: Vec<u128>,
     neighbors: Neighbors,
@@ -84,7 +99,17 @@ impl Router {
         }
         let neighbors = Neighbors::new(config.neighbor_capacity as usize, seed);
         let own = interfaces.iter().flat_map(|i| &i.addresses).map(|net| word_of(net.addr())).collect();
-        Router { own, config, interfaces, fib4, fib6, cached: None, neighbors, ip_id: seed as u16 }
+        Router {
+            own,
+            config,
+            interfaces,
+            fib4,
+            fib6,
+            ahead: Vec::new(),
+            cached: Ahead::NOTHING,
+            neighbors,
+            ip_id: seed as u16,
+        }
     }
 
     fn personality() -> &'static Personality {
@@ -110,17 +135,33 @@ impl Router {
     #[inline]
     fn lookup(&mut self, dst: &IpAddr) -> Option<Hop> {
         let word = word_of(*dst);
-        if let Some((cached, hop)) = self.cached
-            && cached == word
-        {
-            return Some(hop);
+        if self.cached.dst == word {
+            return Some(self.cached.hop);
         }
-        let hop = match dst {
-            IpAddr::V4(ip) => *self.fib4.get_lpm(&Ipv4Net::from(*ip))?.1,
-            IpAddr::V6(ip) => *self.fib6.get_lpm(&Ipv6Net::from(*ip))?.1,
-        };
-        self.cached = Some((word, hop));
-        Some(hop)
+        match dst {
+            IpAddr::V4(ip) => Some(*self.fib4.get_lpm(&Ipv4Net::from(*ip))?.1),
+            IpAddr::V6(ip) => Some(*self.fib6.get_lpm(&Ipv6Net::from(*ip))?.1),
+        }
+    }
+
+    /// Looks up where a batch goes. One packet after the other, each waits for
+    /// memory; here, a processor waits for many at once.
+    fn look_ahead(&mut self, rx: &Batch) {
+        self.cached = Ahead::NOTHING;
+        self.ahead.clear();
+        for frame in rx.iter() {
+            let bytes = frame.bytes();
+            let ahead = if ethertype_of(bytes) == ethertype::IPV4 {
+                let dst = Ipv4Addr::from_bits(be32(bytes, ETH + 16));
+                self.fib4.get_lpm(&Ipv4Net::from(dst)).map(|(_, hop)| {
+                    let dst = word_of(IpAddr::V4(dst));
+                    Ahead { dst, hop: *hop, neighbor: self.neighbors.look(hop.port, hop.via.unwrap_or(dst)) }
+                })
+            } else {
+                None
+            };
+            self.ahead.push(ahead.unwrap_or(Ahead::NOTHING));
+        }
     }
 
     #[inline]
@@ -309,7 +350,7 @@ impl Router {
             bytes[ETH + 7] -= 1;
         }
         let next = hop.via.unwrap_or_else(|| word_of(packet.dst));
-        match self.neighbors.resolve(hop.port, next, cx.now) {
+        match self.neighbors.resolve(hop.port, next, self.cached.neighbor, cx.now) {
             Resolved::Known(mac) => {
                 set_macs(frame.bytes_mut(), mac, self.interfaces[out].mac);
                 cx.send(PortNo(hop.port), frame);
@@ -382,7 +423,9 @@ fn may_answer(src: IpAddr) -> bool {
 
 impl Node for Router {
     fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
-        for frame in rx.drain(..) {
+        self.look_ahead(rx);
+        for (i, frame) in rx.drain(..).enumerate() {
+            self.cached = self.ahead[i];
             self.receive(frame, cx);
         }
     }

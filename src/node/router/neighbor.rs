@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::emulate::ClockTable;
+use crate::emulate::{ClockTable, SlotIdx};
 use crate::frame::Frame;
 use crate::wire::{Duration, Instant, Mac, ip_of, word_of};
 
@@ -84,8 +84,19 @@ impl Neighbors {
     }
 
     #[inline]
-    pub(super) fn resolve(&mut self, port: u16, ip: u128, now: Instant) -> Resolved {
+    pub(super) fn look(&self, port: u16, ip: u128) -> Option<SlotIdx> {
+        self.table.look(&Key { ip, port })
+    }
+
+    /// The state of a neighbor, which may lie `at` its place.
+    #[inline]
+    pub(super) fn resolve(&mut self, port: u16, ip: u128, at: Option<SlotIdx>, now: Instant) -> Resolved {
         let key = Key { ip, port };
+        if let Some(State::Reachable { mac, until, .. }) = at.and_then(|at| self.table.get_at(at, &key))
+            && now < *until
+        {
+            return Resolved::Known(*mac);
+        }
         match self.table.get(&key) {
             Some(State::Reachable { mac, until, .. }) if now < *until => return Resolved::Known(*mac),
             Some(State::Reachable { mac, until, probing }) if !*probing => {
