@@ -267,7 +267,10 @@ fn router(c: &mut Criterion) {
     rig.frames = (0..FRAMES).map(forward).collect();
     measure(c, "router hop", rig, |asked, sent| {
         let (before, after) = (Packet::parse(asked).expect("ours"), Packet::parse(sent).expect("a valid packet"));
-        assert_eq!((after.ttl, after.dst, after.payload(sent)), (before.ttl - 1, before.dst, before.payload(asked)));
+        assert_eq!(
+            (after.ttl, after.dst(), after.payload(sent)),
+            (before.ttl - 1, before.dst(), before.payload(asked))
+        );
         assert_eq!(wire::src_mac(sent), lan);
     });
 }
@@ -321,7 +324,7 @@ fn hosts(c: &mut Criterion) {
         });
         measure(c, &format!("echo reply, {label}"), echo, |asked, sent| {
             let (question, answer) = (Packet::parse(asked).expect("ours"), Packet::parse(sent).expect("valid"));
-            assert!(answer.checksum_ok(sent) && answer.src == question.dst && answer.dst == question.src);
+            assert!(answer.checksum_ok(sent) && answer.src() == question.dst() && answer.dst() == question.src());
             assert_eq!(answer.payload(sent)[0], 0);
             assert_eq!(answer.payload(sent)[4..], question.payload(asked)[4..]);
         });
@@ -336,7 +339,7 @@ fn hosts(c: &mut Criterion) {
         });
         measure(c, &format!("RST, {label}"), rst, |asked, sent| {
             let (question, answer) = (Packet::parse(asked).expect("ours"), Packet::parse(sent).expect("valid"));
-            assert!(answer.checksum_ok(sent) && answer.src == question.dst);
+            assert!(answer.checksum_ok(sent) && answer.src() == question.dst());
             let (syn, rst) = (TcpHeader::parse(question.payload(asked)), TcpHeader::parse(answer.payload(sent)));
             let (syn, rst) = (syn.expect("ours"), rst.expect("a TCP header"));
             assert_eq!((rst.flags, rst.ack), (flag::RST | flag::ACK, syn.seq.wrapping_add(1)));

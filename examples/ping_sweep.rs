@@ -79,12 +79,12 @@ impl Attacker {
             if packet.proto != proto::ICMP || message.first() != Some(&0) {
                 continue;
             }
-            let IpAddr::V4(src) = packet.src else { continue };
+            let IpAddr::V4(src) = packet.src() else { continue };
             let right = dst_mac(&frame) == ATTACKER
                 && packet.checksum_ok(&frame)
-                && packet.dst == IpAddr::V4(self.ip)
+                && packet.dst() == IpAddr::V4(self.ip)
                 && message.get(8..12) == Some(&src.octets()[..]);
-            if !right || !self.replies.insert(packet.src) {
+            if !right || !self.replies.insert(packet.src()) {
                 self.wrong.push(format!("{src}: {frame:02x?}"));
             }
         }

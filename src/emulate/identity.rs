@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
 
-use crate::wire::Mac;
+use crate::wire::{Mac, is_mapped, word_of};
 
 /// The installation's secret.
 #[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -65,13 +65,13 @@ fn mix(key: u64, value: u64) -> u64 {
 /// The low 64 bits of an address, which tell hosts of one node apart.
 #[inline]
 fn low64(ip: IpAddr) -> u64 {
-    match ip {
-        IpAddr::V4(v4) => u64::from(u32::from(v4)),
-        IpAddr::V6(v6) => {
-            let bits = u128::from(v6);
-            (bits as u64) ^ ((bits >> 64) as u64).rotate_left(17)
-        }
-    }
+    low64_of(word_of(ip))
+}
+
+/// The same of an address that is a word.
+#[inline]
+fn low64_of(word: u128) -> u64 {
+    if is_mapped(word) { u64::from(word as u32) } else { word as u64 ^ ((word >> 64) as u64).rotate_left(17) }
 }
 
 impl Identity {
@@ -108,11 +108,11 @@ impl Identity {
         Mac(octets)
     }
 
-    /// A number below `total` that is fixed for host `ip`: which of several
+    /// A number below `total` that is fixed for the host whose address is `word`: which of several
     /// weighted templates it has.
     #[inline]
-    pub fn choice(&self, ip: IpAddr, total: u32) -> u32 {
-        let hash = mix(self.choice_key, low64(ip));
+    pub fn choice(&self, word: u128, total: u32) -> u32 {
+        let hash = mix(self.choice_key, low64_of(word));
         ((u128::from(hash) * u128::from(total)) >> 64) as u32
     }
 
@@ -150,17 +150,17 @@ impl Identity {
         half(0) << 64 | half(1)
     }
 
-    /// Where an IP ID counter of host `local` starts.
+    /// Where an IP ID counter of the host whose address is `word` starts.
     #[inline]
-    pub fn ip_id(&self, local: &IpAddr) -> u16 {
-        mix(self.ip_id_key, low64(*local)) as u16
+    pub fn ip_id(&self, word: u128) -> u16 {
+        mix(self.ip_id_key, low64_of(word)) as u16
     }
 
     /// A number of which as many low bits as 2¹⁶ counters need tell neighbors apart:
     /// no two hosts of a /16 have one counter, and which hosts of others have it is keyed.
     #[inline]
-    pub fn counter(&self, local: &IpAddr) -> u16 {
-        let low = low64(*local);
+    pub fn counter(&self, word: u128) -> u16 {
+        let low = low64_of(word);
         low as u16 ^ mix(self.ip_id_key, low >> 16) as u16
     }
 }
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn neighbors_have_counters_of_their_own() {
         let identity = Identity::new(Secret([7; 16]), "staff");
-        let of = |ip: u32| identity.counter(&IpAddr::from(ip.to_be_bytes()));
+        let of = |ip: u32| identity.counter(word_of(IpAddr::from(ip.to_be_bytes())));
         let all: std::collections::HashSet<u16> = (0..1 << 16).map(|i| of(0x0a01_0000 | i)).collect();
         assert_eq!(all.len(), 1 << 16);
         assert_ne!(of(0x0a01_0005), of(0x0a02_0005));
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn choices_follow_their_weights() {
         let identity = Identity::new(Secret([1; 16]), "n");
-        let low = (0..10_000u32).filter(|i| identity.choice(IpAddr::from(i.to_be_bytes()), 100) < 25).count();
+        let low = (0..10_000u32).filter(|i| identity.choice(word_of(IpAddr::from(i.to_be_bytes())), 100) < 25).count();
         assert!((2300..2700).contains(&low), "{low}");
     }
 }

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use super::Personality;
 use crate::frame::Frame;
 use crate::wire::{
-    ARP_FRAME, Arp, ETH, Headers, Ipv4Words, Mac, Neighbor, Packet, Segment, TcpHeader, TcpWords, be32, checksum, flag,
-    icmp6, proto, set_macs, src_mac,
+    ARP_FRAME, Arp, ETH, Headers, Ipv4Words, Mac, Neighbor, Packet, Segment, TcpHeader, TcpWords, be16, be32, checksum,
+    flag, icmp6, proto, set_macs, src_mac,
 };
 
 /// How a host speaks in one packet.
@@ -54,7 +54,7 @@ pub fn arp(frame: &mut Frame, request: &Arp, mac: Mac) {
 /// is too small, which no received solicitation makes it. Who tests for
 /// duplicates has no address yet: everybody is told (RFC 4861 §7.2.4).
 pub fn neighbor(frame: &mut Frame, packet: &Packet, target: std::net::Ipv6Addr, mac: Mac, router: bool) -> bool {
-    let IpAddr::V6(asker) = packet.src else { return false };
+    let IpAddr::V6(asker) = packet.src() else { return false };
     let (dst, asker, solicited) = if asker.is_unspecified() {
         let everybody = std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
         (Mac::ipv6_multicast(everybody), everybody, 0)
@@ -74,7 +74,7 @@ pub fn neighbor(frame: &mut Frame, packet: &Packet, target: std::net::Ipv6Addr, 
 
 /// Turns an echo request (ICMP or ICMPv6) into its reply. The checksums are
 /// updated, not computed anew, so a wrong one stays wrong.
-#[inline]
+#[inline(always)]
 pub fn echo(frame: &mut Frame, packet: &Packet, voice: &Voice) {
     let requester = src_mac(frame.bytes());
     let v4 = packet.is_v4();
@@ -111,13 +111,13 @@ pub fn echo(frame: &mut Frame, packet: &Packet, voice: &Voice) {
         ip[7] = voice.ttl(voice.personality.icmp_ttl);
     }
     let icmp = &mut bytes[packet.l4..];
-    let old = u16::from_be_bytes([icmp[0], icmp[1]]);
-    icmp[0] = if v4 { 0 } else { icmp6::ECHO_REPLY };
-    if v4 && voice.personality.echo_code_zero {
-        icmp[1] = 0;
-    }
-    let new = u16::from_be_bytes([icmp[0], icmp[1]]);
-    let sum = checksum::update(u16::from_be_bytes([icmp[2], icmp[3]]), old, new);
+    // Type and code as one word: an octet written and then read as part of a word is waited for.
+    let old = be16(icmp, 0);
+    let kind = if v4 { 0 } else { icmp6::ECHO_REPLY };
+    let code = if v4 && voice.personality.echo_code_zero { 0 } else { old & 0xff };
+    let new = u16::from(kind) << 8 | code;
+    let sum = checksum::update(be16(icmp, 2), old, new);
+    icmp[..2].copy_from_slice(&new.to_be_bytes());
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
 }
 
@@ -156,7 +156,7 @@ impl IcmpError {
 /// Whether an ICMP error may be sent about a packet: never about an ICMP error,
 /// a fragment, or to a source that is not one host (RFC 1122 §3.2.2, RFC 4443 §2.4).
 pub fn may_complain(frame: &[u8], packet: &Packet) -> bool {
-    let single = match packet.src {
+    let single = match packet.src() {
         IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast() && !ip.is_loopback(),
         IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
     };
@@ -166,7 +166,7 @@ pub fn may_complain(frame: &[u8], packet: &Packet) -> bool {
         proto::ICMPV6 => kind.is_none_or(|kind| kind < 128),
         _ => false,
     };
-    single && !packet.fragment && !is_error && !packet.dst.is_multicast()
+    single && !packet.fragment && !is_error && !packet.dst().is_multicast()
 }
 
 /// Turns a packet into the ICMP error about it, from `src`: the packet moves
@@ -189,7 +189,7 @@ pub fn icmp_error(frame: &mut Frame, packet: &Packet, error: IcmpError, src: IpA
         dst_mac: src_mac(frame.bytes()),
         src_mac: voice.mac,
         src,
-        dst: packet.src,
+        dst: packet.src(),
         proto: if v4 { proto::ICMP } else { proto::ICMPV6 },
         ttl: voice.ttl(voice.personality.icmp_ttl),
         tos: if v4 { voice.personality.icmp_error_tos } else { 0 },
@@ -216,7 +216,7 @@ pub fn icmp_error(frame: &mut Frame, packet: &Packet, error: IcmpError, src: IpA
 
 /// Turns a TCP segment into the RST that answers it when no connection is there
 /// (RFC 9293 §3.10.7.1). A RST is never answered: the caller has seen to that.
-#[inline]
+#[inline(always)]
 pub fn rst(frame: &mut Frame, packet: &Packet, tcp: &TcpHeader, voice: &Voice) {
     let data = (packet.end - packet.l4 - tcp.len) as u32;
     let length = data + u32::from(tcp.has(flag::SYN)) + u32::from(tcp.has(flag::FIN));
@@ -233,7 +233,7 @@ pub fn rst(frame: &mut Frame, packet: &Packet, tcp: &TcpHeader, voice: &Voice) {
 }
 
 /// The same for what nearly all segments are: the headers are turned round where they lie.
-#[inline]
+#[inline(always)]
 fn rst_v4(frame: &mut Frame, tcp: &TcpHeader, seq: u32, ack: u32, flags: u8, voice: &Voice) {
     let requester = src_mac(frame.bytes());
     frame.set_len(ETH + 40);
@@ -265,8 +265,8 @@ pub fn answer(frame: &mut Frame, packet: &Packet, segment: &Segment<'_>, voice: 
     let headers = Headers {
         dst_mac: src_mac(frame.bytes()),
         src_mac: voice.mac,
-        src: packet.dst,
-        dst: packet.src,
+        src: packet.dst(),
+        dst: packet.src(),
         proto: proto::TCP,
         ttl: voice.ttl(voice.personality.ttl),
         tos: 0,

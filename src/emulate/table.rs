@@ -131,6 +131,16 @@ pub struct SlotIdx(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vacant(u32);
 
+/// What a look ahead saw of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    hash: u32,
+    slot: u32,
+}
+
+/// The slot of what was not found.
+const NOWHERE: u32 = u32::MAX;
+
 impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     /// A table of at most `capacity` entries (at least one).
     pub fn new(capacity: usize, seed: u64) -> ClockTable<K, V> {
@@ -172,7 +182,11 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     /// The hash of a key that has no entry.
     #[inline]
     pub fn slot(&mut self, key: &K) -> Result<SlotIdx, Vacant> {
-        let hash = self.hash(key);
+        self.slot_hashed(key, self.hash(key))
+    }
+
+    #[inline]
+    fn slot_hashed(&mut self, key: &K, hash: u32) -> Result<SlotIdx, Vacant> {
         let Some(at) = self.find(key, hash) else { return Err(Vacant(hash)) };
         if let Some(slot) = self.slots[at as usize].as_mut() {
             slot.used = true;
@@ -180,19 +194,27 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
         Ok(SlotIdx(at))
     }
 
-    /// Where the entry of `key` lies, without marking it.
+    /// Looks for the entry of `key` before it is needed: for many keys in a row, a
+    /// processor waits for their memory at once. What was seen goes to [`ClockTable::slot_seen`].
     #[inline]
-    pub fn look(&self, key: &K) -> Option<SlotIdx> {
-        self.find(key, self.hash(key)).map(SlotIdx)
+    pub fn look(&self, key: &K) -> Seen {
+        let hash = self.hash(key);
+        Seen { hash, slot: self.find(key, hash).unwrap_or(NOWHERE) }
     }
 
-    /// The entry of `key`, marked as used, if it still lies where it was seen: a
-    /// shorter way than [`ClockTable::get`] if it does.
+    /// The same as [`ClockTable::slot`] for a `key` that was looked for, whatever happened since.
+    ///
+    /// # Errors
+    /// The hash of a key that has no entry.
     #[inline]
-    pub fn get_at(&mut self, at: SlotIdx, key: &K) -> Option<&mut V> {
-        let slot = self.slots.get_mut(at.0 as usize)?.as_mut().filter(|slot| slot.key == *key)?;
-        slot.used = true;
-        Some(&mut slot.value)
+    pub fn slot_seen(&mut self, key: &K, seen: Seen) -> Result<SlotIdx, Vacant> {
+        if let Some(Some(slot)) = self.slots.get_mut(seen.slot as usize)
+            && slot.key == *key
+        {
+            slot.used = true;
+            return Ok(SlotIdx(seen.slot));
+        }
+        self.slot_hashed(key, seen.hash)
     }
 
     /// The value at a place that was found or filled just now.
@@ -419,6 +441,21 @@ mod tests {
             }
         }
         assert_eq!(table.len(), 100);
+    }
+
+    #[test]
+    fn what_was_seen_ahead_may_have_changed() {
+        let mut table = ClockTable::new(2, 1);
+        table.insert(1, 'a');
+        let (one, two) = (table.look(&1), table.look(&2));
+        let vacant = table.slot_seen(&2, two).unwrap_err();
+        table.insert_new(2, vacant, 'b');
+        let at = table.slot_seen(&2, two).unwrap();
+        assert_eq!(table.value(at), &'b');
+        // Somebody else has its slot now.
+        table.remove(&1);
+        table.insert(3, 'c');
+        assert!(table.slot_seen(&1, one).is_err());
     }
 
     #[test]

@@ -224,7 +224,7 @@ fn complaint(wire: &crate::netdev::Memory) -> Option<(String, u8, u8)> {
         let packet = Packet::parse(&frame).unwrap();
         assert!(packet.checksum_ok(&frame));
         let message = packet.payload(&frame);
-        return Some((packet.src.to_string(), message[0], message[1]));
+        return Some((packet.src().to_string(), message[0], message[1]));
     }
     None
 }

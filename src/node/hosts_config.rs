@@ -7,28 +7,25 @@ use std::net::IpAddr;
 
 use super::config::{AddrRange, HostsConfig, MacMode};
 use crate::emulate::{Identity, Template};
-use crate::wire::Mac;
+use crate::wire::{Mac, is_mapped, word_of};
 
-/// An address as a number, and whether it is IPv6: numbers of one family compare.
+/// Whether an address, as a word, is IPv6, and the word: addresses of one family compare.
 #[inline]
-fn key(ip: IpAddr) -> (bool, u128) {
-    match ip {
-        IpAddr::V4(v4) => (false, u128::from(u32::from(v4))),
-        IpAddr::V6(v6) => (true, u128::from(v6)),
-    }
+fn key(word: u128) -> (bool, u128) {
+    (!is_mapped(word), word)
 }
 
 impl AddrRange {
-    /// Whether `ip` lies in it.
+    /// Whether the address that is `word` lies in it.
     #[inline]
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        (key(self.first)..=key(self.last)).contains(&key(ip))
+    fn contains(&self, word: u128) -> bool {
+        (key(word_of(self.first))..=key(word_of(self.last))).contains(&key(word))
     }
 
     /// How many addresses it has, at most `u64::MAX`.
     #[inline]
     pub fn len(&self) -> u64 {
-        let span = key(self.last).1.saturating_sub(key(self.first).1);
+        let span = word_of(self.last).saturating_sub(word_of(self.first));
         u64::try_from(span).unwrap_or(u64::MAX).saturating_add(1)
     }
 
@@ -42,15 +39,21 @@ impl HostsConfig {
     /// The number of the host that owns `ip`: its index among all addresses of the
     /// ranges, 0 for a single host. `None` if the address is not one of ours.
     pub fn number_of(&self, ip: IpAddr) -> Option<u64> {
-        let at = self
-            .ranges
-            .binary_search_by(|range| if range.contains(ip) { Ordering::Equal } else { key(range.first).cmp(&key(ip)) })
-            .ok()?;
+        self.number_of_word(word_of(ip))
+    }
+
+    /// The same for an address that is a word.
+    #[inline]
+    pub(super) fn number_of_word(&self, word: u128) -> Option<u64> {
+        let order = |range: &AddrRange| {
+            if range.contains(word) { Ordering::Equal } else { key(word_of(range.first)).cmp(&key(word)) }
+        };
+        let at = self.ranges.binary_search_by(order).ok()?;
         if self.single {
             return Some(0);
         }
         let before = self.ranges[..at].iter().fold(0u64, |sum, range| sum.wrapping_add(range.len()));
-        let inside = key(ip).1.wrapping_sub(key(self.ranges[at].first).1) as u64;
+        let inside = word.wrapping_sub(word_of(self.ranges[at].first)) as u64;
         Some(before.wrapping_add(inside))
     }
 
@@ -67,11 +70,19 @@ impl HostsConfig {
     /// The index and template of the host that owns `ip`, by the weights of `mix`.
     /// `None` only if `mix` is empty or names a template that is not there.
     pub fn template_of(&self, identity: &Identity, ip: IpAddr) -> Option<(u16, &Template)> {
+        self.template_of_word(identity, word_of(ip))
+    }
+
+    /// The same for an address that is a word.
+    #[inline]
+    pub(super) fn template_of_word(&self, identity: &Identity, word: u128) -> Option<(u16, &Template)> {
         let index = match self.mix.as_slice() {
             [(index, _)] => *index,
             mix => {
                 let total = mix.iter().fold(0u32, |sum, (_, weight)| sum.saturating_add(*weight));
-                let mut left = identity.choice(self.host_of(ip), total);
+                let host =
+                    if self.single { self.ranges.first().map_or(word, |range| word_of(range.first)) } else { word };
+                let mut left = identity.choice(host, total);
                 let chosen = mix.iter().find(|(_, weight)| match left.checked_sub(*weight) {
                     Some(rest) => {
                         left = rest;

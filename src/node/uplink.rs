@@ -106,8 +106,8 @@ impl Uplink {
             event.code = reason as u16;
             let packet = Packet::parse(frame.bytes()).ok();
             let party = |ip: Option<IpAddr>, mac| Party { ip, mac, l4_port: 0 };
-            event.src = party(packet.map(|p| p.src), src_mac(frame.bytes()));
-            event.dst = party(packet.map(|p| p.dst), dst_mac(frame.bytes()));
+            event.src = party(packet.map(|p| p.src()), src_mac(frame.bytes()));
+            event.dst = party(packet.map(|p| p.dst()), dst_mac(frame.bytes()));
             event.proto = packet.map_or(0, |p| p.proto);
             cx.emit(&mut event, &[]);
         }

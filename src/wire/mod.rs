@@ -15,8 +15,8 @@ mod write;
 pub use arp::{ARP_FRAME, Arp, Neighbor, icmp6, solicited_node};
 pub use mac::{Mac, ParseMacError};
 pub use packet::{
-    ETH, Flaw, Packet, TcpHeader, TcpOptions, be16, be32, dst_mac, ethertype, ethertype_of, flag, ip_of, proto,
-    set_macs, src_mac, word_of,
+    ETH, Flaw, Packet, TcpHeader, TcpOptions, be16, be32, dst_mac, ethertype, ethertype_of, flag, ip_of, is_mapped,
+    proto, set_macs, src_mac, word_of,
 };
 pub use smoltcp::time::{Duration, Instant};
 pub use write::{Headers, Ipv4Words, Segment, TcpWords};

@@ -106,10 +106,10 @@ pub enum Flaw {
 /// Whatever the parser returns is in bounds: `ETH ≤ l4 ≤ end ≤ frame.len()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address.
-    pub dst: IpAddr,
+    /// Source address, as [`word_of`] makes it.
+    pub src_word: u128,
+    /// Destination address, as [`word_of`] makes it.
+    pub dst_word: u128,
     /// Protocol of what lies at `l4`.
     pub proto: u8,
     /// TTL or hop limit.
@@ -124,15 +124,7 @@ pub struct Packet {
 
 impl Packet {
     /// A packet to be filled in by [`Packet::read`].
-    pub const EMPTY: Packet = Packet {
-        src: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        dst: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        proto: 0,
-        ttl: 0,
-        fragment: false,
-        l4: 0,
-        end: 0,
-    };
+    pub const EMPTY: Packet = Packet { src_word: 0, dst_word: 0, proto: 0, ttl: 0, fragment: false, l4: 0, end: 0 };
 
     /// Parses the IPv4 or IPv6 packet of an untagged frame and verifies the
     /// IPv4 header checksum (RFC 791 §3.1, RFC 8200 §3).
@@ -171,8 +163,8 @@ impl Packet {
         if super::checksum::of(&ip[..header_len]) != 0 {
             return Err(Flaw::BadChecksum);
         }
-        self.src = IpAddr::V4(Ipv4Addr::from_bits(be32(header, 12)));
-        self.dst = IpAddr::V4(Ipv4Addr::from_bits(be32(header, 16)));
+        self.src_word = mapped(be32(header, 12));
+        self.dst_word = mapped(be32(header, 16));
         self.proto = header[9];
         self.ttl = header[8];
         self.fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
@@ -191,17 +183,20 @@ impl Packet {
         let address = |at: usize| {
             let mut octets = [0; 16];
             octets.copy_from_slice(&header[at..at + 16]);
-            IpAddr::V6(Ipv6Addr::from(octets))
+            u128::from_be_bytes(octets)
         };
         *self = Packet {
-            src: address(8),
-            dst: address(24),
+            src_word: address(8),
+            dst_word: address(24),
             proto: header[6],
             ttl: header[7],
             fragment: false,
             l4: ETH + 40,
             end: ETH + total,
         };
+        if is_mapped(self.src_word) || is_mapped(self.dst_word) {
+            return Err(Flaw::Malformed);
+        }
         // Extension headers (RFC 8200 §4): a host here reads past those that
         // normal senders use, and no more than four of them.
         for _ in 0..4 {
@@ -226,10 +221,23 @@ impl Packet {
         Err(Flaw::Unsupported)
     }
 
-    /// Whether the addresses are IPv4.
+    /// Source address.
+    #[inline]
+    pub fn src(&self) -> IpAddr {
+        ip_of(self.src_word)
+    }
+
+    /// Destination address.
+    #[inline]
+    pub fn dst(&self) -> IpAddr {
+        ip_of(self.dst_word)
+    }
+
+    /// Whether the addresses are IPv4. One on the wire that only pretends to be
+    /// (mapped into IPv6, which RFC 4942 §2.2 warns of) was refused as malformed.
     #[inline]
     pub fn is_v4(&self) -> bool {
-        self.src.is_ipv4()
+        is_mapped(self.src_word)
     }
 
     /// The transport header and what follows.
@@ -261,18 +269,27 @@ impl Packet {
 #[inline]
 pub fn word_of(ip: IpAddr) -> u128 {
     match ip {
-        IpAddr::V4(ip) => 0xffff_0000_0000 | u128::from(u32::from(ip)),
+        IpAddr::V4(ip) => mapped(u32::from(ip)),
         IpAddr::V6(ip) => u128::from(ip),
     }
+}
+
+/// An IPv4 address as one word.
+#[inline]
+fn mapped(ip: u32) -> u128 {
+    0xffff_0000_0000 | u128::from(ip)
+}
+
+/// Whether a word stands for an IPv4 address.
+#[inline]
+pub fn is_mapped(word: u128) -> bool {
+    word >> 32 == 0xffff
 }
 
 /// The address that [`word_of`] made a word of.
 #[inline]
 pub fn ip_of(word: u128) -> IpAddr {
-    match word >> 32 {
-        0xffff => IpAddr::V4(Ipv4Addr::from(word as u32)),
-        _ => IpAddr::V6(Ipv6Addr::from(word)),
-    }
+    if is_mapped(word) { IpAddr::V4(Ipv4Addr::from(word as u32)) } else { IpAddr::V6(Ipv6Addr::from(word)) }
 }
 
 /// A TCP header, parsed once.

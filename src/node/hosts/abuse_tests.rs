@@ -212,7 +212,7 @@ fn a_single_hosts_container_meets_the_internet_made_up() {
     syn.write(&headers, &mut frame);
     let out = bench.rx(1, &frame);
     let (answer, tcp, _) = tcp_of(&out[0].1);
-    assert_eq!((out[0].0, answer.src.to_string().as_str()), (PortNo(1), "8.8.8.8"));
+    assert_eq!((out[0].0, answer.src().to_string().as_str()), (PortNo(1), "8.8.8.8"));
     assert_eq!(tcp.flags, flag::SYN | flag::ACK);
     let query = packet((far, own), HOST_IP, "8.8.8.8", proto::UDP, 64, &datagram(5, 53, 10));
     assert!(bench.rx(1, &query).is_empty(), "nothing comes back as if it were the container's own");
@@ -248,7 +248,7 @@ fn a_container_asks_for_neighbors_and_says_nothing_else() {
         for (port, out) in bench.rx(1, &frame) {
             assert_eq!(port, PortNo(0));
             let packet = Packet::parse(&out).unwrap();
-            assert_eq!((packet.src, packet.dst), (own_ip.into(), solicited_node(target).into()));
+            assert_eq!((packet.src(), packet.dst()), (own_ip.into(), solicited_node(target).into()));
             assert_eq!(out.len(), 86);
             assert_eq!(Neighbor::parse(&packet, &out).unwrap().mac, Some(own));
         }
@@ -352,7 +352,7 @@ fn a_test_for_duplicates_finds_our_hosts_and_no_others() {
     let packet = Packet::parse(&out[0].1).unwrap();
     assert!(packet.checksum_ok(&out[0].1));
     // RFC 4861 §7.2.4: to everybody, and not as if asked for.
-    assert_eq!(packet.dst, "ff02::1".parse::<IpAddr>().unwrap());
+    assert_eq!(packet.dst(), "ff02::1".parse::<IpAddr>().unwrap());
     assert_eq!(dst_mac(&out[0].1), Mac([0x33, 0x33, 0, 0, 0, 1]));
     assert_eq!(packet.payload(&out[0].1)[4], 0x20);
     assert!(!names(&bench).contains(&"arp.request"));

@@ -9,7 +9,7 @@ use super::{Hosts, is_single};
 use crate::emulate::reply;
 use crate::event::{DropReason, Event, EventId, Party};
 use crate::frame::Frame;
-use crate::wire::{ARP_FRAME, Arp, Mac, Neighbor, Packet, dst_mac, icmp6, solicited_node, src_mac};
+use crate::wire::{ARP_FRAME, Arp, Mac, Neighbor, Packet, dst_mac, icmp6, solicited_node, src_mac, word_of};
 
 impl Hosts {
     /// ARP that came from the network.
@@ -17,7 +17,7 @@ impl Hosts {
         let Some(arp) = Arp::parse(frame.bytes()) else {
             return cx.discard(frame, DropReason::Malformed);
         };
-        let Some(target) = self.target(IpAddr::V4(arp.target)) else {
+        let Some(target) = self.target(word_of(IpAddr::V4(arp.target))) else {
             return cx.discard(frame, DropReason::NoHost);
         };
         if arp.operation != Arp::REQUEST {
@@ -35,7 +35,7 @@ impl Hosts {
         if dst != target.mac && dst != Mac::BROADCAST {
             return cx.discard(frame, DropReason::NotForUs);
         }
-        if arp.sender == arp.target || (!arp.sender.is_unspecified() && !is_single(IpAddr::V4(arp.sender))) {
+        if arp.sender == arp.target || (!arp.sender.is_unspecified() && !is_single(word_of(IpAddr::V4(arp.sender)))) {
             return cx.discard(frame, DropReason::BadSource);
         }
         self.asked(IpAddr::V4(arp.sender), target.ip(), arp.sender_mac, cx);
@@ -46,7 +46,7 @@ impl Hosts {
 
     /// Takes note of who looked for a host. Routers ask for everybody's sake.
     fn asked(&mut self, who: IpAddr, host: IpAddr, mac: Mac, cx: &mut Cx<'_>) {
-        if !is_single(who) || self.config.segment.gateways.contains(&who) {
+        if !is_single(word_of(who)) || self.config.segment.gateways.contains(&who) {
             return;
         }
         let touch = super::Touch {
@@ -77,8 +77,8 @@ impl Hosts {
             return cx.discard(frame, DropReason::Malformed);
         };
         if message.advert {
-            let host = self.config.host_of(packet.dst);
-            if let (Some(port), Some(target)) = (self.leases.port_of(host), self.target(packet.dst))
+            let host = self.config.host_of(packet.dst());
+            if let (Some(port), Some(target)) = (self.leases.port_of(host), self.target(packet.dst_word))
                 && dst_mac(frame.bytes()) == target.mac
             {
                 if let Some(mac) = message.mac.filter(|mac| !mac.is_group()) {
@@ -88,16 +88,16 @@ impl Hosts {
             }
             return cx.consume(frame);
         }
-        let Some(target) = self.target(IpAddr::V6(message.target)) else {
+        let Some(target) = self.target(word_of(IpAddr::V6(message.target))) else {
             return cx.discard(frame, DropReason::NoHost);
         };
-        let unspecified = packet.src == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        if !is_single(packet.src) && !unspecified {
+        let unspecified = packet.src() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        if !is_single(packet.src_word) && !unspecified {
             return cx.discard(frame, DropReason::BadSource);
         }
-        let link_local = matches!(packet.src, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let link_local = matches!(packet.src(), IpAddr::V6(ip) if ip.is_unicast_link_local());
         if !link_local && !unspecified {
-            self.asked(packet.src, target.ip(), src_mac(frame.bytes()), cx);
+            self.asked(packet.src(), target.ip(), src_mac(frame.bytes()), cx);
         }
         if reply::neighbor(&mut frame, packet, message.target, target.mac, false) {
             let port = frame.meta.port;
@@ -155,7 +155,7 @@ impl Hosts {
             return cx.discard(frame, DropReason::Malformed);
         };
         let target = IpAddr::V6(message.target);
-        let unspecified = packet.src == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let unspecified = packet.src() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let own = self.config.number_of(target).is_some() && self.config.host_of(target) == host;
         if message.advert || unspecified || own {
             // Adverts answer what nobody asked of it: the host node answers in its place.
@@ -172,8 +172,8 @@ impl Hosts {
             }
             Holder::Network => {
                 let Some(mac) = self.leases.mac_of(host) else { return cx.discard(frame, DropReason::LinkDown) };
-                let IpAddr::V6(src) = packet.src else { return cx.discard(frame, DropReason::Malformed) };
-                if self.config.number_of(packet.src).is_none() || self.config.host_of(packet.src) != host {
+                let IpAddr::V6(src) = packet.src() else { return cx.discard(frame, DropReason::Malformed) };
+                if self.config.number_of(packet.src()).is_none() || self.config.host_of(packet.src()) != host {
                     return cx.discard(frame, DropReason::BadSource);
                 }
                 // Nothing but the question leaves, whatever it came with.
@@ -192,7 +192,7 @@ impl Hosts {
         if let Some(mac) = self.leases.peer_mac(host, ip) {
             return Holder::Us(mac);
         }
-        if let Some(target) = self.target(ip) {
+        if let Some(target) = self.target(word_of(ip)) {
             return Holder::Us(target.mac);
         }
         if self.config.segment.gateways.contains(&ip) || self.is_inside(ip) {

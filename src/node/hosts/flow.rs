@@ -14,7 +14,7 @@ use crate::event::{Event, EventId, Party, SessionId};
 use crate::frame::PortNo;
 use crate::service::{Inline, Service, Stream, Then};
 use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, timestamp};
-use crate::wire::{Duration, Headers, Instant, Mac, Segment, TcpOptions, flag, proto};
+use crate::wire::{Duration, Headers, Instant, Mac, Segment, TcpOptions, flag, proto, word_of};
 
 /// How the segments of one connection look, and where they go.
 #[derive(Clone, Copy)]
@@ -58,7 +58,7 @@ impl Wire {
             proto: proto::TCP,
             ttl: self.personality.ttl.saturating_sub(self.hops).max(1),
             tos: 0,
-            ip_id: ids.next(self.personality.ip_id, &self.key.local, Some(self.ip_id), cx),
+            ip_id: ids.next(self.personality.ip_id, word_of(self.key.local), Some(self.ip_id), cx),
             df: if rst { self.personality.rst_df } else { self.personality.tcp_df },
         };
         let tcp = Segment {

@@ -294,9 +294,9 @@ impl Hosts {
         };
         if let Some(lease) = self.leases.by_host.get_mut(&host) {
             lease.last = cx.now;
-            lease.peers.insert(packet.src, src_mac(frame.bytes()));
+            lease.peers.insert(packet.src(), src_mac(frame.bytes()));
         }
-        self.learn_gateway(host, packet.src, src_mac(frame.bytes()));
+        self.learn_gateway(host, packet.src(), src_mac(frame.bytes()));
         if packet.proto == proto::UDP {
             // What it answers to this is no flow of its own.
             let key = outward_key(packet, frame.bytes(), true);

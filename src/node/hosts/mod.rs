@@ -119,12 +119,12 @@ impl Hosts {
         &self.config.templates[usize::from(index)]
     }
 
-    /// The host that has `ip`, if it is one of ours.
+    /// The host whose address is `word`, if it is one of ours.
     #[inline(always)]
-    fn target(&self, ip: IpAddr) -> Option<Target> {
-        let number = self.config.number_of(ip)?;
-        let (template, kind) = self.config.template_of(&self.identity, ip)?;
-        Some(Target { word: word_of(ip), template, mac: self.config.mac_for(&self.identity, number, kind), hops: 0 })
+    fn target(&self, word: u128) -> Option<Target> {
+        let number = self.config.number_of_word(word)?;
+        let (template, kind) = self.config.template_of_word(&self.identity, word)?;
+        Some(Target { word, template, mac: self.config.mac_for(&self.identity, number, kind), hops: 0 })
     }
 
     fn from_lan(&mut self, frame: Frame, cx: &mut Cx<'_>) {
@@ -145,7 +145,7 @@ impl Hosts {
         if packet.proto == proto::ICMPV6 && self.is_neighbor_message(&frame, &packet) {
             return self.neighbor(frame, &packet, cx);
         }
-        let Some(target) = self.target(packet.dst) else {
+        let Some(target) = self.target(packet.dst_word) else {
             return cx.discard(frame, DropReason::NoHost);
         };
         self.meet(frame, &packet, &target, cx);
@@ -157,7 +157,7 @@ impl Hosts {
         if dst_mac(frame.bytes()) != target.mac {
             return cx.discard(frame, DropReason::NotForUs);
         }
-        if !is_single(packet.src) || packet.src == packet.dst {
+        if !is_single(packet.src_word) || packet.src_word == packet.dst_word {
             return cx.discard(frame, DropReason::BadSource);
         }
         if packet.fragment {
@@ -175,7 +175,7 @@ impl Hosts {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn touch(
         &mut self,
         frame: &Frame,
@@ -185,7 +185,7 @@ impl Hosts {
         cx: &mut Cx<'_>,
     ) -> (SessionId, u16, bool) {
         let touch = Touch {
-            pair: Pair::new(packet.src, packet.dst),
+            pair: Pair::of(packet),
             contact,
             mac: origin(frame),
             proto: packet.proto,
@@ -197,10 +197,10 @@ impl Hosts {
         (session.id, session.ip_id, first)
     }
 
-    #[inline]
+    #[inline(always)]
     fn voice(&mut self, target: &Target, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
         let personality = self.template(target.template).personality.get();
-        let ip_id = self.ids.next(personality.ip_id, &target.ip(), Some(ip_id), cx);
+        let ip_id = self.ids.next(personality.ip_id, target.word, Some(ip_id), cx);
         Voice { mac: target.mac, personality, ip_id, hops: target.hops }
     }
 
@@ -277,7 +277,7 @@ impl Hosts {
         ip_id: u16,
         cx: &mut Cx<'_>,
     ) {
-        if self.is_inside(packet.src) && !self.inside_answers.take(cx.now) {
+        if self.is_inside(packet.src()) && !self.inside_answers.take(cx.now) {
             return cx.discard(frame, DropReason::RateLimit);
         }
         let voice = self.voice(target, ip_id, cx);
@@ -291,8 +291,8 @@ impl Hosts {
         let headers = Headers {
             dst_mac: src_mac(frame.bytes()),
             src_mac: target.mac,
-            src: packet.dst,
-            dst: packet.src,
+            src: packet.dst(),
+            dst: packet.src(),
             proto: proto::UDP,
             ttl: voice.personality.ttl.saturating_sub(target.hops).max(1),
             tos: 0,
@@ -344,16 +344,16 @@ fn event_of(id: EventId, frame: &Frame, packet: &Packet, session: SessionId, now
     let l4 = packet.payload(frame.bytes());
     event.session = session;
     event.proto = packet.proto;
-    event.src = Party { ip: Some(packet.src), mac: origin(frame), l4_port: if ports { be16(l4, 0) } else { 0 } };
+    event.src = Party { ip: Some(packet.src()), mac: origin(frame), l4_port: if ports { be16(l4, 0) } else { 0 } };
     event.dst =
-        Party { ip: Some(packet.dst), mac: dst_mac(frame.bytes()), l4_port: if ports { be16(l4, 2) } else { 0 } };
+        Party { ip: Some(packet.dst()), mac: dst_mac(frame.bytes()), l4_port: if ports { be16(l4, 2) } else { 0 } };
     event
 }
 
 /// Whether a source address can be one host's.
 #[inline]
-fn is_single(src: IpAddr) -> bool {
-    match src {
+fn is_single(src: u128) -> bool {
+    match ip_of(src) {
         IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST || ip.is_loopback()),
         IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback()),
     }
@@ -421,7 +421,7 @@ impl Hosts {
             .into_iter()
             .take(limit)
             .map(|(ip, (sessions, frames, last))| {
-                let target = self.target(ip);
+                let target = self.target(word_of(ip));
                 let template = target.map(|target| self.template(target.template));
                 json!({
                     "ip": ip.to_string(),
@@ -471,7 +471,7 @@ impl Hosts {
         let most = self.config.limits.containers as usize;
         let addresses: Vec<IpAddr> = self.config.ranges.iter().flat_map(addresses_of).take(65_536).collect();
         for ip in addresses {
-            let Some(target) = self.target(ip).filter(|_| self.leases.len() < most) else { continue };
+            let Some(target) = self.target(word_of(ip)).filter(|_| self.leases.len() < most) else { continue };
             if starts(self.template(target.template)) && !self.leases.has(self.config.host_of(ip)) {
                 self.begin_lease(&target, Party { ip: None, mac: Mac::ZERO, l4_port: 0 }, SessionId(0), cx);
             }

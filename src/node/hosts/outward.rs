@@ -74,10 +74,10 @@ impl Hosts {
             }
         }
         // DHCP, multicast and broadcast of a container reach nobody.
-        if !is_single(packet.dst) || dst_mac(bytes).is_group() {
+        if !is_single(packet.dst_word) || dst_mac(bytes).is_group() {
             return cx.discard(frame, DropReason::Policy);
         }
-        if self.config.number_of(packet.src).is_none() || self.config.host_of(packet.src) != host {
+        if self.config.number_of(packet.src()).is_none() || self.config.host_of(packet.src()) != host {
             return cx.discard(frame, DropReason::BadSource);
         }
         if is_source_routed(bytes, &packet) {
@@ -87,7 +87,7 @@ impl Hosts {
             let Some(tcp) = TcpHeader::parse(packet.payload(bytes)) else {
                 return cx.discard(frame, DropReason::Malformed);
             };
-            let key = FlowKey { local: packet.src, remote: packet.dst, local_port: tcp.src, remote_port: tcp.dst };
+            let key = FlowKey { local: packet.src(), remote: packet.dst(), local_port: tcp.src, remote_port: tcp.dst };
             if let Some(index) = self.flows.find(&key) {
                 return self.inner_ingress(index, frame, &packet, &tcp, cx);
             }
@@ -107,24 +107,24 @@ impl Hosts {
     /// What a container sends by itself: to a neighbor of this node, into the
     /// fabric, or as far as its template's policy goes.
     fn outward(&mut self, mut frame: Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
-        if let Some(target) = self.target(packet.dst) {
+        if let Some(target) = self.target(packet.dst_word) {
             return self.meet(frame, packet, &target, cx);
         }
         let key = outward_key(packet, frame.bytes(), false);
         let known = self.leases.outward.get(&key).is_some();
-        let solicited =
-            is_error_about(frame.bytes(), packet) && self.sessions.get(&Pair::new(packet.dst, packet.src)).is_some();
+        let solicited = is_error_about(frame.bytes(), packet)
+            && self.sessions.get(&Pair::new(packet.dst(), packet.src())).is_some();
         if !known && !solicited {
             self.leases.outward.insert(key, Allowance::default());
         }
-        let inside = self.is_inside(packet.dst);
+        let inside = self.is_inside(packet.dst());
         let policy = if inside || solicited { Outward::Allow } else { self.outward_of(host) };
         if policy == Outward::Allow || self.leases.outward.get(&key).is_some_and(|left| left.take(packet.end - ETH)) {
             if !known && !solicited {
                 self.note(EventId::OutwardFlow, &frame, packet, host, cx);
             }
             // Whatever MAC the container wrote: an intruder could name any machine of the uplink's.
-            let Some(mac) = self.next_hop(host, packet.dst) else {
+            let Some(mac) = self.next_hop(host, packet.dst()) else {
                 return cx.discard(frame, DropReason::Policy);
             };
             frame.bytes_mut()[..6].copy_from_slice(&mac.0);
@@ -143,7 +143,7 @@ impl Hosts {
                 }
                 let hops = 6 + (u64::from(be16(frame.bytes(), ETH + 16)) % 9) as u8;
                 let target =
-                    Target { word: word_of(packet.dst), template: self.elsewhere, mac: dst_mac(frame.bytes()), hops };
+                    Target { word: word_of(packet.dst()), template: self.elsewhere, mac: dst_mac(frame.bytes()), hops };
                 self.meet(frame, packet, &target, cx);
             }
         }
@@ -174,7 +174,7 @@ fn is_error_about(frame: &[u8], packet: &Packet) -> bool {
         && message.first().is_some_and(|kind| kinds.contains(kind))
         && packet.end - ETH <= most;
     let Some(quoted) = message.get(8..).filter(|_| is_error) else { return false };
-    match (packet.src, packet.dst) {
+    match (packet.src(), packet.dst()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             quoted.get(12..16) == Some(&dst.octets()) && quoted.get(16..20) == Some(&src.octets())
         }
@@ -219,9 +219,9 @@ pub(super) fn outward_key(packet: &Packet, frame: &[u8], inward: bool) -> Outwar
     let has_ports = matches!(packet.proto, proto::TCP | proto::UDP);
     let (src, dst) = if has_ports { (be16(l4, 0), be16(l4, 2)) } else { (0, 0) };
     let flow = if inward {
-        FlowKey { local: packet.dst, remote: packet.src, local_port: dst, remote_port: src }
+        FlowKey { local: packet.dst(), remote: packet.src(), local_port: dst, remote_port: src }
     } else {
-        FlowKey { local: packet.src, remote: packet.dst, local_port: src, remote_port: dst }
+        FlowKey { local: packet.src(), remote: packet.dst(), local_port: src, remote_port: dst }
     };
     OutwardKey { proto: packet.proto, flow }
 }

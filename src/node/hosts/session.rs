@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::super::Cx;
 use crate::emulate::{ClockTable, SlotIdx, Vacant};
 use crate::event::{Event, EventId, Party, SessionId};
-use crate::wire::{Duration, Instant, Mac, ip_of, word_of};
+use crate::wire::{Duration, Instant, Mac, Packet, ip_of, word_of};
 
 /// Kinds of contact, as bits of what a session has seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,12 @@ impl Pair {
     #[inline]
     pub(super) fn new(attacker: IpAddr, host: IpAddr) -> Pair {
         Pair { attacker: word_of(attacker), host: word_of(host) }
+    }
+
+    /// Whoever sent `packet` and whom it is for.
+    #[inline]
+    pub(super) fn of(packet: &Packet) -> Pair {
+        Pair { attacker: packet.src_word, host: packet.dst_word }
     }
 
     pub(super) fn attacker(&self) -> IpAddr {
@@ -84,7 +90,7 @@ impl Sessions {
 
     /// Counts a frame in its session, beginning one if there is none. Returns
     /// the session, and whether this is its first contact of that kind.
-    #[inline]
+    #[inline(always)]
     pub(super) fn touch(&mut self, touch: &Touch, cx: &mut Cx<'_>) -> (&mut Session, bool) {
         let bit = touch.contact as u8;
         let at = match self.table.slot(&touch.pair) {
@@ -100,6 +106,7 @@ impl Sessions {
         (session, first)
     }
 
+    #[inline(always)]
     fn begin(&mut self, touch: &Touch, vacant: Vacant, cx: &mut Cx<'_>) -> SlotIdx {
         let session = Session {
             id: SessionId(cx.rng.next_u64()),

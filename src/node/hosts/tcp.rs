@@ -10,7 +10,7 @@ use crate::emulate::{ServiceId, TcpPort};
 use crate::event::{DropReason, EventId, PortAnswer, SessionId};
 use crate::frame::Frame;
 use crate::stack::{FlowKey, HalfOpen, SynInfo};
-use crate::wire::{Headers, Instant, Mac, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac};
+use crate::wire::{Headers, Instant, Mac, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac, word_of};
 
 /// How many packets of a kind a node may send: some at once, then so many a second.
 pub(super) struct Budget {
@@ -76,7 +76,7 @@ impl Hosts {
         let Some(tcp) = TcpHeader::parse(l4) else {
             return cx.discard(frame, DropReason::Malformed);
         };
-        let key = FlowKey { local: packet.dst, remote: packet.src, local_port: tcp.dst, remote_port: tcp.src };
+        let key = FlowKey { local: packet.dst(), remote: packet.src(), local_port: tcp.dst, remote_port: tcp.src };
         let (session, ip_id, _) = self.touch(&frame, packet, Contact::Tcp, tcp.dst, cx);
         if let Some(index) = self.flows.find(&key) {
             return self.flow_ingress(index, frame, packet, &tcp, cx);
@@ -198,12 +198,12 @@ impl Hosts {
         let personality = self.template(target.template).personality.get();
         // RFC 6528 §3: a clock of four microseconds and a keyed function of the connection.
         let clock = (now.total_micros() / 4) as u32;
-        let isn = self.identity.isn(packet.dst, tcp.dst, packet.src, tcp.src).wrapping_add(clock);
+        let isn = self.identity.isn(packet.dst(), tcp.dst, packet.src(), tcp.src).wrapping_add(clock);
         let ts_offset = (personality.ts_hz > 0 && syn.options.timestamps.is_some()).then(|| {
             if personality.ts_per_peer {
-                self.identity.ts_offset(packet.dst, packet.src)
+                self.identity.ts_offset(packet.dst(), packet.src())
             } else {
-                (self.identity.uptime_secs(packet.dst) as u32).wrapping_mul(personality.ts_hz)
+                (self.identity.uptime_secs(packet.dst()) as u32).wrapping_mul(personality.ts_hz)
             }
         });
         HalfOpen {
@@ -239,7 +239,7 @@ impl Hosts {
             proto: proto::TCP,
             ttl: p.ttl.saturating_sub(entry.hops).max(1),
             tos: 0,
-            ip_id: self.ids.next(p.syn_ack_ip_id, &key.local, None, cx),
+            ip_id: self.ids.next(p.syn_ack_ip_id, word_of(key.local), None, cx),
             df: p.tcp_df,
         };
         let segment = Segment {
@@ -280,7 +280,7 @@ impl Hosts {
         cx: &mut Cx<'_>,
     ) {
         let clock = (cx.now.total_micros() / 4) as u32;
-        let isn = self.identity.isn(packet.dst, tcp.dst, packet.src, tcp.src).wrapping_add(clock);
+        let isn = self.identity.isn(packet.dst(), tcp.dst, packet.src(), tcp.src).wrapping_add(clock);
         let voice = self.voice(target, 0, cx);
         let [a, b] = voice.personality.mss.to_be_bytes();
         let segment = Segment {
@@ -402,7 +402,7 @@ impl Hosts {
             proto: proto::TCP,
             ttl: voice.personality.ttl.saturating_sub(voice.hops).max(1),
             tos: 0,
-            ip_id: self.ids.next(entry.personality.ip_id, &key.local, None, cx),
+            ip_id: self.ids.next(entry.personality.ip_id, word_of(key.local), None, cx),
             df: voice.personality.rst_df,
         };
         let segment = Segment {

@@ -76,7 +76,7 @@ pub(super) fn bench() -> Bench<Hosts> {
 }
 
 pub(super) fn mac_of(bench: &Bench<Hosts>, ip: &str) -> Mac {
-    bench.node.target(ip.parse().unwrap()).unwrap().mac
+    bench.node.target(crate::wire::word_of(ip.parse().unwrap())).unwrap().mac
 }
 
 pub(super) fn ip_frame(bench: &Bench<Hosts>, proto: u8, l4: &[u8]) -> Vec<u8> {
@@ -196,7 +196,7 @@ fn neighbor_discovery_and_ping6_are_answered() {
     let packet = Packet::parse(&out[0].1).unwrap();
     assert!(packet.checksum_ok(&out[0].1));
     assert_eq!(packet.payload(&out[0].1)[0], icmp6::ECHO_REPLY);
-    assert_eq!((packet.src, packet.dst), (target.into(), src.into()));
+    assert_eq!((packet.src(), packet.dst()), (target.into(), src.into()));
 }
 
 #[test]
@@ -473,7 +473,10 @@ fn a_container_is_reached_from_the_attackers_own_address() {
     let out = bench.with(|node, cx| node.command(Command::LeaseLive { lease }, cx));
     let (port, frame) = out.iter().find(|(port, _)| *port == PortNo(1)).unwrap();
     let (packet, syn, _) = tcp_of(frame);
-    assert_eq!((port, packet.src, packet.dst), (&PortNo(1), ATTACKER_IP.parse().unwrap(), HOST_IP.parse().unwrap()));
+    assert_eq!(
+        (port, packet.src(), packet.dst()),
+        (&PortNo(1), ATTACKER_IP.parse().unwrap(), HOST_IP.parse().unwrap())
+    );
     assert_eq!((syn.src, syn.dst, syn.flags), (41000, 22, flag::SYN));
     assert_eq!((src_mac(frame), dst_mac(frame)), (ATTACKER, mac_of(&bench, HOST_IP)));
     let options = &packet.payload(frame)[20..syn.len];
@@ -575,7 +578,7 @@ fn what_a_container_begins_stays_inside() {
     assert_eq!(out.len(), 1);
     assert_eq!(out[0].0, PortNo(1), "the Internet is answered in its place");
     let (packet, tcp, _) = tcp_of(&out[0].1);
-    assert_eq!((packet.src.to_string().as_str(), tcp.flags), ("8.8.8.8", flag::SYN | flag::ACK));
+    assert_eq!((packet.src().to_string().as_str(), tcp.flags), ("8.8.8.8", flag::SYN | flag::ACK));
     assert!((50..=58).contains(&packet.ttl), "as far away as it seems: {}", packet.ttl);
     let spoofed = from_inside(&bench, own, "10.0.1.8", "10.0.99.1");
     assert!(bench.rx(1, &spoofed).is_empty());

@@ -1,7 +1,5 @@
 //! IP identification: the one field whose next value a host has to remember.
 
-use std::net::IpAddr;
-
 use super::super::{AddrRange, Cx, HostsConfig};
 use crate::emulate::{Identity, IpIdClass};
 use crate::wire::Instant;
@@ -33,10 +31,10 @@ impl IpIds {
         self.before.get_or_insert((now.total_millis() / 400) as u16);
     }
 
-    /// The identification of the next packet of `host`. `peer` is the counter of
+    /// The identification of the next packet of the host whose address is the word `host`. `peer` is the counter of
     /// the session or connection that it belongs to, if that keeps one.
-    #[inline]
-    pub(super) fn next(&mut self, class: IpIdClass, host: &IpAddr, peer: Option<u16>, cx: &mut Cx<'_>) -> u16 {
+    #[inline(always)]
+    pub(super) fn next(&mut self, class: IpIdClass, host: u128, peer: Option<u16>, cx: &mut Cx<'_>) -> u16 {
         match class {
             IpIdClass::Zero => 0,
             IpIdClass::Random => cx.rng.next_u32() as u16,

@@ -17,12 +17,12 @@ use serde_json::json;
 
 use super::{Cx, Node, RouterConfig, Show};
 use crate::emulate::reply::{self, IcmpError, Voice};
-use crate::emulate::{Builtin, Identity, Personality, SlotIdx};
+use crate::emulate::{Builtin, Identity, Personality, Seen};
 use crate::event::DropReason;
 use crate::frame::{Batch, Frame, PortNo};
 use crate::wire::{
-    ARP_FRAME, Arp, ETH, Instant, Mac, Neighbor, Packet, TcpHeader, be32, checksum, dst_mac, ethertype, ethertype_of,
-    flag, icmp6, ip_of, proto, set_macs, solicited_node, src_mac, word_of,
+    ARP_FRAME, Arp, ETH, Instant, Mac, Neighbor, Packet, TcpHeader, be16, be32, checksum, dst_mac, ethertype,
+    ethertype_of, flag, icmp6, ip_of, proto, set_macs, solicited_node, src_mac, word_of,
 };
 use neighbor::{Ask, Neighbors, Resolved};
 
@@ -44,7 +44,7 @@ struct Interface {
 struct Ahead {
     dst: u128,
     hop: Hop,
-    neighbor: Option<SlotIdx>,
+    neighbor: Option<Seen>,
 }
 
 impl Ahead {
@@ -133,14 +133,13 @@ impl Router {
     }
 
     #[inline]
-    fn lookup(&mut self, dst: &IpAddr) -> Option<Hop> {
-        let word = word_of(*dst);
-        if self.cached.dst == word {
+    fn lookup(&mut self, dst: u128) -> Option<Hop> {
+        if self.cached.dst == dst {
             return Some(self.cached.hop);
         }
-        match dst {
-            IpAddr::V4(ip) => Some(*self.fib4.get_lpm(&Ipv4Net::from(*ip))?.1),
-            IpAddr::V6(ip) => Some(*self.fib6.get_lpm(&Ipv6Net::from(*ip))?.1),
+        match ip_of(dst) {
+            IpAddr::V4(ip) => Some(*self.fib4.get_lpm(&Ipv4Net::from(ip))?.1),
+            IpAddr::V6(ip) => Some(*self.fib6.get_lpm(&Ipv6Net::from(ip))?.1),
         }
     }
 
@@ -155,7 +154,7 @@ impl Router {
                 let dst = Ipv4Addr::from_bits(be32(bytes, ETH + 16));
                 self.fib4.get_lpm(&Ipv4Net::from(dst)).map(|(_, hop)| {
                     let dst = word_of(IpAddr::V4(dst));
-                    Ahead { dst, hop: *hop, neighbor: self.neighbors.look(hop.port, hop.via.unwrap_or(dst)) }
+                    Ahead { dst, hop: *hop, neighbor: Some(self.neighbors.look(hop.port, hop.via.unwrap_or(dst))) }
                 })
             } else {
                 None
@@ -188,7 +187,7 @@ impl Router {
         if let Err(flaw) = packet.read(bytes) {
             return cx.discard(frame, flaw.into());
         }
-        if self.is_own(word_of(packet.dst)) || packet.dst.is_multicast() {
+        if self.is_own(packet.dst_word) || packet.dst().is_multicast() {
             return self.local(frame, &packet, port, cx);
         }
         if dst.is_group() {
@@ -255,7 +254,7 @@ impl Router {
                 None => {}
             }
         }
-        if packet.dst.is_multicast() || !may_answer(packet.src) {
+        if packet.dst().is_multicast() || !may_answer(packet.src()) {
             return cx.discard(frame, DropReason::NotForUs);
         }
         let message = packet.payload(frame.bytes());
@@ -287,13 +286,13 @@ impl Router {
     fn solicited(&mut self, mut frame: Frame, packet: &Packet, message: &Neighbor, port: usize, cx: &mut Cx<'_>) {
         let for_us = self.interfaces[port].addresses.iter().any(|net| net.addr() == IpAddr::V6(message.target));
         if let Some(mac) = message.mac.filter(|mac| !mac.is_group())
-            && may_answer(packet.src)
-            && self.on_link(port, packet.src)
+            && may_answer(packet.src())
+            && self.on_link(port, packet.src())
         {
-            self.learn(port, packet.src, mac, for_us, cx);
+            self.learn(port, packet.src(), mac, for_us, cx);
         }
         let mac = self.interfaces[port].mac;
-        let asker = may_answer(packet.src) || packet.src == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let asker = may_answer(packet.src()) || packet.src() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         if for_us && asker && reply::neighbor(&mut frame, packet, message.target, mac, true) {
             return cx.send(PortNo(port as u16), frame);
         }
@@ -310,7 +309,7 @@ impl Router {
         reason: DropReason,
         cx: &mut Cx<'_>,
     ) {
-        let Some(src) = self.source(port, packet.src) else { return cx.discard(frame, reason) };
+        let Some(src) = self.source(port, packet.src()) else { return cx.discard(frame, reason) };
         if !reply::may_complain(frame.bytes(), packet) || dst_mac(frame.bytes()).is_group() {
             return cx.discard(frame, reason);
         }
@@ -331,7 +330,7 @@ impl Router {
         if packet.ttl <= 1 {
             return self.complain(frame, packet, IcmpError::TimeExceeded, port, DropReason::TtlExceeded, cx);
         }
-        let Some(hop) = self.lookup(&packet.dst) else {
+        let Some(hop) = self.lookup(packet.dst_word) else {
             return self.complain(frame, packet, IcmpError::NetUnreachable, port, DropReason::NoRoute, cx);
         };
         let out = usize::from(hop.port);
@@ -341,15 +340,16 @@ impl Router {
         }
         let bytes = frame.bytes_mut();
         if packet.is_v4() {
-            let old = u16::from_be_bytes([bytes[ETH + 8], bytes[ETH + 9]]);
-            bytes[ETH + 8] -= 1;
-            let new = u16::from_be_bytes([bytes[ETH + 8], bytes[ETH + 9]]);
-            let sum = checksum::update(u16::from_be_bytes([bytes[ETH + 10], bytes[ETH + 11]]), old, new);
+            // TTL and protocol as one word: an octet written and then read as part of a word is waited for.
+            let old = be16(bytes, ETH + 8);
+            let new = old - 0x100;
+            let sum = checksum::update(be16(bytes, ETH + 10), old, new);
+            bytes[ETH + 8..ETH + 10].copy_from_slice(&new.to_be_bytes());
             bytes[ETH + 10..ETH + 12].copy_from_slice(&sum.to_be_bytes());
         } else {
             bytes[ETH + 7] -= 1;
         }
-        let next = hop.via.unwrap_or_else(|| word_of(packet.dst));
+        let next = hop.via.unwrap_or_else(|| packet.dst_word);
         match self.neighbors.resolve(hop.port, next, self.cached.neighbor, cx.now) {
             Resolved::Known(mac) => {
                 set_macs(frame.bytes_mut(), mac, self.interfaces[out].mac);
@@ -399,7 +399,7 @@ impl Router {
 /// link (RFC 1812 §5.3.7, RFC 3927 §2.7, RFC 4291 §2.5.6).
 #[inline]
 fn stays_on_link(packet: &Packet) -> Option<DropReason> {
-    let (from_nobody, to_nobody) = match (packet.src, packet.dst) {
+    let (from_nobody, to_nobody) = match (packet.src(), packet.dst()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let local = |ip: Ipv4Addr| matches!(ip.octets(), [0 | 127 | 240..=255, ..] | [169, 254, ..]);
             (local(src) || src.is_multicast(), local(dst))

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::emulate::{ClockTable, SlotIdx};
+use crate::emulate::{ClockTable, Seen};
 use crate::frame::Frame;
 use crate::wire::{Duration, Instant, Mac, ip_of, word_of};
 
@@ -84,27 +84,28 @@ impl Neighbors {
     }
 
     #[inline]
-    pub(super) fn look(&self, port: u16, ip: u128) -> Option<SlotIdx> {
+    pub(super) fn look(&self, port: u16, ip: u128) -> Seen {
         self.table.look(&Key { ip, port })
     }
 
-    /// The state of a neighbor, which may lie `at` its place.
+    /// The state of a neighbor, which may have been looked for already.
     #[inline]
-    pub(super) fn resolve(&mut self, port: u16, ip: u128, at: Option<SlotIdx>, now: Instant) -> Resolved {
+    pub(super) fn resolve(&mut self, port: u16, ip: u128, seen: Option<Seen>, now: Instant) -> Resolved {
         let key = Key { ip, port };
-        if let Some(State::Reachable { mac, until, .. }) = at.and_then(|at| self.table.get_at(at, &key))
-            && now < *until
-        {
-            return Resolved::Known(*mac);
-        }
-        match self.table.get(&key) {
-            Some(State::Reachable { mac, until, .. }) if now < *until => return Resolved::Known(*mac),
-            Some(State::Reachable { mac, until, probing }) if !*probing => {
-                (*until, *probing) = (now + PROBE, true);
-                return Resolved::Stale(*mac);
+        let at = match seen {
+            Some(seen) => self.table.slot_seen(&key, seen),
+            None => self.table.slot(&key),
+        };
+        if let Ok(at) = at {
+            match self.table.value(at) {
+                State::Reachable { mac, until, .. } if now < *until => return Resolved::Known(*mac),
+                State::Reachable { mac, until, probing } if !*probing => {
+                    (*until, *probing) = (now + PROBE, true);
+                    return Resolved::Stale(*mac);
+                }
+                State::Incomplete { .. } => return Resolved::Unknown(false),
+                State::Reachable { .. } => {}
             }
-            Some(State::Incomplete { .. }) => return Resolved::Unknown(false),
-            _ => {}
         }
         if self.pending >= PENDING {
             self.give_up_oldest();

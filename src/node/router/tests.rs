@@ -87,7 +87,7 @@ fn a_sweep_of_nobody_does_not_hide_who_is_there() {
     let out = bench.rx(0, &datagram("192.0.2.9", "10.99.0.1", 64));
     assert_eq!(Arp::parse(&out[0].1).unwrap().target, Ipv4Addr::new(10, 99, 0, 1));
     let out = tell(&mut bench, 1, "10.99.0.1", PEER);
-    assert_eq!(Packet::parse(&out[0].1).unwrap().dst, "10.99.0.1".parse::<IpAddr>().unwrap());
+    assert_eq!(Packet::parse(&out[0].1).unwrap().dst(), "10.99.0.1".parse::<IpAddr>().unwrap());
     let until = bench.now + Duration::from_secs(10);
     bench.run_until(until);
     assert_eq!(bench.pool.in_use(), 0);
@@ -149,7 +149,7 @@ fn a_test_for_duplicates_finds_the_router() {
     assert!(probe("2001:db8:1::1").is_empty(), "an address of another link");
     let out = probe("2001:db8:2::1");
     let packet = Packet::parse(&out[0].1).unwrap();
-    assert_eq!(packet.dst, "ff02::1".parse::<IpAddr>().unwrap());
+    assert_eq!(packet.dst(), "ff02::1".parse::<IpAddr>().unwrap());
 }
 
 #[test]
@@ -158,10 +158,10 @@ fn who_sends_too_far_is_told() {
     let out = bench.rx(0, &datagram("192.0.2.9", "10.0.0.9", 1));
     let packet = Packet::parse(&out[0].1).unwrap();
     assert!(packet.checksum_ok(&out[0].1));
-    assert_eq!((packet.src.to_string().as_str(), packet.payload(&out[0].1)[0]), ("192.0.2.1", 11));
+    assert_eq!((packet.src().to_string().as_str(), packet.payload(&out[0].1)[0]), ("192.0.2.1", 11));
     let out = bench.rx(0, &datagram("2001:db8:1::9", "2001:db8:2::9", 1));
     let packet = Packet::parse(&out[0].1).unwrap();
     assert!(packet.checksum_ok(&out[0].1));
-    assert_eq!((packet.src.to_string().as_str(), packet.payload(&out[0].1)[0]), ("2001:db8:1::1", 3));
+    assert_eq!((packet.src().to_string().as_str(), packet.payload(&out[0].1)[0]), ("2001:db8:1::1", 3));
     assert!(bench.rx(0, &datagram("192.0.2.9", "224.0.0.9", 1)).is_empty());
 }
