@@ -45,11 +45,16 @@ static ALLOCATOR: Counting = Counting;
 
 const FRAMES: usize = 65_536;
 const BATCH: usize = 64;
+/// A 64-octet frame without its FCS.
+const LEN: usize = 60;
 
 /// A node, the frames that it is given, and everything it needs to work.
 struct Rig<N> {
     node: N,
-    frames: Vec<(PortNo, Vec<u8>)>,
+    /// One after the other, as in the ring of a device.
+    frames: Vec<[u8; 64]>,
+    /// Where they come in.
+    port: PortNo,
     at: usize,
     now: Instant,
     pool: Pool,
@@ -62,10 +67,11 @@ struct Rig<N> {
 }
 
 impl<N: Node> Rig<N> {
-    fn new(node: N, ports: usize, frames: Vec<(PortNo, Vec<u8>)>) -> Rig<N> {
+    fn new(node: N, ports: usize) -> Rig<N> {
         Rig {
             node,
-            frames,
+            frames: Vec::new(),
+            port: PortNo(0),
             at: 0,
             now: Instant::from_secs(1000),
             pool: Pool::new(4096),
@@ -78,13 +84,24 @@ impl<N: Node> Rig<N> {
         }
     }
 
+    /// From now on `frames` come in by `port`.
+    fn receives(&mut self, port: u16, frames: impl Iterator<Item = Vec<u8>>) {
+        let aligned = |frame: Vec<u8>| {
+            let mut slot = [0; 64];
+            assert!(frame.len() <= LEN, "{} octets", frame.len());
+            slot[..frame.len()].copy_from_slice(&frame);
+            slot
+        };
+        (self.port, self.at, self.frames) = (PortNo(port), 0, frames.map(aligned).collect());
+    }
+
     /// One batch; returns how many frames came out.
     #[inline]
     fn batch(&mut self, mut look: impl FnMut(&[u8], &[u8])) -> usize {
         let start = self.at;
-        for (port, bytes) in &self.frames[start..start + BATCH] {
-            if let Some(mut frame) = self.pool.copy_of(bytes) {
-                frame.meta.port = *port;
+        for bytes in &self.frames[start..start + BATCH] {
+            if let Some(mut frame) = self.pool.copy_of(&bytes[..LEN]) {
+                frame.meta.port = self.port;
                 frame.meta.at = self.now;
                 self.rx.push(frame);
             }
@@ -108,7 +125,7 @@ impl<N: Node> Rig<N> {
         let mut sent = 0;
         for batch in &mut self.out {
             for frame in batch.drain(..) {
-                look(&self.frames[start + sent].1, frame.bytes());
+                look(&self.frames[start + sent][..LEN], frame.bytes());
                 sent += 1;
                 self.pool.put(frame);
             }
@@ -153,12 +170,6 @@ fn clock() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// 64-octet frames, as an Ethernet frame without its FCS has 60.
-fn padded(mut frame: Vec<u8>) -> Vec<u8> {
-    frame.resize(frame.len().max(60), 0);
-    frame
-}
-
 fn random_mac(rng: &mut Rng) -> Mac {
     let [a, b, c, d, e, ..] = rng.next_u64().to_be_bytes();
     Mac([2, a, b, c, d, e])
@@ -172,37 +183,35 @@ fn bridge(c: &mut Criterion) {
     // Eight times as many sources as the FDB holds; the destinations are behind the other port.
     let frames = (0..FRAMES).map(|i| {
         let to = random_mac(&mut rng);
-        let mut frame = vec![0; 60];
+        let mut frame = vec![0; LEN];
         wire::set_macs(&mut frame, to, macs[i]);
         frame[12] = 0x12;
         frame[20..24].copy_from_slice(&(i as u32).to_be_bytes());
-        (PortNo(0), frame)
+        frame
     });
-    let rig = Rig::new(Bridge::new(config.clone(), 1), 2, frames.collect());
+    let mut rig = Rig::new(Bridge::new(config.clone(), 1), 2);
+    rig.receives(0, frames);
     measure(c, "bridge, FDB overflowing", rig, |asked, sent| assert_eq!(asked, sent));
 
     // The same with destinations that are known: 8,192 of them behind port 2.
-    let mut node = Rig::new(Bridge::new(config, 1), 2, {
-        let teach = |mac: &Mac| {
-            let mut frame = vec![0; 60];
-            wire::set_macs(&mut frame, Mac([2, 0, 0, 0, 0, 9]), *mac);
-            (PortNo(1), frame)
-        };
-        macs[..8128].iter().map(teach).collect()
-    });
+    let mut rig = Rig::new(Bridge::new(config, 1), 2);
+    let teach = |mac: &Mac| {
+        let mut frame = vec![0; LEN];
+        wire::set_macs(&mut frame, Mac([2, 0, 0, 0, 0, 9]), *mac);
+        frame
+    };
+    rig.receives(1, macs[..8128].iter().map(teach));
     for _ in 0..8128 / BATCH {
-        node.batch(|_, _| ());
+        rig.batch(|_, _| ());
     }
-    node.frames = (0..FRAMES)
-        .map(|i| {
-            let mut frame = vec![0; 60];
-            wire::set_macs(&mut frame, macs[rng.next_u32() as usize % 8128], Mac([2, 0, 0, 0, 0, i as u8 & 31]));
-            frame[20..24].copy_from_slice(&(i as u32).to_be_bytes());
-            (PortNo(0), frame)
-        })
-        .collect();
-    node.at = 0;
-    measure(c, "bridge, 8,192 known", node, |asked, sent| assert_eq!(asked, sent));
+    let send = |i| {
+        let mut frame = vec![0; LEN];
+        wire::set_macs(&mut frame, macs[rng.next_u32() as usize % 8128], Mac([2, 0, 0, 0, 0, i as u8 & 31]));
+        frame[20..24].copy_from_slice(&(i as u32).to_be_bytes());
+        frame
+    };
+    rig.receives(0, (0..FRAMES).map(send));
+    measure(c, "bridge, 8,192 known", rig, |asked, sent| assert_eq!(asked, sent));
 }
 
 fn packet(dst_mac: Mac, dst: u32, protocol: u8, l4: &[u8]) -> Vec<u8> {
@@ -221,7 +230,7 @@ fn packet(dst_mac: Mac, dst: u32, protocol: u8, l4: &[u8]) -> Vec<u8> {
     let at = headers.write(&mut frame, l4.len());
     frame[at..].copy_from_slice(l4);
     headers.fill_checksum(&mut frame[at..]);
-    padded(frame)
+    frame
 }
 
 fn router(c: &mut Criterion) {
@@ -252,19 +261,20 @@ fn router(c: &mut Criterion) {
             target_mac: Mac::ZERO,
             target: [10, 0, 0, 1].into(),
         };
-        let mut frame = vec![0; 60];
+        let mut frame = vec![0; LEN];
         arp.write(Mac::BROADCAST, macs[i], &mut frame);
-        (PortNo(1), frame)
+        frame
     };
-    let mut rig = Rig::new(Router::new(config, identity, 1), 2, (0..FRAMES).map(ask).collect());
+    let mut rig = Rig::new(Router::new(config, identity, 1), 2);
+    rig.receives(1, (0..FRAMES).map(ask));
     for _ in 0..FRAMES / BATCH {
         rig.batch(|_, _| ());
     }
     let forward = |_| {
         let to = rng.next_u32() as usize % FRAMES;
-        (PortNo(0), packet(wan, host(to as u32), proto::UDP, &[0, 7, 0, 9, 0, 10, 0, 0, 1, 2]))
+        packet(wan, host(to as u32), proto::UDP, &[0, 7, 0, 9, 0, 10, 0, 0, 1, 2])
     };
-    rig.frames = (0..FRAMES).map(forward).collect();
+    rig.receives(0, (0..FRAMES).map(forward));
     measure(c, "router hop", rig, |asked, sent| {
         let (before, after) = (Packet::parse(asked).expect("ours"), Packet::parse(sent).expect("a valid packet"));
         assert_eq!(
@@ -313,10 +323,11 @@ fn hosts(c: &mut Criterion) {
             let frames = (0..FRAMES).map(|_| {
                 let ip = 0x0a00_0000 | (rng.next_u32() >> 8);
                 let mac = config.mac_of(&identity, ip.to_be_bytes().into()).expect("one of ours");
-                (PortNo(0), l4(ip, mac, &mut rng))
+                l4(ip, mac, &mut rng)
             });
-            let frames = frames.collect();
-            Rig::new(Hosts::new(config.clone(), identity.clone(), 1), 1, frames)
+            let mut rig = Rig::new(Hosts::new(config.clone(), identity.clone(), 1), 1);
+            rig.receives(0, frames);
+            rig
         };
         let echo = rig(&mut |ip, mac, rng| {
             let [a, b, ..] = rng.next_u64().to_be_bytes();
@@ -353,7 +364,7 @@ fn hosts(c: &mut Criterion) {
                 target_mac: Mac::ZERO,
                 target: ip.into(),
             };
-            let mut frame = vec![0; 60];
+            let mut frame = vec![0; LEN];
             arp.write(Mac::BROADCAST, sender_mac, &mut frame);
             frame
         });

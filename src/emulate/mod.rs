@@ -8,5 +8,5 @@ mod template;
 
 pub use identity::{Identity, Secret};
 pub use personality::{Builtin, IpIdClass, Personality, SynAckOption};
-pub use table::{ClockTable, Seen, SlotIdx, Vacant};
+pub use table::{Announced, ClockTable, SlotIdx, Vacant};
 pub use template::{Backend, Outward, ServiceId, StartPolicy, TcpPort, Template, UdpPort};

@@ -7,6 +7,8 @@
 
 use std::hash::{BuildHasher, Hash};
 
+use crate::sys::prefetch::prefetch;
+
 /// Every octet of a word 1, and every way's highest bit.
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x0080_8080_8080_8080;
@@ -32,6 +34,14 @@ fn zero_octets(word: u64) -> u64 {
 impl Index {
     fn new(buckets: usize) -> Index {
         Index { tags: vec![0; buckets], slots: vec![[0; 8]; buckets] }
+    }
+
+    /// Fetches where a search for this hash begins.
+    #[inline]
+    fn prefetch(&self, hash: u32) {
+        let bucket = hash as usize & (self.tags.len() - 1);
+        prefetch(&self.tags[bucket]);
+        prefetch(&self.slots[bucket]);
     }
 
     /// Slots of entries that have this hash, and sometimes of others.
@@ -131,15 +141,9 @@ pub struct SlotIdx(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vacant(u32);
 
-/// What a look ahead saw of one key.
+/// The hash of a key that is going to be looked for; [`ClockTable::slot_of`] takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
-    hash: u32,
-    slot: u32,
-}
-
-/// The slot of what was not found.
-const NOWHERE: u32 = u32::MAX;
+pub struct Announced(u32);
 
 impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     /// A table of at most `capacity` entries (at least one).
@@ -194,27 +198,30 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
         Ok(SlotIdx(at))
     }
 
-    /// Looks for the entry of `key` before it is needed: for many keys in a row, a
-    /// processor waits for their memory at once. What was seen goes to [`ClockTable::slot_seen`].
+    /// The hash of a key that is going to be looked for, with the part of the index that tells where it is.
     #[inline]
-    pub fn look(&self, key: &K) -> Seen {
+    pub fn announce(&self, key: &K) -> Announced {
         let hash = self.hash(key);
-        Seen { hash, slot: self.find(key, hash).unwrap_or(NOWHERE) }
+        self.index.prefetch(hash);
+        Announced(hash)
     }
 
-    /// The same as [`ClockTable::slot`] for a `key` that was looked for, whatever happened since.
+    /// Fetches the entry of an announced key, to which the index has come meanwhile.
+    #[inline]
+    pub fn prefetch(&self, key: Announced) {
+        if let Some(slot) = self.index.find(key.0, |_| true).and_then(|slot| self.slots.get(slot as usize)) {
+            prefetch(slot);
+        }
+    }
+
+    /// The same as [`ClockTable::slot`] for a `key` that was announced.
     ///
     /// # Errors
     /// The hash of a key that has no entry.
     #[inline]
-    pub fn slot_seen(&mut self, key: &K, seen: Seen) -> Result<SlotIdx, Vacant> {
-        if let Some(Some(slot)) = self.slots.get_mut(seen.slot as usize)
-            && slot.key == *key
-        {
-            slot.used = true;
-            return Ok(SlotIdx(seen.slot));
-        }
-        self.slot_hashed(key, seen.hash)
+    pub fn slot_of(&mut self, key: &K, announced: Announced) -> Result<SlotIdx, Vacant> {
+        debug_assert_eq!(self.hash(key), announced.0);
+        self.slot_hashed(key, announced.0)
     }
 
     /// The value at a place that was found or filled just now.
@@ -444,18 +451,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_ahead_may_have_changed() {
+    fn an_announced_key_is_found_whatever_happened_since() {
         let mut table = ClockTable::new(2, 1);
         table.insert(1, 'a');
-        let (one, two) = (table.look(&1), table.look(&2));
-        let vacant = table.slot_seen(&2, two).unwrap_err();
+        let (one, two) = (table.announce(&1), table.announce(&2));
+        table.prefetch(one);
+        table.prefetch(two);
+        let vacant = table.slot_of(&2, two).unwrap_err();
         table.insert_new(2, vacant, 'b');
-        let at = table.slot_seen(&2, two).unwrap();
+        let at = table.slot_of(&2, two).unwrap();
         assert_eq!(table.value(at), &'b');
-        // Somebody else has its slot now.
         table.remove(&1);
         table.insert(3, 'c');
-        assert!(table.slot_seen(&1, one).is_err());
+        assert!(table.slot_of(&1, one).is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod netlink;
 pub mod packet;
 pub mod poll;
+pub mod prefetch;
 pub mod privileges;
 pub mod ring;
 pub mod seccomp;

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{Cx, Node, RouterConfig, Show};
 use crate::emulate::reply::{self, IcmpError, Voice};
-use crate::emulate::{Builtin, Identity, Personality, Seen};
+use crate::emulate::{Announced, Builtin, Identity, Personality};
 use crate::event::DropReason;
 use crate::frame::{Batch, Frame, PortNo};
 use crate::wire::{
@@ -44,12 +44,7 @@ struct Interface {
 struct Ahead {
     dst: u128,
     hop: Hop,
-    neighbor: Option<Seen>,
-}
-
-impl Ahead {
-    /// Of a packet that is not looked up: nothing is sent to this address.
-    const NOTHING: Ahead = Ahead { dst: 0, hop: Hop { port: 0, via: None }, neighbor: None };
+    neighbor: Announced,
 }
 
 /// The node.
@@ -59,9 +54,9 @@ pub struct Router {
     fib4: PrefixMap<Ipv4Net, Hop>,
     fib6: PrefixMap<Ipv6Net, Hop>,
     /// Where the packets of the present batch go.
-    ahead: Vec<Ahead>,
+    ahead: Vec<Option<Ahead>>,
     /// Where the present packet goes, if it is known already.
-    cached: Ahead,
+    cached: Option<Ahead>,
     /// All own addresses, as words.
     own: Vec<u128>,
     neighbors: Neighbors,
@@ -99,17 +94,7 @@ impl Router {
         }
         let neighbors = Neighbors::new(config.neighbor_capacity as usize, seed);
         let own = interfaces.iter().flat_map(|i| &i.addresses).map(|net| word_of(net.addr())).collect();
-        Router {
-            own,
-            config,
-            interfaces,
-            fib4,
-            fib6,
-            ahead: Vec::new(),
-            cached: Ahead::NOTHING,
-            neighbors,
-            ip_id: seed as u16,
-        }
+        Router { own, config, interfaces, fib4, fib6, ahead: Vec::new(), cached: None, neighbors, ip_id: seed as u16 }
     }
 
     fn personality() -> &'static Personality {
@@ -133,10 +118,7 @@ impl Router {
     }
 
     #[inline]
-    fn lookup(&mut self, dst: u128) -> Option<Hop> {
-        if self.cached.dst == dst {
-            return Some(self.cached.hop);
-        }
+    fn lookup(&self, dst: u128) -> Option<Hop> {
         match ip_of(dst) {
             IpAddr::V4(ip) => Some(*self.fib4.get_lpm(&Ipv4Net::from(ip))?.1),
             IpAddr::V6(ip) => Some(*self.fib6.get_lpm(&Ipv6Net::from(ip))?.1),
@@ -144,22 +126,21 @@ impl Router {
     }
 
     /// Looks up where a batch goes. One packet after the other, each waits for
-    /// memory; here, a processor waits for many at once.
+    /// its neighbor's entry to come from memory; here, the processor fetches all
+    /// of them at once, first the index and then the entries.
     fn look_ahead(&mut self, rx: &Batch) {
-        self.cached = Ahead::NOTHING;
         self.ahead.clear();
         for frame in rx.iter() {
             let bytes = frame.bytes();
-            let ahead = if ethertype_of(bytes) == ethertype::IPV4 {
-                let dst = Ipv4Addr::from_bits(be32(bytes, ETH + 16));
-                self.fib4.get_lpm(&Ipv4Net::from(dst)).map(|(_, hop)| {
-                    let dst = word_of(IpAddr::V4(dst));
-                    Ahead { dst, hop: *hop, neighbor: Some(self.neighbors.look(hop.port, hop.via.unwrap_or(dst))) }
-                })
-            } else {
-                None
-            };
-            self.ahead.push(ahead.unwrap_or(Ahead::NOTHING));
+            let ahead = (ethertype_of(bytes) == ethertype::IPV4).then(|| {
+                let dst = word_of(IpAddr::V4(Ipv4Addr::from_bits(be32(bytes, ETH + 16))));
+                let hop = self.lookup(dst)?;
+                Some(Ahead { dst, hop, neighbor: self.neighbors.announce(hop.port, hop.via.unwrap_or(dst)) })
+            });
+            self.ahead.push(ahead.flatten());
+        }
+        for ahead in self.ahead.iter().flatten() {
+            self.neighbors.prefetch(ahead.neighbor);
         }
     }
 
@@ -330,7 +311,8 @@ impl Router {
         if packet.ttl <= 1 {
             return self.complain(frame, packet, IcmpError::TimeExceeded, port, DropReason::TtlExceeded, cx);
         }
-        let Some(hop) = self.lookup(packet.dst_word) else {
+        let ahead = self.cached.filter(|ahead| ahead.dst == packet.dst_word);
+        let Some(hop) = ahead.map(|ahead| ahead.hop).or_else(|| self.lookup(packet.dst_word)) else {
             return self.complain(frame, packet, IcmpError::NetUnreachable, port, DropReason::NoRoute, cx);
         };
         let out = usize::from(hop.port);
@@ -350,7 +332,7 @@ impl Router {
             bytes[ETH + 7] -= 1;
         }
         let next = hop.via.unwrap_or_else(|| packet.dst_word);
-        match self.neighbors.resolve(hop.port, next, self.cached.neighbor, cx.now) {
+        match self.neighbors.resolve(hop.port, next, ahead.map(|ahead| ahead.neighbor), cx.now) {
             Resolved::Known(mac) => {
                 set_macs(frame.bytes_mut(), mac, self.interfaces[out].mac);
                 cx.send(PortNo(hop.port), frame);

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::emulate::{ClockTable, Seen};
+use crate::emulate::{Announced, ClockTable};
 use crate::frame::Frame;
 use crate::wire::{Duration, Instant, Mac, ip_of, word_of};
 
@@ -84,16 +84,21 @@ impl Neighbors {
     }
 
     #[inline]
-    pub(super) fn look(&self, port: u16, ip: u128) -> Seen {
-        self.table.look(&Key { ip, port })
+    pub(super) fn announce(&self, port: u16, ip: u128) -> Announced {
+        self.table.announce(&Key { ip, port })
     }
 
-    /// The state of a neighbor, which may have been looked for already.
     #[inline]
-    pub(super) fn resolve(&mut self, port: u16, ip: u128, seen: Option<Seen>, now: Instant) -> Resolved {
+    pub(super) fn prefetch(&self, neighbor: Announced) {
+        self.table.prefetch(neighbor);
+    }
+
+    /// The state of a neighbor, which may have been announced.
+    #[inline]
+    pub(super) fn resolve(&mut self, port: u16, ip: u128, announced: Option<Announced>, now: Instant) -> Resolved {
         let key = Key { ip, port };
-        let at = match seen {
-            Some(seen) => self.table.slot_seen(&key, seen),
+        let at = match announced {
+            Some(announced) => self.table.slot_of(&key, announced),
             None => self.table.slot(&key),
         };
         if let Ok(at) = at {
