@@ -63,6 +63,7 @@ impl Hosts {
             scale: entry.window_scale().unwrap_or(0),
             ts: entry.ts_offset.map(|offset| (offset, entry.syn.options.timestamps.map_or(0, |(value, _)| value))),
             ip_id: cx.rng.next_u32() as u16,
+            next: (entry.isn.wrapping_add(1), entry.syn.isn.wrapping_add(1)),
             bytes_out: 0,
         };
         let app = match (inline, service) {
@@ -228,6 +229,7 @@ impl Hosts {
         if let App::Inner(_) = &flow.app {
             self.end_inner(&mut flow, cx);
         }
+        self.ended.remember(&flow, cx.now);
         if let Some(session) = self.sessions.get(&flow.pair()) {
             session.bytes_out += flow.wire.bytes_out;
         }

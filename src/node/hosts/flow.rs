@@ -30,6 +30,8 @@ pub(super) struct Wire {
     /// Our timestamp clock's offset and the peer's latest value.
     pub ts: Option<(u32, u32)>,
     pub ip_id: u16,
+    /// Sequence and acknowledgment numbers of what would be sent next.
+    pub next: (u32, u32),
     pub bytes_out: u64,
 }
 
@@ -75,6 +77,14 @@ impl Wire {
             return cx.discard(frame, crate::event::DropReason::TooBig);
         }
         self.bytes_out += segment.payload.len() as u64;
+        let after = segment.seq.wrapping_add(segment.payload.len() as u32 + u32::from(segment.flags & flag::FIN != 0));
+        // What is sent again lies behind.
+        if after.wrapping_sub(self.next.0) as i32 > 0 {
+            self.next.0 = after;
+        }
+        if segment.flags & flag::ACK != 0 {
+            self.next.1 = segment.ack;
+        }
         let len = tcp.write(&headers, frame.space());
         frame.set_len(len);
         frame.meta.at = cx.now;

@@ -11,8 +11,9 @@ use crate::wire::{Duration, Headers, Mac, Packet, Segment, TcpHeader, flag, prot
 
 /// How long a container may take from the request until its service answers.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two attempts to connect to a service that does not listen yet.
-const RETRY: Duration = Duration::from_millis(4);
+/// Between two attempts to connect to a service that does not listen yet: an eighth of the time that its
+/// container has been up, within these bounds.
+const RETRY: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(100));
 /// A service that refuses although the container has run for so long is not there.
 const SETTLED: Duration = Duration::from_secs(10);
 
@@ -78,7 +79,8 @@ impl Hosts {
                 return flow.abort(cx.now);
             }
             inner.conn = None;
-            inner.retry_at = cx.now + RETRY;
+            let up = lease.live.map_or(Duration::ZERO, |live| cx.now - live);
+            inner.retry_at = cx.now + (up / 8).clamp(RETRY.0, RETRY.1);
         }
         if inner.conn.is_none() {
             if cx.now >= inner.since + PATIENCE {

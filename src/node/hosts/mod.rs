@@ -6,7 +6,7 @@
 //! Only the last three keep state for a host, all of it bounded.
 //!
 //! * `arp`: who has an address, ARP and neighbor discovery
-//! * `tcp`: probes and handshakes; `connection`: open ones; `flow`: what one is
+//! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is
 //! * `lease`: containers; `inner`: the connection into one; `outward`: what one begins
 //! * `session`: who talked to whom; `voice`: IP identification
 
@@ -14,6 +14,7 @@
 mod abuse_tests;
 mod arp;
 mod connection;
+mod ended;
 mod flow;
 mod inner;
 mod lease;
@@ -40,6 +41,7 @@ use crate::stack::{HalfOpenTable, Scratch};
 use crate::wire::{
     ETH, Headers, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
 };
+use ended::Ended;
 use flow::Flows;
 use lease::Leases;
 use session::{Contact, Pair, Sessions, Touch};
@@ -79,6 +81,7 @@ pub struct Hosts {
     /// services that were made to talk to each other would never stop.
     inside_answers: tcp::Budget,
     flows: Flows,
+    ended: Ended,
     /// SYNs that wait for a container's answer.
     held: ClockTable<crate::stack::FlowKey, tcp::Held>,
     leases: Leases,
@@ -105,6 +108,7 @@ impl Hosts {
             retransmissions: tcp::Budget::new(1000, 200),
             inside_answers: tcp::Budget::new(100, 20),
             flows: Flows::new(seed),
+            ended: Ended::new(seed),
             held: ClockTable::new(1024, seed),
             leases: Leases::new(seed),
             scratch: Scratch::default(),

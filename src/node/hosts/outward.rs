@@ -91,6 +91,9 @@ impl Hosts {
             if let Some(index) = self.flows.find(&key) {
                 return self.inner_ingress(index, frame, &packet, &tcp, cx);
             }
+            if self.ended.has(&key, cx.now) && !tcp.has(flag::SYN) {
+                return cx.consume(frame);
+            }
             if self.held.peek(&key).is_some() {
                 let open = tcp.has(flag::SYN | flag::ACK);
                 if open || tcp.has(flag::RST) {

@@ -19,7 +19,7 @@ pub(super) enum Contact {
 
 /// Who talks to whom. IPv4 addresses are mapped into IPv6: two words compare and hash faster than two enums.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(packed(8))]
+#[repr(C, packed(8))]
 pub(super) struct Pair {
     attacker: u128,
     host: u128,

@@ -90,6 +90,7 @@ impl Hosts {
         if self.is_outward(proto::TCP, &key) {
             return self.to_container(frame, packet, target, cx);
         }
+        let Some(frame) = self.after_the_end(frame, packet, &tcp, &key, target, cx) else { return };
         if tcp.has(flag::RST) {
             return cx.discard(frame, DropReason::NoFlow);
         }
@@ -110,7 +111,7 @@ impl Hosts {
     }
 
     #[inline]
-    fn rst(
+    pub(super) fn rst(
         &mut self,
         mut frame: Frame,
         packet: &Packet,

@@ -305,6 +305,8 @@ struct Client {
     conn: Conn,
     scratch: crate::stack::Scratch,
     got: Vec<u8>,
+    /// Sequence numbers of what would be sent next: the node's and the client's.
+    next: (u32, u32),
 }
 
 impl Client {
@@ -313,7 +315,7 @@ impl Client {
         let local = format!("{ATTACKER_IP}:41000").parse().unwrap();
         let remote = format!("{HOST_IP}:{port}").parse().unwrap();
         let conn = Conn::connect(local, remote, Buffers::LARGE, 77, bench.now, &mut scratch).unwrap();
-        Client { conn, scratch, got: Vec::new() }
+        Client { conn, scratch, got: Vec::new(), next: (0, 0) }
     }
 
     /// Exchanges frames until both sides are quiet, letting time pass in between up to `limit`.
@@ -326,6 +328,8 @@ impl Client {
             self.conn.egress(bench.now, &mut self.scratch, &mut keep);
             let mut to_client = Vec::new();
             for (seq, ack, flags, payload) in to_node.drain(..) {
+                let controls = u32::from(flags & flag::SYN != 0) + u32::from(flags & flag::FIN != 0);
+                self.next = (ack, seq.wrapping_add(payload.len() as u32 + controls));
                 let frame = tcp_frame(bench, 41000, port, seq, ack, flags, &payload);
                 to_client.extend(bench.rx(0, &frame));
             }
@@ -388,6 +392,15 @@ fn a_banner_is_read_by_who_completes_the_handshake() {
     let data = bench.events.iter().find(|(e, _)| e.id == EventId::TcpData).unwrap();
     assert_eq!(data.1, b"USER anonymous\r\n");
     assert_eq!(bench.pool.in_use(), 0);
+    // The peer's FIN once more: our last acknowledgment was lost. Nobody probes anything.
+    let (told, (ours, theirs)) = (bench.events.len(), client.next);
+    let again = tcp_frame(&bench, 41000, 21, theirs.wrapping_sub(1), ours, flag::FIN | flag::ACK, b"");
+    let (_, tcp, _) = tcp_of(&bench.rx(0, &again)[0].1);
+    assert_eq!((tcp.flags, tcp.seq, tcp.ack), (flag::ACK, ours, theirs));
+    assert_eq!(bench.events.len(), told);
+    bench.now += Duration::from_secs(61);
+    let (_, tcp, _) = tcp_of(&bench.rx(0, &again)[0].1);
+    assert_eq!((tcp.flags, names(&bench).last()), (flag::RST, Some(&"tcp.probe")));
 }
 
 #[test]
@@ -509,6 +522,16 @@ fn a_container_is_reached_from_the_attackers_own_address() {
         out.iter().filter(|(port, _)| *port == PortNo(0)).flat_map(|(_, f)| tcp_of(f).2).collect();
     assert_eq!(to_attacker, b"SSH-2.0-server\r\n");
     assert!(names(&bench).contains(&"container.live"));
+    // What was on its way when the attacker hung up is nothing that the container begins.
+    let seq = client.next.1;
+    let reset = tcp_frame(&bench, 41000, 22, seq, 0, flag::RST, b"");
+    bench.rx(0, &reset);
+    bench.with(|node, cx| node.tick(cx));
+    assert_eq!(names(&bench).last(), Some(&"tcp.close"));
+    let told = bench.events.len();
+    let late = answer(&bench, 9017, syn.seq.wrapping_add(6), flag::ACK | flag::PSH, b"more");
+    assert!(bench.rx(1, &late).is_empty());
+    assert_eq!(bench.events.len(), told);
 }
 
 pub(super) fn live(bench: &mut Bench<Hosts>) -> LeaseIdOf {

@@ -26,7 +26,7 @@ const PENDING: usize = 4096;
 /// Port and address as words: they compare and hash faster than an enum.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 // In a table of them, 16 octets more for the alignment of a `u128` are 16 octets more to fetch.
-#[repr(packed(8))]
+#[repr(C, packed(8))]
 struct Key {
     ip: u128,
     port: u16,
