@@ -357,3 +357,18 @@ fn a_test_for_duplicates_finds_our_hosts_and_no_others() {
     assert_eq!(packet.payload(&out[0].1)[4], 0x20);
     assert!(!names(&bench).contains(&"arp.request"));
 }
+
+#[test]
+fn a_source_from_afar_does_not_become_the_gateway() {
+    let mut config = config();
+    config.inside.push("10.9.0.0/16".parse().unwrap());
+    let mut bench = bench_of(config);
+    live(&mut bench);
+    let (own, gateway) = (mac_of(&bench, HOST_IP), Mac([2, 0xcc, 0, 0, 0, 1]));
+    introduce(&mut bench, Ipv4Addr::new(10, 0, 0, 1), gateway);
+    let spoofed = packet((own, ATTACKER), "10.9.0.1", HOST_IP, proto::UDP, 64, &datagram(6000, 53, 20));
+    assert_eq!(bench.rx(0, &spoofed)[0].0, PortNo(1));
+    let asked = packet((gateway, own), HOST_IP, "10.9.0.2", proto::UDP, 64, &datagram(53, 53, 20));
+    let out = bench.rx(1, &asked);
+    assert_eq!((out.len(), dst_mac(&out[0].1)), (1, gateway));
+}

@@ -173,14 +173,17 @@ impl Hosts {
         Some(id)
     }
 
-    /// A peer that is not on the link was seen behind its router's MAC.
+    /// A peer that is not on the link was seen behind its router's MAC. What ARP or
+    /// neighbor discovery told is worth more: anybody can write any source.
     pub(super) fn learn_gateway(&mut self, host: IpAddr, peer: IpAddr, mac: Mac) {
         let on_link = self.config.segment.prefixes.iter().any(|net| net.contains(&peer));
         if on_link {
             return;
         }
         if let Some(gateway) = self.config.segment.gateways.iter().find(|gateway| gateway.is_ipv4() == peer.is_ipv4()) {
-            self.leases.learn_peer(host, *gateway, mac);
+            if self.leases.peer_mac(host, *gateway).is_none() {
+                self.leases.learn_peer(host, *gateway, mac);
+            }
         }
     }
 
