@@ -56,6 +56,27 @@ fn reason(error: &Error) -> String {
     }
 }
 
+/// Whether a text has nothing but comments and blank lines.
+fn says_nothing(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+}
+
+/// What mends the mistakes in YAML itself that are made most often; the parser only says what it stumbled upon.
+fn syntax_help(reason: &str) -> Option<&'static str> {
+    let has = |part: &str| reason.contains(part);
+    if has("tabs disallowed") {
+        Some("indent with spaces: YAML takes no tabs there")
+    } else if has("mapping values are not allowed") || has("did not find expected key") {
+        Some("indent this line as its neighbors are; a text with `: ` in it needs quotes")
+    } else if has("only valid inside a block") || has("illegal placement of ':'") {
+        Some("is a `[` or `{` above without its end?")
+    } else if has("unknown escape") {
+        Some(r"in double quotes write `\\` for `\`, or use single quotes")
+    } else {
+        None
+    }
+}
+
 fn list(keys: &[&str]) -> String {
     keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
 }
@@ -96,7 +117,7 @@ fn convert(source: &Source, error: &Error) -> Diagnostic {
             "the second begins here".to_owned(),
             Some("a topology is one document: put the others into files of their own".to_owned()),
         ),
-        Error::Eof { .. } if source.text().trim().is_empty() => (
+        Error::Eof { .. } if says_nothing(source.text()) => (
             "the topology is empty".to_owned(),
             String::new(),
             Some("a topology has at least `nodes:`; see `honeyweave schema` or topologies/minimal.yaml".to_owned()),
@@ -130,7 +151,9 @@ fn convert(source: &Source, error: &Error) -> Diagnostic {
                 "string scalar" => "a text",
                 other => other,
             };
-            (format!("{what} belongs here"), "something else stands here".to_owned(), None)
+            let help = (*expected == "mapping start")
+                .then(|| "write `key: value`, with a space behind the colon; on one line `{a: 1, b: 2}`".to_owned());
+            (format!("{what} belongs here"), "something else stands here".to_owned(), help)
         }
         Error::InvalidScalar { ty, .. } => {
             let what = match *ty {
@@ -156,7 +179,10 @@ fn convert(source: &Source, error: &Error) -> Diagnostic {
                     return Diagnostic::at(source, span, message, "here").help(help);
                 }
                 Some((message, help, None)) => (message.to_owned(), "here".to_owned(), Some(help.to_owned())),
-                None => (text, "here".to_owned(), None),
+                None => {
+                    let help = syntax_help(&text).map(str::to_owned);
+                    (text, "here".to_owned(), help)
+                }
             }
         }
     };
