@@ -167,11 +167,20 @@ fn check_interfaces(loaded: &Loaded) -> Result<(), Diagnostics> {
             }
             Err(_) => {
                 let help = format!("this machine has {}; choose one with `--uplink`", interfaces());
-                return refuse(&format!("there is no interface `{name}` on this machine"), &help);
+                return refuse(&no_interface(name, &node.name), &help);
             }
         }
     }
     Ok(())
+}
+
+/// What is wrong with an uplink whose interface is not there: none is named, or one of another machine.
+fn no_interface(interface: &str, node: &str) -> String {
+    if interface.is_empty() {
+        format!("no interface is named for the uplink `{node}`")
+    } else {
+        format!("there is no interface `{interface}` on this machine")
+    }
 }
 
 /// The machine's Ethernet interfaces, for a message.
@@ -184,4 +193,15 @@ fn interfaces() -> String {
         .collect();
     names.sort();
     if names.is_empty() { "no Ethernet interface".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_uplink_without_an_interface_is_named() {
+        assert_eq!(no_interface("", "wan"), "no interface is named for the uplink `wan`");
+        assert_eq!(no_interface("eth7", "wan"), "there is no interface `eth7` on this machine");
+    }
 }
