@@ -100,6 +100,7 @@ fn render(checks: &[Check], missing: usize, limited: usize) -> String {
     text += &match (missing, limited) {
         (0, 0) => "\nThis machine has all that honeyweave needs.\n".to_owned(),
         (0, _) => format!("\nA honeynet can come up here; {limited} of its parts will be limited.\n"),
+        (1, _) => "\nOne thing is missing.\n".to_owned(),
         _ => format!("\n{missing} things are missing.\n"),
     };
     text
@@ -119,7 +120,8 @@ mod tests {
         assert!(text.contains("MISSING  overlay  no overlayfs\n"), "{text}");
         assert!(text.contains("mend it: modprobe overlay\n"), "{text}");
         assert!(text.contains("cannot ping its own decoys"), "{text}");
-        assert!(text.ends_with("1 things are missing.\n"), "{text}");
+        assert!(text.ends_with("\nOne thing is missing.\n"), "{text}");
+        assert!(render(&checks, 2, 0).ends_with("\n2 things are missing.\n"));
     }
 
     #[test]
