@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::{Fabric, Slot, link};
-use crate::node::Show;
+use crate::frame::PortNo;
+use crate::node::{NodeIdx, Show};
 
 impl Fabric {
     /// What `show` and `hosts ls` print: one object a node.
@@ -33,13 +34,22 @@ impl Fabric {
     }
 
     fn link_name(&self, direction: &link::Direction) -> String {
-        format!("->{}:{}", self.slots[usize::from(direction.to.0.0)].name, direction.to.1.0)
+        format!("->{}", self.end_name(direction.to))
+    }
+
+    /// A port as a topology's links name it.
+    fn end_name(&self, (node, port): (NodeIdx, PortNo)) -> String {
+        let slot = &self.slots[usize::from(node.0)];
+        match slot.node.port_name(port) {
+            Some(port) => format!("{}:{port}", slot.name),
+            None => slot.name.clone(),
+        }
     }
 
     /// Links and devices with what passed them.
     pub fn show_links(&self) -> serde_json::Value {
         let links = self.links.directions().chunks(2).map(|pair| {
-            let end = |d: &link::Direction| format!("{}:{}", self.slots[usize::from(d.to.0.0)].name, d.to.1.0);
+            let end = |d: &link::Direction| self.end_name(d.to);
             json!({
                 "a": end(&pair[1]), "b": end(&pair[0]), "state": "up",
                 "a_to_b": pair[0].counters.tx, "b_to_a": pair[1].counters.tx,
@@ -48,7 +58,7 @@ impl Fabric {
         });
         let devices = self.devices.iter().flatten().map(|device| {
             json!({
-                "a": format!("{}:{}", self.slots[usize::from(device.at.0.0)].name, device.at.1.0), "b": device.name,
+                "a": self.end_name(device.at), "b": device.name,
                 "state": if device.down { "down" } else { "up" },
                 "a_to_b": device.counters.tx, "b_to_a": device.counters.rx,
                 "dropped": device.counters().drops.iter().sum::<u64>(),

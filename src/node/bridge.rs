@@ -197,6 +197,10 @@ impl Node for Bridge {
         }
     }
 
+    fn port_name(&self, port: PortNo) -> Option<&str> {
+        self.config.ports.get(usize::from(port.0)).map(|port| port.name.as_str())
+    }
+
     fn show(&self, what: Show, now: Instant, limit: usize) -> Option<Vec<serde_json::Value>> {
         (what == Show::Fdb).then(|| {
             self.fdb

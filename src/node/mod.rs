@@ -194,6 +194,11 @@ pub trait Node: Send {
         None
     }
 
+    /// What the topology calls that port; `None` if it has no name of its own.
+    fn port_name(&self, _port: PortNo) -> Option<&str> {
+        None
+    }
+
     /// Frames that it keeps between two calls.
     fn held(&self) -> usize {
         0

@@ -58,6 +58,8 @@ fn ssh_into_a_host_brings_it_to_life_and_shows_the_attackers_address() {
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].starts_with("192.0.2.2 ") && lines[0].ends_with(" 10.10.0.20 22"), "{said}");
     assert_eq!(lines[3], "0", "{said}");
+    let own = shell(&lab.attacker, "10.10.0.20", "ip -4 -o addr show eth0");
+    assert!(own.contains("inet 10.10.0.20/24 brd 10.10.0.255 "), "{own}");
     let start = lab.wait_event("container.start", |event| event["dst"]["ip"] == "10.10.0.20");
     assert_eq!(start["src"]["ip"], "192.0.2.2", "{start}");
     // The attacker's own MAC, although a router stands between.

@@ -11,6 +11,9 @@ use super::{ImageError, Progress, SOURCES_ENV, at};
 
 /// Lines of a failed tool's output that its error shows.
 const SHOWN: usize = 15;
+/// What to do about packages that cannot be found.
+const OFFLINE: &str = "packages come from the network: where there is none (in a network namespace, say), run \
+    `honeyweave image build` before, where there is one";
 
 /// Runs `command` to its end. What it writes goes to `progress`; its last lines
 /// are shown if it fails.
@@ -89,10 +92,12 @@ impl Apt {
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
             let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            let mut output_end = lines[lines.len().saturating_sub(SHOWN)..].to_vec();
+            output_end.push(OFFLINE.to_owned());
             return Err(ImageError::Tool {
                 what: "finding the packages".into(),
                 status: output.status.to_string(),
-                output: lines[lines.len().saturating_sub(SHOWN)..].to_vec(),
+                output: output_end,
             });
         }
         let mut download = self.command("archives");

@@ -12,6 +12,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use ipnet::Ipv4Net;
+
 use super::cgroup::Layout;
 use super::host::Host;
 use super::ssh_key::SshKey;
@@ -111,7 +113,12 @@ pub fn start(host: &Host<'_>, image: &Image, place: &Place, layout: &Layout, sec
     let mut ipv6: Vec<(Ipv6Addr, u8)> = Vec::new();
     for (address, prefix_len) in &host.addresses {
         match address {
-            IpAddr::V4(v4) => set("lxc.net.0.ipv4.address", &format!("{v4}/{prefix_len}")),
+            IpAddr::V4(v4) => {
+                // liblxc's own idea of the broadcast address lacks the network's octets, and an intruder would see it.
+                let net = Ipv4Net::new(*v4, *prefix_len);
+                let broadcast = net.map(|net| format!(" {}", net.broadcast())).unwrap_or_default();
+                set("lxc.net.0.ipv4.address", &format!("{v4}/{prefix_len}{broadcast}"));
+            }
             IpAddr::V6(v6) => ipv6.push((*v6, *prefix_len)),
         }
     }

@@ -432,6 +432,10 @@ impl Node for Router {
         self.neighbors.next_deadline()
     }
 
+    fn port_name(&self, port: PortNo) -> Option<&str> {
+        self.config.interfaces.get(usize::from(port.0)).map(|interface| interface.name.as_str())
+    }
+
     fn held(&self) -> usize {
         self.neighbors.held()
     }
