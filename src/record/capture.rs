@@ -235,11 +235,13 @@ impl CaptureSet {
         self.prune();
     }
 
-    fn settle(&mut self, dropped: u64, result: io::Result<()>) {
+    fn settle(&mut self, dropped: u64, result: io::Result<bool>) {
         self.stats.dropped += dropped;
         self.stats.frames = self.stats.frames.saturating_sub(dropped);
         match result {
-            Ok(()) => self.stats.failing = None,
+            Ok(true) => self.stats.failing = None,
+            // Nothing was asked of the disk, which may still be full.
+            Ok(false) => {}
             Err(error) => self.failed(&error),
         }
     }

@@ -170,7 +170,24 @@ fn a_directory_that_goes_away_costs_frames_and_nothing_else() {
     assert!(set.stats().failing.is_some());
     fs::create_dir(&inner).unwrap();
     set.frame(&source("wan"), NOW + 2_000_000_000, Direction::In, 60, &arp());
+    set.flush(NOW + 2_000_000_000);
     assert_eq!((set.stats().frames, set.stats().failing.as_deref()), (1, None));
+}
+
+#[test]
+fn a_disk_is_said_to_fail_until_it_has_taken_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut set = CaptureSet::open(dir.path(), CaptureLimits::default()).unwrap();
+    set.frame(&source("wan"), NOW, Direction::In, 60, &arp());
+    set.failed(&io::Error::from(io::ErrorKind::StorageFull));
+    // Neither a frame that is only gathered nor a series without any says that there is room again.
+    set.frame(&source("wan"), NOW + 1, Direction::In, 60, &arp());
+    assert!(set.stats().failing.is_some());
+    set.flush(NOW + 1);
+    assert_eq!(set.stats().failing, None);
+    set.failed(&io::Error::from(io::ErrorKind::StorageFull));
+    set.flush(NOW + 2);
+    assert!(set.stats().failing.is_some());
 }
 
 proptest! {

@@ -101,8 +101,9 @@ impl PcapFile {
         self.ring_lost += n;
     }
 
-    /// Appends a frame that passed at `nanos` (UTC) and had `original_len` octets.
-    pub fn frame(&mut self, nanos: u64, direction: Direction, original_len: u32, bytes: &[u8]) -> io::Result<()> {
+    /// Appends a frame that passed at `nanos` (UTC) and had `original_len` octets. Returns what [`PcapFile::flush`]
+    /// does, `false` if it is only gathered.
+    pub fn frame(&mut self, nanos: u64, direction: Direction, original_len: u32, bytes: &[u8]) -> io::Result<bool> {
         let data = &bytes[..bytes.len().min(SNAPLEN as usize)];
         let flags = match direction {
             Direction::In => 0b01,
@@ -122,15 +123,16 @@ impl PcapFile {
         self.last_nanos = nanos;
         self.frames += 1;
         self.gathered += 1;
-        if self.blocks.get_ref().len() >= GATHER { self.flush() } else { Ok(()) }
+        if self.blocks.get_ref().len() >= GATHER { self.flush() } else { Ok(false) }
     }
 
-    /// Hands what was gathered to the kernel. What it does not take is dropped and counted.
-    pub fn flush(&mut self) -> io::Result<()> {
+    /// Hands what was gathered to the kernel, and returns whether there was anything. What it does not take is dropped
+    /// and counted.
+    pub fn flush(&mut self) -> io::Result<bool> {
         if self.blocks.get_ref().is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        let result = self.file.append(self.blocks.get_ref());
+        let result = self.file.append(self.blocks.get_ref()).map(|()| true);
         let gathered = std::mem::take(&mut self.gathered);
         if result.is_err() && self.file.is_empty() {
             // Without its first two blocks the file would be none: keep them, and only them.
@@ -147,7 +149,7 @@ impl PcapFile {
     }
 
     /// Ends the file with the interface's statistics.
-    pub fn close(mut self) -> io::Result<()> {
+    pub fn close(mut self) -> io::Result<bool> {
         self.flush()?;
         let block = InterfaceStatisticsBlock {
             interface_id: 0,
