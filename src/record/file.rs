@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A file to which pieces are appended whole or not at all: a piece that did not
@@ -60,6 +60,11 @@ impl Appender {
                 Err(error)
             }
         }
+    }
+
+    /// Whether nobody can find it any more: someone has deleted it while it is open.
+    pub fn is_deleted(&self) -> bool {
+        self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
     }
 
     /// Waits until the disk has it.

@@ -269,6 +269,11 @@ impl EventLog {
         if self.file.as_ref().is_some_and(|file| full(file, &self.limits, self.pending.len())) {
             self.rotate(now, own)?;
         }
+        if self.file.as_ref().is_some_and(Appender::is_deleted) {
+            // What is written to it would be gone with nobody told: it goes on in a new one, or fails aloud.
+            tracing::warn!(dir = %self.dir.display(), "the event log was deleted; another one is begun");
+            self.file = None;
+        }
         if self.file.is_none() {
             self.create_file()?;
         }

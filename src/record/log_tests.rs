@@ -201,6 +201,31 @@ proptest! {
     }
 }
 
+#[test]
+fn a_log_that_is_deleted_is_begun_again_or_fails_aloud() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = dir.path().join("events");
+    fs::create_dir(&inner).unwrap();
+    let mut log = EventLog::open(&inner, LogLimits::default(), utc(0)).unwrap();
+    log.push(record());
+    log.flush(utc(0));
+    fs::remove_file(inner.join(CURRENT)).unwrap();
+    log.push(record());
+    log.flush(utc(0));
+    assert_eq!(seqs(&inner), [2]);
+
+    fs::remove_dir_all(&inner).unwrap();
+    log.push(record());
+    log.flush(utc(1));
+    assert!(log.stats().failing.is_some());
+    assert_eq!(log.stats().records, 2);
+    fs::create_dir(&inner).unwrap();
+    log.push(record());
+    log.flush(utc(2));
+    assert_eq!(log.stats().failing, None);
+    assert_eq!(seqs(&inner), [3, 4]);
+}
+
 const FULL_DISK: &str = "HWT_FULL_DISK";
 
 /// Runs the test below on a real disk of 64 KiB, in a mount namespace of its own.
