@@ -43,8 +43,10 @@ pub trait Stream {
     fn take(&mut self, n: usize);
     /// Sends some of `bytes`; returns how much.
     fn send(&mut self, bytes: &[u8]) -> usize;
-    /// Whether the peer will send no more.
+    /// Whether the peer will send no more, and all that it sent was taken.
     fn at_end(&mut self) -> bool;
+    /// Whether the peer will send no more than what [`Stream::peek`] shows.
+    fn is_last(&mut self) -> bool;
     /// Tells of a request that was understood.
     fn requested(&mut self, head: &[u8]);
 }
@@ -139,7 +141,8 @@ impl Http {
             } else if self.request(site, stream) {
                 continue;
             }
-            return if stream.at_end() { Then::Close } else { Then::Stay };
+            // Half a request of whom nothing more comes from is never answered, as by web servers.
+            return if stream.is_last() { Then::Close } else { Then::Stay };
         }
     }
 
@@ -262,6 +265,9 @@ mod tests {
         fn at_end(&mut self) -> bool {
             self.end && self.came.is_empty()
         }
+        fn is_last(&mut self) -> bool {
+            self.end
+        }
         fn requested(&mut self, head: &[u8]) {
             self.requests.push(head.to_vec());
         }
@@ -292,6 +298,18 @@ mod tests {
         assert!(text.starts_with("HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\n"), "{text}");
         assert!(text.contains("\r\n\r\n<h1>hi</h1>HTTP/1.1 404 Not Found\r\n"), "{text}");
         assert_eq!(fake.requests.len(), 2);
+    }
+
+    #[test]
+    fn half_a_request_ends_with_the_peer() {
+        let (service, now) = (site(), Instant::from_secs(1));
+        for half in ["GET / HT", "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc"] {
+            let mut inline = Inline::new(&service, now).unwrap();
+            let mut fake = Fake { came: half.into(), room: usize::MAX, ..Fake::default() };
+            assert_eq!(inline.poll(&service, now, &mut fake), Then::Stay);
+            fake.end = true;
+            assert_eq!(inline.poll(&service, now, &mut fake), Then::Close, "{half}");
+        }
     }
 
     #[test]

@@ -282,6 +282,10 @@ impl Stream for ConnStream<'_> {
         self.pending.is_empty() && self.conn.at_end()
     }
 
+    fn is_last(&mut self) -> bool {
+        self.conn.at_end()
+    }
+
     fn requested(&mut self, head: &[u8]) {
         self.requests.push(head.to_vec());
     }
