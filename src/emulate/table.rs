@@ -236,6 +236,12 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
         }
     }
 
+    /// The same of a place that may be empty, or another entry's, by now.
+    #[inline]
+    pub fn at(&mut self, at: SlotIdx) -> Option<&mut V> {
+        self.slots.get_mut(at.0 as usize)?.as_mut().map(|slot| &mut slot.value)
+    }
+
     /// The entry of `key`, marked as used.
     #[inline]
     pub fn get(&mut self, key: &K) -> Option<&mut V> {

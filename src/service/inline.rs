@@ -9,6 +9,10 @@ const MAX_HEAD: usize = 8 * 1024 - 1;
 /// Headers of a request that are looked at.
 const MAX_HEADERS: usize = 64;
 
+/// How long a web client may take for a request, or for reading an answer, without getting on (what nginx
+/// calls `client_header_timeout` and `send_timeout` are 60 s, too).
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The state of one connection to an inline service.
 pub enum Inline {
     /// Takes what comes.
@@ -25,8 +29,9 @@ pub enum Inline {
 }
 
 /// The state of a connection to a static site.
-#[derive(Default)]
 pub struct Http {
+    /// When the last request was read, or the last octet of an answer was taken.
+    since: Instant,
     /// What is left to be sent of the present answer.
     answer: Vec<u8>,
     sent: usize,
@@ -66,7 +71,7 @@ impl Inline {
         match service.kind {
             ServiceKind::Sink => Some(Inline::Sink),
             ServiceKind::Banner { .. } => Some(Inline::Banner { said: 0, heard: now }),
-            ServiceKind::Http(_) => Some(Inline::Http(Http::default())),
+            ServiceKind::Http(_) => Some(Inline::Http(Http::new(now))),
             ServiceKind::Script(_) | ServiceKind::Proxy(_) | ServiceKind::Container => None,
         }
     }
@@ -85,7 +90,7 @@ impl Inline {
                 let silent = *close_after_secs > 0 && now - *heard >= patience;
                 if stream.at_end() || silent { Then::Close } else { Then::Stay }
             }
-            (Inline::Http(http), ServiceKind::Http(site)) => http.poll(site, stream),
+            (Inline::Http(http), ServiceKind::Http(site)) => http.poll(site, now, stream),
             _ => {
                 drain(stream);
                 if stream.at_end() { Then::Close } else { Then::Stay }
@@ -99,6 +104,7 @@ impl Inline {
             (Inline::Banner { heard, .. }, ServiceKind::Banner { close_after_secs, .. }) if *close_after_secs > 0 => {
                 Some(*heard + Duration::from_secs(u64::from(*close_after_secs)))
             }
+            (Inline::Http(http), _) => Some(http.since + PATIENCE),
             _ => None,
         }
     }
@@ -117,10 +123,23 @@ fn drain(stream: &mut dyn Stream) -> usize {
 }
 
 impl Http {
-    fn poll(&mut self, site: &HttpSite, stream: &mut dyn Stream) -> Then {
+    fn new(now: Instant) -> Http {
+        Http { since: now, answer: Vec::new(), sent: 0, close: false, skip: 0 }
+    }
+
+    fn poll(&mut self, site: &HttpSite, now: Instant, stream: &mut dyn Stream) -> Then {
+        let then = self.serve(site, now, stream);
+        if now - self.since >= PATIENCE { Then::Close } else { then }
+    }
+
+    fn serve(&mut self, site: &HttpSite, now: Instant, stream: &mut dyn Stream) -> Then {
         loop {
             if self.sent < self.answer.len() {
-                self.sent += stream.send(&self.answer[self.sent..]);
+                let sent = stream.send(&self.answer[self.sent..]);
+                self.sent += sent;
+                if sent > 0 {
+                    self.since = now;
+                }
                 if self.sent < self.answer.len() {
                     return Then::Stay;
                 }
@@ -136,9 +155,11 @@ impl Http {
                 stream.take(n);
                 self.skip -= n;
                 if n > 0 {
+                    self.since = now;
                     continue;
                 }
             } else if self.request(site, stream) {
+                self.since = now;
                 continue;
             }
             // Half a request of whom nothing more comes from is never answered, as by web servers.
@@ -310,6 +331,21 @@ mod tests {
             fake.end = true;
             assert_eq!(inline.poll(&service, now, &mut fake), Then::Close, "{half}");
         }
+    }
+
+    #[test]
+    fn a_request_that_trickles_in_is_not_waited_for() {
+        let (service, start) = (site(), Instant::from_secs(1));
+        let mut inline = Inline::new(&service, start).unwrap();
+        let mut fake = Fake { came: b"GET / HTTP/1.1\r\n".to_vec(), room: usize::MAX, ..Fake::default() };
+        for second in (0..60).step_by(5) {
+            fake.came.extend_from_slice(b"X: y\r\n");
+            let now = start + Duration::from_secs(second);
+            assert_eq!(inline.poll(&service, now, &mut fake), Then::Stay, "{second}");
+        }
+        let end = start + Duration::from_secs(60);
+        assert_eq!(inline.deadline(&service), Some(end));
+        assert_eq!(inline.poll(&service, end, &mut fake), Then::Close);
     }
 
     #[test]

@@ -234,7 +234,7 @@ mod tests {
         };
         assert_eq!(values("lxc.rootfs.path"), ["overlay:/images/small/0/rootfs:/c/hw-1/upper"]);
         assert_eq!(values("lxc.idmap"), ["u 0 1000000 65536", "g 0 1000000 65536"]);
-        assert_eq!(values("lxc.net.0.ipv4.address"), ["10.1.0.5/16"]);
+        assert_eq!(values("lxc.net.0.ipv4.address"), ["10.1.0.5/16 10.1.255.255"]);
         assert_eq!(values("lxc.net.0.ipv4.gateway"), ["10.1.0.1"]);
         assert_eq!(values("lxc.net.0.hwaddr"), [host.mac.to_string()]);
         assert_eq!(values("lxc.sysctl.net.ipv4.ip_default_ttl"), ["64"]);

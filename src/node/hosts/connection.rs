@@ -65,6 +65,7 @@ impl Hosts {
             ip_id: cx.rng.next_u32() as u16,
             next: (entry.isn.wrapping_add(1), entry.syn.isn.wrapping_add(1)),
             bytes_out: 0,
+            octets_out: 0,
         };
         let app = match (inline, service) {
             (Some(inline), Some((Some(id), _))) => App::Inline(inline, id, Vec::new()),
@@ -231,7 +232,7 @@ impl Hosts {
         }
         self.ended.remember(&flow, cx.now);
         if let Some(session) = self.sessions.get(&flow.pair()) {
-            session.bytes_out += flow.wire.bytes_out;
+            session.bytes_out += flow.wire.octets_out;
         }
         let mut event = flow.event(EventId::TcpClose, cx.now);
         event.code = flow.ending.unwrap_or(Ending::Closed) as u16;

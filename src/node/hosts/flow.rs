@@ -14,7 +14,7 @@ use crate::event::{Event, EventId, Party, SessionId};
 use crate::frame::PortNo;
 use crate::service::{Inline, Service, Stream, Then};
 use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, timestamp};
-use crate::wire::{Duration, Headers, Instant, Mac, Segment, TcpOptions, flag, proto, word_of};
+use crate::wire::{Duration, ETH, Headers, Instant, Mac, Segment, TcpOptions, flag, proto, word_of};
 
 /// How the segments of one connection look, and where they go.
 #[derive(Clone, Copy)]
@@ -32,7 +32,10 @@ pub(super) struct Wire {
     pub ip_id: u16,
     /// Sequence and acknowledgment numbers of what would be sent next.
     pub next: (u32, u32),
+    /// Data that was sent.
     pub bytes_out: u64,
+    /// Octets of the packets that it was sent in.
+    pub octets_out: u64,
 }
 
 impl Wire {
@@ -88,6 +91,7 @@ impl Wire {
         let len = tcp.write(&headers, frame.space());
         frame.set_len(len);
         frame.meta.at = cx.now;
+        self.octets_out += (len - ETH) as u64;
         cx.send(self.port, frame);
     }
 }

@@ -201,6 +201,14 @@ impl Hosts {
         (session.id, session.ip_id, first)
     }
 
+    /// Sends an answer back to where the frame that it was written over came from.
+    #[inline]
+    fn reply(&mut self, frame: Frame, cx: &mut Cx<'_>) {
+        self.sessions.answered(frame.len() - ETH);
+        let port = frame.meta.port;
+        cx.send(port, frame);
+    }
+
     #[inline(always)]
     fn voice(&mut self, target: &Target, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
         let personality = self.template(target.template).personality.get();
@@ -228,8 +236,7 @@ impl Hosts {
         }
         let voice = self.voice(target, ip_id, cx);
         reply::echo(&mut frame, packet, &voice);
-        let port = frame.meta.port;
-        cx.send(port, frame);
+        self.reply(frame, cx);
     }
 
     fn udp(&mut self, mut frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
@@ -260,8 +267,7 @@ impl Hosts {
             UdpPort::Closed if reply::may_complain(frame.bytes(), packet) => {
                 let voice = self.voice(target, ip_id, cx);
                 if reply::icmp_error(&mut frame, packet, IcmpError::PortUnreachable, target.ip(), &voice) {
-                    let port = frame.meta.port;
-                    cx.send(port, frame);
+                    self.reply(frame, cx);
                 } else {
                     cx.discard(frame, DropReason::TooBig);
                 }
@@ -312,8 +318,7 @@ impl Hosts {
         message[8..].copy_from_slice(body);
         headers.fill_checksum(message);
         frame.set_len(at + 8 + body.len());
-        let port = frame.meta.port;
-        cx.send(port, frame);
+        self.reply(frame, cx);
     }
 }
 

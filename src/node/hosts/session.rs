@@ -65,6 +65,8 @@ pub(super) struct Sessions {
     table: ClockTable<Pair, Session>,
     idle: Duration,
     next_sweep: Instant,
+    /// The session of the frame in hand.
+    present: Option<SlotIdx>,
 }
 
 /// What a frame says about its session.
@@ -85,7 +87,7 @@ const SWEEP_BUDGET: usize = 8192;
 impl Sessions {
     pub(super) fn new(capacity: usize, idle_secs: u32, seed: u64) -> Sessions {
         let idle = Duration::from_secs(u64::from(idle_secs));
-        Sessions { table: ClockTable::new(capacity, seed), idle, next_sweep: Instant::ZERO }
+        Sessions { table: ClockTable::new(capacity, seed), idle, next_sweep: Instant::ZERO, present: None }
     }
 
     /// Counts a frame in its session, beginning one if there is none. Returns
@@ -97,6 +99,7 @@ impl Sessions {
             Ok(at) => at,
             Err(vacant) => self.begin(touch, vacant, cx),
         };
+        self.present = Some(at);
         let session = self.table.value(at);
         let first = session.seen & bit == 0;
         session.seen |= bit;
@@ -127,6 +130,14 @@ impl Sessions {
             end(&pair, &old, cx);
         }
         at
+    }
+
+    /// Counts an answer of `len` octets to the frame in hand.
+    #[inline(always)]
+    pub(super) fn answered(&mut self, len: usize) {
+        if let Some(session) = self.present.and_then(|at| self.table.at(at)) {
+            session.bytes_out += len as u64;
+        }
     }
 
     /// The session of a pair, if there is one.

@@ -10,7 +10,7 @@ use crate::emulate::{ServiceId, TcpPort};
 use crate::event::{DropReason, EventId, PortAnswer, SessionId};
 use crate::frame::Frame;
 use crate::stack::{FlowKey, HalfOpen, SynInfo};
-use crate::wire::{Headers, Instant, Mac, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac, word_of};
+use crate::wire::{ETH, Headers, Instant, Mac, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac, word_of};
 
 /// How many packets of a kind a node may send: some at once, then so many a second.
 pub(super) struct Budget {
@@ -122,8 +122,7 @@ impl Hosts {
     ) {
         let voice = self.voice(target, ip_id, cx);
         reply::rst(&mut frame, packet, tcp, &voice);
-        let port = frame.meta.port;
-        cx.send(port, frame);
+        self.reply(frame, cx);
     }
 
     #[inline]
@@ -255,6 +254,7 @@ impl Hosts {
         };
         let len = segment.write(&headers, frame.space());
         frame.set_len(len);
+        self.sessions.answered(frame.len() - ETH);
         cx.send(entry.port, frame);
     }
 
@@ -295,8 +295,7 @@ impl Hosts {
             payload: &[],
         };
         reply::answer(&mut frame, packet, &segment, &voice, voice.personality.tcp_df);
-        let port = frame.meta.port;
-        cx.send(port, frame);
+        self.reply(frame, cx);
     }
 
     /// Acknowledges nothing and opens no window, for as long as the peer tries.
@@ -325,8 +324,7 @@ impl Hosts {
             payload: &[],
         };
         reply::answer(&mut frame, packet, &segment, &voice, voice.personality.tcp_df);
-        let port = frame.meta.port;
-        cx.send(port, frame);
+        self.reply(frame, cx);
     }
 
     /// A segment of a connection whose handshake is not complete.

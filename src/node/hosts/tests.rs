@@ -30,6 +30,7 @@ fn template() -> Template {
             (23, TcpPort::Tarpit),
             (25, TcpPort::Filtered),
             (80, TcpPort::Open(ServiceId(1))),
+            (119, TcpPort::Open(ServiceId(4))),
             (9000, TcpPort::Open(ServiceId(3))),
         ]),
         tcp_default: TcpPort::Closed,
@@ -56,6 +57,7 @@ pub(super) fn config() -> HostsConfig {
             service("http", ServiceKind::Http(HttpSite { server: "nginx".into(), pages })),
             service("ssh", ServiceKind::Container),
             service("script", ServiceKind::Script(0)),
+            service("nntp", ServiceKind::Banner { banner: b"200 ready\r\n".to_vec(), close_after_secs: 0 }),
         ],
         mac_mode: MacMode::PerHost,
         mac: None,
@@ -216,7 +218,8 @@ fn echo_keeps_payload_and_leaves_one_session() {
     bench.now += Duration::from_secs(400);
     bench.with(|node, cx| node.tick(cx));
     assert_eq!(names(&bench).last(), Some(&"session.end"));
-    assert_eq!(bench.events.last().unwrap().0.count, 5);
+    let end = &bench.events.last().unwrap().0;
+    assert_eq!((end.count, end.bytes_in, end.bytes_out), (5, 5 * 31, 5 * 31));
 }
 
 #[test]
@@ -292,12 +295,13 @@ fn a_flood_of_syns_is_answered_once_each() {
 #[test]
 fn an_idle_connection_stays() {
     let mut bench = bench();
-    let mut client = Client::new(&bench, 80);
+    let mut client = Client::new(&bench, 119);
     client.run(&mut bench, Duration::from_secs(8 * 3600));
     assert!(client.conn.is_open());
-    client.conn.send(b"GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(client.got, b"200 ready\r\n");
+    client.conn.send(b"ARTICLE 1\r\n");
     client.run(&mut bench, Duration::from_secs(1));
-    assert!(client.got.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(bench.events.iter().any(|(event, data)| event.id == EventId::TcpData && data == b"ARTICLE 1\r\n"));
 }
 
 /// A client that speaks to the node through real frames.
