@@ -3,9 +3,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::tests::{
-    ATTACKER, ATTACKER_IP, HOST_IP, bench, config, introduce, ip_frame, live, mac_of, names, tcp_frame, tcp_of,
-};
+use super::container_tests::{introduce, live};
+use super::tests::{ATTACKER, ATTACKER_IP, HOST_IP, bench, config, ip_frame, mac_of, names, tcp_frame, tcp_of};
 use super::*;
 use crate::emulate::Secret;
 use crate::frame::PortNo;

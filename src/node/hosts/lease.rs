@@ -180,10 +180,10 @@ impl Hosts {
         if on_link {
             return;
         }
-        if let Some(gateway) = self.config.segment.gateways.iter().find(|gateway| gateway.is_ipv4() == peer.is_ipv4()) {
-            if self.leases.peer_mac(host, *gateway).is_none() {
-                self.leases.learn_peer(host, *gateway, mac);
-            }
+        if let Some(gateway) = self.config.segment.gateways.iter().find(|gateway| gateway.is_ipv4() == peer.is_ipv4())
+            && self.leases.peer_mac(host, *gateway).is_none()
+        {
+            self.leases.learn_peer(host, *gateway, mac);
         }
     }
 

@@ -14,6 +14,8 @@
 mod abuse_tests;
 mod arp;
 mod connection;
+#[cfg(test)]
+mod container_tests;
 mod ended;
 mod flow;
 mod inner;

@@ -331,7 +331,7 @@ impl Router {
         } else {
             bytes[ETH + 7] -= 1;
         }
-        let next = hop.via.unwrap_or_else(|| packet.dst_word);
+        let next = hop.via.unwrap_or(packet.dst_word);
         match self.neighbors.resolve(hop.port, next, ahead.map(|ahead| ahead.neighbor), cx.now) {
             Resolved::Known(mac) => {
                 set_macs(frame.bytes_mut(), mac, self.interfaces[out].mac);
