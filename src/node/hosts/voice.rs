@@ -41,9 +41,9 @@ impl IpIds {
             IpIdClass::PerPeer => self.identity.ip_id(host).wrapping_add(peer.unwrap_or(0)),
             IpIdClass::Shared => {
                 let at = self.identity.counter(host) as usize & (self.shared.len() - 1);
-                let sent = &mut self.shared[at];
-                *sent = sent.wrapping_add(1);
-                self.identity.ip_id(host).wrapping_add(self.before.unwrap_or(0)).wrapping_add(*sent)
+                let sent = self.shared[at];
+                self.shared[at] = sent.wrapping_add(1);
+                self.identity.ip_id(host).wrapping_add(self.before.unwrap_or(0)).wrapping_add(sent)
             }
         }
     }
