@@ -53,6 +53,15 @@ pub struct Incoming<'a> {
     pub payload: &'a [u8],
 }
 
+impl<'a> Incoming<'a> {
+    /// The segment that is `l4`, whose header is `tcp`.
+    #[inline]
+    pub fn of(tcp: &TcpHeader, l4: &'a [u8]) -> Incoming<'a> {
+        let (options, payload) = (&l4[20..tcp.len], &l4[tcp.len..]);
+        Incoming { seq: tcp.seq, ack: tcp.ack, flags: tcp.flags, window: tcp.window, options, payload }
+    }
+}
+
 /// A segment to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {

@@ -124,15 +124,13 @@ impl Hosts {
             conn.challenge(cx.now, scratch, |out| wire.send(out, ids, cx));
             return cx.consume(frame);
         }
-        let l4 = packet.payload(frame.bytes());
-        let (options, payload) = (&l4[20..tcp.len], &l4[tcp.len..]);
-        flow.heard(&TcpOptions::parse(options), payload.len(), cx.now);
-        if !payload.is_empty() && !flow.told {
+        let segment = Incoming::of(tcp, packet.payload(frame.bytes()));
+        flow.heard(&TcpOptions::parse(segment.options), segment.payload.len(), cx.now);
+        if !segment.payload.is_empty() && !flow.told {
             flow.told = true;
             let mut event = flow.event(EventId::TcpData, cx.now);
-            cx.emit(&mut event, payload);
+            cx.emit(&mut event, segment.payload);
         }
-        let segment = Incoming { seq: tcp.seq, ack: tcp.ack, flags: tcp.flags, window: tcp.window, options, payload };
         let was_open = flow.conn.is_open();
         let Flow { conn, wire, .. } = flow;
         conn.ingress(&segment, cx.now, scratch, |out| wire.send(out, ids, cx));
@@ -170,15 +168,11 @@ impl Hosts {
         }
         let Hosts { flows, scratch, ids, config, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
-        match flow.app {
-            App::Inline(..) => poll_inline(flow, &config.services, cx),
-            App::Pipe(_) => poll_pipe(flow, cx),
-            App::Inner(_) => {}
-        }
-        let Flow { conn, wire, .. } = flow;
-        conn.egress(cx.now, scratch, |out| wire.send(out, ids, cx));
-        // What was acknowledged made room for more.
-        if flow.closing.is_none() {
+        // What is sent at first makes room for more.
+        for again in [false, true] {
+            if again && flow.closing.is_some() {
+                break;
+            }
             match flow.app {
                 App::Inline(..) => poll_inline(flow, &config.services, cx),
                 App::Pipe(_) => poll_pipe(flow, cx),

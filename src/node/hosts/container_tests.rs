@@ -226,4 +226,14 @@ fn an_unlisted_port_is_held_until_the_container_has_answered() {
     assert_eq!((to_attacker.flags, to_attacker.ack, to_attacker.window), (flag::SYN | flag::ACK, 701, 65160));
     let inside = tcp_of(&out.iter().find(|(port, _)| *port == PortNo(1)).unwrap().1).1;
     assert_eq!((inside.flags, inside.seq), (flag::RST, 701), "the container's half is called off");
+    // A connection that ended a moment ago does not swallow the answer to the next one from the same port.
+    let ack = tcp_frame(&bench, 42000, 4444, 701, to_attacker.seq.wrapping_add(1), flag::ACK, b"");
+    let reset = tcp_frame(&bench, 42000, 4444, 701, 0, flag::RST, b"");
+    bench.rx(0, &ack);
+    bench.rx(0, &reset);
+    bench.with(|node, cx| node.tick(cx));
+    assert_eq!(names(&bench).last(), Some(&"tcp.close"));
+    assert_eq!(bench.rx(0, &syn)[0].0, PortNo(1));
+    let out = bench.rx(1, &refusal);
+    assert_eq!((out[0].0, tcp_of(&out[0].1).1.flags), (PortNo(0), flag::RST | flag::ACK));
 }

@@ -41,6 +41,13 @@ impl Ended {
         self.0.get(key).filter(|last| now < last.until)
     }
 
+    /// A new connection has that key.
+    pub(super) fn forget(&mut self, key: &FlowKey) {
+        if !self.0.is_empty() {
+            self.0.remove(key);
+        }
+    }
+
     /// Whether a connection with that key has ended just now.
     pub(super) fn has(&mut self, key: &FlowKey, now: Instant) -> bool {
         self.find(key, now).is_some()

@@ -34,10 +34,7 @@ impl Hosts {
             if let Some(lease) = leases.by_host.get_mut(&self.config.host_of(key.local)) {
                 lease.last = cx.now;
             }
-            let l4 = packet.payload(frame.bytes());
-            let (options, payload) = (&l4[20..tcp.len], &l4[tcp.len..]);
-            let segment =
-                Incoming { seq: tcp.seq, ack: tcp.ack, flags: tcp.flags, window: tcp.window, options, payload };
+            let segment = Incoming::of(tcp, packet.payload(frame.bytes()));
             let Inner { conn, look, .. } = &mut **inner;
             if let Some(conn) = conn {
                 let port = frame.meta.port;

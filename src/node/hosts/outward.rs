@@ -50,6 +50,7 @@ impl Allowance {
 impl Hosts {
     /// A frame from a container's TAP.
     pub(super) fn from_container(&mut self, frame: Frame, cx: &mut Cx<'_>) {
+        self.sessions.leave();
         let Some(host) = self.leases.by_port.get(&frame.meta.port).copied() else {
             return cx.discard(frame, DropReason::LinkDown);
         };
@@ -91,7 +92,9 @@ impl Hosts {
             if let Some(index) = self.flows.find(&key) {
                 return self.inner_ingress(index, frame, &packet, &tcp, cx);
             }
-            if self.ended.has(&key, cx.now) && !tcp.has(flag::SYN) {
+            if tcp.has(flag::SYN) {
+                self.ended.forget(&key);
+            } else if self.ended.has(&key, cx.now) {
                 return cx.consume(frame);
             }
             if self.held.peek(&key).is_some() {

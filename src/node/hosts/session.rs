@@ -132,6 +132,11 @@ impl Sessions {
         at
     }
 
+    /// The frame in hand belongs to no session yet.
+    pub(super) fn leave(&mut self) {
+        self.present = None;
+    }
+
     /// Counts an answer of `len` octets to the frame in hand.
     #[inline(always)]
     pub(super) fn answered(&mut self, len: usize) {

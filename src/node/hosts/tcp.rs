@@ -82,6 +82,7 @@ impl Hosts {
             return self.flow_ingress(index, frame, packet, &tcp, cx);
         }
         if tcp.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN {
+            self.ended.forget(&key);
             return self.syn(frame, packet, &tcp, key, target, session, ip_id, cx);
         }
         if self.half_open.get(&key).is_some() {

@@ -348,18 +348,10 @@ impl Client {
                 assert!(packet.checksum_ok(&frame));
                 let l4 = packet.payload(&frame);
                 let tcp = TcpHeader::parse(l4).unwrap();
-                let options = &l4[20..tcp.len];
+                let segment = Incoming::of(&tcp, l4);
                 if tcp.flags & flag::RST == 0 {
-                    assert!(TcpOptions::parse(options).timestamps.is_some(), "timestamps were negotiated");
+                    assert!(TcpOptions::parse(segment.options).timestamps.is_some(), "timestamps were negotiated");
                 }
-                let segment = Incoming {
-                    seq: tcp.seq,
-                    ack: tcp.ack,
-                    flags: tcp.flags,
-                    window: tcp.window,
-                    options,
-                    payload: &l4[tcp.len..],
-                };
                 // What it answers at once, such as the question whether it is still there.
                 let answer = |s: &Outgoing<'_>| to_node.push((s.seq, s.ack, s.flags, s.payload.to_vec()));
                 self.conn.ingress(&segment, bench.now, &mut self.scratch, answer);
