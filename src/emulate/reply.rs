@@ -175,6 +175,8 @@ pub fn may_complain(frame: &[u8], packet: &Packet) -> bool {
 /// Returns `false`, leaving the frame in an undefined state, if the buffer is too small.
 pub fn icmp_error(frame: &mut Frame, packet: &Packet, error: IcmpError, src: IpAddr, voice: &Voice) -> bool {
     let v4 = packet.is_v4();
+    // What is quoted was on a wire.
+    frame.complete();
     let (kind, code, word) = error.code(v4);
     let header_len = packet.l4 - ETH;
     let room = if v4 {

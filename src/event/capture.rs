@@ -5,8 +5,9 @@ use crate::wire::Instant;
 
 /// Takes copies of frames. Never waits.
 pub trait Capture: Send {
-    /// One frame that crossed `interface`.
-    fn frame(&mut self, interface: u32, outgoing: bool, at: Instant, bytes: &[u8]);
+    /// One frame of `original` octets that crossed `interface`; `bytes` is its
+    /// beginning, or all of it.
+    fn frame(&mut self, interface: u32, outgoing: bool, at: Instant, original: usize, bytes: &[u8]);
 }
 
 /// One recorded frame.
@@ -68,12 +69,12 @@ impl RingCapture {
 }
 
 impl Capture for RingCapture {
-    fn frame(&mut self, interface: u32, outgoing: bool, at: Instant, bytes: &[u8]) {
+    fn frame(&mut self, interface: u32, outgoing: bool, at: Instant, original: usize, bytes: &[u8]) {
         let captured = Captured {
             interface,
             outgoing,
             at,
-            original: bytes.len() as u32,
+            original: original as u32,
             bytes: &bytes[..bytes.len().min(self.snap)],
         };
         self.ring.push(&[&captured.header(), captured.bytes]);
@@ -90,8 +91,8 @@ mod tests {
         let fds = ring::create(c"honeyweave-test", 4096).unwrap();
         let mut reader = RingReader::open(fds.try_clone().unwrap()).unwrap();
         let mut capture = RingCapture::new(RingWriter::open(fds).unwrap(), 64);
-        capture.frame(7, true, Instant::from_micros(-5), &[9; 100]);
-        capture.frame(u32::MAX, false, Instant::from_micros(i64::MAX), b"x");
+        capture.frame(7, true, Instant::from_micros(-5), 100, &[9; 100]);
+        capture.frame(u32::MAX, false, Instant::from_micros(i64::MAX), 1, b"x");
         let mut record = Vec::new();
         assert!(reader.pop(&mut record));
         let at = Instant::from_micros(-5);

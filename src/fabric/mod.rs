@@ -5,6 +5,7 @@
 //! tests and examples call it with a virtual one, [`Worker`] with the machine's.
 
 mod link;
+mod recorder;
 mod show;
 mod worker;
 
@@ -20,6 +21,7 @@ use crate::stack::Wake;
 use crate::wire::{ETH, Instant, src_mac};
 
 use link::Links;
+use recorder::Recorder;
 pub use worker::{Order, Worker, WorkerHandle};
 
 /// Frames that may wait for a node within one step.
@@ -54,8 +56,8 @@ struct Device {
     netdev: Box<dyn Netdev>,
     name: String,
     at: (NodeIdx, PortNo),
-    /// Number of its interface in captures; `None` if it is not captured.
-    capture: Option<u32>,
+    /// What is recorded of it; `None` if nothing is.
+    recorder: Option<Recorder>,
     tx: Batch,
     counters: Counters,
     down: bool,
@@ -177,7 +179,7 @@ impl Fabric {
             netdev,
             name: name.to_owned(),
             at: (node, port),
-            capture,
+            recorder: capture.map(Recorder::new),
             tx: Batch::default(),
             counters: Counters::default(),
             down: false,
@@ -319,20 +321,22 @@ impl Fabric {
                 false
             }
         };
-        let received = slot.input.len() - before;
-        if received == 0 {
+        let received = &mut slot.input[before..];
+        if received.is_empty() {
             return more;
         }
-        device.counters.rx += received as u64;
-        slot.counters.rx += received as u64;
-        for frame in &mut slot.input[before..] {
+        let mut segments = 0;
+        for frame in &mut *received {
             frame.meta.port = port;
             if frame.len() >= ETH {
                 frame.meta.origin = src_mac(frame.bytes());
             }
-            if let (Some(capture), Some(interface)) = (self.capture.as_mut(), device.capture) {
-                capture.frame(interface, false, frame.meta.at, frame.bytes());
-            }
+            segments += frame.segments() as u64;
+        }
+        device.counters.rx += segments;
+        slot.counters.rx += segments;
+        if let (Some(capture), Some(recorder)) = (self.capture.as_mut(), device.recorder.as_mut()) {
+            recorder.record(&mut **capture, received, false, self.now);
         }
         self.enqueue(usize::from(node.0));
         more
@@ -340,12 +344,14 @@ impl Fabric {
 
     fn transmit(&mut self, index: usize) {
         let Some(device) = self.devices[index].as_mut().filter(|device| !device.tx.is_empty()) else { return };
-        if let (Some(capture), Some(interface)) = (self.capture.as_mut(), device.capture) {
-            for frame in device.tx.iter() {
-                capture.frame(interface, true, self.now, frame.bytes());
-            }
+        if let (Some(capture), Some(recorder)) = (self.capture.as_mut(), device.recorder.as_mut()) {
+            recorder.record(&mut **capture, &device.tx, true, self.now);
         }
-        let offered = device.tx.len();
+        if !device.netdev.caps().offload {
+            let lost = settle(&mut device.tx, &mut self.pool);
+            device.counters.drops[DropReason::NoBuffer as usize] += lost as u64;
+        }
+        let offered: usize = device.tx.iter().map(|frame| frame.segments()).sum();
         let sent = device.netdev.tx(&mut self.pool, &mut device.tx);
         device.counters.tx += sent as u64;
         device.counters.drops[DropReason::DeviceError as usize] += (offered - sent) as u64;
@@ -368,7 +374,7 @@ impl Fabric {
             return self.pool.put(frame);
         }
         frame.meta.port = to.1;
-        slot.counters.rx += 1;
+        slot.counters.rx += frame.segments() as u64;
         slot.input.push(frame);
         self.enqueue(index);
     }
@@ -440,14 +446,18 @@ impl Fabric {
                 },
                 Peer::Link(link) if self.links.is_ideal(link) => {
                     let direction = self.links.direction(link);
-                    direction.counters.rx += out.len() as u64;
-                    direction.counters.tx += out.len() as u64;
+                    let segments: usize = out.iter().map(|frame| frame.segments()).sum();
+                    direction.counters.rx += segments as u64;
+                    direction.counters.tx += segments as u64;
                     let to = direction.to;
                     for frame in out.drain(..) {
                         self.deliver(to, frame);
                     }
                 }
                 Peer::Link(link) => {
+                    // Delay, loss, rate and queue act on what a wire would carry.
+                    let lost = settle(&mut out, &mut self.pool);
+                    self.links.direction(link).counters.drops[DropReason::NoBuffer as usize] += lost as u64;
                     for frame in out.drain(..) {
                         self.links.send(link, frame, self.now, &mut self.rng, &mut self.pool);
                     }
@@ -466,6 +476,17 @@ impl Fabric {
     pub fn counters(&self, node: NodeIdx) -> &Counters {
         &self.slots[usize::from(node.0)].counters
     }
+}
+
+/// Does in software what senders have left to the device. Returns how many segments found no buffer.
+fn settle(batch: &mut Batch, pool: &mut Pool) -> usize {
+    if !batch.iter().any(|frame| frame.meta.offload.needs_csum()) {
+        return 0;
+    }
+    let mut plain = Batch::with_capacity(batch.len());
+    let lost = batch.drain(..).map(|frame| pool.segment(frame, &mut plain)).sum();
+    *batch = plain;
+    lost
 }
 
 #[cfg(test)]

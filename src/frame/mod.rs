@@ -10,7 +10,9 @@
 //! dropped frees its memory, which is correct but slower.
 
 mod pool;
+mod segment;
 
+use crate::sys::vnet::{VNET_HEADER, VnetHeader};
 use crate::wire::{Instant, Mac};
 
 pub use pool::Pool;
@@ -36,8 +38,13 @@ pub struct Meta {
     /// The port of the present node by which it came in.
     pub port: PortNo,
     /// The L4 checksum is known to be right, or is left unfilled by a sender on
-    /// this machine (`VIRTIO_NET_HDR_F_NEEDS_CSUM` completed at the edge).
+    /// this machine (see `offload`).
     pub csum_ok: bool,
+    /// What its sender has left to the device: a TCP or UDP checksum that is only
+    /// begun, the cutting of a TCP super-frame into segments. The receiving edge has
+    /// verified that it fits the frame, and that `hdr_len` of a super-frame is the
+    /// length of its headers. `flags` is 0 or `NEEDS_CSUM`.
+    pub offload: VnetHeader,
     /// Who sent it onto the device by which it entered: routers on its way replace
     /// its source MAC, but not this. Zero if it entered by no device.
     pub origin: Mac,
@@ -45,7 +52,7 @@ pub struct Meta {
 
 impl Default for Meta {
     fn default() -> Meta {
-        Meta { at: Instant::ZERO, port: PortNo(0), csum_ok: false, origin: Mac::ZERO }
+        Meta { at: Instant::ZERO, port: PortNo(0), csum_ok: false, offload: VnetHeader::PLAIN, origin: Mac::ZERO }
     }
 }
 
@@ -121,7 +128,29 @@ impl Buffer {
         &mut self.space[HEADROOM..]
     }
 
-    /// Sets the length, keeping the start.
+    /// The same, with room for a virtio header before it.
+    #[inline]
+    pub fn space_and_header(&mut self) -> &mut [u8] {
+        self.space();
+        &mut self.space[HEADROOM - VNET_HEADER..]
+    }
+
+    /// The virtio header that [`Buffer::space_and_header`] was filled in with.
+    #[inline]
+    pub fn received_header(&self) -> VnetHeader {
+        let bytes = self.space[HEADROOM - VNET_HEADER..].first_chunk();
+        bytes.map_or(VnetHeader::PLAIN, VnetHeader::from_bytes)
+    }
+
+    /// The frame with its virtio header before it, for the kernel; `None` if the headroom is used up.
+    #[inline]
+    pub fn with_header(&mut self) -> Option<&[u8]> {
+        let (start, end) = ((self.off as usize).checked_sub(VNET_HEADER)?, (self.off + self.len) as usize);
+        self.space[start..start + VNET_HEADER].copy_from_slice(&self.meta.offload.to_bytes());
+        Some(&self.space[start..end])
+    }
+
+    /// Sets the length, keeping the start. Who does so has written a complete frame.
     ///
     /// # Panics
     /// If the buffer does not hold `len` octets behind the start.
@@ -129,6 +158,7 @@ impl Buffer {
     pub fn set_len(&mut self, len: usize) {
         assert!(self.off as usize + len <= self.space.len());
         self.len = len as u32;
+        self.meta.offload = VnetHeader::PLAIN;
     }
 
     /// The longest frame that this buffer can hold from its present start.
@@ -143,6 +173,11 @@ impl Buffer {
         assert!(n <= self.len as usize);
         self.off += n as u32;
         self.len -= n as u32;
+        if self.meta.offload.needs_csum() {
+            let offload = &mut self.meta.offload;
+            offload.csum_start = offload.csum_start.saturating_sub(n as u16);
+            offload.hdr_len = offload.hdr_len.saturating_sub(n as u16);
+        }
     }
 
     /// Moves the start back by `n` octets, whose content is whatever was there.
@@ -155,6 +190,10 @@ impl Buffer {
         }
         self.off -= n as u32;
         self.len += n as u32;
+        if self.meta.offload.needs_csum() {
+            self.meta.offload.csum_start += n as u16;
+            self.meta.offload.hdr_len += n as u16;
+        }
         true
     }
 }

@@ -6,60 +6,148 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::intake::{Handed, Intake, fits};
+use super::intake::{Intake, fits};
 use super::{Caps, Netdev};
 use crate::event::{Counters, DropReason};
-use crate::frame::{Batch, Frame, HEAD_FRAME, Pool};
-use crate::sys::packet::{BURST, Burst, Received, is_bound, overruns};
+use crate::frame::{Batch, HEAD_FRAME, Pool};
+use crate::sys::packet::{self, BURST, Burst, Received, is_bound, overruns};
+use crate::sys::packet_ring::{RxRing, Slot};
 use crate::wire::{Duration, Instant};
-
-/// Octets of a super-frame besides what a head takes.
-const OVERFLOW: usize = 64 * 1024;
-/// Each frame of a burst has a slot of its own for what its head does not hold.
-const SLOT: usize = HEAD_FRAME + OVERFLOW;
 
 /// How often the kernel is asked what found no room in the socket's buffer.
 const OVERRUNS: Duration = Duration::from_secs(1);
 
 /// A bound packet socket.
 pub struct AfPacket {
+    /// Where frames are found; without it each is fetched by a call.
+    ring: Option<RxRing>,
     fd: OwnedFd,
     mtu: u32,
     burst: Burst,
-    frames: Vec<Frame>,
-    received: Vec<Received>,
-    /// Memory that the kernel provides only where super-frames really come.
-    slots: Box<[u8]>,
-    /// Frames to ask for: as many as came last time and some more.
-    ask: usize,
     discards: Counters,
     gone: bool,
     /// When to ask the kernel again what it threw away.
     ask_overruns: Instant,
 }
 
+/// What one look at the socket has found.
+enum Found {
+    /// A frame, or one that was discarded and counted.
+    Something,
+    /// Nothing, so far.
+    Nothing,
+    /// No buffer to put it into.
+    NoBuffer,
+}
+
 impl AfPacket {
     /// Takes over a socket of [`crate::sys::packet::open`], whose interface has that `mtu`.
     pub fn new(fd: OwnedFd, mtu: u32) -> AfPacket {
         AfPacket {
+            ring: RxRing::map(fd.as_fd()).ok(),
             fd,
             mtu,
             burst: Burst::new(),
-            frames: Vec::with_capacity(BURST),
-            received: Vec::with_capacity(BURST),
-            slots: vec![0; BURST * SLOT].into_boxed_slice(),
-            ask: 8,
             discards: Counters::default(),
             gone: false,
             ask_overruns: Instant::ZERO,
         }
     }
 
-    fn receive(&mut self) -> io::Result<()> {
-        // A slot begins with room for the head's part, so that a long frame can be put together in it.
-        let slots = self.slots.chunks_exact_mut(SLOT).map(|slot| &mut slot[HEAD_FRAME..]);
-        let buffers = self.frames.iter_mut().zip(slots).map(|(frame, slot)| [frame.space(), slot]);
-        self.burst.recv(&self.fd, buffers, &mut self.received)
+    /// Takes the next frame of the ring.
+    #[inline]
+    fn next(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch, first: bool) -> io::Result<Found> {
+        let Some(ring) = &mut self.ring else { return self.fetch(now, pool, batch) };
+        match ring.peek() {
+            // A socket that is readable without a frame has an error to tell.
+            Slot::Empty if first => self.trouble(),
+            Slot::Empty => Ok(Found::Nothing),
+            Slot::Frame(got, bytes) => {
+                let frame = if bytes.len() <= HEAD_FRAME { pool.head() } else { pool.tail() };
+                let Some(mut frame) = frame else { return Ok(Found::NoBuffer) };
+                frame.space()[..bytes.len()].copy_from_slice(bytes);
+                frame.set_len(bytes.len());
+                ring.release();
+                Intake { now, pool, batch, discards: &mut self.discards }.take(frame, got);
+                Ok(Found::Something)
+            }
+            Slot::Queued => match self.fetch(now, pool, batch)? {
+                Found::NoBuffer => Ok(Found::NoBuffer),
+                _ => {
+                    self.release();
+                    Ok(Found::Something)
+                }
+            },
+            Slot::Lost => {
+                self.discards.discard(DropReason::TailDrop);
+                self.release();
+                Ok(Found::Something)
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        self.ring.iter_mut().for_each(RxRing::release);
+    }
+
+    /// Fetches a frame of any length from the socket's queue.
+    fn fetch(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch) -> io::Result<Found> {
+        let Some(mut head) = pool.head() else { return Ok(Found::NoBuffer) };
+        let Some(mut tail) = pool.tail() else {
+            pool.put(head);
+            return Ok(Found::NoBuffer);
+        };
+        let rest = &mut tail.space()[HEAD_FRAME..];
+        let got = match packet::recv(&self.fd, head.space_and_header(), rest) {
+            Ok(got) => Received { header: head.received_header(), ..got },
+            Err(error) => {
+                pool.put(head);
+                pool.put(tail);
+                return self.failed(&error);
+            }
+        };
+        let (frame, other) = if got.len > HEAD_FRAME && !got.truncated {
+            tail.space()[..HEAD_FRAME].copy_from_slice(&head.space()[..HEAD_FRAME]);
+            tail.set_len(got.len);
+            (tail, head)
+        } else {
+            head.set_len(got.len.min(HEAD_FRAME));
+            (head, tail)
+        };
+        pool.put(other);
+        let mut intake = Intake { now, pool, batch, discards: &mut self.discards };
+        if got.truncated {
+            intake.discard(frame, DropReason::TooBig);
+        } else {
+            intake.take(frame, got);
+        }
+        Ok(Found::Something)
+    }
+
+    /// Why there is nothing: the interface may be down or gone.
+    fn trouble(&mut self) -> io::Result<Found> {
+        match packet::take_error(self.fd.as_fd())? {
+            None => Ok(Found::Nothing),
+            Some(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) -> io::Result<Found> {
+        match Errno::from_io_error(error) {
+            Some(Errno::AGAIN | Errno::NOBUFS) => Ok(Found::Nothing),
+            // A frame whose offload has no name in the header: the kernel has thrown it away.
+            Some(Errno::INVAL) => {
+                self.discards.discard(DropReason::Unsupported);
+                Ok(Found::Something)
+            }
+            Some(Errno::INTR) => Ok(Found::Something),
+            // The socket goes on by itself when the interface is up again, unless that has been removed.
+            Some(Errno::NETDOWN) if is_bound(self.fd.as_fd()) => Ok(Found::Nothing),
+            errno => {
+                self.gone = true;
+                Err(errno.unwrap_or(Errno::NODEV).into())
+            }
+        }
     }
 }
 
@@ -68,61 +156,29 @@ impl Netdev for AfPacket {
         if self.gone {
             return Err(io::Error::from_raw_os_error(libc::ENODEV));
         }
-        while self.frames.len() < self.ask {
-            let Some(frame) = pool.head() else { break };
-            self.frames.push(frame);
-        }
         if now >= self.ask_overruns {
             self.ask_overruns = now + OVERRUNS;
             self.discards.drops[DropReason::TailDrop as usize] += u64::from(overruns(self.fd.as_fd()).unwrap_or(0));
         }
-        self.received.clear();
-        let asked = self.frames.len();
-        let result = self.receive();
-        let mut intake = Intake { now, pool, batch, discards: &mut self.discards };
-        let slots = self.slots.chunks_exact_mut(SLOT);
-        for ((mut frame, slot), got) in self.frames.drain(..self.received.len()).zip(slots).zip(&self.received) {
-            let handed = Handed { header: got.header, vlan: got.vlan, csum_valid: got.csum_valid };
-            if got.truncated {
-                intake.discard(frame, DropReason::TooBig);
-            } else if got.len > HEAD_FRAME {
-                slot[..HEAD_FRAME].copy_from_slice(&frame.space()[..HEAD_FRAME]);
-                intake.pool.put(frame);
-                intake.take_long(&mut slot[..got.len], handed);
-            } else {
-                frame.set_len(got.len);
-                intake.take(frame, handed);
+        for found in 0..BURST {
+            match self.next(now, pool, batch, found == 0)? {
+                Found::Something => {}
+                Found::Nothing | Found::NoBuffer => return Ok(false),
             }
         }
-        self.frames.drain(..).for_each(|frame| pool.put(frame));
-        let full = asked > 0 && self.received.len() == asked;
-        self.ask = if full { BURST } else { (self.received.len() * 2).clamp(8, BURST) };
-        match result.map_err(|error| Errno::from_io_error(&error)) {
-            Ok(()) => Ok(full),
-            Err(Some(Errno::AGAIN | Errno::NOBUFS)) => Ok(false),
-            // A frame whose offload has no name in the header: the kernel has thrown it away.
-            Err(Some(Errno::INVAL)) => {
-                self.discards.discard(DropReason::Unsupported);
-                Ok(true)
-            }
-            Err(Some(Errno::INTR)) => Ok(true),
-            // The socket goes on by itself when the interface is up again, unless that has been removed.
-            Err(Some(Errno::NETDOWN)) if is_bound(self.fd.as_fd()) => Ok(false),
-            Err(errno) => {
-                self.gone = true;
-                Err(errno.unwrap_or(Errno::NODEV).into())
-            }
-        }
+        Ok(true)
     }
 
     fn tx(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
         let (mut taken, mut next) = (0, 0);
         let mtu = self.mtu;
-        batch.extract_if(.., |frame| !fits(frame.bytes(), mtu)).for_each(|frame| pool.put(frame));
+        batch
+            .extract_if(.., |frame| !fits(frame, mtu) || frame.with_header().is_none())
+            .for_each(|frame| pool.put(frame));
         while next < batch.len() {
-            match self.burst.send(&self.fd, batch[next..].iter().map(|frame| frame.bytes())) {
+            match self.burst.send(&self.fd, batch[next..].iter_mut().filter_map(|frame| frame.with_header())) {
                 Ok(n) => {
-                    taken += n;
+                    taken += batch[next..next + n].iter().map(|frame| frame.segments()).sum::<usize>();
                     next += n;
                 }
                 Err(error) => match Errno::from_io_error(&error) {
@@ -146,7 +202,7 @@ impl Netdev for AfPacket {
     }
 
     fn caps(&self) -> Caps {
-        Caps { mtu: self.mtu }
+        Caps { mtu: self.mtu, offload: true }
     }
 
     fn discards(&self) -> Option<&Counters> {

@@ -1,32 +1,25 @@
-//! From what the kernel hands over to frames as they would have been on a wire:
-//! checksums complete, super-frames cut, tags in place.
+//! From what the kernel hands over to frames of the fabric: tags in place, and what
+//! its sender left to the device either kept, and then known to fit, or done.
+//!
+//! A TCP super-frame stays whole and a partial checksum of TCP or UDP stays partial,
+//! because whoever receives it next is likely to be a kernel, too. An intruder with
+//! a packet socket of his own can ask for absurd things here; what is not exactly
+//! what a network stack would ask for is done in software, or refused.
 
 use crate::event::{Counters, DropReason};
 use crate::frame::{Batch, Frame, HEAD_FRAME, Pool};
-use crate::sys::vnet::{DATA_VALID, VnetHeader};
-use crate::wire::Instant;
+use crate::sys::packet::Received;
+use crate::sys::vnet::{DATA_VALID, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader};
 use crate::wire::gso::{Segments, complete_checksum};
+use crate::wire::{Instant, be16, ethertype, ethertype_of, proto};
 
 /// Octets of an Ethernet header.
 const ETHERNET: usize = 14;
 /// Octets of an 802.1Q tag.
 const TAG: usize = 4;
-/// The marker of congestion notification in the type of a super-frame.
-const GSO_ECN: u8 = 0x80;
-/// Super-frames that become segments: TCP over IPv4, TCP over IPv6, UDP.
-const SEGMENTED: [u8; 3] = [1, 4, 5];
-
 /// Octets of payload below which no system cuts segments (Linux's `tcp_min_snd_mss`): smaller ones are
 /// asked for only to turn one frame into tens of thousands.
 const LEAST_SEGMENT: u16 = 48;
-
-/// What is known of a frame that the kernel handed over.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Handed {
-    pub header: VnetHeader,
-    pub vlan: Option<(u16, u16)>,
-    pub csum_valid: bool,
-}
 
 /// Where received frames go, and what is counted on the way.
 pub(super) struct Intake<'a> {
@@ -38,51 +31,52 @@ pub(super) struct Intake<'a> {
 
 impl Intake<'_> {
     /// Takes a frame that lies whole in its buffer.
-    pub fn take(&mut self, mut frame: Frame, handed: Handed) {
+    pub fn take(&mut self, mut frame: Frame, handed: Received) {
         if frame.len() < ETHERNET {
             return self.discard(frame, DropReason::Malformed);
         }
-        if handed.header.gso_type & !GSO_ECN != 0 {
-            self.segment(frame.bytes(), handed);
-            self.pool.put(frame);
-            return;
+        let header = handed.header;
+        if header.is_gso() {
+            match keep_whole(frame.bytes(), header) {
+                Some(offload) => frame.meta.offload = offload,
+                None => return self.segment(frame, handed),
+            }
+        } else if header.needs_csum() {
+            if is_transport_checksum(frame.bytes(), header) {
+                frame.meta.offload = VnetHeader { flags: NEEDS_CSUM, gso_size: 0, ..header };
+            } else if !complete_checksum(frame.bytes_mut(), header.csum_start.into(), header.csum_offset.into()) {
+                return self.discard(frame, DropReason::Malformed);
+            }
         }
-        let csum_ok = match finish(frame.bytes_mut(), handed) {
-            Some(csum_ok) => csum_ok,
-            None => return self.discard(frame, DropReason::Malformed),
-        };
-        self.deliver(frame, handed, csum_ok);
+        let csum_ok = header.needs_csum() || header.flags & DATA_VALID != 0 || handed.csum_valid;
+        self.deliver(frame, handed.vlan, csum_ok);
     }
 
-    /// Takes a frame that lies outside of the pool's buffers, because it is longer than a head.
-    pub fn take_long(&mut self, bytes: &mut [u8], handed: Handed) {
-        if handed.header.gso_type & !GSO_ECN != 0 {
-            return self.segment(bytes, handed);
-        }
-        let Some(csum_ok) = finish(bytes, handed) else { return self.discards.discard(DropReason::Malformed) };
-        match self.pool.copy_of(bytes) {
-            Some(frame) => self.deliver(frame, handed, csum_ok),
-            None => self.discards.discard(DropReason::NoBuffer),
-        }
-    }
-
-    fn segment(&mut self, bytes: &[u8], handed: Handed) {
+    /// Cuts what does not stay whole.
+    fn segment(&mut self, frame: Frame, handed: Received) {
         let kind = handed.header.gso_type & !GSO_ECN;
-        let cut = SEGMENTED.contains(&kind) && handed.header.gso_size >= LEAST_SEGMENT;
-        let segments = cut.then(|| Segments::new(bytes, usize::from(handed.header.gso_size)));
-        let Some(mut segments) = segments.flatten() else { return self.discards.discard(DropReason::Unsupported) };
+        let cut = [GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4].contains(&kind) && handed.header.gso_size >= LEAST_SEGMENT;
+        let segments = cut.then(|| Segments::new(frame.bytes(), usize::from(handed.header.gso_size)));
+        let Some(mut segments) = segments.flatten() else { return self.discard(frame, DropReason::Unsupported) };
         let long = segments.frame_len() > HEAD_FRAME;
         loop {
-            let frame = if long { self.pool.tail() } else { self.pool.head() };
-            let Some(mut frame) = frame else { return self.discards.discard(DropReason::NoBuffer) };
-            let Some(len) = segments.next_into(frame.space()) else { return self.pool.put(frame) };
-            frame.set_len(len);
-            self.deliver(frame, handed, true);
+            let part = if long { self.pool.tail() } else { self.pool.head() };
+            let Some(mut part) = part else {
+                self.discards.discard(DropReason::NoBuffer);
+                break;
+            };
+            let Some(len) = segments.next_into(part.space()) else {
+                self.pool.put(part);
+                break;
+            };
+            part.set_len(len);
+            self.deliver(part, handed.vlan, true);
         }
+        self.pool.put(frame);
     }
 
-    fn deliver(&mut self, mut frame: Frame, handed: Handed, csum_ok: bool) {
-        if let Some((tpid, tci)) = handed.vlan {
+    fn deliver(&mut self, mut frame: Frame, vlan: Option<(u16, u16)>, csum_ok: bool) {
+        if let Some((tpid, tci)) = vlan {
             // The headroom is there: the frame has just been received behind it.
             if !frame.grow_front(TAG) {
                 return self.discard(frame, DropReason::TooBig);
@@ -94,7 +88,7 @@ impl Intake<'_> {
         }
         frame.meta.at = self.now;
         frame.meta.csum_ok = csum_ok;
-        self.discards.rx += 1;
+        self.discards.rx += frame.segments() as u64;
         self.batch.push(frame);
     }
 
@@ -104,19 +98,39 @@ impl Intake<'_> {
     }
 }
 
-/// Completes the checksum if it is partial; returns whether it is known to be
-/// right, and `None` if the header points outside of the frame.
-fn finish(bytes: &mut [u8], handed: Handed) -> Option<bool> {
-    let header = handed.header;
-    if header.needs_csum() {
-        return complete_checksum(bytes, usize::from(header.csum_start), usize::from(header.csum_offset))
-            .then_some(true);
+/// What is known of a TCP super-frame that stays whole; `None` if it is another
+/// one, or its header does not say what a network stack would.
+fn keep_whole(bytes: &[u8], header: VnetHeader) -> Option<VnetHeader> {
+    let kind = header.gso_type & !GSO_ECN;
+    if !matches!(kind, GSO_TCPV4 | GSO_TCPV6) || header.gso_size < LEAST_SEGMENT || !header.needs_csum() {
+        return None;
     }
-    Some(header.flags & DATA_VALID != 0 || handed.csum_valid)
+    let segments = Segments::new(bytes, header.gso_size.into())?;
+    let (l4, headers) = segments.tcp_at()?;
+    let fits = segments.is_v4() == (kind == GSO_TCPV4)
+        && (usize::from(header.csum_start), header.csum_offset) == (l4, 16)
+        && segments.end() == bytes.len();
+    fits.then_some(VnetHeader { flags: NEEDS_CSUM, hdr_len: headers as u16, ..header })
 }
 
-/// Whether a frame may leave by a device of that MTU.
-pub(super) fn fits(bytes: &[u8], mtu: u32) -> bool {
-    let tagged = matches!(bytes.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-    bytes.len() >= ETHERNET && bytes.len() <= mtu as usize + ETHERNET + if tagged { TAG } else { 0 }
+/// Whether the checksum that is left to the device is that of the TCP or UDP
+/// packet in an untagged frame.
+fn is_transport_checksum(bytes: &[u8], header: VnetHeader) -> bool {
+    let (start, offset) = (usize::from(header.csum_start), usize::from(header.csum_offset));
+    let (l4, protocol, fragment) = match ethertype_of(bytes) {
+        ethertype::IPV4 if bytes.len() >= 34 => {
+            (ETHERNET + usize::from(bytes[14] & 15) * 4, bytes[23], be16(bytes, 20) & 0x3fff != 0)
+        }
+        ethertype::IPV6 if bytes.len() >= 54 => (ETHERNET + 40, bytes[20], false),
+        _ => return false,
+    };
+    let transport = matches!((protocol, offset), (proto::TCP, 16) | (proto::UDP, 6));
+    transport && !fragment && start == l4 && start >= 34 && start + offset + 2 <= bytes.len()
+}
+
+/// Whether a frame, or each segment of a super-frame, may leave by a device of that MTU.
+#[inline]
+pub(super) fn fits(frame: &Frame, mtu: u32) -> bool {
+    let tagged = matches!(frame.bytes().get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
+    frame.len() >= ETHERNET && frame.segment_len() <= mtu as usize + ETHERNET + if tagged { TAG } else { 0 }
 }

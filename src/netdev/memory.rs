@@ -87,6 +87,6 @@ impl Netdev for Memory {
     }
 
     fn caps(&self) -> Caps {
-        Caps { mtu: self.mtu }
+        Caps { mtu: self.mtu, offload: false }
     }
 }

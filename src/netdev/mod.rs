@@ -22,6 +22,8 @@ pub use tap::Tap;
 pub struct Caps {
     /// Largest IP packet it carries, in octets.
     pub mtu: u32,
+    /// Whether it takes super-frames and partial checksums ([`crate::frame::Meta::offload`]).
+    pub offload: bool,
 }
 
 /// A device that frames come from and go to. Never blocks.
@@ -35,8 +37,9 @@ pub trait Netdev: Send {
     fn rx(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch) -> std::io::Result<bool>;
 
     /// Sends the frames of `batch` in order, giving their buffers back to
-    /// `pool`. Returns how many the device took; the rest was discarded (a full
-    /// queue, a device that is down) and is counted by the caller.
+    /// `pool`. Returns how many the device took, a super-frame counting as its
+    /// segments; the rest was discarded (a full queue, a device that is down) and is
+    /// counted by the caller.
     fn tx(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize;
 
     /// What to wait on for received frames; `None` if it is only ever polled.

@@ -112,6 +112,6 @@ impl Netdev for Pcap {
     }
 
     fn caps(&self) -> Caps {
-        Caps { mtu: 65_535 }
+        Caps { mtu: 65_535, offload: false }
     }
 }

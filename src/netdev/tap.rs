@@ -2,53 +2,52 @@
 //! ([`crate::sys::tap::open`]); here it is only used, wherever its device has
 //! been moved.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::intake::{Handed, Intake, fits};
+use super::intake::{Intake, fits};
 use super::{Caps, Netdev};
 use crate::event::{Counters, DropReason};
-use crate::frame::{Batch, Frame, HEAD_FRAME, Pool};
-use crate::sys::packet::BURST;
-use crate::sys::vnet::{VNET_HEADER, VnetHeader};
+use crate::frame::{Batch, HEAD_FRAME, Pool};
+use crate::sys::packet::{BURST, Received};
+use crate::sys::vnet::VNET_HEADER;
 use crate::wire::Instant;
-
-/// Octets of the longest frame that a device can have, besides what a head takes.
-const OVERFLOW: usize = 64 * 1024;
 
 /// A TAP with the virtio header.
 pub struct Tap {
     fd: OwnedFd,
     mtu: u32,
-    slot: Box<[u8]>,
     discards: Counters,
 }
 
 impl Tap {
-    /// Takes over a descriptor of [`crate::sys::tap::open`] with `vnet_hdr`, whose device has that `mtu`.
+    /// Takes over a descriptor of [`crate::sys::tap::open`] whose device has that `mtu`.
     pub fn new(fd: OwnedFd, mtu: u32) -> Tap {
-        let slot = vec![0; HEAD_FRAME + OVERFLOW].into_boxed_slice();
-        Tap { fd, mtu, slot, discards: Counters::default() }
+        Tap { fd, mtu, discards: Counters::default() }
     }
 }
 
 impl Netdev for Tap {
     fn rx(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch) -> io::Result<bool> {
-        for _ in 0..BURST {
-            let Some(mut frame) = pool.head() else { return Ok(false) };
-            let mut header = [0; VNET_HEADER];
-            let parts = &mut [
-                IoSliceMut::new(&mut header),
-                IoSliceMut::new(frame.space()),
-                IoSliceMut::new(&mut self.slot[HEAD_FRAME..]),
-            ];
+        // What a head does not hold goes on in a tail, which is kept only by a frame that needs it.
+        let mut spare = None;
+        let mut left = BURST;
+        let result = loop {
+            if left == 0 {
+                break Ok(true);
+            }
+            left -= 1;
+            let Some(mut head) = pool.head() else { break Ok(false) };
+            spare = spare.or_else(|| pool.tail());
+            let rest = spare.as_mut().map_or(&mut [][..], |tail| &mut tail.space()[HEAD_FRAME..]);
+            let parts = &mut [IoSliceMut::new(head.space_and_header()), IoSliceMut::new(rest)];
             let got = match rustix::io::readv(&self.fd, parts) {
                 Ok(got) => got,
                 Err(error) => {
-                    pool.put(frame);
-                    return match error {
+                    pool.put(head);
+                    break match error {
                         // EIO: the device is down.
                         Errno::AGAIN | Errno::IO => Ok(false),
                         Errno::INTR => Ok(true),
@@ -56,31 +55,39 @@ impl Netdev for Tap {
                     };
                 }
             };
+            let handed = Received { header: head.received_header(), ..Received::default() };
             let mut intake = Intake { now, pool: &mut *pool, batch: &mut *batch, discards: &mut self.discards };
-            let handed = Handed { header: VnetHeader::from_bytes(&header), ..Handed::default() };
-            match got.checked_sub(VNET_HEADER) {
-                None => intake.discard(frame, DropReason::Malformed),
-                Some(len) if len > HEAD_FRAME => {
-                    self.slot[..HEAD_FRAME].copy_from_slice(&frame.space()[..HEAD_FRAME]);
-                    intake.pool.put(frame);
-                    intake.take_long(&mut self.slot[..len], handed);
+            match (got.checked_sub(VNET_HEADER), &mut spare) {
+                (None, _) => intake.discard(head, DropReason::Malformed),
+                (Some(len), _) if len <= HEAD_FRAME => {
+                    head.set_len(len);
+                    intake.take(head, handed);
                 }
-                Some(len) => {
-                    frame.set_len(len);
-                    intake.take(frame, handed);
+                (Some(len), place @ Some(_)) => {
+                    if let Some(mut tail) = place.take_if(|tail| len <= tail.capacity()) {
+                        tail.space()[..HEAD_FRAME].copy_from_slice(&head.space()[..HEAD_FRAME]);
+                        tail.set_len(len);
+                        intake.pool.put(head);
+                        intake.take(tail, handed);
+                    } else {
+                        intake.discard(head, DropReason::TooBig);
+                    }
                 }
+                (Some(_), None) => intake.discard(head, DropReason::NoBuffer),
             }
-        }
-        Ok(true)
+        };
+        spare.into_iter().for_each(|tail| pool.put(tail));
+        result
     }
 
     fn tx(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
         let mut taken = 0;
         let mut open = true;
-        for frame in batch.drain(..) {
-            if open && fits(frame.bytes(), self.mtu) {
-                match write(&self.fd, &frame) {
-                    Ok(()) => taken += 1,
+        for mut frame in batch.drain(..) {
+            if open && fits(&frame, self.mtu) {
+                let segments = frame.segments();
+                match frame.with_header().map_or(Err(Errno::NOBUFS), |bytes| write(&self.fd, bytes)) {
+                    Ok(()) => taken += segments,
                     // A queue that is full stays full for the rest of a burst; a device that is down, too.
                     Err(Errno::AGAIN | Errno::IO | Errno::BADFD) => open = false,
                     Err(_) => {}
@@ -96,7 +103,7 @@ impl Netdev for Tap {
     }
 
     fn caps(&self) -> Caps {
-        Caps { mtu: self.mtu }
+        Caps { mtu: self.mtu, offload: true }
     }
 
     fn discards(&self) -> Option<&Counters> {
@@ -104,10 +111,9 @@ impl Netdev for Tap {
     }
 }
 
-fn write(fd: &OwnedFd, frame: &Frame) -> rustix::io::Result<()> {
-    let parts = [IoSlice::new(&[0; VNET_HEADER]), IoSlice::new(frame.bytes())];
+fn write(fd: &OwnedFd, bytes: &[u8]) -> rustix::io::Result<()> {
     loop {
-        match rustix::io::writev(fd, &parts) {
+        match rustix::io::write(fd, bytes) {
             Err(Errno::INTR) => {}
             result => return result.map(drop),
         }

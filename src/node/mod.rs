@@ -145,7 +145,7 @@ impl Cx<'_> {
     pub fn send(&mut self, port: PortNo, frame: Frame) {
         match self.out.get_mut(usize::from(port.0)) {
             Some(batch) if self.linked[usize::from(port.0)] => {
-                self.counters.tx += 1;
+                self.counters.tx += frame.segments() as u64;
                 batch.push(frame);
             }
             _ => self.discard(frame, DropReason::LinkDown),

@@ -9,6 +9,7 @@ pub mod interface;
 pub mod memory;
 pub mod netlink;
 pub mod packet;
+pub mod packet_ring;
 pub mod poll;
 pub mod prefetch;
 pub mod privileges;

@@ -147,7 +147,7 @@ mod tests {
         alone(|| {
             let watch = watch_links().unwrap();
             drain(&watch);
-            let (_fd, name) = tap::open("hwt%d", true).unwrap();
+            let (_fd, name) = tap::open("hwt%d", tap::Offload::Tcp).unwrap();
             let mut byte = [0; 1];
             assert!(rustix::net::recv(&watch, byte.as_mut_slice(), RecvFlags::PEEK).is_ok());
             drain(&watch);
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn ipv6_addresses_are_usable_at_once() {
         alone(|| {
-            let (_fd, name) = tap::open("hwt%d", true).unwrap();
+            let (_fd, name) = tap::open("hwt%d", tap::Offload::Tcp).unwrap();
             interface::set_up(&name, true).unwrap();
             let index = interface::index(&name).unwrap();
             add_ipv6(index, "fd00::5".parse().unwrap(), 64).unwrap();

@@ -4,8 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::interface;
 use super::vnet::{VNET_HEADER, VnetHeader};
+use super::{interface, packet_ring};
 
 /// Frames that one call moves at most.
 pub const BURST: usize = 64;
@@ -14,11 +14,12 @@ const BUFFER: libc::c_int = 16 * 1024 * 1024;
 
 /// Opens a packet socket on `interface`: promiscuous, non-blocking, closed on
 /// exec, with the virtio header and auxiliary data, blind to what it sends
-/// itself.
+/// itself. It has a ring ([`super::packet_ring`]) if `ring` is asked for and the
+/// machine has the memory.
 ///
 /// # Errors
 /// `ENODEV` if there is no such interface, `EPERM` without `CAP_NET_RAW`.
-pub fn open(interface: &str) -> io::Result<OwnedFd> {
+pub fn open(interface: &str, ring: bool) -> io::Result<OwnedFd> {
     let index = interface::index(interface)?;
     // Protocol 0 receives nothing: with ETH_P_ALL here, frames of every interface would queue up until the bind.
     // SAFETY: no pointers; the result is checked.
@@ -38,6 +39,9 @@ pub fn open(interface: &str) -> io::Result<OwnedFd> {
         if set_option(&fd, libc::SOL_SOCKET, forced, &BUFFER).is_err() {
             set_option(&fd, libc::SOL_SOCKET, plain, &BUFFER)?;
         }
+    }
+    if ring && let Err(error) = packet_ring::install(&fd) {
+        tracing::warn!(%error, interface, "no receive ring: frames are received by system calls");
     }
     // SAFETY: plain old data for which all zeroes is a valid value.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -59,7 +63,7 @@ pub fn open(interface: &str) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-fn set_option<T>(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+pub(super) fn set_option<T>(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     // SAFETY: `value` is plain data that lives for the call, and its length is given.
     let status = unsafe {
         libc::setsockopt(
@@ -83,6 +87,14 @@ pub fn is_bound(fd: BorrowedFd<'_>) -> bool {
     let status = unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &raw mut len) };
     // The kernel sets the index to -1 when the device is unregistered.
     status == 0 && address.sll_ifindex > 0
+}
+
+/// The error that a socket has to tell, if there is one; telling it takes it back.
+///
+/// # Errors
+/// If the descriptor is no socket.
+pub fn take_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
+    Ok(rustix::net::sockopt::socket_error(fd)?.err().map(Into::into))
 }
 
 /// Frames that the kernel has thrown away for want of room in the socket's
@@ -121,15 +133,74 @@ pub struct Received {
     pub truncated: bool,
 }
 
+impl Received {
+    /// Takes in what the kernel's `TP_STATUS_*` say of the frame, and the tag that it took out.
+    pub(super) fn describe(&mut self, status: u32, tpid: u16, tci: u16) {
+        const CSUM_VALID: u32 = 1 << 7;
+        const VLAN_VALID: u32 = 1 << 4;
+        const VLAN_TPID_VALID: u32 = 1 << 6;
+        self.csum_valid = status & CSUM_VALID != 0;
+        if status & VLAN_VALID != 0 {
+            self.vlan = Some((if status & VLAN_TPID_VALID != 0 { tpid } else { 0x8100 }, tci));
+        }
+    }
+}
+
 /// Room for the auxiliary data: a header of 16 octets and `tpacket_auxdata`, aligned.
 type Control = [u64; 8];
 
-/// The kernel's view of a burst: allocated once, used for every call.
+/// Receives one frame from the socket's queue, its virtio header first, into
+/// `first` and, as far as that does not hold it, `second`. [`Received::header`] is
+/// left to the caller, who has the buffer.
+///
+/// # Errors
+/// `WouldBlock` if nothing is there; `ENETDOWN` once when the interface went down;
+/// `EINVAL` for a frame whose offload the header cannot express, which is lost then.
+pub fn recv(fd: impl AsFd, first: &mut [u8], second: &mut [u8]) -> io::Result<Received> {
+    let mut control: Control = [0; 8];
+    let mut vectors = [vector(first), vector(second)];
+    // SAFETY: plain old data (pointers and integers) for which all zeroes is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = vectors.as_mut_ptr();
+    message.msg_iovlen = 2;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of::<Control>() as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: the message points to vectors and auxiliary data that live for the call, and they to buffers that the
+    // caller has lent exclusively; lengths are those of the slices.
+    let got = unsafe { libc::recvmsg(fd.as_fd().as_raw_fd(), &raw mut message, flags) };
+    let total = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    let mut frame = Received {
+        len: total.saturating_sub(VNET_HEADER),
+        truncated: message.msg_flags & libc::MSG_TRUNC != 0 || total < VNET_HEADER,
+        ..Received::default()
+    };
+    auxiliary(&message, &mut frame);
+    Ok(frame)
+}
+
+/// Reads a message's auxiliary data.
+fn auxiliary(message: &libc::msghdr, frame: &mut Received) {
+    // SAFETY: the kernel has written `msg_controllen` octets to where `msg_control` points, which lives for the call.
+    let control = unsafe { libc::CMSG_FIRSTHDR(message) };
+    if control.is_null() {
+        return;
+    }
+    // SAFETY: not null, and CMSG_FIRSTHDR has checked that a whole header is there; `Control` is aligned to 8.
+    let (level, kind, len) = unsafe { ((*control).cmsg_level, (*control).cmsg_type, (*control).cmsg_len as usize) };
+    let wanted = size_of::<libc::cmsghdr>() + size_of::<libc::tpacket_auxdata>();
+    if level != libc::SOL_PACKET || kind != libc::PACKET_AUXDATA || len < wanted {
+        return;
+    }
+    // SAFETY: the message is long enough for the structure; it may be unaligned.
+    let data = unsafe { libc::CMSG_DATA(control).cast::<libc::tpacket_auxdata>().read_unaligned() };
+    frame.describe(data.tp_status, data.tp_vlan_tpid, data.tp_vlan_tci);
+}
+
+/// The kernel's view of a burst to be sent: allocated once, used for every call.
 pub struct Burst {
     messages: Box<[libc::mmsghdr]>,
-    vectors: Box<[[libc::iovec; 3]]>,
-    headers: Box<[[u8; VNET_HEADER]]>,
-    controls: Box<[Control]>,
+    vectors: Box<[libc::iovec]>,
 }
 
 // SAFETY: the raw pointers inside point into the boxes beside them, or are left over from a call that has ended and are
@@ -148,115 +219,22 @@ impl Burst {
         // SAFETY: plain old data (pointers and integers) for which all zeroes is a valid value.
         let message: libc::mmsghdr = unsafe { std::mem::zeroed() };
         let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Burst {
-            messages: vec![message; BURST].into(),
-            vectors: vec![[vector; 3]; BURST].into(),
-            headers: vec![[0; VNET_HEADER]; BURST].into(),
-            controls: vec![[0; 8]; BURST].into(),
-        }
+        Burst { messages: vec![message; BURST].into(), vectors: vec![vector; BURST].into() }
     }
 
-    /// Receives up to [`BURST`] frames, each into the next pair of `buffers`:
-    /// what the first does not hold goes on in the second. Appends one entry
-    /// per frame to `received`.
-    ///
-    /// # Errors
-    /// `WouldBlock` if nothing is there; `ENETDOWN` once when the interface
-    /// went down; `EINVAL` for a frame whose offload the header cannot express,
-    /// which is lost then.
-    pub fn recv<'a>(
-        &mut self,
-        fd: impl AsFd,
-        buffers: impl Iterator<Item = [&'a mut [u8]; 2]>,
-        received: &mut Vec<Received>,
-    ) -> io::Result<()> {
-        let mut n = 0;
-        for (i, [first, second]) in buffers.take(BURST).enumerate() {
-            self.vectors[i] = [vector(&mut self.headers[i]), vector(first), vector(second)];
-            let message = &mut self.messages[i].msg_hdr;
-            message.msg_iov = self.vectors[i].as_mut_ptr();
-            message.msg_iovlen = 3;
-            message.msg_control = self.controls[i].as_mut_ptr().cast();
-            message.msg_controllen = size_of::<Control>() as _;
-            message.msg_flags = 0;
-            n = i + 1;
-        }
-        if n == 0 {
-            return Ok(());
-        }
-        // SAFETY: the first `n` messages point to vectors, headers and controls of `self` and to buffers that the caller
-        // has lent exclusively for 'a, which outlasts this call; lengths are those of the slices.
-        let got = unsafe {
-            libc::recvmmsg(
-                fd.as_fd().as_raw_fd(),
-                self.messages.as_mut_ptr(),
-                n as libc::c_uint,
-                libc::MSG_DONTWAIT as _,
-                std::ptr::null_mut(),
-            )
-        };
-        if got < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        for i in 0..got as usize {
-            let message = &self.messages[i];
-            let total = message.msg_len as usize;
-            let mut frame = Received {
-                len: total.saturating_sub(VNET_HEADER),
-                header: VnetHeader::from_bytes(&self.headers[i]),
-                truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 || total < VNET_HEADER,
-                ..Received::default()
-            };
-            self.auxiliary(i, &mut frame);
-            received.push(frame);
-        }
-        Ok(())
-    }
-
-    /// Reads the auxiliary data of message `i`.
-    fn auxiliary(&self, i: usize, frame: &mut Received) {
-        const STATUS_CSUM_VALID: u32 = 1 << 7;
-        const STATUS_VLAN_VALID: u32 = 1 << 4;
-        const STATUS_VLAN_TPID_VALID: u32 = 1 << 6;
-        let header = &self.messages[i].msg_hdr;
-        // SAFETY: the kernel has written `msg_controllen` octets into `controls[i]`, to which `msg_control` points.
-        let control = unsafe { libc::CMSG_FIRSTHDR(header) };
-        if control.is_null() {
-            return;
-        }
-        // SAFETY: not null, and CMSG_FIRSTHDR has checked that a whole header is there; `Control` is aligned to 8.
-        let (level, kind, len) = unsafe { ((*control).cmsg_level, (*control).cmsg_type, (*control).cmsg_len as usize) };
-        let wanted = size_of::<libc::cmsghdr>() + size_of::<libc::tpacket_auxdata>();
-        if level != libc::SOL_PACKET || kind != libc::PACKET_AUXDATA || len < wanted {
-            return;
-        }
-        // SAFETY: the message is long enough for the structure; it may be unaligned.
-        let data = unsafe { libc::CMSG_DATA(control).cast::<libc::tpacket_auxdata>().read_unaligned() };
-        frame.csum_valid = data.tp_status & STATUS_CSUM_VALID != 0;
-        if data.tp_status & STATUS_VLAN_VALID != 0 {
-            let tpid = if data.tp_status & STATUS_VLAN_TPID_VALID != 0 { data.tp_vlan_tpid } else { 0x8100 };
-            frame.vlan = Some((tpid, data.tp_vlan_tci));
-        }
-    }
-
-    /// Sends up to [`BURST`] frames in order, each with a virtio header that
-    /// asks for nothing. Returns how many the kernel took.
+    /// Sends up to [`BURST`] frames in order, each with its virtio header in
+    /// front. Returns how many the kernel took.
     ///
     /// # Errors
     /// Why the first of them was not taken.
     pub fn send<'a>(&mut self, fd: impl AsFd, frames: impl Iterator<Item = &'a [u8]>) -> io::Result<usize> {
-        static NOTHING: [u8; VNET_HEADER] = [0; VNET_HEADER];
         let mut n = 0;
         for (i, frame) in frames.take(BURST).enumerate() {
-            let vectors = &mut self.vectors[i];
             // The kernel only reads these.
-            vectors[0] = libc::iovec { iov_base: NOTHING.as_ptr().cast_mut().cast(), iov_len: VNET_HEADER };
-            vectors[1] = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
+            self.vectors[i] = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
             let message = &mut self.messages[i].msg_hdr;
-            message.msg_iov = vectors.as_mut_ptr();
-            message.msg_iovlen = 2;
-            message.msg_control = std::ptr::null_mut();
-            message.msg_controllen = 0;
+            message.msg_iov = &raw mut self.vectors[i];
+            message.msg_iovlen = 1;
             n = i + 1;
         }
         if n == 0 {

@@ -2,8 +2,8 @@
 //! filled in at the end, and the cutting of a super-frame into segments
 //! (`Documentation/networking/segmentation-offloads.rst` of the kernel).
 //!
-//! veth peers and containers hand over both. The fabric carries only what could
-//! have been on a wire, so this is undone where frames come in.
+//! veth peers and containers hand over both. The fabric passes such frames on as
+//! they are; here is what does the device's work where there is no device.
 
 use super::checksum;
 
@@ -75,6 +75,21 @@ impl<'a> Segments<'a> {
         }
         let (headers, payload) = (&frame[..l4 + header], &frame[l4 + header..end]);
         Some(Segments { headers, payload, size, l3, l4, v4, udp, done: 0, index: 0, finished: false })
+    }
+
+    /// Where the TCP header begins and where it ends, in octets from the start of the frame; `None` for UDP.
+    pub fn tcp_at(&self) -> Option<(usize, usize)> {
+        (!self.udp).then_some((self.l4, self.headers.len()))
+    }
+
+    /// Whether it is IPv4.
+    pub fn is_v4(&self) -> bool {
+        self.v4
+    }
+
+    /// Where the payload ends, in octets from the start of the frame.
+    pub fn end(&self) -> usize {
+        self.headers.len() + self.payload.len()
     }
 
     /// Length of the longest segment's frame, in octets.

@@ -107,7 +107,7 @@ links:
 "#,
     );
     // Not by the kernel's VLAN devices, which not every kernel has.
-    let mut wire = lab.attacker.enter(|| AfPacket::new(packet::open("eth0").unwrap(), 1500));
+    let mut wire = lab.attacker.enter(|| AfPacket::new(packet::open("eth0", true).unwrap(), 1500));
     let (mut pool, mut heard) = (Pool::new(256), Vec::new());
     let mut talk = |frames: &[Vec<u8>], wanted: &mut dyn FnMut(&[u8]) -> bool| {
         let mut batch = Batch::default();

@@ -21,7 +21,7 @@ fn now() -> Instant {
 }
 
 fn af_packet(ns: &Ns, name: &'static str) -> AfPacket {
-    ns.enter(move || AfPacket::new(packet::open(name).unwrap(), interface::mtu(name).unwrap()))
+    ns.enter(move || AfPacket::new(packet::open(name, true).unwrap(), interface::mtu(name).unwrap()))
 }
 
 /// Passes frames between two devices until dropped, looking at each.
@@ -63,6 +63,16 @@ impl Drop for Forwarder {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
+}
+
+/// What a wire would carry in the place of `frame`, each checked; octets of payload.
+fn check(frame: &Frame) -> usize {
+    let (mut pool, mut parts) = (Pool::new(2048), Batch::default());
+    let copy = pool.duplicate(frame).unwrap();
+    assert_eq!(pool.segment(copy, &mut parts), 0);
+    assert_eq!(parts.len(), frame.segments());
+    assert!(parts.iter().map(|part| part.len()).max() == Some(frame.segment_len()));
+    parts.iter().map(check_frame).sum()
 }
 
 /// By an independent parser: no longer than the MTU allows, and every checksum right.
@@ -133,7 +143,7 @@ fn bulk_test(devices: [Box<dyn Netdev>; 2], a: &Ns, b: &Ns) {
     let carried = Arc::new(AtomicUsize::new(0));
     let count = carried.clone();
     let forwarder = Forwarder::start(devices, move |_, frame| {
-        count.fetch_add(check_frame(frame), Ordering::Relaxed);
+        count.fetch_add(check(frame), Ordering::Relaxed);
     });
     tcp_bulk(a, b, "10.9.0.2".parse().unwrap(), BULK);
     tcp_bulk(b, a, "10.9.0.1".parse().unwrap(), BULK);
@@ -171,7 +181,7 @@ fn tcp_bulk_between_tap_and_veth_arrives_whole() {
     net.wire((&a, "eth0"), (&mid, "wa"));
     address(&a, "eth0", 1);
     let (fd, name) = b.enter(|| {
-        let (fd, name) = tap::open("tap%d", true).unwrap();
+        let (fd, name) = tap::open("tap%d", tap::Offload::Tcp).unwrap();
         interface::set_mac(&name, [2, 0, 0, 0, 0, 7]).unwrap();
         interface::set_mtu(&name, 1400).unwrap();
         assert_eq!(interface::mtu(&name).unwrap(), 1400);
@@ -191,7 +201,7 @@ fn tcp_bulk_between_tap_and_veth_arrives_whole() {
 fn udp_super_frames_arrive_as_datagrams() {
     let (_net, a, b, mid) = two_wires();
     let forwarder = Forwarder::start([Box::new(af_packet(&mid, "wa")), Box::new(af_packet(&mid, "wb"))], |_, frame| {
-        check_frame(frame);
+        check(frame);
     });
     let receiver = b.enter(|| UdpSocket::bind("10.9.0.2:0").unwrap());
     receiver.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -355,7 +365,7 @@ fn an_interface_goes_down_comes_back_and_vanishes() {
     mid.sh(&["ip", "link", "del", "wa"]);
     assert_eq!(send(&mut ours, &[test_frame(0x88b5, 4)]), 0);
     assert!(ours.rx(now(), &mut pool, &mut batch).is_err(), "an interface that is removed never comes back");
-    let missing = mid.enter(|| packet::open("wa")).unwrap_err();
+    let missing = mid.enter(|| packet::open("wa", true)).unwrap_err();
     assert_eq!(missing.raw_os_error(), Some(libc::ENODEV));
 }
 
@@ -363,13 +373,13 @@ fn an_interface_goes_down_comes_back_and_vanishes() {
 fn a_tap_goes_down_comes_back_and_vanishes() {
     let net = Net::new();
     let ns = net.ns("a");
-    let (fd, name) = ns.enter(|| tap::open("tap%d", true).unwrap());
+    let (fd, name) = ns.enter(|| tap::open("tap%d", tap::Offload::Tcp).unwrap());
     let mut device = Tap::new(fd, 1500);
     let (mut pool, mut batch) = (Pool::new(256), Batch::default());
     assert_eq!(send(&mut device, &[test_frame(0x88b5, 1)]), 0, "it is down at first");
     assert!(!device.rx(now(), &mut pool, &mut batch).unwrap());
     ns.enter(|| interface::set_up(&name, true).unwrap());
-    let mut stack = ns.enter(|| AfPacket::new(packet::open("tap0").unwrap(), 1500));
+    let mut stack = ns.enter(|| AfPacket::new(packet::open("tap0", true).unwrap(), 1500));
     assert_eq!(send(&mut device, &[test_frame(0x88b5, 2), vec![0; 1515], test_frame(0x88b5, 3)]), 2);
     receive_until(&mut stack, |bytes| bytes[11] == 3);
     assert_eq!(send(&mut stack, &[test_frame(0x88b5, 4)]), 1);
@@ -433,5 +443,5 @@ fn overruns_are_counted() {
         // The kernel says a word of its own now and then.
         (lost > 0 && counters.rx + lost >= sent).then_some((counters.rx, lost))
     });
-    assert!(total.0 > 10_000 && total.0 + total.1 < sent + 20, "{total:?} of {sent}");
+    assert!(total.0 > 8_000 && total.0 + total.1 < sent + 20, "{total:?} of {sent}");
 }

@@ -63,7 +63,7 @@ fn tun() -> Check {
     // In a network namespace of its own, so that no device shows up on the machine.
     let opened = std::thread::spawn(|| {
         privileges::leave_network()?;
-        tap::open("hwdoctor%d", true).map(drop)
+        tap::open("hwdoctor%d", tap::Offload::Tcp).map(drop)
     });
     match opened.join() {
         Ok(Ok(())) => Check::ok("tun", "a TAP can be opened by /dev/net/tun"),
@@ -76,7 +76,7 @@ fn tun() -> Check {
 }
 
 fn packet_sockets() -> Check {
-    match packet::open("lo") {
+    match packet::open("lo", true) {
         Ok(_) => Check::ok("packet-sockets", "an AF_PACKET socket can be opened"),
         Err(error) => {
             let mend = Some("sudo modprobe af_packet".to_owned());

@@ -53,7 +53,9 @@ impl Keeper {
         let opened = settings::prepare(&host, image.manifest.host_key, &place)
             .and_then(|()| fs::write(place.dir.join(leftovers::LEASE), id.0.to_string()))
             .map_err(|error| format!("cannot make its directory {}: {error}", place.dir.display()))
-            .and_then(|()| tap::open(&place.tap, true).map_err(|error| format!("cannot open a TAP: {error}")));
+            .and_then(|()| {
+                tap::open(&place.tap, tap::Offload::Tcp).map_err(|error| format!("cannot open a TAP: {error}"))
+            });
         let tap = match opened {
             Ok((tap, _)) => tap,
             Err(why) => {

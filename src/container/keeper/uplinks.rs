@@ -106,7 +106,7 @@ impl Uplink {
             if !interface::link_state(&self.interface)?.up {
                 interface::set_up(&self.interface, true)?;
             }
-            let socket = packet::open(&self.interface)?;
+            let socket = packet::open(&self.interface, true)?;
             Ok((interface::index(&self.interface)?, interface::mtu(&self.interface)?, socket))
         };
         match opened() {
@@ -148,7 +148,7 @@ mod tests {
             let is_up = Some(("hwt-up is up".to_owned(), Some((FromKeeper::Uplink { node, mtu: 1500 }, true))));
             assert_eq!(look(), Some(("hwt-up is not there".into(), None)));
             assert_eq!(look(), None);
-            let (fd, _) = tap::open("hwt-up", true).unwrap();
+            let (fd, _) = tap::open("hwt-up", tap::Offload::Tcp).unwrap();
             assert_eq!(look(), is_up);
             assert!(interface::link_state("hwt-up").unwrap().up);
             assert_eq!(look(), None);
@@ -163,7 +163,7 @@ mod tests {
             drop(fd);
             assert_eq!(look(), Some(("hwt-up vanished".into(), down)));
             assert_eq!(look(), None);
-            let (_fd, _) = tap::open("hwt-up", true).unwrap();
+            let (_fd, _) = tap::open("hwt-up", tap::Offload::Tcp).unwrap();
             assert_eq!(look(), is_up);
         };
         std::thread::spawn(run).join().unwrap();

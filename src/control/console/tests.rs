@@ -367,12 +367,12 @@ fn what_ended_with_the_switch_is_not_counted_any_more() {
 fn frames_go_to_the_capture_of_their_interface() {
     let mut harness = Harness::new();
     let mut capture = RingCapture::new(RingWriter::open(harness.frames.try_clone().unwrap()).unwrap(), 2048);
-    capture.frame(0, false, now(), &[1; 60]);
+    capture.frame(0, false, now(), 60, &[1; 60]);
     // Announced only after its first frame.
-    capture.frame(70_000, true, now(), &[2; 60]);
+    capture.frame(70_000, true, now(), 60, &[2; 60]);
     let host = "10.0.0.5".parse().unwrap();
     harness.switch.send_msg(&ToConsole::Interface { number: 70_000, node: NodeIdx(1), host }, &[]).unwrap();
-    capture.frame(99_999, true, now(), &[3; 60]);
+    capture.frame(99_999, true, now(), 60, &[3; 60]);
     let names = || {
         let entries = std::fs::read_dir(harness.dir.path().join("captures")).unwrap();
         let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

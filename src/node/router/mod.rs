@@ -291,6 +291,12 @@ impl Router {
         cx: &mut Cx<'_>,
     ) {
         let Some(src) = self.source(port, packet.src()) else { return cx.discard(frame, reason) };
+        if frame.meta.offload.is_gso() {
+            // One complaint is enough for all of its segments.
+            let Some(first) = cx.pool.first_segment(frame) else { return cx.counters.discard(reason) };
+            let Ok(packet) = Packet::parse(first.bytes()) else { return cx.discard(first, reason) };
+            return self.complain(first, &packet, error, port, reason, cx);
+        }
         if !reply::may_complain(frame.bytes(), packet) || dst_mac(frame.bytes()).is_group() {
             return cx.discard(frame, reason);
         }
@@ -317,7 +323,9 @@ impl Router {
         };
         let out = usize::from(hop.port);
         let mtu = self.interfaces[out].mtu;
-        if packet.end - ETH > mtu {
+        // A super-frame passes if its segments do.
+        let len = if frame.meta.offload.is_gso() { frame.segment_len() } else { packet.end };
+        if len - ETH > mtu {
             return self.complain(frame, packet, IcmpError::TooBig(mtu as u16), port, DropReason::TooBig, cx);
         }
         let bytes = frame.bytes_mut();

@@ -102,7 +102,8 @@ pub struct Wire {
 
 impl Wire {
     pub fn lay(tap: Tap, attacker: &Ns, addresses: &[&str]) -> Wire {
-        let (other, _) = attacker.enter(|| honeyweave::sys::tap::open("t0", true).unwrap());
+        let (other, _) =
+            attacker.enter(|| honeyweave::sys::tap::open("t0", honeyweave::sys::tap::Offload::Tcp).unwrap());
         attacker.sh(&["ip", "link", "set", "t0", "up"]);
         addresses.iter().for_each(|address| attacker.addr("t0", address));
         let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));

@@ -1,0 +1,137 @@
+//! What is recorded of a device's frames: all of them, as a wire would carry them.
+//!
+//! Captures have a limit on the disk, past which the oldest go. So that nobody can
+//! push out what was recorded before by moving gigabytes, a device that carries
+//! more than [`RATE`] for long has its frames cut to their headers: they are all
+//! there, with their lengths, but not what they carried.
+
+use crate::event::Capture;
+use crate::frame::Frame;
+use crate::wire::{Instant, gso};
+
+/// Octets a second of each device that are recorded whole.
+const RATE: u64 = 32 << 20;
+/// Octets that are recorded whole at once, after a pause.
+const BURST: u64 = 64 << 20;
+/// Octets that are kept of a frame past the rate.
+const HEADERS: usize = 128;
+
+/// A device's records.
+pub(super) struct Recorder {
+    /// The number of the device's interface in captures.
+    interface: u32,
+    /// Octets that may be recorded whole now.
+    left: u64,
+    refilled: Instant,
+    /// Where a segment is put together.
+    scratch: Vec<u8>,
+}
+
+impl Recorder {
+    pub(super) fn new(interface: u32) -> Recorder {
+        Recorder { interface, left: BURST, refilled: Instant::ZERO, scratch: Vec::new() }
+    }
+
+    /// Records frames that entered (or, `outgoing`, left) at `now`.
+    pub(super) fn record(&mut self, capture: &mut dyn Capture, frames: &[Frame], outgoing: bool, now: Instant) {
+        let earned = (now - self.refilled).total_micros().saturating_mul(RATE) / 1_000_000;
+        if earned > 0 {
+            self.left = self.left.saturating_add(earned).min(BURST);
+            self.refilled = now;
+        }
+        for frame in frames {
+            match self.left.checked_sub(frame.wire_len() as u64) {
+                Some(left) => {
+                    self.left = left;
+                    self.whole(capture, frame, outgoing, now);
+                }
+                None => {
+                    let bytes = &frame.bytes()[..frame.len().min(HEADERS)];
+                    capture.frame(self.interface, outgoing, now, frame.len(), bytes);
+                }
+            }
+        }
+    }
+
+    fn whole(&mut self, capture: &mut dyn Capture, frame: &Frame, outgoing: bool, now: Instant) {
+        let (interface, offload) = (self.interface, frame.meta.offload);
+        if let Some(mut segments) = frame.as_segments() {
+            self.scratch.resize(segments.frame_len(), 0);
+            while let Some(len) = segments.next_into(&mut self.scratch) {
+                capture.frame(interface, outgoing, now, len, &self.scratch[..len]);
+            }
+        } else if offload.needs_csum() {
+            self.scratch.clear();
+            self.scratch.extend_from_slice(frame.bytes());
+            gso::complete_checksum(&mut self.scratch, offload.csum_start.into(), offload.csum_offset.into());
+            capture.frame(interface, outgoing, now, frame.len(), &self.scratch);
+        } else {
+            capture.frame(interface, outgoing, now, frame.len(), frame.bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Pool;
+    use crate::sys::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHeader};
+    use crate::wire::{Duration, Packet};
+
+    /// Original length and kept octets of each frame.
+    #[derive(Default)]
+    struct Kept(Vec<(usize, Vec<u8>)>);
+
+    impl Capture for Kept {
+        fn frame(&mut self, _: u32, _: bool, _: Instant, original: usize, bytes: &[u8]) {
+            self.0.push((original, bytes.to_vec()));
+        }
+    }
+
+    fn tcp(pool: &mut Pool, payload: usize, gso_size: u16) -> Frame {
+        let mut bytes = Vec::new();
+        etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .tcp(1, 2, 1000, 512)
+            .write(&mut bytes, &vec![7; payload])
+            .unwrap();
+        // The pseudo header's sum, as a sender leaves it.
+        let sum = [10u64 << 8, 1, 10 << 8, 2, 6, 20 + payload as u64].iter().sum::<u64>() as u16;
+        bytes[50..52].copy_from_slice(&sum.to_be_bytes());
+        let mut frame = pool.copy_of(&bytes).unwrap();
+        let gso_type = if gso_size > 0 { GSO_TCPV4 } else { 0 };
+        frame.meta.offload =
+            VnetHeader { flags: NEEDS_CSUM, gso_type, hdr_len: 54, gso_size, csum_start: 34, csum_offset: 16 };
+        frame
+    }
+
+    #[test]
+    fn a_capture_sees_what_a_wire_would() {
+        let (mut pool, mut kept) = (Pool::new(8), Kept::default());
+        let frames = [tcp(&mut pool, 3500, 1460), tcp(&mut pool, 9, 0)];
+        Recorder::new(1).record(&mut kept, &frames, false, Instant::from_secs(1));
+        assert_eq!(kept.0.iter().map(|(len, _)| *len).collect::<Vec<_>>(), [1514, 1514, 634, 63]);
+        for (len, bytes) in &kept.0 {
+            assert_eq!(*len, bytes.len());
+            assert!(Packet::parse(bytes).unwrap().checksum_ok(bytes));
+        }
+        assert!(frames[1].meta.offload.needs_csum(), "what passes on stays as it is");
+    }
+
+    #[test]
+    fn bulk_is_cut_to_its_headers_until_it_slows_down() {
+        let (mut pool, mut kept) = (Pool::new(8), Kept::default());
+        let frames = [tcp(&mut pool, 60_000, 1460)];
+        let (mut recorder, mut now) = (Recorder::new(1), Instant::from_secs(1));
+        for _ in 0..2000 {
+            recorder.record(&mut kept, &frames, false, now);
+        }
+        let whole: usize = kept.0.iter().filter(|(len, bytes)| *len == bytes.len()).map(|(len, _)| len).sum();
+        assert!((BURST as usize - 70_000..=BURST as usize).contains(&whole), "{whole}");
+        assert_eq!(kept.0.last().map(|(len, bytes)| (*len, bytes.len())), Some((60_054, HEADERS)));
+        now += Duration::from_millis(10);
+        kept.0.clear();
+        recorder.record(&mut kept, &frames, false, now);
+        assert_eq!(kept.0.len(), 42, "segments again");
+    }
+}
