@@ -221,6 +221,13 @@ impl Fabric {
         })
     }
 
+    /// Adds the devices to `ready` that are seen to have frames without asking the kernel.
+    pub fn look(&self, ready: &mut Vec<DeviceIdx>) {
+        let devices = self.devices.iter().enumerate();
+        let found = devices.filter(|(_, device)| device.as_ref().is_some_and(|d| !d.down && d.netdev.has_frames()));
+        ready.extend(found.map(|(index, _)| DeviceIdx(index)));
+    }
+
     /// A number that changes whenever [`Fabric::devices`] does.
     pub fn devices_version(&self) -> u64 {
         self.devices_version

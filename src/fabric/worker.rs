@@ -17,7 +17,7 @@ use crate::node::{Command, NodeIdx, Request, Show};
 use crate::stack::Wake;
 use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
-use crate::sys::poll::PollSet;
+use crate::sys::epoll::Epoll;
 use crate::wire::Instant;
 
 /// Orders that may wait before the control side has to.
@@ -87,11 +87,43 @@ pub struct Worker {
     requests: Sender<Request>,
     woken: EventFd,
     request_due: EventFd,
-    set: PollSet,
-    /// The devices in `set`, behind the eventfd.
-    devices: Vec<DeviceIdx>,
-    /// The fabric's device list that `set` was made from.
+    epoll: Epoll,
+    /// The fabric's device list that `epoll` was made from.
     version: Option<u64>,
+    pace: Pace,
+}
+
+/// The number of the worker's own eventfd among devices.
+const WOKEN: u64 = u64::MAX;
+
+/// How often frames come: whoever looks again at once instead of going to sleep
+/// answers a flood faster, but burns a core on a trickle.
+struct Pace {
+    /// More than one processor: looking again takes nothing from the sender.
+    may_spin: bool,
+    /// A moving average of how long nothing came, in microseconds.
+    gap: i64,
+    /// When the kernel was last asked what there is, in microseconds.
+    asked: i64,
+}
+
+impl Pace {
+    /// Microseconds of looking before going to sleep.
+    const SPIN: i64 = 50;
+
+    fn new() -> Pace {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Pace { may_spin: cores > 1, gap: 1000, asked: 0 }
+    }
+
+    /// Nothing came for so long.
+    fn waited(&mut self, micros: i64) {
+        self.gap += (micros.min(1000) - self.gap) / 8;
+    }
+
+    fn is_busy(&self) -> bool {
+        self.may_spin && self.gap < Pace::SPIN / 2
+    }
 }
 
 /// The control side's end of a running worker.
@@ -121,9 +153,8 @@ impl Worker {
         let waker: Arc<dyn Wake> = Arc::new(Waker(woken.try_clone()?));
         fabric.set_waker(waker.clone());
         let due = request_due.try_clone()?;
-        let set = PollSet::new();
-        let worker =
-            Worker { fabric, orders, requests, woken, request_due: due, set, devices: Vec::new(), version: None };
+        let (epoll, pace) = (Epoll::new()?, Pace::new());
+        let worker = Worker { fabric, orders, requests, woken, request_due: due, epoll, version: None, pace };
         let thread = std::thread::Builder::new().name("fabric".into()).spawn(move || worker.run())?;
         Ok(WorkerHandle { orders: orders_tx, requests: requests_rx, waker, request_due, thread: Some(thread) })
     }
@@ -155,29 +186,59 @@ impl Worker {
     /// Sleeps until there is something to do. Fills in the devices that have
     /// frames; returns whether the control side raised its hand.
     fn wait(&mut self, at_once: bool, ready: &mut Vec<DeviceIdx>) -> bool {
-        let timeout = if at_once {
-            Some(Duration::ZERO)
-        } else {
-            let until = |deadline: Instant| (deadline.total_micros() - clock::monotonic_micros()).max(0) as u64;
-            self.fabric.next_deadline().map(|deadline| Duration::from_micros(until(deadline)))
-        };
         if self.version != Some(self.fabric.devices_version()) {
             self.version = Some(self.fabric.devices_version());
-            self.set.clear();
-            self.devices.clear();
-            self.set.add(self.woken.as_fd());
-            for (index, fd) in self.fabric.devices() {
-                self.set.add(fd);
-                self.devices.push(index);
+            if let Err(error) = self.watch() {
+                tracing::error!(%error, "cannot wait for devices");
             }
         }
-        // An interrupted wait is one that found nothing.
-        if self.set.wait(timeout).is_err() {
+        let start = clock::monotonic_micros();
+        let due = self.fabric.next_deadline().map(|deadline| (deadline.total_micros() - start).max(0));
+        if !at_once && self.spin(start, due, ready) {
             return false;
         }
-        let found = (1..).zip(&self.devices).filter(|(place, _)| self.set.is_ready(*place));
-        ready.extend(found.map(|(_, index)| *index));
-        self.set.is_ready(0)
+        let timeout = if at_once { Some(0) } else { due };
+        let timeout = timeout.map(|micros| Duration::from_micros(micros as u64));
+        let mut woken = false;
+        // An interrupted wait is one that found nothing.
+        let _ = self.epoll.wait(timeout, |number| match number {
+            WOKEN => woken = true,
+            number => ready.push(DeviceIdx(number as usize)),
+        });
+        self.pace.asked = clock::monotonic_micros();
+        if !at_once {
+            self.pace.waited(self.pace.asked - start);
+        }
+        woken
+    }
+
+    /// Looks for a moment whether frames come that need no call to be seen.
+    fn spin(&mut self, start: i64, due: Option<i64>, ready: &mut Vec<DeviceIdx>) -> bool {
+        // Who is only seen by asking is asked after now and then, however busy the others are.
+        if !self.pace.is_busy() || start - self.pace.asked > Pace::SPIN {
+            return false;
+        }
+        let end = start + due.unwrap_or(Pace::SPIN).min(Pace::SPIN);
+        loop {
+            for _ in 0..32 {
+                self.fabric.look(ready);
+                if !ready.is_empty() {
+                    self.pace.waited(clock::monotonic_micros() - start);
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if clock::monotonic_micros() >= end {
+                return false;
+            }
+        }
+    }
+
+    /// Has the kernel tell of the present devices.
+    fn watch(&mut self) -> io::Result<()> {
+        self.epoll = Epoll::new()?;
+        self.epoll.add(self.woken.as_fd(), WOKEN)?;
+        self.fabric.devices().try_for_each(|(index, fd)| self.epoll.add(fd, index.0 as u64))
     }
 
     fn obey(&mut self, order: Order) -> std::ops::ControlFlow<()> {

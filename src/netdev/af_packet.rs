@@ -197,6 +197,10 @@ impl Netdev for AfPacket {
         taken
     }
 
+    fn has_frames(&self) -> bool {
+        self.ring.as_ref().is_some_and(RxRing::has_frames)
+    }
+
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.fd.as_fd())
     }

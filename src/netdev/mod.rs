@@ -42,6 +42,11 @@ pub trait Netdev: Send {
     /// counted by the caller.
     fn tx(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize;
 
+    /// Whether a frame has come, as far as that is seen without a system call.
+    fn has_frames(&self) -> bool {
+        false
+    }
+
     /// What to wait on for received frames; `None` if it is only ever polled.
     fn as_fd(&self) -> Option<BorrowedFd<'_>>;
 

@@ -3,6 +3,7 @@
 //! events or nodes.
 
 pub mod clock;
+pub mod epoll;
 pub mod eventfd;
 pub mod handed;
 pub mod interface;
@@ -10,7 +11,6 @@ pub mod memory;
 pub mod netlink;
 pub mod packet;
 pub mod packet_ring;
-pub mod poll;
 pub mod prefetch;
 pub mod privileges;
 pub mod ring;

@@ -101,6 +101,12 @@ impl RxRing {
         unsafe { AtomicU32::from_ptr(self.slot().as_ptr().cast()) }
     }
 
+    /// Whether the next slot holds something.
+    #[inline]
+    pub fn has_frames(&self) -> bool {
+        self.status().load(Ordering::Relaxed) & libc::TP_STATUS_USER != 0
+    }
+
     /// Looks at the next slot. What it holds stays there until [`RxRing::release`].
     #[inline]
     pub fn peek(&self) -> Slot<'_> {
