@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use miette::{IntoDiagnostic, WrapErr};
 
+use crate::container::KeeperConfig;
 use crate::container::keeper::{self, Ends};
 use crate::control::{self, KeeperEnds};
 
@@ -18,9 +19,10 @@ pub struct Args {
 /// Runs the keeper.
 pub fn run(_args: Args) -> miette::Result<ExitCode> {
     super::log::start();
-    let KeeperEnds { supervisor, switch, console } = KeeperEnds::inherited().into_diagnostic()?;
-    let config = control::inherited_config().into_diagnostic()?;
-    let ends = Ends { supervisor, switch, console };
+    let config: KeeperConfig = control::inherited_config().into_diagnostic()?;
+    let inherited = KeeperEnds::inherited(config.taps().count()).into_diagnostic()?;
+    let KeeperEnds { supervisor, switch, console, taps } = inherited;
+    let ends = Ends { supervisor, switch, console, taps };
     // The program that runs, even if its file was replaced since.
     let worker = PathBuf::from("/proc/self/exe");
     keeper::run(config, ends, worker).into_diagnostic().wrap_err("the keeper")?;

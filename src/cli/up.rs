@@ -13,9 +13,9 @@ use rustix::thread::CapabilitySet;
 use crate::container::image;
 use crate::control::place;
 use crate::control::supervisor::{self, Setup, SupervisorError};
-use crate::node::{NodeConfig, NodeIdx};
+use crate::node::{NodeConfig, NodeIdx, TapConfig};
 use crate::sys::{handed, interface};
-use crate::topology::{self, Diagnostics, Loaded};
+use crate::topology::{self, Diagnostics, Loaded, Plan};
 
 /// `ARPHRD_ETHER` of the kernel.
 const ETHERNET: u16 = 1;
@@ -49,22 +49,20 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         eprintln!("{refusal:?}");
         return Ok(ExitCode::from(super::BAD_INPUT));
     }
-    check_interfaces(&loaded)?;
-    let mut plan = loaded.plan;
-    if let Some(name) = &args.name {
-        plan.name.clone_from(name);
-    }
-    if !place::is_name(&plan.name) {
+    let name = args.name.as_ref().unwrap_or(&loaded.plan.name).clone();
+    if !place::is_name(&name) {
         let help = "use 1 to 64 letters, digits, `-`, `_` and `.`";
-        eprintln!("{:?}", miette!(help = help, "`{}` cannot name a honeynet", plan.name));
+        eprintln!("{:?}", miette!(help = help, "`{name}` cannot name a honeynet"));
         return Ok(ExitCode::from(super::BAD_INPUT));
     }
-    // Before anything that takes long.
-    if let Some(live) = place::Live::find(&plan.name).into_diagnostic()? {
+    // Before anything that takes long, and before its own TAPs are taken for somebody else's.
+    if let Some(live) = place::Live::find(&name).into_diagnostic()? {
         let pid = live.pid.map_or(String::new(), |pid| format!(" (process {pid})"));
-        let running = format!("a honeynet named `{}` runs already{pid}", plan.name);
+        let running = format!("a honeynet named `{name}` runs already{pid}");
         Err(SupervisorError::Running(std::io::Error::new(std::io::ErrorKind::AlreadyExists, running)))?;
     }
+    check_interfaces(&loaded)?;
+    let plan = Plan { name, ..loaded.plan };
     let state_dir = args.state_dir.clone().unwrap_or_else(|| place::STATE_DIR.into());
     let state_dir = std::path::absolute(state_dir).into_diagnostic()?;
     if !plan.images.is_empty() {
@@ -153,12 +151,19 @@ fn check_rights() -> miette::Result<()> {
     Err(miette!(help = help, "root lacks {} here", missing.join(", ")))
 }
 
-/// Every uplink's interface is there and carries Ethernet.
+/// Every uplink's interface is there and carries Ethernet, and every TAP's name is free.
 fn check_interfaces(loaded: &Loaded) -> Result<(), Diagnostics> {
     for (i, node) in loaded.plan.nodes.iter().enumerate() {
-        let NodeConfig::Uplink(uplink) = &node.config else { continue };
-        let name = &uplink.interface;
         let refuse = |message: &str, help: &str| Err(loaded.interface_error(NodeIdx(i as u16), message, help));
+        let name = match &node.config {
+            NodeConfig::Uplink(uplink) => &uplink.interface,
+            NodeConfig::Tap(tap) if interface::index(&tap.interface).is_err() => continue,
+            NodeConfig::Tap(TapConfig { interface: name, .. }) => {
+                let help = format!("`up` makes it: choose another name, or run `ip link del {name}`");
+                return refuse(&format!("there is an interface `{name}` on this machine already"), &help);
+            }
+            _ => continue,
+        };
         match interface::mac(name) {
             Ok((ETHERNET, _)) => {}
             Ok(_) => {

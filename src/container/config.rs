@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::emulate::Secret;
-use crate::node::NodeConfig;
+use crate::node::{NodeConfig, NodeIdx, TapConfig};
 use crate::service::Script;
 
 /// An image of a topology.
@@ -45,4 +45,14 @@ pub struct KeeperConfig {
     pub scripts: Vec<Script>,
     /// The plan's images.
     pub images: Vec<ImageConfig>,
+}
+
+impl KeeperConfig {
+    /// The tap nodes.
+    pub fn taps(&self) -> impl Iterator<Item = (NodeIdx, &TapConfig)> {
+        self.nodes.iter().enumerate().filter_map(|(index, (_, node))| match node {
+            NodeConfig::Tap(tap) => Some((NodeIdx(index as u16), tap)),
+            _ => None,
+        })
+    }
 }

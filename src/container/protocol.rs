@@ -56,6 +56,18 @@ pub enum FromKeeper {
         /// The node.
         node: NodeIdx,
     },
+    /// With one descriptor: the TAP of a tap node, opened by [`crate::sys::tap::open`] with `vnet_hdr`.
+    Tap {
+        /// The node.
+        node: NodeIdx,
+        /// MTU of the TAP.
+        mtu: u32,
+    },
+    /// The TAP vanished; `Tap` follows when there is another.
+    TapDown {
+        /// The node.
+        node: NodeIdx,
+    },
     /// With one descriptor: the TAP of a lease's container, sent before the container starts.
     LeaseTap {
         /// Which lease.

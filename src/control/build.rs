@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 use crate::emulate::{Identity, Secret};
 use crate::event::Sink;
 use crate::fabric::{Build, Fabric};
-use crate::node::{Bridge, Hosts, Node, NodeConfig, Router, Uplink};
+use crate::node::{Bridge, Hosts, Node, NodeConfig, Router, Tap, Uplink};
 use crate::topology::{Plan, PlanNode};
 
 /// The fabric of `plan`: its nodes and links, without devices. Its hosts have
@@ -17,7 +17,7 @@ pub fn build_fabric(plan: &Plan, secret: Secret, seed: u64, sink: Box<dyn Sink +
     let mut fabric = Fabric::new(sink, seed, Arc::new(()));
     for (index, node) in plan.nodes.iter().enumerate() {
         let ports = match &node.config {
-            NodeConfig::Uplink(_) => 2,
+            NodeConfig::Uplink(_) | NodeConfig::Tap(_) => 2,
             NodeConfig::Bridge(config) => config.ports.len(),
             NodeConfig::Router(config) => config.interfaces.len(),
             NodeConfig::Hosts(_) => 1,
@@ -36,6 +36,7 @@ pub fn build_node(node: PlanNode, secret: Secret, seed: u64) -> Build {
     Box::new(move || -> Box<dyn Node> {
         match &node.config {
             NodeConfig::Uplink(config) => Box::new(Uplink::new(config.clone(), seed)),
+            NodeConfig::Tap(_) => Box::new(Tap),
             NodeConfig::Bridge(config) => Box::new(Bridge::new(config.clone(), seed)),
             NodeConfig::Router(config) => Box::new(Router::new(config.clone(), identity.clone(), seed)),
             NodeConfig::Hosts(config) => Box::new(Hosts::new(config.clone(), identity.clone(), seed)),

@@ -55,6 +55,8 @@ pub struct KeeperEnds {
     pub switch: Channel,
     /// Sends [`crate::event::Said`].
     pub console: Channel,
+    /// The TAPs of tap nodes, in the order of the plan.
+    pub taps: Vec<OwnedFd>,
 }
 
 /// Descriptors of the switch.

@@ -40,16 +40,19 @@ fn ring(index: usize) -> io::Result<RingFds> {
 }
 
 impl KeeperEnds {
-    /// Those that were handed down to this process.
+    /// Those that were handed down to this process, so many TAPs among them.
     ///
     /// # Errors
     /// If the process was not started by the supervisor.
-    pub fn inherited() -> io::Result<KeeperEnds> {
-        Ok(KeeperEnds { supervisor: channel(1)?, switch: channel(2)?, console: channel(3)? })
+    pub fn inherited(taps: usize) -> io::Result<KeeperEnds> {
+        let (supervisor, switch, console) = (channel(1)?, channel(2)?, channel(3)?);
+        let taps = (4..4 + taps).map(inherited).collect::<io::Result<_>>()?;
+        Ok(KeeperEnds { supervisor, switch, console, taps })
     }
 
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.supervisor.as_fd(), self.switch.as_fd(), self.console.as_fd()]
+        let channels = [&self.supervisor, &self.switch, &self.console].map(AsFd::as_fd);
+        channels.into_iter().chain(self.taps.iter().map(AsFd::as_fd)).collect()
     }
 }
 

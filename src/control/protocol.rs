@@ -55,8 +55,8 @@ pub enum ToSwitch {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ToConsole {
     /// Before a container's TAP is attached: frames that carry `number` in the
-    /// capture ring are those of the container of `host`. An uplink is not
-    /// announced: its number is the index of its node. Numbers of containers are
+    /// capture ring are those of the container of `host`. An uplink or a
+    /// tap node is not announced: its number is the index of its node. Numbers of containers are
     /// greater than any index of a node (65,536 and up).
     Interface {
         /// The number given to `Fabric::attach`.
@@ -88,7 +88,7 @@ pub enum ToConsole {
 /// From a process to the supervisor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ToSupervisor {
-    /// From the switch: frames flow, every uplink is attached.
+    /// From the switch: frames flow, every uplink and every TAP of a tap node is attached.
     Ready,
     /// From the console.
     /// End everything: someone typed `honeyweave down`.

@@ -1,6 +1,6 @@
 //! The supervisor: starts keeper, switch and console, and starts each again
 //! when it dies. It holds everything that must outlive them: channels, rings,
-//! the control socket, the lock. It reads nothing from outside but the topology.
+//! the control socket, the lock, the TAPs that users attach things to. It reads nothing from outside but the topology.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
@@ -15,7 +15,9 @@ use super::config::{ConsoleConfig, ConsoleEnds, KeeperEnds, SwitchConfig, Switch
 use super::protocol::ToSupervisor;
 use super::{ends, place};
 use crate::container::KeeperConfig;
+use crate::container::keeper::open_tap;
 use crate::event::{Event, EventId, Said};
+use crate::node::TapConfig;
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
 use crate::sys::{clock, eventfd, handed, privileges, ring};
@@ -68,6 +70,10 @@ pub enum SupervisorError {
     #[error("metrics cannot be served on {0}: {1}")]
     #[diagnostic(help("choose another address with `--metrics`"))]
     Metrics(SocketAddr, io::Error),
+    /// A TAP cannot be made.
+    #[error("the TAP `{0}` cannot be made: {1}")]
+    #[diagnostic(help("choose another `interface:`, or remove what has the name: `ip link del {0}`"))]
+    Tap(String, io::Error),
     /// The kernel refused something.
     #[error("cannot {0}: {1}")]
     System(&'static str, io::Error),
@@ -76,7 +82,7 @@ pub enum SupervisorError {
     #[diagnostic(help("its own words are above; `honeyweave doctor` says what this machine lacks"))]
     Start(&'static str, String),
     /// The switch never said that it is ready.
-    #[error("no frame can flow yet after {} s: the uplink's interface may have vanished, or a process hangs", READY / SECOND)]
+    #[error("no frame can flow yet after {} s: an interface may have vanished, or a process hangs", READY / SECOND)]
     NotReady,
 }
 
@@ -170,6 +176,8 @@ fn prepare(setup: &Setup) -> Result<[Process; 3], SupervisorError> {
         scripts: plan.scripts.clone(),
         images: plan.images.clone(),
     };
+    let open = |tap: &TapConfig| open_tap(&tap.interface).map_err(|e| SupervisorError::Tap(tap.interface.clone(), e));
+    let taps = keeper.taps().map(|(_, tap)| open(tap)).collect::<Result<_, _>>()?;
     let switch = SwitchConfig { plan: plan.clone(), secret };
     let console = ConsoleConfig {
         plan: plan.clone(),
@@ -178,7 +186,7 @@ fn prepare(setup: &Setup) -> Result<[Process; 3], SupervisorError> {
         started_micros: clock::realtime_micros(),
         supervisor: std::process::id(),
     };
-    connect(&keeper, &switch, &console, control, metrics)
+    connect(&keeper, taps, &switch, &console, control, metrics)
         .map_err(|e| SupervisorError::System("make channels between processes", e))
 }
 
@@ -188,6 +196,7 @@ fn absolute(path: &Path) -> io::Result<PathBuf> {
 
 fn connect(
     keeper: &KeeperConfig,
+    taps: Vec<OwnedFd>,
     switch: &SwitchConfig,
     console: &ConsoleConfig,
     control: OwnedFd,
@@ -206,7 +215,8 @@ fn connect(
         let due = Some(0);
         io::Result::Ok(Process { kind, config, ends, line: Some(line), pid: None, started: 0, failures: 0, due })
     };
-    let keeper_ends = KeeperEnds { supervisor: keeper_supervisor, switch: keeper_switch, console: keeper_console };
+    let keeper_ends =
+        KeeperEnds { supervisor: keeper_supervisor, switch: keeper_switch, console: keeper_console, taps };
     let switch_ends = SwitchEnds {
         supervisor: switch_supervisor,
         keeper: switch_keeper,

@@ -23,7 +23,7 @@ use crate::event::{RingCapture, RingSink};
 use crate::fabric::{Order, Worker, WorkerHandle};
 use crate::frame::PortNo;
 use crate::netdev::{AfPacket, Netdev, Tap};
-use crate::node::{Command, LeaseId, NodeConfig, NodeIdx, Request, UplinkConfig};
+use crate::node::{Command, LeaseId, NodeConfig, NodeIdx, Request, TapConfig, UplinkConfig};
 use crate::relay;
 use crate::service::ServiceKind;
 use crate::stack::RelayEnd;
@@ -156,7 +156,7 @@ struct Switch {
     worker: WorkerHandle,
     to_keeper: UnboundedSender<(ToKeeper, Option<OwnedFd>)>,
     to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
-    /// Uplinks that have not been attached for the first time.
+    /// Uplinks and taps that have not been attached for the first time.
     missing: HashSet<NodeIdx>,
     ready_said: bool,
     leases: HashMap<LeaseId, Lease>,
@@ -172,8 +172,9 @@ impl Switch {
         to_keeper: UnboundedSender<(ToKeeper, Option<OwnedFd>)>,
         to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
     ) -> Switch {
-        let uplinks = plan.nodes.iter().enumerate().filter(|(_, node)| matches!(node.config, NodeConfig::Uplink(_)));
-        let missing = uplinks.map(|(i, _)| NodeIdx(i as u16)).collect();
+        let has_device = |config: &NodeConfig| matches!(config, NodeConfig::Uplink(_) | NodeConfig::Tap(_));
+        let waiting = plan.nodes.iter().enumerate().filter(|(_, node)| has_device(&node.config));
+        let missing = waiting.map(|(i, _)| NodeIdx(i as u16)).collect();
         // Numbers from the clock are none that a switch before this one has used.
         let start = clock::monotonic_micros() as u64;
         Switch {
@@ -208,10 +209,10 @@ impl Switch {
         port: Option<PortNo>,
         device: Box<dyn Netdev>,
         name: String,
-        number: u32,
+        capture: Option<u32>,
     ) -> io::Result<PortNo> {
         let (reply, answer) = channel();
-        self.worker.order(Order::Attach { node, port, device, name, capture: Some(number), reply });
+        self.worker.order(Order::Attach { node, port, device, name, capture, reply });
         answer.recv_timeout(WORKER_PATIENCE).map_err(|_| io::Error::other("the data plane does not answer"))
     }
 
@@ -224,10 +225,21 @@ impl Switch {
                     return Ok(());
                 };
                 let device = Box::new(AfPacket::new(fd, mtu));
-                self.attach(node, Some(UplinkConfig::WIRE), device, uplink.interface.clone(), u32::from(node.0))?;
+                let (name, capture) = (uplink.interface.clone(), Some(u32::from(node.0)));
+                self.attach(node, Some(UplinkConfig::WIRE), device, name, capture)?;
+                self.missing.remove(&node);
+            }
+            FromKeeper::Tap { node, mtu } => {
+                let Some(fd) = fd else { return Ok(()) };
+                let Some(NodeConfig::Tap(tap)) = self.plan.nodes.get(usize::from(node.0)).map(|n| &n.config) else {
+                    return Ok(());
+                };
+                let (name, capture) = (tap.interface.clone(), tap.capture.then_some(u32::from(node.0)));
+                self.attach(node, Some(TapConfig::WIRE), Box::new(Tap::new(fd, mtu)), name, capture)?;
                 self.missing.remove(&node);
             }
             FromKeeper::UplinkDown { node } => self.worker.order(Order::Detach { node, port: UplinkConfig::WIRE }),
+            FromKeeper::TapDown { node } => self.worker.order(Order::Detach { node, port: TapConfig::WIRE }),
             FromKeeper::LeaseTap { lease, mtu } => self.tap(lease, mtu, fd)?,
             FromKeeper::LeaseLive { lease } => self.command(lease, Command::LeaseLive { lease }),
             FromKeeper::LeaseGone { lease, why } => {
@@ -255,7 +267,8 @@ impl Switch {
         let (node, host, number) = (*node, *host, self.next_tap);
         self.next_tap = self.next_tap.checked_add(1).unwrap_or(FIRST_TAP);
         self.announce(number, node, host);
-        let port = self.attach(node, None, Box::new(Tap::new(fd, mtu)), format!("tap of {host}"), number)?;
+        let (device, name) = (Box::new(Tap::new(fd, mtu)), format!("tap of {host}"));
+        let port = self.attach(node, None, device, name, Some(number))?;
         if let Some(lease) = self.leases.get_mut(&lease) {
             lease.tap = Some((port, number));
         }

@@ -16,6 +16,8 @@ use crate::wire::Mac;
 pub enum NodeConfig {
     /// A real interface, behind its guard. Port 0 faces the fabric; the device is attached to port 1.
     Uplink(UplinkConfig),
+    /// A TAP for what users attach. Port 0 faces the fabric; the device is attached to port 1.
+    Tap(TapConfig),
     /// A learning switch (`kind: switch`).
     Bridge(BridgeConfig),
     /// A router.
@@ -60,6 +62,24 @@ impl UplinkConfig {
     pub const INSIDE: PortNo = PortNo(0);
     /// The port that the device is attached to.
     pub const WIRE: PortNo = PortNo(1);
+}
+
+/// A TAP that the honeynet makes, for what users attach to it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TapConfig {
+    /// Its name on this machine.
+    pub interface: String,
+    /// Whether its frames are recorded.
+    pub capture: bool,
+}
+
+impl TapConfig {
+    /// The port that faces the fabric.
+    pub const INSIDE: PortNo = PortNo(0);
+    /// The port that the device is attached to.
+    pub const WIRE: PortNo = PortNo(1);
+    /// TAPs of a honeynet: each is a descriptor that its processes hand on.
+    pub const MOST: usize = 100;
 }
 
 /// Which VLANs a switch port carries.

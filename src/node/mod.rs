@@ -8,6 +8,7 @@ mod config;
 mod hosts;
 mod hosts_config;
 mod router;
+mod tap;
 #[doc(hidden)]
 pub mod testing;
 mod uplink;
@@ -25,10 +26,11 @@ use crate::wire::Instant;
 pub use bridge::Bridge;
 pub use config::{
     AddrRange, BridgeConfig, BridgePort, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig, PortVlan,
-    Route, RouterConfig, RouterInterface, Segment, UplinkConfig,
+    Route, RouterConfig, RouterInterface, Segment, TapConfig, UplinkConfig,
 };
 pub use hosts::Hosts;
 pub use router::Router;
+pub use tap::Tap;
 pub use uplink::Uplink;
 
 /// Index of a node in the plan and in the fabric.

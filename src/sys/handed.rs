@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::FdFlags;
 
@@ -12,7 +12,7 @@ use rustix::io::FdFlags;
 /// to the standard library, which needs one of its own between fork and exec.
 pub const FIRST: RawFd = 100;
 /// Descriptors that can be handed down.
-pub const MOST: usize = 32;
+pub const MOST: usize = 128;
 
 /// Makes `command` start with `fds` at the numbers [`FIRST`], `FIRST + 1` and so on,
 /// and with no other but its standard ones, whatever this process was itself started with.
@@ -59,7 +59,7 @@ pub fn in_own_session(command: &mut Command) {
     }
 }
 
-static TAKEN: AtomicU64 = AtomicU64::new(0);
+static TAKEN: [AtomicBool; MOST] = [const { AtomicBool::new(false) }; MOST];
 
 /// Takes over the descriptor that was handed down as number `index`, once.
 ///
@@ -73,7 +73,7 @@ pub fn inherited(index: usize) -> io::Result<OwnedFd> {
             format!("descriptor {number} was not handed down; this command is started by `honeyweave up` only"),
         )
     };
-    if index >= MOST || TAKEN.fetch_or(1 << index, Ordering::Relaxed) & 1 << index != 0 {
+    if TAKEN.get(index).is_none_or(|taken| taken.swap(true, Ordering::Relaxed)) {
         return Err(missing());
     }
     // SAFETY: asks only whether the number is open.

@@ -116,6 +116,27 @@ pub fn set_up(name: &str, up: bool) -> io::Result<()> {
     ioctl(libc::SIOCSIFFLAGS as libc::Ioctl, &mut request)
 }
 
+/// Shuts this machine itself out of an interface that stays without addresses:
+/// it speaks no IPv6 there, and takes and answers nothing of IPv4, ARP included.
+/// All of it ends when the interface is moved to another network namespace.
+///
+/// # Errors
+/// What the kernel says of the settings in `/proc/sys/net`.
+pub fn shut_out_host(name: &str) -> io::Result<()> {
+    // Without an address of the interface's no source is reachable by it, so that the filter stops everything but the
+    // probes of ARP, which have no source.
+    for setting in ["ipv6/conf/{}/disable_ipv6", "ipv4/conf/{}/rp_filter", "ipv4/conf/{}/arp_ignore"] {
+        let path = format!("/proc/sys/net/{}", setting.replace("{}", name));
+        match std::fs::write(&path, "1") {
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && setting.starts_with("ipv6") => {}
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Sets its MTU, in octets.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ const MAX_CARRIED: usize = 2_000_000;
 /// A part of a node that is in one broadcast domain.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Part {
-    /// A VLAN of a switch; the tagged (or, as 0, untagged) side of an uplink.
+    /// A VLAN of a switch; the tagged (or, as 0, untagged) side of an uplink or a TAP.
     Vlan(u16),
     /// A port of a router or of hosts.
     Port(u16),
@@ -97,8 +97,8 @@ impl DomainMap {
         self.numbers.get(&(node, Part::Port(port.0))).map(|number| self.root(*number))
     }
 
-    /// The domains of an uplink.
-    pub fn of_uplink(&self, node: usize) -> Vec<usize> {
+    /// The domains of an uplink or a TAP.
+    pub fn of_wire(&self, node: usize) -> Vec<usize> {
         let parts = self.numbers.iter().filter(|((of, _), _)| *of == node);
         let mut roots: Vec<usize> = parts.map(|(_, number)| self.root(*number)).collect();
         roots.sort_unstable();
@@ -111,7 +111,7 @@ impl DomainMap {
 enum Side {
     /// Takes untagged frames only.
     Plain(Part),
-    /// A real wire: takes whatever comes.
+    /// A wire to something outside: takes whatever comes.
     Wire,
     /// A trunk.
     Trunk { native: Option<u16>, allowed: Vec<u16> },
@@ -119,7 +119,7 @@ enum Side {
 
 fn side(drafts: &[Draft], (node, port): (NodeIdx, PortNo)) -> Option<Side> {
     Some(match drafts[usize::from(node.0)].config.as_ref()? {
-        NodeConfig::Uplink(_) => Side::Wire,
+        NodeConfig::Uplink(_) | NodeConfig::Tap(_) => Side::Wire,
         NodeConfig::Router(_) | NodeConfig::Hosts(_) => Side::Plain(Part::Port(port.0)),
         NodeConfig::Bridge(bridge) => match &bridge.ports.get(usize::from(port.0))?.vlan {
             PortVlan::Access(vlan) => Side::Plain(Part::Vlan(*vlan)),
@@ -219,7 +219,7 @@ fn bridged_uplinks(c: &mut Checker<'_>, drafts: &[Draft], map: &DomainMap) {
     let mut seen: HashMap<usize, usize> = HashMap::new();
     let uplinks = drafts.iter().enumerate().filter(|(_, draft)| matches!(draft.config, Some(NodeConfig::Uplink(_))));
     for (at, draft) in uplinks {
-        for domain in map.of_uplink(at) {
+        for domain in map.of_wire(at) {
             let first = *seen.entry(domain).or_insert(at);
             if first == at || (draft.transit && drafts[first].transit) {
                 continue;

@@ -11,6 +11,7 @@ use crate::node::{LinkConfig, NodeConfig, NodeIdx, PortVlan};
 fn kind(node: &PlanNode) -> &'static str {
     match &node.config {
         NodeConfig::Uplink(_) => "uplink",
+        NodeConfig::Tap(_) => "tap",
         NodeConfig::Bridge(_) => "switch",
         NodeConfig::Router(_) => "router",
         NodeConfig::Hosts(hosts) if !hosts.single => "hosts",
@@ -24,6 +25,7 @@ fn lines(node: &PlanNode) -> Vec<String> {
     let mut lines = vec![format!("{} ({})", node.name, kind(node))];
     match &node.config {
         NodeConfig::Uplink(uplink) if !uplink.interface.is_empty() => lines.push(uplink.interface.clone()),
+        NodeConfig::Tap(tap) => lines.push(tap.interface.clone()),
         NodeConfig::Router(router) => {
             for interface in &router.interfaces {
                 let nets: Vec<String> = interface.addresses.iter().map(|net| net.to_string()).collect();
@@ -94,7 +96,7 @@ pub fn mermaid(plan: &Plan) -> String {
     let mut out = String::from("graph TD\n");
     for (at, node) in plan.nodes.iter().enumerate() {
         let (open, close) = match kind(node) {
-            "uplink" => ("([", "])"),
+            "uplink" | "tap" => ("([", "])"),
             "switch" => ("[[", "]]"),
             "router" => ("{{", "}}"),
             "hosts" => ("[(", ")]"),
@@ -120,7 +122,7 @@ pub fn dot(plan: &Plan) -> String {
     let mut out = format!("graph \"{}\" {{\n    node [fontname=\"sans-serif\"];\n", escape(&plan.name));
     for (at, node) in plan.nodes.iter().enumerate() {
         let shape = match kind(node) {
-            "uplink" => "cds",
+            "uplink" | "tap" => "cds",
             "switch" => "box3d",
             "router" => "ellipse",
             "hosts" => "cylinder",
@@ -146,6 +148,7 @@ pub fn json(plan: &Plan) -> Value {
             let mut value = json!({ "name": node.name, "kind": kind(node) });
             match &node.config {
                 NodeConfig::Uplink(uplink) => value["interface"] = json!(uplink.interface),
+                NodeConfig::Tap(tap) => value["interface"] = json!(tap.interface),
                 NodeConfig::Bridge(bridge) => value["ports"] = json!(bridge.ports.len()),
                 NodeConfig::Router(router) => {
                     for interface in &router.interfaces {

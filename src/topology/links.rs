@@ -80,10 +80,11 @@ fn end(
     let ports: Vec<&str> = match config {
         NodeConfig::Bridge(bridge) => bridge.ports.iter().map(|port| &*port.name).collect(),
         NodeConfig::Router(router) => router.interfaces.iter().map(|interface| &*interface.name).collect(),
-        NodeConfig::Uplink(_) => vec!["0"],
+        NodeConfig::Uplink(_) | NodeConfig::Tap(_) => vec!["0"],
         NodeConfig::Hosts(_) => vec!["0", "eth0"],
     };
-    let single = matches!(config, NodeConfig::Uplink(_) | NodeConfig::Hosts(_)) || ports.len() == 1;
+    let single =
+        matches!(config, NodeConfig::Uplink(_) | NodeConfig::Tap(_) | NodeConfig::Hosts(_)) || ports.len() == 1;
     match port {
         Some(port) => match ports.iter().position(|known| *known == port) {
             Some(position) => Some((at, if single { PortNo(0) } else { PortNo(position as u16) })),

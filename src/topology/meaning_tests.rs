@@ -57,7 +57,7 @@ fn every_shipped_topology_loads() {
         assert_eq!(format!("{}.yaml", plan.name), name);
         names.push(name);
     }
-    for expected in ["minimal", "office", "three-routers", "campus", "two-containers"] {
+    for expected in ["minimal", "office", "three-routers", "campus", "two-containers", "virtual-machines"] {
         assert!(names.contains(&format!("{expected}.yaml")), "{expected}");
     }
 }
@@ -259,13 +259,41 @@ fn segments_without_a_router() {
 }
 
 #[test]
+fn taps() {
+    let plan = shipped("virtual-machines.yaml");
+    let tap = |plan: &Plan, name: &str| match node(plan, name) {
+        NodeConfig::Tap(tap) => (tap.interface.clone(), tap.capture),
+        other => panic!("{name} is {other:?}"),
+    };
+    assert_eq!((tap(&plan, "vm1"), tap(&plan, "vm2")), (("hw-vm1".into(), true), ("hw-vm2".into(), true)));
+    assert_eq!(graph_json(&plan)["nodes"][3], serde_json::json!({"name": "vm1", "kind": "tap", "interface": "hw-vm1"}));
+    // What may be attached is inside, but on a real wire the rest of the prefix belongs to others.
+    let text = "
+kinds: {tap: {capture: false}}
+nodes:
+  vm: {kind: tap, interface: hw-vm}
+  s: {kind: switch}
+  h: {kind: host, address: 10.1.0.20}
+  w: {kind: uplink}
+links:
+  - endpoints: [vm, 's:1']
+  - endpoints: ['h', 's:2']
+";
+    let plan = good(text);
+    assert_eq!(tap(&plan, "vm"), ("hw-vm".into(), false));
+    assert_eq!(strings(&hosts(&plan, "h").inside), ["10.1.0.0/24"]);
+    let plan = good(&format!("{text}  - endpoints: [w, 's:3']\n"));
+    assert_eq!(strings(&hosts(&plan, "h").inside), ["10.1.0.20/32"]);
+}
+
+#[test]
 fn the_uplink_option_names_the_interface() {
     let options = Options { uplink: Some("veth7".to_owned()) };
     let one = "nodes:\n  w: {kind: uplink, interface: eth0}";
     let plan = parse_with("t", one, &options).unwrap();
     let NodeConfig::Uplink(uplink) = node(&plan, "w") else { panic!() };
     assert_eq!(uplink.interface, "veth7");
-    let none = parse_with("t", "nodes:\n  s: {kind: switch}", &options).unwrap_err();
+    let none = parse_with("t", "nodes:\n  s: {kind: tap, interface: hw-a}", &options).unwrap_err();
     assert!(none.to_string().contains("no uplink to put on `veth7`"), "{none}");
     let two = parse_with("t", "nodes:\n  w: {kind: uplink}\n  v: {kind: uplink}", &options).unwrap_err();
     assert!(two.to_string().contains("ambiguous"), "{two}");

@@ -41,7 +41,7 @@ pub use error::{Diagnostic, Diagnostics, Related};
 pub use graph::{dot, json as graph_json, mermaid};
 pub use plan::{Plan, PlanLink, PlanNode};
 
-use crate::node::NodeIdx;
+use crate::node::{NodeConfig, NodeIdx};
 use source::Source;
 
 /// Largest file that is read, in octets.
@@ -53,13 +53,13 @@ pub struct Loaded {
     /// The plan.
     pub plan: Plan,
     source: Source,
-    /// Where each uplink names its interface.
+    /// Where each node names its interface.
     interfaces: Vec<(NodeIdx, source::Span)>,
 }
 
 impl Loaded {
-    /// A mistake that concerns the interface of uplink `node`: it is missing,
-    /// say, or the rights to open it are.
+    /// A mistake that concerns the interface of `node`, an uplink or a TAP: it is
+    /// missing, say, or its name is taken.
     pub fn interface_error(&self, node: NodeIdx, message: &str, help: &str) -> Diagnostics {
         let diagnostic = match self.interfaces.iter().find(|(of, _)| *of == node) {
             Some((_, span)) => Diagnostic::at(&self.source, *span, message, "this interface"),
@@ -105,14 +105,15 @@ pub fn schema() -> serde_json::Value {
 fn make(source: Source, base: &Path, options: &Options) -> Result<Loaded, Diagnostics> {
     let raw = yaml::parse(&source).map_err(|error| Diagnostics::new(Some(&source), vec![*error]))?;
     let plan = check::plan(&source, &raw, base, options).map_err(|errors| Diagnostics::new(Some(&source), errors))?;
-    let mut interfaces = Vec::new();
-    if options.uplink.is_none() {
-        let nodes = raw.nodes.iter().enumerate();
-        interfaces.extend(nodes.filter_map(|(at, (name, node))| {
-            let span = node.interface.as_ref().map_or(name.span, |interface| interface.span);
-            Some((NodeIdx(u16::try_from(at).ok()?), span))
-        }));
-    }
+    let nodes = raw.nodes.iter().zip(&plan.nodes).enumerate();
+    let interfaces = nodes.filter_map(|(at, ((name, node), planned))| {
+        if options.uplink.is_some() && matches!(planned.config, NodeConfig::Uplink(_)) {
+            return None;
+        }
+        let span = node.interface.as_ref().map_or(name.span, |interface| interface.span);
+        Some((NodeIdx(u16::try_from(at).ok()?), span))
+    });
+    let interfaces = interfaces.collect();
     Ok(Loaded { plan, source, interfaces })
 }
 

@@ -1,5 +1,6 @@
 //! Nodes by kind: what each may have, and what it becomes.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -11,7 +12,7 @@ use super::layers::{self, Layer, Services};
 use super::raw::{Kind, Node};
 use super::source::Span;
 use super::units;
-use crate::node::{HostsConfig, Limits, MacMode, NodeConfig, Segment, UplinkConfig};
+use crate::node::{HostsConfig, Limits, MacMode, NodeConfig, Segment, TapConfig, UplinkConfig};
 use crate::wire::Mac;
 
 /// Most nodes of a topology.
@@ -51,6 +52,7 @@ const TEMPLATE: &[&str] =
 fn own_keys(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Uplink => &["interface", "allow", "mac_limit", "rate", "transit"],
+        Kind::Tap => &["interface", "capture"],
         Kind::Switch => &["ports", "fdb_capacity", "aging"],
         Kind::Router => &["interfaces", "routes", "vendor", "neighbor_capacity"],
         Kind::Hosts => &["template", "mix", "addresses", "except", "mac", "limits", "gateway", "prefix"],
@@ -94,7 +96,28 @@ pub fn read(c: &mut Checker<'_>, layers: &Layers) -> Vec<Draft> {
         }
     }
     let nodes = raw.nodes.iter().zip(&layers.nodes);
-    nodes.map(|((name, node), layer)| read_one(c, layers, name, node, layer)).collect()
+    let drafts: Vec<Draft> = nodes.map(|((name, node), layer)| read_one(c, layers, name, node, layer)).collect();
+    judge_taps(c, &drafts);
+    drafts
+}
+
+/// TAPs that cannot all be made.
+fn judge_taps(c: &mut Checker<'_>, drafts: &[Draft]) {
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    let mut count = 0;
+    for draft in drafts {
+        let Some(NodeConfig::Tap(tap)) = &draft.config else { continue };
+        count += 1;
+        if count == TapConfig::MOST + 1 {
+            let message = format!("there are more than {} TAPs", TapConfig::MOST);
+            c.error(draft.span, message, "one too many", "let several machines share one, by a Linux bridge on it");
+        }
+        if let Some(first) = seen.insert(&tap.interface, draft.span) {
+            let message = format!("two TAPs would be named `{}`", tap.interface);
+            let help = "each is an interface of its own: choose another `interface:`";
+            c.error_with((draft.span, message, "the second", help), (first, "the first"));
+        }
+    }
 }
 
 fn wrong_key(c: &mut Checker<'_>, kind: Kind, key: &str, value: Span) {
@@ -171,6 +194,7 @@ fn read_one(c: &mut Checker<'_>, layers: &Layers, name: &At<Text>, node: &At<Nod
             draft.transit = full.transit.as_ref().is_some_and(|transit| transit.value);
             uplink(c, &full).map(NodeConfig::Uplink)
         }
+        Kind::Tap => tap(c, &full, name).map(NodeConfig::Tap),
         Kind::Switch => super::devices::switch(c, &full).map(NodeConfig::Bridge),
         Kind::Router => super::devices::router(c, &full, name, &mut draft.interface_spans).map(NodeConfig::Router),
         Kind::Hosts | Kind::Host | Kind::Container => {
@@ -181,16 +205,10 @@ fn read_one(c: &mut Checker<'_>, layers: &Layers, name: &At<Text>, node: &At<Nod
 }
 
 fn uplink(c: &mut Checker<'_>, node: &Node) -> Option<UplinkConfig> {
-    let interface = node.interface.as_ref().map_or(String::new(), |interface| interface.value.0.clone());
-    if let Some(at) = &node.interface {
-        // What the kernel's dev_valid_name takes.
-        let bad = |b: u8| b == b'/' || b == b':' || b.is_ascii_whitespace() || b == 0;
-        if interface.is_empty() || interface.len() > 15 || interface.bytes().any(bad) || interface.starts_with('.') {
-            let help = "a name such as eth0 has 1 to 15 octets, none of them a space, `/` or `:`; see `ip link`";
-            c.error(at.span, format!("`{interface}` cannot be an interface"), "here", help);
-            return None;
-        }
-    }
+    let interface = match &node.interface {
+        Some(at) => interface(c, at)?,
+        None => String::new(),
+    };
     let mac_limit = node.mac_limit.as_ref().map_or(256, |limit| limit.value);
     if let Some(limit) = node.mac_limit.as_ref().filter(|limit| limit.value == 0) {
         c.error(limit.span, "no frame could leave with a limit of 0", "here", "write 256, the default");
@@ -202,6 +220,34 @@ fn uplink(c: &mut Checker<'_>, node: &Node) -> Option<UplinkConfig> {
     let mut allow = node.allow.as_ref().map_or_else(Vec::new, |allow| allow.value.clone());
     allow.dedup();
     Some(UplinkConfig { interface, allow, mac_limit, rate_bytes })
+}
+
+fn tap(c: &mut Checker<'_>, node: &Node, name: &At<Text>) -> Option<TapConfig> {
+    let Some(at) = &node.interface else {
+        let message = format!("the TAP `{}` has no name on this machine", name.0);
+        c.error(name.span, message, "a `tap` needs `interface`", "add `interface: hw-vm1`, or any name that is free");
+        return None;
+    };
+    let interface = interface(c, at)?;
+    // The kernel would put a number there.
+    if interface.contains('%') {
+        let help = "choose a name without `%`";
+        c.error(at.span, format!("`{interface}` cannot be the name of a TAP"), "here", help);
+        return None;
+    }
+    Some(TapConfig { interface, capture: node.capture.as_ref().is_none_or(|capture| capture.value) })
+}
+
+/// A name that the kernel's dev_valid_name takes.
+fn interface(c: &mut Checker<'_>, at: &At<Text>) -> Option<String> {
+    let name = &at.value.0;
+    let bad = |b: u8| b == b'/' || b == b':' || b.is_ascii_whitespace() || b == 0;
+    if name.is_empty() || name.len() > 15 || name.bytes().any(bad) || name.starts_with('.') {
+        let help = "a name such as eth0 has 1 to 15 octets, none of them a space, `/` or `:`; see `ip link`";
+        c.error(at.span, format!("`{name}` cannot be an interface"), "here", help);
+        return None;
+    }
+    Some(name.clone())
 }
 
 fn read_addresses(c: &mut Checker<'_>, texts: &At<Texts>) -> Vec<Piece> {

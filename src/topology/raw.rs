@@ -129,6 +129,8 @@ pub struct Topology {
 pub enum Kind {
     /// A real interface of this machine.
     Uplink,
+    /// A TAP for a virtual machine, a network namespace, or anything else of the user's.
+    Tap,
     /// A learning switch.
     Switch,
     /// A router.
@@ -143,12 +145,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 6] = [Kind::Uplink, Kind::Switch, Kind::Router, Kind::Hosts, Kind::Host, Kind::Container];
+    pub const ALL: [Kind; 7] =
+        [Kind::Uplink, Kind::Tap, Kind::Switch, Kind::Router, Kind::Hosts, Kind::Host, Kind::Container];
 
     /// Its name in a topology.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Uplink => "uplink",
+            Kind::Tap => "tap",
             Kind::Switch => "switch",
             Kind::Router => "router",
             Kind::Hosts => "hosts",
@@ -163,6 +167,8 @@ mapping! {
     struct Kinds {
         /// For all uplinks.
         uplink: Node,
+        /// For all TAPs.
+        tap: Node,
         /// For all switches.
         switch: Node,
         /// For all routers.
@@ -181,6 +187,7 @@ impl Kinds {
     pub fn get(&self, kind: Kind) -> Option<&At<Node>> {
         match kind {
             Kind::Uplink => self.uplink.as_ref(),
+            Kind::Tap => self.tap.as_ref(),
             Kind::Switch => self.switch.as_ref(),
             Kind::Router => self.router.as_ref(),
             Kind::Hosts => self.hosts.as_ref(),
@@ -197,8 +204,10 @@ with_template_keys! {
         kind: Kind,
         /// The template of its hosts (`hosts`, `host`, `container`).
         template: Text,
-        /// The interface's name on this machine (`uplink`); `up --uplink` has precedence.
+        /// The interface's name on this machine: of one that is there (`uplink`; `up --uplink` has precedence), or of one to be made (`tap`).
         interface: Text,
+        /// Whether its frames are recorded (`tap`; default true).
+        capture: bool,
         /// What the uplink guard lets out although it keeps it inside by default (`uplink`).
         allow: Vec<Guarded>,
         /// Source MACs that may appear on the wire (`uplink`; default 256).

@@ -32,6 +32,7 @@ struct Domain {
     interfaces: u32,
     hosts: Vec<usize>,
     uplinks: Vec<usize>,
+    taps: u32,
 }
 
 fn router(draft: &Draft) -> Option<&RouterConfig> {
@@ -76,8 +77,12 @@ pub fn settle(c: &mut Checker<'_>, drafts: &mut [Draft], map: &DomainMap) -> Vec
             let Some(domain) = map.of_port(at, PortNo(0)) else { continue };
             domains.entry(domain).or_default().hosts.push(at);
         } else if uplink(draft).is_some() {
-            for domain in map.of_uplink(at) {
+            for domain in map.of_wire(at) {
                 domains.entry(domain).or_default().uplinks.push(at);
+            }
+        } else if let Some(NodeConfig::Tap(_)) = &draft.config {
+            for domain in map.of_wire(at) {
+                domains.entry(domain).or_default().taps += 1;
             }
         }
     }
@@ -90,6 +95,10 @@ pub fn settle(c: &mut Checker<'_>, drafts: &mut [Draft], map: &DomainMap) -> Vec
             let segment = segment(c, &drafts[at], domain);
             let ranges = ranges(c, drafts, &drafts[at], domain, &segment);
             inside.extend(ranges.iter().flat_map(Range::prefixes));
+            // What users attach may have any address of the segment, and is part of the honeynet as far as that is.
+            if domain.taps > 0 && domain.uplinks.is_empty() {
+                inside.extend(&segment.prefixes);
+            }
             settled.push((at, ranges, segment));
         }
         taken_twice(c, drafts, domain);
@@ -338,7 +347,7 @@ fn taken_twice(c: &mut Checker<'_>, drafts: &[Draft], domain: &Domain) {
 fn too_many_macs(c: &mut Checker<'_>, drafts: &[Draft], domain: &Domain, settled: &[(usize, Vec<Range>, Segment)]) {
     let limits = domain.uplinks.iter().filter_map(|at| Some((uplink(&drafts[*at])?.mac_limit, *at)));
     let Some((limit, at)) = limits.min() else { return };
-    let mut total = u128::from(domain.interfaces);
+    let mut total = u128::from(domain.interfaces) + u128::from(domain.taps);
     let mut largest: Option<(u128, usize)> = None;
     for &host in &domain.hosts {
         let Some(config) = hosts(&drafts[host]) else { continue };

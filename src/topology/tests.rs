@@ -71,7 +71,7 @@ fn bad_shapes() {
         ("nodes: «{}", "there are no nodes", "add a node"),
         ("«", "the topology is empty", "nodes"),
         ("# all of it is a comment\n«", "the topology is empty", "nodes"),
-        ("nodes:\n  «s: {}", "`s` has no kind", "`uplink`, `switch`"),
+        ("nodes:\n  «s: {}", "`s` has no kind", "`uplink`, `tap`, `switch`"),
         ("nodes:\n  «\"a:b\": {kind: switch}", "cannot name a node", "letters"),
         ("name: «Office LAN\nnodes: {s: {kind: switch}}", "cannot name a honeynet", "lower-case"),
     ]);
@@ -145,6 +145,15 @@ fn bad_devices() {
         ),
         ("nodes:\n  w: {kind: uplink, interface: «a/b}", "cannot be an interface", "eth0"),
         ("nodes:\n  w: {kind: uplink, rate: «100}", "no unit", "100mbit"),
+        ("nodes:\n  «v: {kind: tap}", "the TAP `v` has no name", "interface: hw-vm1"),
+        ("nodes:\n  v: {kind: tap, interface: «a b}", "cannot be an interface", "eth0"),
+        ("nodes:\n  v: {kind: tap, interface: «hw%d}", "cannot be the name of a TAP", "without `%`"),
+        (
+            "nodes:\n  v: {kind: tap, interface: hw-a}\n  «w: {kind: tap, interface: hw-a}",
+            "two TAPs would be named `hw-a`",
+            "choose another",
+        ),
+        ("nodes:\n  v: {kind: tap, interface: hw-a, «rate: 1mbit}", "`rate` does not belong to a `tap`", "`capture`"),
         ("nodes:\n  w: {kind: uplink, allow: [«routin]}", "unknown value `routin`", "did you mean `routing`?"),
     ]);
 }
@@ -339,6 +348,17 @@ fn bad_links() {
 }
 
 #[test]
+fn taps_are_bounded() {
+    let many = |count: usize| {
+        let taps = (1..=count)
+            .map(|n| format!("\n  {}t{n}: {{kind: tap, interface: hw{n}}}", if n == 101 { "«" } else { "" }));
+        format!("nodes:{}", taps.collect::<String>())
+    };
+    good(&many(100));
+    all_bad(&[(&many(102), "more than 100 TAPs", "Linux bridge")]);
+}
+
+#[test]
 fn macs_on_an_uplink_are_bounded() {
     let text = |uplink: &str, hosts: &str| {
         format!(
@@ -347,6 +367,9 @@ fn macs_on_an_uplink_are_bounded() {
     };
     all_bad(&[(&text("", ""), "65536 MAC addresses would appear on the uplink `w`, which takes 256", "mac: shared")]);
     good(&text(", mac_limit: 65536", "").replace('«', ""));
+    // Whatever is attached to a TAP has a MAC, too.
+    let tap = "nodes:\n  w: {kind: uplink, mac_limit: 1}\n  s: {kind: switch}\n  v: {kind: tap, interface: hw-a}\n  h: {kind: host, address: «10.1.0.1}\nlinks:\n  - endpoints: [w, \"s:1\"]\n  - endpoints: [v, \"s:2\"]\n  - endpoints: [h, \"s:3\"]";
+    all_bad(&[(tap, "2 MAC addresses would appear", "mac_limit")]);
     good(&text("", ", mac: shared").replace('«', ""));
 }
 

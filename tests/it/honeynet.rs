@@ -28,8 +28,8 @@ pub fn unique_name() -> String {
 }
 
 impl Honeynet {
-    /// Brings `topology` (YAML) up in `ns` with its uplink on `interface`, and waits until frames flow.
-    pub fn up(ns: &Ns, interface: &str, topology: &str) -> Honeynet {
+    /// Brings `topology` (YAML) up in `ns` with its uplink (if it has one) on `interface`, and waits until frames flow.
+    pub fn up<'a>(ns: &Ns, interface: impl Into<Option<&'a str>>, topology: &str) -> Honeynet {
         let mut honeynet = Honeynet::start(ns, interface, topology);
         let ready = format!("ready {}", honeynet.name);
         honeynet.up.wait_line(&ready);
@@ -37,13 +37,14 @@ impl Honeynet {
     }
 
     /// The same without waiting.
-    pub fn start(ns: &Ns, interface: &str, topology: &str) -> Honeynet {
+    pub fn start<'a>(ns: &Ns, interface: impl Into<Option<&'a str>>, topology: &str) -> Honeynet {
         let (dir, name) = (tempfile::tempdir().unwrap(), unique_name());
         let file = dir.path().join("topology.yaml");
         std::fs::write(&file, topology).unwrap();
         let state = dir.path().join("state");
         let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
-        let args = [PROGRAM, "up", file, "--uplink", interface, "--name", &name, "--state-dir", state];
+        let mut args = vec![PROGRAM, "up", file, "--name", &name, "--state-dir", state];
+        args.extend(interface.into().into_iter().flat_map(|interface| ["--uplink", interface]));
         Honeynet { up: ns.spawn(&args), name, dir }
     }
 

@@ -21,6 +21,7 @@ mod programs;
 mod rights;
 mod services;
 mod shell;
+mod taps;
 mod topologies;
 mod topology;
 mod traceroute;

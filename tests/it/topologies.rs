@@ -67,6 +67,24 @@ fn office_has_its_desktops_its_servers_and_its_shells() {
 }
 
 #[test]
+fn virtual_machines_live_among_emulated_ones() {
+    let mut lab = up("virtual-machines");
+    let machine = lab.ns("machine");
+    crate::net::sh(&["ip", "-n", &lab.wire.name, "link", "set", "hw-vm1", "netns", &machine.name]);
+    machine.sh(&["ip", "link", "set", "hw-vm1", "up"]);
+    machine.addr("hw-vm1", "10.5.0.2/24");
+    machine.sh(&["ip", "route", "add", "default", "via", "10.5.0.1"]);
+    machine.sh(&["ping", "-c", "1", "-W", "2", "10.5.0.105"]);
+    ping(&lab, "10.5.0.2");
+    let mut server = machine.spawn(&["iperf3", "-s", "-1", "--forceflush"]);
+    server.wait_line("Server listening");
+    lab.attacker.sh(&["iperf3", "-c", "10.5.0.2", "-n", "2M"]);
+    lab.down();
+    assert!(!machine.sh(&["ip", "-o", "link"]).contains("hw-vm1"), "it is removed wherever it is");
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn two_containers_measure_each_other() {
     let lab = up("two-containers");
     // They are there without being asked for; systems of that size take a moment.

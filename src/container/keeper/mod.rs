@@ -16,6 +16,7 @@ mod process;
 mod scripts;
 mod settings;
 mod ssh_key;
+mod taps;
 mod uplinks;
 
 pub use cgroup::Layout;
@@ -23,3 +24,4 @@ pub use leftovers::{closed_to_containers, tag};
 pub use process::{Ends, run};
 pub use scripts::SCRIPT_UID;
 pub use ssh_key::SshKey;
+pub use taps::open as open_tap;

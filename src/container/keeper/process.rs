@@ -15,6 +15,7 @@ use super::leases::{START_DEADLINE, SWEEP_DEADLINE};
 use super::leftovers;
 use super::scripts::{SCRIPT_UID, Scripts};
 use super::settings;
+use super::taps::Taps;
 use super::uplinks::Uplinks;
 use crate::container::{FromKeeper, KeeperConfig, ToKeeper};
 use crate::event::{Event, EventId, MAX_DATA, Said};
@@ -29,7 +30,7 @@ pub(super) const SECOND: i64 = 1_000_000;
 const SWEEP_INTERVAL: i64 = 10 * MILLISECOND;
 /// Starts at once for each processor; the others wait for their turn.
 const STARTS_PER_CPU: usize = 4;
-/// How often uplinks are looked at even if nothing was said about them.
+/// How often uplinks and TAPs are looked at even if nothing was said about them.
 const LOOK_INTERVAL: i64 = 500 * MILLISECOND;
 /// When everything must be gone after the order to end.
 const END_DEADLINE: i64 = 7 * SECOND;
@@ -45,6 +46,8 @@ pub struct Ends {
     pub switch: Channel,
     /// Sends [`Said`].
     pub console: Channel,
+    /// The TAPs of the configuration's tap nodes, in their order.
+    pub taps: Vec<OwnedFd>,
 }
 
 /// Runs the keeper until it is told to end (`SIGTERM`, `SIGINT`, or the
@@ -54,7 +57,7 @@ pub struct Ends {
 ///
 /// # Errors
 /// If another keeper has the honeynet's directory, or the kernel refuses what every keeper needs.
-pub fn run(mut config: KeeperConfig, ends: Ends, worker: PathBuf) -> io::Result<()> {
+pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Result<()> {
     // liblxc and the overlay need absolute paths, and names are derived from it.
     config.state_dir = std::path::absolute(&config.state_dir)?;
     let signals = Signals::take(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD])?;
@@ -72,6 +75,7 @@ pub fn run(mut config: KeeperConfig, ends: Ends, worker: PathBuf) -> io::Result<
     let mut keeper = Keeper {
         tag: leftovers::tag(&config),
         uplinks: Uplinks::new(&config.nodes),
+        taps: Taps::new(&config, std::mem::take(&mut ends.taps)),
         scripts: Scripts::new(&config.name, &config.scripts),
         config,
         layout,
@@ -110,13 +114,14 @@ pub(super) struct Keeper {
     signals: Signals,
     _lock: File,
     uplinks: Uplinks,
+    taps: Taps,
     scripts: Scripts,
     pub(super) starts_at_once: usize,
     pub(super) number: u32,
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) queue: VecDeque<LeaseId>,
     outgoing: VecDeque<(FromKeeper, Option<OwnedFd>)>,
-    /// Whether a switch is there: uplinks are opened for one.
+    /// Whether a switch is there: devices are opened for one.
     greeted: bool,
     next_look: i64,
     /// Set by the order to end: when patience ends.
@@ -182,7 +187,7 @@ impl Keeper {
 
     fn next_deadline(&self, now: i64) -> i64 {
         let mut next = now + 3600 * SECOND;
-        if self.greeted && self.ending.is_none() && !self.uplinks.is_empty() {
+        if self.greeted && self.ending.is_none() && !(self.uplinks.is_empty() && self.taps.is_empty()) {
             next = next.min(self.next_look);
         }
         next = next.min(self.scripts.next_deadline().unwrap_or(i64::MAX));
@@ -201,7 +206,7 @@ impl Keeper {
     fn pass_deadlines(&mut self, now: i64) {
         if self.greeted && self.ending.is_none() && now >= self.next_look {
             self.next_look = now + LOOK_INTERVAL;
-            self.look_at_uplinks(now);
+            self.look_at_devices(now);
         }
         self.scripts.expire(now);
         let due: Vec<LeaseId> = self.leases.keys().copied().collect();
@@ -310,9 +315,10 @@ impl Keeper {
                 self.end_leases("the switch was started anew", now);
                 self.scripts.kill();
                 self.uplinks.forget();
+                self.taps.forget();
                 self.greeted = true;
                 self.next_look = now + LOOK_INTERVAL;
-                self.look_at_uplinks(now);
+                self.look_at_devices(now);
             }
             ToKeeper::Lease { lease, node, host } => {
                 if !self.leases.contains_key(&lease)
@@ -337,8 +343,8 @@ impl Keeper {
         }
     }
 
-    fn look_at_uplinks(&mut self, now: i64) {
-        for news in self.uplinks.look() {
+    fn look_at_devices(&mut self, now: i64) {
+        for news in self.uplinks.look().into_iter().chain(self.taps.look()) {
             if let Some((message, fd)) = news.message {
                 self.send(message, fd);
             }

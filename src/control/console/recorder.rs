@@ -40,7 +40,7 @@ const FLUSH_MICROS: i64 = 250_000;
 const FEED: usize = 8192;
 /// Interfaces that are known by number; those of the oldest containers are forgotten.
 const INTERFACES: usize = 16_384;
-/// The first number of a container's interface; those below are the indexes of uplinks' nodes.
+/// The first number of a container's interface; those below are the indexes of uplinks' and taps' nodes.
 const FIRST_CONTAINER: u32 = 65_536;
 
 /// What the thread shares with those who answer questions.
@@ -63,7 +63,8 @@ impl Shared {
     pub fn new(plan: &Plan) -> Shared {
         let nodes: Vec<String> = plan.nodes.iter().map(|node| node.name.clone()).collect();
         let interfaces = plan.nodes.iter().enumerate().filter_map(|(index, node)| match &node.config {
-            NodeConfig::Uplink(uplink) => Some((index as u32, uplink_source(&node.name, &uplink.interface))),
+            NodeConfig::Uplink(uplink) => Some((index as u32, source("uplink", &node.name, &uplink.interface))),
+            NodeConfig::Tap(tap) => Some((index as u32, source("tap", &node.name, &tap.interface))),
             _ => None,
         });
         Shared {
@@ -112,8 +113,8 @@ impl Shared {
     }
 }
 
-fn uplink_source(node: &str, interface: &str) -> CaptureSource {
-    CaptureSource { series: node.to_owned(), interface: interface.to_owned(), about: format!("uplink {node}") }
+fn source(kind: &str, node: &str, interface: &str) -> CaptureSource {
+    CaptureSource { series: node.to_owned(), interface: interface.to_owned(), about: format!("{kind} {node}") }
 }
 
 /// A frame of an interface that was not announced yet.
