@@ -16,8 +16,8 @@ use crate::netdev::Netdev;
 use crate::node::{Command, NodeIdx, Request, Show};
 use crate::stack::Wake;
 use crate::sys::clock;
-use crate::sys::eventfd::EventFd;
 use crate::sys::epoll::Epoll;
+use crate::sys::eventfd::EventFd;
 use crate::wire::Instant;
 
 /// Orders that may wait before the control side has to.
