@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::intake::{Intake, fits};
+use super::intake::{BURST_OCTETS, Intake, fits};
 use super::{Caps, Netdev};
 use crate::event::{Counters, DropReason};
 use crate::frame::{Batch, HEAD_FRAME, Pool};
@@ -160,10 +160,14 @@ impl Netdev for AfPacket {
             self.ask_overruns = now + OVERRUNS;
             self.discards.drops[DropReason::TailDrop as usize] += u64::from(overruns(self.fd.as_fd()).unwrap_or(0));
         }
+        let mut octets = 0;
         for found in 0..BURST {
             match self.next(now, pool, batch, found == 0)? {
-                Found::Something => {}
+                Found::Something => octets += batch.last().map_or(0, |frame| frame.len()),
                 Found::Nothing | Found::NoBuffer => return Ok(false),
+            }
+            if octets > BURST_OCTETS {
+                break;
             }
         }
         Ok(true)

@@ -13,6 +13,9 @@ use crate::sys::vnet::{DATA_VALID, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NE
 use crate::wire::gso::{Segments, complete_checksum};
 use crate::wire::{Instant, be16, ethertype, ethertype_of, proto};
 
+/// Octets after which a burst ends: what is read is sent on while it is still in the processor's cache.
+pub(super) const BURST_OCTETS: usize = 128 * 1024;
+
 /// Octets of an Ethernet header.
 const ETHERNET: usize = 14;
 /// Octets of an 802.1Q tag.

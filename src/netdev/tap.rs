@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::intake::{Intake, fits};
+use super::intake::{BURST_OCTETS, Intake, fits};
 use super::{Caps, Netdev};
 use crate::event::{Counters, DropReason};
 use crate::frame::{Batch, HEAD_FRAME, Pool};
@@ -33,12 +33,12 @@ impl Netdev for Tap {
     fn rx(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch) -> io::Result<bool> {
         // What a head does not hold goes on in a tail, which is kept only by a frame that needs it.
         let mut spare = None;
-        let mut left = BURST;
+        let (mut frames, mut octets) = (0, 0);
         let result = loop {
-            if left == 0 {
+            if frames == BURST || octets > BURST_OCTETS {
                 break Ok(true);
             }
-            left -= 1;
+            frames += 1;
             let Some(mut head) = pool.head() else { break Ok(false) };
             spare = spare.or_else(|| pool.tail());
             let rest = spare.as_mut().map_or(&mut [][..], |tail| &mut tail.space()[HEAD_FRAME..]);
@@ -55,6 +55,7 @@ impl Netdev for Tap {
                     };
                 }
             };
+            octets += got;
             let handed = Received { header: head.received_header(), ..Received::default() };
             let mut intake = Intake { now, pool: &mut *pool, batch: &mut *batch, discards: &mut self.discards };
             match (got.checked_sub(VNET_HEADER), &mut spare) {
