@@ -12,6 +12,12 @@ pub fn realtime_micros() -> i64 {
     micros(ClockId::Realtime)
 }
 
+/// Nanoseconds of the same clock as [`monotonic_micros`].
+pub fn monotonic_nanos() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 fn micros(clock: ClockId) -> i64 {
     let time = clock_gettime(clock);
     time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
@@ -25,6 +31,7 @@ mod tests {
     fn clocks_run_forward() {
         let first = monotonic_micros();
         assert!(first > 0 && monotonic_micros() >= first);
+        assert!(monotonic_nanos() / 1000 >= first as u64);
         // 2020-01-01: the machine knows roughly what year it is.
         assert!(realtime_micros() > 1_577_836_800_000_000);
     }

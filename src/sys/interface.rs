@@ -1,7 +1,9 @@
 //! Network interfaces by name, through the classic ioctls: they need no
 //! netlink and follow the calling thread's network namespace.
 
+use std::ffi::CStr;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -104,6 +106,63 @@ pub fn mac(name: &str) -> io::Result<(u16, [u8; 6])> {
     Ok((address.sa_family, octets))
 }
 
+/// The interface's IP addresses and the lengths of their prefixes, in the kernel's order.
+///
+/// # Errors
+/// If the process has no memory or descriptor left. One that has none, or does not exist, has no addresses.
+pub fn addresses(name: &str) -> io::Result<Vec<(IpAddr, u8)>> {
+    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: the pointer to fill lives for the call.
+    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut found = Vec::new();
+    let mut next = list;
+    while !next.is_null() {
+        // SAFETY: not null, hence an entry of the list, which is freed only below.
+        let entry = unsafe { &*next };
+        // SAFETY: every entry has a name that ends with a zero octet.
+        let own = unsafe { CStr::from_ptr(entry.ifa_name) }.to_bytes() == name.as_bytes();
+        // SAFETY: both pointers are null or lead to socket addresses of the kernel's that live as long as the list.
+        if let (true, Some(ip), Some(mask)) =
+            (own, unsafe { ip_of(entry.ifa_addr) }, unsafe { ip_of(entry.ifa_netmask) })
+        {
+            let ones = match mask {
+                IpAddr::V4(mask) => mask.to_bits().count_ones(),
+                IpAddr::V6(mask) => mask.to_bits().count_ones(),
+            };
+            found.push((ip, ones as u8));
+        }
+        next = entry.ifa_next;
+    }
+    // SAFETY: the list of the call above, freed once.
+    unsafe { libc::freeifaddrs(list) };
+    Ok(found)
+}
+
+/// The IP address in a socket address, if it is one of IP.
+///
+/// # Safety
+/// `address` is null, or leads to a socket address as long as its family says.
+unsafe fn ip_of(address: *const libc::sockaddr) -> Option<IpAddr> {
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: not null; what is read is as long as the family says.
+    unsafe {
+        match i32::from((*address).sa_family) {
+            libc::AF_INET => {
+                let bits = (*address.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
+                Some(IpAddr::V4(Ipv4Addr::from_bits(u32::from_be(bits))))
+            }
+            libc::AF_INET6 => {
+                Some(IpAddr::V6(Ipv6Addr::from((*address.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr)))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Switches it on or off.
 ///
 /// # Errors
@@ -171,6 +230,23 @@ mod tests {
         assert!(mtu("lo").unwrap() >= 1280);
         assert_eq!(mac("lo").unwrap(), (libc::ARPHRD_LOOPBACK, [0; 6]));
         link_state("lo").unwrap();
+        assert_eq!(addresses("hwt-none").unwrap(), []);
+    }
+
+    #[test]
+    fn knows_addresses() {
+        let alone = || {
+            crate::sys::privileges::leave_network().unwrap();
+            assert_eq!(addresses("lo").unwrap(), []);
+            set_up("lo", true).unwrap();
+            crate::sys::netlink::add_ipv6(1, "fd00::5".parse().unwrap(), 64).unwrap();
+            let mut found = addresses("lo").unwrap();
+            found.sort();
+            let expected = [("127.0.0.1", 8), ("::1", 128), ("fd00::5", 64)];
+            assert_eq!(found, expected.map(|(ip, len)| (ip.parse().unwrap(), len)));
+        };
+        // In a thread of its own, which leaves the others' network alone.
+        std::thread::spawn(alone).join().unwrap();
     }
 
     #[test]

@@ -19,4 +19,5 @@ pub mod seqpacket;
 pub mod signal;
 pub mod spawn;
 pub mod tap;
+pub mod usage;
 pub mod vnet;
