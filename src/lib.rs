@@ -24,6 +24,8 @@ pub mod service;
 
 pub mod netdev;
 
+pub mod bench;
+
 pub mod node;
 
 pub mod fabric;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the lowest to the highest.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "sys",
     "wire",
     "frame",
@@ -14,6 +14,7 @@ const LAYERS: [&str; 19] = [
     "stack",
     "service",
     "netdev",
+    "bench",
     "node",
     "fabric",
     "container",
