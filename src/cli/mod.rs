@@ -4,6 +4,7 @@
 //! wrong and nothing was started. Results go to standard output, everything else
 //! to standard error; colors only where a person looks (`NO_COLOR` is obeyed).
 
+mod bench;
 mod check;
 mod client;
 mod console_entry;
@@ -66,6 +67,7 @@ enum Command {
     Down(down::Args),
     /// Say what this machine lacks and how to mend it
     Doctor(doctor::Args),
+    Bench(bench::Args),
     #[command(name = "__keeper", hide = true)]
     Keeper(keeper_entry::Args),
     #[command(name = "__switch", hide = true)]
@@ -101,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Image(args) => image::run(args),
         Command::Down(args) => down::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Keeper(args) => keeper_entry::run(args),
         Command::Switch(args) => switch_entry::run(args),
         Command::Console(args) => console_entry::run(args),
@@ -162,10 +165,26 @@ mod tests {
             "image rm small",
             "down",
             "doctor",
+            "bench echo -i eth1 --prefix 10.1.0.0/16 --rate 50k --duration 5s --wait 500ms --json",
+            "bench arp --interface eth1 --prefix 10.1.0.0/24 --once --on-link",
+            "bench syn -i eth1 --prefix 10.1.0.0/16 --via 192.0.2.1 --port 22 --source-prefix 192.0.2.128/25 --sources 9",
+            "bench handshake -i eth1 --prefix 10.1.0.7 --gateway-mac 02:00:00:00:00:01 --request hello --count 5",
+            "bench frames -i tap0 --to 02:00:00:00:00:01 --size 1518 --sources 16 --rate max --count-on tap1",
+            "bench frames -i tap1 --receive --duration 30s --spin",
         ] {
             let words = std::iter::once("honeyweave").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
         }
-        assert!(Cli::try_parse_from(["honeyweave", "nonsense"]).is_err());
+        for line in [
+            "nonsense",
+            "bench echo --prefix 10.1.0.0/16",
+            "bench echo -i eth1 --prefix 10.1.0.0/16 --sources 5",
+            "bench echo -i eth1 --prefix 10.1.0.0/16 --via 10.0.0.1 --on-link",
+            "bench frames -i eth1",
+            "bench frames -i eth1 --receive --to 02:00:00:00:00:01",
+        ] {
+            let words = std::iter::once("honeyweave").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
     }
 }

@@ -24,7 +24,7 @@ mod raw_services;
 mod segments;
 mod services;
 mod source;
-mod units;
+pub(crate) mod units;
 mod vendors;
 mod yaml;
 
