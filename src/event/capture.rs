@@ -8,6 +8,8 @@ pub trait Capture: Send {
     /// One frame of `original` octets that crossed `interface`; `bytes` is its
     /// beginning, or all of it.
     fn frame(&mut self, interface: u32, outgoing: bool, at: Instant, original: usize, bytes: &[u8]);
+    /// So many frames are not recorded.
+    fn lost(&mut self, frames: u64);
 }
 
 /// One recorded frame.
@@ -78,6 +80,10 @@ impl Capture for RingCapture {
             bytes: &bytes[..bytes.len().min(self.snap)],
         };
         self.ring.push(&[&captured.header(), captured.bytes]);
+    }
+
+    fn lost(&mut self, frames: u64) {
+        self.ring.count_lost(frames);
     }
 }
 

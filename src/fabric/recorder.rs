@@ -1,55 +1,86 @@
 //! What is recorded of a device's frames: all of them, as a wire would carry them.
 //!
 //! Captures have a limit on the disk, past which the oldest go. So that nobody can
-//! push out what was recorded before by moving gigabytes, a device that carries
-//! more than [`RATE`] for long has its frames cut to their headers: they are all
-//! there, with their lengths, but not what they carried.
+//! push out what was recorded before, or keep the recorder from its work, by moving
+//! gigabytes or millions of small frames, each device has a budget. Past
+//! [`OCTETS`], frames are cut to their headers: they are all there, with their
+//! lengths, but not what they carried. Past [`RECORDS`], too, they are counted as lost.
 
 use crate::event::Capture;
 use crate::frame::Frame;
 use crate::wire::{Instant, gso};
 
-/// Octets a second of each device that are recorded whole.
-const RATE: u64 = 32 << 20;
-/// Octets that are recorded whole at once, after a pause.
-const BURST: u64 = 64 << 20;
-/// Octets that are kept of a frame past the rate.
+/// Octets a second of each device that are recorded whole, and how many at once after a pause.
+const OCTETS: (u64, u64) = (32 << 20, 64 << 20);
+/// Frames a second of each device that are recorded past that, and how many at once.
+const RECORDS: (u64, u64) = (20_000, 200_000);
+/// What the shortest frame counts for, in octets: a record costs more than its frame.
+const LEAST: usize = 256;
+/// Octets that are kept of a frame past the first budget.
 const HEADERS: usize = 128;
+
+/// What may be spent: so much a second, and so much after a pause.
+struct Budget {
+    left: u64,
+    rate: u64,
+    burst: u64,
+    since: Instant,
+}
+
+impl Budget {
+    fn new((rate, burst): (u64, u64)) -> Budget {
+        Budget { left: burst, rate, burst, since: Instant::ZERO }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let earned = (now - self.since).total_micros().saturating_mul(self.rate) / 1_000_000;
+        if earned > 0 {
+            self.left = self.left.saturating_add(earned).min(self.burst);
+            self.since = now;
+        }
+    }
+
+    fn take(&mut self, n: u64) -> bool {
+        let enough = n <= self.left;
+        if enough {
+            self.left -= n;
+        }
+        enough
+    }
+}
 
 /// A device's records.
 pub(super) struct Recorder {
     /// The number of the device's interface in captures.
     interface: u32,
-    /// Octets that may be recorded whole now.
-    left: u64,
-    refilled: Instant,
+    octets: Budget,
+    records: Budget,
     /// Where a segment is put together.
     scratch: Vec<u8>,
 }
 
 impl Recorder {
     pub(super) fn new(interface: u32) -> Recorder {
-        Recorder { interface, left: BURST, refilled: Instant::ZERO, scratch: Vec::new() }
+        Recorder { interface, octets: Budget::new(OCTETS), records: Budget::new(RECORDS), scratch: Vec::new() }
     }
 
     /// Records frames that entered (or, `outgoing`, left) at `now`.
     pub(super) fn record(&mut self, capture: &mut dyn Capture, frames: &[Frame], outgoing: bool, now: Instant) {
-        let earned = (now - self.refilled).total_micros().saturating_mul(RATE) / 1_000_000;
-        if earned > 0 {
-            self.left = self.left.saturating_add(earned).min(BURST);
-            self.refilled = now;
-        }
+        self.octets.refill(now);
+        self.records.refill(now);
+        let mut lost = 0;
         for frame in frames {
-            match self.left.checked_sub(frame.wire_len() as u64) {
-                Some(left) => {
-                    self.left = left;
-                    self.whole(capture, frame, outgoing, now);
-                }
-                None => {
-                    let bytes = &frame.bytes()[..frame.len().min(HEADERS)];
-                    capture.frame(self.interface, outgoing, now, frame.len(), bytes);
-                }
+            if self.octets.take(frame.wire_len().max(LEAST) as u64) {
+                self.whole(capture, frame, outgoing, now);
+            } else if self.records.take(1) {
+                let bytes = &frame.bytes()[..frame.len().min(HEADERS)];
+                capture.frame(self.interface, outgoing, now, frame.len(), bytes);
+            } else {
+                lost += frame.segments() as u64;
             }
+        }
+        if lost > 0 {
+            capture.lost(lost);
         }
     }
 
@@ -80,11 +111,14 @@ mod tests {
 
     /// Original length and kept octets of each frame.
     #[derive(Default)]
-    struct Kept(Vec<(usize, Vec<u8>)>);
+    struct Kept(Vec<(usize, Vec<u8>)>, u64);
 
     impl Capture for Kept {
         fn frame(&mut self, _: u32, _: bool, _: Instant, original: usize, bytes: &[u8]) {
             self.0.push((original, bytes.to_vec()));
+        }
+        fn lost(&mut self, frames: u64) {
+            self.1 += frames;
         }
     }
 
@@ -127,11 +161,25 @@ mod tests {
             recorder.record(&mut kept, &frames, false, now);
         }
         let whole: usize = kept.0.iter().filter(|(len, bytes)| *len == bytes.len()).map(|(len, _)| len).sum();
-        assert!((BURST as usize - 70_000..=BURST as usize).contains(&whole), "{whole}");
+        assert!((OCTETS.1 as usize - 70_000..=OCTETS.1 as usize).contains(&whole), "{whole}");
         assert_eq!(kept.0.last().map(|(len, bytes)| (*len, bytes.len())), Some((60_054, HEADERS)));
         now += Duration::from_millis(10);
         kept.0.clear();
         recorder.record(&mut kept, &frames, false, now);
         assert_eq!(kept.0.len(), 42, "segments again");
+    }
+
+    #[test]
+    fn a_flood_of_small_frames_ends_in_a_count() {
+        let (mut pool, mut kept) = (Pool::new(8), Kept::default());
+        let frames = [pool.copy_of(&[1; 60]).unwrap()];
+        let mut recorder = Recorder::new(1);
+        let total = 1_000_000;
+        (0..total).for_each(|_| recorder.record(&mut kept, &frames, false, Instant::from_secs(1)));
+        assert_eq!(kept.0.len() as u64, OCTETS.1 / LEAST as u64 + RECORDS.1);
+        assert_eq!(kept.0.len() as u64 + kept.1, total);
+        kept.0.clear();
+        (0..30_000).for_each(|_| recorder.record(&mut kept, &frames, false, Instant::from_millis(1010)));
+        assert_eq!(kept.0.len(), (32 << 20) / 256 / 100 + 200);
     }
 }
