@@ -86,12 +86,15 @@ impl FromStr for Mac {
 
 impl Serialize for Mac {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
     }
 }
 
 impl<'de> Deserialize<'de> for Mac {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
+        if !deserializer.is_human_readable() {
+            return <[u8; 6]>::deserialize(deserializer).map(Mac);
+        }
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
@@ -100,6 +103,18 @@ impl<'de> Deserialize<'de> for Mac {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn is_text_for_people_and_octets_for_processes() {
+        let mac = Mac([2, 0, 0xab, 3, 4, 5]);
+        let mut buffer = [0; 32];
+        let octets = postcard::to_slice(&mac, &mut buffer).unwrap();
+        assert_eq!(octets, mac.0);
+        assert_eq!(postcard::from_bytes::<Mac>(octets).unwrap(), mac);
+        let text = serde_json::to_string(&mac).unwrap();
+        assert_eq!(serde_json::from_str::<Mac>(&text).unwrap(), mac);
+        assert!(text.contains(':'));
+    }
 
     #[test]
     fn prints_and_parses() {
