@@ -5,9 +5,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// Descriptors told of in one call; the others follow in the next.
 const AT_ONCE: usize = 256;
@@ -34,25 +33,28 @@ impl Epoll {
     }
 
     /// Waits until one has something or `timeout` is over; `None` waits forever.
-    /// Tells `ready` the numbers of those that have.
+    /// Tells `ready` the numbers of those that have. May return up to a
+    /// millisecond early, never late.
     ///
     /// # Errors
-    /// As `epoll_pwait2(2)`; `EINTR` too.
+    /// As `epoll_wait(2)`; `EINTR` too.
     pub fn wait(&self, timeout: Option<Duration>, mut ready: impl FnMut(u64)) -> io::Result<()> {
-        let mut events = [const { MaybeUninit::<Event>::uninit() }; AT_ONCE];
-        let spec = timeout.map(|timeout| Timespec {
-            tv_sec: timeout.as_secs().min(i64::MAX as u64) as i64,
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
-        let (events, _) = match epoll::wait(&self.0, &mut events[..], spec.as_ref()) {
-            // Linux before 5.11 counts in milliseconds.
-            Err(Errno::NOSYS) => {
-                let millis = timeout.unwrap_or_default().as_millis().min(60_000) as i64 + 1;
-                let spec = Timespec { tv_sec: millis / 1000, tv_nsec: millis % 1000 * 1_000_000 };
-                epoll::wait(&self.0, &mut events[..], Some(&spec))?
-            }
-            other => other?,
+        let spec = |duration: Duration| Timespec {
+            tv_sec: duration.as_secs().min(i64::MAX as u64) as i64,
+            tv_nsec: duration.subsec_nanos().into(),
         };
+        let mut timeout = timeout;
+        // epoll counts in milliseconds (before Linux 5.11 there is no other way): it gets the whole ones. What is
+        // shorter, poll waits for.
+        if let Some(wait) = &mut timeout {
+            let millis = wait.as_millis() as u64;
+            if millis == 0 && !wait.is_zero() {
+                rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&spec(*wait)))?;
+            }
+            *wait = Duration::from_millis(millis);
+        }
+        let mut events = [const { MaybeUninit::<Event>::uninit() }; AT_ONCE];
+        let (events, _) = epoll::wait(&self.0, &mut events[..], timeout.map(spec).as_ref())?;
         events.iter().for_each(|event| ready(event.data.u64()));
         Ok(())
     }
@@ -79,6 +81,8 @@ mod tests {
         assert_eq!(ready(Some(Duration::ZERO)), [] as [u64; 0]);
         assert_eq!(ready(Some(Duration::from_micros(10))), [] as [u64; 0]);
         two.raise();
+        assert_eq!(ready(Some(Duration::from_micros(10))), [9]);
+        assert_eq!(ready(Some(Duration::from_millis(100))), [9]);
         assert_eq!(ready(None), [9]);
         assert_eq!(ready(None), [9], "until it is read");
         one.raise();

@@ -51,7 +51,6 @@ const FREE: &[libc::c_long] = &[
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2,
     libc::SYS_eventfd2,
     libc::SYS_exit,
     libc::SYS_exit_group,
