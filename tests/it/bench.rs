@@ -282,6 +282,37 @@ fn frames_are_counted_at_the_other_end() {
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }
 
+/// What a comparison of switches does: a process at each of two TAPs, in namespaces of their own.
+#[test]
+fn frames_pass_a_switch_between_taps() {
+    let net = Net::new();
+    let (honey, left, right) = (net.ns("honey"), net.ns("left"), net.ns("right"));
+    let topology = "
+name: bench-taps
+nodes:
+  core: {kind: switch, ports: 2}
+  left: {kind: tap, interface: hw-left}
+  right: {kind: tap, interface: hw-right}
+links:
+  - endpoints: [left, 'core:1']
+  - endpoints: [right, 'core:2']
+";
+    let _honeynet = Honeynet::up(&honey, None, topology);
+    for (name, ns) in [("hw-left", &left), ("hw-right", &right)] {
+        crate::net::sh(&["ip", "-n", &honey.name, "link", "set", name, "netns", &ns.name]);
+        ns.sh(&["ip", "link", "set", name, "up"]);
+    }
+    let mut receiver = right.spawn(&[PROGRAM, "bench", "frames", "-i", "hw-right", "--receive", "--json"]);
+    receiver.wait_line("receiving on hw-right");
+    let mac = right.sh(&["cat", "/sys/class/net/hw-right/address"]);
+    let sent = bench(&left, &format!("frames -i hw-left --to {} --count 5000 --rate 5k", mac.trim()));
+    assert_eq!(numbers(&sent, ["sent", "unsent"]), [5000, 0], "{sent}");
+    let (status, said) = receiver.wait();
+    assert!(status.success(), "{said}");
+    let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(numbers(&report, ["received", "missing"]), [5000, 0], "{report}");
+}
+
 #[test]
 fn an_interrupt_ends_it_with_the_figures_so_far() {
     let Pair { generator, peer, _net } = pair(&["10.9.0.0/16"]);
