@@ -177,7 +177,7 @@ pub struct ReceiveReport {
     pub interface: String,
     /// Frames that arrived.
     pub received: u64,
-    /// Frames before the last that arrived, which did not.
+    /// Frames before the last that arrived, which did not: lost, or never taken by the sender's interface.
     pub missing: u64,
     /// Octets of them on the wire, FCS included.
     pub octets: u64,

@@ -143,7 +143,7 @@ pub fn received(report: &ReceiveReport, spin: bool) -> String {
     let mut lines = Lines(format!("frames received by {}\n\n", report.interface));
     let rate = format!("{} a second for {:.1} s", count(report.rate as u64), report.seconds);
     lines.number("received", report.received, &rate);
-    lines.number("missing", report.missing, "of those sent before the last");
+    lines.number("missing", report.missing, "lost, or never taken by the sender's interface");
     lines.number("octets", report.octets, "");
     lines.unless_zero("foreign", report.foreign, "of another run, not counted");
     lines.generator(&report.generator, report.seconds, !spin, report.interrupted);
