@@ -45,9 +45,10 @@ fn control() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
 }
 
-fn ioctl(number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+pub(super) fn ioctl(number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
     let socket = control()?;
-    // SAFETY: every `SIOC[GS]IF*` used in this file takes a pointer to an `ifreq`, which lives for the call.
+    // SAFETY: every `SIOC[GS]IF*` that this is used for takes a pointer to an `ifreq`, which lives for the call, and so
+    // does `SIOCETHTOOL`, whose caller has put a pointer to the structure of its command into it.
     let status = unsafe { libc::ioctl(socket.as_raw_fd(), number, std::ptr::from_mut(request)) };
     if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

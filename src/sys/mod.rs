@@ -2,8 +2,10 @@
 //! bindings the only place for `unsafe`. Nothing here knows about frames,
 //! events or nodes.
 
+pub mod claims;
 pub mod clock;
 pub mod epoll;
+pub mod ethtool;
 pub mod eventfd;
 pub mod handed;
 pub mod interface;

@@ -11,6 +11,9 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 const ROUTE: Option<rustix::net::Protocol> = None;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_CREATE: u16 = 0x400;
 const IFLA_IFNAME: u16 = 3;
@@ -22,7 +25,8 @@ const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
-const RTMGRP_LINK: u32 = 1;
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR`
+const GROUPS: u32 = 1 | 0x10 | 0x100;
 
 /// A request under construction.
 struct Request(Vec<u8>);
@@ -57,8 +61,8 @@ impl Request {
         let kind = answer.get(4..6).and_then(|b| b.first_chunk()).map(|b| u16::from_ne_bytes(*b));
         let error = answer.get(16..20).and_then(|b| b.first_chunk()).map(|b| i32::from_ne_bytes(*b));
         match (kind, error) {
-            (Some(2), Some(0)) => Ok(()),
-            (Some(2), Some(error)) => Err(io::Error::from_raw_os_error(-error)),
+            (Some(NLMSG_ERROR), Some(0)) => Ok(()),
+            (Some(NLMSG_ERROR), Some(error)) => Err(io::Error::from_raw_os_error(-error)),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "an answer of the kernel's that is no answer")),
         }
     }
@@ -66,6 +70,50 @@ impl Request {
 
 fn socket() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, ROUTE)?)
+}
+
+/// The attributes in `bytes`; what is no attribute ends them.
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let [l0, l1, k0, k1, ..] = bytes else { return None };
+        let len = usize::from(u16::from_ne_bytes([*l0, *l1]));
+        // The upper bits are flags.
+        let kind = u16::from_ne_bytes([*k0, *k1]) & 0x3fff;
+        let value = bytes.get(4..len)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// Gives `take` every object that the kernel lists for a request of that `kind`: what follows its message's header.
+pub(super) fn dump(kind: u16, body: &[u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut request = Request::new(kind, NLM_F_DUMP, body).0;
+    let length = request.len() as u32;
+    request[..4].copy_from_slice(&length.to_ne_bytes());
+    request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    let socket = socket()?;
+    rustix::net::send(&socket, &request, SendFlags::empty())?;
+    let odd = || io::Error::new(io::ErrorKind::InvalidData, "an answer of the kernel's that is no answer");
+    // The kernel fills no more than this.
+    let mut answer = vec![0; 32 * 1024];
+    loop {
+        let (got, _) = rustix::net::recv(&socket, answer.as_mut_slice(), RecvFlags::empty())?;
+        let mut rest = answer.get(..got).unwrap_or_default();
+        while !rest.is_empty() {
+            let [l0, l1, l2, l3, k0, k1, ..] = rest else { return Err(odd()) };
+            let len = u32::from_ne_bytes([*l0, *l1, *l2, *l3]) as usize;
+            let message = rest.get(16..len).ok_or_else(odd)?;
+            match u16::from_ne_bytes([*k0, *k1]) {
+                NLMSG_DONE => return Ok(()),
+                NLMSG_ERROR => {
+                    let error = message.first_chunk().map_or(0, |error| i32::from_ne_bytes(*error));
+                    return Err(io::Error::from_raw_os_error(-error));
+                }
+                _ => take(message),
+            }
+            rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
 }
 
 /// Removes the virtual interface `name`.
@@ -104,8 +152,8 @@ pub fn add_default_route6(index: u32, gateway: Ipv6Addr) -> io::Result<()> {
         .send()
 }
 
-/// A socket that becomes readable when any interface appears, vanishes or
-/// changes its state. What it says is not worth reading: look at the interfaces,
+/// A socket that becomes readable when any interface appears, vanishes, or
+/// changes its state or its addresses. What it says is not worth reading: look at the interfaces,
 /// and drain it with [`drain`].
 ///
 /// # Errors
@@ -113,7 +161,7 @@ pub fn add_default_route6(index: u32, gateway: Ipv6Addr) -> io::Result<()> {
 pub fn watch_links() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, ROUTE)?;
-    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_LINK))?;
+    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
     Ok(socket)
 }
 
