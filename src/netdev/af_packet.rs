@@ -54,6 +54,16 @@ impl AfPacket {
         }
     }
 
+    /// What was received and discarded, to be counted on.
+    pub(super) fn counters(&mut self) -> &mut Counters {
+        &mut self.discards
+    }
+
+    /// Whether it is known, without a system call, that there is nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ring.as_ref().is_some_and(|ring| matches!(ring.peek(), Slot::Empty))
+    }
+
     /// Takes the next frame of the ring.
     #[inline]
     fn next(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch, first: bool) -> io::Result<Found> {
@@ -211,6 +221,10 @@ impl Netdev for AfPacket {
 
     fn caps(&self) -> Caps {
         Caps { mtu: self.mtu, offload: true }
+    }
+
+    fn kind(&self) -> &'static str {
+        "packet"
     }
 
     fn discards(&self) -> Option<&Counters> {

@@ -89,4 +89,8 @@ impl Netdev for Memory {
     fn caps(&self) -> Caps {
         Caps { mtu: self.mtu, offload: false }
     }
+
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
 }

@@ -5,6 +5,7 @@ mod intake;
 mod memory;
 mod pcap;
 mod tap;
+mod xdp;
 
 use std::os::fd::BorrowedFd;
 
@@ -16,6 +17,7 @@ pub use af_packet::AfPacket;
 pub use memory::Memory;
 pub use pcap::Pcap;
 pub use tap::Tap;
+pub use xdp::Xdp;
 
 /// What a device can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -52,6 +54,9 @@ pub trait Netdev: Send {
 
     /// What it can do.
     fn caps(&self) -> Caps;
+
+    /// By what means frames pass, for people.
+    fn kind(&self) -> &'static str;
 
     /// What was received and what of it was discarded at the edge already
     /// (malformed, an unknown offload, no buffer) or before it (`TailDrop`: the

@@ -114,4 +114,8 @@ impl Netdev for Pcap {
     fn caps(&self) -> Caps {
         Caps { mtu: 65_535, offload: false }
     }
+
+    fn kind(&self) -> &'static str {
+        "pcap"
+    }
 }

@@ -107,6 +107,10 @@ impl Netdev for Tap {
         Caps { mtu: self.mtu, offload: true }
     }
 
+    fn kind(&self) -> &'static str {
+        "tap"
+    }
+
     fn discards(&self) -> Option<&Counters> {
         Some(&self.discards)
     }

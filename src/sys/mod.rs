@@ -23,3 +23,4 @@ pub mod spawn;
 pub mod tap;
 pub mod usage;
 pub mod vnet;
+pub mod xdp;

@@ -17,6 +17,7 @@ mod keeper;
 mod lab;
 mod net;
 mod netdev;
+mod netdev_xdp;
 mod processes;
 mod programs;
 mod rights;

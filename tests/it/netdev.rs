@@ -16,22 +16,22 @@ use honeyweave::wire::Instant;
 
 use crate::net::{DEADLINE, Net, Ns, wait_for};
 
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::from_micros(clock::monotonic_micros())
 }
 
-fn af_packet(ns: &Ns, name: &'static str) -> AfPacket {
+pub fn af_packet(ns: &Ns, name: &'static str) -> AfPacket {
     ns.enter(move || AfPacket::new(packet::open(name, true).unwrap(), interface::mtu(name).unwrap()))
 }
 
 /// Passes frames between two devices until dropped, looking at each.
-struct Forwarder {
+pub struct Forwarder {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Forwarder {
-    fn start(mut devices: [Box<dyn Netdev>; 2], mut look: impl FnMut(usize, &Frame) + Send + 'static) -> Forwarder {
+    pub fn start(mut devices: [Box<dyn Netdev>; 2], mut look: impl FnMut(usize, &Frame) + Send + 'static) -> Forwarder {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -53,7 +53,7 @@ impl Forwarder {
         Forwarder { stop, thread: Some(thread) }
     }
 
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
     }
@@ -66,7 +66,7 @@ impl Drop for Forwarder {
 }
 
 /// What a wire would carry in the place of `frame`, each checked; octets of payload.
-fn check(frame: &Frame) -> usize {
+pub fn check(frame: &Frame) -> usize {
     let (mut pool, mut parts) = (Pool::new(2048), Batch::default());
     let copy = pool.duplicate(frame).unwrap();
     assert_eq!(pool.segment(copy, &mut parts), 0);
@@ -105,7 +105,7 @@ fn check_frame(frame: &Frame) -> usize {
 }
 
 /// Reproducible octets.
-fn payload(len: usize) -> Vec<u8> {
+pub fn payload(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
@@ -139,7 +139,7 @@ fn tcp_bulk(from: &Ns, to: &Ns, address: IpAddr, len: usize) {
 
 const BULK: usize = 32 << 20;
 
-fn bulk_test(devices: [Box<dyn Netdev>; 2], a: &Ns, b: &Ns) {
+pub fn bulk_test(devices: [Box<dyn Netdev>; 2], a: &Ns, b: &Ns) {
     let carried = Arc::new(AtomicUsize::new(0));
     let count = carried.clone();
     let forwarder = Forwarder::start(devices, move |_, frame| {
@@ -158,7 +158,7 @@ fn address(ns: &Ns, name: &str, host: u8) {
 }
 
 /// Two namespaces whose wires end in a third, where the test takes the frames.
-fn two_wires() -> (Net, Ns, Ns, Ns) {
+pub fn two_wires() -> (Net, Ns, Ns, Ns) {
     let net = Net::new();
     let (a, b, mid) = (net.ns("a"), net.ns("b"), net.ns("mid"));
     net.wire((&a, "eth0"), (&mid, "wa"));
@@ -258,7 +258,7 @@ fn tagged_frames_keep_their_tags() {
 }
 
 /// Receives until `f` has seen what it wants.
-fn receive_until(device: &mut dyn Netdev, mut f: impl FnMut(&[u8]) -> bool) {
+pub fn receive_until(device: &mut dyn Netdev, mut f: impl FnMut(&[u8]) -> bool) {
     let (mut pool, mut batch) = (Pool::new(256), Batch::default());
     let deadline = Clock::now() + DEADLINE;
     loop {
@@ -276,7 +276,7 @@ fn receive_until(device: &mut dyn Netdev, mut f: impl FnMut(&[u8]) -> bool) {
     }
 }
 
-fn test_frame(ethertype: u16, mark: u8) -> Vec<u8> {
+pub fn test_frame(ethertype: u16, mark: u8) -> Vec<u8> {
     let mut bytes = vec![mark; 64];
     bytes[..6].fill(0xff);
     bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, mark]);
@@ -284,7 +284,7 @@ fn test_frame(ethertype: u16, mark: u8) -> Vec<u8> {
     bytes
 }
 
-fn send(device: &mut dyn Netdev, frames: &[Vec<u8>]) -> usize {
+pub fn send(device: &mut dyn Netdev, frames: &[Vec<u8>]) -> usize {
     let (mut pool, mut batch) = (Pool::new(256), Batch::default());
     batch.extend(frames.iter().map(|bytes| pool.copy_of(bytes).unwrap()));
     let taken = device.tx(&mut pool, &mut batch);
