@@ -86,6 +86,7 @@ fn describe(status: &Status) -> String {
         }
     };
     section("Nodes", &status.nodes);
+    section("Devices", &status.devices);
     let attackers: Vec<Value> = summary
         .attackers
         .iter()
@@ -166,6 +167,7 @@ mod tests {
             version: "0.1.0".into(),
             switch_error: Some("it said \u{1b}[2J".into()),
             nodes: vec![json!({"node": "core\u{7}", "rx": 5})],
+            devices: vec![json!({"device": "eth1", "node": "wan", "io": "packet (ring)"})],
             summary: SummaryView {
                 attackers: vec![attacker],
                 events: vec![("tcp.probe".into(), 12_000)],
@@ -182,6 +184,7 @@ mod tests {
             "TROUBLE     the switch: it said \\u{1b}[2J",
             "TROUBLE     the event log: No space left on device",
             "core\\u{7}",
+            "packet (ring)",
             "10.0.0.9",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");

@@ -115,6 +115,9 @@ pub struct Status {
     pub switch_error: Option<String>,
     /// What passed each node, in rows.
     pub nodes: Vec<serde_json::Value>,
+    /// The devices at the edges, and by what means frames pass them, in rows.
+    #[serde(default)]
+    pub devices: Vec<serde_json::Value>,
     /// What happened since the console was started.
     pub summary: SummaryView,
     /// The event log.

@@ -67,6 +67,19 @@ impl Fabric {
         links.chain(devices).collect()
     }
 
+    /// Devices, and by what means frames pass them.
+    pub fn show_devices(&self) -> serde_json::Value {
+        let devices = self.devices.iter().flatten().map(|device| {
+            json!({
+                "device": device.name, "node": self.end_name(device.at),
+                "state": if device.down { "down" } else { "up" }, "io": device.netdev.kind(),
+                "rx": device.counters.rx, "tx": device.counters.tx,
+                "dropped": device.counters().drops.iter().sum::<u64>(),
+            })
+        });
+        devices.collect()
+    }
+
     /// What passed each node.
     pub fn show_nodes(&self) -> serde_json::Value {
         let node = |slot: &Slot| {

@@ -63,7 +63,7 @@ pub enum Order {
         /// Takes the answer.
         reply: Sender<serde_json::Value>,
     },
-    /// Counters of nodes, drops and links: `{"nodes": […], "drops": […], "links": […]}`.
+    /// Counters of nodes, devices, drops and links: `{"nodes": […], "devices": […], "drops": […], "links": […]}`.
     Status {
         /// Takes the answer.
         reply: Sender<serde_json::Value>,
@@ -253,6 +253,7 @@ impl Worker {
             Order::Show { what, limit, reply } => drop(reply.send(self.fabric.show(what, limit))),
             Order::Status { reply } => drop(reply.send(json!({
                 "nodes": self.fabric.show_nodes(),
+                "devices": self.fabric.show_devices(),
                 "drops": self.fabric.show_drops(),
                 "links": self.fabric.show_links(),
             }))),

@@ -224,7 +224,7 @@ impl Netdev for AfPacket {
     }
 
     fn kind(&self) -> &'static str {
-        "packet"
+        if self.ring.is_some() { "packet (ring)" } else { "packet" }
     }
 
     fn discards(&self) -> Option<&Counters> {

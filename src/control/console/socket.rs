@@ -166,10 +166,11 @@ impl Desk {
     }
 
     async fn status(&self) -> Status {
-        let (nodes, switch_error) = match self.counters("nodes").await {
-            Ok(nodes) => (rows(nodes), None),
-            Err(why) => (Vec::new(), Some(why)),
+        let (mut answer, switch_error) = match self.switch.query(Query::Status).await {
+            Ok(answer) => (answer, None),
+            Err(why) => (serde_json::Value::Null, Some(why)),
         };
+        let mut part = |name: &str| rows(answer.get_mut(name).map_or(serde_json::Value::Null, serde_json::Value::take));
         let (log, captures) = self.shared.stats();
         Status {
             name: self.name.clone(),
@@ -178,7 +179,8 @@ impl Desk {
             supervisor: self.pid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             switch_error,
-            nodes,
+            nodes: part("nodes"),
+            devices: part("devices"),
             summary: self.shared.summary().view(),
             log,
             captures,

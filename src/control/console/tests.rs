@@ -223,12 +223,14 @@ fn events_go_from_the_ring_to_log_status_and_followers() {
 
     let asker = std::thread::scope(|scope| {
         let asker = scope.spawn(|| harness.ask(r#"{"request":"status"}"#));
-        harness.answer(Query::Status, &json!({"nodes": [{"node": "core", "rx": 5, "tx": 6, "dropped": 0}]}));
+        let nodes = json!([{"node": "core", "rx": 5, "tx": 6, "dropped": 0}]);
+        harness.answer(Query::Status, &json!({"nodes": nodes, "devices": [{"device": "eth7", "io": "packet (ring)"}]}));
         asker.join().unwrap()
     });
     let status: crate::control::request::Status = serde_json::from_value(asker[0]["ok"].clone()).unwrap();
     assert_eq!((status.name.as_str(), status.supervisor, status.switch_error), ("hwt", 4711, None));
     assert_eq!(status.nodes, [json!({"node": "core", "rx": 5, "tx": 6, "dropped": 0})]);
+    assert_eq!(status.devices, [json!({"device": "eth7", "io": "packet (ring)"})]);
     assert_eq!(status.summary.attackers[0].events, 2);
     harness.stop();
 }
