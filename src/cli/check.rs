@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::node::{NodeConfig, UplinkIo};
+use crate::sys::{claims, ethtool, interface};
 use crate::topology::{self, Plan};
 
 /// Arguments.
@@ -28,11 +30,13 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
                 "links": plan.links.len(),
                 "hosts": hosts(&plan),
                 "errors": [],
+                "warnings": warnings(&plan),
             });
             super::print(&format!("{value:#}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(plan) => {
+            warnings(&plan).iter().for_each(|warning| eprintln!("warning: {warning}"));
             let (nodes, links, hosts) = (plan.nodes.len(), plan.links.len(), hosts(&plan));
             super::print(&format!("{file}: `{}` is sound: {nodes} nodes, {links} links, {hosts} hosts\n", plan.name))?;
             Ok(ExitCode::SUCCESS)
@@ -49,6 +53,33 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         }
         Err(mistakes) => Err(mistakes.into()),
     }
+}
+
+/// What is no mistake, but not what everybody wants, on this machine.
+pub fn warnings(plan: &Plan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for node in &plan.nodes {
+        let NodeConfig::Uplink(uplink) = &node.config else { continue };
+        let (name, interface) = (&node.name, &uplink.interface);
+        // Where the interface is another machine's, nothing is known of it.
+        let Ok(index) = interface::index(interface) else { continue };
+        if uplink.io != UplinkIo::Xdp {
+            continue;
+        }
+        if let Ok(Some(claim)) = claims::of(index) {
+            warnings.push(format!(
+                "`{name}` takes frames from `{interface}` although {claim}: with `io: xdp` this machine's own network \
+                 stack does not get them; `io: auto` looks before it takes"
+            ));
+        }
+        if uplink.tagged && !ethtool::is_hardware(interface).unwrap_or(true) {
+            warnings.push(format!(
+                "tagged frames may lose their tags between `{interface}` and `{name}`: with `io: xdp` a virtual device \
+                 hides tags that are not in the frame itself; `io: packet` sees them"
+            ));
+        }
+    }
+    warnings
 }
 
 fn hosts(plan: &Plan) -> u64 {

@@ -62,6 +62,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         Err(SupervisorError::Running(std::io::Error::new(std::io::ErrorKind::AlreadyExists, running)))?;
     }
     check_interfaces(&loaded)?;
+    super::check::warnings(&loaded.plan).iter().for_each(|warning| eprintln!("warning: {warning}"));
     let plan = Plan { name, ..loaded.plan };
     let state_dir = args.state_dir.clone().unwrap_or_else(|| place::STATE_DIR.into());
     let state_dir = std::path::absolute(state_dir).into_diagnostic()?;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::node::{LeaseId, NodeIdx};
+use crate::sys::xdp::Mode;
 
 /// From the switch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -44,12 +45,15 @@ pub enum ToKeeper {
 /// From the keeper.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum FromKeeper {
-    /// With one descriptor: the bound, promiscuous AF_PACKET socket of an uplink node.
+    /// With one descriptor: the bound, promiscuous AF_PACKET socket of an uplink node. It takes the place of what was
+    /// sent before.
     Uplink {
         /// The node.
         node: NodeIdx,
         /// MTU of the interface.
         mtu: u32,
+        /// Where frames are taken by AF_XDP, if they are: then the memory of its sockets and those follow.
+        xdp: Option<Mode>,
     },
     /// The uplink's interface went down or vanished; `Uplink` follows when it is back.
     UplinkDown {

@@ -22,13 +22,14 @@ use crate::container::{FromKeeper, ToKeeper};
 use crate::event::{RingCapture, RingSink};
 use crate::fabric::{Order, Worker, WorkerHandle};
 use crate::frame::PortNo;
-use crate::netdev::{AfPacket, Netdev, Tap};
+use crate::netdev::{AfPacket, Netdev, Tap, Xdp};
 use crate::node::{Command, LeaseId, NodeConfig, NodeIdx, Request, TapConfig, UplinkConfig};
 use crate::relay;
 use crate::service::ServiceKind;
 use crate::stack::RelayEnd;
 use crate::sys::ring::RingWriter;
 use crate::sys::seqpacket::{AsyncChannel, Channel};
+use crate::sys::xdp::{Mode, Socket};
 use crate::sys::{clock, eventfd, memory, privileges, seccomp};
 use crate::topology::Plan;
 
@@ -89,7 +90,7 @@ async fn serve(plan: Plan, worker: WorkerHandle, ends: (Channel, Channel, Channe
                 tokio::select! {
                     message = keeper.recv_msg::<FromKeeper>() => {
                         let Some((message, fds)) = heard(message)? else { continue };
-                        switch.keeper_said(message, fds.into_iter().next())?;
+                        switch.keeper_said(message, fds)?;
                         switch.say_ready(&supervisor);
                     }
                     message = console.recv_msg::<ToSwitch>() => {
@@ -216,21 +217,22 @@ impl Switch {
         answer.recv_timeout(WORKER_PATIENCE).map_err(|_| io::Error::other("the data plane does not answer"))
     }
 
-    fn keeper_said(&mut self, message: FromKeeper, fd: Option<OwnedFd>) -> io::Result<()> {
+    fn keeper_said(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) -> io::Result<()> {
+        let mut fds = fds.into_iter();
         match message {
-            FromKeeper::Uplink { node, mtu } => {
-                let Some(fd) = fd else { return Ok(()) };
+            FromKeeper::Uplink { node, mtu, xdp } => {
+                let Some(socket) = fds.next() else { return Ok(()) };
                 let Some(NodeConfig::Uplink(uplink)) = self.plan.nodes.get(usize::from(node.0)).map(|n| &n.config)
                 else {
                     return Ok(());
                 };
-                let device = Box::new(AfPacket::new(fd, mtu));
+                let device = uplink_device(socket, mtu, xdp, fds)?;
                 let (name, capture) = (uplink.interface.clone(), Some(u32::from(node.0)));
                 self.attach(node, Some(UplinkConfig::WIRE), device, name, capture)?;
                 self.missing.remove(&node);
             }
             FromKeeper::Tap { node, mtu } => {
-                let Some(fd) = fd else { return Ok(()) };
+                let Some(fd) = fds.next() else { return Ok(()) };
                 let Some(NodeConfig::Tap(tap)) = self.plan.nodes.get(usize::from(node.0)).map(|n| &n.config) else {
                     return Ok(());
                 };
@@ -240,7 +242,7 @@ impl Switch {
             }
             FromKeeper::UplinkDown { node } => self.worker.order(Order::Detach { node, port: UplinkConfig::WIRE }),
             FromKeeper::TapDown { node } => self.worker.order(Order::Detach { node, port: TapConfig::WIRE }),
-            FromKeeper::LeaseTap { lease, mtu } => self.tap(lease, mtu, fd)?,
+            FromKeeper::LeaseTap { lease, mtu } => self.tap(lease, mtu, fds.next())?,
             FromKeeper::LeaseLive { lease } => self.command(lease, Command::LeaseLive { lease }),
             FromKeeper::LeaseGone { lease, why } => {
                 if let Some(Lease { node, tap: Some((port, _)), .. }) = self.leases.get(&lease) {
@@ -249,7 +251,7 @@ impl Switch {
                 self.command(lease, Command::LeaseGone { lease, why });
                 self.leases.remove(&lease);
             }
-            FromKeeper::ScriptOpen { conn } => self.open(conn, fd),
+            FromKeeper::ScriptOpen { conn } => self.open(conn, fds.next()),
             FromKeeper::ScriptFailed { conn, why } => self.refuse(conn, &why),
         }
         Ok(())
@@ -383,6 +385,26 @@ impl Switch {
             refused(waiting.pipe, "nobody took the connection in time");
         }
         Ok(())
+    }
+}
+
+/// The device of an uplink: its packet socket, and beside it the AF_XDP sockets that come with their memory in `fds`.
+fn uplink_device(
+    socket: OwnedFd,
+    mtu: u32,
+    xdp: Option<Mode>,
+    mut fds: impl Iterator<Item = OwnedFd>,
+) -> io::Result<Box<dyn Netdev>> {
+    let (Some(mode), Some(memory)) = (xdp, fds.next()) else { return Ok(Box::new(AfPacket::new(socket, mtu))) };
+    let packet = AfPacket::new(socket.try_clone()?, mtu);
+    let sockets = fds.enumerate().map(|(number, fd)| Socket::open(fd, memory.as_fd(), number));
+    match sockets.collect::<io::Result<_>>().and_then(|sockets| Xdp::new(packet, sockets, mode)) {
+        Ok(device) => Ok(Box::new(device)),
+        // Its sockets are closed by now, and everything comes by the packet socket.
+        Err(error) => {
+            tracing::error!(%error, "AF_XDP is of no use");
+            Ok(Box::new(AfPacket::new(socket, mtu)))
+        }
     }
 }
 

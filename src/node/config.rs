@@ -44,6 +44,19 @@ pub enum Guarded {
     Discovery,
 }
 
+/// How frames of a real interface are received.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UplinkIo {
+    /// By AF_XDP where nobody else on this machine uses the interface, otherwise by a packet socket.
+    #[default]
+    Auto,
+    /// By a packet socket.
+    Packet,
+    /// By AF_XDP, even if the machine's own network stack then loses frames.
+    Xdp,
+}
+
 /// A real interface.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct UplinkConfig {
@@ -55,6 +68,18 @@ pub struct UplinkConfig {
     pub mac_limit: u32,
     /// Octets a second that may leave by it; 0 without limit.
     pub rate_bytes: u64,
+    /// How frames are received.
+    pub io: UplinkIo,
+    /// Whether frames with a tag pass it: its link leads to a trunk or to another uplink.
+    pub tagged: bool,
+}
+
+impl UplinkConfig {
+    /// An uplink as it is if the topology says nothing more about it.
+    pub fn new(interface: &str) -> UplinkConfig {
+        let (interface, allow) = (interface.to_owned(), Vec::new());
+        UplinkConfig { interface, allow, mac_limit: 256, rate_bytes: 0, io: UplinkIo::default(), tagged: false }
+    }
 }
 
 impl UplinkConfig {

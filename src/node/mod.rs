@@ -26,7 +26,7 @@ use crate::wire::Instant;
 pub use bridge::Bridge;
 pub use config::{
     AddrRange, BridgeConfig, BridgePort, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig, PortVlan,
-    Route, RouterConfig, RouterInterface, Segment, TapConfig, UplinkConfig,
+    Route, RouterConfig, RouterInterface, Segment, TapConfig, UplinkConfig, UplinkIo,
 };
 pub use hosts::Hosts;
 pub use router::Router;

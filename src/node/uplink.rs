@@ -208,7 +208,7 @@ mod tests {
     use crate::wire::Headers;
 
     fn guard(allow: Vec<Guarded>, rate_bytes: u64) -> Bench<Uplink> {
-        let config = UplinkConfig { interface: "eth0".into(), allow, mac_limit: 4, rate_bytes };
+        let config = UplinkConfig { allow, mac_limit: 4, rate_bytes, ..UplinkConfig::new("eth0") };
         Bench::new(Uplink::new(config, 1), 2)
     }
 

@@ -43,7 +43,10 @@ pub fn is_hardware(name: &str) -> io::Result<bool> {
     let mut info =
         DriverInfo { command: GET_DRIVER, driver: [0; 32], versions: [[0; 32]; 2], bus: [0; 32], rest: [0; 64] };
     match call(name, &mut info) {
-        Ok(()) => Ok(!matches!(info.bus[0], 0) && !info.bus.starts_with(b"N/A")),
+        Ok(()) => {
+            let bus = String::from_utf8_lossy(&info.bus);
+            Ok(!matches!(bus.trim_end_matches('\0'), "" | "N/A" | "tun" | "tap"))
+        }
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
         Err(error) => Err(error),
     }
@@ -89,7 +92,8 @@ mod tests {
             assert!(!strips_tags("hwt0").unwrap());
             strip_tags("hwt0", true).unwrap();
             assert!(strips_tags("hwt0").unwrap());
-            assert!(!is_hardware("lo").unwrap());
+            let (_fd, tap) = crate::sys::tap::open("hwt%d", crate::sys::tap::Offload::None).unwrap();
+            assert!(!is_hardware("lo").unwrap() && !is_hardware(&tap).unwrap());
             for result in [is_hardware("none"), strips_tags("none")] {
                 assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ENODEV));
             }

@@ -70,6 +70,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
     }
     let links = links::read(&mut c, &drafts);
     let map = domains::find(&mut c, &drafts, &links);
+    domains::find_tagged(&mut drafts, &links);
     let inside = segments::settle(&mut c, &mut drafts, &map);
     c.judge_proxies(&inside);
     let images = images::read(&mut c);

@@ -215,6 +215,22 @@ pub fn find(c: &mut Checker<'_>, drafts: &[Draft], links: &[Linked]) -> DomainMa
     map
 }
 
+/// Finds out by which uplinks tagged frames pass.
+pub fn find_tagged(drafts: &mut [Draft], links: &[Linked]) {
+    for link in links {
+        let (Some(a), Some(b)) = (side(drafts, link.plan.a), side(drafts, link.plan.b)) else { continue };
+        let both_wires = matches!((&a, &b), (Side::Wire, Side::Wire));
+        if !both_wires && a.tagged_with(&b).is_empty() {
+            continue;
+        }
+        for (end, _) in [link.plan.a, link.plan.b] {
+            if let Some(NodeConfig::Uplink(uplink)) = &mut drafts[usize::from(end.0)].config {
+                uplink.tagged = true;
+            }
+        }
+    }
+}
+
 fn bridged_uplinks(c: &mut Checker<'_>, drafts: &[Draft], map: &DomainMap) {
     let mut seen: HashMap<usize, usize> = HashMap::new();
     let uplinks = drafts.iter().enumerate().filter(|(_, draft)| matches!(draft.config, Some(NodeConfig::Uplink(_))));

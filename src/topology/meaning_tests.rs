@@ -6,7 +6,9 @@ use super::tests::good;
 use super::*;
 use crate::emulate::{Builtin, Outward, StartPolicy, TcpPort, UdpPort};
 use crate::frame::PortNo;
-use crate::node::{AddrRange, BridgeConfig, Guarded, HostsConfig, MacMode, NodeConfig, PortVlan, RouterConfig};
+use crate::node::{
+    AddrRange, BridgeConfig, Guarded, HostsConfig, MacMode, NodeConfig, PortVlan, RouterConfig, UplinkIo,
+};
 use crate::service::{Service, ServiceKind};
 
 fn node<'a>(plan: &'a Plan, name: &str) -> &'a NodeConfig {
@@ -297,6 +299,26 @@ fn the_uplink_option_names_the_interface() {
     assert!(none.to_string().contains("no uplink to put on `veth7`"), "{none}");
     let two = parse_with("t", "nodes:\n  w: {kind: uplink}\n  v: {kind: uplink}", &options).unwrap_err();
     assert!(two.to_string().contains("ambiguous"), "{two}");
+}
+
+#[test]
+fn an_uplink_knows_how_it_receives_and_whether_tags_pass() {
+    let receives = |wan: &str, rest: &str| {
+        let text = format!("nodes:\n  wan: {{kind: uplink, interface: eth0{wan}}}\n{rest}");
+        match node(&good(&text), "wan") {
+            NodeConfig::Uplink(uplink) => (uplink.io, uplink.tagged),
+            other => panic!("{other:?}"),
+        }
+    };
+    let switch = |port: &str| {
+        format!("  s: {{kind: switch, ports: {{up: {port}, lan: {{}}}}}}\nlinks:\n  - endpoints: [wan, \"s:up\"]")
+    };
+    assert_eq!(receives("", ""), (UplinkIo::Auto, false));
+    assert_eq!(receives(", io: auto", &switch("{access: 7}")), (UplinkIo::Auto, false));
+    assert_eq!(receives(", io: packet", &switch("{trunk: [7, 8]}")), (UplinkIo::Packet, true));
+    assert_eq!(receives(", io: xdp", &switch("{trunk: [7], native: 7}")), (UplinkIo::Xdp, false));
+    let other = "  v: {kind: uplink, interface: eth1, transit: true}\nlinks: [{endpoints: [v, wan]}]";
+    assert_eq!(receives(", transit: true", other), (UplinkIo::Auto, true));
 }
 
 #[test]

@@ -51,7 +51,7 @@ const TEMPLATE: &[&str] =
 
 fn own_keys(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Uplink => &["interface", "allow", "mac_limit", "rate", "transit"],
+        Kind::Uplink => &["interface", "allow", "mac_limit", "rate", "transit", "io"],
         Kind::Tap => &["interface", "capture"],
         Kind::Switch => &["ports", "fdb_capacity", "aging"],
         Kind::Router => &["interfaces", "routes", "vendor", "neighbor_capacity"],
@@ -219,7 +219,8 @@ fn uplink(c: &mut Checker<'_>, node: &Node) -> Option<UplinkConfig> {
     };
     let mut allow = node.allow.as_ref().map_or_else(Vec::new, |allow| allow.value.clone());
     allow.dedup();
-    Some(UplinkConfig { interface, allow, mac_limit, rate_bytes })
+    let io = node.io.as_ref().map_or_else(Default::default, |io| io.value);
+    Some(UplinkConfig { interface, allow, mac_limit, rate_bytes, io, tagged: false })
 }
 
 fn tap(c: &mut Checker<'_>, node: &Node, name: &At<Text>) -> Option<TapConfig> {

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor, value::MapAc
 use super::at::{At, Map, Text, Texts};
 use super::source::Span;
 use crate::emulate::{Outward, StartPolicy};
-use crate::node::Guarded;
+use crate::node::{Guarded, UplinkIo};
 
 /// Declares a mapping all of whose keys are optional, with the list of its keys
 /// and what merging needs.
@@ -216,6 +216,8 @@ with_template_keys! {
         rate: Text,
         /// Whether it may share a broadcast domain with another uplink (`uplink`; default false).
         transit: bool,
+        /// How frames are received: `auto` (default), `packet`, `xdp` (`uplink`).
+        io: UplinkIo,
         /// Ports: their number, or a mapping of names to VLANs (`switch`; default 8).
         ports: Ports,
         /// Entries of the MAC table (`switch`; default 8192).

@@ -58,6 +58,7 @@ fn bad_shapes() {
         ("nodes:\n  s: {kind: switch}\nlinks: «{a: b}", "a list", ""),
         ("nodes:\n  s: {kind: switch, fdb_capacity: «x}", "`x` is not a whole number", ""),
         ("nodes:\n  u: {kind: uplink, transit: «yes}", "`yes` is not true or false", "write true"),
+        ("nodes:\n  u: {kind: uplink, io: «fast}", "`fast`", "xdp"),
         ("nodes:\n  s: {kind: switch}\n---\n«nodes: {}", "more than one document", "one document"),
         ("nodes:\n  s: «{kind: switch\n", "unclosed bracket", ""),
         ("nodes:\n  s: «*nothing", "no anchor", "quotes"),

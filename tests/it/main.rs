@@ -27,3 +27,4 @@ mod taps;
 mod topologies;
 mod topology;
 mod traceroute;
+mod xdp;

@@ -143,7 +143,7 @@ pub(super) mod tests {
             hostname: Some("web-prod-03".into()),
             ..population.clone()
         };
-        let uplink = UplinkConfig { interface: "hwt0".into(), allow: vec![], mac_limit: 256, rate_bytes: 0 };
+        let uplink = UplinkConfig::new("hwt0");
         KeeperConfig {
             name: "test".into(),
             state_dir: "/nonexistent".into(),

@@ -18,6 +18,7 @@ mod settings;
 mod ssh_key;
 mod taps;
 mod uplinks;
+mod xdp;
 
 pub use cgroup::Layout;
 pub use leftovers::{closed_to_containers, tag};

@@ -120,7 +120,7 @@ pub(super) struct Keeper {
     pub(super) number: u32,
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) queue: VecDeque<LeaseId>,
-    outgoing: VecDeque<(FromKeeper, Option<OwnedFd>)>,
+    outgoing: VecDeque<(FromKeeper, Vec<OwnedFd>)>,
     /// Whether a switch is there: devices are opened for one.
     greeted: bool,
     next_look: i64,
@@ -345,8 +345,8 @@ impl Keeper {
 
     fn look_at_devices(&mut self, now: i64) {
         for news in self.uplinks.look().into_iter().chain(self.taps.look()) {
-            if let Some((message, fd)) = news.message {
-                self.send(message, fd);
+            if let Some((message, fds)) = news.message {
+                self.send(message, fds);
             }
             let mut event = Event::new(EventId::DeviceState, Instant::from_micros(now));
             event.node = news.node.0;
@@ -357,15 +357,15 @@ impl Keeper {
         }
     }
 
-    pub(super) fn send(&mut self, message: FromKeeper, fd: Option<OwnedFd>) {
+    pub(super) fn send(&mut self, message: FromKeeper, fds: impl IntoIterator<Item = OwnedFd>) {
         if self.outgoing.len() < BACKLOG {
-            self.outgoing.push_back((message, fd));
+            self.outgoing.push_back((message, fds.into_iter().collect()));
         }
     }
 
     fn flush(&mut self) {
-        while let Some((message, fd)) = self.outgoing.front() {
-            let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+        while let Some((message, fds)) = self.outgoing.front() {
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             match self.ends.switch.send_msg(message, &fds) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // Sent, or never to be sent: a closed end shows when it is read.

@@ -84,7 +84,7 @@ impl Tap {
             Some(_) => {
                 self.fd = None;
                 self.passed = false;
-                Some(self.news("vanished", Some((FromKeeper::TapDown { node: self.node }, None))))
+                Some(self.news("vanished", Some((FromKeeper::TapDown { node: self.node }, vec![]))))
             }
             None => match open(&self.name) {
                 Ok(fd) => {
@@ -100,7 +100,7 @@ impl Tap {
         match self.fd.as_ref()?.try_clone() {
             Ok(fd) => {
                 self.passed = true;
-                Some(self.news("is up", Some((FromKeeper::Tap { node: self.node, mtu: MTU }, Some(fd)))))
+                Some(self.news("is up", Some((FromKeeper::Tap { node: self.node, mtu: MTU }, vec![fd]))))
             }
             Err(error) => self.fail(&error),
         }
@@ -111,7 +111,7 @@ impl Tap {
         (self.said != what).then(|| self.news(&what, None))
     }
 
-    fn news(&mut self, what: &str, message: Option<(FromKeeper, Option<OwnedFd>)>) -> News {
+    fn news(&mut self, what: &str, message: Option<(FromKeeper, Vec<OwnedFd>)>) -> News {
         what.clone_into(&mut self.said);
         News { node: self.node, message, text: format!("{} {what}", self.name) }
     }
@@ -147,17 +147,15 @@ mod tests {
                 }
                 let news = taps.look();
                 assert!(news.len() <= 1);
-                news.into_iter()
-                    .next()
-                    .map(|news| (news.text, news.message.map(|(message, fd)| (message, fd.is_some()))))
+                news.into_iter().next().map(|news| (news.text, news.message.map(|(message, fds)| (message, fds.len()))))
             };
             let node = NodeIdx(0);
-            let is_up = Some(("hwt-vm is up".to_owned(), Some((FromKeeper::Tap { node, mtu: MTU }, true))));
+            let is_up = Some(("hwt-vm is up".to_owned(), Some((FromKeeper::Tap { node, mtu: MTU }, 1))));
             assert_eq!(look(false), is_up);
             assert_eq!(look(false), None);
             assert_eq!(look(true), is_up);
             netlink::delete_link("hwt-vm").unwrap();
-            let vanished = Some(("hwt-vm vanished".to_owned(), Some((FromKeeper::TapDown { node }, false))));
+            let vanished = Some(("hwt-vm vanished".to_owned(), Some((FromKeeper::TapDown { node }, 0))));
             assert_eq!(look(false), vanished);
             let (stranger, _) = tap::open("hwt-vm", tap::Offload::Tcp).unwrap();
             let taken = "hwt-vm cannot be opened: there is an interface of that name already";

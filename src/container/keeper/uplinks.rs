@@ -3,9 +3,15 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use super::xdp::{self, Sockets, Taken};
 use crate::container::FromKeeper;
-use crate::node::{NodeConfig, NodeIdx};
-use crate::sys::{interface, packet};
+use crate::node::{NodeConfig, NodeIdx, UplinkConfig, UplinkIo};
+use crate::sys::xdp::Mode;
+use crate::sys::{claims, interface, packet};
+
+/// How often sockets of AF_XDP are tried to be bound while the queue is still another's. Those of a switch that has
+/// ended go within about a second, which is two or three times.
+const TRIES: u32 = 20;
 
 /// The uplinks of a honeynet.
 #[derive(Debug, Default)]
@@ -14,11 +20,26 @@ pub struct Uplinks(Vec<Uplink>);
 #[derive(Debug)]
 struct Uplink {
     node: NodeIdx,
-    interface: String,
+    config: UplinkConfig,
     /// The interface's index while it is up and open.
     open: Option<u32>,
     /// What was said last about it, to say nothing twice.
     said: String,
+    /// The program on the interface. It outlives the switch: without sockets it does nothing.
+    taken: Option<Taken>,
+    receiving: Receiving,
+}
+
+/// How frames come, and why not by AF_XDP.
+#[derive(Debug)]
+enum Receiving {
+    Xdp,
+    /// Somebody uses the interface, or the topology wants it so.
+    Objection,
+    /// So many times the sockets could not be bound yet.
+    Busy(u32),
+    /// It does not work with this interface.
+    Failed,
 }
 
 /// What there is to tell about an uplink.
@@ -27,7 +48,7 @@ pub struct News {
     /// Which node.
     pub node: NodeIdx,
     /// For the switch.
-    pub message: Option<(FromKeeper, Option<OwnedFd>)>,
+    pub message: Option<(FromKeeper, Vec<OwnedFd>)>,
     /// For the event.
     pub text: String,
 }
@@ -38,9 +59,11 @@ impl Uplinks {
         let uplinks = nodes.iter().enumerate().filter_map(|(index, (_, config))| match config {
             NodeConfig::Uplink(uplink) => Some(Uplink {
                 node: NodeIdx(index as u16),
-                interface: uplink.interface.clone(),
+                config: uplink.clone(),
                 open: None,
                 said: String::new(),
+                taken: None,
+                receiving: Receiving::Busy(0),
             }),
             _ => None,
         });
@@ -67,10 +90,10 @@ impl Uplinks {
 
 impl Uplink {
     fn look(&mut self) -> Option<News> {
-        let index = interface::index(&self.interface).ok();
-        let up = index.is_some() && interface::link_state(&self.interface).is_ok_and(|state| state.up);
+        let index = interface::index(&self.config.interface).ok();
+        let up = index.is_some() && interface::link_state(&self.config.interface).is_ok_and(|state| state.up);
         match (self.open, index) {
-            (Some(open), Some(index)) if open == index && up => None,
+            (Some(open), Some(index)) if open == index && up => self.reconsider(index),
             // Switched off by someone: it is theirs to switch on again.
             (Some(open), Some(index)) if open == index => self.down("went down"),
             (Some(_), None) => self.down("vanished"),
@@ -88,8 +111,8 @@ impl Uplink {
     fn down(&mut self, what: &str) -> Option<News> {
         self.open = None;
         what.clone_into(&mut self.said);
-        let message = Some((FromKeeper::UplinkDown { node: self.node }, None));
-        Some(News { node: self.node, message, text: format!("{} {what}", self.interface) })
+        let message = Some((FromKeeper::UplinkDown { node: self.node }, vec![]));
+        Some(News { node: self.node, message, text: format!("{} {what}", self.config.interface) })
     }
 
     /// Only tells, once.
@@ -98,28 +121,89 @@ impl Uplink {
             return None;
         }
         what.clone_into(&mut self.said);
-        Some(News { node: self.node, message: None, text: format!("{} {what}", self.interface) })
+        Some(News { node: self.node, message: None, text: format!("{} {what}", self.config.interface) })
     }
 
     fn open(&mut self) -> News {
-        let opened = || -> io::Result<(u32, u32, OwnedFd)> {
-            if !interface::link_state(&self.interface)?.up {
-                interface::set_up(&self.interface, true)?;
+        let up = || -> io::Result<u32> {
+            if !interface::link_state(&self.config.interface)?.up {
+                interface::set_up(&self.config.interface, true)?;
             }
-            let socket = packet::open(&self.interface, true)?;
-            Ok((interface::index(&self.interface)?, interface::mtu(&self.interface)?, socket))
+            interface::index(&self.config.interface)
         };
-        match opened() {
-            Ok((index, mtu, socket)) => {
-                self.open = Some(index);
-                "is up".clone_into(&mut self.said);
-                let message = Some((FromKeeper::Uplink { node: self.node, mtu }, Some(socket)));
-                News { node: self.node, message, text: format!("{} is up", self.interface) }
+        let opened = up().and_then(|index| {
+            self.receiving = Receiving::Busy(0);
+            let sockets = self.take(index);
+            self.hand_over(index, sockets)
+        });
+        opened.unwrap_or_else(|error| {
+            let what = format!("cannot be opened: {error}");
+            let nothing = News { node: self.node, message: None, text: String::new() };
+            self.say(&what).unwrap_or(nothing)
+        })
+    }
+
+    /// Opens the packet socket. Those of AF_XDP come first: what the program takes is not to come by both.
+    fn hand_over(&mut self, index: u32, sockets: Option<Sockets>) -> io::Result<News> {
+        let socket = packet::open(&self.config.interface, true)?;
+        let mtu = interface::mtu(&self.config.interface)?;
+        self.open = Some(index);
+        "is up".clone_into(&mut self.said);
+        let text = match sockets.as_ref().map(|sockets| sockets.mode) {
+            None => format!("{} is up", self.config.interface),
+            Some(Mode::Generic) => format!("{} is up, with AF_XDP", self.config.interface),
+            Some(Mode::Native) => format!("{} is up, with AF_XDP in its driver", self.config.interface),
+        };
+        let xdp = sockets.as_ref().map(|sockets| sockets.mode);
+        let fds = [socket].into_iter().chain(sockets.into_iter().flat_map(|sockets| sockets.fds)).collect();
+        let message = Some((FromKeeper::Uplink { node: self.node, mtu, xdp }, fds));
+        Ok(News { node: self.node, message, text })
+    }
+
+    /// Has frames taken by AF_XDP if that may be and works.
+    fn take(&mut self, index: u32) -> Option<Sockets> {
+        let interface = &self.config.interface;
+        if let Some(why) = xdp::objection(&self.config, index) {
+            (self.receiving, self.taken) = (Receiving::Objection, None);
+            tracing::info!(interface, why, "frames are received by a packet socket");
+            return None;
+        }
+        match (xdp::take(&mut self.taken, &self.config, index), &self.receiving) {
+            (Ok(sockets), _) => {
+                tracing::info!(interface, mode = ?sockets.mode, queues = sockets.fds.len() - 1, "frames are received by AF_XDP");
+                if let (UplinkIo::Xdp, Ok(Some(claim))) = (self.config.io, claims::of(index)) {
+                    tracing::warn!(interface, %claim, "this machine's network stack misses what the honeynet receives");
+                }
+                self.receiving = Receiving::Xdp;
+                return Some(sockets);
             }
+            (Err(error), Receiving::Busy(tries)) if error.raw_os_error() == Some(libc::EBUSY) && *tries < TRIES => {
+                self.receiving = Receiving::Busy(tries + 1);
+            }
+            (Err(error), _) => {
+                tracing::warn!(interface, %error, "AF_XDP does not work here: frames are received by a packet socket");
+                (self.receiving, self.taken) = (Receiving::Failed, None);
+            }
+        }
+        None
+    }
+
+    /// An open uplink: somebody may have begun or ceased to use the interface, or its queues may be free now.
+    fn reconsider(&mut self, index: u32) -> Option<News> {
+        let objects = || xdp::objection(&self.config, index).is_some();
+        match self.receiving {
+            Receiving::Xdp if objects() => return Some(self.open()),
+            Receiving::Objection if !objects() => self.receiving = Receiving::Busy(0),
+            Receiving::Busy(_) => {}
+            _ => return None,
+        }
+        let sockets = self.take(index)?;
+        match self.hand_over(index, Some(sockets)) {
+            Ok(news) => Some(news),
             Err(error) => {
-                let what = format!("cannot be opened: {error}");
-                let nothing = News { node: self.node, message: None, text: String::new() };
-                self.say(&what).unwrap_or(nothing)
+                tracing::warn!(self.config.interface, %error, "AF_XDP could not be begun with");
+                self.receiving = Receiving::Busy(0);
+                None
             }
         }
     }
@@ -128,24 +212,21 @@ impl Uplink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::UplinkConfig;
     use crate::sys::{netlink, privileges, tap};
 
     #[test]
     fn an_uplink_flaps_vanishes_and_returns() {
         let run = || {
             privileges::leave_network().unwrap();
-            let uplink = UplinkConfig { interface: "hwt-up".into(), allow: vec![], mac_limit: 256, rate_bytes: 0 };
+            let uplink = UplinkConfig { io: UplinkIo::Packet, ..UplinkConfig::new("hwt-up") };
             let mut uplinks = Uplinks::new(&[("edge".into(), NodeConfig::Uplink(uplink))]);
             let mut look = move || {
                 let news = uplinks.look();
                 assert!(news.len() <= 1);
-                news.into_iter()
-                    .next()
-                    .map(|news| (news.text, news.message.map(|(message, fd)| (message, fd.is_some()))))
+                news.into_iter().next().map(|news| (news.text, news.message.map(|(message, fds)| (message, fds.len()))))
             };
             let node = NodeIdx(0);
-            let is_up = Some(("hwt-up is up".to_owned(), Some((FromKeeper::Uplink { node, mtu: 1500 }, true))));
+            let is_up = Some(("hwt-up is up".to_owned(), Some((FromKeeper::Uplink { node, mtu: 1500, xdp: None }, 1))));
             assert_eq!(look(), Some(("hwt-up is not there".into(), None)));
             assert_eq!(look(), None);
             let (fd, _) = tap::open("hwt-up", tap::Offload::Tcp).unwrap();
@@ -153,7 +234,7 @@ mod tests {
             assert!(interface::link_state("hwt-up").unwrap().up);
             assert_eq!(look(), None);
             interface::set_up("hwt-up", false).unwrap();
-            let down = Some((FromKeeper::UplinkDown { node }, false));
+            let down = Some((FromKeeper::UplinkDown { node }, 0));
             assert_eq!(look(), Some(("hwt-up went down".into(), down.clone())));
             assert_eq!(look(), None);
             assert!(!interface::link_state("hwt-up").unwrap().up);
@@ -165,6 +246,77 @@ mod tests {
             assert_eq!(look(), None);
             let (_fd, _) = tap::open("hwt-up", tap::Offload::Tcp).unwrap();
             assert_eq!(look(), is_up);
+        };
+        std::thread::spawn(run).join().unwrap();
+    }
+    /// Looks until there is news.
+    fn wait(uplinks: &mut Uplinks) -> (Option<Mode>, Vec<OwnedFd>) {
+        for _ in 0..500 {
+            for news in uplinks.look() {
+                if let Some((FromKeeper::Uplink { xdp, .. }, fds)) = news.message {
+                    return (xdp, fds);
+                }
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("no news");
+    }
+
+    #[test]
+    fn frames_are_taken_only_where_nobody_else_waits_for_them() {
+        let run = || {
+            privileges::leave_network().unwrap();
+            let ip = |args: &str| {
+                let output = std::process::Command::new("ip").args(args.split(' ')).output().unwrap();
+                let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+                assert!(output.status.success(), "ip {args}: {said}");
+                said
+            };
+            let taken = || ip("link show hwt-x").contains("prog/xdp");
+            ip("link add hwt-x type veth peer name hwt-y");
+            ip("link set hwt-y up");
+            let config = UplinkConfig::new("hwt-x");
+            let new = |config: UplinkConfig| Uplinks::new(&[("edge".into(), NodeConfig::Uplink(config))]);
+            let mut uplinks = new(config.clone());
+            let (mode, fds) = wait(&mut uplinks);
+            assert_eq!((mode, fds.len(), taken()), (Some(Mode::Generic), 3, true));
+            assert!(uplinks.look().is_empty());
+            // Another switch, while the sockets of the one before it are still there.
+            uplinks.forget();
+            let (mode, second) = wait(&mut uplinks);
+            assert_eq!((mode, second.len()), (None, 1));
+            assert!(uplinks.look().is_empty());
+            drop((fds, second));
+            let (mode, fds) = wait(&mut uplinks);
+            assert_eq!((mode, fds.len()), (Some(Mode::Generic), 3));
+            // Somebody gives the interface an address, and takes it away again.
+            ip("addr add 10.9.0.1/24 dev hwt-x");
+            let (mode, _fds) = wait(&mut uplinks);
+            assert_eq!((mode, taken()), (None, false));
+            drop(fds);
+            assert!(uplinks.look().is_empty());
+            ip("addr del 10.9.0.1/24 dev hwt-x");
+            assert_eq!(wait(&mut uplinks).0, Some(Mode::Generic));
+            drop(uplinks);
+            assert!(!taken(), "with the keeper");
+            // What the topology says of it.
+            for (io, tagged, mode) in [
+                (UplinkIo::Auto, true, None),
+                (UplinkIo::Packet, false, None),
+                (UplinkIo::Xdp, true, Some(Mode::Generic)),
+            ] {
+                let mut uplinks = new(UplinkConfig { io, tagged, ..config.clone() });
+                while wait(&mut uplinks).0 != mode {}
+                assert_eq!(taken(), mode.is_some());
+            }
+            ip("addr add 10.9.0.1/24 dev hwt-x");
+            let mut uplinks = new(UplinkConfig { io: UplinkIo::Xdp, ..config.clone() });
+            while wait(&mut uplinks).0.is_none() {}
+            // Another's program is left alone.
+            let mut other = new(UplinkConfig { io: UplinkIo::Xdp, ..config });
+            assert_eq!(wait(&mut other).0, None);
+            drop(other);
+            assert!(taken());
         };
         std::thread::spawn(run).join().unwrap();
     }

@@ -27,7 +27,7 @@ use crate::wire::Instant;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn plan(proxies: Vec<Proxy>) -> Plan {
-    let uplink = UplinkConfig { interface: "eth7".into(), allow: vec![], mac_limit: 1, rate_bytes: 0 };
+    let uplink = UplinkConfig { mac_limit: 1, ..UplinkConfig::new("eth7") };
     let bridge = BridgeConfig { ports: vec![], fdb_capacity: 1, aging_secs: 1 };
     Plan {
         name: "hwt".into(),

@@ -19,7 +19,7 @@ pub use program::LONGEST;
 pub use socket::{Socket, bind, memory};
 
 /// Where frames are taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Mode {
     /// By the driver, before the kernel knows of them; without a copy if it can do that.
     Native,

@@ -17,7 +17,9 @@ use honeyweave::container::keeper::tag;
 use honeyweave::container::{FromKeeper, ImageConfig, ImageUser, KeeperConfig, ToKeeper};
 use honeyweave::emulate::{Backend, Builtin, Outward, Secret, StartPolicy, TcpPort, Template, UdpPort};
 use honeyweave::event::{EventId, Said};
-use honeyweave::node::{AddrRange, HostsConfig, LeaseId, Limits, MacMode, NodeConfig, NodeIdx, Segment, UplinkConfig};
+use honeyweave::node::{
+    AddrRange, HostsConfig, LeaseId, Limits, MacMode, NodeConfig, NodeIdx, Segment, UplinkConfig, UplinkIo,
+};
 use honeyweave::service::Script;
 use honeyweave::sys::seqpacket::Channel;
 use honeyweave::sys::{handed, memory};
@@ -537,13 +539,13 @@ fn what_a_dead_keeper_leaves_its_successor_removes() {
 fn an_uplink_flaps_vanishes_and_returns() {
     let net = Net::new();
     let ns = net.ns("keeper");
-    let uplink = UplinkConfig { interface: "up0".into(), allow: vec![], mac_limit: 256, rate_bytes: 0 };
+    let uplink = UplinkConfig { io: UplinkIo::Packet, ..UplinkConfig::new("up0") };
     let config = KeeperConfig { nodes: vec![("edge".into(), NodeConfig::Uplink(uplink))], ..config(vec![]) };
     let mut keeper = Keeper::start_in(config, Some(&ns.name));
     keeper.say(&ToKeeper::Hello);
     let up = |keeper: &mut Keeper| {
         keeper.hear("the uplink", |message, fds| match message {
-            FromKeeper::Uplink { node: NodeIdx(0), mtu: 1500 } => fds.pop(),
+            FromKeeper::Uplink { node: NodeIdx(0), mtu: 1500, xdp: None } => fds.pop(),
             _ => None,
         })
     };
