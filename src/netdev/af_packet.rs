@@ -61,7 +61,7 @@ impl AfPacket {
 
     /// Whether it is known, without a system call, that there is nothing.
     pub(super) fn is_idle(&self) -> bool {
-        self.ring.as_ref().is_some_and(|ring| matches!(ring.peek(), Slot::Empty))
+        self.ring.as_ref().is_some_and(|ring| !ring.has_frames())
     }
 
     /// Takes the next frame of the ring.

@@ -96,6 +96,10 @@ impl Netdev for Xdp {
         self.packet.tx(pool, batch)
     }
 
+    fn has_frames(&self) -> bool {
+        self.sockets.iter().any(Socket::has_frames) || self.packet.has_frames()
+    }
+
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.any.as_fd())
     }

@@ -76,6 +76,10 @@ fn each_frame_comes_once_and_by_one_way() {
         assert!(came == frames, "{mode:?}: {} frames", came.len());
         assert_eq!(eventfd::wait_readable(&[ours.as_fd().unwrap()], 0).unwrap(), 0, "once");
         assert_eq!(marks(&mut witness, 198), (1..=66).map(|n| 3 * n).collect::<Vec<u8>>(), "those that were left");
+        assert!(!ours.has_frames());
+        send(&mut theirs, &[test_frame(TAKEN, 1)]);
+        wait_for("a frame that is seen without a call", || ours.has_frames().then_some(()));
+        assert_eq!(marks(&mut ours, 1), [1]);
         // The other direction.
         assert_eq!(send(&mut ours, &frames), 200);
         assert_eq!(marks(&mut theirs, 200), (1..=200).collect::<Vec<u8>>());

@@ -97,6 +97,7 @@ impl<T: Copy> Ring<T> {
 
     /// Entries that this side may use now: to be read, or free to be written. Asks for `wanted`, so as to look at the
     /// kernel's position no oftener than needed.
+    #[inline]
     pub fn available(&mut self, wanted: u32) -> u32 {
         let count = |ring: &Ring<T>| match ring.producing {
             true => ring.mask + 1 - ring.own.wrapping_sub(ring.theirs).min(ring.mask + 1),
@@ -107,6 +108,13 @@ impl<T: Copy> Ring<T> {
             self.theirs = self.word(theirs).load(Ordering::Acquire);
         }
         count(self).min(wanted)
+    }
+
+    /// Whether there is anything to be read.
+    #[inline]
+    pub fn has_entries(&self) -> bool {
+        debug_assert!(!self.producing);
+        self.word(self.at.producer).load(Ordering::Relaxed) != self.own
     }
 
     /// The next entry; only after [`Ring::available`] has promised it.

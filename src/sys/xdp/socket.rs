@@ -164,6 +164,12 @@ impl Socket {
         Ok(statistics.rx_dropped + statistics.rx_ring_full)
     }
 
+    /// Whether there is a frame.
+    #[inline]
+    pub fn has_frames(&self) -> bool {
+        self.rx.has_entries()
+    }
+
     /// Gives the next frames to `take`, `most` at most, and their chunks back to the kernel. Returns how many they were.
     #[inline]
     pub fn recv(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> usize {
