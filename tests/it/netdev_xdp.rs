@@ -24,7 +24,11 @@ fn take(ns: &Ns, name: &'static str, mode: Mode, queues: u32) -> (Attachment, Xd
         let attachment = Attachment::new(index, mode, 8).unwrap();
         let memory = xdp::memory(queues as usize).unwrap();
         let bind = |queue: u32| {
-            let socket = xdp::bind(memory.as_fd(), queue as usize, index, queue, mode).unwrap();
+            // A queue that was served a moment ago is busy for about a second more.
+            let socket = wait_for("the queue", || {
+                let bound = xdp::bind(memory.as_fd(), queue as usize, index, queue, mode);
+                bound.map_err(|error| assert_eq!(error.raw_os_error(), Some(libc::EBUSY))).ok()
+            });
             attachment.serve(queue, socket.as_fd()).unwrap();
             Socket::open(socket, memory.as_fd(), queue as usize).unwrap()
         };
