@@ -41,6 +41,7 @@ const CHOICE: u8 = 5;
 const TS_OFFSET: u8 = 6;
 const SSH_KEY: u8 = 7;
 const MACHINE_ID: u8 = 8;
+const COOKIE: u8 = 9;
 
 /// The identities of one node's hosts.
 #[derive(Clone, Debug)]
@@ -127,6 +128,16 @@ impl Identity {
     pub fn isn(&self, local: IpAddr, local_port: u16, remote: IpAddr, remote_port: u16) -> u32 {
         self.secret.derive(ISN, &[low64(local), low64(remote), u64::from(local_port) << 16 | u64::from(remote_port)])
             as u32
+    }
+
+    /// What a SYN cookie consists of (RFC 4987 §3.6): a keyed function of the connection, of the peer's initial
+    /// sequence number and of `value`.
+    pub fn cookie(&self, local: (IpAddr, u16), remote: (IpAddr, u16), peer_isn: u32, value: u64) -> u64 {
+        let numbers = u64::from(peer_isn) << 32 | u64::from(local.1) << 16 | u64::from(remote.1);
+        // Whole addresses: nobody may answer in the name of one that differs in bits that were left out.
+        let [local, remote] = [word_of(local.0), word_of(remote.0)];
+        let words = [local as u64, (local >> 64) as u64, remote as u64, (remote >> 64) as u64];
+        self.secret.derive(COOKIE, &[words[0], words[1], words[2], words[3], numbers, value])
     }
 
     /// Where a timestamp clock starts, per pair of addresses (as Linux offsets it).

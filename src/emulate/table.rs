@@ -266,37 +266,57 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     }
 
     /// Adds an entry for a key that was just found to have none. Returns where
-    /// it lies and what was evicted for it.
+    /// it lies and what was evicted for it. It is not marked: it has to be used again to outlive a flood.
     #[inline(always)]
     pub fn insert_new(&mut self, key: K, vacant: Vacant, value: V) -> (SlotIdx, Option<(K, V)>) {
         let hash = vacant.0;
-        // A new entry is not marked: it has to be used again to outlive a flood.
-        let new = |place| Some(Slot { key, value, place, used: false });
         if self.len >= self.capacity
             && let Some(at) = self.victim()
         {
-            self.forget(at);
-            let place = self.index.enter(hash, at);
-            let old = std::mem::replace(&mut self.slots[at as usize], new(place));
-            return (SlotIdx(at), old.map(|slot| (slot.key, slot.value)));
+            let evicted = self.put_over(at, hash, key, value);
+            return (SlotIdx(at), evicted);
         }
         // Four of seven ways in use on average: few buckets are full.
         if self.len >= 4 * self.index.tags.len() {
             self.grow();
         }
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.slots[at as usize] = new(self.index.enter(hash, at));
-                at
-            }
-            None => {
-                let at = self.slots.len() as u32;
-                self.slots.push(new(self.index.enter(hash, at)));
-                at
-            }
-        };
+        let at = self.free.pop().unwrap_or(self.slots.len() as u32);
+        let slot = Some(Slot { key, value, place: self.index.enter(hash, at), used: false });
+        match self.slots.get_mut(at as usize) {
+            Some(free) => *free = slot,
+            None => self.slots.push(slot),
+        }
         self.len += 1;
         (SlotIdx(at), None)
+    }
+
+    /// The same as [`ClockTable::insert`], but in a full table only over an entry
+    /// that `may_go`. One entry is looked at for it; the next time the next one is.
+    ///
+    /// # Errors
+    /// The value, if that entry stays.
+    pub fn insert_over(&mut self, key: K, value: V, may_go: impl Fn(&V) -> bool) -> Result<Option<(K, V)>, V> {
+        match self.slot(&key) {
+            Ok(at) => Ok(Some((key, std::mem::replace(self.value(at), value)))),
+            Err(vacant) if self.len < self.capacity => Ok(self.insert_new(key, vacant, value).1),
+            Err(Vacant(hash)) => {
+                let victim = self.victim();
+                let goes = |at: &u32| self.slots[*at as usize].as_ref().is_some_and(|slot| may_go(&slot.value));
+                match victim.filter(goes) {
+                    Some(at) => Ok(self.put_over(at, hash, key, value)),
+                    None => Err(value),
+                }
+            }
+        }
+    }
+
+    /// Puts an entry into the place of another one. Returns that.
+    #[inline(always)]
+    fn put_over(&mut self, at: u32, hash: u32, key: K, value: V) -> Option<(K, V)> {
+        self.forget(at);
+        let place = self.index.enter(hash, at);
+        let old = self.slots[at as usize].replace(Slot { key, value, place, used: false });
+        old.map(|slot| (slot.key, slot.value))
     }
 
     /// Takes a slot out of the index.

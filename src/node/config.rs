@@ -250,11 +250,20 @@ pub struct Limits {
     pub flows: u32,
     /// Containers at once.
     pub containers: u32,
+    /// MiB that all connections together may buffer.
+    pub buffers: u32,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { sessions: 262_144, session_idle_secs: 300, half_open: 65_536, flows: 16_384, containers: 64 }
+        Limits {
+            sessions: 262_144,
+            session_idle_secs: 300,
+            half_open: 1_048_576,
+            flows: 131_072,
+            containers: 64,
+            buffers: 256,
+        }
     }
 }
 

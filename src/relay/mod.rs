@@ -4,12 +4,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::ReadHalf;
 
-use crate::stack::RelayEnd;
+use crate::stack::{RelayEnd, RelayWriter};
 
-/// Octets that are moved at once.
-const CHUNK: usize = 16 * 1024;
+/// Most octets that are read at once.
+const CHUNK: usize = 8 * 1024;
 
 /// What passed a relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,68 +24,55 @@ pub struct Passed {
 
 /// Splices `pipe` with a connected, non-blocking stream socket until both sides have finished.
 ///
+/// It has no buffer of its own: what waits, waits in the pipe or in the kernel.
+///
 /// # Errors
 /// If the socket fails or the attacker resets; the pipe is reset then.
-pub async fn serve(pipe: RelayEnd, fd: OwnedFd) -> io::Result<Passed> {
+pub async fn serve(mut pipe: RelayEnd, fd: OwnedFd) -> io::Result<Passed> {
     // A script's socket is a Unix one, a proxy target's a TCP one; both are
     // streams that are only read, written and shut down here.
     let local = rustix::net::sockopt::socket_domain(&fd) == Ok(rustix::net::AddressFamily::UNIX);
     let stream = std::os::unix::net::UnixStream::from(fd);
     stream.set_nonblocking(true)?;
-    // A program that ends without having read everything is no broken connection, but to the kernel it is.
-    let is_end = |error: &io::Error| local && error.kind() == io::ErrorKind::ConnectionReset;
-    pass(pipe, tokio::net::UnixStream::from_std(stream)?, is_end).await
-}
-
-/// Splices `pipe` with `stream` until both sides have finished.
-///
-/// # Errors
-/// If the stream fails or the attacker resets; the pipe is reset then.
-pub async fn splice<S: AsyncRead + AsyncWrite>(pipe: RelayEnd, stream: S) -> io::Result<Passed> {
-    pass(pipe, stream, |_| false).await
-}
-
-async fn pass<S: AsyncRead + AsyncWrite>(
-    mut pipe: RelayEnd,
-    stream: S,
-    is_end: impl Fn(&io::Error) -> bool,
-) -> io::Result<Passed> {
-    let (mut from, mut to) = tokio::io::split(stream);
+    let mut stream = UnixStream::from_std(stream)?;
+    let (from, mut to) = stream.split();
     let (mut reader, mut writer) = pipe.halves();
     let inward = async {
-        let mut buffer = vec![0; CHUNK];
         let (mut total, mut listening) = (0, true);
         loop {
-            let n = reader.read(&mut buffer).await.map_err(io::Error::other)?;
-            if n == 0 {
+            let bytes = reader.peek().await.map_err(io::Error::other)?;
+            if bytes.is_empty() {
                 // A program that has ended already has nothing to be told.
                 let _ = to.shutdown().await;
                 return Ok::<u64, io::Error>(total);
             }
             // A program may end, or stop listening, before the attacker has said everything: what it has answered goes
             // out all the same, and the rest of what comes in is taken and thrown away.
-            if listening && to.write_all(&buffer[..n]).await.is_err() {
-                listening = false;
+            let mut taken = bytes.len();
+            if listening {
+                match to.write(bytes).await {
+                    Ok(n) if n > 0 => taken = n,
+                    _ => listening = false,
+                }
             }
-            total += n as u64;
+            reader.consume(taken);
+            total += taken as u64;
         }
     };
     let outward = async {
-        let mut buffer = vec![0; CHUNK];
         let mut total = 0;
         loop {
-            let n = match from.read(&mut buffer).await {
-                Err(error) if is_end(&error) => 0,
-                read => read?,
+            let room = writer.room().await.map_err(io::Error::other)?;
+            from.readable().await?;
+            let n = match pull(&from, room, &mut writer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                // A program that ends without having read everything is no broken connection, but to the kernel it is.
+                Err(error) if local && error.kind() == io::ErrorKind::ConnectionReset => 0,
+                pulled => pulled?,
             };
             if n == 0 {
                 writer.finish();
                 return Ok::<u64, io::Error>(total);
-            }
-            let mut rest = &buffer[..n];
-            while !rest.is_empty() {
-                let taken = writer.write(rest).await.map_err(io::Error::other)?;
-                rest = &rest[taken..];
             }
             total += n as u64;
         }
@@ -97,16 +86,32 @@ async fn pass<S: AsyncRead + AsyncWrite>(
     }
 }
 
+/// Moves what has come, at most `room` octets; returns how many. No part of a relay that waits: its buffer
+/// is gone when it returns.
+fn pull(from: &ReadHalf<'_>, room: usize, writer: &mut RelayWriter<'_>) -> io::Result<usize> {
+    let mut buffer = [0; CHUNK];
+    let n = from.try_read(&mut buffer[..room.min(CHUNK)])?;
+    writer.write(&buffer[..n]);
+    Ok(n)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use tokio::io::AsyncReadExt;
+
     use super::*;
-    use crate::stack::pipe;
+    use crate::stack::{Budget, Due, PipeEnd, pipe};
+
+    fn pipe_of(capacity: usize) -> (PipeEnd, RelayEnd) {
+        let (queue, _) = std::sync::mpsc::channel();
+        pipe(capacity, Due { queue, token: 0, waker: Arc::new(()) }, Budget::new(1 << 20))
+    }
 
     #[tokio::test]
     async fn bytes_pass_both_ways_until_both_have_finished() {
-        let (mut plane, relay) = pipe(64, Arc::new(()));
+        let (mut plane, relay) = pipe_of(64);
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let served = tokio::spawn(serve(relay, theirs.into()));
         ours.set_nonblocking(true).unwrap();
@@ -133,7 +138,7 @@ mod tests {
     /// A program that answers and ends without having read everything.
     #[tokio::test]
     async fn what_a_program_has_answered_arrives() {
-        let (mut plane, relay) = pipe(64, Arc::new(()));
+        let (mut plane, relay) = pipe_of(64);
         let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         assert_eq!(plane.write(b"GET / HTTP/1.1"), 14);
         std::io::Write::write_all(&mut ours, b"not here").unwrap();
@@ -157,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_attackers_reset_ends_the_program() {
-        let (plane, relay) = pipe(64, Arc::new(()));
+        let (plane, relay) = pipe_of(64);
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let served = tokio::spawn(serve(relay, theirs.into()));
         drop(plane);

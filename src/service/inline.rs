@@ -25,19 +25,37 @@ pub enum Inline {
         heard: Instant,
     },
     /// Answers requests.
-    Http(Http),
+    Http(Box<Http>),
 }
 
 /// The state of a connection to a static site.
 pub struct Http {
     /// When the last request was read, or the last octet of an answer was taken.
     since: Instant,
-    /// What is left to be sent of the present answer.
-    answer: Vec<u8>,
+    /// The present answer.
+    answer: Answer,
+    /// Octets of it that were sent.
     sent: usize,
     close: bool,
     /// Octets of a request's body that are still to be skipped.
     skip: usize,
+}
+
+/// What is answered to a request. A page is not copied for it.
+#[derive(Default)]
+struct Answer {
+    /// The head, and the body of what is no page.
+    head: Box<[u8]>,
+    /// The page that follows: its place in the site.
+    page: Option<usize>,
+}
+
+impl Answer {
+    /// What lies together from octet `at` on; nothing at the end.
+    fn from<'a>(&'a self, at: usize, site: &'a HttpSite) -> &'a [u8] {
+        let page = || site.pages.values().nth(self.page?)?.body.get(at - self.head.len()..);
+        self.head.get(at..).filter(|head| !head.is_empty()).or_else(page).unwrap_or_default()
+    }
 }
 
 /// What an inline service sees of its connection.
@@ -71,7 +89,7 @@ impl Inline {
         match service.kind {
             ServiceKind::Sink => Some(Inline::Sink),
             ServiceKind::Banner { .. } => Some(Inline::Banner { said: 0, heard: now }),
-            ServiceKind::Http(_) => Some(Inline::Http(Http::new(now))),
+            ServiceKind::Http(_) => Some(Inline::Http(Box::new(Http::new(now)))),
             ServiceKind::Script(_) | ServiceKind::Proxy(_) | ServiceKind::Container => None,
         }
     }
@@ -95,6 +113,14 @@ impl Inline {
                 drain(stream);
                 if stream.at_end() { Then::Close } else { Then::Stay }
             }
+        }
+    }
+
+    /// Octets that it keeps for this connection.
+    pub fn kept(&self) -> usize {
+        match self {
+            Inline::Http(http) => http.answer.head.len(),
+            Inline::Sink | Inline::Banner { .. } => 0,
         }
     }
 
@@ -124,7 +150,7 @@ fn drain(stream: &mut dyn Stream) -> usize {
 
 impl Http {
     fn new(now: Instant) -> Http {
-        Http { since: now, answer: Vec::new(), sent: 0, close: false, skip: 0 }
+        Http { since: now, answer: Answer::default(), sent: 0, close: false, skip: 0 }
     }
 
     fn poll(&mut self, site: &HttpSite, now: Instant, stream: &mut dyn Stream) -> Then {
@@ -134,18 +160,19 @@ impl Http {
 
     fn serve(&mut self, site: &HttpSite, now: Instant, stream: &mut dyn Stream) -> Then {
         loop {
-            if self.sent < self.answer.len() {
-                let sent = stream.send(&self.answer[self.sent..]);
-                self.sent += sent;
-                if sent > 0 {
-                    self.since = now;
+            loop {
+                let rest = self.answer.from(self.sent, site);
+                if rest.is_empty() {
+                    break;
                 }
-                if self.sent < self.answer.len() {
+                let sent = stream.send(rest);
+                if sent == 0 {
                     return Then::Stay;
                 }
-                self.answer.clear();
-                self.sent = 0;
+                self.sent += sent;
+                self.since = now;
             }
+            (self.answer, self.sent) = (Answer::default(), 0);
             if self.close {
                 drain(stream);
                 return Then::Close;
@@ -204,8 +231,7 @@ impl Http {
                 // What is not HTTP is answered as web servers do: 400, and the line is cut.
                 let head = bytes[..bytes.len().min(1024)].to_vec();
                 stream.requested(&head);
-                self.answer =
-                    message(site, "400 Bad Request", "text/html", &error_body("400 Bad Request", site), true, true);
+                self.answer = error(site, "400 Bad Request", true, true);
                 self.close = true;
                 true
             }
@@ -222,35 +248,40 @@ fn error_body(status: &str, site: &HttpSite) -> Vec<u8> {
     .into_bytes()
 }
 
-fn respond(site: &HttpSite, method: &str, target: &str, close: bool) -> Vec<u8> {
+fn respond(site: &HttpSite, method: &str, target: &str, close: bool) -> Answer {
     let path = target.split(['?', '#']).next().unwrap_or("/");
     let path = match path {
         "/index.html" | "" => "/",
         path => path,
     };
     let with_body = method != "HEAD";
-    let error = |status: &str| message(site, status, "text/html", &error_body(status, site), with_body, close);
-    match (method, site.pages.get(path)) {
-        ("GET" | "HEAD" | "POST", Some(Page { content_type, body })) => {
-            message(site, "200 OK", content_type, body, with_body, close)
+    match (method, site.pages.iter().enumerate().find(|(_, (name, _))| *name == path)) {
+        ("GET" | "HEAD" | "POST", Some((place, (_, Page { content_type, body })))) => {
+            let head = head(site, "200 OK", content_type, body.len(), close);
+            Answer { head: head.into(), page: with_body.then_some(place) }
         }
-        ("GET" | "HEAD" | "POST", None) => error("404 Not Found"),
-        _ => error("405 Not Allowed"),
+        ("GET" | "HEAD" | "POST", None) => error(site, "404 Not Found", with_body, close),
+        _ => error(site, "405 Not Allowed", with_body, close),
     }
 }
 
-fn message(site: &HttpSite, status: &str, content_type: &str, body: &[u8], with_body: bool, close: bool) -> Vec<u8> {
-    let mut answer = format!("HTTP/1.1 {status}\r\n");
-    if !site.server.is_empty() {
-        answer += &format!("Server: {}\r\n", site.server);
-    }
-    answer += &format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
-    answer += if close { "Connection: close\r\n\r\n" } else { "Connection: keep-alive\r\n\r\n" };
-    let mut answer = answer.into_bytes();
+fn error(site: &HttpSite, status: &str, with_body: bool, close: bool) -> Answer {
+    let body = error_body(status, site);
+    let mut answer = head(site, status, "text/html", body.len(), close);
     if with_body {
-        answer.extend_from_slice(body);
+        answer.extend_from_slice(&body);
     }
-    answer
+    Answer { head: answer.into(), page: None }
+}
+
+fn head(site: &HttpSite, status: &str, content_type: &str, len: usize, close: bool) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {status}\r\n");
+    if !site.server.is_empty() {
+        head += &format!("Server: {}\r\n", site.server);
+    }
+    head += &format!("Content-Type: {content_type}\r\nContent-Length: {len}\r\n");
+    head += if close { "Connection: close\r\n\r\n" } else { "Connection: keep-alive\r\n\r\n" };
+    head.into_bytes()
 }
 
 #[cfg(test)]

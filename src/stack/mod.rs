@@ -1,11 +1,24 @@
 //! TCP: what a host becomes for whoever completes a handshake with it.
 
+mod budget;
 mod conn;
+pub mod cookie;
 mod half_open;
+mod key;
 mod pipe;
+mod segment;
+mod socket;
 mod splice;
+mod syn_look;
+mod tcb;
 
-pub use conn::{Buffers, Conn, FlowKey, Incoming, KEEP_ALIVE, Outgoing, Scratch, SynInfo};
-pub use half_open::{HalfOpen, HalfOpenTable, timestamp};
-pub use pipe::{PipeEnd, PipeReset, RelayEnd, RelayReader, RelayWriter, Wake, pipe};
+pub use budget::Budget;
+pub use conn::{Agreed, Conn};
+pub use half_open::{HalfOpen, HalfOpenTable, Remembered, timestamp};
+pub use key::FlowKey;
+pub use pipe::{Due, PipeEnd, PipeReset, RelayEnd, RelayReader, RelayWriter, Wake, pipe};
+pub use segment::{Incoming, Outgoing, SynInfo};
+pub use socket::Sockets;
 pub use splice::{OpenEnd, Passed, Splice};
+pub use syn_look::SynLook;
+pub use tcb::KEEP_ALIVE;

@@ -420,12 +420,14 @@ mapping! {
         sessions: u32,
         /// Time without a frame until a session ends (default 5m).
         session_idle: Text,
-        /// Half-open connections (default 65536).
+        /// Half-open connections (default 1048576).
         half_open: u32,
-        /// Open connections (default 16384).
+        /// Open connections (default 131072).
         flows: u32,
         /// Containers at once (default 64).
         containers: u32,
+        /// MiB that all connections together may buffer (default 256).
+        buffers: u32,
     }
 }
 

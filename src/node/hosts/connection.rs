@@ -3,15 +3,15 @@
 
 use super::super::{Cx, Request};
 use super::flow::{App, Ending, Flow, Inner, Wire, poll_inline, poll_pipe};
-use super::tcp::{Answer, Owner};
+use super::tcp::Answer;
 use super::{Hosts, Target};
-use crate::event::EventId;
+use crate::event::{DropReason, EventId, Party, SessionId};
 use crate::frame::Frame;
-use crate::service::{Inline, Service, ServiceKind};
-use crate::stack::{Buffers, Conn, FlowKey, HalfOpen, Incoming, KEEP_ALIVE, pipe};
-use crate::wire::{Duration, Packet, TcpHeader, TcpOptions, flag, word_of};
+use crate::service::{Inline, ServiceKind};
+use crate::stack::{Agreed, Conn, FlowKey, HalfOpen, Incoming, KEEP_ALIVE, pipe};
+use crate::wire::{Duration, Mac, Packet, TcpHeader, TcpOptions, flag};
 
-/// Octets that wait in each direction between a connection and its relay.
+/// Octets that wait at most in each direction between a connection and its relay.
 const PIPE: usize = 65_536;
 /// How long data may stay unacknowledged before a connection is given up.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -20,85 +20,111 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 const GONE: Duration = Duration::from_secs(2 * KEEP_ALIVE.total_millis() / 1000 + 75);
 /// How long a peer may keep its side open after we have closed ours (as Linux's tcp_fin_timeout).
 const LINGER: Duration = Duration::from_secs(60);
+/// When a connection tries again that found all buffers in use.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Connections that may wait to be looked at before the batch is interrupted for them: what they
+/// borrow to work with is still in the processor's caches then, and it is little.
+pub(super) const TOGETHER: usize = 32;
+
+/// Who completes a handshake.
+#[derive(Clone, Copy)]
+pub(super) struct Who {
+    pub session: SessionId,
+    /// The attacker's MAC, which is not the next hop's if there is a router between.
+    pub origin: Mac,
+}
 
 impl Hosts {
     /// Gives a completed handshake its connection and what answers it.
-    pub(super) fn open(&mut self, key: &FlowKey, entry: &HalfOpen<Owner>, cx: &mut Cx<'_>) -> Option<usize> {
+    pub(super) fn open(
+        &mut self,
+        key: &FlowKey,
+        entry: &HalfOpen<Answer>,
+        target: &Target,
+        who: Who,
+        cx: &mut Cx<'_>,
+    ) -> Option<usize> {
         if self.flows.slab.len() >= self.config.limits.flows as usize
             && let Some(victim) = self.flows.victim(cx.rng)
         {
-            if let Some(flow) = self.flows.slab.get_mut(victim) {
-                flow.abort(cx.now);
-                flow.ending = Some(Ending::Evicted);
-            }
-            self.drive_one(victim, cx);
-            self.finish(victim, cx);
+            self.evict(victim, cx);
         }
-        let target =
-            Target { word: word_of(key.local), template: entry.owner.template, mac: entry.mac, hops: entry.hops };
-        let service = match entry.owner.answer {
-            Answer::Service(id) => {
-                self.config.services.get(usize::from(id.0)).cloned().map(|service| (Some(id), service))
-            }
-            Answer::Container => None,
+        let personality = self.template(target.template).personality.get();
+        let scales = entry.window_scales(personality);
+        let offered = entry.offered();
+        let agreed = Agreed {
+            peer_isn: entry.peer_isn,
+            isn: entry.isn,
+            scale: scales.map_or(0, |(peer, _)| peer),
+            mss: entry.mss(personality, key.local.is_ipv4()),
+            trip: entry.trip(cx.now),
         };
-        let inline = service.as_ref().and_then(|(_, service)| Inline::new(service, cx.now));
-        let buffers = if inline.is_some() { Buffers::SMALL } else { Buffers::LARGE };
-        let mut syn = entry.syn;
-        if entry.window_scale().is_none() {
-            syn.options.window_scale = None;
-        }
-        let seed = cx.rng.next_u64();
-        let mss = entry.mss(key.local.is_ipv4());
-        let conn =
-            Conn::accept(key.local(), key.remote(), &syn, entry.isn, mss, buffers, seed, cx.now, &mut self.scratch);
-        let conn = conn?;
+        let clock = entry.has_timestamps(personality).then(|| self.ts_offset(personality, key));
         let wire = Wire {
             key: *key,
-            mac: entry.mac,
+            mac: target.mac,
             peer_mac: entry.peer_mac,
             port: entry.port,
-            personality: entry.personality,
+            personality,
             hops: entry.hops,
-            scale: entry.window_scale().unwrap_or(0),
-            ts: entry.ts_offset.map(|offset| (offset, entry.syn.options.timestamps.map_or(0, |(value, _)| value))),
+            scale: scales.map_or(0, |(_, ours)| ours),
+            ts: clock.map(|offset| (offset, offered.timestamps.map_or(0, |(value, _)| value))),
             ip_id: cx.rng.next_u32() as u16,
-            next: (entry.isn.wrapping_add(1), entry.syn.isn.wrapping_add(1)),
+            next: (entry.isn.wrapping_add(1), entry.peer_isn.wrapping_add(1)),
             bytes_out: 0,
             octets_out: 0,
         };
-        let app = match (inline, service) {
-            (Some(inline), Some((Some(id), _))) => App::Inline(inline, id, Vec::new()),
-            (_, Some((_, service))) if !matches!(service.kind, ServiceKind::Container) => self.relay(key, service, cx),
-            _ => self.into_container(key, entry, &target, cx)?,
-        };
-        let flow = Flow::new(wire, conn, app, (entry.owner.session, entry.owner.origin), cx.now);
+        let app = self.answer(key, entry, target, who, cx)?;
+        let flow = Flow::new(wire, Conn::accept(&agreed, cx.now), app, (who.session, who.origin), cx.now);
         let mut event = flow.event(EventId::TcpOpen, cx.now);
         cx.emit(&mut event, &[]);
         Some(self.flows.insert(flow))
     }
 
-    fn relay(&mut self, key: &FlowKey, service: Service, cx: &mut Cx<'_>) -> App {
-        let (plane, relay) = pipe(PIPE, cx.waker.clone());
-        cx.requests.push(Request::Open { service, peer: key.remote(), local: key.local(), pipe: relay });
-        App::Pipe(plane)
+    /// What answers a connection.
+    fn answer(
+        &mut self,
+        key: &FlowKey,
+        entry: &HalfOpen<Answer>,
+        target: &Target,
+        who: Who,
+        cx: &mut Cx<'_>,
+    ) -> Option<App> {
+        let service = match entry.owner {
+            Answer::Service(id) => self.config.services.get(usize::from(id.0)).map(|service| (id, service)),
+            Answer::Container => None,
+        };
+        match service {
+            Some((id, service)) if let Some(inline) = Inline::new(service, cx.now) => {
+                Some(App::Inline(inline, id, Box::default()))
+            }
+            Some((_, service)) if !matches!(service.kind, ServiceKind::Container) => {
+                let (plane, relay) = pipe(PIPE, self.flows.due(cx.waker), self.sockets.budget().clone());
+                let (service, peer, local) = (service.clone(), key.remote(), key.local());
+                cx.requests.push(Request::Open { service, peer, local, pipe: relay });
+                Some(App::Pipe(Box::new(plane)))
+            }
+            _ => self.into_container(key, entry, target, who, cx),
+        }
     }
 
     fn into_container(
         &mut self,
         key: &FlowKey,
-        entry: &HalfOpen<Owner>,
+        entry: &HalfOpen<Answer>,
         target: &Target,
+        who: Who,
         cx: &mut Cx<'_>,
     ) -> Option<App> {
         let host = self.config.host_of(key.local);
-        let who = crate::event::Party { ip: Some(key.remote), mac: entry.owner.origin, l4_port: key.remote_port };
-        let lease = self.begin_lease(target, who, entry.owner.session, cx)?;
+        let party = Party { ip: Some(key.remote), mac: who.origin, l4_port: key.remote_port };
+        let lease = self.begin_lease(target, party, who.session, cx)?;
         self.leases.learn_peer(host, key.remote, entry.peer_mac);
         self.learn_gateway(host, key.remote, entry.peer_mac);
         Some(App::Inner(Box::new(Inner {
             lease,
-            look: entry.owner.look,
+            look: entry.look,
+            offered: entry.offered(),
             since: cx.now,
             conn: None,
             retry_at: cx.now,
@@ -116,35 +142,68 @@ impl Hosts {
         tcp: &TcpHeader,
         cx: &mut Cx<'_>,
     ) {
-        let Hosts { flows, scratch, ids, .. } = self;
+        let Hosts { flows, sockets, ids, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return cx.consume(frame) };
         if tcp.flags & (flag::SYN | flag::RST) == flag::SYN {
             // A peer that has restarted answers the challenge with a RST, and its next SYN finds the port free.
             let Flow { conn, wire, .. } = flow;
-            conn.challenge(cx.now, scratch, |out| wire.send(out, ids, cx));
+            conn.challenge(cx.now, |out| wire.send(out, ids, cx));
             return cx.consume(frame);
         }
         let segment = Incoming::of(tcp, packet.payload(frame.bytes()));
-        flow.heard(&TcpOptions::parse(segment.options), segment.payload.len(), cx.now);
-        if !segment.payload.is_empty() && !flow.told {
+        let was_open = flow.conn.is_open();
+        flow.heard(&TcpOptions::parse(segment.options), cx.now);
+        let news = if flow.conn.is_news(&segment) { segment.payload } else { &[] };
+        let Flow { conn, wire, .. } = flow;
+        let mut taken = conn.ingress(&segment, cx.now, sockets, |out| wire.send(out, ids, cx));
+        if !taken && self.relieve(index, cx) {
+            let Hosts { flows, sockets, ids, .. } = self;
+            let Some(Flow { conn, wire, .. }) = flows.slab.get_mut(index) else { return cx.consume(frame) };
+            taken = conn.ingress(&segment, cx.now, sockets, |out| wire.send(out, ids, cx));
+        }
+        if !taken {
+            // Lost, as segments may be: the peer sends it again.
+            return cx.discard(frame, DropReason::NoBuffer);
+        }
+        let Some(flow) = self.flows.slab.get_mut(index) else { return cx.consume(frame) };
+        flow.bytes_in += news.len() as u64;
+        if !news.is_empty() && !flow.told {
             flow.told = true;
             let mut event = flow.event(EventId::TcpData, cx.now);
-            cx.emit(&mut event, segment.payload);
+            cx.emit(&mut event, news);
         }
-        let was_open = flow.conn.is_open();
-        let Flow { conn, wire, .. } = flow;
-        conn.ingress(&segment, cx.now, scratch, |out| wire.send(out, ids, cx));
         // A RST outside the window has ended nothing.
         if tcp.has(flag::RST) && was_open && flow.conn.is_closed() {
             flow.ending.get_or_insert(Ending::ResetByPeer);
         }
-        flows.dirty.push(index);
+        self.flows.dirty.push(index);
         cx.consume(frame);
+    }
+
+    /// Takes the buffers of a connection other than that at `asking`. Whether there was one to be had.
+    fn relieve(&mut self, asking: usize, cx: &mut Cx<'_>) -> bool {
+        self.sockets.take_refused();
+        let victim = self.flows.holder(cx.now, cx.rng).filter(|victim| *victim != asking);
+        if let Some(victim) = victim {
+            self.evict(victim, cx);
+        }
+        victim.is_some()
+    }
+
+    /// Ends a connection with a RST, and at once.
+    fn evict(&mut self, index: usize, cx: &mut Cx<'_>) {
+        let Hosts { flows, sockets, ids, .. } = self;
+        let Some(flow) = flows.slab.get_mut(index) else { return };
+        flow.abort(cx.now);
+        flow.ending = Some(Ending::Evicted);
+        let Flow { conn, wire, .. } = flow;
+        conn.egress(cx.now, sockets, |out| wire.send(out, ids, cx));
+        self.finish(index, cx);
     }
 
     /// Has every connection that something happened to do what it can.
     pub(super) fn drive(&mut self, cx: &mut Cx<'_>) {
-        self.flows.wake_piped();
+        self.flows.wake_due_pipes();
         // What is driven may mark others; each is driven at most so often a batch.
         for _ in 0..4 {
             let mut dirty = std::mem::take(&mut self.flows.dirty);
@@ -166,30 +225,26 @@ impl Hosts {
         if self.flows.slab.get(index).is_some_and(|flow| matches!(flow.app, App::Inner(_))) {
             self.drive_inner(index, cx);
         }
-        let Hosts { flows, scratch, ids, config, .. } = self;
+        let Hosts { flows, sockets, ids, config, unread, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
-        // What is sent at first makes room for more.
-        for again in [false, true] {
-            if again && flow.closing.is_some() {
-                break;
-            }
-            match flow.app {
-                App::Inline(..) => poll_inline(flow, &config.services, cx),
-                App::Pipe(_) => poll_pipe(flow, cx),
-                App::Inner(_) => {}
-            }
-            let Flow { conn, wire, .. } = flow;
-            conn.egress(cx.now, scratch, |out| wire.send(out, ids, cx));
+        match flow.app {
+            App::Inline(..) => poll_inline(flow, &config.services, sockets, unread, cx),
+            App::Pipe(_) => poll_pipe(flow, sockets, cx),
+            App::Inner(_) => {}
         }
-        if flow.conn.is_closed() || (flow.closing.is_some() && flow.conn.is_time_wait()) {
+        let Flow { conn, wire, .. } = flow;
+        conn.egress(cx.now, sockets, |out| wire.send(out, ids, cx));
+        if conn.is_closed() || (flow.closing.is_some() && conn.is_time_wait()) {
             return self.finish(index, cx);
         }
-        let mut deadline = flow.conn.deadline(cx.now);
+        conn.rest(cx.now, sockets);
+        let mut deadline = conn.deadline(cx.now, sockets);
+        let mut sooner = |at| deadline = deadline.into_iter().chain([at]).min();
         if let App::Inline(inline, id, _) = &flow.app
             && flow.closing.is_none()
-            && let Some(service) = config.services.get(usize::from(id.0))
+            && let Some(at) = config.services.get(usize::from(id.0)).and_then(|service| inline.deadline(service))
         {
-            deadline = deadline.into_iter().chain(inline.deadline(service)).min();
+            sooner(at);
         }
         // smoltcp's own timeout knows no difference between the two.
         let silent = flow.last + if flow.conn.is_unacknowledged() { TIMEOUT } else { GONE };
@@ -197,20 +252,40 @@ impl Hosts {
             flow.abort(cx.now);
             return self.finish(index, cx);
         }
-        deadline = deadline.into_iter().chain([silent]).min();
+        sooner(silent);
         if let Some(since) = flow.closing {
             // A peer that never finishes its own side is left to itself.
             if cx.now >= since + LINGER {
                 flow.abort(cx.now);
                 let Flow { conn, wire, .. } = flow;
-                conn.egress(cx.now, scratch, |out| wire.send(out, ids, cx));
+                conn.egress(cx.now, sockets, |out| wire.send(out, ids, cx));
                 return self.finish(index, cx);
             }
-            deadline = deadline.into_iter().chain([since + LINGER]).min();
+            sooner(since + LINGER);
         }
         // smoltcp's "now" means that it waits for room in the window: the peer will tell.
         let deadline = deadline.map(|at| at.max(cx.now + Duration::from_micros(500)));
         flows.schedule(index, deadline);
+        self.account(index, cx);
+    }
+
+    /// Charges the budget with what a connection holds; if that is too much, somebody has to go.
+    fn account(&mut self, index: usize, cx: &mut Cx<'_>) {
+        let Hosts { flows, sockets, .. } = self;
+        let Some(flow) = flows.slab.get_mut(index) else { return };
+        let kept = flow.kept();
+        sockets.budget().charge(kept);
+        sockets.budget().release(std::mem::replace(&mut flow.charged, kept));
+        flows.account(index);
+        let refused = sockets.take_refused();
+        if !refused && !sockets.budget().lacks(0) {
+            return;
+        }
+        if self.relieve(index, cx) && refused {
+            self.flows.dirty.push(index);
+        } else if refused {
+            self.flows.schedule(index, Some(cx.now + AGAIN));
+        }
     }
 
     /// Forgets a connection and says how it ended.
@@ -224,6 +299,7 @@ impl Hosts {
         if let App::Inner(_) = &flow.app {
             self.end_inner(&mut flow, cx);
         }
+        self.sockets.budget().release(flow.charged);
         self.ended.remember(&flow, cx.now);
         if let Some(session) = self.sessions.get(&flow.pair()) {
             session.bytes_out += flow.wire.octets_out;
@@ -234,5 +310,6 @@ impl Hosts {
         event.bytes_out = flow.wire.bytes_out;
         event.count = (cx.now - flow.opened).total_micros();
         cx.emit(&mut event, &[]);
+        flow.conn.end(&mut self.sockets);
     }
 }

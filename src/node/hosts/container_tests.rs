@@ -21,7 +21,7 @@ fn a_handshake_asks_for_a_container_and_a_ping_does_not() {
     let mut client = Client::new(&bench, 22);
     client.run(&mut bench, Duration::from_millis(5));
     assert!(client.conn.is_open(), "the emulator answers at once");
-    client.conn.send(b"SSH-2.0-client\r\n");
+    client.send(&bench, b"SSH-2.0-client\r\n");
     client.run(&mut bench, Duration::from_millis(5));
     assert!(
         matches!(bench.requests.as_slice(), [Request::Lease { host, .. }] if *host == HOST_IP.parse::<IpAddr>().unwrap())
@@ -57,7 +57,7 @@ fn a_container_is_reached_from_the_attackers_own_address() {
     let mut bench = bench();
     let mut client = Client::new(&bench, 22);
     client.run(&mut bench, Duration::from_millis(5));
-    client.conn.send(b"hello");
+    client.send(&bench, b"hello");
     client.run(&mut bench, Duration::from_millis(5));
     let Some(Request::Lease { lease, .. }) = bench.requests.pop() else { panic!("no lease") };
     bench.with(|node, cx| node.command(Command::LeaseTap { lease, port: PortNo(1) }, cx));

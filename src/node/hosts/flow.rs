@@ -1,10 +1,5 @@
-//! Open TCP connections of emulated hosts: what smoltcp keeps, what answers, and
+//! An open TCP connection of an emulated host: what TCP keeps, what answers, and
 //! how segments look on the wire.
-
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-
-use slab::Slab;
 
 use super::super::{Cx, LeaseId};
 use super::session::Pair;
@@ -13,7 +8,7 @@ use crate::emulate::{Personality, ServiceId};
 use crate::event::{Event, EventId, Party, SessionId};
 use crate::frame::PortNo;
 use crate::service::{Inline, Service, Stream, Then};
-use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, timestamp};
+use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, Sockets, SynLook, timestamp};
 use crate::wire::{Duration, ETH, Headers, Instant, Mac, Segment, TcpOptions, flag, proto, word_of};
 
 /// How the segments of one connection look, and where they go.
@@ -72,7 +67,7 @@ impl Wire {
             seq: segment.seq,
             ack: segment.ack,
             flags: segment.flags,
-            window: if rst { 0 } else { (segment.window >> self.scale).min(65_535) as u16 },
+            window: if rst { 0 } else { self.window(segment.window) },
             options: &options[..options_len],
             payload: segment.payload,
         };
@@ -94,40 +89,14 @@ impl Wire {
         self.octets_out += (len - ETH) as u64;
         cx.send(self.port, frame);
     }
-}
 
-/// What a peer's SYN looked like, for the connection into a container that imitates it.
-#[derive(Clone, Copy)]
-pub(super) struct SynLook {
-    pub options: [u8; 40],
-    pub options_len: u8,
-    pub ttl: u8,
-}
-
-impl SynLook {
-    pub(super) fn new(options: &[u8], ttl: u8) -> SynLook {
-        let mut kept = [1; 40];
-        let len = options.len().min(40);
-        kept[..len].copy_from_slice(&options[..len]);
-        // The connection inside uses no timestamps: they become padding in their place.
-        let mut at = 0;
-        while at < len {
-            match kept[at] {
-                0 => break,
-                1 => at += 1,
-                kind => {
-                    let size = kept.get(at + 1).map_or(0, |size| usize::from(*size));
-                    if size < 2 || at + size > len {
-                        break;
-                    }
-                    if kind == 8 {
-                        kept[at..at + size].fill(1);
-                    }
-                    at += size;
-                }
-            }
-        }
-        SynLook { options: kept, options_len: len as u8, ttl }
+    /// The window field for a window of `octets`: no more than the host's system announces in its SYN/ACK,
+    /// which it rounds up where the shift cuts it.
+    fn window(&self, octets: u32) -> u16 {
+        let most = u32::from(self.personality.syn_ack_window);
+        let up = most.div_ceil(1 << self.scale);
+        let announced = if octets >= most && up << self.scale <= 65_535 { up } else { octets.min(most) >> self.scale };
+        announced as u16
     }
 }
 
@@ -135,6 +104,8 @@ impl SynLook {
 pub(super) struct Inner {
     pub lease: LeaseId,
     pub look: SynLook,
+    /// What the attacker's SYN offered.
+    pub offered: TcpOptions,
     /// When the attacker's handshake was complete.
     pub since: Instant,
     /// The connection, once there is a container to connect to.
@@ -149,10 +120,10 @@ pub(super) struct Inner {
 
 /// What answers a connection.
 pub(super) enum App {
-    /// A service of the data plane, and what it has not read yet.
-    Inline(Inline, ServiceId, Vec<u8>),
+    /// A service of the data plane, and what it has seen but not taken yet.
+    Inline(Inline, ServiceId, Box<[u8]>),
     /// A relay on the control side.
-    Pipe(PipeEnd),
+    Pipe(Box<PipeEnd>),
     /// The host's container.
     Inner(Box<Inner>),
 }
@@ -183,7 +154,11 @@ pub(super) struct Flow {
     pub told: bool,
     /// Since when we have closed or aborted our side.
     pub closing: Option<Instant>,
-    scheduled: Option<Instant>,
+    pub scheduled: Option<Instant>,
+    /// Octets that the budget is charged with for it, its sockets and pipe excepted.
+    pub charged: usize,
+    /// Its place among those that hold something.
+    pub place: Option<u32>,
 }
 
 impl Flow {
@@ -201,7 +176,30 @@ impl Flow {
             told: false,
             closing: None,
             scheduled: None,
+            charged: 0,
+            place: None,
         }
+    }
+
+    /// Octets that it keeps besides its sockets and pipe.
+    pub(super) fn kept(&self) -> usize {
+        let of_app = match &self.app {
+            App::Inline(inline, _, unread) => inline.kept() + unread.len(),
+            App::Pipe(_) => 0,
+            App::Inner(inner) => inner.conn.as_ref().map_or(0, Conn::kept),
+        };
+        self.conn.kept() + of_app
+    }
+
+    /// Octets that it makes us hold, all in all.
+    pub(super) fn held(&self) -> usize {
+        let at_work = |conn: &Conn| if conn.is_resting() { 0 } else { Sockets::COST };
+        let of_app = match &self.app {
+            App::Inline(..) => 0,
+            App::Pipe(pipe) => pipe.held(),
+            App::Inner(inner) => inner.conn.as_ref().map_or(0, at_work),
+        };
+        self.charged + at_work(&self.conn) + of_app
     }
 
     /// The parties of an event about this connection.
@@ -220,14 +218,13 @@ impl Flow {
     }
 
     /// Takes note of the options of a received segment.
-    pub(super) fn heard(&mut self, options: &TcpOptions, payload: usize, now: Instant) {
+    pub(super) fn heard(&mut self, options: &TcpOptions, now: Instant) {
         if let (Some((_, recent)), Some((value, _))) = (self.wire.ts.as_mut(), options.timestamps)
             && value.wrapping_sub(*recent) as i32 >= 0
         {
             *recent = value;
         }
         self.last = now;
-        self.bytes_in += payload as u64;
     }
 
     /// Ends it with a RST.
@@ -248,42 +245,45 @@ impl Flow {
 }
 
 /// The data that an inline service sees.
-pub(super) struct ConnStream<'a> {
-    pub conn: &'a mut Conn,
-    pub pending: &'a mut Vec<u8>,
+struct ConnStream<'a> {
+    conn: &'a mut Conn,
+    now: Instant,
+    sockets: &'a mut Sockets,
+    /// What came and was not taken.
+    unread: &'a mut Vec<u8>,
     /// Heads of requests, for events.
-    pub requests: Vec<Vec<u8>>,
+    requests: Vec<Vec<u8>>,
 }
 
 /// Octets that an inline service may leave unread.
-const PENDING: usize = 8 * 1024;
+const UNREAD: usize = 8 * 1024;
 
 impl Stream for ConnStream<'_> {
     fn peek(&mut self) -> &[u8] {
-        while self.pending.len() < PENDING {
-            let room = PENDING - self.pending.len();
+        while self.unread.len() < UNREAD {
+            let room = UNREAD - self.unread.len();
             let n = self.conn.recv(|bytes| {
                 let n = bytes.len().min(room);
-                self.pending.extend_from_slice(&bytes[..n]);
+                self.unread.extend_from_slice(&bytes[..n]);
                 n
             });
             if n == 0 {
                 break;
             }
         }
-        self.pending
+        self.unread
     }
 
     fn take(&mut self, n: usize) {
-        self.pending.drain(..n.min(self.pending.len()));
+        self.unread.drain(..n.min(self.unread.len()));
     }
 
     fn send(&mut self, bytes: &[u8]) -> usize {
-        self.conn.send(bytes)
+        self.conn.send(bytes, self.now, self.sockets)
     }
 
     fn at_end(&mut self) -> bool {
-        self.pending.is_empty() && self.conn.at_end()
+        self.unread.is_empty() && self.conn.at_end()
     }
 
     fn is_last(&mut self) -> bool {
@@ -295,13 +295,25 @@ impl Stream for ConnStream<'_> {
     }
 }
 
-/// Has an inline service do what it can.
-pub(super) fn poll_inline(flow: &mut Flow, services: &[Service], cx: &mut Cx<'_>) {
-    let App::Inline(inline, id, pending) = &mut flow.app else { return };
+/// Has an inline service do what it can. `unread` is memory for it.
+pub(super) fn poll_inline(
+    flow: &mut Flow,
+    services: &[Service],
+    sockets: &mut Sockets,
+    unread: &mut Vec<u8>,
+    cx: &mut Cx<'_>,
+) {
+    let App::Inline(inline, id, left) = &mut flow.app else { return };
     let Some(service) = services.get(usize::from(id.0)) else { return };
-    let mut stream = ConnStream { conn: &mut flow.conn, pending, requests: Vec::new() };
+    unread.clear();
+    unread.extend_from_slice(left);
+    let mut stream = ConnStream { conn: &mut flow.conn, now: cx.now, sockets, unread, requests: Vec::new() };
     let then = inline.poll(service, cx.now, &mut stream);
-    for head in std::mem::take(&mut stream.requests) {
+    let requests = stream.requests;
+    if **left != **unread {
+        *left = unread.as_slice().into();
+    }
+    for head in requests {
         let mut event = flow.event(EventId::ServiceRequest, cx.now);
         cx.emit(&mut event, &head);
     }
@@ -311,7 +323,7 @@ pub(super) fn poll_inline(flow: &mut Flow, services: &[Service], cx: &mut Cx<'_>
 }
 
 /// Moves bytes between the connection and its pipe.
-pub(super) fn poll_pipe(flow: &mut Flow, cx: &mut Cx<'_>) {
+pub(super) fn poll_pipe(flow: &mut Flow, sockets: &mut Sockets, cx: &mut Cx<'_>) {
     let now = cx.now;
     let App::Pipe(pipe) = &mut flow.app else { return };
     pipe.take_due();
@@ -323,128 +335,11 @@ pub(super) fn poll_pipe(flow: &mut Flow, cx: &mut Cx<'_>) {
         return flow.abort(now);
     }
     while pipe.writable() > 0 && flow.conn.recv(|bytes| pipe.write(bytes)) > 0 {}
-    while flow.conn.room() > 0 && pipe.read_with(|bytes| flow.conn.send(bytes)) > 0 {}
+    while flow.conn.room() > 0 && pipe.read_with(|bytes| flow.conn.send(bytes, now, sockets)) > 0 {}
     if flow.conn.at_end() {
         pipe.finish();
     }
     if pipe.at_end() {
         flow.close(now);
-    }
-}
-
-/// Deadlines that may be left over, besides a few for each connection, before they are cleared away.
-const STALE: usize = 1024;
-
-/// The table of open connections.
-pub(super) struct Flows {
-    pub slab: Slab<Flow>,
-    pub by_key: HashMap<FlowKey, usize, foldhash::fast::FixedState>,
-    pub deadlines: BinaryHeap<Reverse<(Instant, usize, FlowKey)>>,
-    /// Connections to be looked at before the batch ends.
-    pub dirty: Vec<usize>,
-    /// Connections that a relay answers.
-    pub piped: Vec<usize>,
-}
-
-impl Flows {
-    pub(super) fn new(seed: u64) -> Flows {
-        Flows {
-            slab: Slab::new(),
-            by_key: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
-            deadlines: BinaryHeap::new(),
-            dirty: Vec::new(),
-            piped: Vec::new(),
-        }
-    }
-
-    #[inline]
-    pub(super) fn find(&self, key: &FlowKey) -> Option<usize> {
-        if self.by_key.is_empty() {
-            return None;
-        }
-        self.by_key.get(key).copied()
-    }
-
-    pub(super) fn insert(&mut self, flow: Flow) -> usize {
-        let key = flow.wire.key;
-        let piped = matches!(flow.app, App::Pipe(_));
-        let index = self.slab.insert(flow);
-        self.by_key.insert(key, index);
-        if piped {
-            self.piped.push(index);
-        }
-        self.dirty.push(index);
-        index
-    }
-
-    pub(super) fn remove(&mut self, index: usize) -> Option<Flow> {
-        let flow = self.slab.try_remove(index)?;
-        self.by_key.remove(&flow.wire.key);
-        if matches!(flow.app, App::Pipe(_))
-            && let Some(place) = self.piped.iter().position(|piped| *piped == index)
-        {
-            self.piped.swap_remove(place);
-        }
-        Some(flow)
-    }
-
-    /// Marks the connections whose relay did something.
-    pub(super) fn wake_piped(&mut self) {
-        let Flows { slab, dirty, piped, .. } = self;
-        dirty.extend(piped.iter().filter(|index| match slab.get(**index).map(|flow| &flow.app) {
-            Some(App::Pipe(pipe)) => pipe.take_due(),
-            _ => false,
-        }));
-    }
-
-    /// Has the flow looked at again at `at`.
-    pub(super) fn schedule(&mut self, index: usize, at: Option<Instant>) {
-        let (Some(flow), Some(at)) = (self.slab.get_mut(index), at) else { return };
-        if flow.scheduled.is_none_or(|scheduled| at < scheduled) {
-            flow.scheduled = Some(at);
-            self.deadlines.push(Reverse((at, index, flow.wire.key)));
-            // Each earlier deadline leaves the later one behind.
-            if self.deadlines.len() > 4 * self.slab.len() + STALE {
-                let Flows { slab, deadlines, .. } = self;
-                deadlines.retain(|Reverse((at, index, key))| {
-                    slab.get(*index).is_some_and(|flow| flow.wire.key == *key && flow.scheduled == Some(*at))
-                });
-            }
-        }
-    }
-
-    /// Marks the flows whose time has come.
-    pub(super) fn wake_due(&mut self, now: Instant) {
-        while let Some(Reverse((at, index, key))) = self.deadlines.peek().copied() {
-            if at > now {
-                return;
-            }
-            self.deadlines.pop();
-            // The slot may be another flow's by now, and the flow's deadline another.
-            let is_meant = |flow: &&mut Flow| flow.wire.key == key && flow.scheduled == Some(at);
-            if let Some(flow) = self.slab.get_mut(index).filter(is_meant) {
-                flow.scheduled = None;
-                self.dirty.push(index);
-            }
-        }
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.peek().map(|Reverse((at, ..))| *at)
-    }
-
-    /// One of a few connections drawn at random: the one that was silent longest.
-    pub(super) fn victim(&self, rng: &mut super::super::Rng) -> Option<usize> {
-        let capacity = self.slab.capacity().max(1);
-        let mut best: Option<(Instant, usize)> = None;
-        for _ in 0..16 {
-            let index = (rng.next_u64() % capacity as u64) as usize;
-            if let Some(flow) = self.slab.get(index)
-                && best.is_none_or(|(last, _)| flow.last < last)
-            {
-                best = Some((flow.last, index));
-            }
-        }
-        best.map(|(_, index)| index).or_else(|| self.slab.iter().next().map(|(index, _)| index))
     }
 }

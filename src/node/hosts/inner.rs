@@ -3,11 +3,11 @@
 
 use super::super::Cx;
 use super::Hosts;
-use super::flow::{App, Ending, Flow, Inner, SynLook};
+use super::flow::{App, Ending, Flow, Inner};
 use crate::event::{DropReason, Event, EventId, Party};
 use crate::frame::{Frame, PortNo};
-use crate::stack::{Buffers, Conn, FlowKey, Incoming};
-use crate::wire::{Duration, Headers, Mac, Packet, Segment, TcpHeader, flag, proto};
+use crate::stack::{Conn, FlowKey, Incoming, Outgoing, SynLook};
+use crate::wire::{Duration, Headers, Mac, Packet, Segment, TcpHeader, TcpOptions, flag, proto};
 
 /// How long a container may take from the request until its service answers.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,29 +27,31 @@ impl Hosts {
         tcp: &TcpHeader,
         cx: &mut Cx<'_>,
     ) {
-        let Hosts { flows, scratch, leases, .. } = self;
+        let Hosts { flows, sockets, leases, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return cx.consume(frame) };
-        let (mac, peer_mac, key) = (flow.wire.mac, flow.wire.peer_mac, flow.wire.key);
+        let key = flow.wire.key;
+        let inside = Inside { key, mac: flow.wire.mac, peer_mac: flow.wire.peer_mac, port: frame.meta.port };
         if let App::Inner(inner) = &mut flow.app {
             if let Some(lease) = leases.by_host.get_mut(&self.config.host_of(key.local)) {
                 lease.last = cx.now;
             }
             let segment = Incoming::of(tcp, packet.payload(frame.bytes()));
-            let Inner { conn, look, .. } = &mut **inner;
-            if let Some(conn) = conn {
-                let port = frame.meta.port;
-                conn.ingress(&segment, cx.now, scratch, |out| {
-                    send_inward(&key, look, mac, peer_mac, port, out, cx);
-                });
-            }
+            let Inner { conn, look, offered, .. } = &mut **inner;
+            // What finds no socket is lost; the container sends it again.
+            let taken = conn
+                .as_mut()
+                .is_none_or(|conn| conn.ingress(&segment, cx.now, sockets, |out| inside.send(look, offered, out, cx)));
             flows.dirty.push(index);
+            if !taken {
+                return cx.discard(frame, DropReason::NoBuffer);
+            }
         }
         cx.consume(frame);
     }
 
     /// Moves what a connection into a container has to move.
     pub(super) fn drive_inner(&mut self, index: usize, cx: &mut Cx<'_>) {
-        let Hosts { flows, scratch, leases, config, .. } = self;
+        let Hosts { flows, sockets, leases, config, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
         let key = flow.wire.key;
         let (mac, peer_mac) = (flow.wire.mac, flow.wire.peer_mac);
@@ -95,12 +97,15 @@ impl Hosts {
                 flows.schedule(index, Some(at));
                 return;
             }
-            let seed = cx.rng.next_u64();
             inner.attempt_until = cx.now + inner.attempt;
             inner.attempt = (inner.attempt * 2).min(Duration::from_secs(2));
-            inner.conn = Conn::connect(key.remote(), key.local(), Buffers::LARGE, seed, cx.now, scratch);
+            inner.conn = Conn::connect(cx.now, sockets);
         }
-        let Some(conn) = inner.conn.as_mut() else { return flow.abort(cx.now) };
+        let Some(conn) = inner.conn.as_mut() else {
+            // All sockets are lent.
+            let at = cx.now + RETRY.1;
+            return flows.schedule(index, Some(at));
+        };
         if !inner.established && conn.is_open() {
             inner.established = true;
             if !std::mem::replace(&mut lease.answered, true) {
@@ -113,8 +118,8 @@ impl Hosts {
             }
         }
         let outer = &mut flow.conn;
-        while conn.room() > 0 && outer.recv(|bytes| conn.send(bytes)) > 0 {}
-        while outer.room() > 0 && conn.recv(|bytes| outer.send(bytes)) > 0 {}
+        while conn.room() > 0 && outer.recv(|bytes| conn.send(bytes, cx.now, sockets)) > 0 {}
+        while outer.room() > 0 && conn.recv(|bytes| outer.send(bytes, cx.now, sockets)) > 0 {}
         if inner.established {
             if conn.is_closed() && !conn.has_data() && flow.closing.is_none() {
                 // Closed without our having closed it: a reset from inside.
@@ -133,8 +138,10 @@ impl Hosts {
             }
         }
         let ended = inner.established && conn.at_end();
-        conn.egress(cx.now, scratch, |out| send_inward(&key, &inner.look, mac, peer_mac, port, out, cx));
-        let deadline = conn.deadline(cx.now).map(|at| at.max(cx.now + Duration::from_micros(500)));
+        let inside = Inside { key, mac, peer_mac, port };
+        conn.egress(cx.now, sockets, |out| inside.send(&inner.look, &inner.offered, out, cx));
+        conn.rest(cx.now, sockets);
+        let deadline = conn.deadline(cx.now, sockets).map(|at| at.max(cx.now + Duration::from_micros(500)));
         // A SYN into a network that is not up yet is lost: smoltcp's own retry, a second later, would be felt.
         let waiting = !inner.established && !conn.is_closed();
         if waiting && inner.attempt_until <= cx.now {
@@ -155,45 +162,48 @@ impl Hosts {
         let host = self.config.host_of(flow.wire.key.local);
         let port = self.leases.port_of(host);
         let (key, mac, peer_mac) = (flow.wire.key, flow.wire.mac, flow.wire.peer_mac);
-        if let (App::Inner(inner), Some(port)) = (&mut flow.app, port) {
-            let Inner { conn, look, .. } = &mut **inner;
-            if let Some(conn) = conn.as_mut().filter(|conn| !conn.is_closed() && !conn.is_time_wait()) {
-                conn.abort();
-                conn.egress(cx.now, &mut self.scratch, |out| send_inward(&key, look, mac, peer_mac, port, out, cx));
-            }
+        let App::Inner(inner) = &mut flow.app else { return };
+        let Some(mut conn) = inner.conn.take() else { return };
+        if let Some(port) = port.filter(|_| !conn.is_closed() && !conn.is_time_wait()) {
+            let inside = Inside { key, mac, peer_mac, port };
+            conn.abort();
+            conn.egress(cx.now, &mut self.sockets, |out| inside.send(&inner.look, &inner.offered, out, cx));
         }
+        conn.end(&mut self.sockets);
     }
 }
 
-/// Sends a segment into a container as if it came from the attacker.
-fn send_inward(
-    key: &FlowKey,
-    look: &super::flow::SynLook,
+/// Between whom a connection into a container is, and where it is.
+struct Inside {
+    key: FlowKey,
     mac: Mac,
     peer_mac: Mac,
     port: PortNo,
-    out: &crate::stack::Outgoing<'_>,
-    cx: &mut Cx<'_>,
-) {
-    let Some(mut frame) = cx.pool.head() else { return cx.counters.discard(DropReason::NoBuffer) };
-    let options = &look.options[..usize::from(look.options_len)];
-    let is_syn = out.flags & flag::SYN != 0;
-    let scale = if is_syn { 0 } else { crate::wire::TcpOptions::parse(options).window_scale.unwrap_or(0) };
-    let segment = Segment {
-        src: key.remote_port,
-        dst: key.local_port,
-        seq: out.seq,
-        ack: out.ack,
-        flags: out.flags,
-        window: (out.window >> scale).min(65_535) as u16,
-        options: if is_syn { options } else { &[] },
-        payload: out.payload,
-    };
-    let headers = inward(key, look, mac, peer_mac);
-    let len = segment.write(&headers, frame.space());
-    frame.set_len(len);
-    frame.meta.at = cx.now;
-    cx.send(port, frame);
+}
+
+impl Inside {
+    /// Sends a segment into a container as if it came from the attacker.
+    fn send(&self, look: &SynLook, offered: &TcpOptions, out: &Outgoing<'_>, cx: &mut Cx<'_>) {
+        let Some(mut frame) = cx.pool.head() else { return cx.counters.discard(DropReason::NoBuffer) };
+        let is_syn = out.flags & flag::SYN != 0;
+        let (options, len) = if is_syn { look.options(offered) } else { ([0; 40], 0) };
+        let scale = if is_syn { 0 } else { offered.window_scale.unwrap_or(0) };
+        let segment = Segment {
+            src: self.key.remote_port,
+            dst: self.key.local_port,
+            seq: out.seq,
+            ack: out.ack,
+            flags: out.flags,
+            window: (out.window >> scale).min(65_535) as u16,
+            options: &options[..len],
+            payload: out.payload,
+        };
+        let headers = inward(&self.key, look, self.mac, self.peer_mac);
+        let len = segment.write(&headers, frame.space());
+        frame.set_len(len);
+        frame.meta.at = cx.now;
+        cx.send(self.port, frame);
+    }
 }
 
 /// Headers of what a container sees of the attacker.

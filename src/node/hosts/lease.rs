@@ -271,18 +271,9 @@ impl Hosts {
             return;
         }
         self.leases.next_reap = cx.now + REAP;
-        let in_use: std::collections::HashSet<LeaseId> = self
-            .flows
-            .slab
-            .iter()
-            .filter_map(|(_, flow)| match &flow.app {
-                App::Inner(inner) => Some(inner.lease),
-                _ => None,
-            })
-            .collect();
         for lease in self.leases.by_host.values_mut() {
             let idle = lease.idle > Duration::ZERO && cx.now - lease.last > lease.idle;
-            if idle && !lease.releasing && !in_use.contains(&lease.id) {
+            if idle && !lease.releasing && !self.flows.has_lease(lease.id) {
                 lease.releasing = true;
                 cx.requests.push(Request::Release { lease: lease.id });
             }

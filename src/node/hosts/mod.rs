@@ -6,7 +6,7 @@
 //! Only the last three keep state for a host, all of it bounded.
 //!
 //! * `arp`: who has an address, ARP and neighbor discovery
-//! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is
+//! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `inner`: the connection into one; `outward`: what one begins
 //! * `session`: who talked to whom; `voice`: IP identification
 
@@ -16,8 +16,11 @@ mod arp;
 mod connection;
 #[cfg(test)]
 mod container_tests;
+#[cfg(test)]
+mod crowd_tests;
 mod ended;
 mod flow;
+mod flows;
 mod inner;
 mod lease;
 mod outward;
@@ -39,12 +42,12 @@ use crate::emulate::{
 use crate::event::{DropReason, Event, EventId, Party, PortAnswer, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::{Service, ServiceKind};
-use crate::stack::{HalfOpenTable, Scratch};
+use crate::stack::{Budget, HalfOpen, HalfOpenTable, Sockets};
 use crate::wire::{
     ETH, Headers, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
 };
 use ended::Ended;
-use flow::Flows;
+use flows::Flows;
 use lease::Leases;
 use session::{Contact, Pair, Sessions, Touch};
 use voice::IpIds;
@@ -75,7 +78,9 @@ pub struct Hosts {
     identity: Identity,
     sessions: Sessions,
     ids: IpIds,
-    half_open: HalfOpenTable<tcp::Owner>,
+    half_open: HalfOpenTable<tcp::Answer>,
+    /// Until then, handshakes may be complete that the table does not know.
+    cookies_until: Instant,
     /// SYN/ACKs that may be sent again: to sources that have not proven that they
     /// exist, hence few. Normal clients need none.
     retransmissions: tcp::Budget,
@@ -85,9 +90,11 @@ pub struct Hosts {
     flows: Flows,
     ended: Ended,
     /// SYNs that wait for a container's answer.
-    held: ClockTable<crate::stack::FlowKey, tcp::Held>,
+    held: ClockTable<crate::stack::FlowKey, HalfOpen<tcp::Answer>>,
     leases: Leases,
-    scratch: Scratch,
+    sockets: Sockets,
+    /// Memory for what an inline service looks at.
+    unread: Vec<u8>,
     /// The template of hosts that answer in the place of the rest of the world, behind the plan's.
     elsewhere: u16,
     /// When containers that belong to the system are looked after next.
@@ -107,13 +114,15 @@ impl Hosts {
             sessions: Sessions::new(limits.sessions as usize, limits.session_idle_secs, seed),
             ids: IpIds::new(identity, &config),
             half_open: HalfOpenTable::new(limits.half_open as usize, seed),
+            cookies_until: Instant::ZERO,
             retransmissions: tcp::Budget::new(1000, 200),
             inside_answers: tcp::Budget::new(100, 20),
             flows: Flows::new(seed),
             ended: Ended::new(seed),
             held: ClockTable::new(1024, seed),
             leases: Leases::new(seed),
-            scratch: Scratch::default(),
+            sockets: Sockets::new(Budget::new((limits.buffers as usize) << 20), seed),
+            unread: Vec::new(),
             elsewhere,
             config,
             start_at: Some(Instant::ZERO),
@@ -377,6 +386,9 @@ impl Node for Hosts {
                 self.from_lan(frame, cx);
             } else {
                 self.from_container(frame, cx);
+            }
+            if self.flows.dirty.len() >= connection::TOGETHER {
+                self.drive(cx);
             }
         }
     }

@@ -1,16 +1,16 @@
 //! TCP as an emulated host meets it: probes, handshakes, open connections.
 
 use super::super::Cx;
-use super::flow::SynLook;
+use super::connection::Who;
 use super::inner::inward;
 use super::session::Contact;
 use super::{Hosts, Target, event_of, origin};
-use crate::emulate::reply::{self, Voice};
-use crate::emulate::{ServiceId, TcpPort};
+use crate::emulate::reply;
+use crate::emulate::{Personality, ServiceId, TcpPort};
 use crate::event::{DropReason, EventId, PortAnswer, SessionId};
 use crate::frame::Frame;
-use crate::stack::{FlowKey, HalfOpen, SynInfo};
-use crate::wire::{ETH, Headers, Instant, Mac, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac, word_of};
+use crate::stack::{FlowKey, HalfOpen, Remembered, SynInfo, SynLook, cookie, timestamp};
+use crate::wire::{ETH, Headers, Instant, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac, word_of};
 
 /// How many packets of a kind a node may send: some at once, then so many a second.
 pub(super) struct Budget {
@@ -52,23 +52,6 @@ pub(super) enum Answer {
     Container,
 }
 
-/// What a handshake's entry remembers besides the handshake.
-#[derive(Clone, Copy)]
-pub(super) struct Owner {
-    pub answer: Answer,
-    pub session: SessionId,
-    /// The attacker's MAC, which is not the next hop's if there is a router between.
-    pub origin: Mac,
-    pub template: u16,
-    pub look: SynLook,
-}
-
-/// A SYN that waits for the container's answer.
-#[derive(Clone, Copy)]
-pub(super) struct Held {
-    half_open: HalfOpen<Owner>,
-}
-
 impl Hosts {
     #[inline]
     pub(super) fn tcp(&mut self, frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
@@ -85,13 +68,18 @@ impl Hosts {
             self.ended.forget(&key);
             return self.syn(frame, packet, &tcp, key, target, session, ip_id, cx);
         }
-        if self.half_open.get(&key).is_some() {
-            return self.handshake(frame, packet, &tcp, key, target, ip_id, cx);
+        if let Some(entry) = self.half_open.get(&key, cx.now).copied() {
+            let who = Who { session, origin: origin(&frame) };
+            return self.handshake(frame, packet, &tcp, key, &entry, target, who, ip_id, cx);
         }
         if self.is_outward(proto::TCP, &key) {
             return self.to_container(frame, packet, target, cx);
         }
         let Some(frame) = self.after_the_end(frame, packet, &tcp, &key, target, cx) else { return };
+        if let Some(entry) = self.recall(&frame, packet, &tcp, &key, target, cx.now) {
+            let who = Who { session, origin: origin(&frame) };
+            return self.complete(frame, packet, &tcp, key, &entry, target, who, ip_id, cx);
+        }
         if tcp.has(flag::RST) {
             return cx.discard(frame, DropReason::NoFlow);
         }
@@ -150,9 +138,11 @@ impl Hosts {
             window: tcp.window,
             options: TcpOptions::parse(&packet.payload(frame.bytes())[20..tcp.len]),
         };
-        if let Some(entry) = self.half_open.get(&key).copied().filter(|entry| entry.syn.isn == syn.isn) {
+        if let Some(entry) = self.half_open.get(&key, cx.now).filter(|entry| entry.peer_isn == syn.isn) {
             // The same SYN again: our answer was lost, or the peer is impatient.
-            return self.send_syn_ack(frame, &key, &entry, cx);
+            entry.repeat();
+            let entry = *entry;
+            return self.send_syn_ack(frame, &key, &entry, target, cx);
         }
         let listed = self.template(target.template).tcp.contains_key(&tcp.dst);
         let state = self.port_state(target, tcp.dst);
@@ -167,8 +157,8 @@ impl Hosts {
         self.probe(&frame, packet, session, answer, cx);
         let answered_by = match (state, lease) {
             (_, Some((_, port))) => {
-                let entry = self.half_open_of(&frame, packet, tcp, syn, target, session, Answer::Container, cx.now);
-                self.held.insert(key, Held { half_open: entry });
+                let entry = self.half_open_of(&frame, packet, tcp, &syn, target, Answer::Container, cx.now);
+                self.held.insert(key, entry);
                 // The container sees the attacker's own SYN, from the MAC that it came from.
                 return cx.send(port, frame);
             }
@@ -177,11 +167,61 @@ impl Hosts {
             (TcpPort::Tarpit, _) => return self.tarpit_syn(frame, packet, tcp, syn, target, cx),
             (TcpPort::Open(service), _) => Answer::Service(service),
         };
-        let entry = self.half_open_of(&frame, packet, tcp, syn, target, session, answered_by, cx.now);
-        if self.half_open.insert(key, entry, cx.now).is_some_and(|(other, _)| other != key) {
-            cx.counters.discard(DropReason::TableFull);
+        let entry = self.half_open_of(&frame, packet, tcp, &syn, target, answered_by, cx.now);
+        self.begin(frame, key, entry, target, cx);
+    }
+
+    /// Answers a SYN and remembers that: in the table, or, if that is full of recent handshakes, in a cookie.
+    fn begin(&mut self, frame: Frame, key: FlowKey, mut entry: HalfOpen<Answer>, target: &Target, cx: &mut Cx<'_>) {
+        match self.half_open.insert(key, entry, self.schedule(target), cx.now) {
+            Remembered::Kept => {}
+            Remembered::Evicted => cx.counters.discard(DropReason::TableFull),
+            Remembered::Full => {
+                entry.isn = cookie::make(&entry.offered(), cx.now, self.cookie_of(&key, entry.peer_isn));
+                self.cookies_until = cx.now + cookie::LIFETIME;
+            }
         }
-        self.send_syn_ack(frame, &key, &entry, cx);
+        self.send_syn_ack(frame, &key, &entry, target, cx);
+    }
+
+    /// When SYN/ACKs are sent again. Never to a container: nothing gets lost on the way there.
+    fn schedule(&self, target: &Target) -> &'static [u32] {
+        if target.template == self.elsewhere { &[] } else { self.personality(target).syn_ack_retries_ms }
+    }
+
+    fn personality(&self, target: &Target) -> &'static Personality {
+        self.template(target.template).personality.get()
+    }
+
+    fn cookie_of(&self, key: &FlowKey, peer_isn: u32) -> impl Fn(u64) -> u64 {
+        let (local, remote) = ((key.local, key.local_port), (key.remote, key.remote_port));
+        move |value| self.identity.cookie(local, remote, peer_isn, value)
+    }
+
+    /// The handshake that a segment completes which acknowledges a cookie.
+    fn recall(
+        &self,
+        frame: &Frame,
+        packet: &Packet,
+        tcp: &TcpHeader,
+        key: &FlowKey,
+        target: &Target,
+        now: Instant,
+    ) -> Option<HalfOpen<Answer>> {
+        if now >= self.cookies_until || tcp.flags & (flag::SYN | flag::RST | flag::ACK) != flag::ACK {
+            return None;
+        }
+        let TcpPort::Open(service) = self.port_state(target, tcp.dst) else { return None };
+        let (isn, peer_isn) = (tcp.ack.wrapping_sub(1), tcp.seq.wrapping_sub(1));
+        let mut options = cookie::read(isn, now, self.cookie_of(key, peer_isn))?;
+        // Both use timestamps, or neither.
+        options.timestamps = TcpOptions::parse(&packet.payload(frame.bytes())[20..tcp.len]).timestamps;
+        // What the order of its options was, nobody knows any more: most attackers are Linux.
+        let look = SynLook::of(&[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7], packet.ttl);
+        let syn = SynInfo { isn: peer_isn, window: tcp.window, options };
+        let peer_mac = src_mac(frame.bytes());
+        let owner = Answer::Service(service);
+        Some(HalfOpen::new(&syn, isn, look, peer_mac, frame.meta.port, target.hops, owner, now))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -190,51 +230,43 @@ impl Hosts {
         frame: &Frame,
         packet: &Packet,
         tcp: &TcpHeader,
-        syn: SynInfo,
+        syn: &SynInfo,
         target: &Target,
-        session: SessionId,
         answer: Answer,
         now: Instant,
-    ) -> HalfOpen<Owner> {
-        let personality = self.template(target.template).personality.get();
+    ) -> HalfOpen<Answer> {
         // RFC 6528 §3: a clock of four microseconds and a keyed function of the connection.
         let clock = (now.total_micros() / 4) as u32;
         let isn = self.identity.isn(packet.dst(), tcp.dst, packet.src(), tcp.src).wrapping_add(clock);
-        let ts_offset = (personality.ts_hz > 0 && syn.options.timestamps.is_some()).then(|| {
-            if personality.ts_per_peer {
-                self.identity.ts_offset(packet.dst(), packet.src())
-            } else {
-                (self.identity.uptime_secs(packet.dst()) as u32).wrapping_mul(personality.ts_hz)
-            }
-        });
-        HalfOpen {
-            syn,
-            isn,
-            ts_offset,
-            personality,
-            mac: target.mac,
-            peer_mac: src_mac(frame.bytes()),
-            port: frame.meta.port,
-            hops: target.hops,
-            retries: 0,
-            owner: Owner {
-                answer,
-                session,
-                origin: origin(frame),
-                template: target.template,
-                look: SynLook::new(&packet.payload(frame.bytes())[20..tcp.len], packet.ttl),
-            },
+        let look = SynLook::of(&packet.payload(frame.bytes())[20..tcp.len], packet.ttl);
+        HalfOpen::new(syn, isn, look, src_mac(frame.bytes()), frame.meta.port, target.hops, answer, now)
+    }
+
+    /// Where the timestamp clock that a peer sees stands at monotonic time 0.
+    pub(super) fn ts_offset(&self, personality: &Personality, key: &FlowKey) -> u32 {
+        if personality.ts_per_peer {
+            self.identity.ts_offset(key.local, key.remote)
+        } else {
+            (self.identity.uptime_secs(key.local) as u32).wrapping_mul(personality.ts_hz)
         }
     }
 
     /// Writes the SYN/ACK of a handshake over `frame` and sends it.
-    fn send_syn_ack(&mut self, mut frame: Frame, key: &FlowKey, entry: &HalfOpen<Owner>, cx: &mut Cx<'_>) {
-        let p = entry.personality;
+    fn send_syn_ack(
+        &mut self,
+        mut frame: Frame,
+        key: &FlowKey,
+        entry: &HalfOpen<Answer>,
+        target: &Target,
+        cx: &mut Cx<'_>,
+    ) {
+        let p = self.personality(target);
         let mut options = [0; 40];
-        let len = entry.syn_ack_options(key.local.is_ipv4(), cx.now, &mut options);
+        let clock = if entry.has_timestamps(p) { timestamp(self.ts_offset(p, key), p.ts_hz, cx.now) } else { 0 };
+        let len = entry.syn_ack_options(p, clock, key.local.is_ipv4(), &mut options);
         let headers = Headers {
             dst_mac: entry.peer_mac,
-            src_mac: entry.mac,
+            src_mac: target.mac,
             src: key.local,
             dst: key.remote,
             proto: proto::TCP,
@@ -247,7 +279,7 @@ impl Hosts {
             src: key.local_port,
             dst: key.remote_port,
             seq: entry.isn,
-            ack: entry.syn.isn.wrapping_add(1),
+            ack: entry.peer_isn.wrapping_add(1),
             flags: flag::SYN | flag::ACK,
             window: p.syn_ack_window,
             options: &options[..len],
@@ -260,12 +292,22 @@ impl Hosts {
     }
 
     pub(super) fn retransmit_syn_acks(&mut self, cx: &mut Cx<'_>) {
-        while let Some((key, entry)) = self.half_open.next_due(cx.now) {
+        self.half_open.sweep(cx.now);
+        loop {
+            let Hosts { half_open, config, identity, .. } = self;
+            // All entries of a table have a schedule, or they were not waiting for it.
+            let schedule = |key: &FlowKey| {
+                let template = config.template_of_word(identity, word_of(key.local)).map(|(template, _)| template);
+                let template = template.and_then(|template| config.templates.get(usize::from(template)));
+                template.map_or(&[][..], |template| template.personality.get().syn_ack_retries_ms)
+            };
+            let Some((key, entry)) = half_open.next_due(cx.now, schedule) else { return };
+            let Some(target) = self.target(word_of(key.local)) else { continue };
             if !self.retransmissions.take(cx.now) {
                 continue;
             }
             match cx.pool.head() {
-                Some(frame) => self.send_syn_ack(frame, &key, &entry, cx),
+                Some(frame) => self.send_syn_ack(frame, &key, &entry, &target, cx),
                 None => return cx.counters.discard(DropReason::NoBuffer),
             }
         }
@@ -336,14 +378,15 @@ impl Hosts {
         packet: &Packet,
         tcp: &TcpHeader,
         key: FlowKey,
+        entry: &HalfOpen<Answer>,
         target: &Target,
+        who: Who,
         ip_id: u16,
         cx: &mut Cx<'_>,
     ) {
-        let Some(entry) = self.half_open.get(&key).copied() else { return cx.consume(frame) };
         if tcp.has(flag::RST) {
             // RFC 5961 §3.2: only a RST at the very sequence number that we expect counts.
-            if tcp.seq == entry.syn.isn.wrapping_add(1) {
+            if tcp.seq == entry.peer_isn.wrapping_add(1) {
                 self.half_open.remove(&key);
             }
             return cx.consume(frame);
@@ -352,11 +395,28 @@ impl Hosts {
             return self.rst(frame, packet, tcp, target, ip_id, cx);
         }
         // RFC 9293 §3.10.7.4: what lies outside the window completes nothing.
-        if tcp.has(flag::SYN) || tcp.seq.wrapping_sub(entry.syn.isn.wrapping_add(1)) > u32::from(u16::MAX) {
+        if tcp.has(flag::SYN) || tcp.seq.wrapping_sub(entry.peer_isn.wrapping_add(1)) > u32::from(u16::MAX) {
             return cx.discard(frame, DropReason::NoFlow);
         }
         self.half_open.remove(&key);
-        match self.open(&key, &entry, cx) {
+        self.complete(frame, packet, tcp, key, entry, target, who, ip_id, cx);
+    }
+
+    /// Opens the connection whose handshake the segment in hand completes.
+    #[allow(clippy::too_many_arguments)]
+    fn complete(
+        &mut self,
+        frame: Frame,
+        packet: &Packet,
+        tcp: &TcpHeader,
+        key: FlowKey,
+        entry: &HalfOpen<Answer>,
+        target: &Target,
+        who: Who,
+        ip_id: u16,
+        cx: &mut Cx<'_>,
+    ) {
+        match self.open(&key, entry, target, who, cx) {
             Some(index) => self.flow_ingress(index, frame, packet, tcp, cx),
             None => self.rst(frame, packet, tcp, target, ip_id, cx),
         }
@@ -364,13 +424,14 @@ impl Hosts {
 
     /// The container has answered a held SYN: with SYN/ACK (`open`) or RST.
     pub(super) fn held_answer(&mut self, frame: Frame, key: FlowKey, tcp: &TcpHeader, open: bool, cx: &mut Cx<'_>) {
-        let Some(Held { half_open: entry }) = self.held.remove(&key) else { return cx.consume(frame) };
+        let target = self.target(word_of(key.local));
+        let (Some(entry), Some(target)) = (self.held.remove(&key), target) else { return cx.consume(frame) };
         let container_port = frame.meta.port;
         if open {
             // The container's own half of that handshake is called off; the
             // connection proper follows when the attacker's is complete.
             if let Some(mut rst) = cx.pool.head() {
-                let headers = inward(&key, &entry.owner.look, entry.mac, entry.peer_mac);
+                let headers = inward(&key, &entry.look, target.mac, entry.peer_mac);
                 let segment = Segment {
                     src: key.remote_port,
                     dst: key.local_port,
@@ -385,31 +446,30 @@ impl Hosts {
                 rst.set_len(len);
                 cx.send(container_port, rst);
             }
-            self.half_open.insert(key, entry, cx.now);
-            return self.send_syn_ack(frame, &key, &entry, cx);
+            return self.begin(frame, key, entry, &target, cx);
         }
-        self.refuse(frame, &key, &entry, cx);
+        self.refuse(frame, &key, &entry, &target, cx);
     }
 
     /// Answers a held SYN with the RST of a closed port.
-    fn refuse(&mut self, mut frame: Frame, key: &FlowKey, entry: &HalfOpen<Owner>, cx: &mut Cx<'_>) {
-        let voice = Voice { mac: entry.mac, personality: entry.personality, ip_id: 0, hops: entry.hops };
+    fn refuse(&mut self, mut frame: Frame, key: &FlowKey, entry: &HalfOpen<Answer>, target: &Target, cx: &mut Cx<'_>) {
+        let personality = self.personality(target);
         let headers = Headers {
             dst_mac: entry.peer_mac,
-            src_mac: voice.mac,
+            src_mac: target.mac,
             src: key.local,
             dst: key.remote,
             proto: proto::TCP,
-            ttl: voice.personality.ttl.saturating_sub(voice.hops).max(1),
+            ttl: personality.ttl.saturating_sub(entry.hops).max(1),
             tos: 0,
-            ip_id: self.ids.next(entry.personality.ip_id, word_of(key.local), None, cx),
-            df: voice.personality.rst_df,
+            ip_id: self.ids.next(personality.ip_id, word_of(key.local), None, cx),
+            df: personality.rst_df,
         };
         let segment = Segment {
             src: key.local_port,
             dst: key.remote_port,
             seq: 0,
-            ack: entry.syn.isn.wrapping_add(1),
+            ack: entry.peer_isn.wrapping_add(1),
             flags: flag::RST | flag::ACK,
             window: 0,
             options: &[],

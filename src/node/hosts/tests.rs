@@ -7,7 +7,7 @@ use crate::emulate::Secret;
 use crate::node::testing::{Bench, eth};
 use crate::node::{AddrRange, Limits, MacMode, Request, Segment};
 use crate::service::{HttpSite, Page};
-use crate::stack::{Buffers, Conn, Incoming, Outgoing};
+use crate::stack::{Budget, Conn, Incoming, Outgoing, Sockets};
 use crate::wire::{
     ARP_FRAME, Arp, Duration, Neighbor, Segment as TcpSegment, TcpHeader, TcpOptions, flag, solicited_node,
 };
@@ -300,7 +300,7 @@ fn an_idle_connection_stays() {
     client.run(&mut bench, Duration::from_secs(8 * 3600));
     assert!(client.conn.is_open());
     assert_eq!(client.got, b"200 ready\r\n");
-    client.conn.send(b"ARTICLE 1\r\n");
+    client.send(&bench, b"ARTICLE 1\r\n");
     client.run(&mut bench, Duration::from_secs(1));
     assert!(bench.events.iter().any(|(event, data)| event.id == EventId::TcpData && data == b"ARTICLE 1\r\n"));
 }
@@ -308,7 +308,8 @@ fn an_idle_connection_stays() {
 /// A client that speaks to the node through real frames.
 pub(super) struct Client {
     pub conn: Conn,
-    scratch: crate::stack::Scratch,
+    pub sockets: Sockets,
+    port: u16,
     pub got: Vec<u8>,
     /// Sequence numbers of what would be sent next: the node's and the client's.
     pub next: (u32, u32),
@@ -316,11 +317,14 @@ pub(super) struct Client {
 
 impl Client {
     pub fn new(bench: &Bench<Hosts>, port: u16) -> Client {
-        let mut scratch = crate::stack::Scratch::default();
-        let local = format!("{ATTACKER_IP}:41000").parse().unwrap();
-        let remote = format!("{HOST_IP}:{port}").parse().unwrap();
-        let conn = Conn::connect(local, remote, Buffers::LARGE, 77, bench.now, &mut scratch).unwrap();
-        Client { conn, scratch, got: Vec::new(), next: (0, 0) }
+        let mut sockets = Sockets::new(Budget::new(1 << 20), 77);
+        let conn = Conn::connect(bench.now, &mut sockets).unwrap();
+        Client { conn, sockets, port, got: Vec::new(), next: (0, 0) }
+    }
+
+    /// Queues `bytes`.
+    pub fn send(&mut self, bench: &Bench<Hosts>, bytes: &[u8]) {
+        assert_eq!(self.conn.send(bytes, bench.now, &mut self.sockets), bytes.len());
     }
 
     /// Exchanges frames until both sides are quiet, letting time pass in between up to `limit`.
@@ -328,9 +332,9 @@ impl Client {
         let end = bench.now + limit;
         let mut to_node = Vec::new();
         loop {
-            let port = self.conn.remote().port();
+            let port = self.port;
             let mut keep = |s: &Outgoing<'_>| to_node.push((s.seq, s.ack, s.flags, s.payload.to_vec()));
-            self.conn.egress(bench.now, &mut self.scratch, &mut keep);
+            self.conn.egress(bench.now, &mut self.sockets, &mut keep);
             let mut to_client = Vec::new();
             for (seq, ack, flags, payload) in to_node.drain(..) {
                 let controls = u32::from(flags & flag::SYN != 0) + u32::from(flags & flag::FIN != 0);
@@ -354,7 +358,7 @@ impl Client {
                 }
                 // What it answers at once, such as the question whether it is still there.
                 let answer = |s: &Outgoing<'_>| to_node.push((s.seq, s.ack, s.flags, s.payload.to_vec()));
-                self.conn.ingress(&segment, bench.now, &mut self.scratch, answer);
+                assert!(self.conn.ingress(&segment, bench.now, &mut self.sockets, answer));
             }
             while self.conn.recv(|bytes| {
                 self.got.extend_from_slice(bytes);
@@ -362,7 +366,12 @@ impl Client {
             }) > 0
             {}
             if quiet {
-                let next = self.conn.deadline(bench.now).into_iter().chain(bench.node.next_deadline()).min();
+                let next = self
+                    .conn
+                    .deadline(bench.now, &mut self.sockets)
+                    .into_iter()
+                    .chain(bench.node.next_deadline())
+                    .min();
                 match next {
                     Some(next) if next <= end => bench.now = next.max(bench.now + Duration::from_micros(100)),
                     _ => return,
@@ -380,7 +389,7 @@ fn a_banner_is_read_by_who_completes_the_handshake() {
     let mut client = Client::new(&bench, 21);
     client.run(&mut bench, Duration::from_millis(500));
     assert_eq!(client.got, b"220 ready\r\n");
-    client.conn.send(b"USER anonymous\r\n");
+    client.send(&bench, b"USER anonymous\r\n");
     client.conn.close();
     client.run(&mut bench, Duration::from_millis(500));
     assert!(bench.node.flows.slab.is_empty());
@@ -405,7 +414,7 @@ fn a_page_larger_than_the_buffers_arrives_whole() {
     let mut bench = bench();
     let mut client = Client::new(&bench, 80);
     client.run(&mut bench, Duration::from_millis(100));
-    client.conn.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    client.send(&bench, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     client.run(&mut bench, Duration::from_secs(5));
     assert!(client.got.starts_with(b"HTTP/1.1 200 OK\r\n"));
     assert_eq!(client.got.iter().filter(|b| **b == b'~').count(), 20_000);

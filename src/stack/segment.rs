@@ -1,0 +1,56 @@
+//! Segments as connections take and give them: parsed, without the headers that
+//! are the personality's business.
+
+use crate::wire::{TcpHeader, TcpOptions};
+
+/// What a peer's SYN asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SynInfo {
+    /// Its initial sequence number.
+    pub isn: u32,
+    /// Its window, not scaled.
+    pub window: u16,
+    /// Its options.
+    pub options: TcpOptions,
+}
+
+/// A received segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// Flags.
+    pub flags: u8,
+    /// Window field as received.
+    pub window: u16,
+    /// Options as received; only a SYN's matter.
+    pub options: &'a [u8],
+    /// Data.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Incoming<'a> {
+    /// The segment that is `l4`, whose header is `tcp`.
+    #[inline]
+    pub fn of(tcp: &TcpHeader, l4: &'a [u8]) -> Incoming<'a> {
+        let (options, payload) = (&l4[20..tcp.len], &l4[tcp.len..]);
+        Incoming { seq: tcp.seq, ack: tcp.ack, flags: tcp.flags, window: tcp.window, options, payload }
+    }
+}
+
+/// A segment to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// Flags.
+    pub flags: u8,
+    /// Window in octets, not scaled; at most 65,535.
+    pub window: u32,
+    /// Data.
+    pub payload: &'a [u8],
+}
