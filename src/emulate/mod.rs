@@ -9,4 +9,4 @@ mod template;
 pub use identity::{Identity, Secret};
 pub use personality::{Builtin, IpIdClass, Personality, SynAckOption};
 pub use table::{Announced, ClockTable, SlotIdx, Vacant};
-pub use template::{Backend, Outward, ServiceId, StartPolicy, TcpPort, Template, UdpPort};
+pub use template::{Backend, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};

@@ -58,6 +58,21 @@ pub enum Outward {
     Allow,
 }
 
+/// Whether an attacker's connection into a container passes through once it is
+/// open, retransmitted and slowed down as the container's Linux does it, instead of
+/// being held by the emulated host at both ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Splicing {
+    /// Where the host passes for a Linux system itself.
+    #[default]
+    Auto,
+    /// Whatever the host passes for.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
 /// The container behind a host.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Backend {
@@ -67,6 +82,8 @@ pub struct Backend {
     pub start: StartPolicy,
     /// Seconds without a connection until it is stopped and removed; 0 never.
     pub idle_secs: u32,
+    /// Whether connections into it pass through.
+    pub splice: Splicing,
 }
 
 /// What a kind of host is: immutable once loaded.

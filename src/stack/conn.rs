@@ -11,7 +11,7 @@ use smoltcp::socket::tcp;
 
 use super::socket::{Scratch, Socket, Sockets};
 use super::tcb::{State, Tcb, WINDOW, after};
-use super::{Incoming, Outgoing};
+use super::{Incoming, OpenEnd, Outgoing};
 use crate::wire::{Duration, Instant, TcpHeader, TcpOptions, be16, flag};
 
 /// The longest that smoltcp puts an acknowledgment off.
@@ -210,6 +210,31 @@ impl Conn {
     /// Octets of its data that it keeps at rest.
     pub fn kept(&self) -> usize {
         self.tcb.waiting.len()
+    }
+
+    /// Where it stands, if nothing of either side's waits: no scale of ours and no clock, of which it knows nothing.
+    pub fn open_end(&self) -> Option<OpenEnd> {
+        let tcb = &self.tcb;
+        let waits = self.socket.is_some() || tcb.una != tcb.nxt || !tcb.waiting.is_empty();
+        (!waits && tcb.state == State::Established).then(|| OpenEnd {
+            next: tcb.nxt,
+            heard: tcb.rcv,
+            peer_scale: tcb.scale,
+            ..OpenEnd::default()
+        })
+    }
+
+    /// Acknowledges at once what was received, if it was not.
+    pub fn acknowledge(&mut self, mut send: impl FnMut(&Outgoing<'_>)) {
+        if self.socket.is_none() {
+            self.tcb.acknowledge(&mut send);
+        }
+    }
+
+    /// It has gone on without us: our next octet, and the peer's.
+    pub fn stands_at(&mut self, (next, heard): (u32, u32)) {
+        (self.tcb.una, self.tcb.nxt) = (next, next);
+        (self.tcb.rcv, self.tcb.acked) = (heard, heard);
     }
 
     /// Shows `f` the received data that lies together; `f` returns how much it took.

@@ -103,6 +103,18 @@ impl<S> HalfOpen<S> {
         }
     }
 
+    /// What was agreed on of it with a host of `personality`.
+    pub fn agreed(&self, personality: &Personality) -> TcpOptions {
+        let sack = [SynAckOption::SackPermitted, SynAckOption::SackTimestamps];
+        let offered = self.offered();
+        TcpOptions {
+            mss: offered.mss,
+            window_scale: self.window_scales(personality).map(|(peer, _)| peer),
+            sack_permitted: self.sack && personality.syn_ack_options.iter().any(|option| sack.contains(option)),
+            timestamps: offered.timestamps.filter(|_| self.has_timestamps(personality)),
+        }
+    }
+
     /// How long it has lasted.
     pub fn age(&self, now: Instant) -> Duration {
         Duration::from_millis(u64::from(stamp(now).wrapping_sub(self.began)))

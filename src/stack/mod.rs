@@ -20,5 +20,5 @@ pub use pipe::{Due, PipeEnd, PipeReset, RelayEnd, RelayReader, RelayWriter, Wake
 pub use segment::{Incoming, Outgoing, SynInfo};
 pub use socket::Sockets;
 pub use splice::{OpenEnd, Passed, Splice};
-pub use syn_look::SynLook;
+pub use syn_look::{SynLook, timestamps};
 pub use tcb::KEEP_ALIVE;

@@ -46,8 +46,8 @@ impl SynLook {
         SynLook { order: [order as u32, (order >> 32) as u32], ttl }
     }
 
-    /// The options, with the values of `offered`, as octets and their number. The
-    /// connection inside uses no timestamps: they become padding in their place.
+    /// The options, with the values of `offered`, as octets and their number. What is
+    /// not offered becomes padding in its place.
     pub fn options(&self, offered: &TcpOptions) -> ([u8; 40], usize) {
         let (mut octets, mut at) = ([0; 40], 0);
         // Each is as long as it was in the SYN: together they fit.
@@ -64,15 +64,23 @@ impl SynLook {
                     let [a, b] = offered.mss.unwrap_or(536).to_be_bytes();
                     put(&[2, 4, a, b]);
                 }
-                SCALE => put(&[3, 3, offered.window_scale.unwrap_or(0)]),
-                SACK => put(&[4, 2]),
-                TIMESTAMPS => put(&[1; 10]),
+                SCALE => put(&offered.window_scale.map_or([1; 3], |shift| [3, 3, shift])),
+                SACK => put(&if offered.sack_permitted { [4, 2] } else { [1; 2] }),
+                TIMESTAMPS => put(&offered.timestamps.map_or([1; 10], timestamps)),
                 _ => put(&[1]),
             }
             order >>= 3;
         }
         (octets, at.next_multiple_of(4))
     }
+}
+
+/// The option of RFC 7323 §3.2: our clock, and what the peer's showed.
+pub fn timestamps((value, echo): (u32, u32)) -> [u8; 10] {
+    let mut option = [8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+    option[2..6].copy_from_slice(&value.to_be_bytes());
+    option[6..].copy_from_slice(&echo.to_be_bytes());
+    option
 }
 
 #[cfg(test)]
@@ -86,7 +94,10 @@ mod tests {
         let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 7];
         let nmap = [3, 3, 10, 1, 2, 4, 1, 9, 8, 10, 255, 255, 255, 255, 0, 0, 0, 0, 4, 2];
         for options in [&linux[..], &nmap] {
-            let (octets, len) = SynLook::of(options, 64).options(&TcpOptions::parse(options));
+            let all = TcpOptions::parse(options);
+            let (octets, len) = SynLook::of(options, 64).options(&all);
+            assert_eq!(octets[..len], *options);
+            let (octets, len) = SynLook::of(options, 64).options(&TcpOptions { timestamps: None, ..all });
             let mut expected = options.to_vec();
             let at = expected.iter().position(|kind| *kind == 8).unwrap();
             expected[at..at + 10].fill(1);
@@ -98,7 +109,8 @@ mod tests {
             (&[34, 4, 7, 7, 2, 4, 5, 0xb4], &[2, 4, 5, 0xb4]),
             (&[1, 1, 4, 2, 2, 4, 5], &[1, 1, 4, 2]),
         ] {
-            let (octets, len) = SynLook::of(options, 64).options(&TcpOptions::parse(&[2, 4, 5, 0xb4]));
+            let (octets, len) = SynLook::of(options, 64)
+                .options(&TcpOptions { sack_permitted: true, ..TcpOptions::parse(&[2, 4, 5, 0xb4]) });
             assert_eq!(octets[..len], *expected);
         }
     }
@@ -110,7 +122,7 @@ mod tests {
             let (octets, len) = SynLook::of(&options, 64).options(&offered);
             prop_assert!(len <= 40 && len % 4 == 0);
             let again = TcpOptions::parse(&octets[..len]);
-            prop_assert_eq!((again.mss.is_some(), again.timestamps), (offered.mss.is_some(), None));
+            prop_assert_eq!((again.mss.is_some(), again.timestamps), (offered.mss.is_some(), offered.timestamps));
         }
     }
 }

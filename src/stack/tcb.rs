@@ -210,6 +210,13 @@ impl Tcb {
         }
     }
 
+    /// Acknowledges what was received, if it was not.
+    pub(super) fn acknowledge(&mut self, send: &mut impl FnMut(&Outgoing<'_>)) {
+        if self.acked != self.rcv {
+            self.emit(self.nxt, 0, &[], send);
+        }
+    }
+
     /// Sends what is due.
     pub(super) fn egress(&mut self, now: Instant, send: &mut impl FnMut(&Outgoing<'_>)) {
         if self.state == State::Closed {

@@ -9,7 +9,7 @@ use super::raw::{PortDefault, TcpEntry, TemplateKeys, UdpEntry};
 use super::raw_services::{TcpWord, UdpWord};
 use super::source::Span;
 use super::{services, units, vendors};
-use crate::emulate::{Backend, Builtin, Outward, ServiceId, StartPolicy, TcpPort, Template, UdpPort};
+use crate::emulate::{Backend, Builtin, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};
 use crate::service::{HttpSite, Proxy, Script, Service, ServiceKind};
 
 /// Ports of all templates of all nodes together: a bound on what a small file may expand to.
@@ -56,6 +56,7 @@ pub struct BackendLayer {
     pub image: Option<(String, Span)>,
     pub start: Option<StartPolicy>,
     pub idle_secs: Option<u32>,
+    pub splice: Option<Splicing>,
     pub span: Span,
 }
 
@@ -123,6 +124,7 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
         }),
         start: backend.start.as_ref().map(|start| start.value),
         idle_secs: backend.idle.as_ref().and_then(|idle| c.unit(idle.span, units::duration_secs(idle))),
+        splice: backend.splice.as_ref().map(|splice| splice.value),
         span: backend.span,
     });
     Layer {
@@ -330,6 +332,7 @@ fn backend(c: &mut Checker<'_>, layers: &[&Layer]) -> Option<Backend> {
         image,
         start: all().find_map(|part| part.start).unwrap_or_default(),
         idle_secs: all().find_map(|part| part.idle_secs).unwrap_or(600),
+        splice: all().find_map(|part| part.splice).unwrap_or_default(),
     })
 }
 

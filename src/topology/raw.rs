@@ -10,7 +10,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor, value::MapAc
 
 use super::at::{At, Map, Text, Texts};
 use super::source::Span;
-use crate::emulate::{Outward, StartPolicy};
+use crate::emulate::{Outward, Splicing, StartPolicy};
 use crate::node::{Guarded, UplinkIo};
 
 /// Declares a mapping all of whose keys are optional, with the list of its keys
@@ -440,6 +440,8 @@ mapping! {
         start: StartPolicy,
         /// Time without a connection until it is stopped and removed (default 10m); 0 never.
         idle: Text,
+        /// Whether open connections pass through to its own TCP: `auto` (default: where the personality is `linux`), `always`, `never`.
+        splice: Splicing,
     }
 }
 

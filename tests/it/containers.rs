@@ -232,6 +232,12 @@ fn much_data_passes_both_ways_unharmed() {
     let login = "sshpass -p toor ssh -T -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
     let there = format!("timeout 60 {login} root@10.10.0.24 'cat >/tmp/copy' <{}", lab.path("data").display());
     lab.attacker.sh(&["sh", "-c", &there]);
+    // A Linux host's connection that is open passes through to its container.
+    let mut open = lab.attacker.spawn(&["sh", "-c", &format!("{login} root@10.10.0.24 'echo here; sleep 60'")]);
+    open.wait_line("here");
+    let shown = lab.json(&["show", "flows"]).to_string();
+    assert!(shown.contains("container, spliced"), "{shown}");
+    drop(open);
     let back = format!("timeout 60 {login} root@10.10.0.24 'cat /tmp/copy' >{}", lab.path("copy").display());
     lab.attacker.sh(&["sh", "-c", &back]);
     assert!(std::fs::read(lab.path("copy")).unwrap() == data, "three megabytes come back as they went");

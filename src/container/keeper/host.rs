@@ -100,7 +100,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::emulate::{Backend, Builtin, Outward, Secret, StartPolicy, TcpPort, UdpPort};
+    use crate::emulate::{Backend, Builtin, Outward, Secret, Splicing, StartPolicy, TcpPort, UdpPort};
     use crate::node::{AddrRange, Limits, MacMode, Segment, UplinkConfig};
 
     pub fn config() -> KeeperConfig {
@@ -113,7 +113,12 @@ pub(super) mod tests {
             udp: BTreeMap::new(),
             udp_default: UdpPort::Closed,
             ping: true,
-            backend: Some(Backend { image: "small".into(), start: StartPolicy::OnAccess, idle_secs: 60 }),
+            backend: Some(Backend {
+                image: "small".into(),
+                start: StartPolicy::OnAccess,
+                idle_secs: 60,
+                splice: Splicing::Auto,
+            }),
             outward: Outward::Reflect,
         };
         let range = |first: &str, last: &str| AddrRange { first: first.parse().unwrap(), last: last.parse().unwrap() };

@@ -4,7 +4,7 @@
 use super::super::{Cx, Request};
 use super::flow::{App, Ending, Flow, Inner, Wire, poll_inline, poll_pipe};
 use super::tcp::Answer;
-use super::{Hosts, Target};
+use super::{Hosts, Target, splice};
 use crate::event::{DropReason, EventId, Party, SessionId};
 use crate::frame::Frame;
 use crate::service::{Inline, ServiceKind};
@@ -121,16 +121,21 @@ impl Hosts {
         let lease = self.begin_lease(target, party, who.session, cx)?;
         self.leases.learn_peer(host, key.remote, entry.peer_mac);
         self.learn_gateway(host, key.remote, entry.peer_mac);
+        let template = self.template(target.template);
+        let personality = template.personality.get();
         Some(App::Inner(Box::new(Inner {
             lease,
             look: entry.look,
-            offered: entry.offered(),
+            offered: entry.agreed(personality),
             since: cx.now,
             conn: None,
             retry_at: cx.now,
             attempt: Duration::from_millis(20),
             attempt_until: cx.now,
             established: false,
+            may_splice: splice::is_allowed(template),
+            splice: None,
+            clock: None,
         })))
     }
 
@@ -144,6 +149,9 @@ impl Hosts {
     ) {
         let Hosts { flows, sockets, ids, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return cx.consume(frame) };
+        if flow.is_spliced() {
+            return self.splice_inward(index, frame, packet, tcp, cx);
+        }
         if tcp.flags & (flag::SYN | flag::RST) == flag::SYN {
             // A peer that has restarted answers the challenge with a RST, and its next SYN finds the port free.
             let Flow { conn, wire, .. } = flow;
@@ -227,6 +235,15 @@ impl Hosts {
         }
         let Hosts { flows, sockets, ids, config, unread, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
+        if flow.is_spliced() {
+            // Its ends look after themselves, as long as they are there.
+            let at = flow.last + GONE;
+            if cx.now < at {
+                flows.schedule(index, Some(at));
+                return self.account(index, cx);
+            }
+            flow.abort(cx.now);
+        }
         match flow.app {
             App::Inline(..) => poll_inline(flow, &config.services, sockets, unread, cx),
             App::Pipe(_) => poll_pipe(flow, sockets, cx),
@@ -238,6 +255,10 @@ impl Hosts {
             return self.finish(index, cx);
         }
         conn.rest(cx.now, sockets);
+        if flow.try_splice(cx.now) {
+            return self.spliced(index, cx);
+        }
+        let Flow { conn, .. } = flow;
         let mut deadline = conn.deadline(cx.now, sockets);
         let mut sooner = |at| deadline = deadline.into_iter().chain([at]).min();
         if let App::Inline(inline, id, _) = &flow.app

@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use super::tests::{ATTACKER, ATTACKER_IP, Client, HOST_IP, bench, config, ip_frame, mac_of, names, tcp_frame, tcp_of};
 use super::*;
-use crate::emulate::Secret;
+use crate::emulate::{Secret, Splicing};
 use crate::frame::PortNo;
 use crate::node::Request;
 use crate::node::testing::Bench;
-use crate::wire::{ARP_FRAME, Arp, Duration, Segment as TcpSegment, flag};
+use crate::wire::{ARP_FRAME, Arp, Duration, Segment as TcpSegment, TcpOptions, flag};
 
 #[test]
 fn a_handshake_asks_for_a_container_and_a_ping_does_not() {
@@ -71,7 +71,8 @@ fn a_container_is_reached_from_the_attackers_own_address() {
     assert_eq!((syn.src, syn.dst, syn.flags), (41000, 22, flag::SYN));
     assert_eq!((src_mac(frame), dst_mac(frame)), (ATTACKER, mac_of(&bench, HOST_IP)));
     let options = &packet.payload(frame)[20..syn.len];
-    assert_eq!(options, [2, 4, 5, 0xb4, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 7], "the attacker's order");
+    let expected = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 7];
+    assert_eq!(options, expected, "the attacker's order, and what was agreed on with it");
     // The container answers; its data reaches the attacker, the attacker's reaches it.
     let answer = |bench: &Bench<Hosts>, seq: u32, ack: u32, flags: u8, payload: &[u8]| {
         let headers = Headers {
@@ -110,6 +111,119 @@ fn a_container_is_reached_from_the_attackers_own_address() {
     let late = answer(&bench, 9017, syn.seq.wrapping_add(6), flag::ACK | flag::PSH, b"more");
     assert!(bench.rx(1, &late).is_empty());
     assert_eq!(bench.events.len(), told);
+}
+
+/// A segment of the container's to the attacker.
+fn inside(bench: &Bench<Hosts>, seq: u32, ack: u32, flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let headers = Headers {
+        dst_mac: ATTACKER,
+        src_mac: mac_of(bench, HOST_IP),
+        src: HOST_IP.parse().unwrap(),
+        dst: ATTACKER_IP.parse().unwrap(),
+        proto: proto::TCP,
+        ttl: 63,
+        tos: 0,
+        ip_id: 1,
+        df: true,
+    };
+    let segment = TcpSegment { src: 22, dst: 41000, seq, ack, flags, window: 500, options, payload };
+    let mut frame = vec![0; headers.len() + segment.len()];
+    segment.write(&headers, &mut frame);
+    frame
+}
+
+/// What came out by `port`.
+fn by(port: u16, out: &[(PortNo, Vec<u8>)]) -> Vec<&[u8]> {
+    out.iter().filter(|(at, _)| *at == PortNo(port)).map(|(_, frame)| frame.as_slice()).collect()
+}
+
+/// A connection that the container has taken; the container's next numbers.
+fn open_inside(bench: &mut Bench<Hosts>) -> (Client, (u32, u32)) {
+    let mut client = Client::new(bench, 22);
+    client.run(bench, Duration::from_millis(5));
+    let Some(Request::Lease { lease, .. }) = bench.requests.pop() else { panic!("no lease") };
+    bench.with(|node, cx| node.command(Command::LeaseTap { lease, port: PortNo(1) }, cx));
+    let out = bench.with(|node, cx| node.command(Command::LeaseLive { lease }, cx));
+    let (_, syn, _) = tcp_of(by(1, &out)[0]);
+    let ack = syn.seq.wrapping_add(1);
+    let options = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 4, 0, 0, 0, 0, 9, 1, 3, 3, 9];
+    let answer = inside(bench, 9000, ack, flag::SYN | flag::ACK, &options, b"");
+    bench.rx(1, &answer);
+    (client, (9001, ack))
+}
+
+#[test]
+fn an_open_connection_passes_through() {
+    let mut bench = bench();
+    let (client, (seq, ack)) = open_inside(&mut bench);
+    assert!(bench.node.flows.slab.iter().all(|(_, flow)| flow.is_spliced()));
+    let (theirs, ours) = (client.next.1, client.next.0);
+    // The attacker's own segment arrives, its numbers changed, and no other.
+    let frame = tcp_frame(&bench, 41000, 22, theirs, ours, flag::ACK | flag::PSH, b"uname -a");
+    let out = bench.rx(0, &frame);
+    let [segment] = by(1, &out)[..] else { panic!("{out:?}") };
+    let (packet, tcp, payload) = tcp_of(segment);
+    assert_eq!((tcp.seq, tcp.ack, payload.as_slice()), (ack, seq, &b"uname -a"[..]));
+    assert!(packet.checksum_ok(segment) && by(0, &out).is_empty());
+    assert_eq!((src_mac(segment), dst_mac(segment)), (ATTACKER, mac_of(&bench, HOST_IP)));
+    // The container's does, as the host's system would have written it.
+    let clock = [1, 1, 8, 10, 0, 0, 4, 0, 0, 0, 0, 9];
+    let frame = inside(&bench, seq, ack.wrapping_add(8), flag::ACK | flag::PSH, &clock, b"Linux");
+    let out = bench.rx(1, &frame);
+    let [segment] = by(0, &out)[..] else { panic!("{out:?}") };
+    let (packet, tcp, payload) = tcp_of(segment);
+    assert_eq!((tcp.seq, tcp.ack, payload.as_slice()), (ours, theirs.wrapping_add(8), &b"Linux"[..]));
+    assert_eq!((packet.ttl, tcp.window), (64, 2000));
+    assert!(packet.checksum_ok(segment) && by(1, &out).is_empty());
+    assert_ne!(TcpOptions::parse(&packet.payload(segment)[20..tcp.len]).timestamps, Some((0x400, 9)));
+    assert!(names(&bench).contains(&"tcp.data"));
+    // Both say goodbye.
+    let fin = flag::FIN | flag::ACK;
+    let frame = tcp_frame(&bench, 41000, 22, theirs.wrapping_add(8), ours.wrapping_add(5), fin, b"");
+    bench.rx(0, &frame);
+    let frame = inside(&bench, seq.wrapping_add(5), ack.wrapping_add(9), fin, &clock, b"");
+    bench.rx(1, &frame);
+    let frame = tcp_frame(&bench, 41000, 22, theirs.wrapping_add(9), ours.wrapping_add(6), flag::ACK, b"");
+    let out = bench.rx(0, &frame);
+    assert_eq!(by(1, &out).len(), 1, "the last acknowledgment, too");
+    assert!(bench.node.flows.slab.is_empty());
+    assert_eq!(names(&bench).last(), Some(&"tcp.close"));
+    let close = bench.events.last().unwrap().0;
+    assert_eq!((close.code, close.bytes_in, close.bytes_out), (0, 9, 6), "data, and a FIN each");
+}
+
+#[test]
+fn a_container_that_dies_resets_what_passes_through() {
+    let mut bench = bench();
+    let (client, _) = open_inside(&mut bench);
+    let lease = bench.node.leases.by_host.values().next().unwrap().id;
+    let out = bench.with(|node, cx| node.command(Command::LeaseGone { lease, why: "killed".into() }, cx));
+    let [segment] = by(0, &out)[..] else { panic!("{out:?}") };
+    let (_, tcp, _) = tcp_of(segment);
+    assert!(tcp.has(flag::RST));
+    assert_eq!(tcp.seq, client.next.0);
+    assert!(bench.node.flows.slab.is_empty());
+}
+
+#[test]
+fn a_template_may_forbid_it() {
+    let mut config = config();
+    config.templates[0].backend.as_mut().unwrap().splice = Splicing::Never;
+    let mut template = config.templates[0].clone();
+    let mut bench = Bench::new(Hosts::new(config, Identity::new(Secret([3; 16]), "hosts"), 5), 2);
+    bench.with(|node, cx| node.tick(cx));
+    open_inside(&mut bench);
+    assert!(bench.node.flows.slab.iter().all(|(_, flow)| !flow.is_spliced()));
+    for (personality, splice, expected) in [
+        (Builtin::Linux, Splicing::Never, false),
+        (Builtin::Linux, Splicing::Auto, true),
+        (Builtin::Windows, Splicing::Auto, false),
+        (Builtin::Windows, Splicing::Always, true),
+    ] {
+        template.personality = personality;
+        template.backend.as_mut().unwrap().splice = splice;
+        assert_eq!(splice::is_allowed(&template), expected, "{personality:?} {splice:?}");
+    }
 }
 
 pub(super) fn live(bench: &mut Bench<Hosts>) -> LeaseIdOf {

@@ -3,12 +3,13 @@
 
 use super::super::{Cx, LeaseId};
 use super::session::Pair;
+use super::splice::Clock;
 use super::voice::IpIds;
 use crate::emulate::{Personality, ServiceId};
 use crate::event::{Event, EventId, Party, SessionId};
 use crate::frame::PortNo;
 use crate::service::{Inline, Service, Stream, Then};
-use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, Sockets, SynLook, timestamp};
+use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, Sockets, Splice, SynLook, timestamp};
 use crate::wire::{Duration, ETH, Headers, Instant, Mac, Segment, TcpOptions, flag, proto, word_of};
 
 /// How the segments of one connection look, and where they go.
@@ -116,6 +117,11 @@ pub(super) struct Inner {
     pub attempt: Duration,
     pub attempt_until: Instant,
     pub established: bool,
+    /// Whether segments may pass through once nothing waits, and how, once they do.
+    pub may_splice: bool,
+    pub splice: Option<Splice>,
+    /// The container's timestamp clock, if it uses timestamps here.
+    pub clock: Option<Clock>,
 }
 
 /// What answers a connection.
@@ -229,6 +235,7 @@ impl Flow {
 
     /// Ends it with a RST.
     pub(super) fn abort(&mut self, now: Instant) {
+        self.unsplice();
         self.ending.get_or_insert(Ending::ResetByUs);
         self.closing.get_or_insert(now);
         self.conn.abort();

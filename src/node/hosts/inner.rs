@@ -4,9 +4,10 @@
 use super::super::Cx;
 use super::Hosts;
 use super::flow::{App, Ending, Flow, Inner};
+use super::splice::Clock;
 use crate::event::{DropReason, Event, EventId, Party};
 use crate::frame::{Frame, PortNo};
-use crate::stack::{Conn, FlowKey, Incoming, Outgoing, SynLook};
+use crate::stack::{Conn, FlowKey, Incoming, Outgoing, SynLook, timestamps};
 use crate::wire::{Duration, Headers, Mac, Packet, Segment, TcpHeader, TcpOptions, flag, proto};
 
 /// How long a container may take from the request until its service answers.
@@ -29,14 +30,31 @@ impl Hosts {
     ) {
         let Hosts { flows, sockets, leases, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return cx.consume(frame) };
+        if flow.is_spliced() {
+            return self.splice_outward(index, frame, packet, tcp, cx);
+        }
         let key = flow.wire.key;
-        let inside = Inside { key, mac: flow.wire.mac, peer_mac: flow.wire.peer_mac, port: frame.meta.port };
+        let recent = flow.wire.ts.map(|(_, recent)| recent);
+        let inside =
+            Inside { key, mac: flow.wire.mac, peer_mac: flow.wire.peer_mac, port: frame.meta.port, clock: None };
         if let App::Inner(inner) = &mut flow.app {
             if let Some(lease) = leases.by_host.get_mut(&self.config.host_of(key.local)) {
                 lease.last = cx.now;
             }
-            let segment = Incoming::of(tcp, packet.payload(frame.bytes()));
-            let Inner { conn, look, offered, .. } = &mut **inner;
+            let mut segment = Incoming::of(tcp, packet.payload(frame.bytes()));
+            let options = TcpOptions::parse(segment.options);
+            if let Some((value, _)) = options.timestamps.filter(|_| inner.offered.timestamps.is_some()) {
+                inner.clock = Some(Clock::seen(value, cx.now));
+            }
+            // Timestamps take room in each segment, of which smoltcp does not know.
+            let mss = options.mss.unwrap_or(536).saturating_sub(if inner.clock.is_some() { 12 } else { 0 }).max(64);
+            let scale = options.window_scale.map_or([1; 3], |shift| [3, 3, shift]);
+            let opening = [2, 4, (mss >> 8) as u8, mss as u8, scale[0], scale[1], scale[2], 1];
+            if tcp.has(flag::SYN) {
+                segment.options = &opening;
+            }
+            let Inner { conn, look, offered, clock, .. } = &mut **inner;
+            let inside = Inside { clock: clock.map(|clock| (recent.unwrap_or(0), clock.value())), ..inside };
             // What finds no socket is lost; the container sends it again.
             let taken = conn
                 .as_mut()
@@ -55,7 +73,11 @@ impl Hosts {
         let Some(flow) = flows.slab.get_mut(index) else { return };
         let key = flow.wire.key;
         let (mac, peer_mac) = (flow.wire.mac, flow.wire.peer_mac);
+        let recent = flow.wire.ts.map_or(0, |(_, recent)| recent);
         let App::Inner(inner) = &mut flow.app else { return };
+        if inner.splice.is_some() {
+            return;
+        }
         let host = config.host_of(key.local);
         let lease = leases.by_host.get_mut(&host).filter(|lease| lease.id == inner.lease);
         let Some((lease, port)) = lease.and_then(|lease| Some((lease.port?, lease)).map(|(port, lease)| (lease, port)))
@@ -98,6 +120,10 @@ impl Hosts {
                 return;
             }
             inner.attempt_until = cx.now + inner.attempt;
+            if let Some((value, _)) = &mut inner.offered.timestamps {
+                *value = recent;
+            }
+            inner.clock = None;
             inner.attempt = (inner.attempt * 2).min(Duration::from_secs(2));
             inner.conn = Conn::connect(cx.now, sockets);
         }
@@ -138,7 +164,8 @@ impl Hosts {
             }
         }
         let ended = inner.established && conn.at_end();
-        let inside = Inside { key, mac, peer_mac, port };
+        let clock = inner.clock.map(|clock| (recent, clock.value()));
+        let inside = Inside { key, mac, peer_mac, port, clock };
         conn.egress(cx.now, sockets, |out| inside.send(&inner.look, &inner.offered, out, cx));
         conn.rest(cx.now, sockets);
         let deadline = conn.deadline(cx.now, sockets).map(|at| at.max(cx.now + Duration::from_micros(500)));
@@ -165,11 +192,31 @@ impl Hosts {
         let App::Inner(inner) = &mut flow.app else { return };
         let Some(mut conn) = inner.conn.take() else { return };
         if let Some(port) = port.filter(|_| !conn.is_closed() && !conn.is_time_wait()) {
-            let inside = Inside { key, mac, peer_mac, port };
+            let inside = Inside { key, mac, peer_mac, port, clock: None };
             conn.abort();
             conn.egress(cx.now, &mut self.sockets, |out| inside.send(&inner.look, &inner.offered, out, cx));
         }
         conn.end(&mut self.sockets);
+    }
+}
+
+impl Hosts {
+    /// A connection passes through from now on: what either side still waits to have acknowledged is.
+    pub(super) fn spliced(&mut self, index: usize, cx: &mut Cx<'_>) {
+        let Hosts { flows, ids, leases, config, .. } = self;
+        let Some(flow) = flows.slab.get_mut(index) else { return };
+        let (key, mac, peer_mac) = (flow.wire.key, flow.wire.mac, flow.wire.peer_mac);
+        let recent = flow.wire.ts.map_or(0, |(_, recent)| recent);
+        let Flow { conn, wire, .. } = flow;
+        conn.acknowledge(|out| wire.send(out, ids, cx));
+        if let App::Inner(inner) = &mut flow.app
+            && let Inner { conn: Some(conn), look, offered, clock, .. } = &mut **inner
+            && let Some(port) = leases.port_of(config.host_of(key.local))
+        {
+            let inside = Inside { key, mac, peer_mac, port, clock: clock.map(|clock| (recent, clock.value())) };
+            conn.acknowledge(|out| inside.send(look, offered, out, cx));
+        }
+        flows.dirty.push(index);
     }
 }
 
@@ -179,6 +226,8 @@ struct Inside {
     mac: Mac,
     peer_mac: Mac,
     port: PortNo,
+    /// What the timestamps of a segment say, if it has any.
+    clock: Option<(u32, u32)>,
 }
 
 impl Inside {
@@ -186,7 +235,15 @@ impl Inside {
     fn send(&self, look: &SynLook, offered: &TcpOptions, out: &Outgoing<'_>, cx: &mut Cx<'_>) {
         let Some(mut frame) = cx.pool.head() else { return cx.counters.discard(DropReason::NoBuffer) };
         let is_syn = out.flags & flag::SYN != 0;
-        let (options, len) = if is_syn { look.options(offered) } else { ([0; 40], 0) };
+        let (options, len) = match self.clock {
+            _ if is_syn => look.options(offered),
+            Some(clock) if out.flags & flag::RST == 0 => {
+                let mut options = [1; 40];
+                options[2..12].copy_from_slice(&timestamps(clock));
+                (options, 12)
+            }
+            _ => ([0; 40], 0),
+        };
         let scale = if is_syn { 0 } else { offered.window_scale.unwrap_or(0) };
         let segment = Segment {
             src: self.key.remote_port,

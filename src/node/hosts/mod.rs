@@ -7,7 +7,7 @@
 //!
 //! * `arp`: who has an address, ARP and neighbor discovery
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
-//! * `lease`: containers; `inner`: the connection into one; `outward`: what one begins
+//! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins
 //! * `session`: who talked to whom; `voice`: IP identification
 
 #[cfg(test)]
@@ -25,6 +25,7 @@ mod inner;
 mod lease;
 mod outward;
 mod session;
+mod splice;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -467,6 +468,7 @@ impl Hosts {
                     self.config.services.get(usize::from(service.0)).map_or("", |service| service.name.as_str())
                 }
                 flow::App::Pipe(_) => "relay",
+                flow::App::Inner(_) if flow.is_spliced() => "container, spliced",
                 flow::App::Inner(_) => "container",
             };
             json!({

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 
 use super::container_tests::live;
 use super::*;
-use crate::emulate::Secret;
+use crate::emulate::{Secret, Splicing};
 use crate::node::testing::{Bench, eth};
 use crate::node::{AddrRange, Limits, MacMode, Request, Segment};
 use crate::service::{HttpSite, Page};
@@ -38,7 +38,12 @@ fn template() -> Template {
         udp: BTreeMap::from([(69, UdpPort::Filtered), (7, UdpPort::Open(Some(ServiceId(0))))]),
         udp_default: UdpPort::Closed,
         ping: true,
-        backend: Some(Backend { image: "small".into(), start: StartPolicy::OnAccess, idle_secs: 60 }),
+        backend: Some(Backend {
+            image: "small".into(),
+            start: StartPolicy::OnAccess,
+            idle_secs: 60,
+            splice: Splicing::Auto,
+        }),
         outward: Outward::Reflect,
     }
 }

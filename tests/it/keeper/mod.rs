@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use honeyweave::container::image::{self, Progress};
 use honeyweave::container::keeper::tag;
 use honeyweave::container::{FromKeeper, ImageConfig, ImageUser, KeeperConfig, ToKeeper};
-use honeyweave::emulate::{Backend, Builtin, Outward, Secret, StartPolicy, TcpPort, Template, UdpPort};
+use honeyweave::emulate::{Backend, Builtin, Outward, Secret, Splicing, StartPolicy, TcpPort, Template, UdpPort};
 use honeyweave::event::{EventId, Said};
 use honeyweave::node::{
     AddrRange, HostsConfig, LeaseId, Limits, MacMode, NodeConfig, NodeIdx, Segment, UplinkConfig, UplinkIo,
@@ -66,7 +66,12 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
         udp: BTreeMap::new(),
         udp_default: UdpPort::Closed,
         ping: true,
-        backend: Some(Backend { image: image.into(), start: StartPolicy::OnAccess, idle_secs: 60 }),
+        backend: Some(Backend {
+            image: image.into(),
+            start: StartPolicy::OnAccess,
+            idle_secs: 60,
+            splice: Splicing::Auto,
+        }),
         outward: Outward::Reflect,
     };
     let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
