@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, running, testing or demonstrating honeyweave needs and this machine lacks.
 #
-#   scripts/packages.sh [--check] GROUP...     groups: build run demo test (each includes those before it)
+#   scripts/packages.sh [--check] GROUP...     groups: build run demo test compare (each includes those before it)
 #
 # With APT, and as root or with sudo without a password, it installs. Elsewhere it prints the command
 # that would, and fails. Nothing that is there already is touched. --check only says what is missing.
@@ -36,12 +36,15 @@ cmd:rsync                      test   rsync             rsync            rsync  
 cmd:nc                         test   netcat-openbsd    netcat           openbsd-netcat netcat-openbsd
 cmd:pgrep                      demo   procps            procps-ng        procps-ng      procps
 cmd:ethtool                    test   ethtool           ethtool          ethtool        ethtool
+cmd:python3                    test   python3           python3          python         python3
+cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch
+cmd:vde_plug2tap               compare vde2             vde2             vde2           vde2
 TABLE
 }
 
 check=
 [ "${1:-}" != --check ] || { check=1; shift; }
-[ $# -gt 0 ] || { echo "usage: $0 [--check] build|run|demo|test..." >&2; exit 2; }
+[ $# -gt 0 ] || { echo "usage: $0 [--check] build|run|demo|test|compare..." >&2; exit 2; }
 
 rank() {
     case $1 in
@@ -49,6 +52,7 @@ rank() {
         run) echo 2 ;;
         demo) echo 3 ;;
         test) echo 4 ;;
+        compare) echo 5 ;;
         *) echo "there is no group \`$1\`" >&2; exit 2 ;;
     esac
 }

@@ -42,6 +42,7 @@ failed=0
 step cargo test --lib --bins --tests --no-fail-fast "$@" -- --show-output || failed=1
 if [ $# = 0 ]; then
     step cargo test --doc || failed=1
+    step python3 -B scripts/compare/test_figures.py || failed=1
     # Examples send real frames through the fabric and exit 1 on any mismatch.
     step cargo build --examples || failed=1
     for example in examples/*.rs examples/*/main.rs; do

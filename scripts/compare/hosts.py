@@ -1,0 +1,136 @@
+"""What is asked of hosts that do not exist: honeyweave's, and those that Linux itself answers for (AnyIP)."""
+
+from lab import Failed, in_ns, own_mib, run
+from session import Session, latency_us, per_second
+from switches import up
+
+# The segment of the wire, who asks from there (addresses that no kernel has), and who is asked.
+SEGMENT, WIRE_IP, ASKER, ASKERS, PREFIX = "10.0.0.0/14", "10.0.0.2/14", "10.0.0.9/32", "10.2.0.0/24", "10.1.0.0/16"
+BANNER_PORT, CLOSED_PORT = 22, 81
+# Connections a second that are tried.
+CONNECTIONS = 25_000
+
+
+class Kernel:
+    """Linux answers for the prefix itself."""
+
+    subject = "kernel"
+    measures = ("latency", "echo", "rst")
+
+    def start(self, lab, ns, tools):
+        settings = ("net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000000")
+        run(*in_ns(ns, ("sysctl", "-q", "-w", *settings)))
+        run("ip", "-n", ns, "addr", "add", WIRE_IP, "dev", "wire")
+        run("ip", "-n", ns, "route", "add", "local", PREFIX, "dev", "lo")
+
+
+class Honeyweave:
+    """An uplink and a /16 of hosts. Frames are recorded, as they are by default."""
+
+    subject = "honeyweave"
+    measures = ("latency", "echo", "rst", "handshake")
+    topology = f"""name: compare
+templates:
+  server: {{personality: linux, tcp: {{{BANNER_PORT}: {{banner: "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\\r\\n"}}}}}}
+nodes:
+  wan: {{kind: uplink}}
+  hosts: {{kind: hosts, addresses: {PREFIX}, template: server, mac: shared, prefix: [{SEGMENT}]}}
+links:
+  - endpoints: [wan, hosts]
+"""
+
+    def start(self, lab, ns, tools):
+        up(lab, ns, tools, self.topology, "--uplink", "wire")
+
+
+ALL = (Kernel, Honeyweave)
+
+
+def wire(lab):
+    """A veth: `asker` in one namespace, `wire` in the other."""
+    here, there = lab.ns("asker"), lab.ns("hosts")
+    run("ip", "-n", there, "link", "add", "wire", "type", "veth", "peer", "name", "asker", "netns", here)
+    run("ip", "-n", here, "link", "set", "asker", "up")
+    run("ip", "-n", there, "link", "set", "wire", "up")
+    return here, there
+
+
+def of(lab, emulator, tools, wanted, results):
+    """All measures of who answers for a /16, in one round."""
+    session = Session(lab, emulator.subject, tools, wanted, results)
+    here, there = wire(lab)
+    emulator.start(lab, there, tools)
+    for name, measure in (("latency", latency), ("echo", echo), ("rst", rst), ("handshake", handshake)):
+        if name in emulator.measures and wanted(name):
+            session.measure(measure, here)
+
+
+TO = ("--prefix", PREFIX, "--on-link", "--source-prefix", ASKER)
+
+
+def latency(session, here):
+    p50, p99 = latency_us(session.ask(here, "echo", "asker", 10_000, *TO), "p50", "p99")
+    return {"echo_p50": p50, "echo_p99": p99}
+
+
+def echo(session, here):
+    return {"echo": per_second(session.ask(here, "echo", "asker", "max", *TO))}
+
+
+def rst(session, here):
+    report = session.ask(here, "syn", "asker", "max", *TO, "--port", CLOSED_PORT)
+    if report["syn"]["syn_ack"] > 0:
+        raise Failed("a closed port was open")
+    return {"rst": per_second(report)}
+
+
+def handshake(session, here):
+    # From many addresses: one has not enough ports for that many connections.
+    to = ("--prefix", PREFIX, "--on-link", "--source-prefix", ASKERS, "--sources", 200)
+    report = session.ask(here, "handshake", "asker", CONNECTIONS, *to, "--port", BANNER_PORT)
+    done = report["handshake"]
+    return {"handshake": min(done["responses"], done["closed"]) / report["seconds"]}
+
+
+SWEPT = """name: compare
+nodes:
+  wan: {kind: uplink}
+  edge:
+    kind: router
+    interfaces:
+      wan: [192.0.2.1/24]
+      lan: [8.0.0.1/6]
+  hosts: {kind: hosts, addresses: 10.0.0.0/8}
+links:
+  - endpoints: [wan, "edge:wan"]
+  - endpoints: ["edge:lan", hosts]
+"""
+
+
+def sweep(lab, tools, wanted, results):
+    """Every address of a prefix once, at 200,000 a second: who did not answer, and what it added to memory."""
+    session = Session(lab, Honeyweave.subject, tools, wanted, results)
+    here, there = wire(lab)
+    program = up(lab, there, tools, SWEPT, "--uplink", "wire")
+    switch = switch_process(program.pid)
+    before = own_mib(switch)
+    to = ("--prefix", tools.swept, "--via", "192.0.2.1", "--source-prefix", "192.0.2.9/32", "--once")
+    report = session.ask(here, "echo", "asker", 200_000, *to, seconds=600)
+    figures = {
+        "sweep_rate": report["rate"],
+        "sweep_lost": report["targets"] - report["responders"],
+        "sweep_overruns": report["generator"]["overruns"],
+        "sweep_before": before,
+        "sweep_growth": own_mib(switch) - before,
+    }
+    results.add(Honeyweave.subject, figures)
+
+
+def switch_process(supervisor):
+    """The process of a honeynet's that moves its frames."""
+    with open(f"/proc/{supervisor}/task/{supervisor}/children") as file:
+        for word in file.read().split():
+            with open(f"/proc/{word}/cmdline") as line:
+                if "__switch" in line.read():
+                    return int(word)
+    raise Failed("the honeynet has no switch")
