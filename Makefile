@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 30
 help:
 	@echo "make demo     see an attack on a network of 65,536 hosts that do not exist (needs root)"
 	@echo "make test     run every test, those in network namespaces included (needs root)"
-	@echo "make bench    measure"
+	@echo "make bench    measure, and compare with the stored baseline"
 	@echo "make compare  measure against other switches and against Linux (needs root; ARGS=--help)"
 	@echo "make build    build target/release/honeyweave"
 	@echo "make install  copy it to $(PREFIX)/sbin"
@@ -27,8 +27,7 @@ test:
 	@scripts/test.sh
 
 bench:
-	@scripts/packages.sh test
-	$(CARGO) bench
+	@CARGO="$(CARGO)" scripts/bench.sh
 
 compare:
 	@scripts/compare.sh $(ARGS)
