@@ -73,7 +73,8 @@ is_there() {
         file:*) [ -e "$what" ] ;;
         lib:*)
             [ -z "${LIBCLANG_PATH:-}" ] || return 0
-            for found in /usr/lib*/"$what"*.so* /usr/lib/*/"$what"*.so* /usr/lib/llvm*/lib/"$what"*.so* /usr/local/lib/"$what"*.so*; do
+            # The names that bindgen looks for; libclang-cpp.so is another library.
+            for found in {/usr/lib*,/usr/lib/*,/usr/lib/llvm*/lib,/usr/local/lib}/"$what"{,-[0-9]*}.so*; do
                 [ ! -e "$found" ] || return 0
             done
             return 1
