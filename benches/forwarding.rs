@@ -16,7 +16,7 @@ use honeyweave::event::Counters;
 use honeyweave::frame::{Batch, Pool, PortNo};
 use honeyweave::node::{
     AddrRange, Bridge, BridgeConfig, BridgePort, Cx, Hosts, HostsConfig, Limits, MacMode, Node, NodeIdx, PortVlan, Rng,
-    Router, RouterConfig, RouterInterface, Segment,
+    Router, RouterConfig, RouterInterface, Segment, Shard,
 };
 use honeyweave::stack::Wake;
 use honeyweave::wire::{self, Arp, Headers, Instant, Mac, Packet, TcpHeader, flag, proto};
@@ -119,6 +119,8 @@ impl<N: Node> Rig<N> {
             rng: &mut self.rng,
             waker: &self.waker,
             node: NodeIdx(0),
+            shard: Shard::ALONE,
+            handed: &mut Vec::new(),
         };
         self.node.process(&mut self.rx, &mut cx);
         self.node.tick(&mut cx);

@@ -15,7 +15,7 @@ use honeyweave::control::build_fabric;
 use honeyweave::emulate::{Identity, Secret};
 use honeyweave::event::Counters;
 use honeyweave::frame::{Batch, Pool, PortNo};
-use honeyweave::node::{Cx, Hosts, HostsConfig, Node, NodeConfig, NodeIdx, Request, Rng, Show};
+use honeyweave::node::{Cx, Hosts, HostsConfig, Node, NodeConfig, NodeIdx, Request, Rng, Shard, Show};
 use honeyweave::relay;
 use honeyweave::stack::Wake;
 use honeyweave::topology::{self, Options};
@@ -123,6 +123,8 @@ fn speak_to(config: &HostsConfig, identity: &Identity, node: &mut Hosts) {
             rng: &mut rng,
             waker: &waker,
             node: NodeIdx(0),
+            shard: Shard::ALONE,
+            handed: &mut Vec::new(),
         };
         node.process(&mut rx, &mut cx);
         for frame in out[0].drain(..) {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use honeyweave::emulate::{Builtin, Identity, Outward, Secret, ServiceId, TcpPort, Template, UdpPort};
 use honeyweave::event::{Counters, Event, EventId, Sink};
 use honeyweave::frame::{Batch, Pool, PortNo};
-use honeyweave::node::{AddrRange, Cx, Hosts, HostsConfig, Limits, MacMode, Node, NodeIdx, Request, Rng, Segment};
+use honeyweave::node::{
+    AddrRange, Cx, Hosts, HostsConfig, Limits, MacMode, Node, NodeIdx, Request, Rng, Segment, Shard,
+};
 use honeyweave::service::{Service, ServiceKind};
 use honeyweave::stack::Wake;
 use honeyweave::wire::{Duration, Headers, Instant, Mac, Packet, Segment as TcpSegment, TcpHeader, flag, proto};
@@ -104,6 +106,8 @@ impl Rig {
             rng: &mut self.rng,
             waker: &self.waker,
             node: NodeIdx(0),
+            shard: Shard::ALONE,
+            handed: &mut Vec::new(),
         };
         self.node.process(&mut self.rx, &mut cx);
         self.node.tick(&mut cx);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use miette::{IntoDiagnostic, WrapErr};
 
-use crate::control::{self, CONSOLE_UID, ConsoleEnds, console};
+use crate::control::{self, CONSOLE_UID, ConsoleConfig, ConsoleEnds, console};
 use crate::sys::privileges;
 
 /// Arguments.
@@ -17,8 +17,8 @@ pub struct Args {
 /// Runs the console.
 pub fn run(_args: Args) -> miette::Result<ExitCode> {
     super::log::start();
-    let ends = ConsoleEnds::inherited().into_diagnostic()?;
-    let config = control::inherited_config().into_diagnostic()?;
+    let config: ConsoleConfig = control::inherited_config().into_diagnostic()?;
+    let ends = ConsoleEnds::inherited(config.threads).into_diagnostic()?;
     privileges::drop_to(CONSOLE_UID, CONSOLE_UID)
         .into_diagnostic()
         .wrap_err("the console cannot give up its rights")?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use miette::{IntoDiagnostic, WrapErr};
 
-use crate::control::{self, SwitchEnds, switch};
+use crate::control::{self, SwitchConfig, SwitchEnds, switch};
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -16,8 +16,8 @@ pub struct Args {
 /// Runs the switch.
 pub fn run(_args: Args) -> miette::Result<ExitCode> {
     super::log::start();
-    let ends = SwitchEnds::inherited().into_diagnostic()?;
-    let config = control::inherited_config().into_diagnostic()?;
+    let config: SwitchConfig = control::inherited_config().into_diagnostic()?;
+    let ends = SwitchEnds::inherited(config.threads).into_diagnostic()?;
     switch::run(config, ends).into_diagnostic().wrap_err("the switch")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 use crate::container::image;
 use crate::control::place;
 use crate::control::supervisor::{self, Setup, SupervisorError};
-use crate::node::{NodeConfig, NodeIdx, TapConfig};
+use crate::node::{MAX_SHARDS, NodeConfig, NodeIdx, TapConfig};
 use crate::sys::{handed, interface};
 use crate::topology::{self, Diagnostics, Loaded, Plan};
 
@@ -40,6 +40,18 @@ pub struct Args {
     /// Serve metrics for Prometheus at this address, such as 127.0.0.1:9477
     #[arg(long, value_name = "ADDR", env = "HONEYWEAVE_METRICS")]
     pub metrics: Option<SocketAddr>,
+    /// Threads of the data plane, 1 to 16 [default: 1, or half of the processors from four on, at most 8]
+    #[arg(long, value_name = "N", env = "HONEYWEAVE_THREADS", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SHARDS)))]
+    pub threads: Option<u16>,
+}
+
+impl Args {
+    /// Threads of the data plane. On two processors, where who sends and what stands behind a host want one
+    /// each, a second thread gains nothing.
+    fn threads(&self) -> u16 {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.unwrap_or(if processors < 4 { 1 } else { (processors / 2).min(8) as u16 })
+    }
 }
 
 /// Brings it up and waits for its end.
@@ -74,7 +86,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     }
     super::log::start();
     let name = plan.name.clone();
-    supervisor::run(&Setup { plan, state_dir, metrics: args.metrics }, || {
+    supervisor::run(&Setup { plan, state_dir, metrics: args.metrics, threads: args.threads() }, || {
         // Whoever waits for this line may have gone away.
         let _ = super::print(&format!("ready {name}\n"));
     })?;
@@ -95,6 +107,9 @@ fn detach(args: &Args, name: &str, state_dir: &Path) -> miette::Result<ExitCode>
     }
     if let Some(metrics) = &args.metrics {
         command.args(["--metrics", &metrics.to_string()]);
+    }
+    if let Some(threads) = args.threads {
+        command.args(["--threads", &threads.to_string()]);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log));
     handed::in_own_session(&mut command);

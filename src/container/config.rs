@@ -45,6 +45,8 @@ pub struct KeeperConfig {
     pub scripts: Vec<Script>,
     /// The plan's images.
     pub images: Vec<ImageConfig>,
+    /// Shards of the data plane, which share an uplink's frames.
+    pub threads: u16,
 }
 
 impl KeeperConfig {

@@ -2,27 +2,58 @@
 
 use std::hash::Hasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU32};
 
 use siphasher::sip::SipHasher13;
 
 use crate::emulate::{Identity, Secret};
 use crate::event::Sink;
-use crate::fabric::{Build, Fabric};
-use crate::node::{Bridge, Hosts, Node, NodeConfig, Router, Tap, Uplink};
+use crate::fabric::{Build, Fabric, Lanes, lanes};
+use crate::node::{Bridge, Hosts, Meter, Node, NodeConfig, Router, Tap, Uplink};
 use crate::topology::{Plan, PlanNode};
 
 /// The fabric of `plan`: its nodes and links, without devices. Its hosts have
 /// their identities from `secret`; `seed` decides what is left to chance.
 pub fn build_fabric(plan: &Plan, secret: Secret, seed: u64, sink: Box<dyn Sink + Send>) -> Fabric {
+    let common: Vec<Common> = plan.nodes.iter().map(|_| Common::default()).collect();
+    build_shard(plan, secret, seed, sink, &common, 1)
+}
+
+/// The same in several shards, each with a sink of its own.
+pub fn build_fabrics(plan: &Plan, secret: Secret, seed: u64, sinks: Vec<Box<dyn Sink + Send>>) -> Vec<Fabric> {
+    let common: Vec<Common> = plan.nodes.iter().map(|_| Common::default()).collect();
+    let count = sinks.len() as u16;
+    let build = |(sink, lanes): (Box<dyn Sink + Send>, Lanes)| {
+        // No two may draw the same numbers for sessions and leases.
+        let seed = seed ^ mix(u64::from(u32::MAX) + u64::from(lanes.shard().index));
+        let mut fabric = build_shard(plan, secret, seed, sink, &common, count);
+        fabric.join(lanes);
+        fabric
+    };
+    sinks.into_iter().zip(lanes(count)).map(build).collect()
+}
+
+fn build_shard(
+    plan: &Plan,
+    secret: Secret,
+    seed: u64,
+    sink: Box<dyn Sink + Send>,
+    common: &[Common],
+    shards: u16,
+) -> Fabric {
     let mut fabric = Fabric::new(sink, seed, Arc::new(()));
-    for (index, node) in plan.nodes.iter().enumerate() {
+    for (index, (node, common)) in plan.nodes.iter().zip(common).enumerate() {
         let ports = match &node.config {
             NodeConfig::Uplink(_) | NodeConfig::Tap(_) => 2,
             NodeConfig::Bridge(config) => config.ports.len(),
             NodeConfig::Router(config) => config.interfaces.len(),
             NodeConfig::Hosts(_) => 1,
         };
-        fabric.add(&node.name, ports, build_node(node.clone(), secret, seed ^ mix(index as u64)));
+        fabric.add(
+            &node.name,
+            ports,
+            build_node(node.clone(), secret, seed ^ mix(index as u64), common.clone(), shards),
+        );
     }
     for link in &plan.links {
         fabric.link(link.a, link.b, link.config);
@@ -30,16 +61,31 @@ pub fn build_fabric(plan: &Plan, secret: Secret, seed: u64, sink: Box<dyn Sink +
     fabric
 }
 
-/// Makes one node, as often as it is asked to.
-pub fn build_node(node: PlanNode, secret: Secret, seed: u64) -> Build {
+/// What the replicas of one node have in common.
+#[derive(Clone, Default)]
+struct Common {
+    ip_id: Arc<AtomicU16>,
+    meter: Arc<Meter>,
+    containers: Arc<AtomicU32>,
+}
+
+/// Makes one of a node's replicas, of which there are `shards`, as often as it is asked to.
+fn build_node(mut node: PlanNode, secret: Secret, seed: u64, common: Common, shards: u16) -> Build {
     let identity = Identity::new(secret, &node.name);
+    if let NodeConfig::Hosts(hosts) = &mut node.config {
+        hosts.limits = hosts.limits.share_of(shards);
+    }
     Box::new(move || -> Box<dyn Node> {
         match &node.config {
-            NodeConfig::Uplink(config) => Box::new(Uplink::new(config.clone(), seed)),
+            NodeConfig::Uplink(config) => Box::new(Uplink::replica(config.clone(), seed, common.meter.clone())),
             NodeConfig::Tap(_) => Box::new(Tap),
             NodeConfig::Bridge(config) => Box::new(Bridge::new(config.clone(), seed)),
-            NodeConfig::Router(config) => Box::new(Router::new(config.clone(), identity.clone(), seed)),
-            NodeConfig::Hosts(config) => Box::new(Hosts::new(config.clone(), identity.clone(), seed)),
+            NodeConfig::Router(config) => {
+                Box::new(Router::replica(config.clone(), identity.clone(), seed, common.ip_id.clone()))
+            }
+            NodeConfig::Hosts(config) => {
+                Box::new(Hosts::replica(config.clone(), identity.clone(), seed, common.containers.clone()))
+            }
         }
     })
 }

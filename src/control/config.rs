@@ -28,6 +28,8 @@ pub struct SwitchConfig {
     pub plan: Plan,
     /// The installation's secret.
     pub secret: Secret,
+    /// Shards of the data plane, each with a thread of its own.
+    pub threads: u16,
 }
 
 /// What the console is told.
@@ -42,8 +44,19 @@ pub struct ConsoleConfig {
     pub dir: PathBuf,
     /// When the honeynet was started, UTC, in microseconds since 1970.
     pub started_micros: i64,
+    /// Shards of the data plane: each has rings of its own.
+    pub threads: u16,
     /// Process number of the supervisor, for `status`.
     pub supervisor: u32,
+}
+
+/// What one thread of the data plane writes and the console reads.
+#[derive(Debug)]
+pub struct Rings {
+    /// Events.
+    pub events: RingFds,
+    /// Frames.
+    pub frames: RingFds,
 }
 
 /// Descriptors of the keeper.
@@ -68,10 +81,8 @@ pub struct SwitchEnds {
     pub keeper: Channel,
     /// Receives `ToSwitch`, sends `ToConsole`.
     pub console: Channel,
-    /// Takes events ([`crate::event::RingSink`]).
-    pub events: RingFds,
-    /// Takes frames ([`crate::event::RingCapture`]).
-    pub frames: RingFds,
+    /// Take events ([`crate::event::RingSink`]) and frames ([`crate::event::RingCapture`]), a pair for each shard.
+    pub rings: Vec<Rings>,
 }
 
 /// Descriptors of the console.
@@ -83,10 +94,8 @@ pub struct ConsoleEnds {
     pub switch: Channel,
     /// Receives [`crate::event::Said`].
     pub keeper: Channel,
-    /// Events to read.
-    pub events: RingFds,
-    /// Frames to read.
-    pub frames: RingFds,
+    /// Events and frames to read, a pair for each shard of the data plane.
+    pub rings: Vec<Rings>,
     /// The control socket `/run/honeyweave/NAME.sock`, listening (`SOCK_STREAM`). The supervisor owns the path.
     pub control: OwnedFd,
     /// The metrics endpoint, listening on TCP, if one was asked for.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::config::{ConsoleEnds, KeeperEnds, SwitchEnds};
+use super::config::{ConsoleEnds, KeeperEnds, Rings, SwitchEnds};
 use crate::sys::handed::inherited;
 use crate::sys::memory;
 use crate::sys::ring::RingFds;
@@ -39,6 +39,14 @@ fn ring(index: usize) -> io::Result<RingFds> {
     Ok(RingFds { memory: inherited(index)?, wake: inherited(index + 1)? })
 }
 
+fn rings(index: usize, count: u16) -> io::Result<Vec<Rings>> {
+    let pair = |number: u16| {
+        let index = index + 4 * usize::from(number);
+        Ok(Rings { events: ring(index)?, frames: ring(index + 2)? })
+    };
+    (0..count).map(pair).collect()
+}
+
 impl KeeperEnds {
     /// Those that were handed down to this process, so many TAPs among them.
     ///
@@ -57,47 +65,47 @@ impl KeeperEnds {
 }
 
 impl SwitchEnds {
-    /// Those that were handed down to this process.
+    /// Those that were handed down to this process, with so many pairs of rings.
     ///
     /// # Errors
     /// If the process was not started by the supervisor.
-    pub fn inherited() -> io::Result<SwitchEnds> {
+    pub fn inherited(threads: u16) -> io::Result<SwitchEnds> {
         let (supervisor, keeper, console) = (channel(1)?, channel(2)?, channel(3)?);
-        Ok(SwitchEnds { supervisor, keeper, console, events: ring(4)?, frames: ring(6)? })
+        Ok(SwitchEnds { supervisor, keeper, console, rings: rings(4, threads)? })
     }
 
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let channels = [&self.supervisor, &self.keeper, &self.console].map(AsFd::as_fd);
-        [&channels[..], &ring_fds(&self.events), &ring_fds(&self.frames)].concat()
+        channels.into_iter().chain(self.rings.iter().flat_map(ring_fds)).collect()
     }
 }
 
 impl ConsoleEnds {
-    /// Those that were handed down to this process.
+    /// Those that were handed down to this process, with so many pairs of rings.
     ///
     /// # Errors
     /// If the process was not started by the supervisor.
-    pub fn inherited() -> io::Result<ConsoleEnds> {
+    pub fn inherited(threads: u16) -> io::Result<ConsoleEnds> {
+        let control = 4 + 4 * usize::from(threads);
         Ok(ConsoleEnds {
             supervisor: channel(1)?,
             switch: channel(2)?,
             keeper: channel(3)?,
-            events: ring(4)?,
-            frames: ring(6)?,
-            control: inherited(8)?,
-            metrics: inherited(9).ok(),
+            rings: rings(4, threads)?,
+            control: inherited(control)?,
+            metrics: inherited(control + 1).ok(),
         })
     }
 
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let channels = [&self.supervisor, &self.switch, &self.keeper].map(AsFd::as_fd);
-        let mut fds =
-            [&channels[..], &ring_fds(&self.events), &ring_fds(&self.frames), &[self.control.as_fd()]].concat();
-        fds.extend(self.metrics.as_ref().map(AsFd::as_fd));
-        fds
+        let rings = self.rings.iter().flat_map(ring_fds);
+        let last = [self.control.as_fd()].into_iter().chain(self.metrics.as_ref().map(AsFd::as_fd));
+        channels.into_iter().chain(rings).chain(last).collect()
     }
 }
 
-fn ring_fds(ring: &RingFds) -> [BorrowedFd<'_>; 2] {
-    [ring.memory.as_fd(), ring.wake.as_fd()]
+fn ring_fds(rings: &Rings) -> [BorrowedFd<'_>; 4] {
+    let Rings { events, frames } = rings;
+    [events.memory.as_fd(), events.wake.as_fd(), frames.memory.as_fd(), frames.wake.as_fd()]
 }

@@ -10,7 +10,7 @@ pub mod request;
 pub mod supervisor;
 pub mod switch;
 
-pub use build::{build_fabric, build_node};
-pub use config::{CONSOLE_UID, ConsoleConfig, ConsoleEnds, KeeperEnds, SWITCH_UID, SwitchConfig, SwitchEnds};
+pub use build::{build_fabric, build_fabrics};
+pub use config::{CONSOLE_UID, ConsoleConfig, ConsoleEnds, KeeperEnds, Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
 pub use ends::inherited_config;
 pub use protocol::{Query, ToConsole, ToSupervisor, ToSwitch};

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::config::{ConsoleConfig, ConsoleEnds, KeeperEnds, SwitchConfig, SwitchEnds};
+use super::config::{ConsoleConfig, ConsoleEnds, KeeperEnds, Rings, SwitchConfig, SwitchEnds};
 use super::protocol::ToSupervisor;
 use super::{ends, place};
 use crate::container::KeeperConfig;
@@ -50,6 +50,8 @@ pub struct Setup {
     pub state_dir: PathBuf,
     /// Where to serve metrics.
     pub metrics: Option<SocketAddr>,
+    /// Threads of the data plane, at least 1.
+    pub threads: u16,
 }
 
 /// Why a honeynet did not come up, or did not stay.
@@ -175,15 +177,17 @@ fn prepare(setup: &Setup) -> Result<[Process; 3], SupervisorError> {
         nodes: plan.nodes.iter().map(|node| (node.name.clone(), node.config.clone())).collect(),
         scripts: plan.scripts.clone(),
         images: plan.images.clone(),
+        threads: setup.threads,
     };
     let open = |tap: &TapConfig| open_tap(&tap.interface).map_err(|e| SupervisorError::Tap(tap.interface.clone(), e));
     let taps = keeper.taps().map(|(_, tap)| open(tap)).collect::<Result<_, _>>()?;
-    let switch = SwitchConfig { plan: plan.clone(), secret };
+    let switch = SwitchConfig { plan: plan.clone(), secret, threads: setup.threads };
     let console = ConsoleConfig {
         plan: plan.clone(),
         secret,
         dir: absolute(&dir).map_err(SupervisorError::State)?,
         started_micros: clock::realtime_micros(),
+        threads: setup.threads,
         supervisor: std::process::id(),
     };
     connect(&keeper, taps, &switch, &console, control, metrics)
@@ -208,8 +212,13 @@ fn connect(
     let (keeper_line, keeper_supervisor) = Channel::pair()?;
     let (switch_line, switch_supervisor) = Channel::pair()?;
     let (console_line, console_supervisor) = Channel::pair()?;
-    let events = ring::create(c"honeyweave-events", EVENT_RING)?;
-    let frames = ring::create(c"honeyweave-frames", CAPTURE_RING)?;
+    let (mut writers, mut readers) = (Vec::new(), Vec::new());
+    for _ in 0..switch.threads {
+        let events = ring::create(c"honeyweave-events", EVENT_RING)?;
+        let frames = ring::create(c"honeyweave-frames", CAPTURE_RING)?;
+        writers.push(Rings { events: events.try_clone()?, frames: frames.try_clone()? });
+        readers.push(Rings { events, frames });
+    }
     let process = |kind, config, line: Channel, ends| {
         line.set_nonblocking(true)?;
         let due = Some(0);
@@ -217,19 +226,13 @@ fn connect(
     };
     let keeper_ends =
         KeeperEnds { supervisor: keeper_supervisor, switch: keeper_switch, console: keeper_console, taps };
-    let switch_ends = SwitchEnds {
-        supervisor: switch_supervisor,
-        keeper: switch_keeper,
-        console: switch_console,
-        events: events.try_clone()?,
-        frames: frames.try_clone()?,
-    };
+    let switch_ends =
+        SwitchEnds { supervisor: switch_supervisor, keeper: switch_keeper, console: switch_console, rings: writers };
     let console_ends = ConsoleEnds {
         supervisor: console_supervisor,
         switch: console_switch,
         keeper: console_keeper,
-        events,
-        frames,
+        rings: readers,
         control,
         metrics,
     };

@@ -10,17 +10,17 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::config::{SWITCH_UID, SwitchConfig, SwitchEnds};
+use super::config::{Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
 use super::protocol::{Query, ToConsole, ToSupervisor, ToSwitch};
 use crate::container::{FromKeeper, ToKeeper};
-use crate::event::{RingCapture, RingSink};
-use crate::fabric::{Order, Worker, WorkerHandle};
+use crate::event::{RingCapture, RingSink, Sink};
+use crate::fabric::{Attachment, Workers};
 use crate::frame::PortNo;
 use crate::netdev::{AfPacket, Netdev, Tap, Xdp};
 use crate::node::{Command, LeaseId, NodeConfig, NodeIdx, Request, TapConfig, UplinkConfig};
@@ -39,8 +39,6 @@ const SNAP: usize = 2048;
 const MAX_WAITING: usize = 4096;
 /// Seconds that one may wait.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the worker may take to answer; one that takes longer is stuck.
-const WORKER_PATIENCE: Duration = Duration::from_secs(5);
 /// Containers' numbers in captures begin here, above those of all nodes.
 const FIRST_TAP: u32 = 65_536;
 
@@ -55,28 +53,31 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
     // The uid has changed, which forgets such a wish; no error if the parent has died: then the channel is closed.
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32);
     privileges::die_with_parent(parent)?;
-    let sink = RingSink::new(RingWriter::open(ends.events)?);
-    let capture = RingCapture::new(RingWriter::open(ends.frames)?, SNAP);
     // The library's hasher has a random key, which is all that is needed here.
     let seed = RandomState::new().build_hasher().finish();
-    let mut fabric = super::build_fabric(&config.plan, config.secret, seed, Box::new(sink));
-    fabric.capture_to(Box::new(capture));
-    let worker = Worker::spawn(fabric)?;
+    let (mut sinks, mut captures) = (Vec::new(), Vec::new());
+    for Rings { events, frames } in ends.rings {
+        sinks.push(Box::new(RingSink::new(RingWriter::open(events)?)) as Box<dyn Sink + Send>);
+        captures.push(RingCapture::new(RingWriter::open(frames)?, SNAP));
+    }
+    let mut fabrics = super::build_fabrics(&config.plan, config.secret, seed, sinks);
+    fabrics.iter_mut().zip(captures).for_each(|(fabric, capture)| fabric.capture_to(Box::new(capture)));
+    let workers = Workers::spawn(fabrics)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     // No frame, message or descriptor has come in so far.
     seccomp::confine()?;
-    runtime.block_on(serve(config.plan, worker, (ends.supervisor, ends.keeper, ends.console)))
+    runtime.block_on(serve(config.plan, workers, (ends.supervisor, ends.keeper, ends.console)))
 }
 
-async fn serve(plan: Plan, worker: WorkerHandle, ends: (Channel, Channel, Channel)) -> io::Result<()> {
+async fn serve(plan: Plan, workers: Workers, ends: (Channel, Channel, Channel)) -> io::Result<()> {
     let (supervisor, keeper, console) =
         (AsyncChannel::new(ends.0)?, AsyncChannel::new(ends.1)?, AsyncChannel::new(ends.2)?);
     // What was meant for the switch before this one.
     while !matches!(keeper.get().recv_msg::<FromKeeper>(), Err(error) if error.kind() == ErrorKind::WouldBlock) {}
     let (to_keeper, keeper_box) = unbounded_channel();
     let (to_console, console_box) = unbounded_channel();
-    let due = eventfd::watch(worker.request_fd().try_clone_to_owned()?)?;
-    let mut switch = Switch::new(plan, worker, to_keeper, to_console);
+    let due = eventfd::watch(workers.request_fd().try_clone_to_owned()?)?;
+    let mut switch = Switch::new(plan, workers, to_keeper, to_console);
     let (keeper, console) = (std::rc::Rc::new(keeper), std::rc::Rc::new(console));
     let local = tokio::task::LocalSet::new();
     local.spawn_local(deliver(keeper.clone(), keeper_box));
@@ -140,6 +141,8 @@ fn heard<T>(message: io::Result<Option<(T, Vec<OwnedFd>)>>) -> io::Result<Option
 }
 
 struct Lease {
+    /// The shard of the data plane that keeps its host.
+    shard: u16,
     node: NodeIdx,
     host: IpAddr,
     /// Where its TAP is attached, and its number in captures.
@@ -154,7 +157,7 @@ struct Waiting {
 
 struct Switch {
     plan: Plan,
-    worker: WorkerHandle,
+    workers: Workers,
     to_keeper: UnboundedSender<(ToKeeper, Option<OwnedFd>)>,
     to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
     /// Uplinks and taps that have not been attached for the first time.
@@ -169,7 +172,7 @@ struct Switch {
 impl Switch {
     fn new(
         plan: Plan,
-        worker: WorkerHandle,
+        workers: Workers,
         to_keeper: UnboundedSender<(ToKeeper, Option<OwnedFd>)>,
         to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
     ) -> Switch {
@@ -180,7 +183,7 @@ impl Switch {
         let start = clock::monotonic_micros() as u64;
         Switch {
             plan,
-            worker,
+            workers,
             to_keeper,
             to_console,
             missing,
@@ -204,31 +207,26 @@ impl Switch {
         let _ = self.to_keeper.send((message, None));
     }
 
-    fn attach(
-        &self,
-        node: NodeIdx,
-        port: Option<PortNo>,
-        device: Box<dyn Netdev>,
-        name: String,
-        capture: Option<u32>,
-    ) -> io::Result<PortNo> {
-        let (reply, answer) = channel();
-        self.worker.order(Order::Attach { node, port, device, name, capture, reply });
-        answer.recv_timeout(WORKER_PATIENCE).map_err(|_| io::Error::other("the data plane does not answer"))
+    /// The same TAP for every shard.
+    fn taps(&self, fd: &OwnedFd, mtu: u32) -> io::Result<Vec<Box<dyn Netdev>>> {
+        let tap = |_| io::Result::Ok(Box::new(Tap::new(fd.try_clone()?, mtu)) as Box<dyn Netdev>);
+        (0..self.workers.count()).map(tap).collect()
     }
 
     fn keeper_said(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) -> io::Result<()> {
         let mut fds = fds.into_iter();
         match message {
             FromKeeper::Uplink { node, mtu, xdp } => {
-                let Some(socket) = fds.next() else { return Ok(()) };
                 let Some(NodeConfig::Uplink(uplink)) = self.plan.nodes.get(usize::from(node.0)).map(|n| &n.config)
                 else {
                     return Ok(());
                 };
-                let device = uplink_device(socket, mtu, xdp, fds)?;
+                let Some(devices) = uplink_devices(mtu, xdp, fds, self.workers.count())? else { return Ok(()) };
+                // By AF_XDP, one shard receives for all.
+                let home = xdp.is_some().then_some(0);
                 let (name, capture) = (uplink.interface.clone(), Some(u32::from(node.0)));
-                self.attach(node, Some(UplinkConfig::WIRE), device, name, capture)?;
+                let port = Some(UplinkConfig::WIRE);
+                self.workers.attach(Attachment { node, port, devices, home, name, capture })?;
                 self.missing.remove(&node);
             }
             FromKeeper::Tap { node, mtu } => {
@@ -237,16 +235,18 @@ impl Switch {
                     return Ok(());
                 };
                 let (name, capture) = (tap.interface.clone(), tap.capture.then_some(u32::from(node.0)));
-                self.attach(node, Some(TapConfig::WIRE), Box::new(Tap::new(fd, mtu)), name, capture)?;
+                let (port, home) = (Some(TapConfig::WIRE), Some(node.0 % self.workers.count()));
+                let devices = self.taps(&fd, mtu)?;
+                self.workers.attach(Attachment { node, port, devices, home, name, capture })?;
                 self.missing.remove(&node);
             }
-            FromKeeper::UplinkDown { node } => self.worker.order(Order::Detach { node, port: UplinkConfig::WIRE }),
-            FromKeeper::TapDown { node } => self.worker.order(Order::Detach { node, port: TapConfig::WIRE }),
+            FromKeeper::UplinkDown { node } => self.workers.detach(node, UplinkConfig::WIRE),
+            FromKeeper::TapDown { node } => self.workers.detach(node, TapConfig::WIRE),
             FromKeeper::LeaseTap { lease, mtu } => self.tap(lease, mtu, fds.next())?,
             FromKeeper::LeaseLive { lease } => self.command(lease, Command::LeaseLive { lease }),
             FromKeeper::LeaseGone { lease, why } => {
                 if let Some(Lease { node, tap: Some((port, _)), .. }) = self.leases.get(&lease) {
-                    self.worker.order(Order::Detach { node: *node, port: *port });
+                    self.workers.detach(*node, *port);
                 }
                 self.command(lease, Command::LeaseGone { lease, why });
                 self.leases.remove(&lease);
@@ -258,19 +258,20 @@ impl Switch {
     }
 
     fn command(&self, lease: LeaseId, command: Command) {
-        if let Some(Lease { node, .. }) = self.leases.get(&lease) {
-            self.worker.order(Order::Command { node: *node, command });
+        if let Some(Lease { shard, node, .. }) = self.leases.get(&lease) {
+            self.workers.command(*shard, *node, command);
         }
     }
 
     /// Attaches the TAP of a lease that still is one.
     fn tap(&mut self, lease: LeaseId, mtu: u32, fd: Option<OwnedFd>) -> io::Result<()> {
-        let (Some(fd), Some(Lease { node, host, tap: None })) = (fd, self.leases.get(&lease)) else { return Ok(()) };
-        let (node, host, number) = (*node, *host, self.next_tap);
+        let Some(fd) = fd else { return Ok(()) };
+        let Some(Lease { shard, node, host, tap: None }) = self.leases.get(&lease) else { return Ok(()) };
+        let (home, node, host, number) = (Some(*shard), *node, *host, self.next_tap);
         self.next_tap = self.next_tap.checked_add(1).unwrap_or(FIRST_TAP);
         self.announce(number, node, host);
-        let (device, name) = (Box::new(Tap::new(fd, mtu)), format!("tap of {host}"));
-        let port = self.attach(node, None, device, name, Some(number))?;
+        let (devices, name, capture) = (self.taps(&fd, mtu)?, format!("tap of {host}"), Some(number));
+        let port = self.workers.attach(Attachment { node, port: None, devices, home, name, capture })?;
         if let Some(lease) = self.leases.get_mut(&lease) {
             lease.tap = Some((port, number));
         }
@@ -297,13 +298,15 @@ impl Switch {
 
     /// Has the worker answer the console; another thread waits for that.
     fn query(&self, id: u64, what: Query) {
-        let (reply, answer) = channel();
         match what {
-            Query::Show { what, limit } => self.worker.order(Order::Show { what, limit: limit as usize, reply }),
-            Query::Status => self.worker.order(Order::Status { reply }),
+            Query::Show { what, limit } => self.answer(id, self.workers.show(what, limit as usize)),
+            Query::Status => self.answer(id, self.workers.status()),
         }
+    }
+
+    fn answer(&self, id: u64, answer: impl FnOnce() -> io::Result<Value> + Send + 'static) {
         let to_console = self.to_console.clone();
-        tokio::task::spawn_blocking(move || match in_memory(&answer) {
+        tokio::task::spawn_blocking(move || match answer().and_then(|value| in_memory(&value)) {
             Ok(memory) => drop(to_console.send((ToConsole::Answer { id }, Some(memory)))),
             Err(error) => tracing::warn!(%error, "a question of the console has no answer"),
         });
@@ -311,13 +314,13 @@ impl Switch {
 
     /// What nodes ask of the control side.
     fn requests(&mut self) {
-        for request in self.worker.requests() {
+        for (shard, request) in self.workers.requests() {
             match request {
                 Request::Lease { node, lease, host } => {
-                    self.leases.insert(lease, Lease { node, host, tap: None });
+                    self.leases.insert(lease, Lease { shard, node, host, tap: None });
                     self.tell_keeper(ToKeeper::Lease { lease, node, host });
                 }
-                Request::Rebuilt { node } => self.end_leases(node),
+                Request::Rebuilt { node } => self.end_leases(shard, node),
                 Request::Release { lease } => self.tell_keeper(ToKeeper::Release { lease }),
                 Request::Open { service, peer, local, pipe } => {
                     let conn = self.next_conn;
@@ -344,11 +347,11 @@ impl Switch {
         }
     }
 
-    /// Ends the containers of a node that no longer knows of them.
-    fn end_leases(&mut self, node: NodeIdx) {
-        for (id, lease) in self.leases.iter_mut().filter(|(_, lease)| lease.node == node) {
+    /// Ends the containers of a node's replica that no longer knows of them.
+    fn end_leases(&mut self, shard: u16, node: NodeIdx) {
+        for (id, lease) in self.leases.iter_mut().filter(|(_, lease)| (lease.shard, lease.node) == (shard, node)) {
             if let Some((port, _)) = lease.tap.take() {
-                self.worker.order(Order::Detach { node, port });
+                self.workers.detach(node, port);
             }
             let _ = self.to_keeper.send((ToKeeper::Release { lease: *id }, None));
         }
@@ -376,7 +379,7 @@ impl Switch {
 
     /// Now and then: is the worker alive, has a connection waited for too long?
     fn pulse(&mut self) -> io::Result<()> {
-        if self.worker.is_finished() {
+        if self.workers.is_finished() {
             return Err(io::Error::other("the data plane has ended"));
         }
         let now = clock::monotonic_micros();
@@ -388,24 +391,33 @@ impl Switch {
     }
 }
 
-/// The device of an uplink: its packet socket, and beside it the AF_XDP sockets that come with their memory in `fds`.
-fn uplink_device(
-    socket: OwnedFd,
+/// The devices of an uplink, one for each shard: packet sockets that share its frames, or one and beside it the AF_XDP
+/// sockets that come with their memory, by which the first shard receives and the others only send. `None` if there is no socket.
+fn uplink_devices(
     mtu: u32,
     xdp: Option<Mode>,
     mut fds: impl Iterator<Item = OwnedFd>,
-) -> io::Result<Box<dyn Netdev>> {
-    let (Some(mode), Some(memory)) = (xdp, fds.next()) else { return Ok(Box::new(AfPacket::new(socket, mtu))) };
+    shards: u16,
+) -> io::Result<Option<Vec<Box<dyn Netdev>>>> {
+    let Some(mode) = xdp else {
+        let devices: Vec<_> = fds.map(|fd| Box::new(AfPacket::new(fd, mtu)) as Box<dyn Netdev>).collect();
+        return Ok((devices.len() == usize::from(shards)).then_some(devices));
+    };
+    let (Some(socket), Some(memory)) = (fds.next(), fds.next()) else { return Ok(None) };
     let packet = AfPacket::new(socket.try_clone()?, mtu);
     let sockets = fds.enumerate().map(|(number, fd)| Socket::open(fd, memory.as_fd(), number));
-    match sockets.collect::<io::Result<_>>().and_then(|sockets| Xdp::new(packet, sockets, mode)) {
-        Ok(device) => Ok(Box::new(device)),
-        // Its sockets are closed by now, and everything comes by the packet socket.
-        Err(error) => {
-            tracing::error!(%error, "AF_XDP is of no use");
-            Ok(Box::new(AfPacket::new(socket, mtu)))
-        }
-    }
+    let first: Box<dyn Netdev> =
+        match sockets.collect::<io::Result<_>>().and_then(|sockets| Xdp::new(packet, sockets, mode)) {
+            Ok(device) => Box::new(device),
+            // Its sockets are closed by now, and everything comes by the packet socket.
+            Err(error) => {
+                tracing::error!(%error, "AF_XDP is of no use");
+                Box::new(AfPacket::new(socket.try_clone()?, mtu))
+            }
+        };
+    let sender = |_| io::Result::Ok(Box::new(AfPacket::sender(socket.try_clone()?, mtu)) as Box<dyn Netdev>);
+    let others = (1..shards).map(sender).collect::<io::Result<Vec<_>>>()?;
+    Ok(Some([first].into_iter().chain(others).collect()))
 }
 
 /// Closes a connection that nobody answers; its host says so as an event.
@@ -413,7 +425,6 @@ fn refused(mut pipe: RelayEnd, why: &str) {
     pipe.fail(why.to_owned());
 }
 
-fn in_memory(answer: &Receiver<serde_json::Value>) -> io::Result<OwnedFd> {
-    let value = answer.recv_timeout(WORKER_PATIENCE).map_err(|_| io::Error::other("the data plane does not answer"))?;
-    memory::sealed(c"honeyweave-answer", &serde_json::to_vec(&value)?)
+fn in_memory(answer: &Value) -> io::Result<OwnedFd> {
+    memory::sealed(c"honeyweave-answer", &serde_json::to_vec(answer)?)
 }

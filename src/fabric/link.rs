@@ -126,6 +126,13 @@ impl Links {
         self.directions[index].config.is_ideal()
     }
 
+    /// Whether what a direction carries depends on everything that it carries: its rate and queue
+    /// cannot be kept by several shards.
+    pub fn is_shared(&self, index: usize) -> bool {
+        let config = &self.directions[index].config;
+        config.rate_bytes > 0 || config.queue > 0
+    }
+
     /// Takes a frame into a direction that is not ideal.
     pub fn send(&mut self, index: usize, frame: Frame, now: Instant, rng: &mut Rng, pool: &mut Pool) {
         let direction = &mut self.directions[index];

@@ -2,12 +2,20 @@
 //! moves batches until nothing is left to move.
 //!
 //! A [`Fabric`] owns no clock and no thread. [`Fabric::step`] is given the time;
-//! tests and examples call it with a virtual one, [`Worker`] with the machine's.
+//! tests and examples call it with a virtual one, [`Workers`] with the machine's.
+//!
+//! * `devices`: the edges; `link`: what is between nodes; `recorder`: captures; `show`: what `status` and `show` print
+//! * `shards`: several fabrics that are one network, `merge`: what they say as one
+//! * `worker`: the thread that runs a fabric, `workers`: all of them
 
+mod devices;
 mod link;
+mod merge;
 mod recorder;
+mod shards;
 mod show;
 mod worker;
+mod workers;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,14 +23,15 @@ use std::sync::Arc;
 
 use crate::event::{Capture, Counters, DropReason, Event, EventId, Sink};
 use crate::frame::{Batch, Frame, Pool, PortNo};
-use crate::netdev::Netdev;
-use crate::node::{Command, Cx, LinkConfig, Node, NodeIdx, Request, Rng};
+use crate::node::{Command, Cx, LinkConfig, Node, NodeIdx, Request, Rng, Shard};
 use crate::stack::Wake;
-use crate::wire::{ETH, Instant, src_mac};
+use crate::wire::Instant;
 
+pub use devices::DeviceIdx;
+use devices::{Device, settle};
 use link::Links;
-use recorder::Recorder;
-pub use worker::{Order, Worker, WorkerHandle};
+pub use shards::{Lanes, lanes};
+pub use workers::{Attachment, Workers};
 
 /// Frames that may wait for a node within one step.
 const INPUT_LIMIT: usize = 16_384;
@@ -52,28 +61,6 @@ struct Slot {
     queued: bool,
 }
 
-struct Device {
-    netdev: Box<dyn Netdev>,
-    name: String,
-    at: (NodeIdx, PortNo),
-    /// What is recorded of it; `None` if nothing is.
-    recorder: Option<Recorder>,
-    tx: Batch,
-    counters: Counters,
-    down: bool,
-}
-
-impl Device {
-    /// What passed it, what was discarded before it came so far included.
-    fn counters(&self) -> Counters {
-        let mut all = self.counters.clone();
-        if let Some(edge) = self.netdev.discards() {
-            all.drops.iter_mut().zip(&edge.drops).for_each(|(all, edge)| *all += edge);
-        }
-        all
-    }
-}
-
 /// The graph and everything in it.
 pub struct Fabric {
     slots: Vec<Slot>,
@@ -89,11 +76,12 @@ pub struct Fabric {
     now: Instant,
     /// Raised whenever a device comes, goes or fails.
     devices_version: u64,
+    shard: Shard,
+    /// What connects it to the other shards, if there are any.
+    lanes: Option<Lanes>,
+    /// What a node has just handed to its replicas.
+    handed: Vec<(u16, Frame)>,
 }
-
-/// The index of a device in its fabric.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DeviceIdx(pub usize);
 
 impl Fabric {
     /// An empty fabric whose nodes draw their randomness from `seed`.
@@ -111,6 +99,9 @@ impl Fabric {
             waker,
             now: Instant::ZERO,
             devices_version: 0,
+            shard: Shard::ALONE,
+            lanes: None,
+            handed: Vec::new(),
         }
     }
 
@@ -121,6 +112,7 @@ impl Fabric {
 
     /// What wakes this fabric's thread.
     pub fn set_waker(&mut self, waker: Arc<dyn Wake>) {
+        self.be_woken_by(&waker);
         self.waker = waker;
     }
 
@@ -160,79 +152,6 @@ impl Fabric {
         slot.peers[port] = peer;
     }
 
-    /// Attaches a device to a port of `node`: `port`, or its first free one.
-    pub fn attach(
-        &mut self,
-        node: NodeIdx,
-        port: Option<PortNo>,
-        netdev: Box<dyn Netdev>,
-        name: &str,
-        capture: Option<u32>,
-    ) -> PortNo {
-        let slot = &self.slots[usize::from(node.0)];
-        let free = || slot.peers.iter().position(|peer| matches!(peer, Peer::Nothing)).unwrap_or(slot.peers.len());
-        let port = port.unwrap_or_else(|| PortNo(free() as u16));
-        if slot.peers.get(usize::from(port.0)).is_some_and(|peer| matches!(peer, Peer::Device(_))) {
-            self.detach(node, port);
-        }
-        let device = Device {
-            netdev,
-            name: name.to_owned(),
-            at: (node, port),
-            recorder: capture.map(Recorder::new),
-            tx: Batch::default(),
-            counters: Counters::default(),
-            down: false,
-        };
-        self.devices_version += 1;
-        let index = match self.devices.iter().position(Option::is_none) {
-            Some(free) => {
-                self.devices[free] = Some(device);
-                free
-            }
-            None => {
-                self.devices.push(Some(device));
-                self.devices.len() - 1
-            }
-        };
-        self.set_peer((node, port), Peer::Device(index));
-        port
-    }
-
-    /// Removes the device of a port; without one nothing happens.
-    pub fn detach(&mut self, node: NodeIdx, port: PortNo) {
-        let Some(slot) = self.slots.get(usize::from(node.0)) else { return };
-        if let Some(Peer::Device(index)) = slot.peers.get(usize::from(port.0)).copied() {
-            self.devices_version += 1;
-            if let Some(mut device) = self.devices[index].take() {
-                for frame in device.tx.drain(..) {
-                    self.pool.put(frame);
-                }
-            }
-            self.set_peer((node, port), Peer::Nothing);
-        }
-    }
-
-    /// The devices that frames may come from, and what to wait on.
-    pub fn devices(&self) -> impl Iterator<Item = (DeviceIdx, std::os::fd::BorrowedFd<'_>)> {
-        self.devices.iter().enumerate().filter_map(|(index, device)| {
-            let device = device.as_ref().filter(|device| !device.down)?;
-            Some((DeviceIdx(index), device.netdev.as_fd()?))
-        })
-    }
-
-    /// Adds the devices to `ready` that are seen to have frames without asking the kernel.
-    pub fn look(&self, ready: &mut Vec<DeviceIdx>) {
-        let devices = self.devices.iter().enumerate();
-        let found = devices.filter(|(_, device)| device.as_ref().is_some_and(|d| !d.down && d.netdev.has_frames()));
-        ready.extend(found.map(|(index, _)| DeviceIdx(index)));
-    }
-
-    /// A number that changes whenever [`Fabric::devices`] does.
-    pub fn devices_version(&self) -> u64 {
-        self.devices_version
-    }
-
     /// Puts a frame into a node, as if it had come in by `port`.
     pub fn inject(&mut self, node: NodeIdx, port: PortNo, bytes: &[u8]) {
         if let Some(mut frame) = self.pool.copy_of(bytes) {
@@ -264,7 +183,7 @@ impl Fabric {
     /// out. Returns whether a device may have more at once.
     pub fn step(&mut self, now: Instant, ready: Option<&[DeviceIdx]>) -> bool {
         self.now = now;
-        let mut more = false;
+        let mut more = self.collect();
         match ready {
             Some(ready) => ready.iter().for_each(|index| more |= self.receive(index.0)),
             None => (0..self.devices.len()).for_each(|index| more |= self.receive(index)),
@@ -296,6 +215,7 @@ impl Fabric {
         for index in 0..self.devices.len() {
             self.transmit(index);
         }
+        self.ring();
         more
     }
 
@@ -308,60 +228,6 @@ impl Fabric {
     pub fn next_deadline(&self) -> Option<Instant> {
         let nodes = self.slots.iter().filter_map(|slot| slot.node.next_deadline());
         nodes.chain(self.links.next_due()).min()
-    }
-
-    fn receive(&mut self, index: usize) -> bool {
-        let Some(device) = self.devices.get_mut(index).and_then(Option::as_mut).filter(|device| !device.down) else {
-            return false;
-        };
-        let (node, port) = device.at;
-        let slot = &mut self.slots[usize::from(node.0)];
-        let before = slot.input.len();
-        let more = match device.netdev.rx(self.now, &mut self.pool, &mut slot.input) {
-            Ok(more) => more,
-            Err(error) => {
-                device.down = true;
-                self.devices_version += 1;
-                let mut event = Event::new(EventId::DeviceState, self.now);
-                event.node = node.0;
-                self.sink.emit(&event, format!("{}: {error}", device.name).as_bytes());
-                false
-            }
-        };
-        let received = &mut slot.input[before..];
-        if received.is_empty() {
-            return more;
-        }
-        let mut segments = 0;
-        for frame in &mut *received {
-            frame.meta.port = port;
-            if frame.len() >= ETH {
-                frame.meta.origin = src_mac(frame.bytes());
-            }
-            segments += frame.segments() as u64;
-        }
-        device.counters.rx += segments;
-        slot.counters.rx += segments;
-        if let (Some(capture), Some(recorder)) = (self.capture.as_mut(), device.recorder.as_mut()) {
-            recorder.record(&mut **capture, received, false, self.now);
-        }
-        self.enqueue(usize::from(node.0));
-        more
-    }
-
-    fn transmit(&mut self, index: usize) {
-        let Some(device) = self.devices[index].as_mut().filter(|device| !device.tx.is_empty()) else { return };
-        if let (Some(capture), Some(recorder)) = (self.capture.as_mut(), device.recorder.as_mut()) {
-            recorder.record(&mut **capture, &device.tx, true, self.now);
-        }
-        if !device.netdev.caps().offload {
-            let lost = settle(&mut device.tx, &mut self.pool);
-            device.counters.drops[DropReason::NoBuffer as usize] += lost as u64;
-        }
-        let offered: usize = device.tx.iter().map(|frame| frame.segments()).sum();
-        let sent = device.netdev.tx(&mut self.pool, &mut device.tx);
-        device.counters.tx += sent as u64;
-        device.counters.drops[DropReason::DeviceError as usize] += (offered - sent) as u64;
     }
 
     #[inline]
@@ -402,6 +268,8 @@ impl Fabric {
             rng: &mut self.rng,
             waker: &self.waker,
             node: NodeIdx(index as u16),
+            shard: self.shard,
+            handed: &mut self.handed,
         };
         // A panic costs its batch: the state of the node is suspect, so it is
         // built anew, and everything else goes on.
@@ -425,6 +293,9 @@ impl Fabric {
         // The emptied batch keeps its memory for the next one.
         if slot.input.is_empty() {
             slot.input = rx;
+        }
+        if !self.handed.is_empty() {
+            self.pass_on(index);
         }
         self.dispatch(index);
     }
@@ -465,8 +336,11 @@ impl Fabric {
                     // Delay, loss, rate and queue act on what a wire would carry.
                     let lost = settle(&mut out, &mut self.pool);
                     self.links.direction(link).counters.drops[DropReason::NoBuffer as usize] += lost as u64;
-                    for frame in out.drain(..) {
-                        self.links.send(link, frame, self.now, &mut self.rng, &mut self.pool);
+                    match self.link_owner(link) {
+                        Some(owner) => out.drain(..).for_each(|frame| self.send_elsewhere(owner, link, frame)),
+                        None => out.drain(..).for_each(|frame| {
+                            self.links.send(link, frame, self.now, &mut self.rng, &mut self.pool);
+                        }),
                     }
                 }
                 Peer::Nothing => {}
@@ -483,17 +357,6 @@ impl Fabric {
     pub fn counters(&self, node: NodeIdx) -> &Counters {
         &self.slots[usize::from(node.0)].counters
     }
-}
-
-/// Does in software what senders have left to the device. Returns how many segments found no buffer.
-fn settle(batch: &mut Batch, pool: &mut Pool) -> usize {
-    if !batch.iter().any(|frame| frame.meta.offload.needs_csum()) {
-        return 0;
-    }
-    let mut plain = Batch::with_capacity(batch.len());
-    let lost = batch.drain(..).map(|frame| pool.segment(frame, &mut plain)).sum();
-    *batch = plain;
-    lost
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! has frames, a deadline comes, or the control side has something to say.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -24,7 +24,7 @@ use crate::wire::Instant;
 const ORDERS: usize = 1024;
 
 /// What the control side has the worker do, between two steps.
-pub enum Order {
+pub(super) enum Order {
     /// Attach a device to a port, or to the first free one.
     Attach {
         /// The node.
@@ -37,6 +37,8 @@ pub enum Order {
         name: String,
         /// The number of its interface in captures.
         capture: Option<u32>,
+        /// Whether frames from it are this shard's, or it is only to send.
+        receives: bool,
         /// Takes the port's number.
         reply: Sender<PortNo>,
     },
@@ -81,7 +83,7 @@ impl Wake for Waker {
 }
 
 /// The thread's side.
-pub struct Worker {
+pub(super) struct Worker {
     fabric: Fabric,
     orders: Receiver<Order>,
     requests: Sender<Request>,
@@ -126,11 +128,10 @@ impl Pace {
 }
 
 /// The control side's end of a running worker.
-pub struct WorkerHandle {
+pub(super) struct WorkerHandle {
     orders: SyncSender<Order>,
     requests: Receiver<Request>,
     waker: Arc<dyn Wake>,
-    request_due: EventFd,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -140,22 +141,24 @@ fn now() -> Instant {
 }
 
 impl Worker {
-    /// Starts a thread that runs `fabric`.
+    /// Starts a thread that runs `fabric` and raises `request_due` when nodes have asked for something.
     ///
     /// # Errors
     /// If the machine has no descriptor or thread left.
-    pub fn spawn(mut fabric: Fabric) -> io::Result<WorkerHandle> {
+    pub(super) fn spawn(mut fabric: Fabric, request_due: EventFd) -> io::Result<WorkerHandle> {
         let (orders_tx, orders) = sync_channel(ORDERS);
         let (requests, requests_rx) = channel();
         let woken = EventFd::new()?;
-        let request_due = EventFd::new()?;
         let waker: Arc<dyn Wake> = Arc::new(Waker(woken.try_clone()?));
         fabric.set_waker(waker.clone());
-        let due = request_due.try_clone()?;
         let (epoll, pace) = (Epoll::new()?, Pace::new());
-        let worker = Worker { fabric, orders, requests, woken, request_due: due, epoll, version: None, pace };
-        let thread = std::thread::Builder::new().name("fabric".into()).spawn(move || worker.run())?;
-        Ok(WorkerHandle { orders: orders_tx, requests: requests_rx, waker, request_due, thread: Some(thread) })
+        let name = match fabric.shard() {
+            shard if shard.is_alone() => "fabric".to_owned(),
+            shard => format!("fabric-{}", shard.index),
+        };
+        let worker = Worker { fabric, orders, requests, woken, request_due, epoll, version: None, pace };
+        let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
+        Ok(WorkerHandle { orders: orders_tx, requests: requests_rx, waker, thread: Some(thread) })
     }
 
     fn run(mut self) {
@@ -199,13 +202,16 @@ impl Worker {
         let mut woken = false;
         if self.pace.is_busy() {
             let end = start + due.unwrap_or(Pace::SPIN).min(Pace::SPIN);
-            while !woken && ready.is_empty() && clock::monotonic_micros() < end {
+            while !woken && ready.is_empty() && !self.fabric.has_parcels() && clock::monotonic_micros() < end {
                 woken = self.look(ready);
             }
         }
         if !woken && ready.is_empty() {
             let due = due.map(|due| Duration::from_micros((start + due - clock::monotonic_micros()).max(0) as u64));
+            // Another shard may hand something over at any moment.
+            let due = if self.fabric.may_sleep() { due } else { Some(Duration::ZERO) };
             woken = self.ask(due, ready);
+            self.fabric.is_awake();
         }
         self.pace.waited(clock::monotonic_micros() - start);
         woken
@@ -244,8 +250,11 @@ impl Worker {
 
     fn obey(&mut self, order: Order) -> std::ops::ControlFlow<()> {
         match order {
-            Order::Attach { node, port, device, name, capture, reply } => {
+            Order::Attach { node, port, device, name, capture, receives, reply } => {
                 let port = self.fabric.attach(node, port, device, &name, capture);
+                if !receives {
+                    self.fabric.only_send(node, port);
+                }
                 let _ = reply.send(port);
             }
             Order::Detach { node, port } => self.fabric.detach(node, port),
@@ -266,24 +275,18 @@ impl Worker {
 impl WorkerHandle {
     /// Hands an order over. Waits only if the worker is far behind; an order to
     /// a worker that has ended is dropped.
-    pub fn order(&self, order: Order) {
+    pub(super) fn order(&self, order: Order) {
         let _ = self.orders.send(order);
         self.waker.wake();
     }
 
     /// What nodes asked for since the last call.
-    pub fn requests(&self) -> Vec<Request> {
-        self.request_due.take();
-        self.requests.try_iter().collect()
-    }
-
-    /// Readable when [`WorkerHandle::requests`] has something.
-    pub fn request_fd(&self) -> BorrowedFd<'_> {
-        self.request_due.as_fd()
+    pub(super) fn requests(&self) -> impl Iterator<Item = Request> {
+        self.requests.try_iter()
     }
 
     /// Whether the thread has ended.
-    pub fn is_finished(&self) -> bool {
+    pub(super) fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }

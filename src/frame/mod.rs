@@ -40,6 +40,8 @@ pub struct Meta {
     /// The L4 checksum is known to be right, or is left unfilled by a sender on
     /// this machine (see `offload`).
     pub csum_ok: bool,
+    /// A replica of the present node in another shard has handed it over ([`crate::node::Shard`]).
+    pub handed: bool,
     /// What its sender has left to the device: a TCP or UDP checksum that is only
     /// begun, the cutting of a TCP super-frame into segments. The receiving edge has
     /// verified that it fits the frame, and that `hdr_len` of a super-frame is the
@@ -52,7 +54,14 @@ pub struct Meta {
 
 impl Default for Meta {
     fn default() -> Meta {
-        Meta { at: Instant::ZERO, port: PortNo(0), csum_ok: false, offload: VnetHeader::PLAIN, origin: Mac::ZERO }
+        Meta {
+            at: Instant::ZERO,
+            port: PortNo(0),
+            csum_ok: false,
+            handed: false,
+            offload: VnetHeader::PLAIN,
+            origin: Mac::ZERO,
+        }
     }
 }
 

@@ -90,6 +90,24 @@ impl Pool {
         }
     }
 
+    /// A frame leaves for another pool, where it will be [`Pool::adopt`]ed.
+    #[inline]
+    pub fn part_with(&mut self, frame: &Frame) {
+        let out = if frame.space.len() == HEAD { &mut self.heads_out } else { &mut self.tails_out };
+        *out = out.saturating_sub(1);
+    }
+
+    /// A frame of another pool is this one's from now on, even above the limit.
+    #[inline]
+    pub fn adopt(&mut self, frame: &Frame) {
+        *(if frame.space.len() == HEAD { &mut self.heads_out } else { &mut self.tails_out }) += 1;
+    }
+
+    /// A free buffer of `frame`'s size, for another pool; `None` if there is none.
+    pub fn spare_like(&mut self, frame: &Frame) -> Option<Frame> {
+        if frame.space.len() == HEAD { self.heads.pop() } else { self.tails.pop() }
+    }
+
     /// Head buffers that are on their way at the moment.
     pub fn in_use(&self) -> usize {
         self.heads_out + self.tails_out

@@ -109,17 +109,41 @@ impl Bridge {
         }
     }
 
+    /// Returns whether that is news to replicas, which see other frames.
     #[inline]
-    fn learn(&mut self, key: FdbKey, port: PortNo, now: Instant) {
+    fn learn(&mut self, key: FdbKey, port: PortNo, cx: &Cx<'_>) -> bool {
+        let new = FdbEntry { port, seen: cx.now };
         match self.fdb.slot(&key) {
-            Ok(at) => *self.fdb.value(at) = FdbEntry { port, seen: now },
-            Err(vacant) => drop(self.fdb.insert_new(key, vacant, FdbEntry { port, seen: now })),
+            Ok(at) => {
+                let old = std::mem::replace(self.fdb.value(at), new);
+                !cx.shard.is_alone() && (old.port != port || self.period(old.seen) != self.period(cx.now))
+            }
+            Err(vacant) => {
+                self.fdb.insert_new(key, vacant, new);
+                !cx.shard.is_alone()
+            }
         }
+    }
+
+    /// Time in parts of which several make the aging time: an address that is in use is told again in each.
+    fn period(&self, at: Instant) -> i64 {
+        at.total_micros() / (self.aging.total_micros() as i64 / 4).max(1)
+    }
+
+    /// Learns what a replica has learned.
+    fn taught(&mut self, frame: Frame, cx: &mut Cx<'_>) {
+        if let Some(key) = frame.bytes().first_chunk() {
+            self.learn(FdbKey(u64::from_ne_bytes(*key)), frame.meta.port, cx);
+        }
+        cx.consume(frame);
     }
 
     #[inline]
     fn forward(&mut self, mut frame: Frame, cx: &mut Cx<'_>) {
         let port = frame.meta.port;
+        if frame.meta.handed {
+            return self.taught(frame, cx);
+        }
         if frame.len() < 14 {
             return cx.discard(frame, DropReason::Malformed);
         }
@@ -130,7 +154,10 @@ impl Bridge {
         if src.is_group() || src == Mac::ZERO {
             return cx.discard(frame, DropReason::BadSource);
         }
-        self.learn(FdbKey::new(src, vlan), port, cx.now);
+        let key = FdbKey::new(src, vlan);
+        if self.learn(key, port, cx) {
+            cx.teach(port, &key.0.to_ne_bytes());
+        }
         if dst.is_group() {
             if dst.0[..5] == [0x01, 0x80, 0xc2, 0, 0] && dst.0[5] < 0x10 {
                 return cx.discard(frame, DropReason::Unsupported);

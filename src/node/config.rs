@@ -254,6 +254,20 @@ pub struct Limits {
     pub buffers: u32,
 }
 
+impl Limits {
+    /// What is left for each of `shards` shards. Containers are counted by all of them together.
+    pub fn share_of(self, shards: u16) -> Limits {
+        let share = |limit: u32| limit.div_ceil(u32::from(shards).max(1));
+        Limits {
+            sessions: share(self.sessions),
+            half_open: share(self.half_open),
+            flows: share(self.flows),
+            buffers: share(self.buffers),
+            ..self
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {

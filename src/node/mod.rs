@@ -8,6 +8,7 @@ mod config;
 mod hosts;
 mod hosts_config;
 mod router;
+mod shard;
 mod tap;
 #[doc(hidden)]
 pub mod testing;
@@ -30,8 +31,9 @@ pub use config::{
 };
 pub use hosts::Hosts;
 pub use router::Router;
+pub use shard::{MAX_SHARDS, Shard};
 pub use tap::Tap;
-pub use uplink::Uplink;
+pub use uplink::{Meter, Uplink};
 
 /// Index of a node in the plan and in the fabric.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -139,6 +141,10 @@ pub struct Cx<'a> {
     pub waker: &'a std::sync::Arc<dyn Wake>,
     /// The node's index.
     pub node: NodeIdx,
+    /// Which of the node's replicas this is.
+    pub shard: Shard,
+    /// Frames for the replicas in other shards ([`Cx::hand_over`]).
+    pub handed: &'a mut Vec<(u16, Frame)>,
 }
 
 impl Cx<'_> {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Cx, Node, NodeIdx, Request, Rng};
+use super::{Cx, Node, NodeIdx, Request, Rng, Shard};
 use crate::event::{Counters, Event};
-use crate::frame::{Batch, Pool, PortNo};
+use crate::frame::{Batch, Frame, Pool, PortNo};
 use crate::stack::Wake;
 use crate::wire::{Instant, Mac};
 
@@ -22,6 +22,10 @@ pub struct Bench<N> {
     pub events: Vec<(Event, Vec<u8>)>,
     /// What it asked for.
     pub requests: Vec<Request>,
+    /// Which replica it is.
+    pub shard: Shard,
+    /// What it has handed to other replicas.
+    pub handed: Vec<(u16, Frame)>,
     out: Vec<Batch>,
     linked: Vec<bool>,
     rng: Rng,
@@ -38,6 +42,8 @@ impl<N: Node> Bench<N> {
             counters: Counters::default(),
             events: Vec::new(),
             requests: Vec::new(),
+            shard: Shard::ALONE,
+            handed: Vec::new(),
             out: (0..ports).map(|_| Batch::default()).collect(),
             linked: vec![true; ports],
             rng: Rng::new(42),
@@ -58,6 +64,8 @@ impl<N: Node> Bench<N> {
             rng: &mut self.rng,
             waker: &self.waker,
             node: NodeIdx(0),
+            shard: self.shard,
+            handed: &mut self.handed,
         };
         f(&mut self.node, &mut cx);
         let mut sent = Vec::new();

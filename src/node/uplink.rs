@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde_json::json;
 
@@ -29,23 +31,32 @@ pub struct Uplink {
     macs: HashMap<Mac, Instant, foldhash::fast::FixedState>,
     /// When silent ones are looked for again.
     next_sweep: Instant,
-    /// Octets that may leave now.
-    tokens: u64,
-    refilled: Instant,
+    /// Kept by all replicas together: they have one wire.
+    meter: Arc<Meter>,
     told: HashMap<u16, Instant>,
 }
+
+/// How much has left, as the time in nanoseconds at which it all would have left at the
+/// allowed rate (the virtual scheduling algorithm of ITU-T I.371 annex A).
+#[derive(Default)]
+pub struct Meter(AtomicI64);
 
 impl Uplink {
     /// A guard that has let nothing out yet.
     pub fn new(config: UplinkConfig, seed: u64) -> Uplink {
+        Uplink::replica(config, seed, Arc::default())
+    }
+
+    /// One of several replicas, which keep to one rate.
+    pub fn replica(config: UplinkConfig, seed: u64, meter: Arc<Meter>) -> Uplink {
         let macs = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
-        let (tokens, told) = (burst_of(&config), HashMap::new());
-        Uplink { config, macs, next_sweep: Instant::ZERO, tokens, refilled: Instant::ZERO, told }
+        Uplink { config, macs, next_sweep: Instant::ZERO, meter, told: HashMap::new() }
     }
 
     /// Why a frame must not leave.
     #[inline]
-    fn objection(&mut self, frame: &[u8], now: Instant) -> Option<DropReason> {
+    fn objection(&mut self, frame: &[u8], cx: &mut Cx<'_>) -> Option<DropReason> {
+        let now = cx.now;
         if frame.len() < ETH {
             return Some(DropReason::Malformed);
         }
@@ -59,11 +70,16 @@ impl Uplink {
             return Some(DropReason::Guard);
         }
         if let Some(seen) = self.macs.get_mut(&src) {
+            // Told again while it is in use, and before replicas forget it.
+            if !cx.shard.is_alone() && period(*seen) != period(now) {
+                cx.teach(UplinkConfig::INSIDE, &src.0);
+            }
             *seen = now;
         } else if self.is_crowded(now) {
             return Some(DropReason::MacLimit);
         } else {
             self.macs.insert(src, now);
+            cx.teach(UplinkConfig::INSIDE, &src.0);
         }
         self.over_rate(frame.len() as u64, now).then_some(DropReason::RateLimit)
     }
@@ -83,19 +99,12 @@ impl Uplink {
         if self.config.rate_bytes == 0 {
             return false;
         }
-        let elapsed = (now - self.refilled).total_micros();
-        if elapsed > 0 {
-            let earned = u128::from(elapsed) * u128::from(self.config.rate_bytes) / 1_000_000;
-            self.tokens = (u128::from(self.tokens) + earned).min(u128::from(burst_of(&self.config))) as u64;
-            self.refilled = now;
-        }
-        match self.tokens.checked_sub(len) {
-            Some(left) => {
-                self.tokens = left;
-                false
-            }
-            None => true,
-        }
+        let nanos = |octets: u64| (u128::from(octets) * 1_000_000_000 / u128::from(self.config.rate_bytes)) as i64;
+        let now = now.total_micros().saturating_mul(1000);
+        let latest = now.saturating_add(nanos(burst_of(&self.config)));
+        let cost = nanos(len);
+        let add = |at: i64| Some(at.max(now).saturating_add(cost)).filter(|at| *at <= latest);
+        self.meter.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err()
     }
 
     fn block(&mut self, frame: Frame, reason: DropReason, cx: &mut Cx<'_>) {
@@ -113,6 +122,10 @@ impl Uplink {
         }
         cx.discard(frame, reason);
     }
+}
+
+fn period(at: Instant) -> i64 {
+    at.total_micros() / (AGING.total_micros() as i64 / 4)
 }
 
 fn burst_of(config: &UplinkConfig) -> u64 {
@@ -172,6 +185,13 @@ fn guarded(frame: &[u8]) -> Option<Guarded> {
 impl Node for Uplink {
     fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
         for frame in rx.drain(..) {
+            if frame.meta.handed {
+                if let Some(mac) = frame.bytes().first_chunk() {
+                    self.macs.insert(Mac(*mac), cx.now);
+                }
+                cx.consume(frame);
+                continue;
+            }
             if frame.meta.port == UplinkConfig::WIRE {
                 let left = self.macs.get(&src_mac(frame.bytes()));
                 if left.is_some_and(|seen| cx.now - *seen <= AGING) {
@@ -181,7 +201,7 @@ impl Node for Uplink {
                 }
                 continue;
             }
-            match self.objection(frame.bytes(), cx.now) {
+            match self.objection(frame.bytes(), cx) {
                 None => cx.send(UplinkConfig::WIRE, frame),
                 Some(reason) => self.block(frame, reason, cx),
             }

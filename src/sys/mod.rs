@@ -7,6 +7,7 @@ pub mod clock;
 pub mod epoll;
 pub mod ethtool;
 pub mod eventfd;
+pub mod fanout;
 pub mod handed;
 pub mod interface;
 pub mod memory;

@@ -20,7 +20,38 @@ const BUFFER: libc::c_int = 16 * 1024 * 1024;
 /// # Errors
 /// `ENODEV` if there is no such interface, `EPERM` without `CAP_NET_RAW`.
 pub fn open(interface: &str, ring: bool) -> io::Result<OwnedFd> {
-    let index = interface::index(interface)?;
+    let fd = prepare()?;
+    if ring {
+        install_ring(&fd, interface);
+    }
+    bind(&fd, interface)?;
+    Ok(fd)
+}
+
+/// The same with a ring, but it receives nothing until [`hear`] is called.
+pub(super) fn open_deaf(interface: &str) -> io::Result<OwnedFd> {
+    let fd = prepare()?;
+    install_ring(&fd, interface);
+    let nothing = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
+    let filter = libc::sock_fprog { len: 1, filter: nothing.as_ptr().cast_mut() };
+    set_option(&fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)?;
+    bind(&fd, interface)?;
+    Ok(fd)
+}
+
+/// Has a socket of [`open_deaf`] receive from now on.
+pub(super) fn hear(fd: &OwnedFd) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0_i32)
+}
+
+fn install_ring(fd: &OwnedFd, interface: &str) {
+    if let Err(error) = packet_ring::install(fd) {
+        tracing::warn!(%error, interface, "no receive ring: frames are received by system calls");
+    }
+}
+
+/// A packet socket of no interface, with every option set.
+fn prepare() -> io::Result<OwnedFd> {
     // Protocol 0 receives nothing: with ETH_P_ALL here, frames of every interface would queue up until the bind.
     // SAFETY: no pointers; the result is checked.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
@@ -40,9 +71,12 @@ pub fn open(interface: &str, ring: bool) -> io::Result<OwnedFd> {
             set_option(&fd, libc::SOL_SOCKET, plain, &BUFFER)?;
         }
     }
-    if ring && let Err(error) = packet_ring::install(&fd) {
-        tracing::warn!(%error, interface, "no receive ring: frames are received by system calls");
-    }
+    Ok(fd)
+}
+
+/// Has a socket receive the frames of `interface`, and the interface receive all there are.
+fn bind(fd: &OwnedFd, interface: &str) -> io::Result<()> {
+    let index = interface::index(interface)?;
     // SAFETY: plain old data for which all zeroes is a valid value.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -59,8 +93,8 @@ pub fn open(interface: &str, ring: bool) -> io::Result<OwnedFd> {
     let mut membership: libc::packet_mreq = unsafe { std::mem::zeroed() };
     membership.mr_ifindex = index as i32;
     membership.mr_type = libc::PACKET_MR_PROMISC as u16;
-    set_option(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
-    Ok(fd)
+    set_option(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
+    Ok(())
 }
 
 pub(super) fn set_option<T>(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
@@ -75,6 +109,16 @@ pub(super) fn set_option<T>(fd: &OwnedFd, level: libc::c_int, name: libc::c_int,
         )
     };
     if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// An option of a packet socket that is a number.
+pub(super) fn option(fd: &OwnedFd, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the number and its length live for the call.
+    let status =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_PACKET, name, (&raw mut value).cast(), &raw mut len) };
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }
 
 /// Whether the interface of a packet socket still exists. One that is merely

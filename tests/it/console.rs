@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use honeyweave::control::{ConsoleConfig, ConsoleEnds, ToConsole, ToSwitch, console};
+use honeyweave::control::{ConsoleConfig, ConsoleEnds, Rings, ToConsole, ToSwitch, console};
 use honeyweave::emulate::Secret;
 use honeyweave::event::{Event, EventId, RingSink, SessionId, Sink};
 use honeyweave::sys::ring::{self, RingFds, RingWriter};
@@ -53,8 +53,10 @@ impl Running {
             supervisor: supervisor_end,
             switch: switch_end,
             keeper: keeper_end,
-            events: events.try_clone().unwrap(),
-            frames: ring::create(c"hwt-frames", 1 << 20).unwrap(),
+            rings: vec![Rings {
+                events: events.try_clone().unwrap(),
+                frames: ring::create(c"hwt-frames", 1 << 20).unwrap(),
+            }],
             control: control.into(),
             metrics: Some(listener.into()),
         };
@@ -65,6 +67,7 @@ impl Running {
             secret: Secret([1; 16]),
             dir: dir.path().join("state/hwt"),
             started_micros: clock::realtime_micros(),
+            threads: 1,
             supervisor: 4711,
         };
         let console = std::thread::spawn(move || {

@@ -159,6 +159,7 @@ pub(super) mod tests {
                 ("web".into(), NodeConfig::Hosts(single)),
             ],
             scripts: vec![],
+            threads: 1,
             images: vec![],
         }
     }

@@ -74,7 +74,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let mut keeper = Keeper {
         tag: leftovers::tag(&config),
-        uplinks: Uplinks::new(&config.nodes),
+        uplinks: Uplinks::new(&config.nodes, config.threads),
         taps: Taps::new(&config, std::mem::take(&mut ends.taps)),
         scripts: Scripts::new(&config.name, &config.scripts),
         config,

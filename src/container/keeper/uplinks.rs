@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 
 use super::xdp::{self, Sockets, Taken};
 use crate::container::FromKeeper;
-use crate::node::{NodeConfig, NodeIdx, UplinkConfig, UplinkIo};
+use crate::node::{NodeConfig, NodeIdx, Shard, UplinkConfig, UplinkIo};
 use crate::sys::xdp::Mode;
-use crate::sys::{claims, interface, packet};
+use crate::sys::{claims, fanout, interface, packet};
 
 /// How often sockets of AF_XDP are tried to be bound while the queue is still another's. Those of a switch that has
 /// ended go within about a second, which is two or three times.
@@ -28,6 +28,7 @@ struct Uplink {
     /// The program on the interface. It outlives the switch: without sockets it does nothing.
     taken: Option<Taken>,
     receiving: Receiving,
+    shards: u16,
 }
 
 /// How frames come, and why not by AF_XDP.
@@ -54,8 +55,8 @@ pub struct News {
 }
 
 impl Uplinks {
-    /// The uplinks among `nodes`; none is open yet.
-    pub fn new(nodes: &[(String, NodeConfig)]) -> Uplinks {
+    /// The uplinks among `nodes`; none is open yet. So many shards share what comes.
+    pub fn new(nodes: &[(String, NodeConfig)], shards: u16) -> Uplinks {
         let uplinks = nodes.iter().enumerate().filter_map(|(index, (_, config))| match config {
             NodeConfig::Uplink(uplink) => Some(Uplink {
                 node: NodeIdx(index as u16),
@@ -64,6 +65,7 @@ impl Uplinks {
                 said: String::new(),
                 taken: None,
                 receiving: Receiving::Busy(0),
+                shards,
             }),
             _ => None,
         });
@@ -145,7 +147,10 @@ impl Uplink {
 
     /// Opens the packet socket. Those of AF_XDP come first: what the program takes is not to come by both.
     fn hand_over(&mut self, index: u32, sockets: Option<Sockets>) -> io::Result<News> {
-        let socket = packet::open(&self.config.interface, true)?;
+        let packet = match &sockets {
+            None => fanout::open(&self.config.interface, self.shards, Shard::SPREAD)?,
+            Some(_) => vec![packet::open(&self.config.interface, true)?],
+        };
         let mtu = interface::mtu(&self.config.interface)?;
         self.open = Some(index);
         "is up".clone_into(&mut self.said);
@@ -155,15 +160,23 @@ impl Uplink {
             Some(Mode::Native) => format!("{} is up, with AF_XDP in its driver", self.config.interface),
         };
         let xdp = sockets.as_ref().map(|sockets| sockets.mode);
-        let fds = [socket].into_iter().chain(sockets.into_iter().flat_map(|sockets| sockets.fds)).collect();
+        let fds = packet.into_iter().chain(sockets.into_iter().flat_map(|sockets| sockets.fds)).collect();
         let message = Some((FromKeeper::Uplink { node: self.node, mtu, xdp }, fds));
         Ok(News { node: self.node, message, text })
+    }
+
+    /// Why frames are not to come by AF_XDP.
+    fn objection(&self, index: u32) -> Option<String> {
+        if self.shards > 1 && self.config.io != UplinkIo::Xdp {
+            return Some("several threads share the interface, which packet sockets do better".into());
+        }
+        xdp::objection(&self.config, index)
     }
 
     /// Has frames taken by AF_XDP if that may be and works.
     fn take(&mut self, index: u32) -> Option<Sockets> {
         let interface = &self.config.interface;
-        if let Some(why) = xdp::objection(&self.config, index) {
+        if let Some(why) = self.objection(index) {
             (self.receiving, self.taken) = (Receiving::Objection, None);
             tracing::info!(interface, why, "frames are received by a packet socket");
             return None;
@@ -190,7 +203,7 @@ impl Uplink {
 
     /// An open uplink: somebody may have begun or ceased to use the interface, or its queues may be free now.
     fn reconsider(&mut self, index: u32) -> Option<News> {
-        let objects = || xdp::objection(&self.config, index).is_some();
+        let objects = || self.objection(index).is_some();
         match self.receiving {
             Receiving::Xdp if objects() => return Some(self.open()),
             Receiving::Objection if !objects() => self.receiving = Receiving::Busy(0),
@@ -219,7 +232,7 @@ mod tests {
         let run = || {
             privileges::leave_network().unwrap();
             let uplink = UplinkConfig { io: UplinkIo::Packet, ..UplinkConfig::new("hwt-up") };
-            let mut uplinks = Uplinks::new(&[("edge".into(), NodeConfig::Uplink(uplink))]);
+            let mut uplinks = Uplinks::new(&[("edge".into(), NodeConfig::Uplink(uplink))], 1);
             let mut look = move || {
                 let news = uplinks.look();
                 assert!(news.len() <= 1);
@@ -276,7 +289,7 @@ mod tests {
             ip("link add hwt-x type veth peer name hwt-y");
             ip("link set hwt-y up");
             let config = UplinkConfig::new("hwt-x");
-            let new = |config: UplinkConfig| Uplinks::new(&[("edge".into(), NodeConfig::Uplink(config))]);
+            let new = |config: UplinkConfig| Uplinks::new(&[("edge".into(), NodeConfig::Uplink(config))], 1);
             let mut uplinks = new(config.clone());
             let (mode, fds) = wait(&mut uplinks);
             assert_eq!((mode, fds.len(), taken()), (Some(Mode::Generic), 3, true));

@@ -46,7 +46,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     let shared = Arc::new(Shared::new(&config.plan));
     let (said, hear) = std::sync::mpsc::sync_channel(SAID);
     let wake = EventFd::new()?;
-    let recorder = Recorder::open(shared.clone(), &config.dir, ends.events, ends.frames, hear, wake.try_clone()?)?;
+    let recorder = Recorder::open(shared.clone(), &config.dir, ends.rings, hear, wake.try_clone()?)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = stop.clone();
     let (running, mut ended) = tokio::sync::oneshot::channel::<()>();

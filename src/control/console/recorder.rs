@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
 use super::metrics::Metrics;
+use crate::control::config::Rings;
 use crate::event::{Captured, Event, EventId, Said, decode};
 use crate::node::{NodeConfig, NodeIdx};
 use crate::record::{
@@ -25,7 +26,7 @@ use crate::record::{
 };
 use crate::sys::clock;
 use crate::sys::eventfd::{EventFd, wait_readable};
-use crate::sys::ring::{RingFds, RingReader};
+use crate::sys::ring::RingReader;
 use crate::topology::Plan;
 
 /// Events that are written at once.
@@ -123,13 +124,18 @@ struct Waiting {
     record: Vec<u8>,
 }
 
+struct Readers {
+    events: RingReader,
+    frames: RingReader,
+}
+
 /// Reads and writes.
 pub struct Recorder {
     shared: Arc<Shared>,
     log: EventLog,
     captures: CaptureSet,
-    events: RingReader,
-    frames: RingReader,
+    /// What each thread of the data plane writes.
+    rings: Vec<Readers>,
     said: Receiver<Said>,
     wake: EventFd,
     waiting: Vec<Waiting>,
@@ -147,19 +153,20 @@ impl Recorder {
     pub fn open(
         shared: Arc<Shared>,
         dir: &Path,
-        events: RingFds,
-        frames: RingFds,
+        rings: Vec<Rings>,
         said: Receiver<Said>,
         wake: EventFd,
     ) -> io::Result<Recorder> {
         let now = Utc::from_micros(clock::realtime_micros());
+        let open = |rings: Rings| {
+            io::Result::Ok(Readers { events: RingReader::open(rings.events)?, frames: RingReader::open(rings.frames)? })
+        };
         Ok(Recorder {
             shared,
             log: EventLog::open(&dir.join("events"), LogLimits::default(), now).map_err(io::Error::other)?,
             captures: CaptureSet::open(&dir.join("captures"), CaptureLimits::default())
                 .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?,
-            events: RingReader::open(events)?,
-            frames: RingReader::open(frames)?,
+            rings: rings.into_iter().map(open).collect::<io::Result<_>>()?,
             said,
             wake,
             waiting: Vec::new(),
@@ -190,9 +197,13 @@ impl Recorder {
     }
 
     fn wait(&mut self) {
-        let asleep = self.events.prepare_sleep() & self.frames.prepare_sleep();
+        let mut asleep = true;
+        for Readers { events, frames } in &mut self.rings {
+            asleep &= events.prepare_sleep() & frames.prepare_sleep();
+        }
         if asleep {
-            let fds = [self.wake.as_fd(), self.events.wake_fd(), self.frames.wake_fd()];
+            let rings = self.rings.iter().flat_map(|rings| [rings.events.wake_fd(), rings.frames.wake_fd()]);
+            let fds: Vec<_> = [self.wake.as_fd()].into_iter().chain(rings).collect();
             let busy = !self.waiting.is_empty() || self.log.stats().failing.is_some();
             let timeout = if busy { 50_000 } else { FLUSH_MICROS };
             if let Err(error) = wait_readable(&fds, timeout) {
@@ -201,8 +212,10 @@ impl Recorder {
             }
         }
         self.wake.take();
-        self.events.awake();
-        self.frames.awake();
+        for Readers { events, frames } in &mut self.rings {
+            events.awake();
+            frames.awake();
+        }
     }
 
     /// Writes what there is, a bounded share of it. Returns whether there may be more.
@@ -230,18 +243,22 @@ impl Recorder {
             }
             self.write(&mut summary, &said.event, &said.data, offset);
         }
-        let mut taken = 0;
-        let mut unreadable = 0;
+        let (mut more, mut unreadable) = (false, 0);
         let mut buffer = std::mem::take(&mut self.buffer);
-        while taken < EVENTS_AT_ONCE && self.events.read(&mut buffer) {
-            taken += 1;
-            match decode(&buffer) {
-                Some((event, data)) => self.write(&mut summary, &event, data, offset),
-                None => unreadable += 1,
+        for ring in 0..self.rings.len() {
+            let mut taken = 0;
+            while taken < EVENTS_AT_ONCE && self.rings[ring].events.read(&mut buffer) {
+                taken += 1;
+                match decode(&buffer) {
+                    Some((event, data)) => self.write(&mut summary, &event, data, offset),
+                    None => unreadable += 1,
+                }
             }
+            more |= taken == EVENTS_AT_ONCE;
         }
         self.buffer = buffer;
-        let lost = self.events.untold();
+        let untold: Vec<u64> = self.rings.iter_mut().map(|rings| rings.events.untold()).collect();
+        let lost: u64 = untold.iter().sum();
         for (count, why) in [(lost, "ring: more happened than was taken"), (unreadable, "ring: not readable")] {
             if count > 0 {
                 let mut gap = Record::bare(0, now, EventId::Gap);
@@ -261,13 +278,15 @@ impl Recorder {
             }
             self.lines.push(Arc::from(line.trim_end()));
         }
-        self.events.release();
-        self.events.tell(lost);
+        for (rings, lost) in self.rings.iter_mut().zip(untold) {
+            rings.events.release();
+            rings.events.tell(lost);
+        }
         for line in self.lines.drain(..) {
             // That nobody listens is nobody's loss.
             let _ = shared.feed.send(line);
         }
-        taken == EVENTS_AT_ONCE
+        more
     }
 
     fn write(&mut self, summary: &mut Summary, event: &Event, data: &[u8], offset: i64) {
@@ -296,22 +315,27 @@ impl Recorder {
             }
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut taken = 0;
-        while taken < FRAMES_AT_ONCE && self.frames.read(&mut buffer) {
-            taken += 1;
-            let patient = self.waiting.len() < FRAMES_AT_ONCE;
-            if !self.frame(&buffer, utc, offset, patient) {
-                self.waiting.push(Waiting { since: monotonic, record: buffer.clone() });
+        let mut more = false;
+        for ring in 0..self.rings.len() {
+            let mut taken = 0;
+            while taken < FRAMES_AT_ONCE && self.rings[ring].frames.read(&mut buffer) {
+                taken += 1;
+                let patient = self.waiting.len() < FRAMES_AT_ONCE;
+                if !self.frame(&buffer, utc, offset, patient) {
+                    self.waiting.push(Waiting { since: monotonic, record: buffer.clone() });
+                }
+            }
+            more |= taken == FRAMES_AT_ONCE;
+            let frames = &mut self.rings[ring].frames;
+            frames.release();
+            let lost = frames.untold();
+            if lost > 0 {
+                self.captures.count_ring_lost(lost);
+                frames.tell(lost);
             }
         }
         self.buffer = buffer;
-        self.frames.release();
-        let lost = self.frames.untold();
-        if lost > 0 {
-            self.captures.count_ring_lost(lost);
-            self.frames.tell(lost);
-        }
-        taken == FRAMES_AT_ONCE
+        more
     }
 
     /// Writes one frame; `false` if its interface is not known yet and there is patience left.

@@ -13,7 +13,7 @@ use proptest::strategy::ValueTree;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::control::{Query, ToConsole, ToSupervisor, ToSwitch};
+use crate::control::{Query, Rings, ToConsole, ToSupervisor, ToSwitch};
 use crate::event::{Capture, Event, EventId, RingCapture, RingSink, SessionId, Sink};
 use crate::node::{BridgeConfig, NodeConfig, NodeIdx, UplinkConfig};
 use crate::record::{Filter, Record, search};
@@ -96,14 +96,14 @@ impl Harness {
             secret: crate::emulate::Secret([7; 16]),
             dir: self.dir.path().to_owned(),
             started_micros: clock::realtime_micros(),
+            threads: 1,
             supervisor: 4711,
         };
         let ends = ConsoleEnds {
             supervisor: supervisor_end,
             switch: Channel::from_fd(self.kept[0].try_clone().unwrap()),
             keeper: Channel::from_fd(self.kept[1].try_clone().unwrap()),
-            events: self.events.try_clone().unwrap(),
-            frames: self.frames.try_clone().unwrap(),
+            rings: vec![Rings { events: self.events.try_clone().unwrap(), frames: self.frames.try_clone().unwrap() }],
             control: self.kept[2].try_clone().unwrap(),
             metrics: None,
         };

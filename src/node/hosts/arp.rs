@@ -20,6 +20,9 @@ impl Hosts {
         let Some(target) = self.target(word_of(IpAddr::V4(arp.target))) else {
             return cx.discard(frame, DropReason::NoHost);
         };
+        if let Some(owner) = self.other_owner(target.word, cx) {
+            return cx.hand_over(owner, frame);
+        }
         if arp.operation != Arp::REQUEST {
             // An answer to what a container asked.
             let host = self.config.host_of(target.ip());
@@ -76,6 +79,10 @@ impl Hosts {
         let Some(message) = self.checked_neighbor(&frame, packet) else {
             return cx.discard(frame, DropReason::Malformed);
         };
+        let host = if message.advert { packet.dst_word } else { word_of(IpAddr::V6(message.target)) };
+        if let Some(owner) = self.target(host).and_then(|target| self.other_owner(target.word, cx)) {
+            return cx.hand_over(owner, frame);
+        }
         if message.advert {
             let host = self.config.host_of(packet.dst());
             if let (Some(port), Some(target)) = (self.leases.port_of(host), self.target(packet.dst_word))

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::{Command, Cx, LeaseId, Request};
 use super::flow::{App, Flow};
@@ -50,21 +52,44 @@ pub(super) struct Leases {
     pub outward: ClockTable<OutwardKey, Allowance>,
     seed: u64,
     next_reap: Instant,
+    /// Leases of all replicas of the node: its limit is theirs together.
+    total: Arc<AtomicU32>,
+}
+
+/// A replica that panicked leaves its containers to those who end them.
+impl Drop for Leases {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.by_host.len() as u32, Ordering::Relaxed);
+    }
 }
 
 impl Leases {
-    pub(super) fn new(seed: u64) -> Leases {
+    pub(super) fn new(seed: u64, total: Arc<AtomicU32>) -> Leases {
         Leases {
             by_host: HashMap::new(),
             by_port: HashMap::new(),
             outward: ClockTable::new(OUTWARD, seed),
             seed,
             next_reap: Instant::ZERO,
+            total,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_host.len()
+    /// Whether there may be one more, which is counted then.
+    fn admit(&self, limit: u32) -> bool {
+        let more = |count| (count < limit).then_some(count + 1);
+        self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Whether there are as many as may be.
+    pub(super) fn is_full(&self, limit: u32) -> bool {
+        self.total.load(Ordering::Relaxed) >= limit
+    }
+
+    fn remove(&mut self, host: IpAddr) -> Option<Lease> {
+        let lease = self.by_host.remove(&host)?;
+        self.total.fetch_sub(1, Ordering::Relaxed);
+        Some(lease)
     }
 
     pub(super) fn has(&self, host: IpAddr) -> bool {
@@ -146,7 +171,7 @@ impl Hosts {
         event.session = session;
         event.src = who;
         event.dst = Party { ip: Some(host), mac: target.mac, l4_port: 0 };
-        if self.leases.len() >= self.config.limits.containers as usize {
+        if !self.leases.admit(self.config.limits.containers) {
             event.id = EventId::ContainerFailed;
             cx.emit(&mut event, b"as many containers as the topology allows are running");
             return None;
@@ -236,7 +261,7 @@ impl Hosts {
 
     fn lease_gone(&mut self, id: LeaseId, why: &str, cx: &mut Cx<'_>) {
         let Some(host) = self.leases.by_id(id).map(|(host, _)| *host) else { return };
-        let Some(lease) = self.leases.by_host.remove(&host) else { return };
+        let Some(lease) = self.leases.remove(host) else { return };
         if let Some(port) = lease.port {
             self.leases.by_port.remove(&port);
         }

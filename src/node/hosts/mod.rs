@@ -32,6 +32,8 @@ mod tests;
 mod voice;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use serde_json::json;
 
@@ -104,7 +106,12 @@ pub struct Hosts {
 
 impl Hosts {
     /// The hosts of `config`. Nobody has spoken to them yet.
-    pub fn new(mut config: HostsConfig, identity: Identity, seed: u64) -> Hosts {
+    pub fn new(config: HostsConfig, identity: Identity, seed: u64) -> Hosts {
+        Hosts::replica(config, identity, seed, Arc::default())
+    }
+
+    /// One of several replicas, which have so many containers together.
+    pub fn replica(mut config: HostsConfig, identity: Identity, seed: u64, containers: Arc<AtomicU32>) -> Hosts {
         let elsewhere = config.templates.len() as u16;
         let sink = ServiceId(config.services.len() as u16);
         config.services.push(Service { name: "elsewhere".into(), kind: ServiceKind::Sink });
@@ -121,7 +128,7 @@ impl Hosts {
             flows: Flows::new(seed),
             ended: Ended::new(seed),
             held: ClockTable::new(1024, seed),
-            leases: Leases::new(seed),
+            leases: Leases::new(seed, containers),
             sockets: Sockets::new(Budget::new((limits.buffers as usize) << 20), seed),
             unread: Vec::new(),
             elsewhere,
@@ -164,7 +171,33 @@ impl Hosts {
         let Some(target) = self.target(packet.dst_word) else {
             return cx.discard(frame, DropReason::NoHost);
         };
-        self.meet(frame, &packet, &target, cx);
+        match self.other_owner(target.word, cx) {
+            Some(owner) => cx.hand_over(owner, frame),
+            None => self.meet(frame, &packet, &target, cx),
+        }
+    }
+
+    /// The other shard that keeps what is known of the host with address `word`, unless it is this one.
+    #[inline(always)]
+    fn other_owner(&self, word: u128, cx: &Cx<'_>) -> Option<u16> {
+        if cx.shard.is_alone() {
+            return None;
+        }
+        let owner = cx.shard.owner_of(word_of(self.config.host_of(ip_of(word))));
+        (owner != cx.shard.index).then_some(owner)
+    }
+
+    /// A packet of a container that another shard keeps, which has looked at it already.
+    fn from_neighbor(&mut self, frame: Frame, cx: &mut Cx<'_>) {
+        self.sessions.leave();
+        let mut packet = Packet::EMPTY;
+        if let Err(flaw) = packet.read(frame.bytes()) {
+            return cx.discard(frame, flaw.into());
+        }
+        match self.target(packet.dst_word) {
+            Some(target) => self.meet(frame, &packet, &target, cx),
+            None => cx.discard(frame, DropReason::NoHost),
+        }
     }
 
     /// A packet for one of our hosts.
@@ -385,6 +418,8 @@ impl Node for Hosts {
         for frame in rx.drain(..) {
             if frame.meta.port == HostsConfig::LAN {
                 self.from_lan(frame, cx);
+            } else if frame.meta.handed {
+                self.from_neighbor(frame, cx);
             } else {
                 self.from_container(frame, cx);
             }
@@ -493,10 +528,13 @@ impl Hosts {
         if !self.config.templates.iter().any(starts) {
             return;
         }
-        let most = self.config.limits.containers as usize;
+        let most = self.config.limits.containers;
         let addresses: Vec<IpAddr> = self.config.ranges.iter().flat_map(addresses_of).take(65_536).collect();
         for ip in addresses {
-            let Some(target) = self.target(word_of(ip)).filter(|_| self.leases.len() < most) else { continue };
+            let Some(target) = self.target(word_of(ip)).filter(|_| !self.leases.is_full(most)) else { continue };
+            if self.other_owner(target.word, cx).is_some() {
+                continue;
+            }
             if starts(self.template(target.template)) && !self.leases.has(self.config.host_of(ip)) {
                 self.begin_lease(&target, Party { ip: None, mac: Mac::ZERO, l4_port: 0 }, SessionId(0), cx);
             }

@@ -114,7 +114,10 @@ impl Hosts {
     /// fabric, or as far as its template's policy goes.
     fn outward(&mut self, mut frame: Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
         if let Some(target) = self.target(packet.dst_word) {
-            return self.meet(frame, packet, &target, cx);
+            return match self.other_owner(target.word, cx) {
+                Some(owner) => cx.hand_over(owner, frame),
+                None => self.meet(frame, packet, &target, cx),
+            };
         }
         let key = outward_key(packet, frame.bytes(), false);
         let known = self.leases.outward.get(&key).is_some();

@@ -10,6 +10,8 @@ mod neighbor;
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
@@ -24,7 +26,7 @@ use crate::wire::{
     ARP_FRAME, Arp, ETH, Instant, Mac, Neighbor, Packet, TcpHeader, be16, be32, checksum, dst_mac, ethertype,
     ethertype_of, flag, icmp6, ip_of, proto, set_macs, solicited_node, src_mac, word_of,
 };
-use neighbor::{Ask, Neighbors, Resolved};
+use neighbor::{Ask, Lesson, Neighbors, Resolved};
 
 /// Where a route leads: a port, and the next router if the prefix is not on its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +62,18 @@ pub struct Router {
     /// All own addresses, as words.
     own: Vec<u128>,
     neighbors: Neighbors,
-    ip_id: u16,
+    /// Counted by all replicas together: they are one router.
+    ip_id: Arc<AtomicU16>,
 }
 
 impl Router {
     /// A router that knows its connected prefixes and its static routes.
     pub fn new(config: RouterConfig, identity: Identity, seed: u64) -> Router {
+        Router::replica(config, identity, seed, Arc::new(AtomicU16::new(seed as u16)))
+    }
+
+    /// One of several replicas, which number their packets by one counter.
+    pub fn replica(config: RouterConfig, identity: Identity, seed: u64, ip_id: Arc<AtomicU16>) -> Router {
         let interfaces: Vec<Interface> = config
             .interfaces
             .iter()
@@ -94,7 +102,7 @@ impl Router {
         }
         let neighbors = Neighbors::new(config.neighbor_capacity as usize, seed);
         let own = interfaces.iter().flat_map(|i| &i.addresses).map(|net| word_of(net.addr())).collect();
-        Router { own, config, interfaces, fib4, fib6, ahead: Vec::new(), cached: None, neighbors, ip_id: seed as u16 }
+        Router { own, config, interfaces, fib4, fib6, ahead: Vec::new(), cached: None, neighbors, ip_id }
     }
 
     fn personality() -> &'static Personality {
@@ -102,8 +110,8 @@ impl Router {
     }
 
     fn voice(&mut self, port: usize) -> Voice {
-        self.ip_id = self.ip_id.wrapping_add(1);
-        Voice { mac: self.interfaces[port].mac, personality: Router::personality(), ip_id: self.ip_id, hops: 0 }
+        let ip_id = self.ip_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        Voice { mac: self.interfaces[port].mac, personality: Router::personality(), ip_id, hops: 0 }
     }
 
     #[inline]
@@ -150,6 +158,12 @@ impl Router {
         let Some(interface) = self.interfaces.get(port) else {
             return cx.discard(frame, DropReason::LinkDown);
         };
+        if frame.meta.handed {
+            if let Some(Lesson { ip, mac, create }) = Lesson::from_bytes(frame.bytes()) {
+                self.remember(port, ip, mac, create, cx);
+            }
+            return cx.consume(frame);
+        }
         let bytes = frame.bytes();
         if bytes.len() < ETH {
             return cx.discard(frame, DropReason::Malformed);
@@ -203,8 +217,15 @@ impl Router {
         self.interfaces[port].addresses.iter().any(|net| net.contains(&ip))
     }
 
-    /// Takes in a neighbor's MAC and sends what waited for it.
+    /// Takes in a neighbor's MAC and sends what waited for it. Replicas may wait for it, too.
     fn learn(&mut self, port: usize, ip: IpAddr, mac: Mac, create: bool, cx: &mut Cx<'_>) {
+        if !cx.shard.is_alone() && self.neighbors.is_news(port as u16, ip, mac, cx.now) {
+            cx.teach(PortNo(port as u16), &Lesson { ip, mac, create }.to_bytes());
+        }
+        self.remember(port, ip, mac, create, cx);
+    }
+
+    fn remember(&mut self, port: usize, ip: IpAddr, mac: Mac, create: bool, cx: &mut Cx<'_>) {
         let own = self.interfaces[port].mac;
         for mut frame in self.neighbors.learn(port as u16, ip, mac, create, cx.now) {
             set_macs(frame.bytes_mut(), mac, own);

@@ -66,6 +66,30 @@ pub(super) enum Ask {
     Failed(Vec<Frame>),
 }
 
+/// What a router tells its replicas of a neighbor.
+pub(super) struct Lesson {
+    pub ip: IpAddr,
+    pub mac: Mac,
+    /// It is to be remembered even if nobody has asked for it.
+    pub create: bool,
+}
+
+impl Lesson {
+    pub(super) fn to_bytes(&self) -> [u8; 23] {
+        let mut bytes = [0; 23];
+        bytes[..16].copy_from_slice(&word_of(self.ip).to_ne_bytes());
+        bytes[16..22].copy_from_slice(&self.mac.0);
+        bytes[22] = self.create.into();
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Lesson> {
+        let (ip, rest) = bytes.split_first_chunk()?;
+        let (mac, rest) = rest.split_first_chunk()?;
+        Some(Lesson { ip: ip_of(u128::from_ne_bytes(*ip)), mac: Mac(*mac), create: *rest.first()? != 0 })
+    }
+}
+
 /// The table.
 pub(super) struct Neighbors {
     table: ClockTable<Key, State>,
@@ -157,6 +181,15 @@ impl Neighbors {
                 Ok(())
             }
             _ => Err(frame),
+        }
+    }
+
+    /// Whether replicas may not know yet that `ip` has `mac`.
+    pub(super) fn is_news(&self, port: u16, ip: IpAddr, mac: Mac, now: Instant) -> bool {
+        match self.table.peek(&Key::new(port, ip)) {
+            // Told again long before it is forgotten.
+            Some(State::Reachable { mac: known, until, .. }) => *known != mac || *until - now < REACHABLE / 2,
+            _ => true,
         }
     }
 

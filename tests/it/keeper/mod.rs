@@ -126,6 +126,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
         secret: Secret([5; 16]),
         nodes: nodes.map(|(name, hosts)| (name.to_owned(), NodeConfig::Hosts(hosts))).to_vec(),
         scripts,
+        threads: 1,
         images: vec![small(), variant("crash", "small", "netbase"), variant("tools", "small", "nmap"), debian_image()],
     }
 }

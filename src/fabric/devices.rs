@@ -1,0 +1,196 @@
+//! The devices at a fabric's edges: attaching and detaching them, receiving and sending.
+
+use super::recorder::Recorder;
+use super::{Fabric, Peer};
+use crate::event::{Counters, DropReason, Event, EventId};
+use crate::frame::{Batch, Pool, PortNo};
+use crate::netdev::Netdev;
+use crate::node::NodeIdx;
+use crate::wire::{ETH, src_mac};
+
+/// A device at the edge of the graph.
+pub(super) struct Device {
+    pub(super) netdev: Box<dyn Netdev>,
+    pub(super) name: String,
+    pub(super) at: (NodeIdx, PortNo),
+    /// What is recorded of it; `None` if nothing is.
+    pub(super) recorder: Option<Recorder>,
+    pub(super) tx: Batch,
+    pub(super) counters: Counters,
+    pub(super) down: bool,
+    /// Frames from it are this fabric's; else another shard receives them.
+    pub(super) receives: bool,
+}
+
+impl Device {
+    fn may_receive(&self) -> bool {
+        self.receives && !self.down
+    }
+
+    /// What passed it, what was discarded before it came so far included.
+    pub(super) fn counters(&self) -> Counters {
+        let mut all = self.counters.clone();
+        if let Some(edge) = self.netdev.discards() {
+            all.drops.iter_mut().zip(&edge.drops).for_each(|(all, edge)| *all += edge);
+        }
+        all
+    }
+}
+
+/// The index of a device in its fabric.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceIdx(pub usize);
+
+impl Fabric {
+    /// Attaches a device to a port of `node`: `port`, or its first free one.
+    pub fn attach(
+        &mut self,
+        node: NodeIdx,
+        port: Option<PortNo>,
+        netdev: Box<dyn Netdev>,
+        name: &str,
+        capture: Option<u32>,
+    ) -> PortNo {
+        let slot = &self.slots[usize::from(node.0)];
+        let free = || slot.peers.iter().position(|peer| matches!(peer, Peer::Nothing)).unwrap_or(slot.peers.len());
+        let port = port.unwrap_or_else(|| PortNo(free() as u16));
+        if slot.peers.get(usize::from(port.0)).is_some_and(|peer| matches!(peer, Peer::Device(_))) {
+            self.detach(node, port);
+        }
+        let device = Device {
+            netdev,
+            name: name.to_owned(),
+            at: (node, port),
+            recorder: capture.map(Recorder::new),
+            tx: Batch::default(),
+            counters: Counters::default(),
+            down: false,
+            receives: true,
+        };
+        self.devices_version += 1;
+        let index = match self.devices.iter().position(Option::is_none) {
+            Some(free) => {
+                self.devices[free] = Some(device);
+                free
+            }
+            None => {
+                self.devices.push(Some(device));
+                self.devices.len() - 1
+            }
+        };
+        self.set_peer((node, port), Peer::Device(index));
+        port
+    }
+
+    /// Removes the device of a port; without one nothing happens.
+    pub fn detach(&mut self, node: NodeIdx, port: PortNo) {
+        let Some(slot) = self.slots.get(usize::from(node.0)) else { return };
+        if let Some(Peer::Device(index)) = slot.peers.get(usize::from(port.0)).copied() {
+            self.devices_version += 1;
+            if let Some(mut device) = self.devices[index].take() {
+                for frame in device.tx.drain(..) {
+                    self.pool.put(frame);
+                }
+            }
+            self.set_peer((node, port), Peer::Nothing);
+        }
+    }
+
+    /// The device of a port only sends from now on: another shard receives what comes.
+    pub fn only_send(&mut self, node: NodeIdx, port: PortNo) {
+        let peer = self.slots.get(usize::from(node.0)).and_then(|slot| slot.peers.get(usize::from(port.0)));
+        if let Some(Peer::Device(index)) = peer
+            && let Some(device) = &mut self.devices[*index]
+        {
+            device.receives = false;
+            self.devices_version += 1;
+        }
+    }
+
+    /// The devices that frames may come from, and what to wait on.
+    pub fn devices(&self) -> impl Iterator<Item = (DeviceIdx, std::os::fd::BorrowedFd<'_>)> {
+        self.devices.iter().enumerate().filter_map(|(index, device)| {
+            let device = device.as_ref().filter(|device| device.may_receive())?;
+            Some((DeviceIdx(index), device.netdev.as_fd()?))
+        })
+    }
+
+    /// Adds the devices to `ready` that are seen to have frames without asking the kernel.
+    pub fn look(&self, ready: &mut Vec<DeviceIdx>) {
+        let devices = self.devices.iter().enumerate();
+        let found =
+            devices.filter(|(_, device)| device.as_ref().is_some_and(|d| d.may_receive() && d.netdev.has_frames()));
+        ready.extend(found.map(|(index, _)| DeviceIdx(index)));
+    }
+
+    /// A number that changes whenever [`Fabric::devices`] does.
+    pub fn devices_version(&self) -> u64 {
+        self.devices_version
+    }
+
+    pub(super) fn receive(&mut self, index: usize) -> bool {
+        let Some(device) = self.devices.get_mut(index).and_then(Option::as_mut).filter(|device| device.may_receive())
+        else {
+            return false;
+        };
+        let (node, port) = device.at;
+        let slot = &mut self.slots[usize::from(node.0)];
+        let before = slot.input.len();
+        let more = match device.netdev.rx(self.now, &mut self.pool, &mut slot.input) {
+            Ok(more) => more,
+            Err(error) => {
+                device.down = true;
+                self.devices_version += 1;
+                let mut event = Event::new(EventId::DeviceState, self.now);
+                event.node = node.0;
+                self.sink.emit(&event, format!("{}: {error}", device.name).as_bytes());
+                false
+            }
+        };
+        let received = &mut slot.input[before..];
+        if received.is_empty() {
+            return more;
+        }
+        let mut segments = 0;
+        for frame in &mut *received {
+            frame.meta.port = port;
+            if frame.len() >= ETH {
+                frame.meta.origin = src_mac(frame.bytes());
+            }
+            segments += frame.segments() as u64;
+        }
+        device.counters.rx += segments;
+        slot.counters.rx += segments;
+        if let (Some(capture), Some(recorder)) = (self.capture.as_mut(), device.recorder.as_mut()) {
+            recorder.record(&mut **capture, received, false, self.now);
+        }
+        self.enqueue(usize::from(node.0));
+        more
+    }
+
+    pub(super) fn transmit(&mut self, index: usize) {
+        let Some(device) = self.devices[index].as_mut().filter(|device| !device.tx.is_empty()) else { return };
+        if let (Some(capture), Some(recorder)) = (self.capture.as_mut(), device.recorder.as_mut()) {
+            recorder.record(&mut **capture, &device.tx, true, self.now);
+        }
+        if !device.netdev.caps().offload {
+            let lost = settle(&mut device.tx, &mut self.pool);
+            device.counters.drops[DropReason::NoBuffer as usize] += lost as u64;
+        }
+        let offered: usize = device.tx.iter().map(|frame| frame.segments()).sum();
+        let sent = device.netdev.tx(&mut self.pool, &mut device.tx);
+        device.counters.tx += sent as u64;
+        device.counters.drops[DropReason::DeviceError as usize] += (offered - sent) as u64;
+    }
+}
+
+/// Does in software what senders have left to the device. Returns how many segments found no buffer.
+pub(super) fn settle(batch: &mut Batch, pool: &mut Pool) -> usize {
+    if !batch.iter().any(|frame| frame.meta.offload.needs_csum()) {
+        return 0;
+    }
+    let mut plain = Batch::with_capacity(batch.len());
+    let lost = batch.drain(..).map(|frame| pool.segment(frame, &mut plain)).sum();
+    *batch = plain;
+    lost
+}
