@@ -415,10 +415,12 @@ fn is_single(src: u128) -> bool {
 
 impl Node for Hosts {
     fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
-        for frame in rx.drain(..) {
+        for mut frame in rx.drain(..) {
+            // The answer is written over it, and goes to other nodes.
+            let handed = std::mem::take(&mut frame.meta.handed);
             if frame.meta.port == HostsConfig::LAN {
                 self.from_lan(frame, cx);
-            } else if frame.meta.handed {
+            } else if handed {
                 self.from_neighbor(frame, cx);
             } else {
                 self.from_container(frame, cx);
