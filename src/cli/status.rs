@@ -47,7 +47,9 @@ fn describe(status: &Status) -> String {
     let events: u64 = summary.events.iter().map(|(_, n)| n).sum();
     // Writing to a string does not fail.
     let _ = writeln!(text, "honeynet    {}, up {}, since {}", escape(&status.name), duration(up), status.started);
+    let (threads, plural) = (status.threads, if status.threads == 1 { "" } else { "s" });
     let _ = writeln!(text, "supervisor  process {}, honeyweave {}", status.supervisor, escape(&status.version));
+    let _ = writeln!(text, "data plane  {threads} thread{plural}");
     let _ = writeln!(
         text,
         "sessions    {} begun, {} ended",
@@ -164,6 +166,7 @@ mod tests {
             started: Utc::from_micros(0),
             now: Utc::from_micros(61_000_000),
             supervisor: 7,
+            threads: 2,
             version: "0.1.0".into(),
             switch_error: Some("it said \u{1b}[2J".into()),
             nodes: vec![json!({"node": "core\u{7}", "rx": 5})],

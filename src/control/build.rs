@@ -96,3 +96,7 @@ fn mix(index: u64) -> u64 {
     hasher.write_u64(index);
     hasher.finish()
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

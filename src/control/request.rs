@@ -108,6 +108,8 @@ pub struct Status {
     pub now: Utc,
     /// Process number of the supervisor.
     pub supervisor: u32,
+    /// Threads of the data plane.
+    pub threads: u16,
     /// Version of the program that runs it.
     pub version: String,
     /// Why the switch does not answer; absent if it does.

@@ -37,6 +37,8 @@ pub struct Lab {
     pub attacker: Ns,
     /// Where the honeynet's uplink is.
     pub wire: Ns,
+    /// Threads of the data plane: one, unless the test is about them, however many processors there are.
+    pub threads: u16,
     up: Option<Running>,
     dir: tempfile::TempDir,
     net: Net,
@@ -47,6 +49,11 @@ pub struct Lab {
 pub fn state_dir() -> PathBuf {
     let dir = std::env::var_os("HONEYWEAVE_TEST_STATE").map(PathBuf::from);
     dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-state"))
+}
+
+/// `HONEYWEAVE_THREADS=3 cargo test --test it` runs every lab on so many threads.
+fn threads() -> u16 {
+    std::env::var("HONEYWEAVE_THREADS").ok().and_then(|threads| threads.parse().ok()).unwrap_or(1)
 }
 
 impl Lab {
@@ -74,7 +81,16 @@ impl Lab {
         let (attacker, wire) = (net.ns("attacker"), net.ns("wire"));
         net.wire((&attacker, "eth0"), (&wire, "up0"));
         let name = format!("hwt-{}-l{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-        Lab { name, attacker, wire, up: None, dir: tempfile::tempdir().unwrap(), net, _share: share }
+        Lab {
+            name,
+            attacker,
+            wire,
+            threads: threads(),
+            up: None,
+            dir: tempfile::tempdir().unwrap(),
+            net,
+            _share: share,
+        }
     }
 
     /// Another namespace of the same network.
@@ -113,7 +129,7 @@ impl Lab {
         // Not `ip netns exec`, which also hides the cgroups.
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.wire.name)).args([PROGRAM, "up", topology, "--uplink", "up0"]);
-        command.args(["--name", &self.name, "--state-dir"]).arg(&state);
+        command.args(["--name", &self.name, "--threads", &self.threads.to_string(), "--state-dir"]).arg(&state);
         let mut up = Running::start(&mut command);
         up.wait_line(&format!("ready {}", self.name));
         self.up = Some(up);

@@ -24,6 +24,7 @@ mod rights;
 mod services;
 mod shell;
 mod taps;
+mod threads;
 mod topologies;
 mod topology;
 mod traceroute;

@@ -41,6 +41,8 @@ pub struct Desk {
     pub name: String,
     /// When it was started.
     pub started: Utc,
+    /// Threads of the data plane.
+    pub threads: u16,
     /// Process number of the supervisor.
     pub pid: u32,
     /// Where the log lies.
@@ -64,6 +66,7 @@ impl Desk {
             name: config.plan.name.clone(),
             started: Utc::from_micros(config.started_micros),
             pid: config.supervisor,
+            threads: config.threads,
             events: config.dir.join("events"),
             clients: Arc::new(Semaphore::new(CLIENTS)),
             searches: Semaphore::new(SEARCHES),
@@ -177,6 +180,7 @@ impl Desk {
             started: self.started,
             now: Utc::from_micros(clock::realtime_micros()),
             supervisor: self.pid,
+            threads: self.threads,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             switch_error,
             nodes: part("nodes"),

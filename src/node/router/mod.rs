@@ -6,6 +6,7 @@
 //! everything else leaves in the buffer that it came in.
 
 mod neighbor;
+mod resolve;
 #[cfg(test)]
 mod tests;
 
@@ -23,10 +24,11 @@ use crate::emulate::{Announced, Builtin, Identity, Personality};
 use crate::event::DropReason;
 use crate::frame::{Batch, Frame, PortNo};
 use crate::wire::{
-    ARP_FRAME, Arp, ETH, Instant, Mac, Neighbor, Packet, TcpHeader, be16, be32, checksum, dst_mac, ethertype,
-    ethertype_of, flag, icmp6, ip_of, proto, set_macs, solicited_node, src_mac, word_of,
+    ETH, Instant, Mac, Neighbor, Packet, TcpHeader, be16, be32, checksum, dst_mac, ethertype, ethertype_of, flag,
+    icmp6, ip_of, proto, set_macs, src_mac, word_of,
 };
 use neighbor::{Ask, Lesson, Neighbors, Resolved};
+use resolve::News;
 
 /// Where a route leads: a port, and the next router if the prefix is not on its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,8 +161,8 @@ impl Router {
             return cx.discard(frame, DropReason::LinkDown);
         };
         if frame.meta.handed {
-            if let Some(Lesson { ip, mac, create }) = Lesson::from_bytes(frame.bytes()) {
-                self.remember(port, ip, mac, create, cx);
+            if let Some(neighbor) = Lesson::from_bytes(frame.bytes()) {
+                self.remember(port, neighbor, cx);
             }
             return cx.consume(frame);
         }
@@ -192,47 +194,6 @@ impl Router {
         self.forward(frame, &packet, port, cx);
     }
 
-    fn arp(&mut self, mut frame: Frame, port: usize, cx: &mut Cx<'_>) {
-        let Some(arp) = Arp::parse(frame.bytes()) else {
-            return cx.discard(frame, DropReason::Malformed);
-        };
-        let for_us = self.interfaces[port].addresses.iter().any(|net| net.addr() == IpAddr::V4(arp.target));
-        if arp.sender_mac.is_group() || arp.sender_mac != src_mac(frame.bytes()) {
-            return cx.discard(frame, DropReason::BadSource);
-        }
-        // RFC 826: what is known is updated by anyone, what is new is learned
-        // only from who talks to us. A probe (sender 0.0.0.0) teaches nothing.
-        if !arp.sender.is_unspecified() && self.on_link(port, IpAddr::V4(arp.sender)) {
-            self.learn(port, IpAddr::V4(arp.sender), arp.sender_mac, for_us, cx);
-        }
-        if arp.operation == Arp::REQUEST && for_us {
-            let mac = self.interfaces[port].mac;
-            reply::arp(&mut frame, &arp, mac);
-            return cx.send(PortNo(port as u16), frame);
-        }
-        cx.consume(frame);
-    }
-
-    fn on_link(&self, port: usize, ip: IpAddr) -> bool {
-        self.interfaces[port].addresses.iter().any(|net| net.contains(&ip))
-    }
-
-    /// Takes in a neighbor's MAC and sends what waited for it. Replicas may wait for it, too.
-    fn learn(&mut self, port: usize, ip: IpAddr, mac: Mac, create: bool, cx: &mut Cx<'_>) {
-        if !cx.shard.is_alone() && self.neighbors.is_news(port as u16, ip, mac, cx.now) {
-            cx.teach(PortNo(port as u16), &Lesson { ip, mac, create }.to_bytes());
-        }
-        self.remember(port, ip, mac, create, cx);
-    }
-
-    fn remember(&mut self, port: usize, ip: IpAddr, mac: Mac, create: bool, cx: &mut Cx<'_>) {
-        let own = self.interfaces[port].mac;
-        for mut frame in self.neighbors.learn(port as u16, ip, mac, create, cx.now) {
-            set_macs(frame.bytes_mut(), mac, own);
-            cx.send(PortNo(port as u16), frame);
-        }
-    }
-
     /// A packet to one of our addresses, or to a group.
     fn local(&mut self, mut frame: Frame, packet: &Packet, port: usize, cx: &mut Cx<'_>) {
         if packet.fragment {
@@ -248,7 +209,9 @@ impl Router {
             match Neighbor::parse(packet, frame.bytes()) {
                 Some(message) if message.advert => {
                     if let Some(mac) = message.mac.filter(|mac| !mac.is_group()) {
-                        self.learn(port, IpAddr::V6(message.target), mac, false, cx);
+                        let neighbor = Lesson { ip: IpAddr::V6(message.target), mac, create: false };
+                        let news = if self.is_own(packet.dst_word) { News::Answer } else { News::Overheard };
+                        self.learn(port, neighbor, news, cx);
                     }
                     return cx.consume(frame);
                 }
@@ -283,22 +246,6 @@ impl Router {
             _ => return cx.discard(frame, DropReason::Unsupported),
         }
         cx.send(PortNo(port as u16), frame);
-    }
-
-    fn solicited(&mut self, mut frame: Frame, packet: &Packet, message: &Neighbor, port: usize, cx: &mut Cx<'_>) {
-        let for_us = self.interfaces[port].addresses.iter().any(|net| net.addr() == IpAddr::V6(message.target));
-        if let Some(mac) = message.mac.filter(|mac| !mac.is_group())
-            && may_answer(packet.src())
-            && self.on_link(port, packet.src())
-        {
-            self.learn(port, packet.src(), mac, for_us, cx);
-        }
-        let mac = self.interfaces[port].mac;
-        let asker = may_answer(packet.src()) || packet.src() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        if for_us && asker && reply::neighbor(&mut frame, packet, message.target, mac, true) {
-            return cx.send(PortNo(port as u16), frame);
-        }
-        cx.consume(frame);
     }
 
     /// Sends an ICMP error about `frame` back by the port it came from, or discards it for `reason`.
@@ -380,29 +327,6 @@ impl Router {
                 }
             }
         }
-    }
-
-    /// Asks who has `ip`: everyone, or `known` alone.
-    fn ask(&mut self, port: u16, ip: IpAddr, known: Option<Mac>, cx: &mut Cx<'_>) {
-        let mac = self.interfaces[usize::from(port)].mac;
-        let (Some(source), Some(mut frame)) = (self.source(usize::from(port), ip), cx.pool.head()) else { return };
-        frame.meta.at = cx.now;
-        match (source, ip) {
-            (IpAddr::V4(sender), IpAddr::V4(target)) => {
-                let arp = Arp { operation: Arp::REQUEST, sender_mac: mac, sender, target_mac: Mac::ZERO, target };
-                arp.write(known.unwrap_or(Mac::BROADCAST), mac, frame.space());
-                frame.set_len(ARP_FRAME);
-            }
-            (IpAddr::V6(sender), IpAddr::V6(target)) => {
-                let group = solicited_node(target);
-                let (dst_mac, dst) = known.map_or((Mac::ipv6_multicast(group), group), |mac| (mac, target));
-                let message = Neighbor { advert: false, target, mac: Some(mac) };
-                let len = message.write(dst_mac, mac, sender, dst, 0, frame.space());
-                frame.set_len(len);
-            }
-            _ => return cx.consume(frame),
-        }
-        cx.send(PortNo(port), frame);
     }
 }
 

@@ -66,11 +66,12 @@ pub(super) enum Ask {
     Failed(Vec<Frame>),
 }
 
-/// What a router tells its replicas of a neighbor.
+/// What a router learns of a neighbor, and tells its replicas.
+#[derive(Clone, Copy)]
 pub(super) struct Lesson {
     pub ip: IpAddr,
     pub mac: Mac,
-    /// It is to be remembered even if nobody has asked for it.
+    /// Whether it is to be remembered even if nobody has asked for it.
     pub create: bool,
 }
 
@@ -184,11 +185,11 @@ impl Neighbors {
         }
     }
 
-    /// Whether replicas may not know yet that `ip` has `mac`.
-    pub(super) fn is_news(&self, port: u16, ip: IpAddr, mac: Mac, now: Instant) -> bool {
-        match self.table.peek(&Key::new(port, ip)) {
+    /// Whether replicas may not know yet who has which MAC.
+    pub(super) fn is_news(&self, port: u16, neighbor: &Lesson, now: Instant) -> bool {
+        match self.table.peek(&Key::new(port, neighbor.ip)) {
             // Told again long before it is forgotten.
-            Some(State::Reachable { mac: known, until, .. }) => *known != mac || *until - now < REACHABLE / 2,
+            Some(State::Reachable { mac, until, .. }) => *mac != neighbor.mac || *until - now < REACHABLE / 2,
             _ => true,
         }
     }

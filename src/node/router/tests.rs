@@ -2,6 +2,7 @@ use super::*;
 use crate::emulate::Secret;
 use crate::node::testing::Bench;
 use crate::node::{RouterConfig, RouterInterface};
+use crate::wire::{ARP_FRAME, Arp, solicited_node};
 use crate::wire::{Duration, Headers};
 
 const PEER: Mac = Mac([2, 0xaa, 0, 0, 0, 1]);

@@ -1,0 +1,62 @@
+//! What `show`, `hosts ls` and `status` print of hosts and their connections.
+
+use std::net::IpAddr;
+
+use serde_json::json;
+
+use super::{Hosts, flow};
+use crate::wire::{Instant, word_of};
+
+impl Hosts {
+    pub(super) fn show_hosts(&self, now: Instant, limit: usize) -> Vec<serde_json::Value> {
+        let mut hosts = std::collections::BTreeMap::<IpAddr, (u64, u64, Instant)>::new();
+        for (pair, session) in self.sessions.iter() {
+            let entry = hosts.entry(pair.host()).or_insert((0, 0, Instant::ZERO));
+            *entry = (entry.0 + 1, entry.1 + u64::from(session.frames), entry.2.max(session.last));
+        }
+        for host in self.leases.hosts() {
+            hosts.entry(host).or_insert((0, 0, now));
+        }
+        hosts
+            .into_iter()
+            .take(limit)
+            .map(|(ip, (sessions, frames, last))| {
+                let target = self.target(word_of(ip));
+                let template = target.map(|target| self.template(target.template));
+                json!({
+                    "ip": ip.to_string(),
+                    "mac": target.map(|target| target.mac.to_string()),
+                    "template": template.map(|template| template.name.as_str()),
+                    "personality": template.map(|template| template.personality.get().name),
+                    "state": self.leases.state(self.config.host_of(ip)),
+                    "attackers": sessions,
+                    "frames": frames,
+                    "idle_s": (now - last).secs(),
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn show_flows(&self, now: Instant, limit: usize) -> Vec<serde_json::Value> {
+        let open = self.flows.slab.iter().map(|(_, flow)| {
+            let answered_by = match &flow.app {
+                flow::App::Inline(_, service, _) => {
+                    self.config.services.get(usize::from(service.0)).map_or("", |service| service.name.as_str())
+                }
+                flow::App::Pipe(_) => "relay",
+                flow::App::Inner(_) if flow.is_spliced() => "container, spliced",
+                flow::App::Inner(_) => "container",
+            };
+            json!({
+                "remote": flow.wire.key.remote().to_string(), "local": flow.wire.key.local().to_string(),
+                "state": if flow.closing.is_some() { "closing" } else { "open" }, "answered_by": answered_by,
+                "session": flow.session.to_string(), "age_s": (now - flow.opened).secs(),
+                "bytes_in": flow.bytes_in, "bytes_out": flow.wire.bytes_out,
+            })
+        });
+        let half = self.half_open.iter().map(|(key, _)| {
+            json!({"remote": key.remote().to_string(), "local": key.local().to_string(), "state": "half-open"})
+        });
+        open.chain(half).take(limit).collect()
+    }
+}
