@@ -16,6 +16,8 @@ use crate::wire::{Duration, Instant};
 
 /// How often the kernel is asked what found no room in the socket's buffer.
 const OVERRUNS: Duration = Duration::from_secs(1);
+/// Batches whose super-frames are cut here after the device has refused one, before the next one is tried whole.
+const CUT: u32 = 1000;
 
 /// A bound packet socket.
 pub struct AfPacket {
@@ -26,6 +28,10 @@ pub struct AfPacket {
     burst: Burst,
     discards: Counters,
     gone: bool,
+    /// Batches whose super-frames are to be cut without asking.
+    cut: u32,
+    /// Where they are cut.
+    segments: Batch,
     /// When to ask the kernel again what it threw away.
     ask_overruns: Instant,
 }
@@ -63,6 +69,8 @@ impl AfPacket {
             burst: Burst::new(),
             discards: Counters::default(),
             gone: false,
+            cut: 0,
+            segments: Batch::default(),
             ask_overruns: Instant::ZERO,
         }
     }
@@ -155,6 +163,14 @@ impl AfPacket {
         }
     }
 
+    /// Cuts the super-frames among `batch`, none of which has been sent. What finds no buffer is lost.
+    fn cut(&mut self, pool: &mut Pool, batch: &mut Batch) {
+        for frame in batch.drain(..) {
+            pool.segment(frame, &mut self.segments);
+        }
+        std::mem::swap(batch, &mut self.segments);
+    }
+
     fn failed(&mut self, error: &io::Error) -> io::Result<Found> {
         match Errno::from_io_error(error) {
             Some(Errno::AGAIN | Errno::NOBUFS) => Ok(Found::Nothing),
@@ -202,6 +218,10 @@ impl Netdev for AfPacket {
         batch
             .extract_if(.., |frame| !fits(frame, mtu) || frame.with_header().is_none())
             .for_each(|frame| pool.put(frame));
+        if self.cut > 0 && batch.iter().any(|frame| frame.meta.offload.is_gso()) {
+            self.cut -= 1;
+            self.cut(pool, batch);
+        }
         while next < batch.len() {
             match self.burst.send(&self.fd, batch[next..].iter_mut().filter_map(|frame| frame.with_header())) {
                 Ok(n) => {
@@ -210,6 +230,12 @@ impl Netdev for AfPacket {
                 }
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::INTR) => {}
+                    // Past its queues (`PACKET_QDISC_BYPASS`), a device gets super-frames only if it cuts them itself.
+                    Some(Errno::NOBUFS) if batch[next].meta.offload.is_gso() => {
+                        batch.drain(..next).for_each(|frame| pool.put(frame));
+                        (self.cut, next) = (CUT, 0);
+                        self.cut(pool, batch);
+                    }
                     // This frame only: its size, or a queue of the device that is full at the moment.
                     Some(Errno::MSGSIZE | Errno::INVAL | Errno::NOBUFS) => next += 1,
                     Some(Errno::AGAIN | Errno::NETDOWN) => break,
