@@ -1,3 +1,5 @@
+mod offloads;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;

@@ -18,7 +18,7 @@ const TAKEN: u16 = 0x0806;
 const LEFT: u16 = 0x88b5;
 
 /// Attaches the program and serves `queues` of `interface`. It stays attached as long as the first of both lives.
-fn take(ns: &Ns, name: &'static str, mode: Mode, queues: u32) -> (Attachment, Xdp) {
+pub fn take(ns: &Ns, name: &'static str, mode: Mode, queues: u32) -> (Attachment, Xdp) {
     ns.enter(move || {
         let index = interface::index(name).unwrap();
         let attachment = Attachment::new(index, mode, 8).unwrap();
