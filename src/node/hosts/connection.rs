@@ -251,10 +251,10 @@ impl Hosts {
         }
         let Flow { conn, wire, .. } = flow;
         conn.egress(cx.now, sockets, |out| wire.send(out, ids, cx));
-        if conn.is_closed() || (flow.closing.is_some() && conn.is_time_wait()) {
+        if (conn.is_closed() || (flow.closing.is_some() && conn.is_time_wait())) && !flow.owes() {
             return self.finish(index, cx);
         }
-        conn.rest(cx.now, sockets);
+        flow.conn.rest(cx.now, sockets);
         if flow.try_splice(cx.now) {
             return self.spliced(index, cx);
         }
@@ -275,7 +275,7 @@ impl Hosts {
         }
         sooner(silent);
         if let Some(since) = flow.closing {
-            // A peer that never finishes its own side is left to itself.
+            // Whoever never finishes the own side, or takes what is left, is left to itself.
             if cx.now >= since + LINGER {
                 flow.abort(cx.now);
                 let Flow { conn, wire, .. } = flow;

@@ -226,6 +226,36 @@ fn a_template_may_forbid_it() {
     }
 }
 
+/// The container has said goodbye first, and takes its time: it gets everything all the same.
+#[test]
+fn what_was_sent_last_arrives_after_both_have_closed() {
+    let mut config = config();
+    config.templates[0].backend.as_mut().unwrap().splice = Splicing::Never;
+    let mut bench = Bench::new(Hosts::new(config, Identity::new(Secret([3; 16]), "hosts"), 5), 2);
+    bench.with(|node, cx| node.tick(cx));
+    let (client, (seq, ack)) = open_inside(&mut bench);
+    let (theirs, ours) = (client.next.1, client.next.0);
+    let clock = [1, 1, 8, 10, 0, 0, 4, 0, 0, 0, 0, 9];
+    let goodbye = inside(&bench, seq, ack, flag::FIN | flag::ACK, &clock, b"");
+    let out = bench.rx(1, &goodbye);
+    assert!(by(0, &out).iter().any(|frame| tcp_of(frame).1.has(flag::FIN)), "{out:?}");
+    let last =
+        tcp_frame(&bench, 41000, 22, theirs, ours.wrapping_add(1), flag::FIN | flag::PSH | flag::ACK, b"the end");
+    let mut out = bench.rx(0, &last);
+    let until = bench.now + Duration::from_secs(5);
+    out.extend(bench.run_until(until));
+    assert!(by(0, &out).iter().any(|frame| tcp_of(frame).1.ack == theirs.wrapping_add(8)), "it is acknowledged");
+    let inward: Vec<_> = by(1, &out).iter().map(|frame| tcp_of(frame)).collect();
+    assert!(inward.iter().any(|(_, _, payload)| payload == b"the end"));
+    assert!(inward.iter().all(|(_, tcp, _)| !tcp.has(flag::RST)));
+    assert_eq!(bench.node.flows.slab.len(), 1, "until it has arrived");
+    let heard = inside(&bench, seq.wrapping_add(1), ack.wrapping_add(8), flag::ACK, &clock, b"");
+    let out = bench.rx(1, &heard);
+    assert!(by(1, &out).is_empty() && bench.node.flows.slab.is_empty());
+    let close = bench.events.last().unwrap().0;
+    assert_eq!((names(&bench).last(), close.code, close.bytes_in), (Some(&"tcp.close"), 0, 7));
+}
+
 pub(super) fn live(bench: &mut Bench<Hosts>) -> LeaseIdOf {
     let mut client = Client::new(bench, 22);
     client.run(bench, Duration::from_millis(5));

@@ -233,6 +233,16 @@ impl Flow {
         self.last = now;
     }
 
+    /// Whether an attacker who has said goodbye sent something that what answers has yet to be given.
+    pub(super) fn owes(&self) -> bool {
+        let inside = match &self.app {
+            App::Inner(inner) => inner.conn.as_ref().filter(|_| inner.established),
+            _ => None,
+        };
+        let is_open = inside.is_some_and(|conn| !conn.is_closed() && !conn.is_time_wait());
+        self.ending == Some(Ending::Closed) && (is_open || (matches!(self.app, App::Pipe(_)) && self.conn.has_data()))
+    }
+
     /// Ends it with a RST.
     pub(super) fn abort(&mut self, now: Instant) {
         self.unsplice();
