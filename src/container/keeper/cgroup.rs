@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal};
@@ -139,7 +139,7 @@ impl Layout {
     }
 
     /// Sends `SIGKILL` to everything in the cgroups of containers that are
-    /// `wanted`. Returns how many processes there were.
+    /// `wanted`, and thaws what is frozen. Returns how many processes there were.
     pub fn kill(&self, wanted: impl Fn(&str) -> bool) -> usize {
         let mut killed = 0;
         for cgroup in self.cgroups(wanted) {
@@ -150,6 +150,9 @@ impl Layout {
                     // It may have ended since.
                     let _ = rustix::process::kill_process(pid, Signal::KILL);
                 }
+                // What is frozen dies only when it goes on, in version 1. Elsewhere there is no such file.
+                let state = fs::OpenOptions::new().write(true).open(dir.join("freezer.state"));
+                let _ = state.and_then(|mut state| state.write_all(b"THAWED"));
             });
         }
         killed
