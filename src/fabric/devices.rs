@@ -27,13 +27,9 @@ impl Device {
         self.receives && !self.down
     }
 
-    /// What passed it, what was discarded before it came so far included.
-    pub(super) fn counters(&self) -> Counters {
-        let mut all = self.counters.clone();
-        if let Some(edge) = self.netdev.discards() {
-            all.drops.iter_mut().zip(&edge.drops).for_each(|(all, edge)| *all += edge);
-        }
-        all
+    /// Frames that its queues had no room for, and that it has counted itself.
+    fn overflowed(&self) -> u64 {
+        self.netdev.discards().map_or(0, |counters| counters.discarded(DropReason::TailDrop))
     }
 }
 
@@ -178,9 +174,11 @@ impl Fabric {
             device.counters.drops[DropReason::NoBuffer as usize] += lost as u64;
         }
         let offered: usize = device.tx.iter().map(|frame| frame.segments()).sum();
+        let before = device.overflowed();
         let sent = device.netdev.tx(&mut self.pool, &mut device.tx);
+        let refused = ((offered - sent) as u64).saturating_sub(device.overflowed() - before);
         device.counters.tx += sent as u64;
-        device.counters.drops[DropReason::DeviceError as usize] += (offered - sent) as u64;
+        device.counters.drops[DropReason::DeviceError as usize] += refused;
     }
 }
 

@@ -2,9 +2,22 @@
 
 use serde_json::json;
 
+use super::devices::Device;
 use super::{Fabric, Slot, link};
+use crate::event::Counters;
 use crate::frame::PortNo;
 use crate::node::{NodeIdx, Show};
+
+impl Device {
+    /// What passed it, and what was discarded at its edge.
+    pub(super) fn counters(&self) -> Counters {
+        let mut all = self.counters.clone();
+        if let Some(edge) = self.netdev.discards() {
+            all.drops.iter_mut().zip(&edge.drops).for_each(|(all, edge)| *all += edge);
+        }
+        all
+    }
+}
 
 impl Fabric {
     /// What `show` and `hosts ls` print: one object a node.

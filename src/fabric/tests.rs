@@ -148,6 +148,100 @@ fn devices_come_and_go() {
     assert_eq!(fabric.frames_in_use(), 0);
 }
 
+/// A device behind which nobody reads: its queue takes a few frames, and then no more.
+struct Stuck {
+    room: usize,
+    discards: Counters,
+}
+
+impl Netdev for Stuck {
+    fn rx(&mut self, _: Instant, _: &mut Pool, _: &mut Batch) -> std::io::Result<bool> {
+        Ok(false)
+    }
+
+    fn tx(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
+        let taken = batch.len().min(self.room);
+        self.room -= taken;
+        self.discards.drops[DropReason::TailDrop as usize] += (batch.len() - taken) as u64;
+        batch.drain(..).for_each(|frame| pool.put(frame));
+        taken
+    }
+
+    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+
+    fn caps(&self) -> crate::netdev::Caps {
+        crate::netdev::Caps { mtu: 1500, offload: true }
+    }
+
+    fn kind(&self) -> &'static str {
+        "stuck"
+    }
+
+    fn discards(&self) -> Option<&Counters> {
+        Some(&self.discards)
+    }
+}
+
+#[test]
+fn a_peer_that_never_reads_costs_its_own_queue_only() {
+    const STUCK: Mac = Mac([2, 0, 0, 0, 0, 3]);
+    const SLOW: Mac = Mac([2, 0, 0, 0, 0, 4]);
+    let mut fabric = fabric();
+    let core = bridge(&mut fabric, "core", 8);
+    let (a, b) = (wire(&mut fabric, core, 0), wire(&mut fabric, core, 1));
+    let stuck = || Box::new(Stuck { room: 100, discards: Counters::default() });
+    fabric.attach(core, Some(PortNo(2)), stuck(), "stuck", None);
+    // Another one that nobody reads, behind a link with a rate and a queue of its own.
+    let far = bridge(&mut fabric, "far", 2);
+    let narrow = LinkConfig { rate_bytes: 100_000, queue: 50, ..LinkConfig::default() };
+    fabric.link((core, PortNo(3)), (far, PortNo(0)), narrow);
+    fabric.attach(far, Some(PortNo(1)), stuck(), "slow", None);
+    let mut now = Instant::from_secs(1);
+    // Everybody is known to the bridges.
+    b.send(&eth(A, B, 0x1234, b"here"));
+    for (port, mac) in [(2, STUCK), (3, SLOW)] {
+        fabric.inject(core, PortNo(port), &eth(A, mac, 0x1234, b"here"));
+    }
+    fabric.inject(far, PortNo(1), &eth(Mac::BROADCAST, SLOW, 0x1234, b"here"));
+    let until = now + Duration::from_secs(1);
+    run(&mut fabric, &mut now, until);
+    while a.recv().or_else(|| b.recv()).is_some() {}
+    assert_eq!(fabric.show_drops(), serde_json::json!([]));
+    let sent = |fabric: &Fabric| [2, 3].map(|at| fabric.show_devices()[at]["tx"].as_u64().unwrap());
+    let before = sent(&fabric);
+    // Two floods, and a conversation that takes the same way.
+    for round in 0..2_000u32 {
+        for _ in 0..5 {
+            a.send(&eth(STUCK, A, 0x1234, &[0; 500]));
+            a.send(&eth(SLOW, A, 0x1234, &[0; 500]));
+        }
+        a.send(&eth(B, A, 0x1234, &round.to_be_bytes()));
+        let until = now + Duration::from_micros(100);
+        run(&mut fabric, &mut now, until);
+        // At once, not only in the end: each question has its answer before the next one.
+        assert_eq!(b.recv(), Some(eth(B, A, 0x1234, &round.to_be_bytes())));
+        b.send(&eth(A, B, 0x1234, &round.to_be_bytes()));
+        run(&mut fabric, &mut now, until);
+        assert_eq!(a.recv(), Some(eth(A, B, 0x1234, &round.to_be_bytes())));
+        assert!(fabric.frames_in_use() <= 50, "{} frames are kept", fabric.frames_in_use());
+    }
+    let until = now + Duration::from_secs(1);
+    run(&mut fabric, &mut now, until);
+    assert_eq!(fabric.frames_in_use(), 0);
+    let (drops, sent) = (fabric.show_drops(), sent(&fabric));
+    let count = |node: &str| {
+        let rows = drops.as_array().unwrap();
+        let row = rows.iter().find(|row| row["node"] == node && row["reason"] == "tail-drop");
+        row.map_or(0, |row| row["count"].as_u64().unwrap())
+    };
+    assert_eq!(sent[0], 100, "what there was room for");
+    assert_eq!(sent[0] - before[0] + count("stuck"), 10_000, "{drops}");
+    assert_eq!(sent[1] - before[1] + count("->far:"), 10_000, "{drops}");
+    assert_eq!(drops.as_array().unwrap().len(), 2, "nobody else lost anything: {drops}");
+}
+
 fn router(fabric: &mut Fabric, name: &str, interfaces: &[(&str, &str)], routes: &[(&str, &str)]) -> NodeIdx {
     let interface = |(name, net): &(&str, &str)| RouterInterface {
         name: (*name).into(),

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::intake::{BURST_OCTETS, Intake, fits};
+use super::intake::{BURST_OCTETS, Intake, fits, overflowed};
 use super::{Caps, Netdev};
 use crate::event::{Counters, DropReason};
 use crate::frame::{Batch, HEAD_FRAME, Pool};
@@ -236,9 +236,17 @@ impl Netdev for AfPacket {
                         (self.cut, next) = (CUT, 0);
                         self.cut(pool, batch);
                     }
-                    // This frame only: its size, or a queue of the device that is full at the moment.
-                    Some(Errno::MSGSIZE | Errno::INVAL | Errno::NOBUFS) => next += 1,
-                    Some(Errno::AGAIN | Errno::NETDOWN) => break,
+                    // This frame only: a queue of the device that is full at the moment, or its size.
+                    Some(Errno::NOBUFS) => {
+                        self.discards.discard(DropReason::TailDrop);
+                        next += 1;
+                    }
+                    Some(Errno::MSGSIZE | Errno::INVAL) => next += 1,
+                    Some(Errno::AGAIN) => {
+                        overflowed(&mut self.discards, &batch[next..]);
+                        break;
+                    }
+                    Some(Errno::NETDOWN) => break,
                     _ => {
                         self.gone = !is_bound(self.fd.as_fd());
                         break;

@@ -137,3 +137,8 @@ pub(super) fn fits(frame: &Frame, mtu: u32) -> bool {
     let tagged = matches!(frame.bytes().get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
     frame.len() >= ETHERNET && frame.segment_len() <= mtu as usize + ETHERNET + if tagged { TAG } else { 0 }
 }
+
+/// Counts frames that a device's queue has no room for.
+pub(super) fn overflowed(discards: &mut Counters, frames: &[Frame]) {
+    discards.drops[DropReason::TailDrop as usize] += frames.iter().map(|frame| frame.segments() as u64).sum::<u64>();
+}

@@ -40,8 +40,9 @@ pub trait Netdev: Send {
 
     /// Sends the frames of `batch` in order, giving their buffers back to
     /// `pool`. Returns how many the device took, a super-frame counting as its
-    /// segments; the rest was discarded (a full queue, a device that is down) and is
-    /// counted by the caller.
+    /// segments. The rest was discarded: what found a full queue is counted as a
+    /// `TailDrop` of [`Netdev::discards`], everything else (a device that is down, a
+    /// frame too long for it) by the caller.
     fn tx(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize;
 
     /// Whether a frame has come, as far as that is seen without a system call.
@@ -59,8 +60,8 @@ pub trait Netdev: Send {
     fn kind(&self) -> &'static str;
 
     /// What was received and what of it was discarded at the edge already
-    /// (malformed, an unknown offload, no buffer) or before it (`TailDrop`: the
-    /// kernel's queue was full), ever.
+    /// (malformed, an unknown offload, no buffer) or at the kernel's full queues in
+    /// either direction (`TailDrop`), ever.
     fn discards(&self) -> Option<&Counters> {
         None
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::intake::{BURST_OCTETS, Intake, fits};
+use super::intake::{BURST_OCTETS, Intake, fits, overflowed};
 use super::{Caps, Netdev};
 use crate::event::{Counters, DropReason};
 use crate::frame::{Batch, HEAD_FRAME, Pool};
@@ -83,16 +83,20 @@ impl Netdev for Tap {
 
     fn tx(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
         let mut taken = 0;
-        let mut open = true;
+        let (mut open, mut full) = (true, false);
         for mut frame in batch.drain(..) {
             if open && fits(&frame, self.mtu) {
                 let segments = frame.segments();
                 match frame.with_header().map_or(Err(Errno::NOBUFS), |bytes| write(&self.fd, bytes)) {
                     Ok(()) => taken += segments,
                     // A queue that is full stays full for the rest of a burst; a device that is down, too.
-                    Err(Errno::AGAIN | Errno::IO | Errno::BADFD) => open = false,
+                    Err(Errno::AGAIN) => (open, full) = (false, true),
+                    Err(Errno::IO | Errno::BADFD) => open = false,
                     Err(_) => {}
                 }
+            }
+            if full {
+                overflowed(&mut self.discards, std::slice::from_ref(&frame));
             }
             pool.put(frame);
         }
