@@ -227,21 +227,28 @@ impl Lab {
             };
             left.extend(links.lines().filter(|line| line.contains(&tag)).map(|line| format!("interface {line}")));
         }
+        left.extend(self.cgroups().iter().map(|group| format!("cgroup {}", group.display())));
+        if self.own_dir().join("containers").exists() {
+            left.push(format!("directory {}", self.own_dir().join("containers").display()));
+        }
+        left
+    }
+
+    /// The cgroups of its containers.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let (tag, mut own) = (self.tag(), Vec::new());
         let mut groups = vec![PathBuf::from("/sys/fs/cgroup")];
         while let Some(group) = groups.pop() {
             for entry in std::fs::read_dir(&group).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     if entry.file_name().to_string_lossy().contains(&tag) {
-                        left.push(format!("cgroup {}", entry.path().display()));
+                        own.push(entry.path());
                     }
                     groups.push(entry.path());
                 }
             }
         }
-        if self.own_dir().join("containers").exists() {
-            left.push(format!("directory {}", self.own_dir().join("containers").display()));
-        }
-        left
+        own
     }
 
     /// What the names of its containers and devices contain.

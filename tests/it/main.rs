@@ -24,6 +24,7 @@ mod programs;
 mod rights;
 mod services;
 mod shell;
+mod stuck;
 mod taps;
 mod threads;
 mod topologies;
