@@ -260,12 +260,16 @@ impl Worker {
             Order::Detach { node, port } => self.fabric.detach(node, port),
             Order::Command { node, command } => self.fabric.command(node, command, now()),
             Order::Show { what, limit, reply } => drop(reply.send(self.fabric.show(what, limit))),
-            Order::Status { reply } => drop(reply.send(json!({
-                "nodes": self.fabric.show_nodes(),
-                "devices": self.fabric.show_devices(),
-                "drops": self.fabric.show_drops(),
-                "links": self.fabric.show_links(),
-            }))),
+            Order::Status { reply } => {
+                // Devices ask the kernel what it has thrown away when they are read from: idle ones, too.
+                self.fabric.step(now(), None);
+                let _ = reply.send(json!({
+                    "nodes": self.fabric.show_nodes(),
+                    "devices": self.fabric.show_devices(),
+                    "drops": self.fabric.show_drops(),
+                    "links": self.fabric.show_links(),
+                }));
+            }
             Order::Stop => return std::ops::ControlFlow::Break(()),
         }
         std::ops::ControlFlow::Continue(())

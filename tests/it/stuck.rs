@@ -139,7 +139,6 @@ fn a_frozen_container_costs_nobody_else_anything() {
     // What TCP's windows at both ends let through, and no more than that.
     assert!(growth < 16 << 20, "{growth}");
     // Everybody else answers everything.
-    let drops = lab.json(&["status"])["drops"].clone();
     for host in ["10.10.0.100", "10.10.0.21", "10.10.0.20"] {
         let said = lab.attacker.sh(&["ping", "-c", "300", "-i", "0.002", "-W", "5", host]);
         assert!(said.contains(" 300 received"), "{said}");
@@ -155,8 +154,10 @@ fn a_frozen_container_costs_nobody_else_anything() {
     let mut other = wait_for("the sink", connect);
     other.set_write_timeout(Some(DEADLINE)).unwrap();
     other.write_all(&bytes).unwrap();
-    let after = lab.json(&["status"])["drops"].clone();
-    assert_eq!(drops, after, "nothing is lost for anybody");
+    let drops = lab.json(&["show", "drops"]);
+    for reason in ["tail-drop", "device-error", "no-buffer", "table-full"] {
+        assert!(drops.as_array().unwrap().iter().all(|row| row["reason"] != reason), "{drops}");
+    }
     let growth = own_memory(switch).saturating_sub(before);
     assert!(growth < 24 << 20, "{growth}");
     // The data were late, not lost.
