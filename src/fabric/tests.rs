@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::emulate::{Identity, Secret};
+use crate::netdev::Netdev;
 use crate::node::testing::eth;
 use crate::node::{Bridge, BridgeConfig, BridgePort, PortVlan, Route, Router, RouterConfig, RouterInterface};
 use crate::wire::{Arp, Duration, Headers, Mac, Packet, ethertype, ethertype_of, proto};

@@ -47,23 +47,15 @@ enum Found {
 }
 
 impl AfPacket {
+    /// Takes over a socket of [`crate::sys::packet::open`], whose interface has that `mtu`.
+    pub fn new(fd: OwnedFd, mtu: u32) -> AfPacket {
+        AfPacket { ring: RxRing::map(fd.as_fd()).ok(), ..AfPacket::sender(fd, mtu) }
+    }
+
     /// Another descriptor of such a socket, by which frames are only sent.
     pub fn sender(fd: OwnedFd, mtu: u32) -> AfPacket {
         AfPacket {
             ring: None,
-            fd,
-            mtu,
-            burst: Burst::default(),
-            discards: Counters::default(),
-            gone: false,
-            ask_overruns: Instant::ZERO,
-        }
-    }
-
-    /// Takes over a socket of [`crate::sys::packet::open`], whose interface has that `mtu`.
-    pub fn new(fd: OwnedFd, mtu: u32) -> AfPacket {
-        AfPacket {
-            ring: RxRing::map(fd.as_fd()).ok(),
             fd,
             mtu,
             burst: Burst::new(),

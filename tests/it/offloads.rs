@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 
-use honeyweave::fabric::{Fabric, Order, Worker, WorkerHandle};
+use honeyweave::fabric::{Attachment, Fabric, Workers};
 use honeyweave::frame::{Batch, Pool, PortNo};
 use honeyweave::netdev::{AfPacket, Memory, Netdev, Pcap, Tap};
 use honeyweave::node::{Cx, Node, NodeIdx};
@@ -125,7 +125,7 @@ impl Drop for Pump {
 
 /// The fabric, and a stack of each kind at both sides of it.
 struct Lab {
-    worker: WorkerHandle,
+    workers: Workers,
     node: NodeIdx,
     to: Arc<[AtomicU16; 64]>,
     left: Arc<AtomicU32>,
@@ -144,20 +144,13 @@ impl Lab {
             move || Box::new(Patch { to: table.clone(), left: budget.clone(), recorder: PortNo(0) }) as Box<dyn Node>;
         let node = fabric.add("patch", 1, Box::new(build));
         fabric.attach(node, Some(PortNo(0)), Box::new(Pcap::open(None, Some(record)).unwrap()), "record", None);
-        Lab { worker: Worker::spawn(fabric).unwrap(), node, to, left, net, mid }
+        Lab { workers: Workers::spawn(vec![fabric]).unwrap(), node, to, left, net, mid }
     }
 
     fn attach(&self, device: Box<dyn Netdev>, name: &str) -> u16 {
-        let (reply, port) = std::sync::mpsc::channel();
-        self.worker.order(Order::Attach {
-            node: self.node,
-            port: None,
-            device,
-            name: name.into(),
-            capture: None,
-            reply,
-        });
-        port.recv().unwrap().0
+        let (node, name, devices) = (self.node, name.into(), vec![device]);
+        let attachment = Attachment { node, port: None, devices, home: None, name, capture: None };
+        self.workers.attach(attachment).unwrap().0
     }
 
     fn connect(&self, a: u16, b: u16) {
@@ -363,9 +356,7 @@ fn every_kind_of_device_understands_every_other() {
             lab.try_pair(a, b);
         }
     }
-    let (reply, status) = std::sync::mpsc::channel();
-    lab.worker.order(Order::Status { reply });
-    let status = status.recv().unwrap();
+    let status = lab.workers.status()().unwrap();
     // A machine that is busy loses a frame now and then; one that is refused for what it is would be refused always.
     for drop in status["drops"].as_array().unwrap() {
         assert!(["tail-drop", "device-error"].contains(&drop["reason"].as_str().unwrap()), "{drop}");
@@ -374,8 +365,8 @@ fn every_kind_of_device_understands_every_other() {
         let [sent, dropped] = ["tx", "dropped"].map(|key| device[key].as_u64().unwrap());
         assert!(dropped < sent / 20, "{device}");
     }
-    let Lab { worker, net: _net, .. } = lab;
-    drop((worker, left, right));
+    let Lab { workers, net: _net, .. } = lab;
+    drop((workers, left, right));
     // The recorder is a device without offloads: what it was given is what a wire carries.
     let mut recorded = Pcap::open(Some(&record), None).unwrap();
     let (mut pool, mut batch, mut carried) = (Pool::new(1024), Batch::default(), 0);

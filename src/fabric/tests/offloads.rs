@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::netdev::{Caps, Memory, Pcap};
+use crate::netdev::{Caps, Memory, Netdev, Pcap};
 use crate::sys::vnet::{GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, VnetHeader};
 use crate::wire::checksum;
 
