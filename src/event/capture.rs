@@ -10,6 +10,8 @@ pub trait Capture: Send {
     fn frame(&mut self, interface: u32, outgoing: bool, at: Instant, original: usize, bytes: &[u8]);
     /// So many frames are not recorded.
     fn lost(&mut self, frames: u64);
+    /// For now that was all: whoever waits for frames may look.
+    fn flush(&mut self) {}
 }
 
 /// One recorded frame.
@@ -27,30 +29,25 @@ pub struct Captured<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Octets before the frame's own: interface, direction, time, original length.
-const HEADER: usize = 4 + 1 + 8 + 4;
+/// Octets before the frame's own: interface, direction and original length, time.
+const HEADER: usize = 16;
 
 impl<'a> Captured<'a> {
-    fn header(&self) -> [u8; HEADER] {
-        let mut header = [0; HEADER];
-        header[..4].copy_from_slice(&self.interface.to_le_bytes());
-        header[4] = u8::from(self.outgoing);
-        header[5..13].copy_from_slice(&self.at.total_micros().to_le_bytes());
-        header[13..].copy_from_slice(&self.original.to_le_bytes());
-        header
+    fn header(&self) -> [u64; HEADER / 8] {
+        let length = u64::from(self.original) << 1 | u64::from(self.outgoing);
+        [u64::from(self.interface) | length << 32, self.at.total_micros() as u64]
     }
 
     /// Reads a record of the capture ring; `None` for what is none.
     pub fn decode(record: &'a [u8]) -> Option<Captured<'a>> {
-        let (header, bytes) = record.split_first_chunk::<HEADER>()?;
-        let (interface, rest) = header.split_first_chunk::<4>()?;
-        let (outgoing, rest) = rest.split_first()?;
-        let (at, original) = rest.split_first_chunk::<8>()?;
+        let (first, rest) = record.split_first_chunk::<8>()?;
+        let (at, bytes) = rest.split_first_chunk::<8>()?;
+        let first = u64::from_le_bytes(*first);
         let captured = Captured {
-            interface: u32::from_le_bytes(*interface),
-            outgoing: *outgoing != 0,
+            interface: first as u32,
+            outgoing: first >> 32 & 1 != 0,
             at: Instant::from_micros(i64::from_le_bytes(*at)),
-            original: u32::from_le_bytes(*original.first_chunk()?),
+            original: (first >> 33) as u32,
             bytes,
         };
         (captured.original as usize >= bytes.len()).then_some(captured)
@@ -79,11 +76,15 @@ impl Capture for RingCapture {
             original: original as u32,
             bytes: &bytes[..bytes.len().min(self.snap)],
         };
-        self.ring.push(&[&captured.header(), captured.bytes]);
+        self.ring.push(&captured.header(), captured.bytes);
     }
 
     fn lost(&mut self, frames: u64) {
         self.ring.count_lost(frames);
+    }
+
+    fn flush(&mut self) {
+        self.ring.wake();
     }
 }
 
@@ -108,7 +109,7 @@ mod tests {
         let whole = Captured::decode(&record).unwrap();
         assert_eq!((whole.interface, whole.outgoing, whole.original, whole.bytes), (u32::MAX, false, 1, &b"x"[..]));
         assert!(!reader.pop(&mut record));
-        assert_eq!(Captured::decode(&record[..16]), None);
+        assert_eq!(Captured::decode(&record[..15]), None);
         record.push(0);
         assert_eq!(Captured::decode(&record), None, "longer than it was on the wire");
     }

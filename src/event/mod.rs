@@ -9,9 +9,8 @@
 mod capture;
 mod drops;
 mod id;
+mod ip;
 mod ring;
-
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +19,7 @@ use crate::wire::{Instant, Mac};
 pub use capture::{Capture, Captured, RingCapture};
 pub use drops::{Counters, DropReason};
 pub use id::EventId;
+pub use ip::MaybeIp;
 pub use ring::{RingSink, decode};
 
 /// Octets of payload that may go along with an event.
@@ -39,7 +39,7 @@ impl std::fmt::Display for SessionId {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Party {
     /// Network address, if the frame had one.
-    pub ip: Option<IpAddr>,
+    pub ip: MaybeIp,
     /// MAC address as seen on the segment of the node that speaks; zero if unknown.
     pub mac: Mac,
     /// TCP or UDP port; 0 where there is none.
@@ -118,6 +118,9 @@ pub trait Sink {
     /// Takes an event and the octets that belong to it (cut to [`MAX_DATA`]).
     /// Never waits: an event that finds no room is counted as lost.
     fn emit(&mut self, event: &Event, data: &[u8]);
+
+    /// For now that was all: whoever waits for events may look.
+    fn flush(&mut self) {}
 }
 
 /// An event that a process without a ring (the keeper, the supervisor) tells the console.

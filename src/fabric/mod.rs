@@ -216,6 +216,8 @@ impl Fabric {
             self.transmit(index);
         }
         self.ring();
+        self.sink.flush();
+        self.capture.iter_mut().for_each(|capture| capture.flush());
         more
     }
 

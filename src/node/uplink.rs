@@ -114,7 +114,7 @@ impl Uplink {
             let mut event = Event::new(EventId::GuardBlock, cx.now);
             event.code = reason as u16;
             let packet = Packet::parse(frame.bytes()).ok();
-            let party = |ip: Option<IpAddr>, mac| Party { ip, mac, l4_port: 0 };
+            let party = |ip: Option<IpAddr>, mac| Party { ip: ip.into(), mac, l4_port: 0 };
             event.src = party(packet.map(|p| p.src()), src_mac(frame.bytes()));
             event.dst = party(packet.map(|p| p.dst()), dst_mac(frame.bytes()));
             event.proto = packet.map_or(0, |p| p.proto);

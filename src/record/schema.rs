@@ -239,7 +239,7 @@ impl Record {
 impl End {
     fn of(party: &Party) -> Option<End> {
         let end = End {
-            ip: party.ip,
+            ip: party.ip.get(),
             mac: (party.mac != Mac::ZERO).then_some(party.mac),
             port: (party.l4_port != 0).then_some(party.l4_port),
         };
@@ -268,7 +268,7 @@ fn proto(event: &Event) -> Option<Proto> {
         6 => Some(Proto::Tcp),
         17 => Some(Proto::Udp),
         58 => Some(Proto::Icmp6),
-        _ if event.id == EventId::ArpRequest => match event.src.ip.or(event.dst.ip) {
+        _ if event.id == EventId::ArpRequest => match event.src.ip.get().or(event.dst.ip.get()) {
             Some(IpAddr::V6(_)) => Some(Proto::Icmp6),
             _ => Some(Proto::Arp),
         },

@@ -85,7 +85,7 @@ fn matches_pattern(pattern: &str, text: &str) -> bool {
 
 fn arb_party() -> impl Strategy<Value = Party> {
     (any::<Option<IpAddr>>(), any::<[u8; 6]>(), any::<u16>()).prop_map(|(ip, mac, l4_port)| Party {
-        ip,
+        ip: ip.into(),
         mac: Mac(mac),
         l4_port,
     })
@@ -217,8 +217,9 @@ fn the_validator_refuses_what_is_wrong() {
 fn a_probe_reads_as_documented() {
     let mut event = Event::new(EventId::TcpProbe, Instant::ZERO);
     event.session = SessionId(0xabc);
-    event.src = Party { ip: "10.0.0.9".parse().ok(), mac: "00:0c:29:aa:00:11".parse().unwrap(), l4_port: 40000 };
-    event.dst = Party { ip: "10.0.0.1".parse().ok(), mac: Mac::ZERO, l4_port: 22 };
+    event.src =
+        Party { ip: IpAddr::from([10, 0, 0, 9]).into(), mac: "00:0c:29:aa:00:11".parse().unwrap(), l4_port: 40000 };
+    event.dst = Party { ip: IpAddr::from([10, 0, 0, 1]).into(), mac: Mac::ZERO, l4_port: 22 };
     event.proto = 6;
     event.code = PortAnswer::Held as u16;
     let record = Record::of_event(7, Utc::from_micros(0), Some("office"), &event, b"GET / HTTP/1.0\r\n\r\n");

@@ -147,6 +147,11 @@ fn footprint(len: u64) -> u64 {
 /// The side that writes.
 pub struct RingWriter {
     map: Mapping,
+    /// How far the reader was when there last seemed to be no room: asked for each time, its
+    /// cache line would travel between two processors with every record.
+    tail: u64,
+    /// Something was written since the reader was last woken.
+    pushed: bool,
 }
 
 impl RingWriter {
@@ -155,57 +160,73 @@ impl RingWriter {
     /// # Errors
     /// `InvalidData` if the descriptor is none of [`create`].
     pub fn open(fds: RingFds) -> io::Result<RingWriter> {
-        Ok(RingWriter { map: Mapping::open(fds)? })
+        let map = Mapping::open(fds)?;
+        let tail = map.shared().tail.0.load(Ordering::Acquire);
+        Ok(RingWriter { map, tail, pushed: false })
     }
 
-    /// Appends one record that consists of `parts`. Returns `false`, counting
-    /// it as lost, if there is no room.
-    pub fn push(&mut self, parts: &[&[u8]]) -> bool {
+    /// Where a record of `len` octets goes, if there is room for it.
+    #[inline]
+    fn room(&mut self, len: u64) -> Option<u64> {
         let shared = self.map.shared();
-        let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        let head = shared.head.0.load(Ordering::Relaxed) & !(WORD - 1);
-        // Acquire: the reader has taken out what is about to be overwritten.
-        let used = head.wrapping_sub(shared.tail.0.load(Ordering::Acquire));
+        let (head, size) = (shared.head.0.load(Ordering::Relaxed) & !(WORD - 1), self.map.size());
         // A reader that has lost its mind makes `used` huge, which is no room.
-        if len > u64::from(u32::MAX) || used > self.map.size() || self.map.size() - used < footprint(len) {
-            shared.lost.0.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        self.map.word(head).store(len, Ordering::Relaxed);
-        let mut at = head + WORD;
-        let (mut word, mut filled) = ([0u8; 8], 0);
-        for mut part in parts.iter().copied() {
-            while !part.is_empty() {
-                if filled == 0
-                    && let Some((whole, rest)) = part.split_first_chunk::<8>()
-                {
-                    self.map.word(at).store(u64::from_ne_bytes(*whole), Ordering::Relaxed);
-                    at += WORD;
-                    part = rest;
-                    continue;
-                }
-                let n = part.len().min(8 - filled);
-                word[filled..filled + n].copy_from_slice(&part[..n]);
-                filled += n;
-                part = &part[n..];
-                if filled == 8 {
-                    self.map.word(at).store(u64::from_ne_bytes(word), Ordering::Relaxed);
-                    at += WORD;
-                    filled = 0;
-                }
+        let fits = |tail: u64| {
+            let used = head.wrapping_sub(tail);
+            len <= u64::from(u32::MAX) && used <= size && size - used >= footprint(len)
+        };
+        if !fits(self.tail) {
+            // Acquire: the reader has taken out what is about to be overwritten.
+            self.tail = shared.tail.0.load(Ordering::Acquire);
+            if !fits(self.tail) {
+                shared.lost.0.fetch_add(1, Ordering::Relaxed);
+                return None;
             }
         }
-        if filled > 0 {
-            word[filled..].fill(0);
-            self.map.word(at).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+        Some(head)
+    }
+
+    /// Appends one record: the octets of `words`, lowest first, and `data`. Returns
+    /// `false`, counting it as lost, if there is no room. A reader that is awake finds it
+    /// at once, one that sleeps after [`RingWriter::wake`].
+    #[inline]
+    pub fn push(&mut self, words: &[u64], data: &[u8]) -> bool {
+        let len = words.len() as u64 * WORD + data.len() as u64;
+        let Some(head) = self.room(len) else { return false };
+        let put = |at: u64, word: u64| self.map.word(at).store(word, Ordering::Relaxed);
+        put(head, len);
+        let mut at = head + WORD;
+        for word in words {
+            put(at, word.to_le());
+            at += WORD;
         }
-        shared.head.0.store(head + footprint(len), Ordering::Release);
-        // Either this sees that the reader sleeps, or the reader sees the record before it does.
+        let (whole, rest) = data.as_chunks::<8>();
+        for octets in whole {
+            put(at, u64::from_ne_bytes(*octets));
+            at += WORD;
+        }
+        if !rest.is_empty() {
+            let mut octets = [0; 8];
+            octets[..rest.len()].copy_from_slice(rest);
+            put(at, u64::from_ne_bytes(octets));
+        }
+        self.map.shared().head.0.store(head + footprint(len), Ordering::Release);
+        self.pushed = true;
+        true
+    }
+
+    /// Wakes the reader if it sleeps and something was pushed since this was last called. Once for
+    /// many records: it waits until all of them are visible, which takes longer than writing one.
+    pub fn wake(&mut self) {
+        if !std::mem::take(&mut self.pushed) {
+            return;
+        }
+        let sleeping = &self.map.shared().sleeping.0;
+        // Either this sees that the reader sleeps, or the reader sees the records before it does.
         fence(Ordering::SeqCst);
-        if shared.sleeping.0.load(Ordering::Relaxed) != 0 && shared.sleeping.0.swap(0, Ordering::Relaxed) != 0 {
+        if sleeping.load(Ordering::Relaxed) != 0 && sleeping.swap(0, Ordering::Relaxed) != 0 {
             self.map.wake.raise();
         }
-        true
     }
 
     /// Records that found no room, ever, counting those of earlier writers.
@@ -216,6 +237,12 @@ impl RingWriter {
     /// Counts `n` records as lost that never came as far as the ring.
     pub fn count_lost(&mut self, n: u64) {
         self.map.shared().lost.0.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+impl Drop for RingWriter {
+    fn drop(&mut self) {
+        self.wake();
     }
 }
 
@@ -318,7 +345,7 @@ impl RingReader {
         self.map.wake.take();
     }
 
-    /// Becomes readable when a record comes after [`RingReader::prepare_sleep`].
+    /// Becomes readable when a record comes after [`RingReader::prepare_sleep`] and its writer says so.
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.map.wake.as_fd()
     }

@@ -33,6 +33,13 @@ impl Mac {
         u64::from_be_bytes([0, 0, a, b, c, d, e, f])
     }
 
+    /// The address that [`Mac::to_u64`] made a number of; its highest 16 bits are ignored.
+    #[inline]
+    pub fn from_u64(number: u64) -> Mac {
+        let [_, _, octets @ ..] = number.to_be_bytes();
+        Mac(octets)
+    }
+
     /// The group address of an IPv4 multicast group (RFC 1112 §6.4).
     pub fn ipv4_multicast(group: std::net::Ipv4Addr) -> Mac {
         let [_, b, c, d] = group.octets();

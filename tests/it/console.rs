@@ -124,9 +124,9 @@ impl Running {
         ] {
             let mut event = Event::new(id, Instant::from_micros(clock::monotonic_micros()));
             event.session = SessionId(session);
-            event.src.ip = Some([192, 0, 2, 9].into());
+            event.src.ip = std::net::IpAddr::from([192, 0, 2, 9]).into();
             event.src.l4_port = 40000;
-            event.dst.ip = Some([10, 0, 0, 1].into());
+            event.dst.ip = std::net::IpAddr::from([10, 0, 0, 1]).into();
             event.dst.l4_port = 80;
             event.proto = 6;
             sink.emit(&event, data);

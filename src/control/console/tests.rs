@@ -1,7 +1,7 @@
 //! The whole console in this process, with a switch, a keeper and a supervisor that are tests.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -187,7 +187,7 @@ fn probe(session: u64) -> Event {
     let mut event = Event::new(EventId::TcpProbe, now());
     event.session = SessionId(session);
     event.node = 1;
-    event.src.ip = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)));
+    event.src.ip = IpAddr::from([192, 0, 2, 9]).into();
     event.dst.l4_port = 22;
     event.proto = 6;
     event
@@ -532,8 +532,8 @@ fn rings_of_garbage_are_a_gap_and_nothing_worse() {
     let mut frames = RingWriter::open(harness.frames.try_clone().unwrap()).unwrap();
     for _ in 0..2000 {
         let bytes = garbage.new_tree(&mut runner).unwrap().current();
-        events.push(&[&bytes]);
-        frames.push(&[&bytes]);
+        events.push(&[], &bytes);
+        frames.push(&[], &bytes);
     }
     harness.sink().emit(&probe(77), b"still here");
     until("the good one is logged", || harness.records().iter().any(|r| r.session == Some(SessionId(77))));

@@ -64,8 +64,8 @@ impl Hosts {
         if first {
             let mut event = Event::new(EventId::ArpRequest, cx.now);
             event.session = session.id;
-            event.src = Party { ip: Some(who), mac, l4_port: 0 };
-            event.dst = Party { ip: Some(host), mac: Mac::ZERO, l4_port: 0 };
+            event.src = Party { ip: who.into(), mac, l4_port: 0 };
+            event.dst = Party { ip: host.into(), mac: Mac::ZERO, l4_port: 0 };
             cx.emit(&mut event, &[]);
         }
     }

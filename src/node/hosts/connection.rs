@@ -117,7 +117,7 @@ impl Hosts {
         cx: &mut Cx<'_>,
     ) -> Option<App> {
         let host = self.config.host_of(key.local);
-        let party = Party { ip: Some(key.remote), mac: who.origin, l4_port: key.remote_port };
+        let party = Party { ip: key.remote.into(), mac: who.origin, l4_port: key.remote_port };
         let lease = self.begin_lease(target, party, who.session, cx)?;
         self.leases.learn_peer(host, key.remote, entry.peer_mac);
         self.learn_gateway(host, key.remote, entry.peer_mac);

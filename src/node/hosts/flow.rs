@@ -213,8 +213,8 @@ impl Flow {
         let mut event = Event::new(id, now);
         event.session = self.session;
         event.proto = proto::TCP;
-        event.src = Party { ip: Some(self.wire.key.remote), mac: self.origin, l4_port: self.wire.key.remote_port };
-        event.dst = Party { ip: Some(self.wire.key.local), mac: self.wire.mac, l4_port: self.wire.key.local_port };
+        event.src = Party { ip: self.wire.key.remote.into(), mac: self.origin, l4_port: self.wire.key.remote_port };
+        event.dst = Party { ip: self.wire.key.local.into(), mac: self.wire.mac, l4_port: self.wire.key.local_port };
         event
     }
 

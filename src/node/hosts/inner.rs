@@ -138,7 +138,7 @@ impl Hosts {
                 let mut event = Event::new(EventId::ContainerLive, cx.now);
                 event.session = lease.session;
                 event.src = lease.for_whom;
-                event.dst = Party { ip: Some(host), mac: lease.target.mac, l4_port: key.local_port };
+                event.dst = Party { ip: host.into(), mac: lease.target.mac, l4_port: key.local_port };
                 event.count = (cx.now - lease.asked).total_micros();
                 cx.emit(&mut event, &[]);
             }

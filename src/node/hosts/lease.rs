@@ -170,7 +170,7 @@ impl Hosts {
         let mut event = Event::new(EventId::ContainerStart, cx.now);
         event.session = session;
         event.src = who;
-        event.dst = Party { ip: Some(host), mac: target.mac, l4_port: 0 };
+        event.dst = Party { ip: host.into(), mac: target.mac, l4_port: 0 };
         if !self.leases.admit(self.config.limits.containers) {
             event.id = EventId::ContainerFailed;
             cx.emit(&mut event, b"as many containers as the topology allows are running");
@@ -285,7 +285,7 @@ impl Hosts {
         let mut event = Event::new(if never_came { EventId::ContainerFailed } else { EventId::ContainerStop }, cx.now);
         event.session = lease.session;
         event.src = lease.for_whom;
-        event.dst = Party { ip: Some(host), mac: lease.target.mac, l4_port: 0 };
+        event.dst = Party { ip: host.into(), mac: lease.target.mac, l4_port: 0 };
         event.count = (cx.now - lease.asked).total_micros();
         cx.emit(&mut event, why.as_bytes());
     }

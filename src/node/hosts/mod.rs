@@ -41,7 +41,7 @@ use crate::emulate::reply::{self, IcmpError, Voice};
 use crate::emulate::{
     Backend, Builtin, ClockTable, Identity, Outward, ServiceId, StartPolicy, TcpPort, Template, UdpPort,
 };
-use crate::event::{DropReason, Event, EventId, Party, PortAnswer, SessionId};
+use crate::event::{DropReason, Event, EventId, MaybeIp, Party, PortAnswer, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::{Service, ServiceKind};
 use crate::stack::{Budget, HalfOpen, HalfOpenTable, Sockets};
@@ -397,9 +397,16 @@ fn event_of(id: EventId, frame: &Frame, packet: &Packet, session: SessionId, now
     let l4 = packet.payload(frame.bytes());
     event.session = session;
     event.proto = packet.proto;
-    event.src = Party { ip: Some(packet.src()), mac: origin(frame), l4_port: if ports { be16(l4, 0) } else { 0 } };
-    event.dst =
-        Party { ip: Some(packet.dst()), mac: dst_mac(frame.bytes()), l4_port: if ports { be16(l4, 2) } else { 0 } };
+    event.src = Party {
+        ip: MaybeIp::of_word(packet.src_word),
+        mac: origin(frame),
+        l4_port: if ports { be16(l4, 0) } else { 0 },
+    };
+    event.dst = Party {
+        ip: MaybeIp::of_word(packet.dst_word),
+        mac: dst_mac(frame.bytes()),
+        l4_port: if ports { be16(l4, 2) } else { 0 },
+    };
     event
 }
 
@@ -485,7 +492,7 @@ impl Hosts {
                 continue;
             }
             if starts(self.template(target.template)) && !self.leases.has(self.config.host_of(ip)) {
-                self.begin_lease(&target, Party { ip: None, mac: Mac::ZERO, l4_port: 0 }, SessionId(0), cx);
+                self.begin_lease(&target, Party::default(), SessionId(0), cx);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::super::Cx;
 use crate::emulate::{ClockTable, SlotIdx, Vacant};
-use crate::event::{Event, EventId, Party, SessionId};
+use crate::event::{Event, EventId, MaybeIp, Party, SessionId};
 use crate::wire::{Duration, Instant, Mac, Packet, ip_of, word_of};
 
 /// Kinds of contact, as bits of what a session has seen.
@@ -35,10 +35,6 @@ impl Pair {
     #[inline]
     pub(super) fn of(packet: &Packet) -> Pair {
         Pair { attacker: packet.src_word, host: packet.dst_word }
-    }
-
-    pub(super) fn attacker(&self) -> IpAddr {
-        ip_of(self.attacker)
     }
 
     pub(super) fn host(&self) -> IpAddr {
@@ -182,8 +178,8 @@ impl Sessions {
 fn event_of(id: EventId, pair: &Pair, session: &Session, now: Instant) -> Event {
     let mut event = Event::new(id, now);
     event.session = session.id;
-    event.src = Party { ip: Some(pair.attacker()), mac: session.mac, l4_port: 0 };
-    event.dst = Party { ip: Some(pair.host()), mac: Mac::ZERO, l4_port: 0 };
+    event.src = Party { ip: MaybeIp::of_word(pair.attacker), mac: session.mac, l4_port: 0 };
+    event.dst = Party { ip: MaybeIp::of_word(pair.host), mac: Mac::ZERO, l4_port: 0 };
     event
 }
 
