@@ -102,7 +102,6 @@ impl<N: Node> Rig<N> {
         for bytes in &self.frames[start..start + BATCH] {
             if let Some(mut frame) = self.pool.copy_of(&bytes[..LEN]) {
                 frame.meta.port = self.port;
-                frame.meta.at = self.now;
                 self.rx.push(frame);
             }
         }

@@ -90,7 +90,6 @@ impl Rig {
         for end in &arrival.ends {
             if let Some(mut frame) = self.pool.copy_of(&arrival.bytes[start..*end]) {
                 frame.meta.port = PortNo(0);
-                frame.meta.at = arrival.at;
                 self.rx.push(frame);
             }
             start = *end;

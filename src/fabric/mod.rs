@@ -154,8 +154,7 @@ impl Fabric {
 
     /// Puts a frame into a node, as if it had come in by `port`.
     pub fn inject(&mut self, node: NodeIdx, port: PortNo, bytes: &[u8]) {
-        if let Some(mut frame) = self.pool.copy_of(bytes) {
-            frame.meta.at = self.now;
+        if let Some(frame) = self.pool.copy_of(bytes) {
             self.deliver((node, port), frame);
         }
     }

@@ -13,12 +13,13 @@ mod pool;
 mod segment;
 
 use crate::sys::vnet::{VNET_HEADER, VnetHeader};
-use crate::wire::{Instant, Mac};
+use crate::wire::Mac;
 
 pub use pool::Pool;
 
-/// Octets kept free before a received frame.
-pub const HEADROOM: usize = 64;
+/// Octets kept free before a received frame. With what is known of it they fill a
+/// cache line, and the frame's first 64 octets the next one.
+pub const HEADROOM: usize = 64 - size_of::<Meta>() - 2 * size_of::<u32>();
 /// Size of a head buffer, headroom included.
 pub const HEAD: usize = 2048;
 /// Size of a tail buffer, headroom included.
@@ -33,8 +34,6 @@ pub struct PortNo(pub u16);
 /// What is known of a frame besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// When the frame entered (the batch's clock, or the kernel's receive time).
-    pub at: Instant,
     /// The port of the present node by which it came in.
     pub port: PortNo,
     /// The L4 checksum is known to be right, or is left unfilled by a sender on
@@ -54,18 +53,12 @@ pub struct Meta {
 
 impl Default for Meta {
     fn default() -> Meta {
-        Meta {
-            at: Instant::ZERO,
-            port: PortNo(0),
-            csum_ok: false,
-            handed: false,
-            offload: VnetHeader::PLAIN,
-            origin: Mac::ZERO,
-        }
+        Meta { port: PortNo(0), csum_ok: false, handed: false, offload: VnetHeader::PLAIN, origin: Mac::ZERO }
     }
 }
 
 /// What lies behind a frame's pointer.
+#[repr(C, align(64))]
 pub struct Buffer<B: ?Sized = [u8]> {
     /// What is known of the frame besides its bytes.
     pub meta: Meta,
@@ -248,6 +241,13 @@ mod tests {
     #[test]
     fn a_frame_moves_in_few_octets() {
         assert!(std::mem::size_of::<Frame>() <= 16, "{}", std::mem::size_of::<Frame>());
+    }
+
+    #[test]
+    fn a_small_frame_takes_two_cache_lines() {
+        let frame = Pool::new(1).head().unwrap();
+        let (start, bytes) = (std::ptr::from_ref(&frame.meta).addr(), frame.bytes().as_ptr().addr());
+        assert_eq!((start % 64, bytes - start), (0, 64));
     }
 
     #[test]

@@ -79,8 +79,8 @@ impl AfPacket {
 
     /// Takes the next frame of the ring.
     #[inline]
-    fn next(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch, first: bool) -> io::Result<Found> {
-        let Some(ring) = &mut self.ring else { return self.fetch(now, pool, batch) };
+    fn next(&mut self, pool: &mut Pool, batch: &mut Batch, first: bool) -> io::Result<Found> {
+        let Some(ring) = &mut self.ring else { return self.fetch(pool, batch) };
         match ring.peek() {
             // A socket that is readable without a frame has an error to tell.
             Slot::Empty if first => self.trouble(),
@@ -91,10 +91,10 @@ impl AfPacket {
                 frame.space()[..bytes.len()].copy_from_slice(bytes);
                 frame.set_len(bytes.len());
                 ring.release();
-                Intake { now, pool, batch, discards: &mut self.discards }.take(frame, got);
+                Intake { pool, batch, discards: &mut self.discards }.take(frame, got);
                 Ok(Found::Something)
             }
-            Slot::Queued => match self.fetch(now, pool, batch)? {
+            Slot::Queued => match self.fetch(pool, batch)? {
                 Found::NoBuffer => Ok(Found::NoBuffer),
                 _ => {
                     self.release();
@@ -114,7 +114,7 @@ impl AfPacket {
     }
 
     /// Fetches a frame of any length from the socket's queue.
-    fn fetch(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch) -> io::Result<Found> {
+    fn fetch(&mut self, pool: &mut Pool, batch: &mut Batch) -> io::Result<Found> {
         let Some(mut head) = pool.head() else { return Ok(Found::NoBuffer) };
         let Some(mut tail) = pool.tail() else {
             pool.put(head);
@@ -138,7 +138,7 @@ impl AfPacket {
             (head, tail)
         };
         pool.put(other);
-        let mut intake = Intake { now, pool, batch, discards: &mut self.discards };
+        let mut intake = Intake { pool, batch, discards: &mut self.discards };
         if got.truncated {
             intake.discard(frame, DropReason::TooBig);
         } else {
@@ -193,7 +193,7 @@ impl Netdev for AfPacket {
         }
         let mut octets = 0;
         for found in 0..BURST {
-            match self.next(now, pool, batch, found == 0)? {
+            match self.next(pool, batch, found == 0)? {
                 Found::Something => octets += batch.last().map_or(0, |frame| frame.len()),
                 Found::Nothing | Found::NoBuffer => return Ok(false),
             }

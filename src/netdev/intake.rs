@@ -11,7 +11,7 @@ use crate::frame::{Batch, Frame, HEAD_FRAME, Pool};
 use crate::sys::packet::Received;
 use crate::sys::vnet::{DATA_VALID, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader};
 use crate::wire::gso::{Segments, complete_checksum};
-use crate::wire::{Instant, be16, ethertype, ethertype_of, proto};
+use crate::wire::{be16, ethertype, ethertype_of, proto};
 
 /// Octets after which a burst ends: what is read is sent on while it is still in the processor's cache.
 pub(super) const BURST_OCTETS: usize = 128 * 1024;
@@ -26,7 +26,6 @@ const LEAST_SEGMENT: u16 = 48;
 
 /// Where received frames go, and what is counted on the way.
 pub(super) struct Intake<'a> {
-    pub now: Instant,
     pub pool: &'a mut Pool,
     pub batch: &'a mut Batch,
     pub discards: &'a mut Counters,
@@ -89,7 +88,6 @@ impl Intake<'_> {
             bytes[12..14].copy_from_slice(&tpid.to_be_bytes());
             bytes[14..16].copy_from_slice(&tci.to_be_bytes());
         }
-        frame.meta.at = self.now;
         frame.meta.csum_ok = csum_ok;
         self.discards.rx += frame.segments() as u64;
         self.batch.push(frame);

@@ -56,13 +56,12 @@ impl Memory {
 }
 
 impl Netdev for Memory {
-    fn rx(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch) -> io::Result<bool> {
+    fn rx(&mut self, _now: Instant, pool: &mut Pool, batch: &mut Batch) -> io::Result<bool> {
         self.rx.due.take();
         let mut frames = self.rx.frames.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..64 {
             let Some(bytes) = frames.pop_front() else { break };
-            if let Some(mut frame) = pool.copy_of(&bytes) {
-                frame.meta.at = now;
+            if let Some(frame) = pool.copy_of(&bytes) {
                 batch.push(frame);
             }
         }

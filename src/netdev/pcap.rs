@@ -90,8 +90,7 @@ impl Netdev for Pcap {
         self.now = now;
         for _ in 0..64 {
             let Some(bytes) = self.next()? else { return Ok(false) };
-            if let Some(mut frame) = pool.copy_of(&bytes) {
-                frame.meta.at = now;
+            if let Some(frame) = pool.copy_of(&bytes) {
                 batch.push(frame);
             }
         }

@@ -30,7 +30,7 @@ impl Tap {
 }
 
 impl Netdev for Tap {
-    fn rx(&mut self, now: Instant, pool: &mut Pool, batch: &mut Batch) -> io::Result<bool> {
+    fn rx(&mut self, _now: Instant, pool: &mut Pool, batch: &mut Batch) -> io::Result<bool> {
         // What a head does not hold goes on in a tail, which is kept only by a frame that needs it.
         let mut spare = None;
         let (mut frames, mut octets) = (0, 0);
@@ -57,7 +57,7 @@ impl Netdev for Tap {
             };
             octets += got;
             let handed = Received { header: head.received_header(), ..Received::default() };
-            let mut intake = Intake { now, pool: &mut *pool, batch: &mut *batch, discards: &mut self.discards };
+            let mut intake = Intake { pool: &mut *pool, batch: &mut *batch, discards: &mut self.discards };
             match (got.checked_sub(VNET_HEADER), &mut spare) {
                 (None, _) => intake.discard(head, DropReason::Malformed),
                 (Some(len), _) if len <= HEAD_FRAME => {

@@ -76,7 +76,7 @@ impl Netdev for Xdp {
         self.count_dropped(now);
         let mut left = BURST;
         let (before, after) = self.sockets.split_at_mut(self.first);
-        let mut intake = Intake { now, pool, batch, discards: self.packet.counters() };
+        let mut intake = Intake { pool, batch, discards: self.packet.counters() };
         for socket in after.iter_mut().chain(before) {
             left -= socket.recv(left, |bytes| match intake.pool.copy_of(bytes) {
                 Some(frame) => intake.take(frame, Received::default()),

@@ -83,7 +83,6 @@ impl<N: Node> Bench<N> {
         let mut batch = Batch::default();
         if let Some(mut frame) = self.pool.copy_of(bytes) {
             frame.meta.port = PortNo(port);
-            frame.meta.at = self.now;
             batch.push(frame);
         }
         self.with(|node, cx| {

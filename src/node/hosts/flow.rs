@@ -86,7 +86,6 @@ impl Wire {
         }
         let len = tcp.write(&headers, frame.space());
         frame.set_len(len);
-        frame.meta.at = cx.now;
         self.octets_out += (len - ETH) as u64;
         cx.send(self.port, frame);
     }

@@ -258,7 +258,6 @@ impl Inside {
         let headers = inward(&self.key, look, self.mac, self.peer_mac);
         let len = segment.write(&headers, frame.space());
         frame.set_len(len);
-        frame.meta.at = cx.now;
         cx.send(self.port, frame);
     }
 }

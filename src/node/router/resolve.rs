@@ -104,7 +104,6 @@ impl Router {
     pub(super) fn ask(&mut self, port: u16, ip: IpAddr, known: Option<Mac>, cx: &mut Cx<'_>) {
         let mac = self.interfaces[usize::from(port)].mac;
         let (Some(source), Some(mut frame)) = (self.source(usize::from(port), ip), cx.pool.head()) else { return };
-        frame.meta.at = cx.now;
         match (source, ip) {
             (IpAddr::V4(sender), IpAddr::V4(target)) => {
                 let arp = Arp { operation: Arp::REQUEST, sender_mac: mac, sender, target_mac: Mac::ZERO, target };
