@@ -245,6 +245,10 @@ impl<K: Hash + Eq + Copy, V> ClockTable<K, V> {
     /// The entry of `key`, marked as used.
     #[inline]
     pub fn get(&mut self, key: &K) -> Option<&mut V> {
+        // Most tables are empty while nobody does more than scan: that is known without a hash.
+        if self.len == 0 {
+            return None;
+        }
         let at = self.slot(key).ok()?;
         Some(self.value(at))
     }

@@ -66,7 +66,7 @@ impl Hosts {
         }
         if tcp.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN {
             self.ended.forget(&key);
-            return self.syn(frame, packet, &tcp, key, target, session, ip_id, cx);
+            return self.syn(frame, packet, &tcp, &key, target, session, ip_id, cx);
         }
         if let Some(entry) = self.half_open.get(&key, cx.now).copied() {
             let who = Who { session, origin: origin(&frame) };
@@ -127,7 +127,7 @@ impl Hosts {
         frame: Frame,
         packet: &Packet,
         tcp: &TcpHeader,
-        key: FlowKey,
+        key: &FlowKey,
         target: &Target,
         session: SessionId,
         ip_id: u16,
@@ -138,15 +138,16 @@ impl Hosts {
             window: tcp.window,
             options: TcpOptions::parse(&packet.payload(frame.bytes())[20..tcp.len]),
         };
-        if let Some(entry) = self.half_open.get(&key, cx.now).filter(|entry| entry.peer_isn == syn.isn) {
+        if let Some(entry) = self.half_open.get(key, cx.now).filter(|entry| entry.peer_isn == syn.isn) {
             // The same SYN again: our answer was lost, or the peer is impatient.
             entry.repeat();
             let entry = *entry;
-            return self.send_syn_ack(frame, &key, &entry, target, cx);
+            return self.send_syn_ack(frame, key, &entry, target, cx);
         }
-        let listed = self.template(target.template).tcp.contains_key(&tcp.dst);
-        let state = self.port_state(target, tcp.dst);
-        let lease = if listed { None } else { self.live_lease(target) };
+        let template = self.template(target.template);
+        let listed = template.tcp.get(&tcp.dst).copied();
+        let state = listed.unwrap_or(template.tcp_default);
+        let lease = if listed.is_some() { None } else { self.live_lease(target) };
         let answer = match (state, lease) {
             (_, Some(_)) => PortAnswer::Held,
             (TcpPort::Closed, _) => PortAnswer::Closed,
@@ -158,7 +159,7 @@ impl Hosts {
         let answered_by = match (state, lease) {
             (_, Some((_, port))) => {
                 let entry = self.half_open_of(&frame, packet, tcp, &syn, target, Answer::Container, cx.now);
-                self.held.insert(key, entry);
+                self.held.insert(*key, entry);
                 // The container sees the attacker's own SYN, from the MAC that it came from.
                 return cx.send(port, frame);
             }
@@ -168,7 +169,7 @@ impl Hosts {
             (TcpPort::Open(service), _) => Answer::Service(service),
         };
         let entry = self.half_open_of(&frame, packet, tcp, &syn, target, answered_by, cx.now);
-        self.begin(frame, key, entry, target, cx);
+        self.begin(frame, *key, entry, target, cx);
     }
 
     /// Answers a SYN and remembers that: in the table, or, if that is full of recent handshakes, in a cookie.
