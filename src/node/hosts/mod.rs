@@ -421,7 +421,9 @@ fn is_single(src: u128) -> bool {
 
 impl Node for Hosts {
     fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
-        for mut frame in rx.drain(..) {
+        self.sessions.look_ahead(rx);
+        for (i, mut frame) in rx.drain(..).enumerate() {
+            self.sessions.turn_to(i);
             // The answer is written over it, and goes to other nodes.
             let handed = std::mem::take(&mut frame.meta.handed);
             if frame.meta.port == HostsConfig::LAN {

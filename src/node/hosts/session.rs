@@ -1,11 +1,12 @@
 //! What one attacker does on one host: the unit that everything recorded hangs on.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::Cx;
-use crate::emulate::{ClockTable, SlotIdx, Vacant};
+use crate::emulate::{Announced, ClockTable, SlotIdx, Vacant};
 use crate::event::{Event, EventId, MaybeIp, Party, SessionId};
-use crate::wire::{Duration, Instant, Mac, Packet, ip_of, word_of};
+use crate::frame::Batch;
+use crate::wire::{Duration, ETH, Instant, Mac, Packet, be32, ethertype, ethertype_of, ip_of, word_of};
 
 /// Kinds of contact, as bits of what a session has seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,10 @@ pub(super) struct Sessions {
     next_sweep: Instant,
     /// The session of the frame in hand.
     present: Option<SlotIdx>,
+    /// Who talks to whom in each frame of the present batch.
+    ahead: Vec<Option<(Pair, Announced)>>,
+    /// The same of the frame in hand.
+    announced: Option<(Pair, Announced)>,
 }
 
 /// What a frame says about its session.
@@ -83,7 +88,37 @@ const SWEEP_BUDGET: usize = 8192;
 impl Sessions {
     pub(super) fn new(capacity: usize, idle_secs: u32, seed: u64) -> Sessions {
         let idle = Duration::from_secs(u64::from(idle_secs));
-        Sessions { table: ClockTable::new(capacity, seed), idle, next_sweep: Instant::ZERO, present: None }
+        Sessions {
+            table: ClockTable::new(capacity, seed),
+            idle,
+            next_sweep: Instant::ZERO,
+            present: None,
+            ahead: Vec::new(),
+            announced: None,
+        }
+    }
+
+    /// Has the processor fetch the sessions of a batch all at once: one after the other, each
+    /// frame waits for its own to come from memory.
+    pub(super) fn look_ahead(&mut self, rx: &Batch) {
+        self.ahead.clear();
+        for frame in rx.iter() {
+            let bytes = frame.bytes();
+            self.ahead.push((ethertype_of(bytes) == ethertype::IPV4).then(|| {
+                let ip = |at| IpAddr::V4(Ipv4Addr::from_bits(be32(bytes, ETH + at)));
+                let pair = Pair::new(ip(12), ip(16));
+                (pair, self.table.announce(&pair))
+            }));
+        }
+        for (_, announced) in self.ahead.iter().flatten() {
+            self.table.prefetch(*announced);
+        }
+    }
+
+    /// The frame in hand is number `i` of the batch.
+    #[inline]
+    pub(super) fn turn_to(&mut self, i: usize) {
+        self.announced = self.ahead[i];
     }
 
     /// Counts a frame in its session, beginning one if there is none. Returns
@@ -91,7 +126,11 @@ impl Sessions {
     #[inline(always)]
     pub(super) fn touch(&mut self, touch: &Touch, cx: &mut Cx<'_>) -> (&mut Session, bool) {
         let bit = touch.contact as u8;
-        let at = match self.table.slot(&touch.pair) {
+        let found = match self.announced {
+            Some((pair, announced)) if pair == touch.pair => self.table.slot_of(&pair, announced),
+            _ => self.table.slot(&touch.pair),
+        };
+        let at = match found {
             Ok(at) => at,
             Err(vacant) => self.begin(touch, vacant, cx),
         };
