@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::tests::{ATTACKER, ATTACKER_IP, Client, HOST_IP, bench, config, ip_frame, mac_of, names, tcp_frame, tcp_of};
 use super::*;
+use crate::emulate::StartPolicy;
 use crate::emulate::{Secret, Splicing};
 use crate::frame::PortNo;
 use crate::node::Request;

@@ -6,15 +6,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::super::{Command, Cx, LeaseId, Request};
+use super::super::{AddrRange, Command, Cx, LeaseId, Request};
 use super::flow::{App, Flow};
 use super::outward::{Allowance, OutwardKey, outward_key};
 use super::{Hosts, Target};
-use crate::emulate::{Backend, ClockTable, Outward, StartPolicy};
+use crate::emulate::{Backend, ClockTable, Outward, StartPolicy, Template};
 use crate::event::{DropReason, Event, EventId, Party, SessionId};
 use crate::frame::{Frame, PortNo};
 use crate::stack::FlowKey;
-use crate::wire::{Duration, ETH, Instant, Mac, Packet, proto, src_mac};
+use crate::wire::{Duration, ETH, Instant, Mac, Packet, proto, src_mac, word_of};
 
 /// Flows that containers of one node may have begun and that are remembered.
 const OUTWARD: usize = 65_536;
@@ -329,5 +329,32 @@ impl Hosts {
     /// Whether a segment from the network belongs to what the container began.
     pub(super) fn is_outward(&mut self, proto: u8, flow: &FlowKey) -> bool {
         !self.leases.by_host.is_empty() && self.leases.outward.get(&OutwardKey { proto, flow: *flow }).is_some()
+    }
+
+    /// Asks for the containers that belong to the system.
+    pub(super) fn start_with_system(&mut self, cx: &mut Cx<'_>) {
+        let starts = |t: &Template| t.backend.as_ref().is_some_and(|b| b.start == StartPolicy::WithSystem);
+        if !self.config.templates.iter().any(starts) {
+            return;
+        }
+        let most = self.config.limits.containers;
+        let addresses: Vec<IpAddr> = self.config.ranges.iter().flat_map(addresses_of).take(65_536).collect();
+        for ip in addresses {
+            let Some(target) = self.target(word_of(ip)).filter(|_| !self.leases.is_full(most)) else { continue };
+            if self.other_owner(target.word, cx).is_some() {
+                continue;
+            }
+            if starts(self.template(target.template)) && !self.leases.has(self.config.host_of(ip)) {
+                self.begin_lease(&target, Party::default(), SessionId(0), cx);
+            }
+        }
+    }
+}
+
+fn addresses_of(range: &AddrRange) -> Box<dyn Iterator<Item = IpAddr>> {
+    match (range.first, range.last) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => Box::new((u32::from(a)..=u32::from(b)).map(|ip| IpAddr::V4(ip.into()))),
+        (IpAddr::V6(a), IpAddr::V6(b)) => Box::new((u128::from(a)..=u128::from(b)).map(|ip| IpAddr::V6(ip.into()))),
+        _ => Box::new(std::iter::empty()),
     }
 }

@@ -38,9 +38,7 @@ use std::sync::atomic::AtomicU32;
 
 use super::{Command, Cx, HostsConfig, Node, Show};
 use crate::emulate::reply::{self, IcmpError, Voice};
-use crate::emulate::{
-    Backend, Builtin, ClockTable, Identity, Outward, ServiceId, StartPolicy, TcpPort, Template, UdpPort,
-};
+use crate::emulate::{Backend, Builtin, ClockTable, Identity, Outward, ServiceId, TcpPort, Template, UdpPort};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, PortAnswer, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::{Service, ServiceKind};
@@ -479,31 +477,5 @@ impl Node for Hosts {
 impl Hosts {
     fn backend(&self, target: &Target) -> Option<&Backend> {
         self.template(target.template).backend.as_ref()
-    }
-
-    fn start_with_system(&mut self, cx: &mut Cx<'_>) {
-        let starts = |t: &Template| t.backend.as_ref().is_some_and(|b| b.start == StartPolicy::WithSystem);
-        if !self.config.templates.iter().any(starts) {
-            return;
-        }
-        let most = self.config.limits.containers;
-        let addresses: Vec<IpAddr> = self.config.ranges.iter().flat_map(addresses_of).take(65_536).collect();
-        for ip in addresses {
-            let Some(target) = self.target(word_of(ip)).filter(|_| !self.leases.is_full(most)) else { continue };
-            if self.other_owner(target.word, cx).is_some() {
-                continue;
-            }
-            if starts(self.template(target.template)) && !self.leases.has(self.config.host_of(ip)) {
-                self.begin_lease(&target, Party::default(), SessionId(0), cx);
-            }
-        }
-    }
-}
-
-fn addresses_of(range: &super::AddrRange) -> Box<dyn Iterator<Item = IpAddr>> {
-    match (range.first, range.last) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => Box::new((u32::from(a)..=u32::from(b)).map(|ip| IpAddr::V4(ip.into()))),
-        (IpAddr::V6(a), IpAddr::V6(b)) => Box::new((u128::from(a)..=u128::from(b)).map(|ip| IpAddr::V6(ip.into()))),
-        _ => Box::new(std::iter::empty()),
     }
 }

@@ -3,6 +3,7 @@ use std::net::Ipv4Addr;
 
 use super::container_tests::live;
 use super::*;
+use crate::emulate::StartPolicy;
 use crate::emulate::{Secret, Splicing};
 use crate::node::testing::{Bench, eth};
 use crate::node::{AddrRange, Limits, MacMode, Request, Segment};
