@@ -102,6 +102,8 @@ class Lab:
 
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix=PREFIX)
+        # What is measured gives up its rights and must still find its files.
+        os.chmod(self.dir, 0o755)
         return self
 
     def __exit__(self, *_):

@@ -45,8 +45,8 @@ pub enum ToKeeper {
 /// From the keeper.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum FromKeeper {
-    /// With the bound, promiscuous AF_PACKET sockets of an uplink node, one for each shard of the data plane (with
-    /// `xdp`, one for all). They take the place of what was sent before.
+    /// With the AF_PACKET sockets of an uplink node: one to send by, then bound, promiscuous ones to receive by, one
+    /// for each shard of the data plane (with `xdp`, one for all). They take the place of what was sent before.
     Uplink {
         /// The node.
         node: NodeIdx,

@@ -391,20 +391,23 @@ impl Switch {
     }
 }
 
-/// The devices of an uplink, one for each shard: packet sockets that share its frames, or one and beside it the AF_XDP
-/// sockets that come with their memory, by which the first shard receives and the others only send. `None` if there is no socket.
+/// The devices of an uplink, one for each shard. They send by the first socket of `fds` and receive by the others, which
+/// share the interface's frames; or by one and the AF_XDP sockets that follow it with their memory, which the first
+/// shard receives by. `None` if there are not enough.
 fn uplink_devices(
     mtu: u32,
     xdp: Option<Mode>,
     mut fds: impl Iterator<Item = OwnedFd>,
     shards: u16,
 ) -> io::Result<Option<Vec<Box<dyn Netdev>>>> {
+    let Some(tx) = fds.next() else { return Ok(None) };
+    let receiver = |fd| io::Result::Ok(AfPacket::new(fd, mtu).sending_by(tx.try_clone()?));
     let Some(mode) = xdp else {
-        let devices: Vec<_> = fds.map(|fd| Box::new(AfPacket::new(fd, mtu)) as Box<dyn Netdev>).collect();
+        let devices = fds.map(|fd| Ok(Box::new(receiver(fd)?) as Box<dyn Netdev>)).collect::<io::Result<Vec<_>>>()?;
         return Ok((devices.len() == usize::from(shards)).then_some(devices));
     };
     let (Some(socket), Some(memory)) = (fds.next(), fds.next()) else { return Ok(None) };
-    let packet = AfPacket::new(socket.try_clone()?, mtu);
+    let packet = receiver(socket.try_clone()?)?;
     let sockets = fds.enumerate().map(|(number, fd)| Socket::open(fd, memory.as_fd(), number));
     let first: Box<dyn Netdev> =
         match sockets.collect::<io::Result<_>>().and_then(|sockets| Xdp::new(packet, sockets, mode)) {
@@ -412,10 +415,10 @@ fn uplink_devices(
             // Its sockets are closed by now, and everything comes by the packet socket.
             Err(error) => {
                 tracing::error!(%error, "AF_XDP is of no use");
-                Box::new(AfPacket::new(socket.try_clone()?, mtu))
+                Box::new(receiver(socket)?)
             }
         };
-    let sender = |_| io::Result::Ok(Box::new(AfPacket::sender(socket.try_clone()?, mtu)) as Box<dyn Netdev>);
+    let sender = |_| io::Result::Ok(Box::new(AfPacket::sender(tx.try_clone()?, mtu)) as Box<dyn Netdev>);
     let others = (1..shards).map(sender).collect::<io::Result<Vec<_>>>()?;
     Ok(Some([first].into_iter().chain(others).collect()))
 }

@@ -56,6 +56,24 @@ fn run(fabric: &mut Fabric, now: &mut Instant, until: Instant) {
 }
 
 #[test]
+fn who_sleeps_before_an_event_is_woken_in_the_same_step() {
+    use crate::event::RingSink;
+    use crate::sys::ring::{RingReader, RingWriter, create};
+    let fds = create(c"honeyweave-test", 4096).unwrap();
+    let reader = RingReader::open(fds.try_clone().unwrap()).unwrap();
+    let sink = RingSink::new(RingWriter::open(fds).unwrap());
+    let mut fabric = Fabric::new(Box::new(sink), 1, Arc::new(()));
+    let node = fabric.add("mirror", 1, Box::new(|| Box::new(Mirror { break_on: 0xee })));
+    let woken = || crate::sys::eventfd::wait_readable(&[reader.wake_fd()], 0).unwrap();
+    assert!(reader.prepare_sleep());
+    fabric.step(Instant::from_secs(1), None);
+    assert_eq!(woken(), 0, "nothing happened");
+    fabric.inject(node, PortNo(0), &[0xee; 60]);
+    fabric.step(Instant::from_secs(2), None);
+    assert_eq!(woken(), 1);
+}
+
+#[test]
 fn a_panic_costs_its_batch_and_nothing_else() {
     let mut fabric = fabric();
     let node = fabric.add("mirror", 1, Box::new(|| Box::new(Mirror { break_on: 0xee })));

@@ -24,6 +24,8 @@ pub struct AfPacket {
     /// Where frames are found; without it each is fetched by a call.
     ring: Option<RxRing>,
     fd: OwnedFd,
+    /// The socket by which frames are sent, if that is another.
+    tx: Option<OwnedFd>,
     mtu: u32,
     burst: Burst,
     discards: Counters,
@@ -52,11 +54,17 @@ impl AfPacket {
         AfPacket { ring: RxRing::map(fd.as_fd()).ok(), ..AfPacket::sender(fd, mtu) }
     }
 
-    /// Another descriptor of such a socket, by which frames are only sent.
+    /// Has frames be sent by `tx`, a socket of [`crate::sys::packet::open_sender`].
+    pub fn sending_by(self, tx: OwnedFd) -> AfPacket {
+        AfPacket { tx: Some(tx), ..self }
+    }
+
+    /// A socket of [`crate::sys::packet::open_sender`], by which nothing comes.
     pub fn sender(fd: OwnedFd, mtu: u32) -> AfPacket {
         AfPacket {
             ring: None,
             fd,
+            tx: None,
             mtu,
             burst: Burst::new(),
             discards: Counters::default(),
@@ -215,7 +223,10 @@ impl Netdev for AfPacket {
             self.cut(pool, batch);
         }
         while next < batch.len() {
-            match self.burst.send(&self.fd, batch[next..].iter_mut().filter_map(|frame| frame.with_header())) {
+            match self.burst.send(
+                self.tx.as_ref().unwrap_or(&self.fd),
+                batch[next..].iter_mut().filter_map(|frame| frame.with_header()),
+            ) {
                 Ok(n) => {
                     taken += batch[next..next + n].iter().map(|frame| frame.segments()).sum::<usize>();
                     next += n;

@@ -39,6 +39,17 @@ pub(super) fn open_deaf(interface: &str) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// A socket by which frames are only sent on `interface`. A socket that also waits for frames would be woken for each
+/// that has left.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_sender(interface: &str) -> io::Result<OwnedFd> {
+    let fd = prepare()?;
+    attach(&fd, interface, 0)?;
+    Ok(fd)
+}
+
 /// Has a socket of [`open_deaf`] receive from now on.
 pub(super) fn hear(fd: &OwnedFd) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0_i32)
@@ -74,13 +85,13 @@ fn prepare() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Has a socket receive the frames of `interface`, and the interface receive all there are.
-fn bind(fd: &OwnedFd, interface: &str) -> io::Result<()> {
+/// Binds a socket to `interface`; `protocol` is what it receives, 0 for nothing. Returns the interface's index.
+fn attach(fd: &OwnedFd, interface: &str, protocol: libc::c_int) -> io::Result<u32> {
     let index = interface::index(interface)?;
     // SAFETY: plain old data for which all zeroes is a valid value.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_protocol = (protocol as u16).to_be();
     address.sll_ifindex = index as i32;
     // SAFETY: the address lives for the call and its length is given.
     let status = unsafe {
@@ -89,7 +100,13 @@ fn bind(fd: &OwnedFd, interface: &str) -> io::Result<()> {
     if status < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: as above.
+    Ok(index)
+}
+
+/// Has a socket receive the frames of `interface`, and the interface receive all there are.
+fn bind(fd: &OwnedFd, interface: &str) -> io::Result<()> {
+    let index = attach(fd, interface, libc::ETH_P_ALL)?;
+    // SAFETY: plain old data for which all zeroes is a valid value.
     let mut membership: libc::packet_mreq = unsafe { std::mem::zeroed() };
     membership.mr_ifindex = index as i32;
     membership.mr_type = libc::PACKET_MR_PROMISC as u16;

@@ -151,6 +151,7 @@ impl Uplink {
             None => fanout::open(&self.config.interface, self.shards, Shard::SPREAD)?,
             Some(_) => vec![packet::open(&self.config.interface, true)?],
         };
+        let sender = packet::open_sender(&self.config.interface)?;
         let mtu = interface::mtu(&self.config.interface)?;
         self.open = Some(index);
         "is up".clone_into(&mut self.said);
@@ -160,7 +161,8 @@ impl Uplink {
             Some(Mode::Native) => format!("{} is up, with AF_XDP in its driver", self.config.interface),
         };
         let xdp = sockets.as_ref().map(|sockets| sockets.mode);
-        let fds = packet.into_iter().chain(sockets.into_iter().flat_map(|sockets| sockets.fds)).collect();
+        let fds =
+            [sender].into_iter().chain(packet).chain(sockets.into_iter().flat_map(|sockets| sockets.fds)).collect();
         let message = Some((FromKeeper::Uplink { node: self.node, mtu, xdp }, fds));
         Ok(News { node: self.node, message, text })
     }
@@ -239,7 +241,7 @@ mod tests {
                 news.into_iter().next().map(|news| (news.text, news.message.map(|(message, fds)| (message, fds.len()))))
             };
             let node = NodeIdx(0);
-            let is_up = Some(("hwt-up is up".to_owned(), Some((FromKeeper::Uplink { node, mtu: 1500, xdp: None }, 1))));
+            let is_up = Some(("hwt-up is up".to_owned(), Some((FromKeeper::Uplink { node, mtu: 1500, xdp: None }, 2))));
             assert_eq!(look(), Some(("hwt-up is not there".into(), None)));
             assert_eq!(look(), None);
             let (fd, _) = tap::open("hwt-up", tap::Offload::Tcp).unwrap();
@@ -292,16 +294,16 @@ mod tests {
             let new = |config: UplinkConfig| Uplinks::new(&[("edge".into(), NodeConfig::Uplink(config))], 1);
             let mut uplinks = new(config.clone());
             let (mode, fds) = wait(&mut uplinks);
-            assert_eq!((mode, fds.len(), taken()), (Some(Mode::Generic), 3, true));
+            assert_eq!((mode, fds.len(), taken()), (Some(Mode::Generic), 4, true));
             assert!(uplinks.look().is_empty());
             // Another switch, while the sockets of the one before it are still there.
             uplinks.forget();
             let (mode, second) = wait(&mut uplinks);
-            assert_eq!((mode, second.len()), (None, 1));
+            assert_eq!((mode, second.len()), (None, 2));
             assert!(uplinks.look().is_empty());
             drop((fds, second));
             let (mode, fds) = wait(&mut uplinks);
-            assert_eq!((mode, fds.len()), (Some(Mode::Generic), 3));
+            assert_eq!((mode, fds.len()), (Some(Mode::Generic), 4));
             // Somebody gives the interface an address, and takes it away again.
             ip("addr add 10.9.0.1/24 dev hwt-x");
             let (mode, _fds) = wait(&mut uplinks);
