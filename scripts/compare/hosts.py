@@ -1,8 +1,10 @@
 """What is asked of hosts that do not exist: honeyweave's, and those that Linux itself answers for (AnyIP)."""
 
-from lab import Failed, in_ns, own_mib, run
+import json
+
+from lab import Failed, attach, in_ns, own_mib, run, wait_for
 from session import Session, latency_us, per_second
-from switches import up
+from switches import LEFT, RIGHT, honeynet, own_name, up
 
 # The segment of the wire, who asks from there (addresses that no kernel has), and who is asked.
 SEGMENT, WIRE_IP, ASKER, ASKERS, PREFIX = "10.0.0.0/14", "10.0.0.2/14", "10.0.0.9/32", "10.2.0.0/24", "10.1.0.0/16"
@@ -107,8 +109,12 @@ links:
 """
 
 
+# Why the switch drops what it has no room for, and not what it should drop.
+OURS_TO_LOSE = ("tail-drop", "no-buffer", "table-full", "device-error", "panic")
+
+
 def sweep(lab, tools, wanted, results):
-    """Every address of a prefix once, at 200,000 a second: who did not answer, and what it added to memory."""
+    """Every address of a prefix once, at 200,000 a second: who did not answer, what was lost, and what it added to memory."""
     session = Session(lab, Honeyweave.subject, tools, wanted, results)
     here, there = wire(lab)
     program = up(lab, there, tools, SWEPT, "--uplink", "wire")
@@ -116,12 +122,16 @@ def sweep(lab, tools, wanted, results):
     before = own_mib(switch)
     to = ("--prefix", tools.swept, "--via", "192.0.2.1", "--source-prefix", "192.0.2.9/32", "--once")
     report = session.ask(here, "echo", "asker", 200_000, *to, seconds=600)
+    growth = own_mib(switch) - before
+    drops = json.loads(run(tools.honeyweave, "show", "drops", "--json", *honeynet(lab, there)))
     figures = {
         "sweep_rate": report["rate"],
+        "sweep_targets": report["targets"],
         "sweep_lost": report["targets"] - report["responders"],
+        "sweep_dropped": sum(row["count"] for row in drops if row["reason"] in OURS_TO_LOSE),
         "sweep_overruns": report["generator"]["overruns"],
         "sweep_before": before,
-        "sweep_growth": own_mib(switch) - before,
+        "sweep_growth": growth,
     }
     results.add(Honeyweave.subject, figures)
 
@@ -134,3 +144,56 @@ def switch_process(supervisor):
                 if "__switch" in line.read():
                     return int(word)
     raise Failed("the honeynet has no switch")
+
+
+SPLICED_IP, DIRECT_IP = "10.99.0.9", "10.99.0.3"
+IPERF3 = 5201
+SPLICED = f"""name: compare
+templates:
+  server:
+    personality: linux
+    tcp: {{22: container, {IPERF3}: container}}
+    backend: {{image: load, start: with-system, idle: 0}}
+images:
+  load: {{recipe: small, packages: [iperf3]}}
+nodes:
+  core: {{kind: switch, ports: 3}}
+  asker: {{kind: tap, interface: {LEFT}}}
+  direct: {{kind: tap, interface: {RIGHT}}}
+  server: {{kind: container, address: {SPLICED_IP}, template: server, prefix: [10.99.0.0/24]}}
+links:
+  - endpoints: [asker, "core:1"]
+  - endpoints: [direct, "core:2"]
+  - endpoints: [server, "core:3"]
+"""
+
+
+def splice(lab, tools, wanted, results):
+    """TCP into a host's container, and TCP by the same switch to a TAP; frames of both are recorded, as by default."""
+    middle, left, right = (lab.ns(label) for label in ("middle", "left", "right"))
+    # Images are built once, and stay.
+    run(tools.honeyweave, "image", "build", lab.file("image.yaml", SPLICED), "--state-dir", tools.images, timeout=900)
+    up(lab, middle, tools, SPLICED, state=tools.images)
+    lab.leftovers.append(f"{tools.images}/{own_name(middle)}")
+    attach(LEFT, middle, left, "10.99.0.1/24")
+    attach(RIGHT, middle, right, f"{DIRECT_IP}/24")
+    server = lab.spawn(right, "iperf3", "-s", "--forceflush")
+    server.wait_line("Server listening")
+    options = (f"-o{key}" for key in ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"))
+    login = ("sshpass", "-p", "toor", "ssh", "-T", *options, f"root@{SPLICED_IP}", "iperf3 -s -D")
+
+    def started():
+        try:
+            return run(*in_ns(left, login), timeout=30) or True
+        except Failed:
+            return False
+
+    wait_for("iperf3 in the container", started)
+    for subject, to in ((Honeyweave.subject, SPLICED_IP), ("direct", DIRECT_IP)):
+        Session(lab, subject, tools, wanted, results).measure(stream, left, to)
+
+
+def stream(session, left, to):
+    seconds = session.tools.seconds
+    report = json.loads(run(*in_ns(left, ("iperf3", "-c", to, "-t", str(seconds), "-J")), timeout=seconds + 60))
+    return {"splice": report["end"]["sum_received"]["bits_per_second"] / 1e9}

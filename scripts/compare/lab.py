@@ -98,11 +98,12 @@ class Lab:
     def __init__(self):
         self.spaces = []
         self.running = []
+        self.leftovers = []
         self.dir = None
 
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix=PREFIX)
-        # What is measured gives up its rights and must still find its files.
+        # The console's user has to get to what it writes; without a console, nothing would be recorded.
         os.chmod(self.dir, 0o755)
         return self
 
@@ -113,7 +114,8 @@ class Lab:
             program.end()
         for name in self.spaces:
             delete_ns(name)
-        shutil.rmtree(self.dir, ignore_errors=True)
+        for path in (*self.leftovers, self.dir):
+            shutil.rmtree(path, ignore_errors=True)
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

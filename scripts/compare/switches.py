@@ -82,11 +82,20 @@ links:
         return run(self.tools.honeyweave, "--version").strip()
 
 
-def up(lab, ns, tools, topology, *more):
+def own_name(ns):
+    """The honeynet of a namespace."""
+    return f"compare-{ns}"
+
+
+def honeynet(lab, ns, state=None):
+    """How its other commands are told which honeynet is meant."""
+    return "--name", own_name(ns), "--state-dir", state or lab.path("state")
+
+
+def up(lab, ns, tools, topology, *more, state=None):
     """Brings a topology up; the process that is returned is its supervisor."""
-    file, name = lab.file("topology.yaml", topology), f"compare-{ns}"
-    args = [tools.honeyweave, "up", file, "--name", name, "--state-dir", lab.path("state"), *more]
-    program = lab.spawn(ns, *args)
+    file = lab.file("topology.yaml", topology)
+    program = lab.spawn(ns, tools.honeyweave, "up", file, *honeynet(lab, ns, state), *more)
     program.wait_line("ready ")
     return program
 
