@@ -22,8 +22,8 @@ use crate::container::{FromKeeper, ToKeeper};
 use crate::event::{RingCapture, RingSink, Sink};
 use crate::fabric::{Attachment, Workers};
 use crate::frame::PortNo;
-use crate::netdev::{AfPacket, Netdev, Tap, Xdp};
-use crate::node::{Command, LeaseId, NodeConfig, NodeIdx, Request, TapConfig, UplinkConfig};
+use crate::netdev::{AfPacket, Netdev, Tap, TapRing, Xdp};
+use crate::node::{Command, LeaseId, NodeConfig, NodeIdx, Request, TapConfig, TapIo, UplinkConfig};
 use crate::relay;
 use crate::service::ServiceKind;
 use crate::stack::RelayEnd;
@@ -64,12 +64,27 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
     fabrics.iter_mut().zip(captures).for_each(|(fabric, capture)| fabric.capture_to(Box::new(capture)));
     let workers = Workers::spawn(fabrics)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    let tap_rings = tap_rings(config.plan.tap_io, workers.count());
     // No frame, message or descriptor has come in so far.
     seccomp::confine()?;
-    runtime.block_on(serve(config.plan, workers, (ends.supervisor, ends.keeper, ends.console)))
+    runtime.block_on(serve(config.plan, (workers, tap_rings), (ends.supervisor, ends.keeper, ends.console)))
 }
 
-async fn serve(plan: Plan, workers: Workers, ends: (Channel, Channel, Channel)) -> io::Result<()> {
+/// The rings by which frames of TAPs pass, one for each thread. Once confined, the process cannot make one.
+fn tap_rings(io: TapIo, threads: u16) -> Vec<Option<TapRing>> {
+    let ring = |_| {
+        let ring = (io == TapIo::Auto).then(TapRing::new)?;
+        ring.inspect_err(|error| tracing::info!(%error, "TAPs are read without io_uring, which this machine lacks"))
+            .ok()
+    };
+    (0..threads).map(ring).collect()
+}
+
+async fn serve(
+    plan: Plan,
+    (workers, tap_rings): (Workers, Vec<Option<TapRing>>),
+    ends: (Channel, Channel, Channel),
+) -> io::Result<()> {
     let (supervisor, keeper, console) =
         (AsyncChannel::new(ends.0)?, AsyncChannel::new(ends.1)?, AsyncChannel::new(ends.2)?);
     // What was meant for the switch before this one.
@@ -77,7 +92,7 @@ async fn serve(plan: Plan, workers: Workers, ends: (Channel, Channel, Channel)) 
     let (to_keeper, keeper_box) = unbounded_channel();
     let (to_console, console_box) = unbounded_channel();
     let due = eventfd::watch(workers.request_fd().try_clone_to_owned()?)?;
-    let mut switch = Switch::new(plan, workers, to_keeper, to_console);
+    let mut switch = Switch::new(plan, (workers, tap_rings), to_keeper, to_console);
     let (keeper, console) = (std::rc::Rc::new(keeper), std::rc::Rc::new(console));
     let local = tokio::task::LocalSet::new();
     local.spawn_local(deliver(keeper.clone(), keeper_box));
@@ -158,6 +173,8 @@ struct Waiting {
 struct Switch {
     plan: Plan,
     workers: Workers,
+    /// One for each thread of the data plane.
+    tap_rings: Vec<Option<TapRing>>,
     to_keeper: UnboundedSender<(ToKeeper, Option<OwnedFd>)>,
     to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
     /// Uplinks and taps that have not been attached for the first time.
@@ -172,7 +189,7 @@ struct Switch {
 impl Switch {
     fn new(
         plan: Plan,
-        workers: Workers,
+        (workers, tap_rings): (Workers, Vec<Option<TapRing>>),
         to_keeper: UnboundedSender<(ToKeeper, Option<OwnedFd>)>,
         to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
     ) -> Switch {
@@ -184,6 +201,7 @@ impl Switch {
         Switch {
             plan,
             workers,
+            tap_rings,
             to_keeper,
             to_console,
             missing,
@@ -209,8 +227,10 @@ impl Switch {
 
     /// The same TAP for every shard.
     fn taps(&self, fd: &OwnedFd, mtu: u32) -> io::Result<Vec<Box<dyn Netdev>>> {
-        let tap = |_| io::Result::Ok(Box::new(Tap::new(fd.try_clone()?, mtu)) as Box<dyn Netdev>);
-        (0..self.workers.count()).map(tap).collect()
+        let tap = |ring: &Option<TapRing>| {
+            io::Result::Ok(Box::new(Tap::new(fd.try_clone()?, mtu).through(ring.as_ref())) as Box<dyn Netdev>)
+        };
+        self.tap_rings.iter().map(tap).collect()
     }
 
     fn keeper_said(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) -> io::Result<()> {

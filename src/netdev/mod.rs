@@ -5,6 +5,7 @@ mod intake;
 mod memory;
 mod pcap;
 mod tap;
+mod tap_ring;
 mod xdp;
 
 use std::os::fd::BorrowedFd;
@@ -17,6 +18,7 @@ pub use af_packet::AfPacket;
 pub use memory::Memory;
 pub use pcap::Pcap;
 pub use tap::Tap;
+pub use tap_ring::TapRing;
 pub use xdp::Xdp;
 
 /// What a device can do.

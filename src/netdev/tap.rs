@@ -1,6 +1,7 @@
 //! A TAP: where a container's network ends. The keeper opens it
 //! ([`crate::sys::tap::open`]); here it is only used, wherever its device has
-//! been moved.
+//! been moved. Its frames pass by io_uring where there is a ring for it
+//! ([`TapRing`]), and one in each system call where there is none.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::intake::{BURST_OCTETS, Intake, fits, overflowed};
+use super::tap_ring::{FEW, Place, TapRing};
 use super::{Caps, Netdev};
 use crate::event::{Counters, DropReason};
 use crate::frame::{Batch, HEAD_FRAME, Pool};
@@ -20,17 +22,24 @@ pub struct Tap {
     fd: OwnedFd,
     mtu: u32,
     discards: Counters,
+    /// By which its frames pass, if there is one.
+    place: Option<Place>,
 }
 
 impl Tap {
     /// Takes over a descriptor of [`crate::sys::tap::open`] whose device has that `mtu`.
     pub fn new(fd: OwnedFd, mtu: u32) -> Tap {
-        Tap { fd, mtu, discards: Counters::default() }
+        Tap { fd, mtu, discards: Counters::default(), place: None }
     }
-}
 
-impl Netdev for Tap {
-    fn rx(&mut self, _now: Instant, pool: &mut Pool, batch: &mut Batch) -> io::Result<bool> {
+    /// Has its frames pass by `ring`, if that has a place left.
+    pub fn through(mut self, ring: Option<&TapRing>) -> Tap {
+        self.place = ring.and_then(|ring| Place::new(ring, self.fd.as_fd()));
+        self
+    }
+
+    /// One frame in each system call.
+    fn rx_singly(&mut self, pool: &mut Pool, batch: &mut Batch) -> io::Result<bool> {
         // What a head does not hold goes on in a tail, which is kept only by a frame that needs it.
         let mut spare = None;
         let (mut frames, mut octets) = (0, 0);
@@ -78,10 +87,12 @@ impl Netdev for Tap {
             }
         };
         spare.into_iter().for_each(|tail| pool.put(tail));
+        self.place.iter_mut().for_each(|place| place.saw(frames - 1));
         result
     }
 
-    fn tx(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
+    /// One frame in each system call.
+    fn tx_singly(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
         let mut taken = 0;
         let (mut open, mut full) = (true, false);
         for mut frame in batch.drain(..) {
@@ -102,6 +113,28 @@ impl Netdev for Tap {
         }
         taken
     }
+}
+
+impl Netdev for Tap {
+    fn rx(&mut self, _now: Instant, pool: &mut Pool, batch: &mut Batch) -> io::Result<bool> {
+        if let Some(place) = self.place.as_mut().filter(|place| place.works && place.is_busy()) {
+            let intake = Intake { pool: &mut *pool, batch: &mut *batch, discards: &mut self.discards };
+            if let Some(result) = place.rx(intake) {
+                return result;
+            }
+        }
+        self.rx_singly(pool, batch)
+    }
+
+    fn tx(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
+        if let Some(place) = self.place.as_mut().filter(|place| place.works && batch.len() >= FEW)
+            && let Some(taken) = place.tx(batch, self.mtu, &mut self.discards)
+        {
+            batch.drain(..).for_each(|frame| pool.put(frame));
+            return taken;
+        }
+        self.tx_singly(pool, batch)
+    }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.fd.as_fd())
@@ -112,7 +145,7 @@ impl Netdev for Tap {
     }
 
     fn kind(&self) -> &'static str {
-        "tap"
+        if self.place.as_ref().is_some_and(|place| place.works) { "tap (io_uring)" } else { "tap" }
     }
 
     fn discards(&self) -> Option<&Counters> {

@@ -89,6 +89,17 @@ impl UplinkConfig {
     pub const WIRE: PortNo = PortNo(1);
 }
 
+/// How frames of TAPs, containers' included, are read and written.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TapIo {
+    /// A burst in each system call, by io_uring, where this machine has it; otherwise as with `plain`.
+    #[default]
+    Auto,
+    /// One in each system call.
+    Plain,
+}
+
 /// A TAP that the honeynet makes, for what users attach to it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TapConfig {

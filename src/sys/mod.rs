@@ -22,6 +22,7 @@ pub mod seqpacket;
 pub mod signal;
 pub mod spawn;
 pub mod tap;
+pub mod uring;
 pub mod usage;
 pub mod vnet;
 pub mod xdp;

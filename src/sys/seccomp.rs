@@ -11,6 +11,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
+use super::uring;
+
 /// Confines every thread of the process, and those to come, to moving bytes on
 /// descriptors that it has or is sent. It can open, execute, connect, trace and
 /// signal nothing.
@@ -64,6 +66,7 @@ const FREE: &[libc::c_long] = &[
     libc::SYS_getsockname,
     libc::SYS_getsockopt,
     libc::SYS_gettid,
+    libc::SYS_io_uring_enter,
     libc::SYS_lseek,
     libc::SYS_madvise,
     libc::SYS_membarrier,
@@ -116,6 +119,9 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError>
         libc::SYS_ioctl,
         ioctls.iter().map(|number| rule(1, SeccompCmpOp::Eq, u64::from(*number as u32))).collect::<Result<_, _>>()?,
     );
+    // Another descriptor for a ring of before, which reads and writes and nothing else; no other ring.
+    let register = rule(1, SeccompCmpOp::Eq, u64::from(uring::REGISTER_FILES_UPDATE))?;
+    rules.insert(libc::SYS_io_uring_register, vec![register]);
     // Names of threads and of memory.
     let prctls = [libc::PR_SET_NAME, libc::PR_SET_VMA, libc::PR_SET_PDEATHSIG];
     rules.insert(

@@ -8,7 +8,7 @@ use super::raw::{Kind, Topology};
 use super::source::{Source, Span};
 use super::units::UnitError;
 use super::{domains, images, links, nodes, segments};
-use crate::node::NodeConfig;
+use crate::node::{NodeConfig, TapIo};
 use crate::service::{Proxy, Script};
 use crate::topology::plan::{Plan, PlanNode};
 
@@ -84,6 +84,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
     Ok(Plan {
         name,
         nodes,
+        tap_io: raw.tap_io.as_ref().map_or(TapIo::default(), |at| at.value),
         links: links.into_iter().map(|link| link.plan).collect(),
         images,
         scripts: c.scripts,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::ImageConfig;
 use crate::frame::PortNo;
-use crate::node::{LinkConfig, NodeConfig, NodeIdx};
+use crate::node::{LinkConfig, NodeConfig, NodeIdx, TapIo};
 use crate::service::{Proxy, Script};
 
 /// A node of a plan.
@@ -34,6 +34,8 @@ pub struct Plan {
     pub name: String,
     /// Nodes; a [`NodeIdx`] is an index into this.
     pub nodes: Vec<PlanNode>,
+    /// How frames of TAPs are read and written.
+    pub tap_io: TapIo,
     /// Links.
     pub links: Vec<PlanLink>,
     /// Images that templates name.

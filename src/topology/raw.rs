@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor, value::MapAc
 use super::at::{At, Map, Text, Texts};
 use super::source::Span;
 use crate::emulate::{Outward, Splicing, StartPolicy};
-use crate::node::{Guarded, UplinkIo};
+use crate::node::{Guarded, TapIo, UplinkIo};
 
 /// Declares a mapping all of whose keys are optional, with the list of its keys
 /// and what merging needs.
@@ -109,6 +109,8 @@ pub struct TemplateKeys<'a> {
 pub struct Topology {
     /// Name of the honeynet (default: the file's name): lower-case letters, digits and `-`.
     pub name: Option<At<Text>>,
+    /// How frames of TAPs, those of containers included, are read and written: `auto` (default), `plain`.
+    pub tap_io: Option<At<TapIo>>,
     /// Values for all nodes, unless their kind, template or they themselves have others.
     pub defaults: Option<At<Node>>,
     /// Values for all nodes of a kind.

@@ -3,6 +3,7 @@
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::*;
+use crate::node::TapIo;
 
 /// Parses what must be sound.
 pub fn good(text: &str) -> Plan {
@@ -418,4 +419,10 @@ fn rendered_mistakes() {
         "loop_and_unit",
         render(&bad(&cycle.replace("    delay: 5\n", "    delay: 5ms\n  - endpoints: [\"a:3\", \"d:1\"]\n")).0)
     );
+}
+
+#[test]
+fn taps_are_read_as_the_machine_allows_unless_told() {
+    let plan = |text: &str| good(&format!("name: t\n{text}nodes: {{core: {{kind: switch}}}}\n")).tap_io;
+    assert_eq!([plan(""), plan("tap_io: auto\n"), plan("tap_io: plain\n")], [TapIo::Auto, TapIo::Auto, TapIo::Plain]);
 }

@@ -60,8 +60,15 @@ impl Running {
             control: control.into(),
             metrics: Some(listener.into()),
         };
-        let plan =
-            Plan { name: "hwt".into(), nodes: vec![], links: vec![], images: vec![], scripts: vec![], proxies: vec![] };
+        let plan = Plan {
+            name: "hwt".into(),
+            nodes: vec![],
+            tap_io: Default::default(),
+            links: vec![],
+            images: vec![],
+            scripts: vec![],
+            proxies: vec![],
+        };
         let config = ConsoleConfig {
             plan,
             secret: Secret([1; 16]),

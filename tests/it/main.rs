@@ -26,6 +26,7 @@ mod rights;
 mod services;
 mod shell;
 mod stuck;
+mod tap_ring;
 mod taps;
 mod threads;
 mod topologies;

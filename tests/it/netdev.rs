@@ -157,7 +157,7 @@ pub fn bulk_test(devices: [Box<dyn Netdev>; 2], a: &Ns, b: &Ns) {
     assert!(carried.load(Ordering::Relaxed) >= 3 * BULK);
 }
 
-fn address(ns: &Ns, name: &str, host: u8) {
+pub fn address(ns: &Ns, name: &str, host: u8) {
     ns.addr(name, &format!("10.9.0.{host}/24"));
     ns.addr(name, &format!("fd09::{host}/64"));
 }

@@ -53,6 +53,7 @@ fn a_confined_process_moves_bytes_and_nothing_else() {
             ("bpf", errno(libc::syscall(libc::SYS_bpf, 0, null, 0))),
             ("unshare", errno(libc::syscall(libc::SYS_unshare, libc::CLONE_NEWUSER))),
             ("io_uring_setup", errno(libc::syscall(libc::SYS_io_uring_setup, 1, null))),
+            ("io_uring_register", errno(libc::syscall(libc::SYS_io_uring_register, 0, 0, null, 0))),
             ("process_vm_readv", errno(libc::syscall(libc::SYS_process_vm_readv, 1, null, 0, null, 0, 0))),
             ("seccomp", errno(libc::syscall(libc::SYS_seccomp, 1, 0, null))),
             ("TIOCSTI", errno(libc::syscall(libc::SYS_ioctl, 0, libc::TIOCSTI, path))),

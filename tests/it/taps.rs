@@ -1,5 +1,7 @@
 //! TAPs of the user's own, in network namespaces that the honeynet knows nothing of.
 
+use honeyweave::netdev::TapRing;
+
 use crate::honeynet::{Honeynet, PROGRAM, unique_name};
 use crate::net::{Net, Ns, sh, wait_for};
 
@@ -32,6 +34,13 @@ fn attached(net: &Net) -> (Honeynet, Ns, Ns, Ns) {
     (honeynet, honey, left, right)
 }
 
+/// By what means the frames of its TAPs pass.
+fn by_what(honeynet: &Honeynet) -> Vec<String> {
+    let status = honeynet.json(&["status"]);
+    let devices = status["devices"].as_array().unwrap().iter();
+    devices.map(|device| device["io"].as_str().unwrap().to_owned()).collect()
+}
+
 fn answers(from: &Ns, address: &str) -> bool {
     from.run(&["ping", "-c", "1", "-W", "1", address]).status.success()
 }
@@ -61,6 +70,8 @@ fn two_namespaces_talk_through_a_switch() {
     assert!(std::fs::read(&sent).unwrap() == std::fs::read(&got).unwrap(), "the octets differ");
     let graph = honeynet.json(&["status"]);
     assert!(graph.to_string().contains("left"), "{graph}");
+    let io = if TapRing::new().is_ok() { "tap (io_uring)" } else { "tap" };
+    assert_eq!(by_what(&honeynet), [io, io]);
     let log = honeynet.down();
     assert!(log.contains("hw-left is up") && log.contains("hw-right is up"), "{log}");
     for (ns, name) in [(&left, "hw-left"), (&right, "hw-right")] {
@@ -154,4 +165,15 @@ fn a_name_that_is_taken_is_refused() {
         assert!(!state.exists(), "nothing was started");
         honey.sh(&["ip", "link", "del", "hw-right"]);
     }
+}
+
+#[test]
+fn io_uring_is_not_used_if_the_topology_says_so() {
+    let net = Net::new();
+    let (honey, left, right) = (net.ns("honey"), net.ns("left"), net.ns("right"));
+    let honeynet = Honeynet::up(&honey, None, &format!("{TOPOLOGY}tap_io: plain\n"));
+    attach(&honey, "hw-left", &left, "10.9.0.1/24");
+    attach(&honey, "hw-right", &right, "10.9.0.2/24");
+    assert!(answers(&left, "10.9.0.2"));
+    assert_eq!(by_what(&honeynet), ["tap", "tap"]);
 }

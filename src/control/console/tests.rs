@@ -35,6 +35,7 @@ fn plan(proxies: Vec<Proxy>) -> Plan {
             PlanNode { name: "wan".into(), config: NodeConfig::Uplink(uplink) },
             PlanNode { name: "core".into(), config: NodeConfig::Bridge(bridge) },
         ],
+        tap_io: Default::default(),
         links: vec![],
         images: vec![],
         scripts: vec![],
