@@ -175,7 +175,8 @@ impl Neighbors {
 
     /// Has a packet wait for an unknown neighbor; gives it back if too many do.
     pub(super) fn wait(&mut self, port: u16, ip: u128, frame: Frame) -> Result<(), Frame> {
-        match self.table.get(&Key { ip, port }) {
+        // Neither waiting for it nor its answer is use: who was only asked for once makes room for others.
+        match self.table.peek_mut(&Key { ip, port }) {
             Some(State::Incomplete { waiting, .. }) if waiting.len() < QUEUE && self.waiting < WAITING => {
                 waiting.push(frame);
                 self.waiting += 1;
@@ -199,7 +200,7 @@ impl Neighbors {
     pub(super) fn learn(&mut self, port: u16, ip: IpAddr, mac: Mac, create: bool, now: Instant) -> Vec<Frame> {
         let state = State::Reachable { mac, until: now + REACHABLE, probing: false };
         let key = Key::new(port, ip);
-        match self.table.get(&key) {
+        match self.table.peek_mut(&key) {
             Some(old) => match std::mem::replace(old, state) {
                 State::Incomplete { waiting, .. } => self.settled(waiting),
                 State::Reachable { .. } => Vec::new(),

@@ -166,3 +166,21 @@ fn who_sends_too_far_is_told() {
     assert_eq!((packet.src().to_string().as_str(), packet.payload(&out[0].1)[0]), ("2001:db8:1::1", 3));
     assert!(bench.rx(0, &datagram("192.0.2.9", "224.0.0.9", 1)).is_empty());
 }
+
+#[test]
+fn who_is_talked_to_stays_known_while_others_are_swept() {
+    let capacity = 256;
+    let config = RouterConfig { neighbor_capacity: capacity, ..config() };
+    let mut neighbors = Neighbors::new(config.neighbor_capacity as usize, 1);
+    let now = Instant::from_secs(1);
+    let talker = IpAddr::from([192, 0, 2, 2]);
+    neighbors.learn(0, talker, PEER, true, now);
+    for n in 0..20 * capacity {
+        let swept = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));
+        assert!(matches!(neighbors.resolve(1, word_of(swept), None, now), Resolved::Unknown(true)), "{n}");
+        let frame = crate::frame::Pool::new(1).head().unwrap();
+        assert!(neighbors.wait(1, word_of(swept), frame).is_ok());
+        assert_eq!(neighbors.learn(1, swept, PEER, false, now).len(), 1);
+        assert!(matches!(neighbors.resolve(0, word_of(talker), None, now), Resolved::Known(PEER)), "{n}");
+    }
+}
