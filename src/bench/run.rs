@@ -315,6 +315,13 @@ fn check_link(interface: &Interface, probes: &Probes) -> Result<(), BenchError> 
     if has > u128::from(most) { Err(BenchError::TooMany { prefix, has, most, advice }) } else { Ok(()) }
 }
 
+/// A locally administered MAC beside that of an interface: what comes for it is no business of this machine's own
+/// network stack, which would look at every answer in the time of who sent it.
+fn another(Mac([first, rest @ ..]): Mac) -> Mac {
+    let [b, c, d, e, f] = rest;
+    Mac([(first | 2) ^ 4, b, c, d, e, f])
+}
+
 /// Who sends.
 fn station(interface: &Interface, probes: &Probes) -> Result<Station, BenchError> {
     if let Question::Handshake { request, .. } = &probes.question
@@ -336,7 +343,7 @@ fn station(interface: &Interface, probes: &Probes) -> Result<Station, BenchError
         if handshake && interface.addresses.iter().any(|(own, _)| sources.index(word_of(*own)).is_some()) {
             return Err(BenchError::OwnSource);
         }
-        return Ok(Station { mac, sources, answers: true });
+        return Ok(Station { mac: another(mac), sources, answers: true });
     }
     if probes.sources != 1 {
         return Err(BenchError::Sources);
