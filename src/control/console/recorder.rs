@@ -37,6 +37,8 @@ const FRAMES_AT_ONCE: usize = 4096;
 const PATIENCE_MICROS: i64 = 200_000;
 /// How often gathered frames are handed to the kernel.
 const FLUSH_MICROS: i64 = 250_000;
+/// How long records gather after there were some.
+const REST_MICROS: i64 = 2000;
 /// Records that a reader of the feed may be behind.
 const FEED: usize = 8192;
 /// Interfaces that are known by number; those of the oldest containers are forgotten.
@@ -139,6 +141,8 @@ pub struct Recorder {
     said: Receiver<Said>,
     wake: EventFd,
     waiting: Vec<Waiting>,
+    /// Whether the last step found anything.
+    busy: bool,
     // Told to those who follow only when it is on disk: who begins to listen finds everything older there.
     lines: Vec<Arc<str>>,
     flushed: i64,
@@ -170,6 +174,7 @@ impl Recorder {
             said,
             wake,
             waiting: Vec::new(),
+            busy: false,
             lines: Vec::new(),
             flushed: 0,
             buffer: Vec::new(),
@@ -179,9 +184,12 @@ impl Recorder {
     /// Works until `stop` is set (and the eventfd raised), then writes what is left.
     pub fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
+            self.busy = false;
             let more = self.step(clock::realtime_micros(), clock::monotonic_micros());
-            if !more {
-                self.wait();
+            match (more, self.busy) {
+                (true, _) => {}
+                (false, true) => self.rest(),
+                (false, false) => self.wait(),
             }
         }
         // The switch may still be writing: bounded, so that the end comes.
@@ -194,6 +202,15 @@ impl Recorder {
         self.captures.close_all();
         self.publish();
         self.log.close(Utc::from_micros(clock::realtime_micros()));
+    }
+
+    /// Lets something gather. Meanwhile nobody has to wake this thread, which would cost the data plane a call and
+    /// a part of its processor for every frame of a trickle.
+    fn rest(&self) {
+        if let Err(error) = wait_readable(&[self.wake.as_fd()], REST_MICROS) {
+            tracing::error!(%error, "cannot wait for events");
+        }
+        self.wake.take();
     }
 
     fn wait(&mut self) {
@@ -254,6 +271,7 @@ impl Recorder {
                     None => unreadable += 1,
                 }
             }
+            self.busy |= taken > 0;
             more |= taken == EVENTS_AT_ONCE;
         }
         self.buffer = buffer;
@@ -325,6 +343,7 @@ impl Recorder {
                     self.waiting.push(Waiting { since: monotonic, record: buffer.clone() });
                 }
             }
+            self.busy |= taken > 0;
             more |= taken == FRAMES_AT_ONCE;
             let frames = &mut self.rings[ring].frames;
             frames.release();
