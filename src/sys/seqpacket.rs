@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 /// The longest message, in octets; more goes into a memfd whose descriptor travels.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Descriptors that may travel with one message.
-pub const MAX_FDS: usize = 16;
+pub const MAX_FDS: usize = 32;
 
 /// One end of a message channel.
 #[derive(Debug)]

@@ -368,9 +368,11 @@ impl Keeper {
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             match self.ends.switch.send_msg(message, &fds) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Sent, or never to be sent: a closed end shows when it is read.
-                _ => self.outgoing.pop_front(),
-            };
+                // A closed end shows when it is read.
+                Err(error) => tracing::error!(%error, "a message to the switch is lost"),
+                Ok(()) => {}
+            }
+            self.outgoing.pop_front();
         }
     }
 }

@@ -5,9 +5,13 @@ use std::os::fd::OwnedFd;
 
 use super::xdp::{self, Sockets, Taken};
 use crate::container::FromKeeper;
-use crate::node::{NodeConfig, NodeIdx, Shard, UplinkConfig, UplinkIo};
+use crate::node::{MAX_SHARDS, NodeConfig, NodeIdx, Shard, UplinkConfig, UplinkIo};
+use crate::sys::seqpacket::MAX_FDS;
 use crate::sys::xdp::Mode;
 use crate::sys::{claims, fanout, interface, packet};
+
+/// The message of an uplink has a descriptor for each shard, and one to send by.
+const _: () = assert!((MAX_SHARDS as usize) < MAX_FDS);
 
 /// How often sockets of AF_XDP are tried to be bound while the queue is still another's. Those of a switch that has
 /// ended go within about a second, which is two or three times.
