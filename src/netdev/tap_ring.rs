@@ -133,7 +133,11 @@ impl Place {
                 self.works = false;
                 break;
             };
-            self.works &= !results.contains(&-libc::EOPNOTSUPP);
+            if results.contains(&-libc::EOPNOTSUPP) {
+                // An old kernel cannot be told not to wait for a TAP.
+                self.works = false;
+                break;
+            }
             for (result, frame) in results.iter().zip(frames) {
                 match *result {
                     1.. => taken += frame.segments(),
@@ -142,7 +146,8 @@ impl Place {
                 }
             }
         }
-        Some(taken)
+        // What was not taken at all is still there to be written singly.
+        (self.works || taken > 0).then_some(taken)
     }
 }
 
