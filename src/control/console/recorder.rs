@@ -38,7 +38,7 @@ const PATIENCE_MICROS: i64 = 200_000;
 /// How often gathered frames are handed to the kernel.
 const FLUSH_MICROS: i64 = 250_000;
 /// How long records gather after there were some.
-const REST_MICROS: i64 = 2000;
+const REST_MICROS: i64 = 10_000;
 /// Records that a reader of the feed may be behind.
 const FEED: usize = 8192;
 /// Interfaces that are known by number; those of the oldest containers are forgotten.
