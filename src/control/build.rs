@@ -15,13 +15,12 @@ use crate::topology::{Plan, PlanNode};
 /// The fabric of `plan`: its nodes and links, without devices. Its hosts have
 /// their identities from `secret`; `seed` decides what is left to chance.
 pub fn build_fabric(plan: &Plan, secret: Secret, seed: u64, sink: Box<dyn Sink + Send>) -> Fabric {
-    let common: Vec<Common> = plan.nodes.iter().map(|_| Common::default()).collect();
-    build_shard(plan, secret, seed, sink, &common, 1)
+    build_shard(plan, secret, seed, sink, &Common::of(plan, seed), 1)
 }
 
 /// The same in several shards, each with a sink of its own.
 pub fn build_fabrics(plan: &Plan, secret: Secret, seed: u64, sinks: Vec<Box<dyn Sink + Send>>) -> Vec<Fabric> {
-    let common: Vec<Common> = plan.nodes.iter().map(|_| Common::default()).collect();
+    let common = Common::of(plan, seed);
     let count = sinks.len() as u16;
     let build = |(sink, lanes): (Box<dyn Sink + Send>, Lanes)| {
         // No two may draw the same numbers for sessions and leases.
@@ -62,11 +61,23 @@ fn build_shard(
 }
 
 /// What the replicas of one node have in common.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Common {
     ip_id: Arc<AtomicU16>,
     meter: Arc<Meter>,
     containers: Arc<AtomicU32>,
+}
+
+impl Common {
+    fn of(plan: &Plan, seed: u64) -> Vec<Common> {
+        let of = |index: u64| Common {
+            // A router that counts from zero has just been started.
+            ip_id: Arc::new(AtomicU16::new((seed ^ mix(index)) as u16)),
+            meter: Arc::default(),
+            containers: Arc::default(),
+        };
+        (0..plan.nodes.len() as u64).map(of).collect()
+    }
 }
 
 /// Makes one of a node's replicas, of which there are `shards`, as often as it is asked to.
@@ -84,7 +95,8 @@ fn build_node(mut node: PlanNode, secret: Secret, seed: u64, common: Common, sha
                 Box::new(Router::replica(config.clone(), identity.clone(), seed, common.ip_id.clone()))
             }
             NodeConfig::Hosts(config) => {
-                Box::new(Hosts::replica(config.clone(), identity.clone(), seed, common.containers.clone()))
+                let together = (shards, common.containers.clone());
+                Box::new(Hosts::replica(config.clone(), identity.clone(), seed, together))
             }
         }
     })

@@ -294,3 +294,25 @@ fn a_router_that_asks_in_every_shard_is_answered_in_every_shard() {
         assert!((1..=shards).contains(&net.asked), "{} questions: {shards} {steering:?}", net.asked);
     }
 }
+
+#[test]
+fn macs_on_the_wire_are_limited_for_all_shards_together() {
+    for (shards, steering) in NETS {
+        let common = Common::of(&crate::topology::parse("test", "nodes: {a: {kind: switch, ports: 2}}").unwrap(), 1);
+        let config = crate::node::UplinkConfig { mac_limit: 10, ..crate::node::UplinkConfig::new("eth0") };
+        let mut left = 0;
+        let mut guards: Vec<_> = (0..shards)
+            .map(|index| {
+                let node = Uplink::replica(config.clone(), 1, common[0].meter.clone());
+                let mut bench = crate::node::testing::Bench::new(node, 2);
+                bench.shard = Shard { index: index as u16, count: shards as u16 };
+                bench
+            })
+            .collect();
+        for n in 0..40_u8 {
+            let frame = crate::node::testing::eth(ATTACKER.0, Mac([2, 9, 9, 9, 9, n]), 0x1234, b"");
+            left += guards[usize::from(n) % shards].rx(0, &frame).len();
+        }
+        assert_eq!(left, 10, "{shards} {steering:?}");
+    }
+}

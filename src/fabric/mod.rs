@@ -303,11 +303,14 @@ impl Fabric {
 
     /// Counts the buffers on their way: a node that panicked took some with it.
     fn recount(&mut self) {
-        let Fabric { slots, links, devices, pool, .. } = self;
+        let Fabric { slots, links, devices, pool, handed, .. } = self;
         let nodes = slots.iter().flat_map(|slot| slot.out.iter().chain([&slot.input]));
         let batches = nodes.chain(devices.iter().flatten().map(|device| &device.tx));
         let held = slots.iter().map(|slot| slot.node.held()).sum();
-        pool.recount(batches.flat_map(|batch| batch.iter()).chain(links.frames()), held);
+        pool.recount(
+            batches.flat_map(|batch| batch.iter()).chain(links.frames()).chain(handed.iter().map(|(_, frame)| frame)),
+            held,
+        );
     }
 
     /// Moves what a node sent to where its ports lead.

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use serde_json::json;
 
@@ -28,7 +28,7 @@ const QUIET: Duration = Duration::from_secs(1);
 pub struct Uplink {
     config: UplinkConfig,
     /// Source MACs that have left, and when each last did.
-    macs: HashMap<Mac, Instant, foldhash::fast::FixedState>,
+    macs: HashMap<Mac, Seen, foldhash::fast::FixedState>,
     /// When silent ones are looked for again.
     next_sweep: Instant,
     /// Kept by all replicas together: they have one wire.
@@ -36,10 +36,29 @@ pub struct Uplink {
     told: HashMap<u16, Instant>,
 }
 
-/// How much has left, as the time in nanoseconds at which it all would have left at the
+/// A MAC that has left.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Seen {
+    at: Instant,
+    /// This replica has counted it.
+    counted: bool,
+}
+
+impl Drop for Uplink {
+    fn drop(&mut self) {
+        let counted = self.macs.values().filter(|seen| seen.counted).count();
+        self.meter.macs.fetch_sub(counted as u32, Ordering::Relaxed);
+    }
+}
+
+/// How much has left, and by how many; the former as the time in nanoseconds at which it all would have left at the
 /// allowed rate (the virtual scheduling algorithm of ITU-T I.371 annex A).
 #[derive(Default)]
-pub struct Meter(AtomicI64);
+pub struct Meter {
+    all_left: AtomicI64,
+    /// MACs that have left, each counted by the replica that let it out first.
+    macs: AtomicU32,
+}
 
 impl Uplink {
     /// A guard that has let nothing out yet.
@@ -71,27 +90,39 @@ impl Uplink {
         }
         if let Some(seen) = self.macs.get_mut(&src) {
             // Told again while it is in use, and before replicas forget it.
-            if !cx.shard.is_alone() && period(*seen) != period(now) {
+            if !cx.shard.is_alone() && period(seen.at) != period(now) {
                 cx.teach(UplinkConfig::INSIDE, &src.0);
             }
-            *seen = now;
-        } else if self.is_crowded(now) {
+            seen.at = now;
+        } else if !self.admit(now) {
             return Some(DropReason::MacLimit);
         } else {
-            self.macs.insert(src, now);
+            self.macs.insert(src, Seen { at: now, counted: true });
             cx.teach(UplinkConfig::INSIDE, &src.0);
         }
         self.over_rate(frame.len() as u64, now).then_some(DropReason::RateLimit)
     }
 
-    /// Whether as many MACs as may appear on the wire have lately done so.
-    fn is_crowded(&mut self, now: Instant) -> bool {
-        let limit = self.config.mac_limit as usize;
-        if self.macs.len() >= limit && now >= self.next_sweep {
-            self.next_sweep = now + QUIET;
-            self.macs.retain(|_, seen| now - *seen <= AGING);
+    /// Whether one more MAC may appear on the wire, which is counted then.
+    fn admit(&mut self, now: Instant) -> bool {
+        let limit = self.config.mac_limit;
+        let more = |count| (count < limit).then_some(count + 1);
+        let count = |meter: &Meter| meter.macs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        if count(&self.meter) {
+            return true;
         }
-        self.macs.len() >= limit
+        if now < self.next_sweep {
+            return false;
+        }
+        self.next_sweep = now + QUIET;
+        let mut gone = 0;
+        self.macs.retain(|_, seen| {
+            let stays = now - seen.at <= AGING;
+            gone += u32::from(!stays && seen.counted);
+            stays
+        });
+        self.meter.macs.fetch_sub(gone, Ordering::Relaxed);
+        count(&self.meter)
     }
 
     #[inline]
@@ -104,7 +135,7 @@ impl Uplink {
         let latest = now.saturating_add(nanos(burst_of(&self.config)));
         let cost = nanos(len);
         let add = |at: i64| Some(at.max(now).saturating_add(cost)).filter(|at| *at <= latest);
-        self.meter.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err()
+        self.meter.all_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err()
     }
 
     fn block(&mut self, frame: Frame, reason: DropReason, cx: &mut Cx<'_>) {
@@ -187,14 +218,15 @@ impl Node for Uplink {
         for frame in rx.drain(..) {
             if frame.meta.handed {
                 if let Some(mac) = frame.bytes().first_chunk() {
-                    self.macs.insert(Mac(*mac), cx.now);
+                    let counted = self.macs.get(&Mac(*mac)).is_some_and(|seen| seen.counted);
+                    self.macs.insert(Mac(*mac), Seen { at: cx.now, counted });
                 }
                 cx.consume(frame);
                 continue;
             }
             if frame.meta.port == UplinkConfig::WIRE {
                 let left = self.macs.get(&src_mac(frame.bytes()));
-                if left.is_some_and(|seen| cx.now - *seen <= AGING) {
+                if left.is_some_and(|seen| cx.now - seen.at <= AGING) {
                     cx.discard(frame, DropReason::BadSource);
                 } else {
                     cx.send(UplinkConfig::INSIDE, frame);
@@ -212,8 +244,8 @@ impl Node for Uplink {
         (what == Show::Fdb).then(|| {
             let mut macs: Vec<_> = self.macs.iter().collect();
             macs.sort();
-            let row = |(mac, seen): (&Mac, &Instant)| {
-                json!({"mac": mac.to_string(), "vlan": null, "port": self.config.interface, "age_s": (now - *seen).secs()})
+            let row = |(mac, seen): (&Mac, &Seen)| {
+                json!({"mac": mac.to_string(), "vlan": null, "port": self.config.interface, "age_s": (now - seen.at).secs()})
             };
             macs.into_iter().take(limit).map(row).collect()
         })

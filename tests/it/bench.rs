@@ -126,8 +126,7 @@ fn every_address_of_a_slash_16_answers() {
     let (first, rest) = mac.trim().split_once(':').unwrap();
     let mac = format!("{:02x}:{rest}", (u8::from_str_radix(first, 16).unwrap() | 2) ^ 4);
     for host in [129, 228] {
-        let known =
-            neighbors.lines().any(|line| line.starts_with(&format!("192.0.2.{host} ")) && line.contains(&mac));
+        let known = neighbors.lines().any(|line| line.starts_with(&format!("192.0.2.{host} ")) && line.contains(&mac));
         assert!(known, "192.0.2.{host} in {neighbors}");
     }
 }

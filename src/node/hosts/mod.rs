@@ -104,11 +104,17 @@ pub struct Hosts {
 impl Hosts {
     /// The hosts of `config`. Nobody has spoken to them yet.
     pub fn new(config: HostsConfig, identity: Identity, seed: u64) -> Hosts {
-        Hosts::replica(config, identity, seed, Arc::default())
+        Hosts::replica(config, identity, seed, (1, Arc::default()))
     }
 
-    /// One of several replicas, which have so many containers together.
-    pub fn replica(mut config: HostsConfig, identity: Identity, seed: u64, containers: Arc<AtomicU32>) -> Hosts {
+    /// One of so many replicas, and how many containers they have together.
+    pub fn replica(
+        mut config: HostsConfig,
+        identity: Identity,
+        seed: u64,
+        (replicas, containers): (u16, Arc<AtomicU32>),
+    ) -> Hosts {
+        let share = |limit: u32| limit.div_ceil(u32::from(replicas));
         let elsewhere = config.templates.len() as u16;
         let sink = ServiceId(config.services.len() as u16);
         config.services.push(Service { name: "elsewhere".into(), kind: ServiceKind::Sink });
@@ -120,8 +126,8 @@ impl Hosts {
             ids: IpIds::new(identity, &config),
             half_open: HalfOpenTable::new(limits.half_open as usize, seed),
             cookies_until: Instant::ZERO,
-            retransmissions: tcp::Budget::new(1000, 200),
-            inside_answers: tcp::Budget::new(100, 20),
+            retransmissions: tcp::Budget::new(share(1000), share(200)),
+            inside_answers: tcp::Budget::new(share(100), share(20)),
             flows: Flows::new(seed),
             ended: Ended::new(seed),
             held: ClockTable::new(1024, seed),

@@ -190,9 +190,15 @@ impl Neighbors {
     pub(super) fn is_news(&self, port: u16, neighbor: &Lesson, now: Instant) -> bool {
         match self.table.peek(&Key::new(port, neighbor.ip)) {
             // Told again long before it is forgotten.
-            Some(State::Reachable { mac, until, .. }) => *mac != neighbor.mac || *until - now < REACHABLE / 2,
+            Some(State::Reachable { mac, until, .. }) => *mac != neighbor.mac || *until < now + REACHABLE / 2,
             _ => true,
         }
+    }
+
+    /// Whether it has another MAC than the one that is known, as far as one is.
+    pub(super) fn is_changed(&self, port: u16, neighbor: &Lesson) -> bool {
+        let known = self.table.peek(&Key::new(port, neighbor.ip));
+        !matches!(known, Some(State::Reachable { mac, .. }) if *mac == neighbor.mac)
     }
 
     /// Takes in a MAC. A neighbor that is not known yet is remembered only if

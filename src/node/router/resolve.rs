@@ -58,7 +58,8 @@ impl Router {
         let tell = match news {
             News::Answer => true,
             News::Question => self.neighbors.is_news(port as u16, &neighbor, cx.now),
-            News::Overheard => false,
+            // A router that took another's place says so to everybody.
+            News::Overheard => self.neighbors.is_changed(port as u16, &neighbor),
         };
         if tell && !cx.shard.is_alone() {
             let create = news == News::Question;
