@@ -314,5 +314,14 @@ fn macs_on_the_wire_are_limited_for_all_shards_together() {
             left += guards[usize::from(n) % shards].rx(0, &frame).len();
         }
         assert_eq!(left, 10, "{shards} {steering:?}");
+        // All of them fall silent; the last replica alone has something to send then.
+        for guard in &mut guards {
+            let end = guard.now + Duration::from_secs(400);
+            guard.run_until(end);
+        }
+        let last = guards.last_mut().unwrap();
+        let sent =
+            (50..90).map(|n| last.rx(0, &crate::node::testing::eth(ATTACKER.0, Mac([2, 9, 9, 9, 9, n]), 0x1234, b"")));
+        assert_eq!(sent.map(|frames| frames.len()).sum::<usize>(), 10, "{shards} {steering:?}");
     }
 }

@@ -21,6 +21,8 @@ use crate::wire::{Duration, ETH, Instant, Mac, Packet, be16, dst_mac, ethertype,
 const BURST: Duration = Duration::from_millis(100);
 /// How long a MAC counts that no longer sends: as long as switches remember it (802.1D §7.9.2).
 const AGING: Duration = Duration::from_secs(300);
+/// How often MACs that fell silent are looked for.
+const TIDY: Duration = Duration::from_secs(75);
 /// One event a second and reason: a node that keeps trying is not a flood of events.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -31,6 +33,8 @@ pub struct Uplink {
     macs: HashMap<Mac, Seen, foldhash::fast::FixedState>,
     /// When silent ones are looked for again.
     next_sweep: Instant,
+    /// When they are looked for although nobody wants their place here: another replica may.
+    next_tidy: Instant,
     /// Kept by all replicas together: they have one wire.
     meter: Arc<Meter>,
     told: HashMap<u16, Instant>,
@@ -69,7 +73,7 @@ impl Uplink {
     /// One of several replicas, which keep to one rate.
     pub fn replica(config: UplinkConfig, seed: u64, meter: Arc<Meter>) -> Uplink {
         let macs = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
-        Uplink { config, macs, next_sweep: Instant::ZERO, meter, told: HashMap::new() }
+        Uplink { config, macs, next_sweep: Instant::ZERO, next_tidy: Instant::ZERO, meter, told: HashMap::new() }
     }
 
     /// Why a frame must not leave.
@@ -115,6 +119,12 @@ impl Uplink {
             return false;
         }
         self.next_sweep = now + QUIET;
+        self.forget_silent(now);
+        count(&self.meter)
+    }
+
+    /// Forgets MACs that fell silent: those that it has counted make room, in all replicas.
+    fn forget_silent(&mut self, now: Instant) {
         let mut gone = 0;
         self.macs.retain(|_, seen| {
             let stays = now - seen.at <= AGING;
@@ -122,7 +132,7 @@ impl Uplink {
             stays
         });
         self.meter.macs.fetch_sub(gone, Ordering::Relaxed);
-        count(&self.meter)
+        self.next_tidy = now + TIDY;
     }
 
     #[inline]
@@ -156,7 +166,7 @@ impl Uplink {
 }
 
 fn period(at: Instant) -> i64 {
-    at.total_micros() / (AGING.total_micros() as i64 / 4)
+    at.total_micros() / TIDY.total_micros() as i64
 }
 
 fn burst_of(config: &UplinkConfig) -> u64 {
@@ -238,6 +248,16 @@ impl Node for Uplink {
                 Some(reason) => self.block(frame, reason, cx),
             }
         }
+    }
+
+    fn tick(&mut self, cx: &mut Cx<'_>) {
+        if cx.now >= self.next_tidy {
+            self.forget_silent(cx.now);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        (!self.macs.is_empty()).then_some(self.next_tidy)
     }
 
     fn show(&self, what: Show, now: Instant, limit: usize) -> Option<Vec<serde_json::Value>> {
