@@ -74,6 +74,16 @@ ids! {
     LogDeleted = "log.deleted",
 }
 
+impl EventId {
+    /// Whether a single frame from anywhere, its source forged, brings it about: when there are more than are written
+    /// down, those are left out before others.
+    #[inline]
+    pub fn is_bulk(self) -> bool {
+        use EventId::{ArpRequest, IcmpEcho, SessionEnd, SessionStart, TcpProbe, UdpDatagram};
+        matches!(self, SessionStart | SessionEnd | ArpRequest | IcmpEcho | TcpProbe | UdpDatagram)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -165,15 +165,15 @@ impl RingWriter {
         Ok(RingWriter { map, tail, pushed: false })
     }
 
-    /// Where a record of `len` octets goes, if there is room for it.
+    /// Where a record of `len` octets goes, if there is room for it and for `spared` octets more.
     #[inline]
-    fn room(&mut self, len: u64) -> Option<u64> {
+    fn room(&mut self, len: u64, spared: u64) -> Option<u64> {
         let shared = self.map.shared();
         let (head, size) = (shared.head.0.load(Ordering::Relaxed) & !(WORD - 1), self.map.size());
         // A reader that has lost its mind makes `used` huge, which is no room.
         let fits = |tail: u64| {
             let used = head.wrapping_sub(tail);
-            len <= u64::from(u32::MAX) && used <= size && size - used >= footprint(len)
+            len <= u64::from(u32::MAX) && used <= size && size - used >= footprint(len) + spared
         };
         if !fits(self.tail) {
             // Acquire: the reader has taken out what is about to be overwritten.
@@ -191,8 +191,19 @@ impl RingWriter {
     /// at once, one that sleeps after [`RingWriter::wake`].
     #[inline]
     pub fn push(&mut self, words: &[u64], data: &[u8]) -> bool {
+        self.push_sparing(0, words, data)
+    }
+
+    /// The same of a record before which others go: the last eighth of the ring is theirs.
+    #[inline]
+    pub fn push_bulk(&mut self, words: &[u64], data: &[u8]) -> bool {
+        self.push_sparing(self.map.size() / 8, words, data)
+    }
+
+    #[inline(always)]
+    fn push_sparing(&mut self, spared: u64, words: &[u64], data: &[u8]) -> bool {
         let len = words.len() as u64 * WORD + data.len() as u64;
-        let Some(head) = self.room(len) else { return false };
+        let Some(head) = self.room(len, spared) else { return false };
         let put = |at: u64, word: u64| self.map.word(at).store(word, Ordering::Relaxed);
         put(head, len);
         let mut at = head + WORD;

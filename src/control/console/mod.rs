@@ -53,7 +53,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
         let _running = running;
         // In a flood, answering comes first: what the rings cannot hold is counted.
-        let _ = rustix::process::nice(10);
+        let _ = rustix::process::nice(19);
         recorder.run(&stopping);
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
