@@ -1,12 +1,19 @@
 //! One host, free of I/O and of clocks: what it is and how it answers.
 
+mod fingerprint;
 mod identity;
 mod personality;
+pub mod probe;
 pub mod reply;
 mod table;
 mod template;
 
+pub use fingerprint::{
+    AckNumber, EchoAnswer, EchoCode, EchoDf, Fingerprint, IdPattern, IsnPattern, Opt, Quoted, QuotedChecksum,
+    SeqNumber, Sequence, SynAnswer, TcpAnswer, UdpAnswer, write_options,
+};
 pub use identity::{Identity, Secret};
-pub use personality::{Builtin, IpIdClass, Personality, SynAckOption};
+pub use personality::{Builtin, Interned, IpIdClass, Personality, SynAckOptions};
+pub use probe::{Probe, Scan, Speaker, Turn};
 pub use table::{Announced, ClockTable, SlotIdx, Vacant};
 pub use template::{Backend, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};

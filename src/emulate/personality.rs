@@ -4,10 +4,16 @@
 //! (timestamps, scaling), RFC 6864 and RFC 791 (identification), RFC 6528 (ISN)
 //! and each system's published defaults.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::fingerprint::{Fingerprint, Opt};
 
 /// How the IPv4 identification field is chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum IpIdClass {
     /// Always zero.
     Zero,
@@ -19,22 +25,22 @@ pub enum IpIdClass {
     Random,
 }
 
-/// A word or more of the options of a SYN/ACK, padded as systems pad it. What the peer did not
-/// offer is left out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SynAckOption {
-    /// `MSS`.
-    Mss,
-    /// `NOP, window scale`.
-    WindowScale,
-    /// `NOP, NOP, SACK permitted`.
-    SackPermitted,
-    /// `SACK permitted, timestamps`; if only one of them is in use, two `NOP` take the other's place.
-    SackTimestamps,
+/// The options of a SYN/ACK, by what the SYN offers besides its MSS. Values of MSS and scale are the
+/// personality's, whatever the entries say; a SYN that offers none of the three gets the MSS alone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SynAckOptions {
+    /// To window scale, SACK and timestamps.
+    pub full: Cow<'static, [Opt]>,
+    /// To window scale and SACK.
+    pub no_timestamps: Cow<'static, [Opt]>,
+    /// To SACK and timestamps.
+    pub no_scale: Cow<'static, [Opt]>,
+    /// To window scale and timestamps.
+    pub no_sack: Cow<'static, [Opt]>,
 }
 
 /// The personalities that are built in.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Builtin {
     /// A current Linux server.
     Linux,
@@ -45,10 +51,12 @@ pub enum Builtin {
 }
 
 /// The values that make a personality.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Personality {
     /// Its name in a topology.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
+    /// Whether it passes for a Linux system, whose TCP containers have, too.
+    pub is_linux: bool,
     /// Initial TTL and hop limit of TCP and UDP.
     pub ttl: u8,
     /// Initial TTL of ICMP.
@@ -59,8 +67,8 @@ pub struct Personality {
     pub syn_ack_window: u16,
     /// Window scale that it offers.
     pub window_scale: u8,
-    /// Options of a SYN/ACK, in their order.
-    pub syn_ack_options: &'static [SynAckOption],
+    /// Options of a SYN/ACK.
+    pub syn_ack_options: SynAckOptions,
     /// Ticks of the timestamp clock per second; 0 if it has none.
     pub ts_hz: u32,
     /// Whether the timestamp clock is offset for each peer.
@@ -82,19 +90,30 @@ pub struct Personality {
     /// TOS of an ICMP error.
     pub icmp_error_tos: u8,
     /// How often, and how long after the one before, a SYN/ACK is sent again, in milliseconds.
-    pub syn_ack_retries_ms: &'static [u32],
+    pub syn_ack_retries_ms: Cow<'static, [u32]>,
+    /// What nmap's OS detection is answered, where that is known in detail.
+    pub fingerprint: Option<Box<Fingerprint>>,
 }
 
-use SynAckOption::{Mss, SackPermitted, SackTimestamps, WindowScale};
+const MSS: Opt = Opt::Mss(0);
+const SCALE: Opt = Opt::Scale(0);
+const TS: Opt = Opt::Timestamps { value: true, echo: true };
+use Opt::{Nop, Sack};
 
 const LINUX: Personality = Personality {
-    name: "linux",
+    name: Cow::Borrowed("linux"),
+    is_linux: true,
     ttl: 64,
     icmp_ttl: 64,
     mss: 1460,
     syn_ack_window: 65160,
     window_scale: 7,
-    syn_ack_options: &[Mss, SackTimestamps, WindowScale],
+    syn_ack_options: SynAckOptions {
+        full: Cow::Borrowed(&[MSS, Sack, TS, Nop, SCALE]),
+        no_timestamps: Cow::Borrowed(&[MSS, Nop, Nop, Sack, Nop, SCALE]),
+        no_scale: Cow::Borrowed(&[MSS, Sack, TS]),
+        no_sack: Cow::Borrowed(&[MSS, Nop, Nop, TS, Nop, SCALE]),
+    },
     ts_hz: 1000,
     ts_per_peer: true,
     ip_id: IpIdClass::PerPeer,
@@ -106,17 +125,24 @@ const LINUX: Personality = Personality {
     // So that the whole does not exceed 576 octets.
     icmp_quote: 528,
     icmp_error_tos: 0xc0,
-    syn_ack_retries_ms: &[1000, 2000, 4000, 8000, 16000],
+    syn_ack_retries_ms: Cow::Borrowed(&[1000, 2000, 4000, 8000, 16000]),
+    fingerprint: None,
 };
 
 const WINDOWS: Personality = Personality {
-    name: "windows",
+    name: Cow::Borrowed("windows"),
+    is_linux: false,
     ttl: 128,
     icmp_ttl: 128,
     mss: 1460,
     syn_ack_window: 65535,
     window_scale: 8,
-    syn_ack_options: &[Mss, WindowScale, SackPermitted],
+    syn_ack_options: SynAckOptions {
+        full: Cow::Borrowed(&[MSS, Nop, SCALE, Nop, Nop, Sack]),
+        no_timestamps: Cow::Borrowed(&[MSS, Nop, SCALE, Nop, Nop, Sack]),
+        no_scale: Cow::Borrowed(&[MSS, Nop, Nop, Sack]),
+        no_sack: Cow::Borrowed(&[MSS, Nop, SCALE]),
+    },
     ts_hz: 0,
     ts_per_peer: false,
     ip_id: IpIdClass::Shared,
@@ -127,17 +153,24 @@ const WINDOWS: Personality = Personality {
     echo_code_zero: true,
     icmp_quote: 548,
     icmp_error_tos: 0,
-    syn_ack_retries_ms: &[3000, 6000],
+    syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000]),
+    fingerprint: None,
 };
 
 const CISCO_IOS: Personality = Personality {
-    name: "cisco-ios",
+    name: Cow::Borrowed("cisco-ios"),
+    is_linux: false,
     ttl: 255,
     icmp_ttl: 255,
     mss: 536,
     syn_ack_window: 4128,
     window_scale: 0,
-    syn_ack_options: &[Mss],
+    syn_ack_options: SynAckOptions {
+        full: Cow::Borrowed(&[MSS]),
+        no_timestamps: Cow::Borrowed(&[MSS]),
+        no_scale: Cow::Borrowed(&[MSS]),
+        no_sack: Cow::Borrowed(&[MSS]),
+    },
     ts_hz: 0,
     ts_per_peer: false,
     ip_id: IpIdClass::Random,
@@ -148,8 +181,46 @@ const CISCO_IOS: Personality = Personality {
     echo_code_zero: false,
     icmp_quote: 8,
     icmp_error_tos: 0,
-    syn_ack_retries_ms: &[2000, 4000, 8000],
+    syn_ack_retries_ms: Cow::Borrowed(&[2000, 4000, 8000]),
+    fingerprint: None,
 };
+
+static BUILTIN: [Personality; 3] = [LINUX, WINDOWS, CISCO_IOS];
+
+impl Personality {
+    fn offers(&self, wanted: impl Fn(&Opt) -> bool) -> bool {
+        let SynAckOptions { full, no_timestamps, no_scale, no_sack } = &self.syn_ack_options;
+        [full, no_timestamps, no_scale, no_sack].into_iter().any(|list| list.iter().any(&wanted))
+    }
+
+    /// Whether it scales windows.
+    pub fn scales_windows(&self) -> bool {
+        self.offers(|option| matches!(option, Opt::Scale(_)))
+    }
+
+    /// Whether it permits SACK.
+    pub fn permits_sack(&self) -> bool {
+        self.offers(|option| *option == Sack)
+    }
+}
+
+impl SynAckOptions {
+    /// The options for a SYN that offers these.
+    pub fn to(&self, scale: bool, sack: bool, timestamps: bool) -> &[Opt] {
+        const ONE: [&[Opt]; 4] = [&[MSS], &[MSS, Nop, SCALE], &[MSS, Nop, Nop, Sack], &[MSS, Nop, Nop, TS]];
+        let has = |wanted: &dyn Fn(&Opt) -> bool| usize::from(self.full.iter().any(wanted));
+        match (scale, sack, timestamps) {
+            (true, true, true) => &self.full,
+            (true, true, false) => &self.no_timestamps,
+            (false, true, true) => &self.no_scale,
+            (true, false, true) => &self.no_sack,
+            (true, false, false) => ONE[has(&|option| matches!(option, Opt::Scale(_)))],
+            (false, true, false) => ONE[2 * has(&|option| *option == Sack)],
+            (false, false, true) => ONE[3 * has(&|option| matches!(option, Opt::Timestamps { .. }))],
+            (false, false, false) => ONE[0],
+        }
+    }
+}
 
 impl Builtin {
     /// All of them.
@@ -158,15 +229,68 @@ impl Builtin {
     /// Its values.
     #[inline]
     pub fn get(self) -> &'static Personality {
-        match self {
-            Builtin::Linux => &LINUX,
-            Builtin::Windows => &WINDOWS,
-            Builtin::CiscoIos => &CISCO_IOS,
-        }
+        &BUILTIN[self as usize]
     }
 
     /// The one whose name is `name`.
     pub fn by_name(name: &str) -> Option<Builtin> {
         Builtin::ALL.into_iter().find(|p| p.get().name == name)
+    }
+}
+
+/// A personality as templates have it: one of few, which live as long as the process.
+#[derive(Clone, Copy)]
+pub struct Interned(&'static Personality);
+
+impl Interned {
+    /// The one and only `personality` with these values. What is kept is bounded by how many different ones
+    /// the topologies of this process name.
+    pub fn new(personality: Personality) -> Interned {
+        static ALL: Mutex<Vec<&'static Personality>> = Mutex::new(Vec::new());
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = BUILTIN.iter().chain(all.iter().copied()).find(|known| **known == personality);
+        Interned(known.unwrap_or_else(|| {
+            let kept: &'static Personality = Box::leak(Box::new(personality));
+            all.push(kept);
+            kept
+        }))
+    }
+
+    /// Its values.
+    #[inline]
+    pub fn get(self) -> &'static Personality {
+        self.0
+    }
+}
+
+impl From<Builtin> for Interned {
+    fn from(builtin: Builtin) -> Interned {
+        Interned(builtin.get())
+    }
+}
+
+impl PartialEq for Interned {
+    fn eq(&self, other: &Interned) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Interned {}
+
+impl fmt::Debug for Interned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.name)
+    }
+}
+
+impl Serialize for Interned {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Interned {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Interned, D::Error> {
+        Personality::deserialize(deserializer).map(Interned::new)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Builtin;
+use super::Interned;
 
 /// Index into the table of services that goes with a set of templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ pub struct Template {
     /// Its name in the topology.
     pub name: String,
     /// How its operating system behaves on the network.
-    pub personality: Builtin,
+    pub personality: Interned,
     /// First three octets of the MACs of its hosts.
     pub oui: [u8; 3],
     /// TCP ports that are not like `tcp_default`.

@@ -128,7 +128,7 @@ mod tests {
     fn template(name: &str, oui: [u8; 3]) -> Template {
         Template {
             name: name.into(),
-            personality: Builtin::Linux,
+            personality: Builtin::Linux.into(),
             oui,
             tcp: BTreeMap::new(),
             tcp_default: TcpPort::Closed,

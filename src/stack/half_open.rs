@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::{FlowKey, SynInfo, SynLook};
-use crate::emulate::{ClockTable, Personality, SynAckOption};
+use crate::emulate::{ClockTable, Opt, Personality, write_options};
 use crate::frame::PortNo;
 use crate::wire::{Duration, Instant, Mac, TcpOptions};
 
@@ -105,12 +105,11 @@ impl<S> HalfOpen<S> {
 
     /// What was agreed on of it with a host of `personality`.
     pub fn agreed(&self, personality: &Personality) -> TcpOptions {
-        let sack = [SynAckOption::SackPermitted, SynAckOption::SackTimestamps];
         let offered = self.offered();
         TcpOptions {
             mss: offered.mss,
             window_scale: self.window_scales(personality).map(|(peer, _)| peer),
-            sack_permitted: self.sack && personality.syn_ack_options.iter().any(|option| sack.contains(option)),
+            sack_permitted: self.sack && personality.permits_sack(),
             timestamps: offered.timestamps.filter(|_| self.has_timestamps(personality)),
         }
     }
@@ -134,8 +133,7 @@ impl<S> HalfOpen<S> {
 
     /// By how much the peer's windows and ours are shifted, if a host of `personality` scales windows, too.
     pub fn window_scales(&self, personality: &Personality) -> Option<(u8, u8)> {
-        let offers = personality.syn_ack_options.contains(&SynAckOption::WindowScale);
-        (offers && self.scale != NO_SCALE).then_some((self.scale, personality.window_scale))
+        (personality.scales_windows() && self.scale != NO_SCALE).then_some((self.scale, personality.window_scale))
     }
 
     /// Whether both sides use timestamps.
@@ -154,30 +152,14 @@ impl<S> HalfOpen<S> {
     /// Writes the options of our SYN/ACK, in the personality's order, into `into`; returns how many octets.
     /// `clock` is our timestamp.
     pub fn syn_ack_options(&self, personality: &Personality, clock: u32, v4: bool, into: &mut [u8; 40]) -> usize {
-        let mut at = 0;
-        let mut put = |bytes: &[u8]| {
-            into[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
-        };
-        for option in personality.syn_ack_options {
-            match option {
-                SynAckOption::Mss => {
-                    let [a, b] = (personality.mss - if v4 { 0 } else { 20 }).to_be_bytes();
-                    put(&[2, 4, a, b]);
-                }
-                SynAckOption::WindowScale if self.scale != NO_SCALE => put(&[1, 3, 3, personality.window_scale]),
-                SynAckOption::SackPermitted if self.sack => put(&[1, 1, 4, 2]),
-                SynAckOption::SackTimestamps if self.has_timestamps(personality) => {
-                    put(if self.sack { &[4, 2] } else { &[1, 1] });
-                    put(&[8, 10]);
-                    put(&clock.to_be_bytes());
-                    put(&self.recent.to_be_bytes());
-                }
-                SynAckOption::SackTimestamps if self.sack => put(&[1, 1, 4, 2]),
-                _ => {}
-            }
-        }
-        at
+        let mss = personality.mss - if v4 { 0 } else { 20 };
+        let (scale, timestamps) = (self.scale != NO_SCALE, self.has_timestamps(personality));
+        let options = personality.syn_ack_options.to(scale, self.sack, timestamps).iter().map(|option| match option {
+            Opt::Mss(_) => Opt::Mss(mss),
+            Opt::Scale(_) => Opt::Scale(personality.window_scale),
+            other => *other,
+        });
+        write_options(options, clock, self.recent, into)
     }
 }
 
@@ -355,7 +337,7 @@ mod tests {
     #[test]
     fn retries_follow_the_schedule_and_end() {
         let mut table = HalfOpenTable::new(16, 1);
-        let schedule = Builtin::Windows.get().syn_ack_retries_ms;
+        let schedule = &*Builtin::Windows.get().syn_ack_retries_ms;
         table.insert(key(2), half_open(ALL, Instant::ZERO), schedule, Instant::ZERO);
         let mut times = Vec::new();
         while let Some(at) = table.next_deadline() {

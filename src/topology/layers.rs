@@ -9,7 +9,9 @@ use super::raw::{PortDefault, TcpEntry, TemplateKeys, UdpEntry};
 use super::raw_services::{TcpWord, UdpWord};
 use super::source::Span;
 use super::{services, units, vendors};
-use crate::emulate::{Backend, Builtin, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};
+use crate::emulate::{
+    Backend, Builtin, Interned, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
+};
 use crate::service::{HttpSite, Proxy, Script, Service, ServiceKind};
 
 /// Ports of all templates of all nodes together: a bound on what a small file may expand to.
@@ -63,7 +65,7 @@ pub struct BackendLayer {
 /// What one place says about hosts.
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
-    pub personality: Option<Builtin>,
+    pub personality: Option<Interned>,
     pub oui: Option<[u8; 3]>,
     pub ping: Option<bool>,
     pub tcp: Vec<PortRule<TcpAct>>,
@@ -79,10 +81,10 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
     let personality = keys.personality.and_then(|name| {
         let found = Builtin::by_name(name);
         if found.is_none() {
-            let known: Vec<&str> = Builtin::ALL.iter().map(|p| p.get().name).collect();
+            let known: Vec<&str> = Builtin::ALL.iter().map(|p| &*p.get().name).collect();
             c.unknown(name.span, "personality", name, known.iter().copied());
         }
-        found
+        found.map(Interned::from)
     });
     let oui = keys.vendor.and_then(|name| oui(c, name, name.span));
     let mut tcp = Vec::new();
@@ -189,7 +191,7 @@ pub fn merge(
     is_container: bool,
 ) -> Option<Template> {
     let strongest = |pick: &dyn Fn(&Layer) -> Option<Span>| layers.iter().rev().find_map(|layer| pick(layer));
-    let personality = layers.iter().rev().find_map(|layer| layer.personality).unwrap_or(Builtin::Linux);
+    let personality = layers.iter().rev().find_map(|layer| layer.personality).unwrap_or_else(|| Builtin::Linux.into());
     let oui = layers.iter().rev().find_map(|layer| layer.oui).unwrap_or_else(|| default_oui(personality));
     let backend = backend(c, layers);
     if is_container && backend.is_none() && !layers.iter().any(|layer| layer.backend.is_some()) {
@@ -337,11 +339,13 @@ fn backend(c: &mut Checker<'_>, layers: &[&Layer]) -> Option<Backend> {
 }
 
 /// What such a machine is most often.
-fn default_oui(personality: Builtin) -> [u8; 3] {
-    let vendor = match personality {
-        Builtin::Linux => "vmware",
-        Builtin::Windows => "dell",
-        Builtin::CiscoIos => "cisco",
+fn default_oui(personality: Interned) -> [u8; 3] {
+    let name = personality.get().name.to_lowercase();
+    let vendor = match name.split(['-', ' ']).next() {
+        Some("windows" | "microsoft") => "dell",
+        // Many a name begins with who makes the thing.
+        Some(maker) if vendors::oui(maker).is_some() => maker,
+        _ => "vmware",
     };
     vendors::oui(vendor).unwrap_or([0x02, 0, 0])
 }

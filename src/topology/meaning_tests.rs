@@ -72,7 +72,7 @@ fn the_office_is_as_described() {
     assert_eq!(strings(&desktops.segment.prefixes), ["10.0.0.0/14"]);
     assert_eq!(strings(&desktops.segment.gateways), ["10.0.0.1"]);
     assert_eq!(desktops.mix, [(0, 70), (1, 30)]);
-    assert_eq!(desktops.templates[0].personality, Builtin::Windows);
+    assert_eq!(desktops.templates[0].personality, Builtin::Windows.into());
     assert_eq!(desktops.templates[0].oui, [0xb8, 0xca, 0x3a]);
     // The VLAN of the servers ends at another interface of the router.
     assert_eq!(strings(&hosts(&plan, "intranet").segment.gateways), ["10.10.0.1"]);
@@ -140,7 +140,7 @@ nodes:
     assert_eq!((b.tcp[&22], b.tcp[&8002]), (TcpPort::Closed, TcpPort::Tarpit));
     assert!(matches!(b.tcp[&8003], TcpPort::Open(_)));
     let c = &hosts(&plan, "c").templates[0];
-    assert_eq!((c.personality, c.oui, c.tcp_default), (Builtin::Windows, [0, 3, 0x93], TcpPort::Closed));
+    assert_eq!((c.personality, c.oui, c.tcp_default), (Builtin::Windows.into(), [0, 3, 0x93], TcpPort::Closed));
     let d = &hosts(&plan, "d").templates[0];
     assert_eq!((d.name.as_str(), d.oui, d.tcp[&23]), ("d", [0xb8, 0xca, 0x3a], TcpPort::Tarpit));
 }

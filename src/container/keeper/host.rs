@@ -106,7 +106,7 @@ pub(super) mod tests {
     pub fn config() -> KeeperConfig {
         let template = Template {
             name: "server".into(),
-            personality: Builtin::Linux,
+            personality: Builtin::Linux.into(),
             oui: [0, 12, 41],
             tcp: BTreeMap::new(),
             tcp_default: TcpPort::Closed,

@@ -221,7 +221,7 @@ fn a_template_may_forbid_it() {
         (Builtin::Windows, Splicing::Auto, false),
         (Builtin::Windows, Splicing::Always, true),
     ] {
-        template.personality = personality;
+        template.personality = personality.into();
         template.backend.as_mut().unwrap().splice = splice;
         assert_eq!(splice::is_allowed(&template), expected, "{personality:?} {splice:?}");
     }

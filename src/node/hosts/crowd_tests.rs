@@ -15,7 +15,7 @@ const PSH: u8 = flag::ACK | flag::PSH;
 fn bench_of(limits: Limits, personality: Builtin) -> Bench<Hosts> {
     let mut config = config();
     config.limits = limits;
-    config.templates[0].personality = personality;
+    config.templates[0].personality = personality.into();
     let mut bench = Bench::new(Hosts::new(config, Identity::new(Secret([3; 16]), "hosts"), 5), 2);
     bench.with(|node, cx| node.tick(cx));
     bench

@@ -8,7 +8,7 @@
 //! * `arp`: who has an address, ARP and neighbor discovery
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins
-//! * `session`: who talked to whom; `voice`: IP identification
+//! * `session`: who talked to whom; `voice`: IP identification; `scan`: OS detection
 
 #[cfg(test)]
 mod abuse_tests;
@@ -24,6 +24,7 @@ mod flows;
 mod inner;
 mod lease;
 mod outward;
+mod scan;
 mod session;
 mod show;
 mod splice;
@@ -37,8 +38,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use super::{Command, Cx, HostsConfig, Node, Show};
+use crate::emulate::probe;
 use crate::emulate::reply::{self, IcmpError, Voice};
-use crate::emulate::{Backend, Builtin, ClockTable, Identity, Outward, ServiceId, TcpPort, Template, UdpPort};
+use crate::emulate::{Backend, Builtin, ClockTable, Identity, Outward, Scan, ServiceId, TcpPort, Template, UdpPort};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, PortAnswer, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::{Service, ServiceKind};
@@ -92,6 +94,8 @@ pub struct Hosts {
     /// SYNs that wait for a container's answer.
     held: ClockTable<crate::stack::FlowKey, HalfOpen<tcp::Answer>>,
     leases: Leases,
+    /// Who has fingerprints taken of whom.
+    scans: ClockTable<Pair, Scan>,
     sockets: Sockets,
     /// Memory for what an inline service looks at.
     unread: Vec<u8>,
@@ -132,6 +136,7 @@ impl Hosts {
             ended: Ended::new(seed),
             held: ClockTable::new(1024, seed),
             leases: Leases::new(seed, containers),
+            scans: ClockTable::new(scan::SCANS, seed),
             sockets: Sockets::new(Budget::new((limits.buffers as usize) << 20), seed),
             unread: Vec::new(),
             elsewhere,
@@ -282,6 +287,11 @@ impl Hosts {
         if !self.template(target.template).ping {
             return cx.discard(frame, DropReason::Filtered);
         }
+        if let Some(fingerprint) = self.fingerprint(packet, target)
+            && probe::is_echo_probe(packet.payload(frame.bytes()))
+        {
+            return self.echo_probe(frame, packet, target, fingerprint, cx);
+        }
         let voice = self.voice(target, ip_id, cx);
         reply::echo(&mut frame, packet, &voice);
         self.reply(frame, cx);
@@ -313,6 +323,11 @@ impl Hosts {
         match state {
             UdpPort::Filtered | UdpPort::Open(None) => cx.discard(frame, DropReason::Filtered),
             UdpPort::Closed if reply::may_complain(frame.bytes(), packet) => {
+                if let Some(fingerprint) = self.fingerprint(packet, target)
+                    && probe::is_udp_probe(frame.bytes(), packet)
+                {
+                    return self.udp_probe(frame, packet, target, fingerprint, cx);
+                }
                 let voice = self.voice(target, ip_id, cx);
                 if reply::icmp_error(&mut frame, packet, IcmpError::PortUnreachable, target.ip(), &voice) {
                     self.reply(frame, cx);
@@ -375,7 +390,7 @@ impl Hosts {
 fn elsewhere_template(sink: ServiceId) -> Template {
     Template {
         name: "elsewhere".into(),
-        personality: Builtin::Linux,
+        personality: Builtin::Linux.into(),
         oui: [0, 0, 0],
         tcp: Default::default(),
         tcp_default: TcpPort::Open(sink),

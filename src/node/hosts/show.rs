@@ -27,7 +27,7 @@ impl Hosts {
                     "ip": ip.to_string(),
                     "mac": target.map(|target| target.mac.to_string()),
                     "template": template.map(|template| template.name.as_str()),
-                    "personality": template.map(|template| template.personality.get().name),
+                    "personality": template.map(|template| &*template.personality.get().name),
                     "state": self.leases.state(self.config.host_of(ip)),
                     "attackers": sessions,
                     "frames": frames,

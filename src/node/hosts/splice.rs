@@ -8,7 +8,7 @@
 use super::super::Cx;
 use super::Hosts;
 use super::flow::{App, Ending, Flow, Inner};
-use crate::emulate::{Builtin, Splicing, Template};
+use crate::emulate::{Splicing, Template};
 use crate::event::EventId;
 use crate::frame::Frame;
 use crate::stack::{Conn, Passed, Splice, timestamp};
@@ -41,7 +41,7 @@ impl Clock {
 /// Whether connections into a template's containers may pass through.
 pub(super) fn is_allowed(template: &Template) -> bool {
     match template.backend.as_ref().map(|backend| backend.splice) {
-        Some(Splicing::Auto) => template.personality == Builtin::Linux,
+        Some(Splicing::Auto) => template.personality.get().is_linux,
         Some(Splicing::Always) => true,
         Some(Splicing::Never) | None => false,
     }

@@ -64,6 +64,7 @@ impl Hosts {
         if let Some(index) = self.flows.find(&key) {
             return self.flow_ingress(index, frame, packet, &tcp, cx);
         }
+        let Some(frame) = self.os_probe(frame, packet, &tcp, target, session, cx) else { return };
         if tcp.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN {
             self.ended.forget(&key);
             return self.syn(frame, packet, &tcp, &key, target, session, ip_id, cx);
@@ -93,7 +94,14 @@ impl Hosts {
         }
     }
 
-    fn probe(&self, frame: &Frame, packet: &Packet, session: SessionId, answer: PortAnswer, cx: &mut Cx<'_>) {
+    pub(super) fn probe(
+        &self,
+        frame: &Frame,
+        packet: &Packet,
+        session: SessionId,
+        answer: PortAnswer,
+        cx: &mut Cx<'_>,
+    ) {
         let mut event = event_of(EventId::TcpProbe, frame, packet, session, cx.now);
         event.code = answer as u16;
         cx.emit(&mut event, &[]);
@@ -115,7 +123,7 @@ impl Hosts {
     }
 
     #[inline]
-    fn port_state(&self, target: &Target, l4_port: u16) -> TcpPort {
+    pub(super) fn port_state(&self, target: &Target, l4_port: u16) -> TcpPort {
         let template = self.template(target.template);
         template.tcp.get(&l4_port).copied().unwrap_or(template.tcp_default)
     }
@@ -187,7 +195,7 @@ impl Hosts {
 
     /// When SYN/ACKs are sent again. Never to a container: nothing gets lost on the way there.
     fn schedule(&self, target: &Target) -> &'static [u32] {
-        if target.template == self.elsewhere { &[] } else { self.personality(target).syn_ack_retries_ms }
+        if target.template == self.elsewhere { &[] } else { &self.personality(target).syn_ack_retries_ms }
     }
 
     fn personality(&self, target: &Target) -> &'static Personality {
@@ -300,7 +308,7 @@ impl Hosts {
             let schedule = |key: &FlowKey| {
                 let template = config.template_of_word(identity, word_of(key.local)).map(|(template, _)| template);
                 let template = template.and_then(|template| config.templates.get(usize::from(template)));
-                template.map_or(&[][..], |template| template.personality.get().syn_ack_retries_ms)
+                template.map_or(&[][..], |template| &*template.personality.get().syn_ack_retries_ms)
             };
             let Some((key, entry)) = half_open.next_due(cx.now, schedule) else { return };
             let Some(target) = self.target(word_of(key.local)) else { continue };

@@ -24,7 +24,7 @@ fn service(name: &str, kind: ServiceKind) -> Service {
 fn template() -> Template {
     Template {
         name: "server".into(),
-        personality: Builtin::Linux,
+        personality: Builtin::Linux.into(),
         oui: [0, 0x0c, 0x29],
         tcp: BTreeMap::from([
             (21, TcpPort::Open(ServiceId(0))),

@@ -57,9 +57,9 @@ fn debian_image() -> ImageConfig {
 
 /// A population of containers, 10.77.0.2 and up, and one host of its own, 10.77.0.1.
 fn config(scripts: Vec<Script>) -> KeeperConfig {
-    let template = |name: &str, image: &str, personality| Template {
+    let template = |name: &str, image: &str, personality: Builtin| Template {
         name: name.into(),
-        personality,
+        personality: personality.into(),
         oui: [0, 12, 41],
         tcp: BTreeMap::new(),
         tcp_default: TcpPort::Closed,
