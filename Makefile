@@ -4,13 +4,14 @@ PREFIX ?= /usr/local
 # Seconds that each fuzz target runs.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help build demo test bench compare fuzz lint install clean
+.PHONY: help build demo test bench compare fidelity fuzz lint install clean
 
 help:
 	@echo "make demo     see an attack on a network of 65,536 hosts that do not exist (needs root)"
 	@echo "make test     run every test, those in network namespaces included (needs root)"
 	@echo "make bench    measure, and compare with the stored baseline"
 	@echo "make compare  measure against other switches and against Linux (needs root; ARGS=--help)"
+	@echo "make fidelity have nmap name emulated hosts, NAMES=a file of names (needs root; ARGS=--help)"
 	@echo "make build    build target/release/honeyweave"
 	@echo "make install  copy it to $(PREFIX)/sbin"
 	@echo "make fuzz     fuzz everything that reads what others wrote, FUZZ_SECONDS=$(FUZZ_SECONDS) a target"
@@ -31,6 +32,9 @@ bench:
 
 compare:
 	@scripts/compare.sh $(ARGS)
+
+fidelity:
+	@scripts/fidelity.sh $(NAMES) $(ARGS)
 
 fuzz:
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh

@@ -12,6 +12,8 @@ use crate::topology::{self, Plan};
 pub struct Args {
     /// The topology
     pub topology: PathBuf,
+    #[command(flatten)]
+    os_db: super::OsDb,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -20,7 +22,7 @@ pub struct Args {
 /// Checks the topology and prints every mistake.
 pub fn run(args: Args) -> miette::Result<ExitCode> {
     let file = args.topology.display().to_string();
-    match topology::load(&args.topology) {
+    match topology::open(&args.topology, &args.os_db.options()).map(|loaded| loaded.plan) {
         Ok(plan) if args.json => {
             let value = serde_json::json!({
                 "ok": true,

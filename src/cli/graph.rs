@@ -10,6 +10,8 @@ use crate::topology;
 pub struct Args {
     /// The topology
     pub topology: PathBuf,
+    #[command(flatten)]
+    os_db: super::OsDb,
     /// The language to draw in
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -29,7 +31,7 @@ pub enum Format {
 
 /// Prints the drawing.
 pub fn run(args: Args) -> miette::Result<ExitCode> {
-    let plan = topology::load(&args.topology)?;
+    let plan = topology::open(&args.topology, &args.os_db.options())?.plan;
     let text = match args.format {
         Format::Mermaid => topology::mermaid(&plan),
         Format::Dot => topology::dot(&plan),

@@ -84,7 +84,10 @@ fn built_in(name: &str) -> ImageConfig {
 }
 
 fn of_topology(file: &Path, only: Option<&str>) -> miette::Result<Vec<ImageConfig>> {
-    let mut images = topology::load(file)?.images;
+    let mut images =
+        topology::open(file, &super::OsDb { os_db: std::env::var_os("HONEYWEAVE_OS_DB").map(Into::into) }.options())?
+            .plan
+            .images;
     if let Some(only) = only {
         let names: Vec<String> = images.iter().map(|image| image.name.clone()).collect();
         images.retain(|image| image.name == only);

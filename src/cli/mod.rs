@@ -17,6 +17,7 @@ mod image;
 mod keeper_entry;
 mod log;
 mod lxc_entry;
+mod personality;
 mod schema;
 mod show;
 mod status;
@@ -63,6 +64,8 @@ enum Command {
     Show(show::Args),
     /// The images that containers start from
     Image(image::Args),
+    /// The operating systems that hosts may pass for
+    Personality(personality::Args),
     /// End a running honeynet and clean up after it
     Down(down::Args),
     /// Say what this machine lacks and how to mend it
@@ -89,6 +92,26 @@ pub struct Target {
     pub state_dir: Option<PathBuf>,
 }
 
+/// Where nmap's database of operating systems is.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct OsDb {
+    /// nmap's database of operating systems [default: where nmap's packages put it]
+    #[arg(long, value_name = "FILE", env = "HONEYWEAVE_OS_DB")]
+    pub os_db: Option<PathBuf>,
+}
+
+impl OsDb {
+    /// What loading a topology needs to know of it.
+    pub fn options(&self) -> crate::topology::Options {
+        crate::topology::Options { os_db: self.os_db.clone(), ..Default::default() }
+    }
+
+    /// The personalities, with those of the database.
+    pub fn personalities(&self) -> crate::topology::personalities::Personalities {
+        crate::topology::personalities::Personalities::new(self.os_db.clone())
+    }
+}
+
 /// Parses the arguments, runs the subcommand and reports its error.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -101,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Events(args) => events::run(args),
         Command::Show(args) => show::run(args),
         Command::Image(args) => image::run(args),
+        Command::Personality(args) => personality::run(args),
         Command::Down(args) => down::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
@@ -163,6 +187,9 @@ mod tests {
             "image build t.yaml",
             "image ls",
             "image rm small",
+            "personality ls --json",
+            "personality show linux",
+            "check t.yaml --os-db /tmp/nmap-os-db",
             "down",
             "doctor",
             "bench echo -i eth1 --prefix 10.1.0.0/16 --rate 50k --duration 5s --wait 500ms --json",

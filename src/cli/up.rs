@@ -34,6 +34,8 @@ pub struct Args {
     /// Give the honeynet another name than its topology does
     #[arg(long, env = "HONEYWEAVE_NAME")]
     pub name: Option<String>,
+    #[command(flatten)]
+    os_db: super::OsDb,
     /// Return as soon as frames flow; `honeyweave down` ends it
     #[arg(long)]
     pub detach: bool,
@@ -56,7 +58,8 @@ impl Args {
 
 /// Brings it up and waits for its end.
 pub fn run(args: Args) -> miette::Result<ExitCode> {
-    let loaded = topology::open(&args.topology, &topology::Options { uplink: args.uplink.clone() })?;
+    let loaded =
+        topology::open(&args.topology, &topology::Options { uplink: args.uplink.clone(), ..args.os_db.options() })?;
     if let Err(refusal) = check_rights() {
         eprintln!("{refusal:?}");
         return Ok(ExitCode::from(super::BAD_INPUT));

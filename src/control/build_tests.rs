@@ -56,7 +56,7 @@ links:
 impl Net {
     /// A network that nobody has spoken to.
     fn unknown(shards: usize, steering: Steering, link: &str) -> Net {
-        let options = crate::topology::Options { uplink: Some("eth0".into()) };
+        let options = crate::topology::Options { uplink: Some("eth0".into()), ..Default::default() };
         let plan = crate::topology::parse_with("test", &topology(link), &options).unwrap();
         let sinks = (0..shards).map(|_| Box::new(()) as Box<dyn Sink + Send>).collect();
         let mut fabrics = build_fabrics(&plan, Secret([7; 16]), 42, sinks);

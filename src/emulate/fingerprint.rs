@@ -121,7 +121,7 @@ pub struct Sequence {
     /// Whether echo replies count with TCP's counter (SS=S) or with one of their own, far above it (SS=O).
     pub ii_shares_ti: bool,
     /// Ticks a second of the timestamp clock (TS); 0 where its value is always 0 or there is none.
-    pub ts_hz: u32,
+    pub ts_hz: u64,
 }
 
 /// The sequence number of an answer (S).

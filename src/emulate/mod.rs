@@ -2,6 +2,8 @@
 
 mod fingerprint;
 mod identity;
+#[cfg(feature = "nmap-db")]
+pub mod nmap;
 mod personality;
 pub mod probe;
 pub mod reply;

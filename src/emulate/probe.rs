@@ -323,13 +323,12 @@ impl Scan {
     }
 
     /// The value of the timestamp clock. `clock` is where the host's own stands.
-    pub fn timestamp(&self, hz: u32, clock: impl Fn(Instant) -> u32, now: Instant) -> u32 {
+    pub fn timestamp(&self, hz: u64, clock: impl Fn(Instant) -> u32, now: Instant) -> u32 {
         let value = match hz {
             0 => 0,
             // A clock this slow ticks once within a round, or nobody sees that it does.
             1..7 => {
-                let micros =
-                    u64::from(hz) * (now - self.began).total_micros() + 1_000_000 - u64::from(hz) * 250_000 % 1_000_000;
+                let micros = hz * (now - self.began).total_micros() + 1_000_000 - hz * 250_000 % 1_000_000;
                 clock(self.began).wrapping_add((micros / 1_000_000) as u32)
             }
             _ => clock(now),
@@ -509,3 +508,7 @@ pub fn write_echo(frame: &mut Frame, packet: &Packet, answer: &EchoAnswer, speak
     headers.fill_checksum(message);
     frame.set_len(headers.len() + len);
 }
+
+#[cfg(test)]
+#[path = "probe_tests.rs"]
+mod tests;

@@ -164,8 +164,8 @@ impl<S> HalfOpen<S> {
 }
 
 /// A timestamp clock of `hz` ticks a second that stood at `offset` at monotonic time 0.
-pub fn timestamp(offset: u32, hz: u32, now: Instant) -> u32 {
-    let ticks = (i128::from(now.total_micros()) * i128::from(hz) / 1_000_000) as u32;
+pub fn timestamp(offset: u32, hz: impl Into<i128>, now: Instant) -> u32 {
+    let ticks = (i128::from(now.total_micros()) * hz.into() / 1_000_000) as u32;
     offset.wrapping_add(ticks)
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::error::{Diagnostic, suggest};
 use super::layers::{self, Layer, NamedProxy};
+use super::personalities::Personalities;
 use super::raw::{Kind, Topology};
 use super::source::{Source, Span};
 use super::units::UnitError;
@@ -17,6 +18,8 @@ use crate::topology::plan::{Plan, PlanNode};
 pub struct Options {
     /// Put the only uplink on this interface.
     pub uplink: Option<String>,
+    /// Where nmap's database of operating systems is, if not where its packages put it.
+    pub os_db: Option<std::path::PathBuf>,
 }
 
 /// More mistakes than this are not even looked at.
@@ -38,6 +41,8 @@ pub struct Checker<'a> {
     pub ports: usize,
     /// Octets of the pages of all nodes so far.
     pub page_octets: usize,
+    /// What may be a `personality`.
+    pub personalities: Personalities,
 }
 
 /// The layers of the whole topology, each read once.
@@ -61,6 +66,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         used_recipes: Vec::new(),
         ports: 0,
         page_octets: 0,
+        personalities: Personalities::new(options.os_db.clone()),
     };
     let name = c.name();
     let layers = c.layers();

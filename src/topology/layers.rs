@@ -78,13 +78,13 @@ pub struct Layer {
 
 /// Reads a layer.
 pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
-    let personality = keys.personality.and_then(|name| {
-        let found = Builtin::by_name(name);
-        if found.is_none() {
-            let known: Vec<&str> = Builtin::ALL.iter().map(|p| &*p.get().name).collect();
-            c.unknown(name.span, "personality", name, known.iter().copied());
+    let personality = keys.personality.and_then(|name| match c.personalities.find(name) {
+        Ok(found) => Some(found),
+        Err(unknown) => {
+            let label = unknown.why.unwrap_or_else(|| "no personality has this name".to_owned());
+            c.error(name.span, format!("unknown personality `{}`", name.0), label, unknown.help);
+            None
         }
-        found.map(Interned::from)
     });
     let oui = keys.vendor.and_then(|name| oui(c, name, name.span));
     let mut tcp = Vec::new();

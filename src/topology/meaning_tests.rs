@@ -290,7 +290,7 @@ links:
 
 #[test]
 fn the_uplink_option_names_the_interface() {
-    let options = Options { uplink: Some("veth7".to_owned()) };
+    let options = Options { uplink: Some("veth7".to_owned()), ..Options::default() };
     let one = "nodes:\n  w: {kind: uplink, interface: eth0}";
     let plan = parse_with("t", one, &options).unwrap();
     let NodeConfig::Uplink(uplink) = node(&plan, "w") else { panic!() };

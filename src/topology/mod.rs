@@ -1,6 +1,6 @@
 //! YAML to a checked plan: raw syntax, resolved meaning, and every mistake with
 //! its place. Nothing here looks at the machine or needs a right; only `file:`
-//! pages are read.
+//! pages and nmap's database are read.
 //!
 //! The steps: `source` holds the text, `yaml` parses it into `raw` (what was
 //! typed), `check` leads through the meaning: `layers` and `services` (what hosts
@@ -18,6 +18,7 @@ mod images;
 mod layers;
 mod links;
 mod nodes;
+pub mod personalities;
 mod plan;
 mod raw;
 mod raw_services;
