@@ -82,7 +82,7 @@ pub fn is_echo_probe(message: &[u8]) -> bool {
 pub fn is_udp_probe(frame: &[u8], packet: &Packet) -> bool {
     let message = packet.payload(frame);
     packet.l4 == ETH + 20
-        && be16(frame, ETH + 4) == 1042
+        && be16(frame, ETH + 4) == 0x1042
         && message.len() == 8 + 300
         && message[8..].iter().all(|octet| *octet == b'C')
 }
@@ -325,7 +325,8 @@ impl Scan {
     /// The value of the timestamp clock. `clock` is where the host's own stands.
     pub fn timestamp(&self, hz: u64, clock: impl Fn(Instant) -> u32, now: Instant) -> u32 {
         let value = match hz {
-            0 => 0,
+            // One that stands still, where there is one.
+            0 => 1,
             // A clock this slow ticks once within a round, or nobody sees that it does.
             1..7 => {
                 let micros = hz * (now - self.began).total_micros() + 1_000_000 - hz * 250_000 % 1_000_000;
@@ -333,7 +334,7 @@ impl Scan {
             }
             _ => clock(now),
         };
-        if hz > 0 { value.max(1) } else { 0 }
+        value.max(1)
     }
 }
 

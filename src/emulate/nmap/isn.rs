@@ -1,13 +1,15 @@
 //! Sequence numbers whose SP, GCD and ISR are what a record asks for.
 
 use super::expr;
-use super::observe::{differences, predictability};
+use super::observe::{differences, predictability, predictability_at};
 use crate::emulate::fingerprint::IsnPattern;
 
 /// Sets of steps that are tried where rounding decides.
 const TRIES: usize = 4000;
 /// Seconds between two SYNs, nominally.
 const PACE: f64 = 0.1;
+/// By which part the time between two SYNs is off: some tens of microseconds.
+const JITTER: f64 = 3e-4;
 /// A difference beyond this is taken for one in the other direction.
 const MOST: f64 = (1u64 << 31) as f64;
 
@@ -21,7 +23,18 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// Whether nmap would see what is asked for, with so many differences.
     fn accepts(&self, pattern: &IsnPattern, gaps: usize) -> bool {
-        let (sp, gcd, isr) = predictability(&differences(pattern, gaps));
+        self.fits(predictability(&differences(pattern, gaps)))
+    }
+
+    /// Whether that is so, too, if its clock and ours do not quite agree.
+    fn is_sturdy(&self, pattern: &IsnPattern, gaps: usize) -> bool {
+        let seen = differences(pattern, gaps);
+        let at = |off: [f64; 5]| off.map(|off| PACE * (1.001 + JITTER * off));
+        let paces = [[0.0, 1.0, -1.0, 1.0, 0.0], [1.0, -1.0, 0.0, 0.0, -1.0], [-2.0, 1.0, 0.0, 1.0, -1.0]];
+        paces.into_iter().all(|off| self.fits(predictability_at(&seen, at(off))))
+    }
+
+    fn fits(&self, (sp, gcd, isr): (u64, u64, u64)) -> bool {
         let fits = |expression: Option<&str>, value: u64| {
             expression.is_none_or(|expression| expr::accepts(expression, &format!("{value:X}")))
         };
@@ -35,10 +48,14 @@ impl Asked<'_> {
         // One more or less is seen at once where 1 is not allowed; it mostly is.
         gcds.sort_unstable();
         gcds.dedup();
-        let mut found = Vec::new();
-        let keep = |found: &mut Vec<IsnPattern>, pattern: IsnPattern| {
+        let (mut found, mut frail) = (Vec::new(), Vec::new());
+        let mut keep = |found: &mut Vec<IsnPattern>, pattern: IsnPattern| {
             if found.len() < most && self.accepts(&pattern, gaps) && !found.contains(&pattern) {
-                found.push(pattern);
+                if self.is_sturdy(&pattern, gaps) {
+                    found.push(pattern);
+                } else if frail.len() < most {
+                    frail.push(pattern);
+                }
             }
         };
         if gcds.first() == Some(&0) {
@@ -71,7 +88,7 @@ impl Asked<'_> {
                 self.search(of, &isrs, gaps, seed, |pattern| keep(&mut found, pattern));
             }
         }
-        found
+        if found.is_empty() { frail } else { found }
     }
 
     /// Tries steps of all kinds.

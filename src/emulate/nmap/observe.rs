@@ -261,12 +261,17 @@ pub fn differences(pattern: &IsnPattern, gaps: usize) -> Vec<u64> {
 
 /// SP, GCD and ISR of differences (nmap's "TCP ISN sequence predictability index").
 pub fn predictability(differences: &[u64]) -> (u64, u64, u64) {
+    predictability_at(differences, [PACE; 5])
+}
+
+/// The same with so many seconds between the SYNs.
+pub fn predictability_at(differences: &[u64], paces: [f64; 5]) -> (u64, u64, u64) {
     let folded: Vec<u64> = differences.iter().map(|d| (*d).min((1 << 32) - (*d).min(1 << 32))).collect();
     let divisor = folded.iter().fold(0, |all, one| gcd(all, *one));
     if divisor == 0 {
         return (0, 0, 0);
     }
-    let rates: Vec<f64> = folded.iter().map(|d| *d as f64 / PACE).collect();
+    let rates: Vec<f64> = folded.iter().zip(paces).map(|(d, pace)| *d as f64 / pace).collect();
     let count = rates.len() as f64;
     let mean = rates.iter().sum::<f64>() / count;
     let by = if divisor > 9 { divisor as f64 } else { 1.0 };
