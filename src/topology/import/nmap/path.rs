@@ -121,9 +121,6 @@ impl Plan<'_> {
         let mut before = 0;
         let mut delay = 0;
         for Hop { ttl, ip, .. } in host.hops.iter().copied() {
-            if Some(ip) == host.address {
-                break;
-            }
             if ttl > before + 1 {
                 warnings.once(
                     host.line,
@@ -131,6 +128,9 @@ impl Plan<'_> {
                 );
             }
             before = ttl;
+            if Some(ip) == host.address {
+                break;
+            }
             if let Some(known) = self.routers.get(&ip) {
                 above = Some(*known);
                 delay = self.rtt.get(&ip).copied().unwrap_or(delay);
