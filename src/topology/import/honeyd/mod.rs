@@ -230,13 +230,18 @@ impl Reader {
     fn draft(self, warnings: &mut Warnings) -> Draft {
         let mut draft = Draft {
             heading: vec![
-                "From a configuration of Honeyd, by `honeyweave import honeyd`. Look through it, and through what"
-                    .to_owned(),
-                "the import warned of, before it faces anybody.".to_owned(),
+                "From a configuration of Honeyd, by `honeyweave import honeyd`.".to_owned(),
+                "Look through it, and through what it warned of, before it faces anybody.".to_owned(),
             ],
             ..Draft::default()
         };
         let routers = self.routes.plan(&mut draft, warnings);
+        let linked: Vec<(IpNet, usize)> = draft
+            .segments
+            .iter()
+            .enumerate()
+            .filter_map(|(at, segment)| segment.owner.map(|_| (segment.net, at)))
+            .collect();
         let mut numbers: HashMap<*const Template, usize> = HashMap::new();
         for (name, template) in self.templates.named() {
             let at = draft.template(name, template.body.clone());
@@ -252,7 +257,7 @@ impl Reader {
             let Bind { line, address, template, name } = bind;
             let number =
                 *numbers.entry(Arc::as_ptr(&template)).or_insert_with(|| draft.template(&name, template.body.clone()));
-            let segment = routes::segment_of(&mut draft, &mut wire, address, line, warnings);
+            let segment = routes::segment_of(&mut draft, &linked, &mut wire, address, line, warnings);
             if routers.contains(&address) {
                 let what = format!("{address} is a router: what its template says, its ports most of all, is left out");
                 warnings.add(line, what);

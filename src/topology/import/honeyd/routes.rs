@@ -234,18 +234,18 @@ fn wire_segment(draft: &mut Draft, net: IpNet) -> usize {
     })
 }
 
-/// The segment of a host: the longest prefix that a router links, else the wire.
+/// The segment of a host: the longest prefix that a router links (`linked`), else the wire.
 pub fn segment_of(
     draft: &mut Draft,
+    linked: &[(IpNet, usize)],
     wire: &mut HashMap<IpNet, usize>,
     address: IpAddr,
     line: usize,
     warnings: &mut Warnings,
 ) -> usize {
-    let inside = |segment: &Segment| segment.owner.is_some() && segment.net.contains(&address);
-    let all = draft.segments.iter().enumerate().filter(|(_, segment)| inside(segment));
-    if let Some((at, _)) = all.max_by_key(|(_, segment)| segment.net.prefix_len()) {
-        return at;
+    let inside = linked.iter().filter(|(net, _)| net.contains(&address));
+    if let Some((_, at)) = inside.max_by_key(|(net, _)| net.prefix_len()) {
+        return *at;
     }
     if !draft.routers.is_empty() {
         warnings.once(line, format!("{address} is in no network that a router links: it is put on the wire itself"));

@@ -288,7 +288,12 @@ fn port(
 fn script(command: &str) -> (Vec<String>, Option<&'static str>) {
     let plain = |c: char| c.is_ascii_alphanumeric() || " \t/._-+:,=@".contains(c);
     if command.starts_with('/') && command.chars().all(plain) {
-        return (command.split_ascii_whitespace().map(str::to_owned).collect(), None);
+        let words: Vec<String> = command.split_ascii_whitespace().map(str::to_owned).collect();
+        // An argument such as `scripts/web.pl` is a file that was found from Honeyd's folder.
+        let relative = |word: &String| !word.starts_with(['/', '-']) && word.contains(['/', '.']);
+        let lost = "its arguments are not found from Honeyd's folder: write whole paths in it";
+        let lost = words.iter().skip(1).any(relative).then_some(lost);
+        return (words, lost);
     }
     let lost = if command.contains('$') {
         "Honeyd's variables are not there; a script finds HONEYWEAVE_PEER and HONEYWEAVE_LOCAL in its environment"

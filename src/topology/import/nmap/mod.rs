@@ -29,8 +29,8 @@ pub fn read(text: &str, settings: Settings<'_>, warnings: &mut Warnings) -> Resu
     }
     let mut draft = Draft {
         heading: vec![
-            "From a scan of nmap, by `honeyweave import nmap`. Look through it, and through what the import".to_owned(),
-            "warned of, before it faces anybody.".to_owned(),
+            "From a scan of nmap, by `honeyweave import nmap`.".to_owned(),
+            "Look through it, and through what it warned of, before it faces anybody.".to_owned(),
         ],
         ..Draft::default()
     };
