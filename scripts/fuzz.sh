@@ -18,7 +18,11 @@ for target in "${targets[@]}"; do
     printf '\n== %s, %s s\n' "$target" "$seconds" >&2
     mkdir -p "fuzz/corpus/$target"
     seeds=()
-    [ "$target" != topology ] || seeds=(topologies)
+    case $target in
+        topology) seeds=(topologies) ;;
+        honeyd) seeds=(src/topology/import/honeyd) ;;
+        nmap_xml) seeds=(src/topology/import/nmap) ;;
+    esac
     # Warnings and one line in a while are enough.
     cargo fuzz run "$target" "fuzz/corpus/$target" "${seeds[@]}" -- \
         -max_total_time="$seconds" -len_control=0 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 || failed+=("$target")

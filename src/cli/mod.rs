@@ -14,6 +14,7 @@ mod events;
 mod graph;
 mod hosts;
 mod image;
+mod import;
 mod keeper_entry;
 mod log;
 mod lxc_entry;
@@ -52,6 +53,8 @@ enum Command {
     Check(check::Args),
     /// Print the JSON Schema of topology files, for editors
     Schema(schema::Args),
+    /// Make a topology of a Honeyd configuration or of a scan by nmap
+    Import(import::Args),
     /// Draw a topology as Mermaid, DOT or JSON
     Graph(graph::Args),
     /// Say how a running honeynet is doing
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Up(args) => up::run(args),
         Command::Check(args) => check::run(args),
         Command::Schema(args) => schema::run(args),
+        Command::Import(args) => import::run(args),
         Command::Graph(args) => graph::run(args),
         Command::Status(args) => status::run(args),
         Command::Hosts(args) => hosts::run(args),
@@ -172,6 +176,8 @@ mod tests {
             "check t.yaml --json",
             "schema",
             "graph t.yaml --format dot",
+            "import honeyd honeyd.conf",
+            "import nmap scan.xml -o t.yaml --force --json",
             "status --json",
             "status --metrics",
             "hosts ls --json",
@@ -204,6 +210,8 @@ mod tests {
         }
         for line in [
             "nonsense",
+            "import honeyd",
+            "import other x",
             "bench echo --prefix 10.1.0.0/16",
             "bench echo -i eth1 --prefix 10.1.0.0/16 --sources 5",
             "bench echo -i eth1 --prefix 10.1.0.0/16 --via 10.0.0.1 --on-link",

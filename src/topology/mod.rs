@@ -15,6 +15,7 @@ mod domains;
 mod error;
 mod graph;
 mod images;
+pub mod import;
 mod layers;
 mod links;
 mod nodes;

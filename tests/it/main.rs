@@ -12,6 +12,7 @@ mod flapping;
 mod golden;
 mod honeynet;
 mod impairments;
+mod import;
 mod isolation;
 mod keeper;
 mod lab;
