@@ -1,7 +1,9 @@
 //! Services that answer within the data plane: they see the bytes that came and
 //! the room there is, and never wait.
 
+use super::library::{Caller, Talk};
 use super::{HttpSite, Page, Service, ServiceKind};
+use crate::event::EventId;
 use crate::wire::{Duration, Instant};
 
 /// The longest request head that the static web server reads (RFC 9112 §2.3 leaves the limit to us).
@@ -26,6 +28,8 @@ pub enum Inline {
     },
     /// Answers requests.
     Http(Box<Http>),
+    /// Speaks one of the library's protocols.
+    Talk(Box<Talk>),
 }
 
 /// The state of a connection to a static site.
@@ -70,8 +74,8 @@ pub trait Stream {
     fn at_end(&mut self) -> bool;
     /// Whether the peer will send no more than what [`Stream::peek`] shows.
     fn is_last(&mut self) -> bool;
-    /// Tells of a request that was understood.
-    fn requested(&mut self, head: &[u8]);
+    /// Tells of a request that was understood, or of an attempt to log in.
+    fn tell(&mut self, id: EventId, data: &[u8]);
 }
 
 /// What is to become of the connection.
@@ -85,11 +89,13 @@ pub enum Then {
 
 impl Inline {
     /// The state for a new connection; `None` if the service is not an inline one.
-    pub fn new(service: &Service, now: Instant) -> Option<Inline> {
-        match service.kind {
+    pub fn new(service: &Service, caller: Caller) -> Option<Inline> {
+        let now = caller.now;
+        match &service.kind {
             ServiceKind::Sink => Some(Inline::Sink),
             ServiceKind::Banner { .. } => Some(Inline::Banner { said: 0, heard: now }),
             ServiceKind::Http(_) => Some(Inline::Http(Box::new(Http::new(now)))),
+            ServiceKind::Library(profile) => Some(Inline::Talk(Box::new(Talk::new(profile, caller)))),
             ServiceKind::Script(_) | ServiceKind::Proxy(_) | ServiceKind::Container => None,
         }
     }
@@ -109,6 +115,7 @@ impl Inline {
                 if stream.at_end() || silent { Then::Close } else { Then::Stay }
             }
             (Inline::Http(http), ServiceKind::Http(site)) => http.poll(site, now, stream),
+            (Inline::Talk(talk), ServiceKind::Library(profile)) => talk.poll(profile, now, stream),
             _ => {
                 drain(stream);
                 if stream.at_end() { Then::Close } else { Then::Stay }
@@ -120,6 +127,7 @@ impl Inline {
     pub fn kept(&self) -> usize {
         match self {
             Inline::Http(http) => http.answer.head.len(),
+            Inline::Talk(talk) => talk.kept(),
             Inline::Sink | Inline::Banner { .. } => 0,
         }
     }
@@ -131,6 +139,7 @@ impl Inline {
                 Some(*heard + Duration::from_secs(u64::from(*close_after_secs)))
             }
             (Inline::Http(http), _) => Some(http.since + PATIENCE),
+            (Inline::Talk(talk), _) => Some(talk.deadline()),
             _ => None,
         }
     }
@@ -222,7 +231,7 @@ impl Http {
                 self.close = wants_close;
                 self.skip = body;
                 let head = bytes[..len].to_vec();
-                stream.requested(&head);
+                stream.tell(EventId::ServiceRequest, &head);
                 stream.take(len);
                 true
             }
@@ -230,7 +239,7 @@ impl Http {
             _ => {
                 // What is not HTTP is answered as web servers do: 400, and the line is cut.
                 let head = bytes[..bytes.len().min(1024)].to_vec();
-                stream.requested(&head);
+                stream.tell(EventId::ServiceRequest, &head);
                 self.answer = error(site, "400 Bad Request", true, true);
                 self.close = true;
                 true
@@ -320,9 +329,14 @@ mod tests {
         fn is_last(&mut self) -> bool {
             self.end
         }
-        fn requested(&mut self, head: &[u8]) {
-            self.requests.push(head.to_vec());
+        fn tell(&mut self, id: EventId, data: &[u8]) {
+            assert_eq!(id, EventId::ServiceRequest);
+            self.requests.push(data.to_vec());
         }
+    }
+
+    fn caller(now: Instant) -> Caller {
+        Caller { from: [192, 0, 2, 9].into(), seed: 7, now }
     }
 
     fn site() -> Service {
@@ -334,7 +348,7 @@ mod tests {
     #[test]
     fn serves_pages_in_small_pieces() {
         let (service, now) = (site(), Instant::from_secs(1));
-        let mut inline = Inline::new(&service, now).unwrap();
+        let mut inline = Inline::new(&service, caller(now)).unwrap();
         let mut fake = Fake {
             came: b"GET /index.html?x=1 HTTP/1.1\r\nHost: a\r\n\r\nGET /no HTTP/1.1\r\nConnection: close\r\n\r\n"
                 .to_vec(),
@@ -356,7 +370,7 @@ mod tests {
     fn half_a_request_ends_with_the_peer() {
         let (service, now) = (site(), Instant::from_secs(1));
         for half in ["GET / HT", "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc"] {
-            let mut inline = Inline::new(&service, now).unwrap();
+            let mut inline = Inline::new(&service, caller(now)).unwrap();
             let mut fake = Fake { came: half.into(), room: usize::MAX, ..Fake::default() };
             assert_eq!(inline.poll(&service, now, &mut fake), Then::Stay);
             fake.end = true;
@@ -367,7 +381,7 @@ mod tests {
     #[test]
     fn a_request_that_trickles_in_is_not_waited_for() {
         let (service, start) = (site(), Instant::from_secs(1));
-        let mut inline = Inline::new(&service, start).unwrap();
+        let mut inline = Inline::new(&service, caller(start)).unwrap();
         let mut fake = Fake { came: b"GET / HTTP/1.1\r\n".to_vec(), room: usize::MAX, ..Fake::default() };
         for second in (0..60).step_by(5) {
             fake.came.extend_from_slice(b"X: y\r\n");
@@ -385,7 +399,7 @@ mod tests {
             name: "ftp".into(),
             kind: ServiceKind::Banner { banner: b"220 hi\r\n".to_vec(), close_after_secs: 30 },
         };
-        let mut inline = Inline::new(&service, Instant::from_secs(0)).unwrap();
+        let mut inline = Inline::new(&service, caller(Instant::from_secs(0))).unwrap();
         let mut fake = Fake { room: 3, ..Fake::default() };
         for _ in 0..3 {
             assert_eq!(inline.poll(&service, Instant::from_secs(1), &mut fake), Then::Stay);
@@ -398,7 +412,7 @@ mod tests {
         #[test]
         fn whatever_comes_is_answered_or_awaited(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
             let (service, now) = (site(), Instant::from_secs(1));
-            let mut inline = Inline::new(&service, now).unwrap();
+            let mut inline = Inline::new(&service, caller(now)).unwrap();
             let mut fake = Fake { came: bytes, room: usize::MAX, end: true, ..Fake::default() };
             inline.poll(&service, now, &mut fake);
         }

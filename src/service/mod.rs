@@ -1,12 +1,14 @@
 //! What answers a connection, and what it needs to know for that.
 
 mod inline;
+mod library;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use inline::{Inline, Stream, Then};
+pub use library::{Caller, Login, Profile, Protocol, answer};
 
 /// A service of a topology. Its place in its node's list is its [`crate::emulate::ServiceId`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub enum ServiceKind {
     },
     /// A static web site.
     Http(HttpSite),
+    /// One of the library of services.
+    Library(Box<Profile>),
     /// A program, started for each connection, whose standard input and output are the connection. Index into the plan's scripts.
     Script(u16),
     /// A connection to another server. Index into the plan's proxies.

@@ -16,6 +16,7 @@ mod error;
 mod graph;
 mod images;
 mod layers;
+mod library;
 mod links;
 mod nodes;
 mod plan;

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use super::at::{At, Text};
 use super::check::Checker;
 use super::layers::{TcpAct, UdpAct};
-use super::raw_services::{HttpKeys, TcpKeys, UdpKeys};
+use super::library;
+use super::raw_services::{HttpKeys, LibraryKeys, TcpKeys, UdpKeys};
 use super::source::Span;
 use super::units;
-use crate::service::{HttpSite, Page, Proxy, Script};
+use crate::service::{HttpSite, Page, Protocol, Proxy, Script};
 
 /// Largest page that is read from a file.
 const MAX_PAGE: u64 = 1 << 20;
@@ -21,6 +22,19 @@ const COMPANIONS: &[(&str, &[&str])] = &[
     ("banner", &["close_after"]),
     ("script", &["timeout", "max"]),
     ("proxy", &["connect_timeout", "allow_production"]),
+    ("ssh", &[]),
+    ("ftp", &[]),
+    ("smtp", &[]),
+    ("pop3", &[]),
+    ("imap", &[]),
+    ("telnet", &[]),
+    ("mysql", &[]),
+    ("postgresql", &[]),
+    ("redis", &[]),
+    ("rdp", &[]),
+    ("smb", &[]),
+    ("vnc", &[]),
+    ("modbus", &[]),
 ];
 
 /// The service of a TCP port whose key stands at `port`.
@@ -31,7 +45,7 @@ pub fn tcp(c: &mut Checker<'_>, keys: &TcpKeys, port: Span) -> Option<TcpAct> {
         c.error(
             port,
             "this port has no service",
-            "a mapping names one of `http`, `banner`, `script` and `proxy`",
+            "a mapping names one of `http`, `banner`, `script`, `proxy` and the services of the library, such as `ssh`",
             "write such as `{banner: \"220 ready\\r\\n\"}`, or one of the words closed, filtered, tarpit, open, container",
         );
         return None;
@@ -61,6 +75,9 @@ pub fn tcp(c: &mut Checker<'_>, keys: &TcpKeys, port: Span) -> Option<TcpAct> {
     if let Some(command) = &keys.script {
         return script(c, command, keys).map(TcpAct::Script);
     }
+    if let Some((protocol, wishes)) = Protocol::TCP.into_iter().find_map(|p| Some((p, of_tcp(keys, p)?))) {
+        return library::profile(c, protocol, wishes).map(|profile| TcpAct::Library(Box::new(profile)));
+    }
     let target = keys.proxy.as_ref()?;
     let connect_timeout_us = match &keys.connect_timeout {
         Some(text) => c.unit(text.span, units::duration_us(text, 60_000_000))?,
@@ -72,8 +89,43 @@ pub fn tcp(c: &mut Checker<'_>, keys: &TcpKeys, port: Span) -> Option<TcpAct> {
     Some(TcpAct::Proxy { proxy, allow_production })
 }
 
+/// What was typed for a service of the library over TCP.
+fn of_tcp(keys: &TcpKeys, protocol: Protocol) -> Option<&At<LibraryKeys>> {
+    match protocol {
+        Protocol::Ssh => keys.ssh.as_ref(),
+        Protocol::Ftp => keys.ftp.as_ref(),
+        Protocol::Smtp => keys.smtp.as_ref(),
+        Protocol::Pop3 => keys.pop3.as_ref(),
+        Protocol::Imap => keys.imap.as_ref(),
+        Protocol::Telnet => keys.telnet.as_ref(),
+        Protocol::Mysql => keys.mysql.as_ref(),
+        Protocol::Postgresql => keys.postgresql.as_ref(),
+        Protocol::Redis => keys.redis.as_ref(),
+        Protocol::Rdp => keys.rdp.as_ref(),
+        Protocol::Smb => keys.smb.as_ref(),
+        Protocol::Vnc => keys.vnc.as_ref(),
+        Protocol::Modbus => keys.modbus.as_ref(),
+        Protocol::Dns | Protocol::Ntp | Protocol::Snmp | Protocol::Sip => None,
+    }
+}
+
 /// The service of a UDP port whose key stands at `port`.
 pub fn udp(c: &mut Checker<'_>, keys: &UdpKeys, port: Span) -> Option<UdpAct> {
+    let present = keys.present();
+    if let [(one, _), (other, _), ..] = present[..] {
+        let message = format!("this port has two services, `{one}` and `{other}`");
+        c.error(port, message, "only one can answer", "keep one");
+        return None;
+    }
+    let library = [
+        (Protocol::Dns, &keys.dns),
+        (Protocol::Ntp, &keys.ntp),
+        (Protocol::Snmp, &keys.snmp),
+        (Protocol::Sip, &keys.sip),
+    ];
+    if let Some((protocol, wishes)) = library.into_iter().find_map(|(p, keys)| Some((p, keys.as_ref()?))) {
+        return library::profile(c, protocol, wishes).map(|profile| UdpAct::Library(Box::new(profile)));
+    }
     match &keys.reply {
         Some(reply) if reply.len() <= 1400 => Some(UdpAct::Reply(reply.as_bytes().to_vec())),
         Some(reply) => {
@@ -83,7 +135,12 @@ pub fn udp(c: &mut Checker<'_>, keys: &UdpKeys, port: Span) -> Option<UdpAct> {
         }
         None => {
             let help = "write such as `{reply: \"...\"}`, or one of the words closed, filtered, open";
-            c.error(port, "this port has no service", "a mapping has `reply`", help);
+            c.error(
+                port,
+                "this port has no service",
+                "a mapping has one of `reply`, `dns`, `ntp`, `snmp`, `sip`",
+                help,
+            );
             None
         }
     }

@@ -15,6 +15,7 @@ mod impairments;
 mod isolation;
 mod keeper;
 mod lab;
+mod library;
 mod limits;
 mod net;
 mod netdev;

@@ -10,7 +10,7 @@ use crate::node::{AddrRange, Limits, MacMode, Request, Segment};
 use crate::service::{HttpSite, Page};
 use crate::stack::{Budget, Conn, Incoming, Outgoing, Sockets};
 use crate::wire::{
-    ARP_FRAME, Arp, Duration, Neighbor, Segment as TcpSegment, TcpHeader, TcpOptions, flag, solicited_node,
+    ARP_FRAME, Arp, Duration, Headers, Neighbor, Segment as TcpSegment, TcpHeader, TcpOptions, flag, solicited_node,
 };
 
 pub(super) const ATTACKER: Mac = Mac([2, 0xaa, 0, 0, 0, 1]);
