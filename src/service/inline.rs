@@ -2,12 +2,14 @@
 //! the room there is, and never wait.
 
 use super::library::{Caller, Talk};
-use super::{HttpSite, Page, Service, ServiceKind};
+use super::{HttpSite, Page, Service, ServiceKind, web};
 use crate::event::EventId;
 use crate::wire::{Duration, Instant};
 
 /// The longest request head that the static web server reads (RFC 9112 §2.3 leaves the limit to us).
 const MAX_HEAD: usize = 8 * 1024 - 1;
+/// The longest form that is waited for; longer ones are skipped, as bodies are where no forms are.
+const MAX_FORM: usize = 4096;
 /// Headers of a request that are looked at.
 const MAX_HEADERS: usize = 64;
 
@@ -227,12 +229,27 @@ impl Http {
                     _ => header("transfer-encoding").is_some(),
                 };
                 let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or("/"));
+                let is_form = method == "POST" && !site.denied.is_empty() && body <= MAX_FORM.min(MAX_HEAD - len);
+                let skip = if is_form { len + body } else { len };
+                if bytes.len() < skip {
+                    return false;
+                }
+                let path = if is_form { &site.denied } else { path.split(['?', '#']).next().unwrap_or("/") };
                 self.answer = respond(site, method, path, wants_close);
                 self.close = wants_close;
-                self.skip = body;
+                self.skip = if is_form { 0 } else { body };
+                let mut logins = Vec::new();
+                let mut tell = |id: EventId, data: &[u8]| logins.push((id, data.to_vec()));
+                if let Some(credentials) = header("authorization") {
+                    web::basic(credentials.as_bytes(), &mut tell);
+                }
+                if is_form {
+                    web::form(&bytes[len..skip], &mut tell);
+                }
                 let head = bytes[..len].to_vec();
                 stream.tell(EventId::ServiceRequest, &head);
-                stream.take(len);
+                logins.iter().for_each(|(id, data)| stream.tell(*id, data));
+                stream.take(skip);
                 true
             }
             Ok(httparse::Status::Partial) if !too_long => false,
@@ -257,8 +274,7 @@ fn error_body(status: &str, site: &HttpSite) -> Vec<u8> {
     .into_bytes()
 }
 
-fn respond(site: &HttpSite, method: &str, target: &str, close: bool) -> Answer {
-    let path = target.split(['?', '#']).next().unwrap_or("/");
+fn respond(site: &HttpSite, method: &str, path: &str, close: bool) -> Answer {
     let path = match path {
         "/index.html" | "" => "/",
         path => path,
@@ -309,6 +325,7 @@ mod tests {
         room: usize,
         end: bool,
         requests: Vec<Vec<u8>>,
+        logins: Vec<Vec<u8>>,
     }
 
     impl Stream for Fake {
@@ -330,8 +347,8 @@ mod tests {
             self.end
         }
         fn tell(&mut self, id: EventId, data: &[u8]) {
-            assert_eq!(id, EventId::ServiceRequest);
-            self.requests.push(data.to_vec());
+            let told = if id == EventId::ServiceLogin { &mut self.logins } else { &mut self.requests };
+            told.push(data.to_vec());
         }
     }
 
@@ -342,7 +359,10 @@ mod tests {
     fn site() -> Service {
         let page = Page { content_type: "text/html".into(), body: b"<h1>hi</h1>".to_vec() };
         let pages = BTreeMap::from([("/".to_owned(), page)]);
-        Service { name: "http".into(), kind: ServiceKind::Http(HttpSite { server: "nginx/1.22.1".into(), pages }) }
+        Service {
+            name: "http".into(),
+            kind: ServiceKind::Http(HttpSite { server: "nginx/1.22.1".into(), pages, ..HttpSite::default() }),
+        }
     }
 
     #[test]
@@ -364,6 +384,22 @@ mod tests {
         assert!(text.starts_with("HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\n"), "{text}");
         assert!(text.contains("\r\n\r\n<h1>hi</h1>HTTP/1.1 404 Not Found\r\n"), "{text}");
         assert_eq!(fake.requests.len(), 2);
+    }
+
+    #[test]
+    fn a_form_is_waited_for_told_and_denied() {
+        let site = web::app("webmail", None).unwrap();
+        let (service, now) = (Service { name: "w".into(), kind: ServiceKind::Http(site) }, Instant::from_secs(1));
+        let mut inline = Inline::new(&service, caller(now)).unwrap();
+        let head = "POST /login HTTP/1.1\r\nContent-Length: 20\r\n\r\n_user=a&_p";
+        let mut fake = Fake { came: head.into(), room: usize::MAX, ..Fake::default() };
+        assert_eq!(inline.poll(&service, now, &mut fake), Then::Stay);
+        assert!(fake.sent.is_empty());
+        fake.came.extend_from_slice(b"ass=secret");
+        inline.poll(&service, now, &mut fake);
+        let said = String::from_utf8(fake.sent).unwrap();
+        assert!(said.starts_with("HTTP/1.1 200 OK") && said.contains("Login failed."), "{said}");
+        assert_eq!(fake.logins, [br#"{"method":"form","user":"a","password":"secret"}"#]);
     }
 
     #[test]

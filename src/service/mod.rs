@@ -2,6 +2,7 @@
 
 mod inline;
 mod library;
+mod web;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use inline::{Inline, Stream, Then};
 pub use library::{Caller, Login, Profile, Protocol, answer};
+pub use web::{APPS, app};
 
 /// A service of a topology. Its place in its node's list is its [`crate::emulate::ServiceId`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -50,6 +52,8 @@ pub struct HttpSite {
     pub server: String,
     /// Path (with its leading `/`) to page. `/` is also what `index.html` asks for.
     pub pages: BTreeMap<String, Page>,
+    /// Which of the pages is the answer to a form; empty if forms are answered like any other request.
+    pub denied: String,
 }
 
 /// One page of a static site.

@@ -137,7 +137,13 @@ mapping! {
 mapping! {
     /// A static web site.
     struct HttpKeys {
-        /// The `Server:` header (default: none).
+        /// An application that asks for a password: `login-portal`, `webmail`, `router-admin`.
+        app: Text,
+        /// The title of an application's pages.
+        title: Text,
+        /// A folder whose files are pages, relative to the topology.
+        directory: Text,
+        /// The `Server:` header (default: none, or the application's).
         server: Text,
         /// Pages by path: HTML, or a mapping with `body` or `file` and `type`.
         pages: Map<At<Page>>,

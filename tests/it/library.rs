@@ -14,7 +14,7 @@ templates:
       22: {ssh: {version: "OpenSSH_9.2p1 Debian-2+deb12u3"}}
       23: {telnet: {hostname: gw7}}
       25: {smtp: {product: exim, version: "4.96", hostname: mx1}}
-      80: {http: {server: "Apache/2.4.62 (Debian)", pages: {/: x}}}
+      80: {http: {app: webmail}}
       110: {pop3: {}}
       143: {imap: {product: cyrus, version: 2.5.10, hostname: box1}}
       445: {smb: {product: windows, workgroup: CORP}}
@@ -129,4 +129,142 @@ fn nmap_names_every_product_and_version_over_udp() {
         ],
     );
     assert!(table[&161][3].contains("public"), "{table:?}");
+}
+
+/// What a client is told, and which attempt is recorded of it.
+const CLIENTS: &str = r#"
+import ftplib, imaplib, poplib, smtplib, socket
+
+HOST = "192.0.2.100"
+
+def refused(attempt, kind):
+    try:
+        attempt()
+    except kind as refusal:
+        print(refusal)
+    else:
+        raise SystemExit("it was let in")
+
+ftp = ftplib.FTP(HOST, timeout=10)
+refused(lambda: ftp.login("ftpuser", "ftp pass"), ftplib.error_perm)
+ftp.quit()
+
+pop = poplib.POP3(HOST, timeout=10)
+pop.capa()
+pop.user("popuser")
+refused(lambda: pop.pass_("poppass"), poplib.error_proto)
+pop.quit()
+
+imap = imaplib.IMAP4(HOST, timeout=10)
+refused(lambda: imap.login("imapuser", 'imap"pass'), imaplib.IMAP4.error)
+refused(lambda: imap.authenticate("PLAIN", lambda _: b"\0imapplain\0secret"), imaplib.IMAP4.error)
+imap.logout()
+
+smtp = smtplib.SMTP(HOST, timeout=10)
+refused(lambda: smtp.login("smtpuser", "smtppass"), smtplib.SMTPAuthenticationError)
+refused(lambda: smtp.sendmail("a@example.com", ["b@example.org"], "hi"), smtplib.SMTPRecipientsRefused)
+smtp.quit()
+
+def talk(port, *steps):
+    with socket.create_connection((HOST, port), timeout=10) as connection:
+        for say, awaited in steps:
+            connection.sendall(say)
+            heard = b""
+            while awaited not in heard:
+                more = connection.recv(4096)
+                assert more, (port, heard)
+                heard += more
+
+talk(23, (b"", b"gw7 login: "), (b"telnetuser\r\n", b"Password: "), (b"telnetpass\r\n", b"Login incorrect"))
+talk(6379, (b"*2\r\n$4\r\nAUTH\r\n$9\r\nredispass\r\n", b"-WRONGPASS"))
+talk(3389, (b"\x03\0\0\x2d\x28\xe0\0\0\0\0\0Cookie: mstshash=rdpuser\r\n\x01\0\x08\0\x03\0\0\0", b"\x03\0\0\x13"))
+talk(5900, (b"RFB 003.008\n", b"\x01\x02"), (b"\x02", b""), (b"0123456789abcdef", b"Authentication failed"))
+"#;
+
+#[test]
+fn what_clients_log_in_with_is_recorded() {
+    let lab = library();
+    println!("{}", lab.attacker.sh(&["python3", "-c", CLIENTS]));
+    let curl = |args: &[&str]| lab.attacker.run(&[&["curl", "-sS", "--max-time", "10"], args].concat());
+    let form = curl(&["-d", "_user=webuser&_pass=web%20pass", "http://192.0.2.100/login"]);
+    assert!(String::from_utf8_lossy(&form.stdout).contains("Login failed."));
+    curl(&["-u", "basicuser:basicpass", "http://192.0.2.100/"]);
+    // 67: the log-in was refused.
+    assert_eq!(curl(&["-u", "curlftp:x", "ftp://192.0.2.100/"]).status.code(), Some(67));
+    assert_eq!(curl(&["-u", "curlpop:x", "pop3://192.0.2.100/"]).status.code(), Some(67));
+    assert_eq!(curl(&["-u", "curlimap:x", "imap://192.0.2.100/"]).status.code(), Some(67));
+    let psql = "PGPASSWORD=pgpass PGCONNECT_TIMEOUT=10 psql -w -h 192.0.2.100 -U pguser -d shop -c 'select 1'";
+    let refused = lab.attacker.run(&["sh", "-c", psql]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("password authentication failed for user \"pguser\""), "{said}");
+
+    let wanted: [(u16, &str, &str, Option<&str>); 16] = [
+        (21, "PASS", "ftpuser", Some("ftp pass")),
+        (110, "PASS", "popuser", Some("poppass")),
+        (143, "LOGIN", "imapuser", Some("imap\"pass")),
+        (143, "PLAIN", "imapplain", Some("secret")),
+        (25, "PLAIN", "smtpuser", Some("smtppass")),
+        (23, "telnet", "telnetuser", Some("telnetpass")),
+        (6379, "AUTH", "default", Some("redispass")),
+        (3389, "mstshash", "rdpuser", None),
+        (80, "form", "webuser", Some("web pass")),
+        (80, "Basic", "basicuser", Some("basicpass")),
+        (21, "PASS", "curlftp", Some("x")),
+        (143, "PLAIN", "curlimap", Some("x")),
+        (110, "PLAIN", "curlpop", Some("x")),
+        (5432, "password", "pguser", Some("pgpass")),
+        (5900, "VNC", "", None),
+        (25, "LOGIN", "smtpuser", Some("smtppass")),
+    ];
+    for (port, method, user, password) in wanted {
+        lab.wait_event("service.login", |event| {
+            // `text` doubles backslashes, `data` is what was told.
+            let text = event["text"].as_str().unwrap_or_default().replace("\\\\", "\\");
+            let login: serde_json::Value = serde_json::from_str(&text).unwrap();
+            event["dst"]["port"] == port
+                && login["method"] == method
+                && login["user"].as_str().unwrap_or_default() == user
+                && login["password"].as_str() == password
+        });
+    }
+    lab.wait_event("service.request", |event| {
+        event["dst"]["port"] == 25 && event["text"].as_str().is_some_and(|text| text.starts_with("rcpt TO:"))
+    });
+}
+
+#[test]
+fn ssh_clients_are_left_at_the_key_exchange() {
+    let lab = library();
+    let output = lab.attacker.run(&[
+        "ssh",
+        "-v",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "root@192.0.2.100",
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("remote software version OpenSSH_9.2p1 Debian-2+deb12u3"), "{said}");
+    assert!(said.contains("SSH2_MSG_KEXINIT received") && said.contains("kex: algorithm: "), "{said}");
+    assert!(said.contains("key exchange failed"), "{said}");
+    let hello = lab.wait_event("service.request", |event| event["dst"]["port"] == 22);
+    assert!(hello["text"].as_str().is_some_and(|text| text.starts_with("SSH-2.0-OpenSSH")), "{hello}");
+}
+
+#[test]
+fn what_is_no_service_is_said_where_it_stands() {
+    let lab = Lab::shared();
+    let wrong = LIBRARY
+        .replace("{product: vsftpd, version: 3.0.3}", "{product: vsftp}")
+        .replace("445: {smb: {product: windows, workgroup: CORP}}", "445: {smb: {version: 4}}")
+        .replace("app: webmail", "app: webmial");
+    let file = lab.file("wrong.yaml", &wrong);
+    let output = std::process::Command::new(crate::lab::PROGRAM).arg("check").arg(file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    for part in ["vsftpd", "`version` says nothing to `smb`", "webmail"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }

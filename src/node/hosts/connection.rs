@@ -96,14 +96,14 @@ impl Hosts {
         };
         let has_challenges = matches!(service, Some((_, service)) if matches!(service.kind, ServiceKind::Library(_)));
         let seed = if has_challenges { cx.rng.next_u64() } else { 0 };
-        let caller = Caller { from: key.remote.into(), seed, now: cx.now };
+        let caller = Caller { from: key.remote, seed, now: cx.now };
         match service {
             Some((id, service)) if let Some(inline) = Inline::new(service, caller) => {
                 Some(App::Inline(inline, id, Box::default()))
             }
             Some((_, service)) if !matches!(service.kind, ServiceKind::Container) => {
                 let (plane, relay) = pipe(PIPE, self.flows.due(cx.waker), self.sockets.budget().clone());
-                let (service, peer, local) = (service.clone(), key.remote(), key.local());
+                let (service, peer, local) = (Box::new(service.clone()), key.remote(), key.local());
                 cx.requests.push(Request::Open { service, peer, local, pipe: relay });
                 Some(App::Pipe(Box::new(plane)))
             }

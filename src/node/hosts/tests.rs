@@ -61,7 +61,7 @@ pub(super) fn config() -> HostsConfig {
         templates: vec![template()],
         services: vec![
             service("ftp", ServiceKind::Banner { banner: b"220 ready\r\n".to_vec(), close_after_secs: 30 }),
-            service("http", ServiceKind::Http(HttpSite { server: "nginx".into(), pages })),
+            service("http", ServiceKind::Http(HttpSite { server: "nginx".into(), pages, ..HttpSite::default() })),
             service("ssh", ServiceKind::Container),
             service("script", ServiceKind::Script(0)),
             service("nntp", ServiceKind::Banner { banner: b"200 ready\r\n".to_vec(), close_after_secs: 0 }),

@@ -11,7 +11,14 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// A connection.
 #[derive(Default)]
 pub struct Postgresql {
-    asked: Option<(Box<[u8]>, Box<[u8]>)>,
+    asked: Option<Startup>,
+}
+
+/// Who has asked for a session, and of which database.
+#[derive(Default)]
+struct Startup {
+    user: Box<[u8]>,
+    database: Box<[u8]>,
 }
 
 impl Postgresql {
@@ -58,7 +65,7 @@ impl Postgresql {
             return refuse(profile, "28000", message, ("postmaster.c", 2300, "ProcessStartupPacket"), turn);
         }
         let database = if database.is_empty() { user } else { database };
-        self.asked = Some((kept(user), kept(database)));
+        self.asked = Some(Startup { user: kept(user), database: kept(database) });
         // AuthenticationCleartextPassword.
         turn.say([b'R', 0, 0, 0, 8, 0, 0, 0, 3]);
     }
@@ -70,7 +77,7 @@ impl Postgresql {
             return input.len();
         }
         let Some(message) = input.get(5..1 + length as usize) else { return 0 };
-        let (user, database) = self.asked.take().unwrap_or_default();
+        let Startup { user, database } = self.asked.take().unwrap_or_default();
         turn.login(&Login {
             method: "password",
             user: Some(&user),

@@ -32,7 +32,7 @@ impl Rdp {
         if let Some(user) = cookie {
             turn.login(&Login { method: "mstshash", user: Some(user), ..Login::default() });
         }
-        let wanted = negotiation.map(|octets| u32::from_le_bytes(octets));
+        let wanted = negotiation.map(u32::from_le_bytes);
         let source = if profile.is("xrdp") { [0, 0] } else { [0x12, 0x34] };
         let mut confirm = vec![CONFIRM, 0, 0, source[0], source[1], 0];
         match wanted {

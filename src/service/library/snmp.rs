@@ -218,7 +218,9 @@ fn read(profile: &Profile, input: &[u8], turn: &mut Turn<'_>) -> Option<()> {
         refused(turn, if version == 0 { NO_SUCH_NAME } else { NO_ACCESS }, 1);
         return Some(());
     }
-    if !matches!(kind, GET | GET_NEXT) && !(kind == GET_BULK && version == 1) {
+    // GetBulkRequest is answered like GetNextRequest: one object for each name, as repeated once.
+    let is_known = matches!(kind, GET | GET_NEXT) || (kind == GET_BULK && version == 1);
+    if !is_known {
         return None;
     }
     let mut out = Writer::new();

@@ -99,11 +99,7 @@ impl Telnet {
         match octet {
             b'\n' | 0 if after_cr => {}
             b'\r' | b'\n' => self.line(profile, turn),
-            8 | 127 => {
-                if self.typed.pop().is_some() && self.user.is_none() {
-                    turn.say(b"\x08 \x08");
-                }
-            }
+            8 | 127 => self.rub_out(turn),
             3 | 4 => turn.close = true,
             b' '.. if self.typed.len() < TYPED => {
                 self.typed.push(octet);
@@ -112,6 +108,12 @@ impl Telnet {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn rub_out(&mut self, turn: &mut Turn<'_>) {
+        if self.typed.pop().is_some() && self.user.is_none() {
+            turn.say(b"\x08 \x08");
         }
     }
 
