@@ -71,7 +71,7 @@ fuzz_target!(|input: (u8, u8, Vec<Vec<u8>>)| {
         if inline.poll(&service, now, &mut stream) == Then::Close {
             return;
         }
-        assert!(inline.kept() <= 128 * 1024, "it keeps {}", inline.kept());
+        assert!(inline.kept() <= 8 * 1024, "it keeps {}", inline.kept());
     }
     stream.end = true;
     stream.come.clear();

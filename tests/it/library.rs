@@ -43,8 +43,42 @@ links:
   - endpoints: [wan, box]
 "#;
 
+/// The products that are left.
+const OTHERS: &str = r#"
+name: others
+templates:
+  server:
+    tcp:
+      21: {ftp: {product: pure-ftpd}}
+      2121: {ftp: {product: filezilla, version: 1.7.3}}
+      2122: {ftp: {product: microsoft}}
+      23: {telnet: {product: cisco}}
+      25: {smtp: {product: sendmail, version: 8.17.1}}
+      2525: {smtp: {version: 3.7.11}}
+      110: {pop3: {product: cyrus}}
+      143: {imap: {}}
+      3306: {mysql: {}}
+      3389: {rdp: {product: xrdp}}
+      5432: {postgresql: {version: "15"}}
+      80: {http: {app: login-portal}}
+      8080: {http: {app: router-admin}}
+    udp:
+      53: {dns: {product: dnsmasq, version: "2.90"}}
+      5060: {sip: {product: opensips}}
+      161: {snmp: {community: secret}}
+nodes:
+  wan: {kind: uplink}
+  box: {kind: host, address: 192.0.2.100, template: server}
+links:
+  - endpoints: [wan, box]
+"#;
+
 fn library() -> Lab {
-    let lab = Lab::up(LIBRARY);
+    up(LIBRARY)
+}
+
+fn up(topology: &str) -> Lab {
+    let lab = Lab::up(topology);
     lab.attacker.addr("eth0", "192.0.2.2/24");
     lab
 }
@@ -129,6 +163,39 @@ fn nmap_names_every_product_and_version_over_udp() {
         ],
     );
     assert!(table[&161][3].contains("public"), "{table:?}");
+}
+
+#[test]
+fn nmap_names_the_other_products() {
+    let lab = up(OTHERS);
+    let table = versions(&lab, &["-p", "21,23,25,80,110,143,2121,2122,2525,3306,3389,5432,8080"]);
+    assert_named(
+        &table,
+        &[
+            (21, "Pure-FTPd", ""),
+            (23, "Cisco IOS telnetd", ""),
+            (25, "Sendmail", "8.17.1/8.17.1"),
+            (80, "nginx", "1.22.1"),
+            (110, "Cyrus POP3", "2.5.10"),
+            (143, "Dovecot imapd", ""),
+            (2121, "FileZilla ftpd", "1.7.3"),
+            (2122, "Microsoft ftpd", ""),
+            (2525, "Postfix smtpd", "3.7.11"),
+            (3306, "MySQL", "8.0.39-0ubuntu0.22.04.1"),
+            (3389, "xrdp", ""),
+            (5432, "PostgreSQL DB", "15"),
+            (8080, "lighttpd", "1.4.69"),
+        ],
+    );
+    let table = versions(&lab, &["-sU", "-p", "U:53,161,5060"]);
+    assert_named(
+        &table,
+        &[
+            (53, "dnsmasq", "2.90"),
+            (161, "net-snmp; net-snmp SNMPv3 server", ""),
+            (5060, "OpenSIPS SIP Server", "3.4.2"),
+        ],
+    );
 }
 
 /// What a client is told, and which attempt is recorded of it.

@@ -128,7 +128,7 @@ impl Imap {
         turn.say(format!("{tag} NO [AUTHENTICATIONFAILED] Authentication failed.\r\n"));
         self.tries += 1;
         if self.tries >= TRIES {
-            turn.end("* BYE Disconnected for inactivity.\r\n");
+            turn.end("* BYE Too many authentication failures.\r\n");
         }
     }
 

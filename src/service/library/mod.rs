@@ -43,8 +43,10 @@ use say::Turn;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Octets that may lie unread for a message to become whole; what a connection keeps is no more.
 const MOST: usize = 8 * 1024;
-/// Messages that are answered without looking whether the answers leave.
-const TOGETHER: usize = 16;
+/// Octets of answers that are made without looking whether they leave.
+const TOGETHER: usize = 2048;
+/// Events of one connection, after which it is closed: no client has so much to say here.
+const MAX_TOLD: u16 = 256;
 
 /// One connection to a service of the library.
 pub struct Talk {
@@ -57,6 +59,8 @@ pub struct Talk {
     since: Instant,
     begun: bool,
     closing: bool,
+    /// Events that it has told.
+    told: u16,
 }
 
 /// Who speaks.
@@ -146,6 +150,7 @@ impl Talk {
             since: caller.now,
             begun: false,
             closing: false,
+            told: 0,
         }
     }
 
@@ -180,10 +185,7 @@ impl Talk {
                 return Then::Close;
             }
             let mut taken = 0;
-            for _ in 0..TOGETHER {
-                if stream.peek().is_empty() || self.closing {
-                    break;
-                }
+            while self.out.len() < TOGETHER && !self.closing && !stream.peek().is_empty() {
                 let n = self.turn(stream, |speaker, input, turn| {
                     let n = speaker.data(profile, input, turn);
                     // What will never be whole is not waited for.
@@ -216,7 +218,9 @@ impl Talk {
         let mut turn = Turn { caller: self.caller, out: &mut self.out, tell: &mut tell, close: false };
         let input = stream.peek();
         let n = act(&mut self.speaker, input, &mut turn).min(input.len());
-        self.closing |= turn.close;
+        let close = turn.close;
+        self.told = self.told.saturating_add(told.len() as u16);
+        self.closing |= close || self.told >= MAX_TOLD;
         for (id, data) in told {
             stream.tell(id, &data);
         }

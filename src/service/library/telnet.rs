@@ -4,6 +4,8 @@ use super::profile::Profile;
 use super::say::Turn;
 
 const TRIES: u8 = 3;
+/// Octets that are said before it is seen whether they leave.
+const MAX_SAID: usize = 1024;
 /// Octets of a name or password that are kept.
 const TYPED: usize = 128;
 
@@ -60,7 +62,8 @@ impl Telnet {
     pub(super) fn data(&mut self, profile: &Profile, input: &[u8], turn: &mut Turn<'_>) -> usize {
         for (at, octet) in input.iter().enumerate() {
             self.octet(*octet, profile, turn);
-            if turn.close {
+            // Empty lines are answered by prompts, which are longer.
+            if turn.close || turn.out.len() > MAX_SAID {
                 return at + 1;
             }
         }
