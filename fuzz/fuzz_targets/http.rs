@@ -1,9 +1,8 @@
-//! The static web site, fed in pieces and with little room to answer.
+//! A web site with a form, fed in pieces and with little room to answer.
 #![no_main]
 
-use std::collections::BTreeMap;
-
-use honeyweave::service::{HttpSite, Inline, Page, Service, ServiceKind, Stream, Then};
+use honeyweave::event::EventId;
+use honeyweave::service::{Caller, Inline, Service, ServiceKind, Stream, Then, app};
 use honeyweave::wire::Instant;
 use libfuzzer_sys::fuzz_target;
 
@@ -35,17 +34,21 @@ impl Stream for Pieces {
         self.end && self.come.is_empty()
     }
 
-    fn requested(&mut self, head: &[u8]) {
-        assert!(head.len() <= 8192);
+    fn is_last(&mut self) -> bool {
+        self.end
+    }
+
+    fn tell(&mut self, _: EventId, data: &[u8]) {
+        assert!(data.len() <= 8192);
     }
 }
 
 fuzz_target!(|pieces: Vec<Vec<u8>>| {
-    let page = Page { content_type: "text/html".into(), body: b"<h1>here</h1>".to_vec() };
-    let site = HttpSite { server: "nginx".into(), pages: BTreeMap::from([("/".to_owned(), page)]) };
+    let site = app("webmail", None).expect("there is such an application");
     let service = Service { name: "web".into(), kind: ServiceKind::Http(site) };
     let now = Instant::from_secs(1);
-    let mut inline = Inline::new(&service, now).expect("it is an inline one");
+    let caller = Caller { from: [192, 0, 2, 9].into(), seed: 7, now };
+    let mut inline = Inline::new(&service, caller).expect("it is an inline one");
     let mut stream = Pieces::default();
     for piece in &pieces {
         // A connection's receive buffer is bounded, too.

@@ -21,7 +21,9 @@ templates:
       23: tarpit
       25: closed
       80: {http: {server: nginx, pages: {/: "<h1>here</h1>"}}}
-    udp: {53: open, 69: filtered, 161: {reply: "x"}}
+      110: {pop3: {}}
+      445: {smb: {}}
+    udp: {53: {dns: {}}, 54: open, 69: filtered, 161: {snmp: {}}, 162: {reply: "x"}}
     backend: {image: small}
 nodes:
   wan: {kind: uplink, interface: eth0, mac_limit: 4, rate: 1mbit}

@@ -1,5 +1,6 @@
 //! `honeyweave import`: topologies from what others wrote.
 
+use std::cell::RefCell;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::topology::import::{self, Imported, Settings};
+use crate::topology::personalities::Personalities;
 use crate::topology::{Diagnostic, Diagnostics};
 
 /// Arguments.
@@ -49,7 +51,9 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     };
     let name = files.file.display().to_string();
     let bytes = read(&files.file, &name)?;
-    let imported = translate(&bytes, Settings { name: &name, known: &import::is_builtin })?;
+    let personalities = RefCell::new(Personalities::default());
+    let known = |name: &str| personalities.borrow_mut().knows(name);
+    let imported = translate(&bytes, Settings { name: &name, known: &known })?;
     if let Some(output) = &files.output {
         write(output, &imported.yaml, files.force)?;
     }

@@ -72,6 +72,8 @@ ids! {
     Gap = "gap",
     /// The oldest file of the event log was deleted to keep the log within its limit: `count` records.
     LogDeleted = "log.deleted",
+    /// A client tried to log in to an inline service: how, as whom and with what is in the data, as a JSON object.
+    ServiceLogin = "service.login",
 }
 
 impl EventId {

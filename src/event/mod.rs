@@ -95,6 +95,14 @@ impl Event {
             bytes_out: 0,
         }
     }
+
+    /// Whether a single frame from anywhere, its source forged, brings it about: see [`EventId::is_bulk`]. What
+    /// services tell of datagrams counts, too; what they tell of connections does not.
+    #[inline]
+    pub fn is_bulk(&self) -> bool {
+        const UDP: u8 = 17;
+        self.id.is_bulk() || (self.proto == UDP && matches!(self.id, EventId::ServiceRequest | EventId::ServiceLogin))
+    }
 }
 
 /// How a host's port met a SYN or a datagram (`code` of `tcp.probe` and `udp.datagram`).

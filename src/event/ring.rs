@@ -48,7 +48,7 @@ impl Sink for RingSink {
         let mut words = [0; WORDS];
         let len = encode(event, &mut words);
         let data = &data[..data.len().min(MAX_DATA)];
-        if event.id.is_bulk() {
+        if event.is_bulk() {
             self.ring.push_bulk(&words[..len], data);
         } else {
             self.ring.push(&words[..len], data);

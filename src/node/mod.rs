@@ -69,7 +69,7 @@ pub enum Request {
     /// resetting the pipe.
     Open {
         /// Which service; its kind is `Script` or `Proxy`.
-        service: Service,
+        service: Box<Service>,
         /// The attacker.
         peer: std::net::SocketAddr,
         /// The host and port that the attacker talks to.

@@ -321,6 +321,7 @@ fn is_an_attackers(id: EventId) -> bool {
             | EventId::TcpData
             | EventId::UdpDatagram
             | EventId::ServiceRequest
+            | EventId::ServiceLogin
     )
 }
 

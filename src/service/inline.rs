@@ -1,11 +1,15 @@
 //! Services that answer within the data plane: they see the bytes that came and
 //! the room there is, and never wait.
 
-use super::{HttpSite, Page, Service, ServiceKind};
+use super::library::{Caller, Talk};
+use super::{HttpSite, Page, Service, ServiceKind, web};
+use crate::event::EventId;
 use crate::wire::{Duration, Instant};
 
 /// The longest request head that the static web server reads (RFC 9112 §2.3 leaves the limit to us).
 const MAX_HEAD: usize = 8 * 1024 - 1;
+/// The longest form that is waited for; longer ones are skipped, as bodies are where no forms are.
+const MAX_FORM: usize = 4096;
 /// Headers of a request that are looked at.
 const MAX_HEADERS: usize = 64;
 
@@ -26,6 +30,8 @@ pub enum Inline {
     },
     /// Answers requests.
     Http(Box<Http>),
+    /// Speaks one of the library's protocols.
+    Talk(Box<Talk>),
 }
 
 /// The state of a connection to a static site.
@@ -70,8 +76,8 @@ pub trait Stream {
     fn at_end(&mut self) -> bool;
     /// Whether the peer will send no more than what [`Stream::peek`] shows.
     fn is_last(&mut self) -> bool;
-    /// Tells of a request that was understood.
-    fn requested(&mut self, head: &[u8]);
+    /// Tells of a request that was understood, or of an attempt to log in.
+    fn tell(&mut self, id: EventId, data: &[u8]);
 }
 
 /// What is to become of the connection.
@@ -85,11 +91,13 @@ pub enum Then {
 
 impl Inline {
     /// The state for a new connection; `None` if the service is not an inline one.
-    pub fn new(service: &Service, now: Instant) -> Option<Inline> {
-        match service.kind {
+    pub fn new(service: &Service, caller: Caller) -> Option<Inline> {
+        let now = caller.now;
+        match &service.kind {
             ServiceKind::Sink => Some(Inline::Sink),
             ServiceKind::Banner { .. } => Some(Inline::Banner { said: 0, heard: now }),
             ServiceKind::Http(_) => Some(Inline::Http(Box::new(Http::new(now)))),
+            ServiceKind::Library(profile) => Some(Inline::Talk(Box::new(Talk::new(profile, caller)))),
             ServiceKind::Script(_) | ServiceKind::Proxy(_) | ServiceKind::Container => None,
         }
     }
@@ -109,6 +117,7 @@ impl Inline {
                 if stream.at_end() || silent { Then::Close } else { Then::Stay }
             }
             (Inline::Http(http), ServiceKind::Http(site)) => http.poll(site, now, stream),
+            (Inline::Talk(talk), ServiceKind::Library(profile)) => talk.poll(profile, now, stream),
             _ => {
                 drain(stream);
                 if stream.at_end() { Then::Close } else { Then::Stay }
@@ -120,6 +129,7 @@ impl Inline {
     pub fn kept(&self) -> usize {
         match self {
             Inline::Http(http) => http.answer.head.len(),
+            Inline::Talk(talk) => talk.kept(),
             Inline::Sink | Inline::Banner { .. } => 0,
         }
     }
@@ -131,6 +141,7 @@ impl Inline {
                 Some(*heard + Duration::from_secs(u64::from(*close_after_secs)))
             }
             (Inline::Http(http), _) => Some(http.since + PATIENCE),
+            (Inline::Talk(talk), _) => Some(talk.deadline()),
             _ => None,
         }
     }
@@ -218,19 +229,34 @@ impl Http {
                     _ => header("transfer-encoding").is_some(),
                 };
                 let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or("/"));
+                let is_form = method == "POST" && !site.denied.is_empty() && body <= MAX_FORM.min(MAX_HEAD - len);
+                let skip = if is_form { len + body } else { len };
+                if bytes.len() < skip {
+                    return false;
+                }
+                let path = if is_form { &site.denied } else { path.split(['?', '#']).next().unwrap_or("/") };
                 self.answer = respond(site, method, path, wants_close);
                 self.close = wants_close;
-                self.skip = body;
+                self.skip = if is_form { 0 } else { body };
+                let mut logins = Vec::new();
+                let mut tell = |id: EventId, data: &[u8]| logins.push((id, data.to_vec()));
+                if let Some(credentials) = header("authorization") {
+                    web::basic(credentials.as_bytes(), &mut tell);
+                }
+                if is_form {
+                    web::form(&bytes[len..skip], &mut tell);
+                }
                 let head = bytes[..len].to_vec();
-                stream.requested(&head);
-                stream.take(len);
+                stream.tell(EventId::ServiceRequest, &head);
+                logins.iter().for_each(|(id, data)| stream.tell(*id, data));
+                stream.take(skip);
                 true
             }
             Ok(httparse::Status::Partial) if !too_long => false,
             _ => {
                 // What is not HTTP is answered as web servers do: 400, and the line is cut.
                 let head = bytes[..bytes.len().min(1024)].to_vec();
-                stream.requested(&head);
+                stream.tell(EventId::ServiceRequest, &head);
                 self.answer = error(site, "400 Bad Request", true, true);
                 self.close = true;
                 true
@@ -248,8 +274,7 @@ fn error_body(status: &str, site: &HttpSite) -> Vec<u8> {
     .into_bytes()
 }
 
-fn respond(site: &HttpSite, method: &str, target: &str, close: bool) -> Answer {
-    let path = target.split(['?', '#']).next().unwrap_or("/");
+fn respond(site: &HttpSite, method: &str, path: &str, close: bool) -> Answer {
     let path = match path {
         "/index.html" | "" => "/",
         path => path,
@@ -300,6 +325,7 @@ mod tests {
         room: usize,
         end: bool,
         requests: Vec<Vec<u8>>,
+        logins: Vec<Vec<u8>>,
     }
 
     impl Stream for Fake {
@@ -320,21 +346,29 @@ mod tests {
         fn is_last(&mut self) -> bool {
             self.end
         }
-        fn requested(&mut self, head: &[u8]) {
-            self.requests.push(head.to_vec());
+        fn tell(&mut self, id: EventId, data: &[u8]) {
+            let told = if id == EventId::ServiceLogin { &mut self.logins } else { &mut self.requests };
+            told.push(data.to_vec());
         }
+    }
+
+    fn caller(now: Instant) -> Caller {
+        Caller { from: [192, 0, 2, 9].into(), seed: 7, now }
     }
 
     fn site() -> Service {
         let page = Page { content_type: "text/html".into(), body: b"<h1>hi</h1>".to_vec() };
         let pages = BTreeMap::from([("/".to_owned(), page)]);
-        Service { name: "http".into(), kind: ServiceKind::Http(HttpSite { server: "nginx/1.22.1".into(), pages }) }
+        Service {
+            name: "http".into(),
+            kind: ServiceKind::Http(HttpSite { server: "nginx/1.22.1".into(), pages, ..HttpSite::default() }),
+        }
     }
 
     #[test]
     fn serves_pages_in_small_pieces() {
         let (service, now) = (site(), Instant::from_secs(1));
-        let mut inline = Inline::new(&service, now).unwrap();
+        let mut inline = Inline::new(&service, caller(now)).unwrap();
         let mut fake = Fake {
             came: b"GET /index.html?x=1 HTTP/1.1\r\nHost: a\r\n\r\nGET /no HTTP/1.1\r\nConnection: close\r\n\r\n"
                 .to_vec(),
@@ -353,10 +387,26 @@ mod tests {
     }
 
     #[test]
+    fn a_form_is_waited_for_told_and_denied() {
+        let site = web::app("webmail", None).unwrap();
+        let (service, now) = (Service { name: "w".into(), kind: ServiceKind::Http(site) }, Instant::from_secs(1));
+        let mut inline = Inline::new(&service, caller(now)).unwrap();
+        let head = "POST /login HTTP/1.1\r\nContent-Length: 20\r\n\r\n_user=a&_p";
+        let mut fake = Fake { came: head.into(), room: usize::MAX, ..Fake::default() };
+        assert_eq!(inline.poll(&service, now, &mut fake), Then::Stay);
+        assert!(fake.sent.is_empty());
+        fake.came.extend_from_slice(b"ass=secret");
+        inline.poll(&service, now, &mut fake);
+        let said = String::from_utf8(fake.sent).unwrap();
+        assert!(said.starts_with("HTTP/1.1 200 OK") && said.contains("Login failed."), "{said}");
+        assert_eq!(fake.logins, [br#"{"method":"form","user":"a","password":"secret"}"#]);
+    }
+
+    #[test]
     fn half_a_request_ends_with_the_peer() {
         let (service, now) = (site(), Instant::from_secs(1));
         for half in ["GET / HT", "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc"] {
-            let mut inline = Inline::new(&service, now).unwrap();
+            let mut inline = Inline::new(&service, caller(now)).unwrap();
             let mut fake = Fake { came: half.into(), room: usize::MAX, ..Fake::default() };
             assert_eq!(inline.poll(&service, now, &mut fake), Then::Stay);
             fake.end = true;
@@ -367,7 +417,7 @@ mod tests {
     #[test]
     fn a_request_that_trickles_in_is_not_waited_for() {
         let (service, start) = (site(), Instant::from_secs(1));
-        let mut inline = Inline::new(&service, start).unwrap();
+        let mut inline = Inline::new(&service, caller(start)).unwrap();
         let mut fake = Fake { came: b"GET / HTTP/1.1\r\n".to_vec(), room: usize::MAX, ..Fake::default() };
         for second in (0..60).step_by(5) {
             fake.came.extend_from_slice(b"X: y\r\n");
@@ -385,7 +435,7 @@ mod tests {
             name: "ftp".into(),
             kind: ServiceKind::Banner { banner: b"220 hi\r\n".to_vec(), close_after_secs: 30 },
         };
-        let mut inline = Inline::new(&service, Instant::from_secs(0)).unwrap();
+        let mut inline = Inline::new(&service, caller(Instant::from_secs(0))).unwrap();
         let mut fake = Fake { room: 3, ..Fake::default() };
         for _ in 0..3 {
             assert_eq!(inline.poll(&service, Instant::from_secs(1), &mut fake), Then::Stay);
@@ -398,7 +448,7 @@ mod tests {
         #[test]
         fn whatever_comes_is_answered_or_awaited(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
             let (service, now) = (site(), Instant::from_secs(1));
-            let mut inline = Inline::new(&service, now).unwrap();
+            let mut inline = Inline::new(&service, caller(now)).unwrap();
             let mut fake = Fake { came: bytes, room: usize::MAX, end: true, ..Fake::default() };
             inline.poll(&service, now, &mut fake);
         }

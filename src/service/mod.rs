@@ -1,12 +1,16 @@
 //! What answers a connection, and what it needs to know for that.
 
 mod inline;
+mod library;
+mod web;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use inline::{Inline, Stream, Then};
+pub use library::{Caller, Login, Profile, Protocol, answer};
+pub use web::{APPS, app};
 
 /// A service of a topology. Its place in its node's list is its [`crate::emulate::ServiceId`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,6 +35,8 @@ pub enum ServiceKind {
     },
     /// A static web site.
     Http(HttpSite),
+    /// One of the library of services.
+    Library(Box<Profile>),
     /// A program, started for each connection, whose standard input and output are the connection. Index into the plan's scripts.
     Script(u16),
     /// A connection to another server. Index into the plan's proxies.
@@ -46,6 +52,8 @@ pub struct HttpSite {
     pub server: String,
     /// Path (with its leading `/`) to page. `/` is also what `index.html` asks for.
     pub pages: BTreeMap<String, Page>,
+    /// Which of the pages is the answer to a form; empty if forms are answered like any other request.
+    pub denied: String,
 }
 
 /// One page of a static site.

@@ -12,7 +12,7 @@ use super::{services, units, vendors};
 use crate::emulate::{
     Backend, Builtin, Interned, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
 };
-use crate::service::{HttpSite, Proxy, Script, Service, ServiceKind};
+use crate::service::{HttpSite, Profile, Proxy, Script, Service, ServiceKind};
 
 /// Ports of all templates of all nodes together: a bound on what a small file may expand to.
 const MAX_PORTS: usize = 1 << 20;
@@ -30,6 +30,7 @@ pub enum TcpAct {
     Container,
     Banner { banner: Vec<u8>, close_after_secs: u32 },
     Http(HttpSite),
+    Library(Box<Profile>),
     Script(Script),
     Proxy { proxy: Proxy, allow_production: bool },
 }
@@ -41,6 +42,7 @@ pub enum UdpAct {
     Filtered,
     Open,
     Reply(Vec<u8>),
+    Library(Box<Profile>),
 }
 
 /// An entry of `tcp` or `udp`.
@@ -239,6 +241,7 @@ pub fn merge(
                 }
                 open(ServiceKind::Http(site.clone()))
             }
+            TcpAct::Library(profile) => open(ServiceKind::Library(profile.clone())),
             TcpAct::Script(script) => c.script(script).and_then(|at| open(ServiceKind::Script(at))),
             TcpAct::Proxy { proxy, allow_production } => {
                 c.proxy(proxy, *allow_production, rule.span).and_then(|at| open(ServiceKind::Proxy(at)))
@@ -256,6 +259,10 @@ pub fn merge(
             UdpAct::Closed => UdpPort::Closed,
             UdpAct::Filtered => UdpPort::Filtered,
             UdpAct::Open => UdpPort::Open(None),
+            UdpAct::Library(profile) => {
+                let kind = ServiceKind::Library(profile.clone());
+                UdpPort::Open(services.number(format!("{name}:{}/udp", rule.first), kind))
+            }
             UdpAct::Reply(reply) => {
                 let kind = ServiceKind::Banner { banner: reply.clone(), close_after_secs: 0 };
                 UdpPort::Open(services.number(format!("{name}:{}/udp", rule.first), kind))

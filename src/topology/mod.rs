@@ -17,6 +17,7 @@ mod graph;
 mod images;
 pub mod import;
 mod layers;
+mod library;
 mod links;
 mod nodes;
 pub mod personalities;

@@ -49,6 +49,16 @@ impl Personalities {
         }
     }
 
+    /// Whether there is one of that name.
+    pub fn knows(&mut self, name: &str) -> bool {
+        Builtin::by_name(name).is_some() || self.is_in_database(name)
+    }
+
+    #[cfg(not(feature = "nmap-db"))]
+    fn is_in_database(&self, _name: &str) -> bool {
+        false
+    }
+
     #[cfg(not(feature = "nmap-db"))]
     fn look_up(&mut self, name: &str) -> Result<Interned, Unknown> {
         let _ = &self.path;
@@ -88,6 +98,10 @@ mod database {
                 },
             };
             self.db.get_or_insert_with(read).as_ref().map_err(Clone::clone)
+        }
+
+        pub(super) fn is_in_database(&mut self, name: &str) -> bool {
+            self.database().is_ok_and(|db| db.find(name).is_some())
         }
 
         pub(super) fn look_up(&mut self, name: &str) -> Result<Interned, Unknown> {

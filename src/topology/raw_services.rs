@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
 
-use super::at::{At, Map, Text, pack};
+use super::at::{At, Map, Text, Texts, pack};
 use super::error::suggest;
 use super::raw::mapping;
 use super::source::Span;
@@ -51,10 +51,36 @@ pub enum UdpWord {
 }
 
 mapping! {
-    /// What answers on a TCP port: one of `http`, `banner`, `script` and `proxy`.
+    /// What answers on a TCP port: one of `http`, `banner`, `script` and `proxy`, or of the library of services.
     struct TcpKeys {
         /// A static web site.
         http: HttpKeys,
+        /// SSH.
+        ssh: LibraryKeys,
+        /// FTP.
+        ftp: LibraryKeys,
+        /// SMTP, which never takes anything for delivery.
+        smtp: LibraryKeys,
+        /// POP3.
+        pop3: LibraryKeys,
+        /// IMAP.
+        imap: LibraryKeys,
+        /// Telnet.
+        telnet: LibraryKeys,
+        /// MySQL or MariaDB.
+        mysql: LibraryKeys,
+        /// PostgreSQL.
+        postgresql: LibraryKeys,
+        /// Redis.
+        redis: LibraryKeys,
+        /// RDP, Windows' remote desktop.
+        rdp: LibraryKeys,
+        /// SMB, file sharing.
+        smb: LibraryKeys,
+        /// VNC.
+        vnc: LibraryKeys,
+        /// Modbus over TCP.
+        modbus: LibraryKeys,
         /// What is said at once, `\r\n` and all.
         banner: Text,
         /// Time of silence until a banner's connection is closed (default 2m); 0 never.
@@ -79,13 +105,45 @@ mapping! {
     struct UdpKeys {
         /// What is sent back to every datagram.
         reply: Text,
+        /// A name server, which tells its version and resolves nothing.
+        dns: LibraryKeys,
+        /// A time server.
+        ntp: LibraryKeys,
+        /// An SNMP agent with the system group.
+        snmp: LibraryKeys,
+        /// A telephone exchange.
+        sip: LibraryKeys,
+    }
+}
+
+mapping! {
+    /// What a service of the library passes for. Everything has a default.
+    struct LibraryKeys {
+        /// The product.
+        product: Text,
+        /// The product's version.
+        version: Text,
+        /// The name that the host gives itself.
+        hostname: Text,
+        /// What the service says of itself, in the place of what product and version make.
+        banner: Text,
+        /// The workgroup or domain of a file server.
+        workgroup: Text,
+        /// The communities that an SNMP agent answers to.
+        community: Texts,
     }
 }
 
 mapping! {
     /// A static web site.
     struct HttpKeys {
-        /// The `Server:` header (default: none).
+        /// An application that asks for a password: `login-portal`, `webmail`, `router-admin`.
+        app: Text,
+        /// The title of an application's pages.
+        title: Text,
+        /// A folder whose files are pages, relative to the topology.
+        directory: Text,
+        /// The `Server:` header (default: none, or the application's).
         server: Text,
         /// Pages by path: HTML, or a mapping with `body` or `file` and `type`.
         pages: Map<At<Page>>,
@@ -162,7 +220,7 @@ word_or_mapping!(
     TcpEntry,
     TcpWord,
     TcpKeys,
-    ["closed", "filtered", "tarpit", "open", "container", "http", "banner", "script", "proxy"],
+    ["closed", "filtered", "tarpit", "open", "container", "http", "banner", "script", "proxy", "ssh", "ftp", "smtp", "pop3", "imap", "telnet", "mysql", "postgresql", "redis", "rdp", "smb", "vnc", "modbus"],
     "answer of a TCP port"
 );
 word_or_mapping!(
@@ -170,7 +228,7 @@ word_or_mapping!(
     UdpEntry,
     UdpWord,
     UdpKeys,
-    ["closed", "filtered", "open", "reply"],
+    ["closed", "filtered", "open", "reply", "dns", "ntp", "snmp", "sip"],
     "answer of a UDP port"
 );
 

@@ -7,13 +7,17 @@ use std::net::SocketAddr;
 use super::at::{At, Text};
 use super::check::Checker;
 use super::layers::{TcpAct, UdpAct};
-use super::raw_services::{HttpKeys, TcpKeys, UdpKeys};
+use super::library;
+use super::raw_services::{HttpKeys, LibraryKeys, TcpKeys, UdpKeys};
 use super::source::Span;
 use super::units;
-use crate::service::{HttpSite, Page, Proxy, Script};
+use crate::service::{self, HttpSite, Page, Protocol, Proxy, Script};
 
 /// Largest page that is read from a file.
 const MAX_PAGE: u64 = 1 << 20;
+
+/// Files and folders of a site's folder.
+const MAX_FILES: usize = 4096;
 
 /// The keys that go with each of the services.
 const COMPANIONS: &[(&str, &[&str])] = &[
@@ -21,6 +25,19 @@ const COMPANIONS: &[(&str, &[&str])] = &[
     ("banner", &["close_after"]),
     ("script", &["timeout", "max"]),
     ("proxy", &["connect_timeout", "allow_production"]),
+    ("ssh", &[]),
+    ("ftp", &[]),
+    ("smtp", &[]),
+    ("pop3", &[]),
+    ("imap", &[]),
+    ("telnet", &[]),
+    ("mysql", &[]),
+    ("postgresql", &[]),
+    ("redis", &[]),
+    ("rdp", &[]),
+    ("smb", &[]),
+    ("vnc", &[]),
+    ("modbus", &[]),
 ];
 
 /// The service of a TCP port whose key stands at `port`.
@@ -31,7 +48,7 @@ pub fn tcp(c: &mut Checker<'_>, keys: &TcpKeys, port: Span) -> Option<TcpAct> {
         c.error(
             port,
             "this port has no service",
-            "a mapping names one of `http`, `banner`, `script` and `proxy`",
+            "a mapping names one of `http`, `banner`, `script`, `proxy` and the services of the library, such as `ssh`",
             "write such as `{banner: \"220 ready\\r\\n\"}`, or one of the words closed, filtered, tarpit, open, container",
         );
         return None;
@@ -61,6 +78,9 @@ pub fn tcp(c: &mut Checker<'_>, keys: &TcpKeys, port: Span) -> Option<TcpAct> {
     if let Some(command) = &keys.script {
         return script(c, command, keys).map(TcpAct::Script);
     }
+    if let Some((protocol, wishes)) = Protocol::TCP.into_iter().find_map(|p| Some((p, of_tcp(keys, p)?))) {
+        return library::profile(c, protocol, wishes).map(|profile| TcpAct::Library(Box::new(profile)));
+    }
     let target = keys.proxy.as_ref()?;
     let connect_timeout_us = match &keys.connect_timeout {
         Some(text) => c.unit(text.span, units::duration_us(text, 60_000_000))?,
@@ -72,8 +92,43 @@ pub fn tcp(c: &mut Checker<'_>, keys: &TcpKeys, port: Span) -> Option<TcpAct> {
     Some(TcpAct::Proxy { proxy, allow_production })
 }
 
+/// What was typed for a service of the library over TCP.
+fn of_tcp(keys: &TcpKeys, protocol: Protocol) -> Option<&At<LibraryKeys>> {
+    match protocol {
+        Protocol::Ssh => keys.ssh.as_ref(),
+        Protocol::Ftp => keys.ftp.as_ref(),
+        Protocol::Smtp => keys.smtp.as_ref(),
+        Protocol::Pop3 => keys.pop3.as_ref(),
+        Protocol::Imap => keys.imap.as_ref(),
+        Protocol::Telnet => keys.telnet.as_ref(),
+        Protocol::Mysql => keys.mysql.as_ref(),
+        Protocol::Postgresql => keys.postgresql.as_ref(),
+        Protocol::Redis => keys.redis.as_ref(),
+        Protocol::Rdp => keys.rdp.as_ref(),
+        Protocol::Smb => keys.smb.as_ref(),
+        Protocol::Vnc => keys.vnc.as_ref(),
+        Protocol::Modbus => keys.modbus.as_ref(),
+        Protocol::Dns | Protocol::Ntp | Protocol::Snmp | Protocol::Sip => None,
+    }
+}
+
 /// The service of a UDP port whose key stands at `port`.
 pub fn udp(c: &mut Checker<'_>, keys: &UdpKeys, port: Span) -> Option<UdpAct> {
+    let present = keys.present();
+    if let [(one, _), (other, _), ..] = present[..] {
+        let message = format!("this port has two services, `{one}` and `{other}`");
+        c.error(port, message, "only one can answer", "keep one");
+        return None;
+    }
+    let library = [
+        (Protocol::Dns, &keys.dns),
+        (Protocol::Ntp, &keys.ntp),
+        (Protocol::Snmp, &keys.snmp),
+        (Protocol::Sip, &keys.sip),
+    ];
+    if let Some((protocol, wishes)) = library.into_iter().find_map(|(p, keys)| Some((p, keys.as_ref()?))) {
+        return library::profile(c, protocol, wishes).map(|profile| UdpAct::Library(Box::new(profile)));
+    }
     match &keys.reply {
         Some(reply) if reply.len() <= 1400 => Some(UdpAct::Reply(reply.as_bytes().to_vec())),
         Some(reply) => {
@@ -83,7 +138,12 @@ pub fn udp(c: &mut Checker<'_>, keys: &UdpKeys, port: Span) -> Option<UdpAct> {
         }
         None => {
             let help = "write such as `{reply: \"...\"}`, or one of the words closed, filtered, open";
-            c.error(port, "this port has no service", "a mapping has `reply`", help);
+            c.error(
+                port,
+                "this port has no service",
+                "a mapping has one of `reply`, `dns`, `ntp`, `snmp`, `sip`",
+                help,
+            );
             None
         }
     }
@@ -147,12 +207,17 @@ fn proxy_target(c: &mut Checker<'_>, text: &At<Text>) -> Option<SocketAddr> {
 }
 
 fn site(c: &mut Checker<'_>, keys: &HttpKeys) -> Option<HttpSite> {
-    let server = keys.server.as_ref().map_or(String::new(), |server| server.value.0.clone());
+    let mut site = application(c, keys)?;
+    if let Some(server) = &keys.server {
+        site.server = server.value.0.clone();
+    }
     if let Some(bad) = keys.server.as_ref().filter(|server| server.bytes().any(|b| b < b' ' || b == 0x7f)) {
         c.error(bad.span, "a header cannot contain control characters", "the `Server:` header", "remove them");
         return None;
     }
-    let mut pages = BTreeMap::new();
+    if let Some(directory) = &keys.directory {
+        folder(c, directory, &mut site.pages)?;
+    }
     for (path, page) in keys.pages.iter().flat_map(|pages| pages.iter()) {
         if !path.starts_with('/') {
             c.error(
@@ -183,9 +248,63 @@ fn site(c: &mut Checker<'_>, keys: &HttpKeys) -> Option<HttpSite> {
             Some(text) => text.value.0.clone(),
             None => content_type(page.file.as_ref().map_or(&path.0, |file| &file.value.0)).to_owned(),
         };
-        pages.insert(path.0.clone(), Page { content_type, body });
+        site.pages.insert(path.0.clone(), Page { content_type, body });
     }
-    Some(HttpSite { server, pages })
+    Some(site)
+}
+
+/// The site of the application that was asked for; an empty one if there was none.
+fn application(c: &mut Checker<'_>, keys: &HttpKeys) -> Option<HttpSite> {
+    let Some(app) = &keys.app else {
+        if let Some(title) = &keys.title {
+            c.error(title.span, "only an `app` has a title", "these pages have their own", "remove it");
+            return None;
+        }
+        return Some(HttpSite::default());
+    };
+    let site = service::app(app, keys.title.as_ref().map(|title| &*title.value.0));
+    if site.is_none() {
+        c.unknown(app.span, "application", app, service::APPS);
+    }
+    site
+}
+
+/// Reads the files of a folder, and of those in it, as pages. Links and hidden files are left out.
+fn folder(c: &mut Checker<'_>, directory: &At<Text>, pages: &mut BTreeMap<String, Page>) -> Option<()> {
+    let base = c.base.join(&directory.value.0);
+    let mut folders = vec![(base.clone(), "/".to_owned())];
+    let mut files = 0;
+    while let Some((folder, at)) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries.flatten(),
+            Err(error) => {
+                let message = format!("cannot read `{}`: {error}", folder.display());
+                c.error(directory.span, message, "the folder of a site", "paths are relative to the topology's folder");
+                return None;
+            }
+        };
+        for entry in entries {
+            let (Ok(name), Ok(kind)) = (entry.file_name().into_string(), entry.file_type()) else { continue };
+            if name.starts_with('.') {
+                continue;
+            }
+            files += 1;
+            if files > MAX_FILES {
+                let label = format!("more than {MAX_FILES} files");
+                c.error(directory.span, "this folder is too large for a site", label, "use a smaller one");
+                return None;
+            }
+            if kind.is_dir() {
+                folders.push((entry.path(), format!("{at}{name}/")));
+            } else if kind.is_file() {
+                let path = entry.path().to_string_lossy().into_owned();
+                let body = read(c, &At { value: Text(path), span: directory.span })?;
+                let page = Page { content_type: content_type(&name).to_owned(), body };
+                pages.insert(if name == "index.html" { at.clone() } else { format!("{at}{name}") }, page);
+            }
+        }
+    }
+    Some(())
 }
 
 fn read(c: &mut Checker<'_>, file: &At<Text>) -> Option<Vec<u8>> {

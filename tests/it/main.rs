@@ -16,6 +16,7 @@ mod import;
 mod isolation;
 mod keeper;
 mod lab;
+mod library;
 mod limits;
 mod net;
 mod netdev;

@@ -9,7 +9,7 @@ use super::*;
 use crate::emulate::Secret;
 use crate::frame::PortNo;
 use crate::node::testing::Bench;
-use crate::wire::{ARP_FRAME, Arp, Duration, Neighbor, Segment as TcpSegment, flag, solicited_node};
+use crate::wire::{ARP_FRAME, Arp, Duration, Headers, Neighbor, Segment as TcpSegment, flag, solicited_node};
 
 fn bench_of(config: HostsConfig) -> Bench<Hosts> {
     let mut bench = Bench::new(Hosts::new(config, Identity::new(Secret([3; 16]), "hosts"), 5), 2);

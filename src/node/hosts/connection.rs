@@ -7,7 +7,7 @@ use super::tcp::Answer;
 use super::{Hosts, Target, splice};
 use crate::event::{DropReason, EventId, Party, SessionId};
 use crate::frame::Frame;
-use crate::service::{Inline, ServiceKind};
+use crate::service::{Caller, Inline, ServiceKind};
 use crate::stack::{Agreed, Conn, FlowKey, HalfOpen, Incoming, KEEP_ALIVE, pipe};
 use crate::wire::{Duration, Mac, Packet, TcpHeader, TcpOptions, flag};
 
@@ -94,13 +94,16 @@ impl Hosts {
             Answer::Service(id) => self.config.services.get(usize::from(id.0)).map(|service| (id, service)),
             Answer::Container => None,
         };
+        let has_challenges = matches!(service, Some((_, service)) if matches!(service.kind, ServiceKind::Library(_)));
+        let seed = if has_challenges { cx.rng.next_u64() } else { 0 };
+        let caller = Caller { from: key.remote, seed, now: cx.now };
         match service {
-            Some((id, service)) if let Some(inline) = Inline::new(service, cx.now) => {
+            Some((id, service)) if let Some(inline) = Inline::new(service, caller) => {
                 Some(App::Inline(inline, id, Box::default()))
             }
             Some((_, service)) if !matches!(service.kind, ServiceKind::Container) => {
                 let (plane, relay) = pipe(PIPE, self.flows.due(cx.waker), self.sockets.budget().clone());
-                let (service, peer, local) = (service.clone(), key.remote(), key.local());
+                let (service, peer, local) = (Box::new(service.clone()), key.remote(), key.local());
                 cx.requests.push(Request::Open { service, peer, local, pipe: relay });
                 Some(App::Pipe(Box::new(plane)))
             }

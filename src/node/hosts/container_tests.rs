@@ -9,7 +9,7 @@ use crate::emulate::{Secret, Splicing};
 use crate::frame::PortNo;
 use crate::node::Request;
 use crate::node::testing::Bench;
-use crate::wire::{ARP_FRAME, Arp, Duration, Segment as TcpSegment, TcpOptions, flag};
+use crate::wire::{ARP_FRAME, Arp, Duration, Headers, Segment as TcpSegment, TcpOptions, flag};
 
 #[test]
 fn a_handshake_asks_for_a_container_and_a_ping_does_not() {

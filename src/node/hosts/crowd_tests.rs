@@ -7,7 +7,7 @@ use crate::emulate::Secret;
 use crate::frame::PortNo;
 use crate::node::testing::Bench;
 use crate::node::{Limits, Request};
-use crate::wire::{Duration, Segment as TcpSegment, TcpHeader, TcpOptions, flag};
+use crate::wire::{Duration, Headers, Segment as TcpSegment, TcpHeader, TcpOptions, flag};
 
 const ACK: u8 = flag::ACK;
 const PSH: u8 = flag::ACK | flag::PSH;

@@ -267,8 +267,8 @@ struct ConnStream<'a> {
     sockets: &'a mut Sockets,
     /// What came and was not taken.
     unread: &'a mut Vec<u8>,
-    /// Heads of requests, for events.
-    requests: Vec<Vec<u8>>,
+    /// What is told of it, for events.
+    told: Vec<(EventId, Vec<u8>)>,
 }
 
 /// Octets that an inline service may leave unread.
@@ -306,8 +306,8 @@ impl Stream for ConnStream<'_> {
         self.conn.at_end()
     }
 
-    fn requested(&mut self, head: &[u8]) {
-        self.requests.push(head.to_vec());
+    fn tell(&mut self, id: EventId, data: &[u8]) {
+        self.told.push((id, data.to_vec()));
     }
 }
 
@@ -323,15 +323,15 @@ pub(super) fn poll_inline(
     let Some(service) = services.get(usize::from(id.0)) else { return };
     unread.clear();
     unread.extend_from_slice(left);
-    let mut stream = ConnStream { conn: &mut flow.conn, now: cx.now, sockets, unread, requests: Vec::new() };
+    let mut stream = ConnStream { conn: &mut flow.conn, now: cx.now, sockets, unread, told: Vec::new() };
     let then = inline.poll(service, cx.now, &mut stream);
-    let requests = stream.requests;
+    let told = stream.told;
     if **left != **unread {
         *left = unread.as_slice().into();
     }
-    for head in requests {
-        let mut event = flow.event(EventId::ServiceRequest, cx.now);
-        cx.emit(&mut event, &head);
+    for (id, data) in told {
+        let mut event = flow.event(id, cx.now);
+        cx.emit(&mut event, &data);
     }
     if then == Then::Close {
         flow.close(cx.now);

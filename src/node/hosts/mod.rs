@@ -8,7 +8,7 @@
 //! * `arp`: who has an address, ARP and neighbor discovery
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins
-//! * `session`: who talked to whom; `voice`: IP identification; `scan`: OS detection
+//! * `datagram`: UDP; `session`: who talked to whom; `voice`: IP identification; `scan`: OS detection
 
 #[cfg(test)]
 mod abuse_tests;
@@ -18,6 +18,7 @@ mod connection;
 mod container_tests;
 #[cfg(test)]
 mod crowd_tests;
+mod datagram;
 mod ended;
 mod flow;
 mod flows;
@@ -39,14 +40,14 @@ use std::sync::atomic::AtomicU32;
 
 use super::{Command, Cx, HostsConfig, Node, Show};
 use crate::emulate::probe;
-use crate::emulate::reply::{self, IcmpError, Voice};
+use crate::emulate::reply::{self, Voice};
 use crate::emulate::{Backend, Builtin, ClockTable, Identity, Outward, Scan, ServiceId, TcpPort, Template, UdpPort};
-use crate::event::{DropReason, Event, EventId, MaybeIp, Party, PortAnswer, SessionId};
+use crate::event::{DropReason, Event, EventId, MaybeIp, Party, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::{Service, ServiceKind};
 use crate::stack::{Budget, HalfOpen, HalfOpenTable, Sockets};
 use crate::wire::{
-    ETH, Headers, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
+    ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
 };
 use ended::Ended;
 use flows::Flows;
@@ -294,93 +295,6 @@ impl Hosts {
         }
         let voice = self.voice(target, ip_id, cx);
         reply::echo(&mut frame, packet, &voice);
-        self.reply(frame, cx);
-    }
-
-    fn udp(&mut self, mut frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
-        let message = packet.payload(frame.bytes());
-        if message.len() < 8 || usize::from(be16(message, 4)) < 8 || usize::from(be16(message, 4)) > message.len() {
-            return cx.discard(frame, DropReason::Malformed);
-        }
-        let l4_port = be16(message, 2);
-        let (session, ip_id, _) = self.touch(&frame, packet, Contact::Udp, l4_port, cx);
-        let live = self.live_lease(target).is_some();
-        let template = self.template(target.template);
-        let state = template.udp.get(&l4_port).copied().unwrap_or(template.udp_default);
-        let answer = match state {
-            _ if live => PortAnswer::Held,
-            UdpPort::Closed => PortAnswer::Closed,
-            UdpPort::Filtered => PortAnswer::Filtered,
-            UdpPort::Open(_) => PortAnswer::Open,
-        };
-        let mut event = event_of(EventId::UdpDatagram, &frame, packet, session, cx.now);
-        event.code = answer as u16;
-        event.bytes_in = message.len() as u64 - 8;
-        cx.emit(&mut event, &message[8..]);
-        if live {
-            return self.to_container(frame, packet, target, cx);
-        }
-        match state {
-            UdpPort::Filtered | UdpPort::Open(None) => cx.discard(frame, DropReason::Filtered),
-            UdpPort::Closed if reply::may_complain(frame.bytes(), packet) => {
-                if let Some(fingerprint) = self.fingerprint(packet, target)
-                    && probe::is_udp_probe(frame.bytes(), packet)
-                {
-                    return self.udp_probe(frame, packet, target, fingerprint, cx);
-                }
-                let voice = self.voice(target, ip_id, cx);
-                if reply::icmp_error(&mut frame, packet, IcmpError::PortUnreachable, target.ip(), &voice) {
-                    self.reply(frame, cx);
-                } else {
-                    cx.discard(frame, DropReason::TooBig);
-                }
-            }
-            UdpPort::Closed => cx.discard(frame, DropReason::Filtered),
-            UdpPort::Open(Some(service)) => self.datagram(frame, packet, target, service, ip_id, cx),
-        }
-    }
-
-    /// Answers a datagram with the service's banner, at most three times what came (RFC 9000 §8 has the same bound).
-    fn datagram(
-        &mut self,
-        mut frame: Frame,
-        packet: &Packet,
-        target: &Target,
-        service: ServiceId,
-        ip_id: u16,
-        cx: &mut Cx<'_>,
-    ) {
-        if self.is_inside(packet.src()) && !self.inside_answers.take(cx.now) {
-            return cx.discard(frame, DropReason::RateLimit);
-        }
-        let voice = self.voice(target, ip_id, cx);
-        let Some(Service { kind: ServiceKind::Banner { banner, .. }, .. }) =
-            self.config.services.get(usize::from(service.0))
-        else {
-            return cx.discard(frame, DropReason::Filtered);
-        };
-        let (src_port, dst_port) = (be16(packet.payload(frame.bytes()), 0), be16(packet.payload(frame.bytes()), 2));
-        let body = &banner[..banner.len().min(3 * (packet.end - packet.l4 - 8)).min(1400)];
-        let headers = Headers {
-            dst_mac: src_mac(frame.bytes()),
-            src_mac: target.mac,
-            src: packet.dst(),
-            dst: packet.src(),
-            proto: proto::UDP,
-            ttl: voice.personality.ttl.saturating_sub(target.hops).max(1),
-            tos: 0,
-            ip_id: voice.ip_id,
-            df: false,
-        };
-        let space = frame.space();
-        let at = headers.write(space, 8 + body.len());
-        let message = &mut space[at..at + 8 + body.len()];
-        message[0..2].copy_from_slice(&dst_port.to_be_bytes());
-        message[2..4].copy_from_slice(&src_port.to_be_bytes());
-        message[4..6].copy_from_slice(&((8 + body.len()) as u16).to_be_bytes());
-        message[8..].copy_from_slice(body);
-        headers.fill_checksum(message);
-        frame.set_len(at + 8 + body.len());
         self.reply(frame, cx);
     }
 }

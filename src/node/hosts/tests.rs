@@ -10,7 +10,7 @@ use crate::node::{AddrRange, Limits, MacMode, Request, Segment};
 use crate::service::{HttpSite, Page};
 use crate::stack::{Budget, Conn, Incoming, Outgoing, Sockets};
 use crate::wire::{
-    ARP_FRAME, Arp, Duration, Neighbor, Segment as TcpSegment, TcpHeader, TcpOptions, flag, solicited_node,
+    ARP_FRAME, Arp, Duration, Headers, Neighbor, Segment as TcpSegment, TcpHeader, TcpOptions, flag, solicited_node,
 };
 
 pub(super) const ATTACKER: Mac = Mac([2, 0xaa, 0, 0, 0, 1]);
@@ -61,7 +61,7 @@ pub(super) fn config() -> HostsConfig {
         templates: vec![template()],
         services: vec![
             service("ftp", ServiceKind::Banner { banner: b"220 ready\r\n".to_vec(), close_after_secs: 30 }),
-            service("http", ServiceKind::Http(HttpSite { server: "nginx".into(), pages })),
+            service("http", ServiceKind::Http(HttpSite { server: "nginx".into(), pages, ..HttpSite::default() })),
             service("ssh", ServiceKind::Container),
             service("script", ServiceKind::Script(0)),
             service("nntp", ServiceKind::Banner { banner: b"200 ready\r\n".to_vec(), close_after_secs: 0 }),

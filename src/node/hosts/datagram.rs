@@ -1,0 +1,117 @@
+//! Datagrams for emulated hosts, and what services answer to them.
+
+use super::super::Cx;
+use super::session::Contact;
+use super::{Hosts, Target, event_of};
+use crate::emulate::probe;
+use crate::emulate::reply::{self, IcmpError};
+use crate::emulate::{ServiceId, UdpPort};
+use crate::event::{DropReason, EventId, PortAnswer, SessionId};
+use crate::frame::Frame;
+use crate::service::{self, Caller, ServiceKind};
+use crate::wire::{Headers, Packet, be16, proto, src_mac};
+
+/// Octets of an answer: what no path has to fragment.
+const MAX_ANSWER: usize = 1400;
+
+impl Hosts {
+    /// A datagram for one of our hosts.
+    pub(super) fn udp(&mut self, mut frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
+        let message = packet.payload(frame.bytes());
+        if message.len() < 8 || usize::from(be16(message, 4)) < 8 || usize::from(be16(message, 4)) > message.len() {
+            return cx.discard(frame, DropReason::Malformed);
+        }
+        let l4_port = be16(message, 2);
+        let (session, ip_id, _) = self.touch(&frame, packet, Contact::Udp, l4_port, cx);
+        let live = self.live_lease(target).is_some();
+        let template = self.template(target.template);
+        let state = template.udp.get(&l4_port).copied().unwrap_or(template.udp_default);
+        let answer = match state {
+            _ if live => PortAnswer::Held,
+            UdpPort::Closed => PortAnswer::Closed,
+            UdpPort::Filtered => PortAnswer::Filtered,
+            UdpPort::Open(_) => PortAnswer::Open,
+        };
+        let mut event = event_of(EventId::UdpDatagram, &frame, packet, session, cx.now);
+        event.code = answer as u16;
+        event.bytes_in = message.len() as u64 - 8;
+        cx.emit(&mut event, &message[8..]);
+        if live {
+            return self.to_container(frame, packet, target, cx);
+        }
+        match state {
+            UdpPort::Filtered | UdpPort::Open(None) => cx.discard(frame, DropReason::Filtered),
+            UdpPort::Closed if reply::may_complain(frame.bytes(), packet) => {
+                if let Some(fingerprint) = self.fingerprint(packet, target)
+                    && probe::is_udp_probe(frame.bytes(), packet)
+                {
+                    return self.udp_probe(frame, packet, target, fingerprint, cx);
+                }
+                let voice = self.voice(target, ip_id, cx);
+                if reply::icmp_error(&mut frame, packet, IcmpError::PortUnreachable, target.ip(), &voice) {
+                    self.reply(frame, cx);
+                } else {
+                    cx.discard(frame, DropReason::TooBig);
+                }
+            }
+            UdpPort::Closed => cx.discard(frame, DropReason::Filtered),
+            UdpPort::Open(Some(service)) => self.datagram(frame, packet, target, (service, session, ip_id), cx),
+        }
+    }
+
+    /// Answers a datagram with what its service says, at most three times what came (RFC 9000 §8 has the same bound).
+    fn datagram(
+        &mut self,
+        mut frame: Frame,
+        packet: &Packet,
+        target: &Target,
+        (service, session, ip_id): (ServiceId, SessionId, u16),
+        cx: &mut Cx<'_>,
+    ) {
+        if self.is_inside(packet.src()) && !self.inside_answers.take(cx.now) {
+            return cx.discard(frame, DropReason::RateLimit);
+        }
+        let voice = self.voice(target, ip_id, cx);
+        let Hosts { config, unread, .. } = self;
+        let message = packet.payload(frame.bytes());
+        let (src_port, dst_port) = (be16(message, 0), be16(message, 2));
+        let end = usize::from(be16(message, 4));
+        let asked = &message[8..end];
+        let body = match config.services.get(usize::from(service.0)).map(|service| &service.kind) {
+            Some(ServiceKind::Banner { banner, .. }) => &banner[..banner.len().min(3 * asked.len()).min(MAX_ANSWER)],
+            Some(ServiceKind::Library(profile)) => {
+                let caller = Caller { from: packet.src(), seed: cx.rng.next_u64(), now: cx.now };
+                service::answer(profile, caller, asked, unread, &mut |id, data| {
+                    let mut event = event_of(id, &frame, packet, session, cx.now);
+                    cx.emit(&mut event, data);
+                });
+                if unread.is_empty() {
+                    return cx.discard(frame, DropReason::Filtered);
+                }
+                unread.as_slice()
+            }
+            _ => return cx.discard(frame, DropReason::Filtered),
+        };
+        let headers = Headers {
+            dst_mac: src_mac(frame.bytes()),
+            src_mac: target.mac,
+            src: packet.dst(),
+            dst: packet.src(),
+            proto: proto::UDP,
+            ttl: voice.personality.ttl.saturating_sub(target.hops).max(1),
+            tos: 0,
+            ip_id: voice.ip_id,
+            df: false,
+        };
+        let space = frame.space();
+        let at = headers.write(space, 8 + body.len());
+        let message = &mut space[at..at + 8 + body.len()];
+        message[0..2].copy_from_slice(&dst_port.to_be_bytes());
+        message[2..4].copy_from_slice(&src_port.to_be_bytes());
+        message[4..6].copy_from_slice(&((8 + body.len()) as u16).to_be_bytes());
+        message[8..].copy_from_slice(body);
+        headers.fill_checksum(message);
+        frame.set_len(at + 8 + body.len());
+        self.reply(frame, cx);
+    }
+}
