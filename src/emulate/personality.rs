@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -48,6 +48,24 @@ pub enum Builtin {
     Windows,
     /// A Cisco IOS router or switch.
     CiscoIos,
+    /// Linux 2.6, as appliances and routers for homes have it.
+    Linux26,
+    /// A telephone with Android.
+    Android,
+    /// Windows 7 and Server 2008 R2.
+    Windows7,
+    /// Windows XP and Server 2003.
+    WindowsXp,
+    /// macOS 11 and later.
+    MacOs,
+    /// FreeBSD 12 and later.
+    FreeBsd,
+    /// OpenBSD 6 and later.
+    OpenBsd,
+    /// A network printer with a small real-time system.
+    Printer,
+    /// A programmable logic controller.
+    Plc,
 }
 
 /// The values that make a personality.
@@ -185,7 +203,114 @@ const CISCO_IOS: Personality = Personality {
     fingerprint: None,
 };
 
-static BUILTIN: [Personality; 3] = [LINUX, WINDOWS, CISCO_IOS];
+/// In the order of [`Builtin`]. Where a value differs from the one it is made of, the system's own documentation, its
+/// source or p0f's signatures say so.
+static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
+    let linux_26 = Personality {
+        name: "linux-2.6".into(),
+        syn_ack_window: 5792,
+        window_scale: 6,
+        ts_hz: 250,
+        ts_per_peer: false,
+        syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000, 12_000, 24_000, 48_000]),
+        ..LINUX
+    };
+    let android = Personality { name: "android".into(), syn_ack_window: 65_535, window_scale: 8, ..LINUX };
+    let windows_7 = Personality {
+        name: "windows-7".into(),
+        syn_ack_window: 8192,
+        syn_ack_options: SynAckOptions {
+            full: Cow::Borrowed(&[MSS, Nop, SCALE, Sack, TS]),
+            no_scale: Cow::Borrowed(&[MSS, Sack, TS]),
+            no_sack: Cow::Borrowed(&[MSS, Nop, SCALE, Nop, Nop, TS]),
+            ..WINDOWS.syn_ack_options
+        },
+        ts_hz: 100,
+        ..WINDOWS
+    };
+    let unset = Opt::Timestamps { value: false, echo: false };
+    let windows_xp = Personality {
+        name: "windows-xp".into(),
+        syn_ack_window: 65_535,
+        window_scale: 0,
+        syn_ack_options: SynAckOptions {
+            full: vec![MSS, Nop, SCALE, Nop, Nop, unset, Nop, Nop, Sack].into(),
+            no_timestamps: Cow::Borrowed(&[MSS, Nop, SCALE, Nop, Nop, Sack]),
+            no_scale: vec![MSS, Nop, Nop, unset, Nop, Nop, Sack].into(),
+            no_sack: vec![MSS, Nop, SCALE, Nop, Nop, unset].into(),
+        },
+        ts_hz: 10,
+        syn_ack_retries_ms: Cow::Borrowed(&[3000, 6600]),
+        ..WINDOWS
+    };
+    let bsd = Personality {
+        name: "freebsd".into(),
+        is_linux: false,
+        syn_ack_window: 65_535,
+        window_scale: 6,
+        syn_ack_options: SynAckOptions {
+            full: Cow::Borrowed(&[MSS, Nop, SCALE, Sack, TS]),
+            no_timestamps: Cow::Borrowed(&[MSS, Nop, SCALE, Sack, Opt::Eol, Opt::Eol]),
+            no_scale: Cow::Borrowed(&[MSS, Sack, TS]),
+            no_sack: Cow::Borrowed(&[MSS, Nop, SCALE, Nop, Nop, TS]),
+        },
+        ip_id: IpIdClass::Random,
+        syn_ack_ip_id: IpIdClass::Random,
+        echo_df: None,
+        icmp_quote: 8,
+        icmp_error_tos: 0,
+        syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000, 12_000]),
+        ..LINUX
+    };
+    let macos = Personality {
+        name: "macos".into(),
+        syn_ack_options: SynAckOptions {
+            full: Cow::Borrowed(&[MSS, Nop, SCALE, Nop, Nop, TS, Sack, Opt::Eol, Opt::Eol]),
+            no_timestamps: Cow::Borrowed(&[MSS, Nop, SCALE, Sack, Opt::Eol, Opt::Eol]),
+            no_scale: Cow::Borrowed(&[MSS, Nop, Nop, TS, Sack, Opt::Eol, Opt::Eol]),
+            no_sack: Cow::Borrowed(&[MSS, Nop, SCALE, Nop, Nop, TS]),
+        },
+        ip_id: IpIdClass::Zero,
+        syn_ack_ip_id: IpIdClass::Zero,
+        syn_ack_retries_ms: Cow::Borrowed(&[1000, 2000, 4000, 8000, 16_000, 32_000]),
+        ..bsd.clone()
+    };
+    let openbsd = Personality {
+        name: "openbsd".into(),
+        icmp_ttl: 255,
+        syn_ack_window: 16_384,
+        window_scale: 6,
+        syn_ack_options: SynAckOptions {
+            full: Cow::Borrowed(&[MSS, Nop, Nop, Sack, Nop, SCALE, Nop, Nop, TS]),
+            no_timestamps: Cow::Borrowed(&[MSS, Nop, Nop, Sack, Nop, SCALE]),
+            no_scale: Cow::Borrowed(&[MSS, Nop, Nop, Sack, Nop, Nop, TS]),
+            no_sack: Cow::Borrowed(&[MSS, Nop, SCALE, Nop, Nop, TS]),
+        },
+        ts_hz: 2,
+        syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000, 12_000, 24_000]),
+        ..bsd.clone()
+    };
+    let printer = Personality {
+        name: "printer".into(),
+        ttl: 64,
+        icmp_ttl: 64,
+        mss: 1460,
+        syn_ack_window: 8192,
+        ip_id: IpIdClass::Shared,
+        syn_ack_ip_id: IpIdClass::Shared,
+        syn_ack_retries_ms: Cow::Borrowed(&[6000, 24_000, 45_000]),
+        ..CISCO_IOS
+    };
+    let plc = Personality {
+        name: "plc".into(),
+        ttl: 30,
+        icmp_ttl: 30,
+        syn_ack_window: 2048,
+        syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000]),
+        ..printer.clone()
+    };
+    [LINUX, WINDOWS, CISCO_IOS, linux_26, android, windows_7, windows_xp, macos, bsd, openbsd, printer, plc]
+});
 
 impl Personality {
     fn offers(&self, wanted: impl Fn(&Opt) -> bool) -> bool {
@@ -224,7 +349,20 @@ impl SynAckOptions {
 
 impl Builtin {
     /// All of them.
-    pub const ALL: [Builtin; 3] = [Builtin::Linux, Builtin::Windows, Builtin::CiscoIos];
+    pub const ALL: [Builtin; 12] = [
+        Builtin::Linux,
+        Builtin::Windows,
+        Builtin::CiscoIos,
+        Builtin::Linux26,
+        Builtin::Android,
+        Builtin::Windows7,
+        Builtin::WindowsXp,
+        Builtin::MacOs,
+        Builtin::FreeBsd,
+        Builtin::OpenBsd,
+        Builtin::Printer,
+        Builtin::Plc,
+    ];
 
     /// Its values.
     #[inline]

@@ -350,6 +350,10 @@ fn default_oui(personality: Interned) -> [u8; 3] {
     let name = personality.get().name.to_lowercase();
     let vendor = match name.split(['-', ' ']).next() {
         Some("windows" | "microsoft") => "dell",
+        Some("macos") => "apple",
+        Some("android") => "samsung",
+        Some("printer") => "hp",
+        Some("plc") => "siemens",
         // Many a name begins with who makes the thing.
         Some(maker) if vendors::oui(maker).is_some() => maker,
         _ => "vmware",

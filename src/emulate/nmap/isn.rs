@@ -5,7 +5,7 @@ use super::observe::{differences, predictability, predictability_at};
 use crate::emulate::fingerprint::IsnPattern;
 
 /// Sets of steps that are tried where rounding decides.
-const TRIES: usize = 4000;
+const TRIES: usize = 1500;
 /// Seconds between two SYNs, nominally.
 const PACE: f64 = 0.1;
 /// By which part the time between two SYNs is off: some tens of microseconds.
@@ -101,13 +101,14 @@ impl Asked<'_> {
             state ^= state << 17;
             (state >> 11) as f64 / (1u64 << 53) as f64
         };
-        for isr in isrs.iter().take(8) {
-            let mean = (2f64.powf(*isr as f64 / 8.0) * PACE / f64::from(of)).max(1.0);
+        for isr in isrs {
+            let mean = 2f64.powf(*isr as f64 / 8.0) * PACE / f64::from(of);
             for round in 0..TRIES {
                 let spread = 3.0 * (round as f64 + 1.0) / TRIES as f64;
                 let steps = [(); 5].map(|()| {
-                    let times = (mean * (1.0 + spread * (2.0 * random() - 1.0))).round().max(1.0);
-                    (times as u32).max(1).saturating_mul(of)
+                    // Numbers may stand still, too.
+                    let times = (mean * (1.0 + spread * (2.0 * random() - 1.0))).round().max(0.0);
+                    (times as u32).saturating_mul(of)
                 });
                 if self.accepts(&IsnPattern::Steps(steps), gaps) {
                     keep(IsnPattern::Steps(steps));
