@@ -69,7 +69,10 @@ fn ls(common: &Common) -> miette::Result<ExitCode> {
     super::print(&render(&rows))?;
     #[cfg(feature = "nmap-db")]
     match common.os_db.personalities().database() {
-        Ok(db) => eprintln!("and {} names of nmap's database: honeyweave personality search WORDS", db.names().count()),
+        Ok(db) => {
+            let records = db.records().len();
+            eprintln!("and those of nmap's database, {records} records: honeyweave personality search WORDS");
+        }
         Err(why) => eprintln!("{why}"),
     }
     Ok(ExitCode::SUCCESS)

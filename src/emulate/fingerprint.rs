@@ -76,7 +76,8 @@ pub fn write_options(options: impl IntoIterator<Item = Opt>, ours: u32, theirs: 
     end
 }
 
-/// How initial sequence numbers follow each other within one scan: the six answers to SEQ have five gaps.
+/// How initial sequence numbers follow each other within one scan: the six answers to SEQ have five gaps. What is
+/// not answered at first has none, and neither has an answer whose number is always zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum IsnPattern {
     /// Always this one; never 0, which nmap takes for silence.
@@ -118,9 +119,11 @@ pub struct Sequence {
     pub ci: IdPattern,
     /// Of echo replies (II).
     pub ii: IdPattern,
-    /// Whether echo replies count with TCP's counter (SS=S) or with one of their own, far above it (SS=O).
+    /// Whether echo replies count with TCP's counter (SS=S) or with one of their own, far above it (SS=O). Where
+    /// they share it, the first of two replies is one of TCP's steps on, the second one of theirs.
     pub ii_shares_ti: bool,
-    /// Ticks a second of the timestamp clock (TS); 0 where its value is always 0 or there is none.
+    /// Ticks a second of the timestamp clock (TS); 0 where it stands, or there is none. Clocks that seem to be drawn
+    /// anew for each connection have up to 2³⁴.
     pub ts_hz: u64,
 }
 

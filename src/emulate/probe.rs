@@ -93,6 +93,7 @@ pub struct Scan {
     /// Source port of SEQ's first SYN, and its sequence number.
     port: u16,
     seq: u32,
+    heard: bool,
     began: Instant,
     last: Instant,
     /// SYNs of SEQ that were answered in this round, as bits, and with which numbers.
@@ -164,6 +165,7 @@ impl Scan {
         Scan {
             port: 0,
             seq: 0,
+            heard: false,
             began: now,
             last: now,
             answered: 0,
@@ -196,8 +198,13 @@ impl Scan {
     /// The same of an echo reply.
     pub fn echo_id(&mut self, fingerprint: &Fingerprint) -> u16 {
         let seq = &fingerprint.seq;
-        let counter = if seq.ii_shares_ti { &mut self.tcp } else { &mut self.icmp };
-        counter.next(seq.ii, self.seed)
+        if !seq.ii_shares_ti {
+            return self.icmp.next(seq.ii, self.seed);
+        }
+        // The first of two goes on where TCP stands: its distance from there is what tells that they share a counter.
+        let first = self.icmp.sent.is_multiple_of(2);
+        self.icmp.sent = self.icmp.sent.wrapping_add(1);
+        self.tcp.next(if first { seq.ti } else { seq.ii }, self.seed)
     }
 
     /// SYN number `number` of SEQ, OPS or T1 has come.
@@ -210,28 +217,14 @@ impl Scan {
         now: Instant,
     ) -> Turn {
         let offset = tcp.src.wrapping_sub(self.port);
-        let again = usize::from(offset) == number && tcp.seq == self.seq.wrapping_add(number as u32);
-        if number == 0 && offset == 13 && self.answered != 0 {
+        if number == 0 && offset == 13 && self.heard {
             return Turn::T1(self.advance(fingerprint, now));
         }
-        if usize::from(offset) == 6 + number && self.answered != 0 {
+        if usize::from(offset) == 6 + number && self.heard {
             return Turn::Ops(self.advance(fingerprint, now));
         }
-        if again && self.answered & 1 << number != 0 {
+        if self.hear(number, tcp, random, now) && self.answered & 1 << number != 0 {
             return Turn::Seq(self.numbers[number]);
-        }
-        if !again {
-            // Another round, or another scan: counters go on, numbers do not.
-            *self = Scan {
-                port: tcp.src.wrapping_sub(number as u16),
-                seq: tcp.seq.wrapping_sub(number as u32),
-                began: now,
-                tcp: self.tcp,
-                closed: self.closed,
-                icmp: self.icmp,
-                ..Scan::new(random, now)
-            };
-            self.settle();
         }
         let at = match fingerprint.t1.as_ref().map(|t1| t1.seq) {
             Some(SeqNumber::Zero) if number == 0 => 0,
@@ -242,6 +235,27 @@ impl Scan {
         self.answered |= 1 << number;
         self.numbers[number] = at;
         Turn::Seq(at)
+    }
+
+    /// SYN number `number` of SEQ has come, whether it is answered or not. Returns whether it belongs to the present
+    /// round; otherwise another one begins.
+    pub fn hear(&mut self, number: usize, tcp: &TcpHeader, random: u64, now: Instant) -> bool {
+        let offset = usize::from(tcp.src.wrapping_sub(self.port));
+        if self.heard && offset == number && tcp.seq == self.seq.wrapping_add(number as u32) {
+            return true;
+        }
+        // Another round, or another scan: counters go on, numbers do not.
+        *self = Scan {
+            port: tcp.src.wrapping_sub(number as u16),
+            seq: tcp.seq.wrapping_sub(number as u32),
+            heard: true,
+            tcp: self.tcp,
+            closed: self.closed,
+            icmp: self.icmp,
+            ..Scan::new(random, now)
+        };
+        self.settle();
+        false
     }
 
     /// Whether a SYN of SEQ is one that has not come before.
@@ -293,8 +307,9 @@ impl Scan {
                 let mut times = (far(per_second[gap], now - self.last) + u64::from(of / 2)) / u64::from(of);
                 times = times.max(1);
                 self.divisor = gcd(times as u32, self.divisor);
-                if gap == 4 && self.divisor != 1 {
+                if gap >= 3 && self.divisor != 1 {
                     times += 1;
+                    self.divisor = 1;
                 }
                 (times as u32).wrapping_mul(of)
             }
@@ -325,8 +340,6 @@ impl Scan {
     /// The value of the timestamp clock. `clock` is where the host's own stands.
     pub fn timestamp(&self, hz: u64, clock: impl Fn(Instant) -> u32, now: Instant) -> u32 {
         let value = match hz {
-            // One that stands still, where there is one.
-            0 => 1,
             // A clock this slow ticks once within a round, or nobody sees that it does.
             1..7 => {
                 let micros = hz * (now - self.began).total_micros() + 1_000_000 - hz * 250_000 % 1_000_000;

@@ -101,7 +101,7 @@ mod database {
         }
 
         pub(super) fn is_in_database(&mut self, name: &str) -> bool {
-            self.database().is_ok_and(|db| db.find(name).is_some())
+            self.database().is_ok_and(|db| db.find(name).next().is_some())
         }
 
         pub(super) fn look_up(&mut self, name: &str) -> Result<Interned, Unknown> {

@@ -1,89 +1,159 @@
-//! How a system speaks to everybody else, as far as the answers to nmap's probes
-//! tell: SYN/ACKs to normal clients, TTLs, identification, and what is known of
-//! families of systems.
+//! How a host with a fingerprint behaves towards everybody else: the same TTLs,
+//! windows and options, as far as a fingerprint tells.
+//!
+//! What it does not tell comes from elsewhere: TOS of ICMP errors and how often a
+//! SYN/ACK is sent again from measurements of remote fingerprinting (xprobe2;
+//! Hershel's database), by what the name says.
 
 use std::borrow::Cow;
 
-use super::options::{is_timestamps, without};
-use crate::emulate::fingerprint::{EchoCode, EchoDf, Fingerprint, IdPattern, Opt};
-use crate::emulate::{IpIdClass, Personality, SynAckOptions};
+use super::super::fingerprint::{EchoCode, EchoDf, Fingerprint, IdPattern, Opt};
+use super::super::personality::{IpIdClass, Personality, SynAckOptions};
+use super::options::{self, is_timestamps};
 
-/// The personality called `name`.
-pub fn personality(name: Cow<'static, str>, fingerprint: Fingerprint, is_linux: bool) -> Personality {
-    let list = |at: usize| fingerprint.syn.as_ref().map(|syns| syns[at].options.clone());
-    let full = list(0).unwrap_or_else(|| vec![Opt::Mss(1460)]);
-    let ecn = fingerprint.ecn.as_ref().map(|ecn| ecn.options.clone()).filter(|list| !list.is_empty());
-    let no_timestamps = ecn.unwrap_or_else(|| without(&full, is_timestamps));
-    let find = |wanted: fn(&Opt) -> Option<u64>| [&full, &no_timestamps].into_iter().flatten().find_map(wanted);
-    let mss = find(|option| if let Opt::Mss(mss) = option { Some(u64::from(*mss)) } else { None });
-    let scale = find(|option| if let Opt::Scale(shift) = option { Some(u64::from(*shift)) } else { None });
-    let window = fingerprint.ecn.as_ref().map(|ecn| ecn.window).filter(|window| *window > 0);
-    let window = window.or_else(|| fingerprint.syn.as_ref().map(|syns| syns[0].window)).unwrap_or(8192);
+/// Octets behind its IP header that an error quotes of a long packet, so that the whole has 576 (RFC 1812 §4.3.2.3).
+const LONG_QUOTE: u16 = 528;
+/// Clocks faster than this are none: such values are drawn anew for each connection.
+const FASTEST_CLOCK: u64 = 1 << 16;
+
+/// The personality that goes with `fingerprint`, without it.
+pub(super) fn personality(name: &str, is_linux: bool, fingerprint: &Fingerprint) -> Personality {
+    let first = fingerprint.syn.as_ref().map(|syn| &*syn[0].options);
+    let ecn = fingerprint.ecn.as_ref();
+    let offered = || first.into_iter().chain(ecn.map(|ecn| &*ecn.options)).flatten();
     let t1 = fingerprint.t1.as_ref();
-    let ttl = t1.or(fingerprint.closed[0].as_ref()).map_or(64, |answer| answer.ttl);
-    let df = t1.is_none_or(|t1| t1.df);
-    let id = |pattern| match pattern {
-        IdPattern::Zero => IpIdClass::Zero,
-        IdPattern::Step(1 | 256) => IpIdClass::Shared,
-        _ => IpIdClass::Random,
-    };
-    let old_cisco = name.contains("IOS");
+    let ttl = t1.map(|t1| t1.ttl);
+    let rst = fingerprint.closed[0].as_ref();
+    let ttl = ttl.or_else(|| rst.map(|rst| rst.ttl)).unwrap_or(64);
+    let icmp_ttl = fingerprint.echo.map(|echo| echo.ttl).or_else(|| fingerprint.udp.map(|udp| udp.ttl)).unwrap_or(ttl);
+    let windows = fingerprint.syn.iter().flat_map(|syn| syn.iter().map(|answer| answer.window));
+    let syn_ack_window = ecn.map(|ecn| ecn.window).into_iter().chain(windows).find(|window| *window > 0);
+    let hz = fingerprint.seq.ts_hz;
+    let counts = offered().any(|option| matches!(option, Opt::Timestamps { value: true, .. }));
+    let syn_ack_ip_id = id_class(fingerprint.seq.ti, IpIdClass::Shared);
+    let lower = name.to_lowercase();
     Personality {
+        name: Cow::Owned(name.to_owned()),
         is_linux,
         ttl,
-        icmp_ttl: fingerprint.echo.map_or(ttl, |echo| echo.ttl),
-        // What a guest on Ethernet cannot have is not offered; 20 octets are taken off for IPv6.
-        mss: mss.unwrap_or(1460).clamp(64, 1460) as u16,
-        syn_ack_window: window,
-        window_scale: scale.unwrap_or(0).min(14) as u8,
-        syn_ack_options: SynAckOptions {
-            no_scale: list(5).unwrap_or_else(|| without(&full, |option| matches!(option, Opt::Scale(_)))).into(),
-            no_sack: list(2).unwrap_or_else(|| without(&full, |option| *option == Opt::Sack)).into(),
-            no_timestamps: no_timestamps.clone().into(),
-            full: full.clone().into(),
+        icmp_ttl,
+        mss: offered()
+            .find_map(|option| match option {
+                // What is more than Ethernet carries was measured on something else; less than that is no use.
+                Opt::Mss(mss) => Some(*mss).filter(|mss| *mss >= 64),
+                _ => None,
+            })
+            .unwrap_or(1460)
+            .min(1460),
+        syn_ack_window: syn_ack_window.unwrap_or(0x2000),
+        window_scale: offered()
+            .find_map(|option| if let Opt::Scale(shift) = option { Some((*shift).min(14)) } else { None })
+            .unwrap_or(0),
+        syn_ack_options: layouts(fingerprint),
+        ts_hz: match hz {
+            _ if !counts => 0,
+            1..=FASTEST_CLOCK => hz as u32,
+            _ => 1000,
         },
-        ts_hz: if full.iter().any(is_timestamps) { fingerprint.seq.ts_hz.min(1 << 22) as u32 } else { 0 },
-        ts_per_peer: is_linux && fingerprint.seq.ts_hz == 1000,
-        ip_id: id(fingerprint.seq.ci),
-        syn_ack_ip_id: id(fingerprint.seq.ti),
-        tcp_df: df,
-        rst_df: fingerprint.closed[0].as_ref().map_or(df, |rst| rst.df),
-        echo_df: match fingerprint.echo.map(|echo| echo.df) {
-            Some(EchoDf::Set) => Some(true),
-            Some(EchoDf::Same | EchoDf::Inverse) => None,
-            Some(EchoDf::Clear) | None => Some(false),
+        ts_per_peer: counts
+            && (hz > FASTEST_CLOCK || is_linux && ["linux 4", "linux 5", "linux 6"].iter().any(|v| lower.contains(v))),
+        // Linux sends SYN/ACKs with 0, and counts for each peer afterwards.
+        ip_id: match syn_ack_ip_id {
+            IpIdClass::Zero if is_linux => IpIdClass::PerPeer,
+            class => class,
         },
-        echo_code_zero: !matches!(fingerprint.echo.map(|echo| echo.code), Some(EchoCode::Same)),
-        icmp_quote: fingerprint.udp.map_or(8, |udp| udp.total.saturating_sub(48)).clamp(8, 528),
-        // RFC 1812 §4.3.2.5: internetwork control.
-        icmp_error_tos: if is_linux || old_cisco { 0xc0 } else { 0 },
-        syn_ack_retries_ms: retries(&name, is_linux).into(),
-        name,
-        fingerprint: Some(Box::new(fingerprint)),
+        syn_ack_ip_id,
+        tcp_df: t1.is_some_and(|t1| t1.df),
+        rst_df: rst.map_or_else(|| t1.is_some_and(|t1| t1.df), |rst| rst.df),
+        echo_df: fingerprint.echo.and_then(|echo| match echo.df {
+            EchoDf::Set => Some(true),
+            EchoDf::Clear => Some(false),
+            EchoDf::Same | EchoDf::Inverse => None,
+        }),
+        echo_code_zero: fingerprint.echo.is_some_and(|echo| echo.code == EchoCode::Value(0)),
+        icmp_quote: match fingerprint.udp.map(|udp| udp.total) {
+            // All of it, which for a longer packet is as much as fits.
+            Some(total) if total >= 20 + 8 + 328 => LONG_QUOTE,
+            // Headers of the error and of the packet that it quotes.
+            Some(total) => total.saturating_sub(20 + 8 + 20).max(8),
+            None if is_linux => LONG_QUOTE,
+            None => 8,
+        },
+        icmp_error_tos: if is_linux || lower.contains("cisco") { 0xc0 } else { 0 },
+        syn_ack_retries_ms: Cow::Borrowed(retries(&lower)),
+        fingerprint: None,
     }
 }
 
-/// After how many milliseconds SYN/ACKs are sent again (the measurements of Hershel's authors, by family).
-fn retries(name: &str, is_linux: bool) -> &'static [u32] {
-    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    let is_old = has(&["Linux 2.", "Linux 3.0"]);
-    match () {
-        () if has(&["Linux 2.0", "Linux 2.1", "Linux 2.2"]) => &[3000, 6000, 12_000, 24_000, 48_000, 96_000],
-        () if is_linux && is_old => &[3000, 6000, 12_000, 24_000, 48_000],
-        () if is_linux => &[1000, 2000, 4000, 8000, 16_000],
-        () if has(&["Windows 2000", "Windows XP", "Server 2003"]) => &[3000, 6600],
-        () if has(&["Windows"]) => &[3000, 6000],
-        () if has(&["FreeBSD"]) => &[3000, 6000, 12_000],
-        () if has(&["NetBSD", "OpenBSD"]) => &[3000, 6000, 12_000, 24_000],
-        () if has(&["Mac OS X 10.5", "Mac OS X 10.6", "iOS", "Darwin 9", "Darwin 10"]) && !has(&["Cisco", "IOS 1"]) => {
-            &[1000, 2000, 4000, 8000, 16_000, 32_000]
-        }
-        () if has(&["Mac OS X", "AIX"]) => &[3000, 6000, 12_000, 24_000, 30_000],
-        () if has(&["Solaris", "SunOS"]) => &[3400, 6750, 13_500, 27_000, 54_000, 60_000],
-        () if has(&["IRIX"]) => &[6000, 22_500, 45_000],
-        () if has(&["VxWorks", "Tru64", "OS/2", "HP LaserJet", "JetDirect"]) => &[6000, 24_000, 45_000],
-        () if has(&["IOS 11", "IOS 10"]) => &[3000, 6000, 8000, 8000],
-        () if has(&["Cisco"]) => &[2000, 4000, 8000],
-        () => &[3000, 6000, 12_000],
+fn id_class(pattern: IdPattern, other: IpIdClass) -> IpIdClass {
+    match pattern {
+        IdPattern::Zero | IdPattern::Constant(_) => IpIdClass::Zero,
+        IdPattern::Step(_) => IpIdClass::Shared,
+        IdPattern::Random => IpIdClass::Random,
+        IdPattern::Unclassified => other,
     }
+}
+
+fn is_scale(option: &Opt) -> bool {
+    matches!(option, Opt::Scale(_))
+}
+
+fn is_sack(option: &Opt) -> bool {
+    *option == Opt::Sack
+}
+
+/// Layouts by the SYNs that offer the same: the first of SEQ, ECN's, the sixth and the third.
+fn layouts(fingerprint: &Fingerprint) -> SynAckOptions {
+    let syn = |i: usize| fingerprint.syn.as_ref().map(|syn| syn[i].options.clone());
+    let ecn = fingerprint.ecn.as_ref().map(|ecn| ecn.options.clone());
+    let full = syn(0).or_else(|| ecn.clone()).unwrap_or_else(|| vec![Opt::Mss(1460)]);
+    // What was not offered does not come back, and what every SYN offers does.
+    let kept = |options: Vec<Opt>, unwanted: fn(&Opt) -> bool| {
+        let mut options = options::without(&options, unwanted);
+        if !options.iter().any(|option| matches!(option, Opt::Mss(_))) && options::octets(&options) <= 36 {
+            options.insert(0, Opt::Mss(0));
+        }
+        Cow::Owned(options)
+    };
+    SynAckOptions {
+        no_timestamps: kept(ecn.unwrap_or_else(|| full.clone()), is_timestamps),
+        no_scale: kept(syn(5).unwrap_or_else(|| full.clone()), is_scale),
+        no_sack: kept(syn(2).unwrap_or_else(|| full.clone()), is_sack),
+        full: kept(full, |_| false),
+    }
+}
+
+/// When a SYN/ACK is sent again: milliseconds since the one before, by what the name of a system begins with or has
+/// in it, the more special ones first.
+const RETRIES: [(&[&str], &[u32]); 16] = [
+    (&["windows 98", "windows nt", "windows 95", "windows me"], &[3000, 6000, 12_000]),
+    (&["windows 2000", "windows xp", "windows server 2003", "windows 2003"], &[3000, 6600]),
+    (&["windows"], &[3000, 6000, 12_000]),
+    (&["linux 2.0", "linux 2.2", "linux 1."], &[3000, 6000, 12_000, 24_000, 48_000, 96_000]),
+    (&["linux 2.4", "linux 2.6", "linux 3.0"], &[3000, 6000, 12_000, 24_000, 48_000]),
+    (&["linux", "android"], &[1000, 2000, 4000, 8000, 16_000]),
+    (&["freebsd"], &[3000, 6000, 12_000]),
+    (&["netbsd", "openbsd"], &[3000, 6000, 12_000, 24_000]),
+    (
+        &["mac os x 10.0", "mac os x 10.1", "mac os x 10.2", "mac os x 10.3", "mac os x 10.4", "aix"],
+        &[3000, 6000, 12_000, 24_000, 30_000],
+    ),
+    (&["mac os x", "macos", "darwin", "ios 1", "iphone"], &[1000, 2000, 4000, 8000, 16_000, 32_000]),
+    (&["solaris", "sunos"], &[3400, 6750, 13_500, 27_000, 54_000, 60_000]),
+    (&["irix"], &[6000, 22_500, 45_000, 2000]),
+    (&["os/2", "vxworks", "tru64", "printer", "laserjet"], &[6000, 24_000, 45_000]),
+    (&["ios 11", "ios 10"], &[3000, 6000, 8000, 8000]),
+    (&["cisco"], &[2000, 4000, 8000]),
+    (&["screenos"], &[2000, 2000, 2000, 2000, 2000, 2000]),
+];
+
+fn retries(name: &str) -> &'static [u32] {
+    let cisco = name.contains("cisco");
+    RETRIES
+        .iter()
+        // Apple's iOS and Cisco's share their name.
+        .filter(|(words, _)| cisco || !words.contains(&"ios 11"))
+        .filter(|(words, _)| !cisco || !words.contains(&"ios 1"))
+        .find(|(words, _)| words.iter().any(|word| name.contains(word)))
+        .map_or(&[3000, 6000], |(_, retries)| retries)
 }

@@ -1,31 +1,37 @@
-//! Personalities made of nmap's database of operating systems, which is read from
-//! the user's machine and never shipped.
+//! Personalities by the names that nmap gives.
 //!
-//! * `db` takes the text apart, `schema` names tests and attributes, `expr` compares values
-//! * `observe`: from a fingerprint to what nmap would print; `build`: the way back
-//! * `isn`: sequence numbers; `options`: TCP options in letters; `crc`: data of RSTs
-//! * `choose`: which of the values that fit a record fit no other; `derive`: what follows for everybody else
+//! nmap's database of reference fingerprints says what thousands of systems answer
+//! to its OS detection. It is read at run time, from where nmap installed it, and
+//! nothing of it is part of this crate; here is what can be done with its text:
 //!
-//! nmap's documentation, "Remote OS Detection", describes all of it.
+//! * [`Db`] reads it and finds names ([`db`](self), `search`),
+//! * `expr` says which values an expression of it accepts,
+//! * [`personality`] chooses, for a name, values that the host shall show
+//!   (`choose`, `synth`, `show`; `isn` for sequence numbers, `options` for TCP's, `crc` for
+//!   the data of RSTs), and derives how it behaves otherwise (`derive`),
+//! * [`observe`] predicts what nmap would see, which [`Db::score`] compares.
+//!
+//! Tests, attributes and how they are scored are those of nmap's documentation,
+//! "Remote OS Detection" (<https://nmap.org/book/osdetect.html>); where nmap 7.93
+//! does otherwise, `expr` says so.
+//!
+//! Nothing here reads files or clocks; chance comes from a seed.
 
-mod build;
 mod choose;
 mod crc;
 mod db;
 mod derive;
-mod expr;
+pub mod expr;
 mod isn;
 mod observe;
 mod options;
 mod schema;
+mod search;
+mod show;
+mod synth;
 #[cfg(test)]
 mod tests;
 
-pub use choose::{Choice, NoSuch, personality};
-pub use db::{Complaint, Db, Record, Unusable};
-
-/// The beginning of a text that somebody else wrote, for a message.
-fn short(text: &str) -> String {
-    let clean = text.chars().take(40).map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    clean.collect()
-}
+pub use choose::{Choice, NoSuch, of_record, personality};
+pub use db::{Complaint, Db, Record, Score, Unusable};
+pub use observe::{Observation, observe};

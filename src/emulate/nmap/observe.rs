@@ -1,98 +1,113 @@
-//! What nmap would print of a host with a given fingerprint, and how a record of
-//! the database fits that: the formulas of "Remote OS Detection", Response tests,
-//! and of its scoring.
+//! What nmap would see of a [`Fingerprint`]: its tests and attributes, as the
+//! methods of "Remote OS Detection" derive them from the answers.
 
-use super::crc::crc32;
-use super::db::{Db, Record};
-use super::expr;
-use super::options;
-use super::schema::{self, EchoKey, Key, SLOTS, Slot, UdpKey};
-use crate::emulate::fingerprint::{
-    AckNumber, EchoCode, EchoDf, Fingerprint, IdPattern, IsnPattern, Opt, Quoted, QuotedChecksum, SeqNumber, TcpAnswer,
+use std::borrow::Cow;
+use std::fmt;
+
+use super::super::fingerprint::{
+    AckNumber, EchoAnswer, EchoCode, EchoDf, Fingerprint, IdPattern, Opt, Quoted, QuotedChecksum, SeqNumber, TcpAnswer,
+    UdpAnswer,
 };
-use crate::wire::flag;
+use super::isn::{self, Replies};
+use super::schema::{self, ECN, EchoKey, Key, SLOTS, Slot, UdpKey};
+use super::{crc, options};
 
-/// Values by slot; what is not there was not seen.
-pub type Observation = [Option<String>; SLOTS];
+/// Values of attributes; what is missing was not observed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Observation {
+    values: Vec<Option<Cow<'static, str>>>,
+}
 
-/// Seconds between two SYNs of SEQ.
-const PACE: f64 = 0.1001;
+impl Observation {
+    /// The value of an attribute.
+    pub fn get(&self, slot: Slot) -> Option<&str> {
+        self.at(slot.index())
+    }
 
-/// What nmap sees of a host next to it.
+    pub(super) fn at(&self, index: usize) -> Option<&str> {
+        self.values.get(index)?.as_deref()
+    }
+
+    fn put(&mut self, slot: Slot, value: impl Into<Cow<'static, str>>) {
+        self.values[slot.index()] = Some(value.into());
+    }
+
+    fn put_hex(&mut self, slot: Slot, value: impl fmt::UpperHex) {
+        self.put(slot, format!("{value:X}"));
+    }
+}
+
+impl fmt::Display for Observation {
+    /// As nmap prints a fingerprint, one test a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut open = None;
+        for slot in Slot::all() {
+            let Some(value) = self.get(slot) else { continue };
+            let (test, key) = slot.names();
+            match open {
+                Some(last) if last == test => f.write_str("%")?,
+                Some(_) => write!(f, ")\n{test}(")?,
+                None => write!(f, "{test}(")?,
+            }
+            write!(f, "{key}={value}")?;
+            open = Some(test);
+        }
+        f.write_str(if open.is_some() { ")" } else { "" })
+    }
+}
+
+/// Which of the six SYNs of SEQ get an answer that counts: one with SYN and ACK and a number other than zero.
+pub fn replies(fingerprint: &Fingerprint) -> Replies {
+    let Some(syn) = &fingerprint.syn else { return Replies { seen: [false; 6], first_hidden: false } };
+    let mut seen = std::array::from_fn(|i| !syn[i].only_repeated);
+    let first = fingerprint.t1.as_ref();
+    let own = first.is_some_and(|t1| t1.seq != SeqNumber::Zero);
+    let first_hidden = seen[0] && own && first.is_none_or(|t1| t1.flags & 0x12 != 0x12);
+    seen[0] &= own && !first_hidden;
+    Replies { seen, first_hidden }
+}
+
+/// What nmap would see.
 pub fn observe(fingerprint: &Fingerprint) -> Observation {
-    let mut seen: Observation = [const { None }; SLOTS];
-    let less = fingerprint.udp.map(|udp| u32::from(udp.quoted_ttl_less));
-    let mut put = |slot: Slot, value: String| seen[slot.index()] = Some(value);
-    sequence(fingerprint, &mut put);
-    if let Some(syns) = &fingerprint.syn {
-        for (at, syn) in syns.iter().enumerate() {
-            put(schema::ops(at), options::write(&syn.options));
-            put(schema::win(at), format!("{:X}", syn.window));
+    let mut seen = Observation { values: vec![None; SLOTS] };
+    sequence(fingerprint, &mut seen);
+    if let Some(syn) = &fingerprint.syn {
+        for (i, answer) in syn.iter().enumerate() {
+            seen.put(schema::ops(i), options::write(&answer.options));
+            seen.put_hex(schema::win(i), answer.window);
         }
     }
-    let answers = [&fingerprint.ecn, &fingerprint.t1].into_iter().chain(&fingerprint.open).chain(&fingerprint.closed);
-    for (test, answer) in answers.enumerate() {
-        tcp(test, answer.as_ref(), less, &mut put);
+    let closer = fingerprint.udp.map(|udp| udp.quoted_ttl_less);
+    let [t2, t3, t4] = &fingerprint.open;
+    let [t5, t6, t7] = &fingerprint.closed;
+    let tests = [&fingerprint.ecn, &fingerprint.t1, t2, t3, t4, t5, t6, t7];
+    for (test, answer) in tests.into_iter().enumerate() {
+        match answer {
+            Some(answer) => tcp(test, answer, closer, &mut seen),
+            None => seen.put(schema::tcp(test, Key::R), "N"),
+        }
     }
-    let ttl = |ttl: u8| match less {
-        Some(less) => (true, format!("{:X}", u32::from(ttl) + less)),
-        None => (false, guess(ttl).to_owned()),
-    };
     match &fingerprint.udp {
-        None => put(schema::u1(UdpKey::R), "N".into()),
-        Some(udp) => {
-            let quoted = |field: Quoted| match field {
-                Quoted::Same => "G".to_owned(),
-                Quoted::Value(value) => format!("{value:X}"),
-            };
-            put(schema::u1(UdpKey::R), "Y".into());
-            put(schema::u1(UdpKey::Df), yes(udp.df));
-            put(schema::u1(UdpKey::T), ttl(udp.ttl).1);
-            put(schema::u1(UdpKey::Ipl), format!("{:X}", udp.total));
-            put(schema::u1(UdpKey::Un), format!("{:X}", udp.unused & 0xffff));
-            put(schema::u1(UdpKey::Ripl), quoted(udp.quoted_total));
-            put(schema::u1(UdpKey::Rid), quoted(udp.quoted_id));
-            let sum = match udp.quoted_checksum {
-                QuotedChecksum::Good => "G",
-                QuotedChecksum::Zero => "Z",
-                QuotedChecksum::Wrong => "I",
-            };
-            put(schema::u1(UdpKey::Ripck), sum.into());
-            put(schema::u1(UdpKey::Ruck), quoted(udp.quoted_udp_checksum));
-            put(schema::u1(UdpKey::Rud), if udp.data_intact || udp.total <= 56 { "G" } else { "I" }.into());
-        }
+        Some(answer) => udp(answer, &mut seen),
+        None => seen.put(schema::u1(UdpKey::R), "N"),
     }
     match &fingerprint.echo {
-        None => put(schema::ie(EchoKey::R), "N".into()),
-        Some(echo) => {
-            put(schema::ie(EchoKey::R), "Y".into());
-            let df = match echo.df {
-                EchoDf::Set => "Y",
-                EchoDf::Clear => "N",
-                EchoDf::Same => "S",
-                EchoDf::Inverse => "O",
-            };
-            put(schema::ie(EchoKey::Dfi), df.into());
-            let (known, text) = ttl(echo.ttl);
-            put(schema::ie(if known { EchoKey::T } else { EchoKey::Tg }), text);
-            let code = match echo.code {
-                EchoCode::Value(0) => "Z".to_owned(),
-                EchoCode::Value(code) => format!("{code:X}"),
-                EchoCode::Same => "S".to_owned(),
-                EchoCode::Other => "O".to_owned(),
-            };
-            put(schema::ie(EchoKey::Cd), code);
-        }
+        Some(answer) => echo(*answer, closer, &mut seen),
+        None => seen.put(schema::ie(EchoKey::R), "N"),
     }
     seen
 }
 
-fn yes(yes: bool) -> String {
-    if yes { "Y" } else { "N" }.to_owned()
+/// T if the distance is known by what U1's answer quotes, else TG.
+fn ttl(ttl: u8, closer: Option<u8>, [exact, guess]: [Slot; 2], seen: &mut Observation) {
+    match closer {
+        Some(closer) => seen.put_hex(exact, u16::from(ttl) + u16::from(closer)),
+        None => seen.put(guess, guessed(ttl)),
+    }
 }
 
-/// The initial TTL that nmap guesses.
-fn guess(ttl: u8) -> &'static str {
+/// The initial TTL that nmap guesses of the one that comes.
+pub(super) fn guessed(ttl: u8) -> &'static str {
     match ttl {
         0..=0x20 => "20",
         0x21..=0x40 => "40",
@@ -101,206 +116,239 @@ fn guess(ttl: u8) -> &'static str {
     }
 }
 
-fn tcp(test: usize, answer: Option<&TcpAnswer>, less: Option<u32>, put: &mut impl FnMut(Slot, String)) {
-    let Some(answer) = answer else { return put(schema::tcp(test, Key::R), "N".into()) };
-    put(schema::tcp(test, Key::R), "Y".into());
-    put(schema::tcp(test, Key::Df), yes(answer.df));
-    match less {
-        Some(less) => put(schema::tcp(test, Key::T), format!("{:X}", u32::from(answer.ttl) + less)),
-        None => put(schema::tcp(test, Key::Tg), guess(answer.ttl).into()),
-    }
-    put(schema::tcp(test, Key::Q), quirks(answer));
+fn yes(bit: bool) -> &'static str {
+    if bit { "Y" } else { "N" }
+}
+
+fn tcp(test: usize, answer: &TcpAnswer, closer: Option<u8>, seen: &mut Observation) {
+    let slot = |key| schema::tcp(test, key);
+    seen.put(slot(Key::R), "Y");
+    seen.put(slot(Key::Df), yes(answer.df));
+    ttl(answer.ttl, closer, [slot(Key::T), slot(Key::Tg)], seen);
+    seen.put(
+        slot(Key::Q),
+        match (answer.reserved, answer.urgent && answer.flags & 0x20 == 0) {
+            (true, true) => "RU",
+            (true, false) => "R",
+            (false, true) => "U",
+            (false, false) => "",
+        },
+    );
     if test != 1 {
-        put(schema::tcp(test, Key::W), format!("{:X}", answer.window));
-        put(schema::tcp(test, Key::O), options::write(&answer.options));
+        seen.put_hex(slot(Key::W), answer.window);
+        seen.put(slot(Key::O), options::write(&answer.options));
     }
-    if test == schema::ECN {
-        let cc = match answer.flags & 0xc0 {
-            0xc0 => "S",
-            0x40 => "Y",
-            0x80 => "O",
-            _ => "N",
+    if test == ECN {
+        let both = (answer.flags & 0x40 != 0, answer.flags & 0x80 != 0);
+        let cc = match both {
+            (true, true) => "S",
+            (true, false) => "Y",
+            (false, true) => "O",
+            (false, false) => "N",
         };
-        return put(schema::tcp(test, Key::Cc), cc.into());
+        return seen.put(slot(Key::Cc), cc);
     }
-    let seq = match answer.seq {
-        SeqNumber::Zero => "Z",
-        SeqNumber::Ack => "A",
-        SeqNumber::AckPlus => "A+",
-        SeqNumber::Own => "O",
+    seen.put(
+        slot(Key::S),
+        match answer.seq {
+            SeqNumber::Zero => "Z",
+            SeqNumber::Ack => "A",
+            SeqNumber::AckPlus => "A+",
+            SeqNumber::Own => "O",
+        },
+    );
+    seen.put(
+        slot(Key::A),
+        match answer.ack {
+            AckNumber::Zero => "Z",
+            AckNumber::Seq => "S",
+            AckNumber::SeqPlus => "S+",
+            AckNumber::Other => "O",
+        },
+    );
+    seen.put(
+        slot(Key::F),
+        FLAGS.iter().filter(|(_, bit)| answer.flags & bit != 0).map(|(l, _)| *l).collect::<String>(),
+    );
+    match &*answer.data {
+        data if answer.flags & 0x04 != 0 && !data.is_empty() => {
+            seen.put(slot(Key::Rd), format!("{:08X}", crc::crc32(data)))
+        }
+        _ => seen.put(slot(Key::Rd), "0"),
+    }
+}
+
+/// Letters of F in their order, with the bits of the flags octet.
+pub(super) const FLAGS: [(char, u8); 7] =
+    [('E', 0x40), ('U', 0x20), ('A', 0x10), ('P', 0x08), ('R', 0x04), ('S', 0x02), ('F', 0x01)];
+
+fn udp(answer: &UdpAnswer, seen: &mut Observation) {
+    let slot = schema::u1;
+    // What U1's datagram has there: 300 octets of data, and identification 0x1042.
+    let quoted = |field, sent: u16| match field {
+        Quoted::Value(value) if value != sent => format!("{value:X}").into(),
+        Quoted::Same | Quoted::Value(_) => Cow::Borrowed("G"),
     };
-    let ack = match answer.ack {
-        AckNumber::Zero => "Z",
-        AckNumber::Seq => "S",
-        AckNumber::SeqPlus => "S+",
-        AckNumber::Other => "O",
-    };
-    put(schema::tcp(test, Key::S), seq.into());
-    put(schema::tcp(test, Key::A), ack.into());
-    put(schema::tcp(test, Key::F), letters(answer.flags));
-    let crc = if answer.flags & flag::RST != 0 && !answer.data.is_empty() { crc32(&answer.data) } else { 0 };
-    put(schema::tcp(test, Key::Rd), format!("{crc:X}"));
+    seen.put(slot(UdpKey::R), "Y");
+    seen.put(slot(UdpKey::Df), yes(answer.df));
+    ttl(answer.ttl, Some(answer.quoted_ttl_less), [slot(UdpKey::T), slot(UdpKey::Tg)], seen);
+    seen.put_hex(slot(UdpKey::Ipl), answer.total);
+    seen.put_hex(slot(UdpKey::Un), answer.unused & 0xffff);
+    seen.put(slot(UdpKey::Ripl), quoted(answer.quoted_total, 328));
+    seen.put(slot(UdpKey::Rid), quoted(answer.quoted_id, 0x1042));
+    seen.put(
+        slot(UdpKey::Ripck),
+        match answer.quoted_checksum {
+            QuotedChecksum::Good => "G",
+            QuotedChecksum::Zero => "Z",
+            QuotedChecksum::Wrong => "I",
+        },
+    );
+    match answer.quoted_udp_checksum {
+        Quoted::Same => seen.put(slot(UdpKey::Ruck), "G"),
+        Quoted::Value(value) => seen.put_hex(slot(UdpKey::Ruck), value),
+    }
+    // The headers of the answer and of what it quotes take 56 octets.
+    seen.put(slot(UdpKey::Rud), if answer.data_intact || answer.total <= 56 { "G" } else { "I" });
 }
 
-fn quirks(answer: &TcpAnswer) -> String {
-    format!("{}{}", if answer.reserved { "R" } else { "" }, if answer.urgent { "U" } else { "" })
+fn echo(answer: EchoAnswer, closer: Option<u8>, seen: &mut Observation) {
+    let slot = schema::ie;
+    seen.put(slot(EchoKey::R), "Y");
+    seen.put(
+        slot(EchoKey::Dfi),
+        match answer.df {
+            EchoDf::Set => "Y",
+            EchoDf::Clear => "N",
+            EchoDf::Same => "S",
+            EchoDf::Inverse => "O",
+        },
+    );
+    ttl(answer.ttl, closer, [slot(EchoKey::T), slot(EchoKey::Tg)], seen);
+    match answer.code {
+        EchoCode::Value(0) => seen.put(slot(EchoKey::Cd), "Z"),
+        EchoCode::Value(code) => seen.put_hex(slot(EchoKey::Cd), code),
+        EchoCode::Same => seen.put(slot(EchoKey::Cd), "S"),
+        EchoCode::Other => seen.put(slot(EchoKey::Cd), "O"),
+    }
 }
 
-/// Flags in nmap's letters and order.
-pub const FLAGS: [(char, u8); 7] = [
-    ('E', 0x40),
-    ('U', 0x20),
-    ('A', flag::ACK),
-    ('P', flag::PSH),
-    ('R', flag::RST),
-    ('S', flag::SYN),
-    ('F', flag::FIN),
-];
-
-fn letters(flags: u8) -> String {
-    FLAGS.iter().filter(|(_, bit)| flags & bit != 0).map(|(letter, _)| *letter).collect()
-}
-
-fn sequence(fingerprint: &Fingerprint, put: &mut impl FnMut(Slot, String)) {
+fn sequence(fingerprint: &Fingerprint, seen: &mut Observation) {
+    let shown = replies(fingerprint);
+    let replies = shown.seen.iter().filter(|seen| **seen).count();
     let seq = &fingerprint.seq;
-    let silent_first = fingerprint.t1.as_ref().is_none_or(|t1| t1.seq == SeqNumber::Zero);
-    let answered = fingerprint.syn.iter().flat_map(|syns| syns.iter().enumerate());
-    let answered: Vec<&[Opt]> = answered
-        .filter(|(at, syn)| !syn.only_repeated && !(*at == 0 && silent_first))
-        .map(|(_, syn)| &*syn.options)
-        .collect();
-    if answered.len() >= 4 {
-        let (sp, gcd, isr) = predictability(&differences(&seq.isn, answered.len() - 1));
-        put(schema::SP, format!("{sp:X}"));
-        put(schema::GCD, format!("{gcd:X}"));
-        put(schema::ISR, format!("{isr:X}"));
+    if let Some(triple) = isn::triple(&seq.isn, &shown) {
+        seen.put_hex(schema::SP, triple.sp);
+        seen.put_hex(schema::GCD, triple.gcd);
+        seen.put_hex(schema::ISR, triple.isr);
     }
-    let ti = if answered.len() >= 3 { class(seq.ti, answered.len()) } else { None };
+    let ti = if replies >= 3 { id_class(seq.ti, replies) } else { None };
+    // Equal numbers in answers to SEQ are taken for copies of one packet.
+    let ti = ti.filter(|_| !matches!(seq.ti, IdPattern::Constant(_)));
     let closed = fingerprint.closed.iter().flatten().count();
-    let ci = if closed >= 2 { class(seq.ci, closed) } else { None };
-    let ii = if fingerprint.echo.is_some() { class(seq.ii, 2) } else { None };
-    let counts = |class: &Option<String>| matches!(class.as_deref(), Some("I" | "BI" | "RI"));
-    if counts(&ti) && counts(&ii) {
-        put(schema::SS, if seq.ii_shares_ti { "S" } else { "O" }.into());
+    let ci = if closed >= 2 { id_class(seq.ci, closed) } else { None };
+    let ii = fingerprint.echo.and_then(|_| id_class(seq.ii, 2));
+    if counts(seq.ti) && counts(seq.ii) && ti.is_some() && ii.is_some() {
+        seen.put(schema::SS, if seq.ii_shares_ti { "S" } else { "O" });
     }
     for (slot, class) in [(schema::TI, ti), (schema::CI, ci), (schema::II, ii)] {
         if let Some(class) = class {
-            put(slot, class);
+            seen.put(slot, class);
         }
     }
-    if let Some(ts) = clock(&answered, seq.ts_hz) {
-        put(schema::TS, ts);
+    if let Some(class) = clock_class(fingerprint, &shown.seen) {
+        seen.put(schema::TS, class);
     }
 }
 
-/// The class of identifications, `count` of which are seen.
-fn class(pattern: IdPattern, count: usize) -> Option<String> {
-    let text = match pattern {
-        IdPattern::Zero => "Z".to_owned(),
-        IdPattern::Constant(id) => format!("{id:X}"),
-        IdPattern::Random if count > 2 => "RD".to_owned(),
-        IdPattern::Random => "RI".to_owned(),
-        IdPattern::Step(step) if step > 1000 && !(step % 256 == 0 && step < 25600) => "RI".to_owned(),
-        IdPattern::Step(step) if step % 256 == 0 && step <= 5120 => "BI".to_owned(),
-        IdPattern::Step(step) if step < 10 => "I".to_owned(),
+/// Whether the numbers count up in a way that lets nmap compare two counters: even steps do not.
+fn counts(pattern: IdPattern) -> bool {
+    matches!(pattern, IdPattern::Step(step) if step % 2 != 0 || step % 256 == 0 || step > 1000)
+}
+
+/// The class of identifications in `packets` packets.
+fn id_class(pattern: IdPattern, packets: usize) -> Option<Cow<'static, str>> {
+    let class = match pattern {
+        IdPattern::Zero | IdPattern::Constant(0) => "Z",
+        IdPattern::Constant(id) => return Some(format!("{id:X}").into()),
+        IdPattern::Random if packets > 2 => "RD",
+        // Nothing goes down that nmap would notice: one large difference.
+        IdPattern::Random => "RI",
+        IdPattern::Step(step) if step > 1000 && !(step % 256 == 0 && step < 25_600) => "RI",
+        IdPattern::Step(step) if step % 256 == 0 && step <= 5120 => "BI",
+        IdPattern::Step(step) if step % 2 == 0 || step < 10 => "I",
         IdPattern::Step(_) | IdPattern::Unclassified => return None,
     };
-    Some(text)
+    Some(class.into())
 }
 
-/// What nmap says of the timestamps among these options.
-pub fn clock(answered: &[&[Opt]], hz: u64) -> Option<String> {
-    let mut odd = None;
-    for list in answered {
-        match list.iter().find(|option| options::is_timestamps(option)) {
-            None => odd = Some("U"),
-            Some(Opt::Timestamps { value: false, .. }) => odd = Some("0"),
-            Some(_) => {}
+/// The class of the timestamps' clock. Of answers without timestamps and answers with a zero, the last decides.
+fn clock_class(fingerprint: &Fingerprint, answered: &[bool; 6]) -> Option<Cow<'static, str>> {
+    let syn = fingerprint.syn.as_ref()?;
+    let mut class = None;
+    let mut any = false;
+    for (answer, _) in syn.iter().zip(answered).filter(|(_, answered)| **answered) {
+        any = true;
+        match timestamps(&answer.options) {
+            Clock::None => class = Some("U"),
+            Clock::Zero => class = Some("0"),
+            Clock::Counts => {}
         }
     }
-    if odd.is_some() || answered.is_empty() {
-        return odd.map(str::to_owned);
+    match class {
+        _ if !any => None,
+        Some(class) => Some(class.into()),
+        None => clock_rate(fingerprint.seq.ts_hz).map(|class| format!("{class:X}").into()),
     }
-    let hz = hz as f64;
-    let class = match hz {
-        0.0 => return None,
-        _ if hz <= 5.66 => 1,
-        _ if (70.0..=150.0).contains(&hz) => 7,
-        _ if (150.0..=350.0).contains(&hz) => 8,
-        _ => hz.log2().round() as u32,
+}
+
+/// What an answer's options tell about the clock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// There is none.
+    None,
+    /// It stands at zero.
+    Zero,
+    /// It counts.
+    Counts,
+}
+
+pub(super) fn timestamps(options: &[Opt]) -> Clock {
+    options
+        .iter()
+        .find_map(|option| match option {
+            Opt::Timestamps { value, .. } => Some(if *value { Clock::Counts } else { Clock::Zero }),
+            _ => None,
+        })
+        .unwrap_or(Clock::None)
+}
+
+/// The class of a clock that counts `hz` a second.
+pub(super) fn clock_rate(hz: u64) -> Option<u32> {
+    match hz {
+        0 => None,
+        1..=5 => Some(1),
+        6..=70 => Some((hz as f64).log2().round() as u32),
+        71..=150 => Some(7),
+        151..=350 => Some(8),
+        _ => Some((hz as f64).log2().round() as u32),
+    }
+}
+
+/// A rate of class `class`.
+pub(super) fn clock_hz(class: u64) -> Option<u64> {
+    let hz = match class {
+        1 => 2,
+        6 => 60,
+        7 => 100,
+        8 => 200,
+        9 => 500,
+        0xa => 1000,
+        0xb => 2000,
+        0xc => 4000,
+        // Above, a tenth of a second is more than half of the numbers that there are.
+        3..=0x22 => 1 << class,
+        _ => return None,
     };
-    Some(format!("{class:X}"))
-}
-
-fn gcd(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
-}
-
-/// The differences of sequence numbers at nmap's pace.
-pub fn differences(pattern: &IsnPattern, gaps: usize) -> Vec<u64> {
-    match pattern {
-        IsnPattern::Constant(_) => vec![0; gaps],
-        IsnPattern::Steps(steps) => steps.iter().take(gaps).map(|step| u64::from(*step)).collect(),
-        IsnPattern::Rates { gcd: of, per_second } => {
-            let of = u64::from((*of).max(1));
-            let mut times: Vec<u64> = per_second
-                .iter()
-                .take(gaps)
-                .map(|rate| ((*rate as f64 * PACE / of as f64).round() as u64).max(1))
-                .collect();
-            if times.len() == 5 && times.iter().fold(0, |all, one| gcd(all, *one)) != 1 {
-                times[4] += 1;
-            }
-            times.into_iter().map(|times| times * of).collect()
-        }
-    }
-}
-
-/// SP, GCD and ISR of differences (nmap's "TCP ISN sequence predictability index").
-pub fn predictability(differences: &[u64]) -> (u64, u64, u64) {
-    predictability_at(differences, [PACE; 5])
-}
-
-/// The same with so many seconds between the SYNs.
-pub fn predictability_at(differences: &[u64], paces: [f64; 5]) -> (u64, u64, u64) {
-    let folded: Vec<u64> = differences.iter().map(|d| (*d).min((1 << 32) - (*d).min(1 << 32))).collect();
-    let divisor = folded.iter().fold(0, |all, one| gcd(all, *one));
-    if divisor == 0 {
-        return (0, 0, 0);
-    }
-    let rates: Vec<f64> = folded.iter().zip(paces).map(|(d, pace)| *d as f64 / pace).collect();
-    let count = rates.len() as f64;
-    let mean = rates.iter().sum::<f64>() / count;
-    let by = if divisor > 9 { divisor as f64 } else { 1.0 };
-    let square = rates.iter().map(|rate| ((rate - mean) / by).powi(2)).sum::<f64>() / (count - 1.0);
-    let deviation = square.sqrt();
-    let sp = if deviation <= 1.0 { 0 } else { (8.0 * deviation.log2() + 0.5).floor() as u64 };
-    let isr = (8.0 * mean.log2() + 0.5).floor().max(0.0) as u64;
-    (sp, divisor, isr)
-}
-
-/// Slots in the order in which records differ soonest.
-fn order() -> impl Iterator<Item = Slot> {
-    let first = (0..6).flat_map(|at| [schema::ops(at), schema::win(at)]);
-    first.chain(Slot::all().filter(|slot| !(8..20).contains(&slot.index())))
-}
-
-/// Whether nothing that both sides know differs, as either version of nmap compares.
-pub fn is_perfect_rival(db: &Db, record: &Record, seen: &Observation) -> bool {
-    order().all(|slot| match (db.get(record, slot), &seen[slot.index()]) {
-        (Some(expression), Some(value)) => db.points(slot) == 0 || expr::accepts_either(expression, value),
-        _ => true,
-    })
-}
-
-/// The slots in which a record and what was seen differ, as the stricter version compares.
-pub fn mismatches(db: &Db, record: &Record, seen: &Observation) -> Vec<Slot> {
-    let differs = |slot: &Slot| match (db.get(record, *slot), &seen[slot.index()]) {
-        (Some(expression), Some(value)) => db.points(*slot) > 0 && !expr::accepts(expression, value),
-        _ => false,
-    };
-    Slot::all().filter(differs).collect()
+    (clock_rate(hz) == Some(class as u32)).then_some(hz)
 }

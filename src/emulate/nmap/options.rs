@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Option<Vec<Opt>> {
         options.push(option);
     }
     let octets = octets(&options);
-    (octets <= MOST && octets % 4 == 0).then_some(options)
+    (octets <= MOST && octets.is_multiple_of(4)).then_some(options)
 }
 
 fn take_number(rest: &mut &str) -> Option<u64> {
@@ -90,4 +90,11 @@ pub fn without(options: &[Opt], unwanted: impl Fn(&Opt) -> bool) -> Vec<Opt> {
         }
     }
     left
+}
+
+/// `options` and timestamps that count or stand at zero, if there is room.
+pub fn with_timestamps(options: &[Opt], counts: bool) -> Option<Vec<Opt>> {
+    let mut more = options.to_vec();
+    more.extend([Opt::Nop, Opt::Nop, Opt::Timestamps { value: counts, echo: counts }]);
+    (octets(&more) <= MOST).then_some(more)
 }

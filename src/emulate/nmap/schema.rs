@@ -195,6 +195,11 @@ impl Test {
         TESTS.iter().position(|(test, ..)| *test == name).map(Test)
     }
 
+    /// Its place among the tests.
+    pub fn index(self) -> usize {
+        self.0
+    }
+
     /// The slot of its attribute `key`.
     pub fn slot(self, key: &str) -> Option<Slot> {
         let (_, first, keys) = TESTS[self.0];

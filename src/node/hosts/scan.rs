@@ -78,6 +78,7 @@ impl Hosts {
                 };
                 let first = tcp.src != 0 && syn.only_repeated && scan.is_first(number, tcp);
                 if first {
+                    scan.hear(number, tcp, random, now);
                     return cx.discard(frame, DropReason::Filtered);
                 }
                 let turn = scan.syn(fingerprint, number, tcp, random, now);
