@@ -105,12 +105,17 @@ mod database {
         }
 
         pub(super) fn look_up(&mut self, name: &str) -> Result<Interned, Unknown> {
-            if let Some(near) = did_you_mean(name, built_in()) {
-                return Err(Unknown { why: None, help: format!("did you mean `{near}`?") });
-            }
-            let db = self.database().map_err(|why| Unknown { why: Some(why), help: suggest(name, built_in()) })?;
+            let near = did_you_mean(name, built_in()).map(|near| format!("did you mean `{near}`?"));
+            let db = match (self.database(), &near) {
+                (Ok(db), _) => db,
+                (Err(_), Some(near)) => return Err(Unknown { why: None, help: near.clone() }),
+                (Err(why), None) => return Err(Unknown { why: Some(why), help: suggest(name, built_in()) }),
+            };
             if let Some(choice) = choose(db, name) {
                 return Ok(Interned::new(choice.personality));
+            }
+            if let Some(near) = near {
+                return Err(Unknown { why: None, help: near });
             }
             let found = db.search(name).into_iter().take(SUGGESTED).map(|(_, name)| format!("`{name}`"));
             let found = found.collect::<Vec<_>>().join(", ");
@@ -140,3 +145,60 @@ mod database {
 
 #[cfg(feature = "nmap-db")]
 pub use database::choose;
+
+#[cfg(all(test, feature = "nmap-db"))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A database with one system, which nobody has.
+    const ONE: &str = "\
+MatchPoints
+SEQ(SP=25%GCD=75%ISR=25%TI=100%CI=50%II=100%SS=80%TS=100)
+OPS(O1=20%O2=20%O3=20%O4=20%O5=20%O6=20)
+WIN(W1=15%W2=15%W3=15%W4=15%W5=15%W6=15)
+ECN(R=100%DF=20%T=15%TG=15%W=15%O=15%CC=100%Q=20)
+T1(R=100%DF=20%T=15%TG=15%S=20%A=20%F=30%RD=20%Q=20)
+
+Fingerprint windows-6 Toaster
+Class Crumbs | embedded || specialized
+T1(R=Y%DF=Y%T=3B-45%TG=40%S=O%A=S+%F=AS%RD=0%Q=)
+";
+
+    fn at(text: &[u8], find: impl FnOnce(&mut Personalities)) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        find(&mut Personalities::new(Some(file.path().to_owned())));
+    }
+
+    fn help(found: Result<Interned, Unknown>) -> String {
+        found.err().map(|unknown| unknown.help).unwrap_or_default()
+    }
+
+    #[test]
+    fn names_of_the_database_come_before_guesses_at_built_in_ones() {
+        at(ONE.as_bytes(), |personalities| {
+            // Like a built-in name, and nevertheless meant as it stands.
+            let found = personalities.find("windows-6 Toaster").ok().unwrap().get();
+            assert_eq!(found.name, "windows-6 Toaster");
+            assert!(found.fingerprint.is_some() && personalities.knows("windows-6 Toaster"));
+            assert_eq!(personalities.find("linux").ok().unwrap(), Builtin::Linux.into());
+            assert!(help(personalities.find("windws")).contains("`windows`"));
+            assert!(help(personalities.find("toaster")).contains("`windows-6 Toaster`"));
+            assert!(!personalities.knows("toaster"));
+        });
+    }
+
+    #[test]
+    fn a_database_that_is_none_is_told() {
+        at(b"\xff\x00 nothing", |personalities| {
+            let why = personalities.find("some host").err().unwrap().why.unwrap();
+            assert!(why.contains("nmap's database") && why.contains("no record"), "{why}");
+            assert!(help(personalities.find("windws")).contains("`windows`"));
+        });
+        let mut missing = Personalities::new(Some(Path::new("/nonexistent/os-db").to_owned()));
+        assert!(missing.find("some host").err().unwrap().why.unwrap().contains("/nonexistent/os-db"));
+        assert!(missing.find("windows").is_ok());
+    }
+}
