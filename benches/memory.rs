@@ -69,7 +69,7 @@ fn resident_mib() -> f64 {
 fn campus() -> (topology::Plan, HostsConfig) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/topologies/campus.yaml");
     let text = std::fs::read_to_string(path).expect("it is part of the repository");
-    let options = Options { uplink: Some("memory".into()) };
+    let options = Options { uplink: Some("memory".into()), ..Options::default() };
     let plan = topology::parse_with(path, &text, &options).expect("it is checked by a test");
     let largest = plan
         .nodes

@@ -139,7 +139,7 @@ fn main() -> ExitCode {
 }
 
 fn sweep(path: &str, prefix: &str, gateway: &str) -> Result<bool, Box<dyn std::error::Error>> {
-    let options = Options { uplink: Some("memory".into()) };
+    let options = Options { uplink: Some("memory".into()), ..Options::default() };
     let plan = topology::parse_with(path, &std::fs::read_to_string(path)?, &options)?;
     let prefix: ipnet::Ipv4Net = prefix.parse()?;
     let gateway: Ipv4Addr = gateway.parse()?;

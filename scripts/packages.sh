@@ -34,6 +34,7 @@ cmd:iperf3                     test   iperf3            iperf3           iperf3 
 cmd:busybox                    test   busybox-static    busybox          busybox        busybox-static
 cmd:rsync                      test   rsync             rsync            rsync          rsync
 cmd:nc                         test   netcat-openbsd    netcat           openbsd-netcat netcat-openbsd
+cmd:p0f                        test   p0f               p0f              p0f            p0f
 cmd:pgrep                      demo   procps            procps-ng        procps-ng      procps
 cmd:ethtool                    test   ethtool           ethtool          ethtool        ethtool
 cmd:python3                    test   python3           python3          python         python3

@@ -60,7 +60,7 @@ pub enum Builtin {
     MacOs,
     /// FreeBSD 12 and later.
     FreeBsd,
-    /// OpenBSD 6 and later.
+    /// OpenBSD 5.
     OpenBsd,
     /// A network printer with a small real-time system.
     Printer,
@@ -279,7 +279,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         name: "openbsd".into(),
         icmp_ttl: 255,
         syn_ack_window: 16_384,
-        window_scale: 6,
+        window_scale: 3,
         syn_ack_options: SynAckOptions {
             full: Cow::Borrowed(&[MSS, Nop, Nop, Sack, Nop, SCALE, Nop, Nop, TS]),
             no_timestamps: Cow::Borrowed(&[MSS, Nop, Nop, Sack, Nop, SCALE]),
@@ -295,7 +295,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         ttl: 64,
         icmp_ttl: 64,
         mss: 1460,
-        syn_ack_window: 8192,
+        syn_ack_window: 4096,
         ip_id: IpIdClass::Shared,
         syn_ack_ip_id: IpIdClass::Shared,
         syn_ack_retries_ms: Cow::Borrowed(&[6000, 24_000, 45_000]),

@@ -8,6 +8,7 @@ mod bench;
 mod clients;
 mod console;
 mod containers;
+mod fingerprints;
 mod flapping;
 mod golden;
 mod honeynet;
