@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use honeyweave::emulate::{Builtin, Identity, Outward, Secret, TcpPort, Template, UdpPort};
+use honeyweave::emulate::{
+    Builtin, Fingerprint, IdPattern, Identity, Interned, IsnPattern, Outward, Personality, Secret, Sequence, TcpPort,
+    Template, UdpPort,
+};
 use honeyweave::event::Counters;
 use honeyweave::frame::{Batch, Pool, PortNo};
 use honeyweave::node::{
@@ -286,7 +289,24 @@ fn router(c: &mut Criterion) {
     });
 }
 
-fn population(personality: Builtin) -> HostsConfig {
+/// Linux, with answers to OS detection that no packet of the bench asks for: what it costs everybody else to look.
+fn fingerprinted() -> Interned {
+    let seq = Sequence {
+        isn: IsnPattern::Constant(1),
+        ti: IdPattern::Zero,
+        ci: IdPattern::Zero,
+        ii: IdPattern::Zero,
+        ii_shares_ti: false,
+        ts_hz: 0,
+    };
+    let none = || [None, None, None];
+    let fingerprint =
+        Fingerprint { seq, syn: None, t1: None, ecn: None, open: none(), closed: none(), udp: None, echo: None };
+    let personality = Personality { fingerprint: Some(Box::new(fingerprint)), ..Builtin::Linux.get().clone() };
+    Interned::new(personality)
+}
+
+fn population(personality: Interned) -> HostsConfig {
     let template = Template {
         name: "server".into(),
         personality,
@@ -317,7 +337,12 @@ fn population(personality: Builtin) -> HostsConfig {
 
 fn hosts(c: &mut Criterion) {
     let identity = Identity::new(Secret([1; 16]), "hosts");
-    for (personality, label) in [(Builtin::Linux, "linux"), (Builtin::Windows, "windows")] {
+    let all = [
+        (Builtin::Linux.into(), "linux"),
+        (Builtin::Windows.into(), "windows"),
+        (fingerprinted(), "linux, fingerprinted"),
+    ];
+    for (personality, label) in all {
         let config = population(personality);
         let rig = |l4: &mut dyn FnMut(u32, Mac, &mut Rng) -> Vec<u8>| {
             let mut rng = Rng::new(5);
