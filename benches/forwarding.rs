@@ -289,7 +289,7 @@ fn router(c: &mut Criterion) {
 fn population(personality: Builtin) -> HostsConfig {
     let template = Template {
         name: "server".into(),
-        personality,
+        personality: personality.into(),
         oui: [0, 0x0c, 0x29],
         tcp: [(22, TcpPort::Filtered)].into(),
         tcp_default: TcpPort::Closed,

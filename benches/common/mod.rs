@@ -159,7 +159,7 @@ pub fn identity() -> Identity {
 pub fn population() -> HostsConfig {
     let template = Template {
         name: "server".into(),
-        personality: Builtin::Linux,
+        personality: Builtin::Linux.into(),
         oui: [0, 0x0c, 0x29],
         tcp: [(BANNER, TcpPort::Open(ServiceId(0))), (RELAY, TcpPort::Open(ServiceId(1)))].into(),
         tcp_default: TcpPort::Closed,
