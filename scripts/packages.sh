@@ -28,6 +28,7 @@ cmd:sshpass                    demo   sshpass           sshpass          sshpass
 cmd:jq                         demo   jq                jq               jq             jq
 cmd:ping                       test   iputils-ping      iputils          iputils        iputils
 cmd:arping                     test   iputils-arping    iputils          iputils        iputils
+cmd:arp-fingerprint            test   arp-scan          arp-scan         arp-scan       -
 cmd:traceroute                 test   traceroute        traceroute       traceroute     traceroute
 cmd:tcpdump                    test   tcpdump           tcpdump          tcpdump        tcpdump
 cmd:iperf3                     test   iperf3            iperf3           iperf3         iperf

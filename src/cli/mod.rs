@@ -104,9 +104,10 @@ pub struct OsDb {
 }
 
 impl OsDb {
-    /// What loading a topology needs to know of it.
+    /// What loading a topology needs to know of it, and of where MAC prefixes are.
     pub fn options(&self) -> crate::topology::Options {
-        crate::topology::Options { os_db: self.os_db.clone(), ..Default::default() }
+        let mac_prefixes = std::env::var_os("HONEYWEAVE_MAC_PREFIXES").map(PathBuf::from);
+        crate::topology::Options { os_db: self.os_db.clone(), mac_prefixes, ..Default::default() }
     }
 
     /// The personalities, with those of the database.

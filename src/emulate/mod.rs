@@ -1,5 +1,6 @@
 //! One host, free of I/O and of clocks: what it is and how it answers.
 
+mod arp;
 mod fingerprint;
 mod identity;
 #[cfg(feature = "nmap-db")]
@@ -10,6 +11,7 @@ pub mod reply;
 mod table;
 mod template;
 
+pub use arp::ArpHabits;
 pub use fingerprint::{
     AckNumber, EchoAnswer, EchoCode, EchoDf, Fingerprint, IdPattern, IsnPattern, Opt, Quoted, QuotedChecksum,
     SeqNumber, Sequence, SynAnswer, TcpAnswer, UdpAnswer, write_options,

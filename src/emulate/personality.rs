@@ -10,6 +10,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::arp::ArpHabits;
 use super::fingerprint::{Fingerprint, Opt};
 
 /// How the IPv4 identification field is chosen.
@@ -109,6 +110,8 @@ pub struct Personality {
     pub icmp_error_tos: u8,
     /// How often, and how long after the one before, a SYN/ACK is sent again, in milliseconds.
     pub syn_ack_retries_ms: Cow<'static, [u32]>,
+    /// Which odd ARP requests it answers.
+    pub arp: ArpHabits,
     /// What nmap's OS detection is answered, where that is known in detail.
     pub fingerprint: Option<Box<Fingerprint>>,
 }
@@ -144,6 +147,8 @@ const LINUX: Personality = Personality {
     icmp_quote: 528,
     icmp_error_tos: 0xc0,
     syn_ack_retries_ms: Cow::Borrowed(&[1000, 2000, 4000, 8000, 16000]),
+    // As with a way to every address, which hosts with a gateway have.
+    arp: ArpHabits::new("01010100000"),
     fingerprint: None,
 };
 
@@ -172,6 +177,7 @@ const WINDOWS: Personality = Personality {
     icmp_quote: 548,
     icmp_error_tos: 0,
     syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000]),
+    arp: ArpHabits::new("01010100000"),
     fingerprint: None,
 };
 
@@ -200,6 +206,7 @@ const CISCO_IOS: Personality = Personality {
     icmp_quote: 8,
     icmp_error_tos: 0,
     syn_ack_retries_ms: Cow::Borrowed(&[2000, 4000, 8000]),
+    arp: ArpHabits::new("00000100000"),
     fingerprint: None,
 };
 
@@ -241,6 +248,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         },
         ts_hz: 10,
         syn_ack_retries_ms: Cow::Borrowed(&[3000, 6600]),
+        arp: ArpHabits::new("11110100000"),
         ..WINDOWS
     };
     let bsd = Personality {
@@ -260,6 +268,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         icmp_quote: 8,
         icmp_error_tos: 0,
         syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000, 12_000]),
+        arp: ArpHabits::new("11110100000"),
         ..LINUX
     };
     let macos = Personality {
@@ -273,6 +282,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         ip_id: IpIdClass::Zero,
         syn_ack_ip_id: IpIdClass::Zero,
         syn_ack_retries_ms: Cow::Borrowed(&[1000, 2000, 4000, 8000, 16_000, 32_000]),
+        arp: ArpHabits::new("01010100000"),
         ..bsd.clone()
     };
     let openbsd = Personality {
@@ -288,6 +298,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         },
         ts_hz: 2,
         syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000, 12_000, 24_000]),
+        arp: ArpHabits::new("11110000011"),
         ..bsd.clone()
     };
     let printer = Personality {
@@ -299,6 +310,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         ip_id: IpIdClass::Shared,
         syn_ack_ip_id: IpIdClass::Shared,
         syn_ack_retries_ms: Cow::Borrowed(&[6000, 24_000, 45_000]),
+        arp: ArpHabits::new("01010100000"),
         ..CISCO_IOS
     };
     let plc = Personality {

@@ -8,6 +8,7 @@ use super::personalities::Personalities;
 use super::raw::{Kind, Topology};
 use super::source::{Source, Span};
 use super::units::UnitError;
+use super::vendors::Vendors;
 use super::{domains, images, links, nodes, segments};
 use crate::node::{NodeConfig, TapIo};
 use crate::service::{Proxy, Script};
@@ -20,6 +21,8 @@ pub struct Options {
     pub uplink: Option<String>,
     /// Where nmap's database of operating systems is, if not where its packages put it.
     pub os_db: Option<std::path::PathBuf>,
+    /// Where a list of the vendors of MAC prefixes is, if not where packages put one.
+    pub mac_prefixes: Option<std::path::PathBuf>,
 }
 
 /// More mistakes than this are not even looked at.
@@ -43,6 +46,8 @@ pub struct Checker<'a> {
     pub page_octets: usize,
     /// What may be a `personality`.
     pub personalities: Personalities,
+    /// What may be a `vendor`.
+    pub vendors: Vendors,
 }
 
 /// The layers of the whole topology, each read once.
@@ -67,6 +72,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         ports: 0,
         page_octets: 0,
         personalities: Personalities::new(options.os_db.clone()),
+        vendors: Vendors::new(options.mac_prefixes.clone()),
     };
     let name = c.name();
     let layers = c.layers();
@@ -153,12 +159,7 @@ impl<'a> Checker<'a> {
         if self.errors.len() >= MAX_ERRORS {
             return;
         }
-        let help = match what {
-            "vendor" if super::error::did_you_mean(name, known.clone()).is_none() => {
-                "name a vendor such as `dell` or `cisco`, or write the first three octets, such as 00:0c:29".to_owned()
-            }
-            _ => suggest(name, known),
-        };
+        let help = suggest(name, known);
         self.error(span, format!("unknown {what} `{name}`"), format!("no {what} has this name"), help);
     }
 

@@ -146,8 +146,8 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
 
 /// The OUI that `name` stands for.
 pub fn oui(c: &mut Checker<'_>, name: &str, span: Span) -> Option<[u8; 3]> {
-    match vendors::oui(name) {
-        Some(oui) if oui[0] & 1 != 0 => {
+    match c.vendors.find(name) {
+        Ok(oui) if oui[0] & 1 != 0 => {
             c.error(
                 span,
                 format!("`{name}` is a group address, no vendor"),
@@ -156,9 +156,10 @@ pub fn oui(c: &mut Checker<'_>, name: &str, span: Span) -> Option<[u8; 3]> {
             );
             None
         }
-        Some(oui) => Some(oui),
-        None => {
-            c.unknown(span, "vendor", name, vendors::names());
+        Ok(oui) => Some(oui),
+        Err(unknown) => {
+            let label = unknown.why.unwrap_or_else(|| "no vendor has this name".to_owned());
+            c.error(span, format!("unknown vendor `{name}`"), label, unknown.help);
             None
         }
     }

@@ -1,6 +1,6 @@
 //! YAML to a checked plan: raw syntax, resolved meaning, and every mistake with
 //! its place. Nothing here looks at the machine or needs a right; only `file:`
-//! pages and nmap's database are read.
+//! pages, nmap's database and a list of MAC prefixes are read.
 //!
 //! The steps: `source` holds the text, `yaml` parses it into `raw` (what was
 //! typed), `check` leads through the meaning: `layers` and `services` (what hosts
@@ -19,6 +19,7 @@ pub mod import;
 mod layers;
 mod library;
 mod links;
+mod mac_prefixes;
 mod nodes;
 pub mod personalities;
 mod plan;

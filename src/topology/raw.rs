@@ -51,7 +51,7 @@ macro_rules! with_template_keys {
                 $($own)*
                 /// How the operating system behaves on the network: `linux` (default), `windows` or `cisco-ios`.
                 personality: Text,
-                /// Vendor of MACs: a name such as `dell`, or three octets such as `00:0c:29`.
+                /// Vendor of MACs: a name such as `dell` or `Arris Group`, or three octets such as `00:0c:29`.
                 vendor: Text,
                 /// Whether echo requests are answered (default true).
                 ping: bool,

@@ -38,13 +38,7 @@ impl Arp {
         if arp[..6] != [0, 1, 8, 0, 6, 4] {
             return None;
         }
-        Some(Arp {
-            operation: be16(arp, 6),
-            sender_mac: Mac::from_slice(&arp[8..])?,
-            sender: Ipv4Addr::new(arp[14], arp[15], arp[16], arp[17]),
-            target_mac: Mac::from_slice(&arp[18..])?,
-            target: Ipv4Addr::new(arp[24], arp[25], arp[26], arp[27]),
-        })
+        Arp::fields(arp)
     }
 
     /// Writes a frame of [`ARP_FRAME`] octets.
@@ -62,6 +56,103 @@ impl Arp {
         arp[14..18].copy_from_slice(&self.sender.octets());
         arp[18..24].copy_from_slice(&self.target_mac.0);
         arp[24..28].copy_from_slice(&self.target.octets());
+    }
+}
+
+/// In what an ARP request differs from a normal one: a set of the eleven ways that arp-fingerprint tries, in the
+/// order of the digits that it prints.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ArpOddities(u16);
+
+impl ArpOddities {
+    /// How many there are.
+    pub const COUNT: usize = 11;
+    /// A normal request.
+    pub const NONE: ArpOddities = ArpOddities(0);
+    /// The sender is of 127.0.0.0/8.
+    pub const LOOPBACK: ArpOddities = ArpOddities(1);
+    /// The sender is 0.0.0.0, as in a probe for duplicates (RFC 5227 §1.1).
+    pub const UNSPECIFIED: ArpOddities = ArpOddities(1 << 1);
+    /// The sender is 255.255.255.255.
+    pub const BROADCAST: ArpOddities = ArpOddities(1 << 2);
+    /// The sender is on none of the target's prefixes.
+    pub const OFF_NET: ArpOddities = ArpOddities(1 << 3);
+    /// The operation is neither a request nor a reply.
+    pub const OPERATION: ArpOddities = ArpOddities(1 << 4);
+    /// The hardware type is 6, IEEE 802.
+    pub const IEEE_802: ArpOddities = ArpOddities(1 << 5);
+    /// The hardware type is another than Ethernet's and that.
+    pub const HARDWARE: ArpOddities = ArpOddities(1 << 6);
+    /// The protocol type is another than IPv4's and IPX's.
+    pub const PROTOCOL: ArpOddities = ArpOddities(1 << 7);
+    /// The protocol type is 0x8137, IPX.
+    pub const IPX: ArpOddities = ArpOddities(1 << 8);
+    /// The length of protocol addresses is not 4.
+    pub const PROTOCOL_LENGTH: ArpOddities = ArpOddities(1 << 9);
+    /// The length of hardware addresses is not 6.
+    pub const HARDWARE_LENGTH: ArpOddities = ArpOddities(1 << 10);
+
+    /// The one at `at` of arp-fingerprint's order; none beyond the last.
+    pub const fn nth(at: usize) -> ArpOddities {
+        if at < Self::COUNT { ArpOddities(1 << at) } else { Self::NONE }
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Both sets together.
+    #[inline]
+    pub const fn and(self, other: ArpOddities) -> ArpOddities {
+        ArpOddities(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among them.
+    #[inline]
+    pub const fn contains(self, other: ArpOddities) -> bool {
+        other.0 & !self.0 == 0
+    }
+}
+
+impl Arp {
+    /// What looks like a request of an untagged frame in spite of its first fields, and what is odd about those. The
+    /// addresses are taken from where they are in a normal message, whatever length it states: that is where
+    /// arp-scan writes them, and where the systems that answer look for them. A reply is none, however odd.
+    #[cold]
+    pub fn parse_odd(frame: &[u8]) -> Option<(Arp, ArpOddities)> {
+        let arp = frame.get(ETH..ARP_FRAME)?;
+        let operation = be16(arp, 6);
+        let odd = |is: bool, oddity| if is { oddity } else { ArpOddities::NONE };
+        let hardware = match be16(arp, 0) {
+            1 => ArpOddities::NONE,
+            6 => ArpOddities::IEEE_802,
+            _ => ArpOddities::HARDWARE,
+        };
+        let protocol = match be16(arp, 2) {
+            ethertype::IPV4 => ArpOddities::NONE,
+            0x8137 => ArpOddities::IPX,
+            _ => ArpOddities::PROTOCOL,
+        };
+        let oddities = hardware
+            .and(protocol)
+            .and(odd(arp[4] != 6, ArpOddities::HARDWARE_LENGTH))
+            .and(odd(arp[5] != 4, ArpOddities::PROTOCOL_LENGTH))
+            .and(odd(operation != Arp::REQUEST, ArpOddities::OPERATION));
+        (operation != Arp::REPLY).then_some((Arp::fields(arp)?, oddities))
+    }
+
+    /// The fields behind the lengths.
+    #[inline]
+    fn fields(arp: &[u8]) -> Option<Arp> {
+        Some(Arp {
+            operation: be16(arp, 6),
+            sender_mac: Mac::from_slice(&arp[8..])?,
+            sender: Ipv4Addr::new(arp[14], arp[15], arp[16], arp[17]),
+            target_mac: Mac::from_slice(&arp[18..])?,
+            target: Ipv4Addr::new(arp[24], arp[25], arp[26], arp[27]),
+        })
     }
 }
 
@@ -188,6 +279,42 @@ mod tests {
         arp.write(Mac::BROADCAST, arp.sender_mac, &mut frame);
         assert_eq!(Arp::parse(&frame), Some(arp));
         assert_eq!(Arp::parse(&frame[..41]), None);
+        assert_eq!(Arp::parse_odd(&frame), Some((arp, ArpOddities::NONE)));
+        assert_eq!(Arp::parse_odd(&frame[..41]), None);
+    }
+
+    #[test]
+    fn oddities_are_named_one_by_one() {
+        let arp = Arp {
+            operation: Arp::REQUEST,
+            sender_mac: Mac([2, 0, 0, 0, 0, 1]),
+            sender: Ipv4Addr::new(10, 0, 0, 1),
+            target_mac: Mac::ZERO,
+            target: Ipv4Addr::new(10, 0, 0, 2),
+        };
+        let mut normal = [0; ARP_FRAME];
+        arp.write(Mac::BROADCAST, arp.sender_mac, &mut normal);
+        let odd = |at: usize, value: &[u8]| {
+            let mut frame = normal;
+            frame[ETH + at..ETH + at + value.len()].copy_from_slice(value);
+            Arp::parse_odd(&frame).map(|(arp, oddities)| (arp.sender, arp.target, oddities))
+        };
+        let cases: [(usize, &[u8], ArpOddities); 8] = [
+            (6, &[0, 255], ArpOddities::OPERATION),
+            (0, &[0, 6], ArpOddities::IEEE_802),
+            (0, &[0, 255], ArpOddities::HARDWARE),
+            (2, &[0xff, 0xff], ArpOddities::PROTOCOL),
+            (2, &[0x81, 0x37], ArpOddities::IPX),
+            (5, &[6], ArpOddities::PROTOCOL_LENGTH),
+            (4, &[8], ArpOddities::HARDWARE_LENGTH),
+            (4, &[8, 6], ArpOddities::HARDWARE_LENGTH.and(ArpOddities::PROTOCOL_LENGTH)),
+        ];
+        for (at, value, oddities) in cases {
+            assert_eq!(odd(at, value), Some((arp.sender, arp.target, oddities)), "{at} {value:?}");
+        }
+        assert_eq!(odd(0, &[0, 6, 8, 0, 6, 4, 0, 2]), None, "an odd reply is nothing");
+        assert_eq!(ArpOddities::nth(10), ArpOddities::HARDWARE_LENGTH);
+        assert_eq!(ArpOddities::nth(11), ArpOddities::NONE);
     }
 
     #[test]

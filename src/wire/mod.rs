@@ -12,7 +12,7 @@ mod mac;
 mod packet;
 mod write;
 
-pub use arp::{ARP_FRAME, Arp, Neighbor, icmp6, solicited_node};
+pub use arp::{ARP_FRAME, Arp, ArpOddities, Neighbor, icmp6, solicited_node};
 pub use mac::{Mac, ParseMacError};
 pub use packet::{
     ETH, Flaw, Packet, TcpHeader, TcpOptions, be16, be32, dst_mac, ethertype, ethertype_of, flag, ip_of, is_mapped,

@@ -89,3 +89,19 @@ fn dot_is_complete() {
     let quotes = drawing.matches('"').count() - drawing.matches("\\\"").count();
     assert_eq!(quotes % 2, 0, "{drawing}");
 }
+
+#[test]
+fn the_environment_names_a_list_of_vendors() {
+    let folder = tempfile::tempdir().unwrap();
+    let [topology, list] = ["kettle.yaml", "prefixes"].map(|name| folder.path().join(name));
+    std::fs::write(&topology, "nodes:\n  h: {kind: host, address: 10.0.0.1, vendor: kettle}\n").unwrap();
+    let check = |prefixes: &str| {
+        std::fs::write(&list, prefixes).unwrap();
+        let mut command = honeyweave(&["check", topology.to_str().unwrap()]);
+        let Output { status, stderr, .. } = command.env("HONEYWEAVE_MAC_PREFIXES", &list).output().unwrap();
+        (status.code(), String::from_utf8(stderr).unwrap())
+    };
+    assert_eq!(check("00AB10 Kettle Works\n"), (Some(0), String::new()));
+    let (code, err) = check("<html>\n");
+    assert!(code == Some(2) && err.contains("unknown vendor `kettle`") && err.contains("`<html>`"), "{err}");
+}

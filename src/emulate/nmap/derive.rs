@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use super::super::arp::ArpHabits;
 use super::super::fingerprint::{EchoCode, EchoDf, Fingerprint, IdPattern, Opt};
 use super::super::personality::{IpIdClass, Personality, SynAckOptions};
 use super::options::{self, is_timestamps};
@@ -81,6 +82,7 @@ pub(super) fn personality(name: &str, is_linux: bool, fingerprint: &Fingerprint)
         },
         icmp_error_tos: if is_linux || lower.contains("cisco") { 0xc0 } else { 0 },
         syn_ack_retries_ms: Cow::Borrowed(retries(&lower)),
+        arp: arp(&lower),
         fingerprint: None,
     }
 }
@@ -156,4 +158,51 @@ fn retries(name: &str) -> &'static [u32] {
         .filter(|(words, _)| !cisco || !words.contains(&"ios 1"))
         .find(|(words, _)| words.iter().any(|word| name.contains(word)))
         .map_or(&[3000, 6000], |(_, retries)| retries)
+}
+
+/// Which odd ARP requests are answered: what arp-fingerprint knows, by what the name of a system has in it. Systems
+/// that it does not know are like Linux, which is also how Windows has been since Vista.
+fn arp(name: &str) -> ArpHabits {
+    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    let old_windows = ["windows 98", "windows mill", "windows nt", "windows 2000", "windows xp", "server 2003"];
+    ArpHabits::new(match () {
+        () if has(&["screenos"]) => "01000111111",
+        () if has(&["cisco"]) && has(&["ios"]) => "00000100000",
+        () if has(&["linux 2.0", "beos", "mac os x 10.4", "mac os x server 10.4"]) => "11110000000",
+        () if has(&["mac os x 10.3", "mac os x server 10.3", "aix", "irix"]) => "11110100011",
+        () if has(&["windows 3.1", "windows 95", "windows nt 3"]) => "10110100000",
+        () if has(&old_windows) || has(&["freebsd", "fortios", "fortinet"]) => "11110100000",
+        () if has(&["openbsd"]) => "11110000011",
+        () if has(&["netbsd 1", "netbsd 2", "netbsd 3", "netbsd 4", "netbsd 5"]) => "10110110000",
+        () if has(&["netbsd", "solaris", "sunos", "hp-ux"]) => "11110110000",
+        () => "01010100000",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::arp;
+
+    #[test]
+    fn arp_is_as_the_family_has_it() {
+        let cases = [
+            ("Linux 5.0 - 5.4", "01010100000"),
+            ("Linux 2.0.36", "11110000000"),
+            ("Microsoft Windows 10 1607", "01010100000"),
+            ("Microsoft Windows XP SP2 or SP3", "11110100000"),
+            ("FreeBSD 12.0-RELEASE", "11110100000"),
+            ("Cisco 2600-series router (IOS 12.2)", "00000100000"),
+            ("Apple iOS 12.0", "01010100000"),
+            ("Oracle Solaris 11", "11110110000"),
+            ("OpenBSD 6.0", "11110000011"),
+            ("NetBSD 5.0 - 5.99.5", "10110110000"),
+            ("NetBSD 7.0", "11110110000"),
+            ("IBM AIX 7.1", "11110100011"),
+            ("Apple Mac OS X 10.4.11 (Tiger)", "11110000000"),
+            ("Juniper NetScreen 5GT firewall (ScreenOS 5.4)", "01000111111"),
+        ];
+        for (name, habits) in cases {
+            assert_eq!(arp(&name.to_lowercase()).to_string(), habits, "{name}");
+        }
+    }
 }

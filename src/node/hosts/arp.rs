@@ -1,7 +1,12 @@
 //! Who has an address: ARP (RFC 826, RFC 5227) and neighbor discovery (RFC 4861)
 //! as an emulated host answers them, and as its container's questions are met.
+//!
+//! Requests that are odd in one of arp-fingerprint's ways are answered if the
+//! personality answers such. Nothing is learned from them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
 
 use super::super::{Cx, HostsConfig};
 use super::session::Contact;
@@ -9,21 +14,25 @@ use super::{Hosts, is_single};
 use crate::emulate::reply;
 use crate::event::{DropReason, Event, EventId, Party};
 use crate::frame::Frame;
-use crate::wire::{ARP_FRAME, Arp, Mac, Neighbor, Packet, dst_mac, icmp6, solicited_node, src_mac, word_of};
+use crate::wire::{
+    ARP_FRAME, Arp, ArpOddities, Mac, Neighbor, Packet, dst_mac, icmp6, solicited_node, src_mac, word_of,
+};
 
 impl Hosts {
     /// ARP that came from the network.
     pub(super) fn arp(&mut self, mut frame: Frame, cx: &mut Cx<'_>) {
-        let Some(arp) = Arp::parse(frame.bytes()) else {
+        let normal = Arp::parse(frame.bytes()).filter(|arp| matches!(arp.operation, Arp::REQUEST | Arp::REPLY));
+        let normal = normal.map(|arp| (arp, ArpOddities::NONE));
+        let Some((arp, form)) = normal.or_else(|| Arp::parse_odd(frame.bytes())) else {
             return cx.discard(frame, DropReason::Malformed);
         };
         let Some(target) = self.target(word_of(IpAddr::V4(arp.target))) else {
-            return cx.discard(frame, DropReason::NoHost);
+            return cx.discard(frame, if form.is_empty() { DropReason::NoHost } else { DropReason::Malformed });
         };
         if let Some(owner) = self.other_owner(target.word, cx) {
             return cx.hand_over(owner, frame);
         }
-        if arp.operation != Arp::REQUEST {
+        if arp.operation == Arp::REPLY {
             // An answer to what a container asked.
             let host = self.config.host_of(target.ip());
             if dst_mac(frame.bytes()) == target.mac
@@ -38,13 +47,39 @@ impl Hosts {
         if dst != target.mac && dst != Mac::BROADCAST {
             return cx.discard(frame, DropReason::NotForUs);
         }
-        if arp.sender == arp.target || (!arp.sender.is_unspecified() && !is_single(word_of(IpAddr::V4(arp.sender)))) {
+        if arp.sender == arp.target {
             return cx.discard(frame, DropReason::BadSource);
         }
-        self.asked(IpAddr::V4(arp.sender), target.ip(), arp.sender_mac, cx);
+        let habits = self.template(target.template).personality.get().arp;
+        if !habits.answers(form) {
+            return cx.discard(frame, DropReason::Malformed);
+        }
+        let is_answered = if is_single(word_of(IpAddr::V4(arp.sender))) {
+            self.asked(IpAddr::V4(arp.sender), target.ip(), arp.sender_mac, cx);
+            habits.answers(form.and(ArpOddities::OFF_NET)) || self.is_near(arp.sender)
+        } else {
+            odd_sender(arp.sender).is_some_and(|sender| habits.answers(form.and(sender)))
+        };
+        if !is_answered {
+            return cx.discard(frame, DropReason::BadSource);
+        }
         reply::arp(&mut frame, &arp, target.mac);
         let port = frame.meta.port;
         cx.send(port, frame);
+    }
+
+    /// Whether `ip` seems to be on the hosts' own network. Without a router, its prefix is a guess that may be
+    /// narrower than the real one: what it shares the first 16 bits with is no stranger then, since a host that
+    /// is silent to its own neighbors is worse than one that talks to a few more.
+    fn is_near(&self, ip: Ipv4Addr) -> bool {
+        let mut nets = self.config.segment.prefixes.iter().filter_map(|net| match net {
+            IpNet::V4(net) => Some(net),
+            IpNet::V6(_) => None,
+        });
+        nets.any(|net| {
+            let length = net.prefix_len().min(16);
+            (u32::from(net.addr()) ^ u32::from(ip)).leading_zeros() >= u32::from(length)
+        })
     }
 
     /// Takes note of who looked for a host. Routers ask for everybody's sake.
@@ -218,6 +253,16 @@ impl Hosts {
     /// Whether an address belongs to the honeynet.
     pub(super) fn is_inside(&self, ip: IpAddr) -> bool {
         self.config.inside.iter().any(|net| net.contains(&ip))
+    }
+}
+
+/// What is odd about a sender that is no single host; `None` if nobody answers it.
+fn odd_sender(sender: Ipv4Addr) -> Option<ArpOddities> {
+    match sender {
+        Ipv4Addr::UNSPECIFIED => Some(ArpOddities::UNSPECIFIED),
+        Ipv4Addr::BROADCAST => Some(ArpOddities::BROADCAST),
+        _ if sender.is_loopback() => Some(ArpOddities::LOOPBACK),
+        _ => None,
     }
 }
 

@@ -13,6 +13,8 @@
 #[cfg(test)]
 mod abuse_tests;
 mod arp;
+#[cfg(test)]
+mod arp_tests;
 mod connection;
 #[cfg(test)]
 mod container_tests;
