@@ -309,7 +309,7 @@ fn fingerprinted() -> Interned {
 fn population(personality: Interned) -> HostsConfig {
     let template = Template {
         name: "server".into(),
-        personality: personality,
+        personality,
         oui: [0, 0x0c, 0x29],
         tcp: [(22, TcpPort::Filtered)].into(),
         tcp_default: TcpPort::Closed,
