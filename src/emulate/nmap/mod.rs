@@ -3,6 +3,7 @@
 //!
 //! * `db` takes the text apart, `schema` names tests and attributes, `expr` compares values
 //! * `observe`: from a fingerprint to what nmap would print; `build`: the way back
+//! * `compare`: what nmap printed against the record of a name
 //! * `isn`: sequence numbers; `options`: TCP options in letters; `crc`: data of RSTs
 //! * `choose`: which of the values that fit a record fit no other; `derive`: what follows for everybody else
 //!
@@ -10,6 +11,7 @@
 
 mod build;
 mod choose;
+mod compare;
 mod crc;
 mod db;
 mod derive;
@@ -22,6 +24,7 @@ mod schema;
 mod tests;
 
 pub use choose::{Choice, NoSuch, personality};
+pub use compare::differences;
 pub use db::{Complaint, Db, Record, Unusable};
 
 /// The beginning of a text that somebody else wrote, for a message.
