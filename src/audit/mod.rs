@@ -257,7 +257,7 @@ impl Audit<'_> {
                     (self.say)(&format!("timing first contacts with {}", group.name));
                     timing::first_contacts(&self.lab, group, &mut self.report)?;
                 }
-                self.each("taking times of", |lab, host, report| timing::audit(lab, host, report))
+                self.each("taking times of", timing::audit)
             }
             Check::Traceroute => {
                 let mut traced = Vec::new();

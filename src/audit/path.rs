@@ -144,7 +144,7 @@ impl Segment {
         prefixes.iter_mut().for_each(|net| *net = net.trunc());
         prefixes.sort_unstable();
         prefixes.dedup();
-        let free = |net: &Ipv4Net| Some(free_address(*net, &taken)?);
+        let free = |net: &Ipv4Net| free_address(*net, &taken);
         let own = prefixes.iter().filter_map(free).collect();
         Segment { interface: interface.to_owned(), arrivals, own, router: first }
     }

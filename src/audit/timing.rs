@@ -21,6 +21,8 @@ use crate::wire::checksum;
 const CHECK: &str = "timing";
 /// Measurements of a host, of each kind.
 const ROUNDS: usize = 200;
+/// Time for the measurements of a host, and for the first contacts with a template's hosts: a long way allows fewer.
+const LONGEST_US: u64 = 8_000_000;
 /// Contacts of a host that nobody has spoken to.
 const CONTACTS: usize = 10;
 /// Fewer hosts than that say nothing about first contacts.
@@ -157,8 +159,12 @@ pub fn audit(lab: &Lab, host: &Host, report: &mut Report) -> Result<(), Stop> {
         let (mut echo, mut syn, mut lost) = (Vec::new(), Vec::new(), 0);
         // What a first contact takes is measured by itself.
         let _ = warm(host);
+        let until = monotonic_micros() + LONGEST_US as i64;
         for _ in 0..ROUNDS {
             lab.check()?;
+            if monotonic_micros() > until {
+                break;
+            }
             if host.template.ping {
                 let answer = prober.echo(host).map_err(|error| failed(&error))?;
                 lost += usize::from(answer.is_none());
@@ -229,7 +235,7 @@ fn take_contacts(lab: &Lab, group: &Group, hosts: &[&Host]) -> Result<Vec<(f64, 
         let _ = warm(host);
     }
     // This program's own code is to be warm, too.
-    for _ in 0..ROUNDS / 4 {
+    for _ in 0..ROUNDS / 10 {
         lab.check()?;
         if let Some(host) = group.hosts.first() {
             contact(host)?;
@@ -250,7 +256,11 @@ fn take_contacts(lab: &Lab, group: &Group, hosts: &[&Host]) -> Result<Vec<(f64, 
 /// Speaks to each of a template's hosts for the first time, and nine times more.
 pub fn first_contacts(lab: &Lab, group: &Group, report: &mut Report) -> Result<(), Stop> {
     let answers = |host: &&Host| host.template.ping || !host.open.is_empty();
-    let hosts: Vec<&Host> = group.fresh.iter().filter(answers).collect();
+    let mut hosts: Vec<&Host> = group.fresh.iter().filter(answers).collect();
+    // Each takes its contacts and the datagram before them.
+    let way = hosts.iter().filter_map(|host| host.way.last()).map(|hop| hop.rtt_us).max().unwrap_or(0);
+    let most = usize::try_from(LONGEST_US / ((CONTACTS as u64 + 2) * way.max(1))).unwrap_or(usize::MAX);
+    hosts.truncate(most.max(FEWEST));
     if hosts.len() < FEWEST {
         let why = format!("first contacts: {} hosts are too few to tell, {FEWEST} are needed", hosts.len());
         report.skip(CHECK, Some(&group.name), &why);
