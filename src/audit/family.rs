@@ -37,6 +37,7 @@ pub struct Family {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scanner {
     /// nmap.
+    #[cfg_attr(not(feature = "nmap-db"), allow(dead_code, reason = "nobody runs nmap then"))]
     Nmap,
     /// p0f.
     P0f,
