@@ -30,6 +30,8 @@ cmd:ping                       test   iputils-ping      iputils          iputils
 cmd:arping                     test   iputils-arping    iputils          iputils        iputils
 cmd:arp-fingerprint            test   arp-scan          arp-scan         arp-scan       -
 cmd:traceroute                 test   traceroute        traceroute       traceroute     traceroute
+cmd:p0f                        test   p0f               p0f              p0f            -
+cmd:arp-fingerprint            test   arp-scan          arp-scan         arp-scan       arp-scan
 cmd:tcpdump                    test   tcpdump           tcpdump          tcpdump        tcpdump
 cmd:iperf3                     test   iperf3            iperf3           iperf3         iperf
 cmd:busybox                    test   busybox-static    busybox          busybox        busybox-static

@@ -40,6 +40,8 @@ pub mod topology;
 
 pub mod control;
 
+pub mod audit;
+
 #[cfg(feature = "web")]
 pub mod web;
 

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the lowest to the highest.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
     "sys",
     "wire",
     "frame",
@@ -24,6 +24,7 @@ const LAYERS: [&str; 20] = [
     "analyze",
     "topology",
     "control",
+    "audit",
     "web",
     "cli",
 ];

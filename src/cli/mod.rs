@@ -4,6 +4,7 @@
 //! wrong and nothing was started. Results go to standard output, everything else
 //! to standard error; colors only where a person looks (`NO_COLOR` is obeyed).
 
+mod audit;
 mod bench;
 mod check;
 mod client;
@@ -73,6 +74,8 @@ enum Command {
     Down(down::Args),
     /// Say what this machine lacks and how to mend it
     Doctor(doctor::Args),
+    /// Attack a topology in scratch network namespaces and say what gives its hosts away
+    Audit(audit::Args),
     Bench(bench::Args),
     #[command(name = "__keeper", hide = true)]
     Keeper(keeper_entry::Args),
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Personality(args) => personality::run(args),
         Command::Down(args) => down::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Keeper(args) => keeper_entry::run(args),
         Command::Switch(args) => switch_entry::run(args),
@@ -199,6 +203,7 @@ mod tests {
             "check t.yaml --os-db /tmp/nmap-os-db",
             "down",
             "doctor",
+            "audit t.yaml --json --hosts 3 --only nmap-os,p0f --seconds 60",
             "bench echo -i eth1 --prefix 10.1.0.0/16 --rate 50k --duration 5s --wait 500ms --json",
             "bench arp --interface eth1 --prefix 10.1.0.0/24 --once --on-link",
             "bench syn -i eth1 --prefix 10.1.0.0/16 --via 192.0.2.1 --port 22 --source-prefix 192.0.2.128/25 --sources 9",
@@ -212,6 +217,8 @@ mod tests {
         for line in [
             "nonsense",
             "import honeyd",
+            "audit t.yaml --only everything",
+            "audit t.yaml --hosts 0",
             "import other x",
             "bench echo --prefix 10.1.0.0/16",
             "bench echo -i eth1 --prefix 10.1.0.0/16 --sources 5",

@@ -45,6 +45,9 @@ pub struct Args {
     /// Threads of the data plane, 1 to 16 [default: 1, or half of the processors from four on, at most 8]
     #[arg(long, value_name = "N", env = "HONEYWEAVE_THREADS", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SHARDS)))]
     pub threads: Option<u16>,
+    /// Start no container and build no image, as `audit` wants it: connections to ports of containers are refused
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub without_containers: bool,
 }
 
 impl Args {
@@ -78,7 +81,10 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     }
     check_interfaces(&loaded)?;
     super::check::warnings(&loaded.plan).iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let plan = Plan { name, ..loaded.plan };
+    let mut plan = Plan { name, ..loaded.plan };
+    if args.without_containers {
+        remove_containers(&mut plan);
+    }
     let state_dir = args.state_dir.clone().unwrap_or_else(|| place::STATE_DIR.into());
     let state_dir = std::path::absolute(state_dir).into_diagnostic()?;
     if !plan.images.is_empty() {
@@ -94,6 +100,16 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         let _ = super::print(&format!("ready {name}\n"));
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Leaves the hosts and takes what is behind them away.
+fn remove_containers(plan: &mut Plan) {
+    plan.images.clear();
+    for node in &mut plan.nodes {
+        if let NodeConfig::Hosts(hosts) = &mut node.config {
+            hosts.templates.iter_mut().for_each(|template| template.backend = None);
+        }
+    }
 }
 
 /// Runs the same once more in a session of its own, and waits until it is ready.

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod arp;
+mod audit;
 mod bench;
 mod clients;
 mod console;

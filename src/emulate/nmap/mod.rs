@@ -9,7 +9,7 @@
 //! * [`personality`] chooses, for a name, values that the host shall show
 //!   (`choose`, `synth`, `show`; `isn` for sequence numbers, `options` for TCP's, `crc` for
 //!   the data of RSTs), and derives how it behaves otherwise (`derive`),
-//! * [`observe`] predicts what nmap would see, which [`Db::score`] compares.
+//! * [`observe`] predicts what nmap would see, which [`Db::score`] compares; [`differences`] compares what it did see.
 //!
 //! Tests, attributes and how they are scored are those of nmap's documentation,
 //! "Remote OS Detection" (<https://nmap.org/book/osdetect.html>); where nmap 7.93
@@ -18,6 +18,7 @@
 //! Nothing here reads files or clocks; chance comes from a seed.
 
 mod choose;
+mod compare;
 mod crc;
 mod db;
 mod derive;
@@ -33,5 +34,6 @@ mod synth;
 mod tests;
 
 pub use choose::{Choice, NoSuch, of_record, personality};
+pub use compare::differences;
 pub use db::{Complaint, Db, Record, Score, Unusable};
 pub use observe::{Observation, observe};
