@@ -41,13 +41,26 @@ fn used(pid: u32) -> Duration {
     Duration::from_millis(fields[11..15].iter().sum::<u64>() * 1000 / ticks)
 }
 
+/// How often the threads of a process have gone to sleep.
+fn wakes(pid: u32) -> u64 {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let of = |task: std::fs::DirEntry| -> Option<u64> {
+        let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
+    };
+    tasks.flatten().filter_map(of).sum()
+}
+
+/// What a thread has used, if the kernel keeps account of it.
+fn schedstat(task: &std::path::Path) -> Option<Duration> {
+    let text = std::fs::read_to_string(task.join("schedstat")).ok()?;
+    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
 /// The same to the nanosecond, as far as the kernel keeps account of it, of all threads that live.
 fn used_exactly(pid: u32) -> Option<Duration> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    let of = |task: std::fs::DirEntry| -> Option<u64> {
-        std::fs::read_to_string(task.path().join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
-    };
-    tasks.flatten().map(of).sum::<Option<u64>>().map(Duration::from_nanos)
+    tasks.flatten().map(|task| schedstat(&task.path())).sum()
 }
 
 /// All processes of the honeynet that are children of its supervisor, or theirs, and itself.
@@ -72,9 +85,19 @@ fn an_idle_honeynet_uses_less_than_a_hundredth_of_a_processor() {
     assert!(pids.len() >= 5, "supervisor, keeper, switch, console, and who looks after the container: {pids:?}");
     let all = || -> Vec<Duration> { pids.iter().map(|pid| used_exactly(*pid).unwrap_or_else(|| used(*pid))).collect() };
     let (begin, before) = (Instant::now(), all());
-    // Not to wait for anything: this is what is measured.
-    std::thread::sleep(Duration::from_secs(5));
-    let (wall, after) = (begin.elapsed(), all());
+    let woken = || -> u64 { pids.iter().map(|pid| wakes(*pid)).sum() };
+    let woken_before = woken();
+    // Not to wait for anything: this is what is measured. Meanwhile somebody who does nothing tells what being woken
+    // costs on this machine now; a virtual one that sleeps deeply may need a millisecond for it.
+    let wake = std::thread::spawn(|| {
+        let own = std::fs::canonicalize("/proc/thread-self").unwrap();
+        let used = || schedstat(&own).unwrap_or_default();
+        let before = used();
+        (0..20).for_each(|_| std::thread::sleep(Duration::from_millis(250)));
+        used().saturating_sub(before) / 20
+    });
+    let wake = wake.join().unwrap();
+    let (wall, after, woken) = (begin.elapsed(), all(), woken() - woken_before);
     let each: Vec<(String, Duration)> = pids
         .iter()
         .zip(after.iter().zip(&before))
@@ -84,8 +107,12 @@ fn an_idle_honeynet_uses_less_than_a_hundredth_of_a_processor() {
         })
         .collect();
     let sum: Duration = each.iter().map(|(_, used)| *used).sum();
-    println!("{sum:?} in {wall:?}: {each:?}");
-    assert!(sum < wall / 100, "{sum:?} in {wall:?}: {each:?}");
+    let said = format!("{sum:?} in {wall:?}, {woken} times {wake:?} of it for being woken: {each:?}");
+    println!("{said}");
+    assert!(woken < 40 * wall.as_secs(), "{said}");
+    // Where being woken takes far longer than the 20 µs of a machine that is well, so does all that follows.
+    let slower = (wake.as_micros() as u32 / 20).max(1);
+    assert!(sum < wall / 100 * slower, "{said}");
 }
 
 /// What the uplink has received, and what was discarded there because a queue was full, as the command line tells it.
