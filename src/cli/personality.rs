@@ -27,8 +27,8 @@ enum Command {
         #[arg(required = true)]
         words: Vec<String>,
         /// At most so many
-        #[arg(long, default_value_t = 20, value_name = "N")]
-        limit: usize,
+        #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        limit: u16,
         #[command(flatten)]
         common: Common,
     },
@@ -55,7 +55,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     match args.command {
         Command::Ls(common) => ls(&common),
         #[cfg(feature = "nmap-db")]
-        Command::Search { words, limit, common } => search(&words.join(" "), limit, &common),
+        Command::Search { words, limit, common } => search(&words.join(" "), usize::from(limit), &common),
         Command::Show { name, common } => show(&name, &common),
     }
 }
@@ -73,7 +73,13 @@ fn ls(common: &Common) -> miette::Result<ExitCode> {
             let records = db.records().len();
             eprintln!("and those of nmap's database, {records} records: honeyweave personality search WORDS");
         }
-        Err(why) => eprintln!("{why}"),
+        // That there is none is no mistake, unless a certain one was asked for.
+        Err(why) => {
+            eprintln!("{why}");
+            if common.os_db.os_db.is_some() {
+                return Ok(ExitCode::from(super::BAD_INPUT));
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

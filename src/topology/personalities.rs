@@ -35,7 +35,11 @@ pub struct Personalities {
 impl Personalities {
     /// Those of the database at `path`, or where nmap puts it.
     pub fn new(path: Option<PathBuf>) -> Personalities {
-        Personalities { path, ..Personalities::default() }
+        Personalities {
+            path,
+            #[cfg(feature = "nmap-db")]
+            db: None,
+        }
     }
 
     /// The one whose name is `name`.
@@ -134,9 +138,13 @@ mod database {
 
     fn read(path: &Path) -> Result<Db, String> {
         let fail = |why: &dyn std::fmt::Display| format!("nmap's database {}: {why}", path.display());
-        let length = std::fs::metadata(path).map_err(|error| fail(&error))?.len();
-        if length > MOST {
-            return Err(fail(&format_args!("{length} octets are too many for one")));
+        let meta = std::fs::metadata(path).map_err(|error| fail(&error))?;
+        // A device may never end.
+        if !meta.is_file() {
+            return Err(fail(&"it is no regular file"));
+        }
+        if meta.len() > MOST {
+            return Err(fail(&format_args!("{} octets are too many for one", meta.len())));
         }
         let text = std::fs::read(path).map_err(|error| fail(&error))?;
         Db::parse(&text).map_err(|error| fail(&error))
@@ -197,6 +205,8 @@ T1(R=Y%DF=Y%T=3B-45%TG=40%S=O%A=S+%F=AS%RD=0%Q=)
             assert!(why.contains("nmap's database") && why.contains("no record"), "{why}");
             assert!(help(personalities.find("windws")).contains("`windows`"));
         });
+        let mut device = Personalities::new(Some(Path::new("/dev/zero").to_owned()));
+        assert!(device.find("some host").err().unwrap().why.unwrap().contains("regular file"));
         let mut missing = Personalities::new(Some(Path::new("/nonexistent/os-db").to_owned()));
         assert!(missing.find("some host").err().unwrap().why.unwrap().contains("/nonexistent/os-db"));
         assert!(missing.find("windows").is_ok());
