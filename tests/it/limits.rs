@@ -111,7 +111,8 @@ fn an_idle_honeynet_uses_less_than_a_hundredth_of_a_processor() {
     println!("{said}");
     assert!(woken < 40 * wall.as_secs(), "{said}");
     // Where being woken takes far longer than the 20 µs of a machine that is well, so does all that follows.
-    let slower = (wake.as_micros() as u32 / 20).max(1);
+    // Four times is the most that is put down to it.
+    let slower = (wake.as_micros() as u32 / 20).clamp(1, 4);
     assert!(sum < wall / 100 * slower, "{said}");
 }
 
