@@ -62,6 +62,7 @@ def emulation():
     yield Comparison(HOSTS, "sweep, frames that found no room in us", "", "sweep_dropped", None, no_more_than(0))
     # Four octets for each of a /8's addresses: what is kept is bounded, however many were asked.
     yield Comparison(HOSTS, "sweep, memory that it added", "MiB", "sweep_growth", None, no_more_than(64))
+    yield Comparison(HOSTS, "processor time while nothing happens", "%", "idle", None, no_more_than(1))
     yield Comparison(HOSTS, "relayed TCP, spliced", "Gbit/s", "splice", "direct", at_least(0.7))
 
 

@@ -1,8 +1,9 @@
 """What is asked of hosts that do not exist: honeyweave's, and those that Linux itself answers for (AnyIP)."""
 
 import json
+import time
 
-from lab import Failed, attach, in_ns, own_mib, run, wait_for
+from lab import Failed, attach, children, exact_cpu_seconds, in_ns, own_mib, run, wait_for
 from session import Session, latency_us, per_second
 from switches import LEFT, RIGHT, honeynet, own_name, up
 
@@ -30,7 +31,7 @@ class Honeyweave:
     """An uplink and a /16 of hosts. Frames are recorded, as they are by default."""
 
     subject = "honeyweave"
-    measures = ("latency", "echo", "rst", "handshake")
+    measures = ("idle", "latency", "echo", "rst", "handshake")
     topology = f"""name: compare
 templates:
   server: {{personality: linux, tcp: {{{BANNER_PORT}: {{banner: "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\\r\\n"}}}}}}
@@ -42,7 +43,7 @@ links:
 """
 
     def start(self, lab, ns, tools):
-        up(lab, ns, tools, self.topology, "--uplink", "wire")
+        self.program = up(lab, ns, tools, self.topology, "--uplink", "wire")
 
 
 ALL = (Kernel, Honeyweave)
@@ -62,12 +63,26 @@ def of(lab, emulator, tools, wanted, results):
     session = Session(lab, emulator.subject, tools, wanted, results)
     here, there = wire(lab)
     emulator.start(lab, there, tools)
+    if wanted("idle") and "idle" in emulator.measures:
+        session.measure(idle, emulator.program.pid)
     for name, measure in (("latency", latency), ("echo", echo), ("rst", rst), ("handshake", handshake)):
         if name in emulator.measures and wanted(name):
             session.measure(measure, here)
 
 
 TO = ("--prefix", PREFIX, "--on-link", "--source-prefix", ASKER)
+
+
+# Long enough for what happens once in a while.
+IDLE_SECONDS = 10
+
+
+def idle(session, supervisor):
+    """Processor time of all processes while nothing happens."""
+    pids = children(supervisor)
+    before, begin = exact_cpu_seconds(pids), time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    return {"idle": 100 * (exact_cpu_seconds(pids) - before) / (time.monotonic() - begin)}
 
 
 def latency(session, here):

@@ -99,7 +99,7 @@ async fn serve(
     local.spawn_local(deliver(console.clone(), console_box));
     switch.tell_keeper(ToKeeper::Hello);
     switch.say_ready(&supervisor);
-    let mut pulse = tokio::time::interval(Duration::from_millis(200));
+    let mut pulse = tokio::time::interval(Duration::from_secs(1));
     local
         .run_until(async {
             loop {
@@ -115,7 +115,7 @@ async fn serve(
                     }
                     ready = due.readable() => {
                         ready?.clear_ready();
-                        switch.requests();
+                        switch.requests()?;
                     }
                     // It says nothing; what matters is when it closes.
                     word = supervisor.recv_msg::<()>() => {
@@ -123,7 +123,7 @@ async fn serve(
                             return Ok(());
                         }
                     }
-                    _ = pulse.tick() => switch.pulse()?,
+                    _ = pulse.tick(), if !switch.waiting.is_empty() => switch.give_up(),
                 }
             }
         })
@@ -333,7 +333,10 @@ impl Switch {
     }
 
     /// What nodes ask of the control side.
-    fn requests(&mut self) {
+    ///
+    /// # Errors
+    /// If a thread of the data plane has ended.
+    fn requests(&mut self) -> io::Result<()> {
         for (shard, request) in self.workers.requests() {
             match request {
                 Request::Lease { node, lease, host } => {
@@ -365,6 +368,7 @@ impl Switch {
                 }
             }
         }
+        if self.workers.is_finished() { Err(io::Error::other("the data plane has ended")) } else { Ok(()) }
     }
 
     /// Ends the containers of a node's replica that no longer knows of them.
@@ -397,17 +401,13 @@ impl Switch {
         }
     }
 
-    /// Now and then: is the worker alive, has a connection waited for too long?
-    fn pulse(&mut self) -> io::Result<()> {
-        if self.workers.is_finished() {
-            return Err(io::Error::other("the data plane has ended"));
-        }
+    /// Refuses the connections that have waited for too long.
+    fn give_up(&mut self) {
         let now = clock::monotonic_micros();
         let late = |waiting: &Waiting| now - waiting.since > PATIENCE.as_micros() as i64;
         for (_, waiting) in self.waiting.extract_if(|_, waiting| late(waiting)) {
             refused(waiting.pipe, "nobody took the connection in time");
         }
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -133,6 +134,20 @@ pub(super) struct WorkerHandle {
     requests: Receiver<Request>,
     waker: Arc<dyn Wake>,
     thread: Option<JoinHandle<()>>,
+    ended: Arc<AtomicBool>,
+}
+
+/// Says that a thread has ended, whatever ended it.
+struct End {
+    ended: Arc<AtomicBool>,
+    request_due: EventFd,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        self.request_due.raise();
+    }
 }
 
 /// The machine's monotonic clock.
@@ -141,7 +156,8 @@ fn now() -> Instant {
 }
 
 impl Worker {
-    /// Starts a thread that runs `fabric` and raises `request_due` when nodes have asked for something.
+    /// Starts a thread that runs `fabric` and raises `request_due` when nodes have asked for something,
+    /// and when it ends.
     ///
     /// # Errors
     /// If the machine has no descriptor or thread left.
@@ -156,9 +172,14 @@ impl Worker {
             shard if shard.is_alone() => "fabric".to_owned(),
             shard => format!("fabric-{}", shard.index),
         };
+        let ended = Arc::new(AtomicBool::new(false));
+        let end = End { ended: ended.clone(), request_due: request_due.try_clone()? };
         let worker = Worker { fabric, orders, requests, woken, request_due, epoll, version: None, pace };
-        let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
-        Ok(WorkerHandle { orders: orders_tx, requests: requests_rx, waker, thread: Some(thread) })
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let _end = end;
+            worker.run();
+        })?;
+        Ok(WorkerHandle { orders: orders_tx, requests: requests_rx, waker, thread: Some(thread), ended })
     }
 
     fn run(mut self) {
@@ -291,7 +312,7 @@ impl WorkerHandle {
 
     /// Whether the thread has ended.
     pub(super) fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.ended.load(Ordering::Acquire)
     }
 }
 

@@ -99,7 +99,7 @@ impl Workers {
         self.workers.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Readable when [`Workers::requests`] has something.
+    /// Readable when [`Workers::requests`] has something, or a worker has ended.
     pub fn request_fd(&self) -> BorrowedFd<'_> {
         self.request_due.as_fd()
     }

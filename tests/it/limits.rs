@@ -87,16 +87,8 @@ fn an_idle_honeynet_uses_less_than_a_hundredth_of_a_processor() {
     let (begin, before) = (Instant::now(), all());
     let woken = || -> u64 { pids.iter().map(|pid| wakes(*pid)).sum() };
     let woken_before = woken();
-    // Not to wait for anything: this is what is measured. Meanwhile somebody who does nothing tells what being woken
-    // costs on this machine now; a virtual one that sleeps deeply may need a millisecond for it.
-    let wake = std::thread::spawn(|| {
-        let own = std::fs::canonicalize("/proc/thread-self").unwrap();
-        let used = || schedstat(&own).unwrap_or_default();
-        let before = used();
-        (0..20).for_each(|_| std::thread::sleep(Duration::from_millis(250)));
-        used().saturating_sub(before) / 20
-    });
-    let wake = wake.join().unwrap();
+    // Not to wait for anything: this is what is measured.
+    std::thread::sleep(Duration::from_secs(5));
     let (wall, after, woken) = (begin.elapsed(), all(), woken() - woken_before);
     let each: Vec<(String, Duration)> = pids
         .iter()
@@ -107,13 +99,11 @@ fn an_idle_honeynet_uses_less_than_a_hundredth_of_a_processor() {
         })
         .collect();
     let sum: Duration = each.iter().map(|(_, used)| *used).sum();
-    let said = format!("{sum:?} in {wall:?}, {woken} times {wake:?} of it for being woken: {each:?}");
+    let said = format!("{sum:?} in {wall:?}, woken {woken} times: {each:?}");
     println!("{said}");
-    assert!(woken < 40 * wall.as_secs(), "{said}");
-    // Where being woken takes far longer than the 20 µs of a machine that is well, so does all that follows.
-    // Four times is the most that is put down to it.
-    let slower = (wake.as_micros() as u32 / 20).clamp(1, 4);
-    assert!(sum < wall / 100 * slower, "{said}");
+    // What the machine makes of it is its own: on a virtual one that sleeps deeply, being woken takes milliseconds.
+    assert!(woken < 10 * wall.as_secs(), "{said}");
+    assert!(sum < wall / 100, "{said}");
 }
 
 /// What the uplink has received, and what was discarded there because a queue was full, as the command line tells it.

@@ -30,8 +30,10 @@ pub(super) const SECOND: i64 = 1_000_000;
 const SWEEP_INTERVAL: i64 = 10 * MILLISECOND;
 /// Starts at once for each processor; the others wait for their turn.
 const STARTS_PER_CPU: usize = 4;
-/// How often uplinks and TAPs are looked at even if nothing was said about them.
-const LOOK_INTERVAL: i64 = 500 * MILLISECOND;
+/// How often uplinks are looked at even if the kernel said nothing about them.
+const LOOK_INTERVAL: i64 = 5 * SECOND;
+/// How often devices are looked at of which the kernel would not tell everything.
+const CLOSE_LOOK_INTERVAL: i64 = 500 * MILLISECOND;
 /// When everything must be gone after the order to end.
 const END_DEADLINE: i64 = 7 * SECOND;
 /// Messages that may wait for a switch that does not read.
@@ -205,7 +207,6 @@ impl Keeper {
 
     fn pass_deadlines(&mut self, now: i64) {
         if self.greeted && self.ending.is_none() && now >= self.next_look {
-            self.next_look = now + LOOK_INTERVAL;
             self.look_at_devices(now);
         }
         self.scripts.expire(now);
@@ -317,7 +318,6 @@ impl Keeper {
                 self.uplinks.forget();
                 self.taps.forget();
                 self.greeted = true;
-                self.next_look = now + LOOK_INTERVAL;
                 self.look_at_devices(now);
             }
             ToKeeper::Lease { lease, node, host } => {
@@ -355,6 +355,9 @@ impl Keeper {
             // A console that does not read loses what is said to it; it is no reason to wait.
             let _ = self.ends.console.send_msg(&Said { event, data }, &[]);
         }
+        // What happens to a TAP in another network namespace is not told here, nor when a queue is free.
+        let closely = !self.taps.is_empty() || self.uplinks.is_waiting();
+        self.next_look = now + if closely { CLOSE_LOOK_INTERVAL } else { LOOK_INTERVAL };
     }
 
     pub(super) fn send(&mut self, message: FromKeeper, fds: impl IntoIterator<Item = OwnedFd>) {

@@ -81,6 +81,11 @@ impl Uplinks {
         self.0.is_empty()
     }
 
+    /// Whether one waits for something that nobody announces.
+    pub fn is_waiting(&self) -> bool {
+        self.0.iter().any(|uplink| uplink.open.is_none() || matches!(uplink.receiving, Receiving::Busy(_)))
+    }
+
     /// Forgets what was opened: a new switch needs all of it.
     pub fn forget(&mut self) {
         for uplink in &mut self.0 {

@@ -37,6 +37,8 @@ const FRAMES_AT_ONCE: usize = 4096;
 const PATIENCE_MICROS: i64 = 200_000;
 /// How often gathered frames are handed to the kernel.
 const FLUSH_MICROS: i64 = 250_000;
+/// How often captures are looked after while nothing comes: some are closed by their age.
+const IDLE_MICROS: i64 = 2_000_000;
 /// How long records gather after there were some.
 const REST_MICROS: i64 = 10_000;
 /// Records that a reader of the feed may be behind.
@@ -146,6 +148,8 @@ pub struct Recorder {
     // Told to those who follow only when it is on disk: who begins to listen finds everything older there.
     lines: Vec<Arc<str>>,
     flushed: i64,
+    /// Whether frames have been gathered since.
+    unflushed: bool,
     buffer: Vec<u8>,
 }
 
@@ -177,6 +181,7 @@ impl Recorder {
             busy: false,
             lines: Vec::new(),
             flushed: 0,
+            unflushed: false,
             buffer: Vec::new(),
         })
     }
@@ -222,7 +227,11 @@ impl Recorder {
             let rings = self.rings.iter().flat_map(|rings| [rings.events.wake_fd(), rings.frames.wake_fd()]);
             let fds: Vec<_> = [self.wake.as_fd()].into_iter().chain(rings).collect();
             let busy = !self.waiting.is_empty() || self.log.stats().failing.is_some();
-            let timeout = if busy { 50_000 } else { FLUSH_MICROS };
+            let timeout = match (busy, self.unflushed) {
+                (true, _) => 50_000,
+                (false, true) => FLUSH_MICROS,
+                (false, false) => IDLE_MICROS,
+            };
             if let Err(error) = wait_readable(&fds, timeout) {
                 tracing::error!(%error, "cannot wait for events");
                 std::thread::yield_now();
@@ -241,7 +250,7 @@ impl Recorder {
         let mut more = self.take_events(utc, offset);
         more |= self.take_frames(utc, offset, monotonic);
         if monotonic - self.flushed >= FLUSH_MICROS || monotonic < self.flushed {
-            self.flushed = monotonic;
+            (self.flushed, self.unflushed) = (monotonic, false);
             self.captures.flush(nanos(utc));
         }
         self.publish();
@@ -378,6 +387,7 @@ impl Recorder {
         let at = captured.at.total_micros().saturating_add(offset);
         let at = if at.saturating_sub(utc).unsigned_abs() > 3_600_000_000 { utc } else { at };
         let direction = if captured.outgoing { Direction::Out } else { Direction::In };
+        self.unflushed = true;
         self.captures.frame(&source, nanos(at), direction, captured.original, captured.bytes);
         true
     }
