@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/packages.sh compare
-cargo build --release --bin honeyweave --example bare_forwarder
+cargo build --release --bin honeyweave --example bare_forwarder --example bare_responder
 as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo)
 exec "${as_root[@]}" python3 -B scripts/compare "$@"

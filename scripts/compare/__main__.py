@@ -52,6 +52,7 @@ def arguments():
     parser.add_argument("--honeyweave", metavar="PROGRAM", default=str(release / "honeyweave"))
     parser.add_argument("--generator", metavar="PROGRAM", help="a honeyweave whose `bench` makes the load")
     parser.add_argument("--bare", metavar="PROGRAM", default=str(release / "examples/bare_forwarder"))
+    parser.add_argument("--responder", metavar="PROGRAM", default=str(release / "examples/bare_responder"))
     parser.add_argument("--images", metavar="DIRECTORY", default=str(ROOT / "target/compare-state"),
                         help="where images of containers are kept")
     parser.add_argument("--lock", metavar="FILE", help="hold an exclusive lock on it whenever something is measured")
@@ -158,7 +159,7 @@ def main():
     if os.geteuid() != 0:
         print("network namespaces need root: start it with sudo", file=sys.stderr)
         return 2
-    for program in (args.honeyweave, args.generator, args.bare):
+    for program in (args.honeyweave, args.generator, args.bare, args.responder):
         if not os.access(program, os.X_OK):
             print(f"{program} is not there: `make compare` builds it", file=sys.stderr)
             return 2

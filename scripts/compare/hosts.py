@@ -46,7 +46,17 @@ links:
         self.program = up(lab, ns, tools, self.topology, "--uplink", "wire")
 
 
-ALL = (Kernel, Honeyweave)
+class Responder:
+    """examples/bare_responder.rs: every address answers, nothing is looked up or recorded."""
+
+    subject = "responder"
+    measures = ("latency", "echo", "rst")
+
+    def start(self, lab, ns, tools):
+        lab.spawn(ns, tools.responder, "wire").wait_line("ready")
+
+
+ALL = (Kernel, Honeyweave, Responder)
 
 
 def wire(lab):

@@ -185,10 +185,11 @@ impl Lane {
 
     /// Waits until something arrives, for at most `nanos`.
     pub fn sleep(&mut self, nanos: u64) {
-        let Some(fd) = self.hears.as_ref().unwrap_or(&self.sends).device.as_fd() else { return };
+        let fds = self.hears.as_ref().unwrap_or(&self.sends).device.fds();
+        let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let timeout = Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 };
         // An interruption or a failure is a short sleep; the device itself says what is wrong with it.
-        let _ = rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout));
+        let _ = rustix::event::poll(&mut fds, Some(&timeout));
     }
 
     /// Frames that arrived since this was last asked and found no room in the packet socket.

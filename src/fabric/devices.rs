@@ -105,10 +105,10 @@ impl Fabric {
 
     /// The devices that frames may come from, and what to wait on.
     pub fn devices(&self) -> impl Iterator<Item = (DeviceIdx, std::os::fd::BorrowedFd<'_>)> {
-        self.devices.iter().enumerate().filter_map(|(index, device)| {
-            let device = device.as_ref().filter(|device| device.may_receive())?;
-            Some((DeviceIdx(index), device.netdev.as_fd()?))
-        })
+        let receiving = self.devices.iter().enumerate().filter_map(|(index, device)| {
+            Some((DeviceIdx(index), device.as_ref().filter(|device| device.may_receive())?))
+        });
+        receiving.flat_map(|(index, device)| device.netdev.fds().into_iter().map(move |fd| (index, fd)))
     }
 
     /// Adds the devices to `ready` that are seen to have frames without asking the kernel.

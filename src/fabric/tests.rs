@@ -186,8 +186,8 @@ impl Netdev for Stuck {
         taken
     }
 
-    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-        None
+    fn fds(&self) -> Vec<std::os::fd::BorrowedFd<'_>> {
+        Vec::new()
     }
 
     fn caps(&self) -> crate::netdev::Caps {

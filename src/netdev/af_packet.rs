@@ -265,8 +265,8 @@ impl Netdev for AfPacket {
         self.ring.as_ref().is_some_and(RxRing::has_frames)
     }
 
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.fd.as_fd()]
     }
 
     fn caps(&self) -> Caps {

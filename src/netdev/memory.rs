@@ -81,8 +81,8 @@ impl Netdev for Memory {
         taken
     }
 
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.rx.due.as_fd())
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.rx.due.as_fd()]
     }
 
     fn caps(&self) -> Caps {

@@ -52,8 +52,11 @@ pub trait Netdev: Send {
         false
     }
 
-    /// What to wait on for received frames; `None` if it is only ever polled.
-    fn as_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// What to wait on for received frames: any of these is readable then. None if it is only ever polled.
+    ///
+    /// Not one epoll descriptor for all: the kernel wakes who waits for a socket where the frame came in, but who
+    /// waits for such a descriptor anywhere, on a processor that may be asleep.
+    fn fds(&self) -> Vec<BorrowedFd<'_>>;
 
     /// What it can do.
     fn caps(&self) -> Caps;

@@ -106,8 +106,8 @@ impl Netdev for Pcap {
         taken
     }
 
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
     }
 
     fn caps(&self) -> Caps {

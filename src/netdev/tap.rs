@@ -136,8 +136,8 @@ impl Netdev for Tap {
         self.tx_singly(pool, batch)
     }
 
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.fd.as_fd()]
     }
 
     fn caps(&self) -> Caps {

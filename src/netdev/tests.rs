@@ -130,9 +130,9 @@ fn a_wire_in_memory_has_two_ends() {
     assert!(batch.is_empty());
     let now = Instant::from_micros(5);
     assert!(b.rx(now, &mut pool, &mut batch).unwrap());
-    assert_eq!(crate::sys::eventfd::wait_readable(&[b.as_fd().unwrap()], 0).unwrap(), 1);
+    assert_eq!(crate::sys::eventfd::wait_readable(&b.fds(), 0).unwrap(), 1);
     assert!(!b.rx(now, &mut pool, &mut batch).unwrap());
-    assert_eq!(crate::sys::eventfd::wait_readable(&[b.as_fd().unwrap()], 0).unwrap(), 0);
+    assert_eq!(crate::sys::eventfd::wait_readable(&b.fds(), 0).unwrap(), 0);
     assert!(batch.iter().enumerate().all(|(n, frame)| frame.bytes() == [n as u8; 60]));
     assert_eq!((batch.len(), a.recv()), (100, None));
     assert!(b.send(b"back"));

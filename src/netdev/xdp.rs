@@ -9,9 +9,7 @@
 //! from elsewhere by the other (none has), but for one segment in 65,536.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use rustix::event::epoll;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::intake::Intake;
 use super::{AfPacket, Caps, Netdev};
@@ -31,8 +29,6 @@ pub struct Xdp {
     sockets: Vec<Socket>,
     /// Which of them is asked first.
     first: usize,
-    /// An epoll descriptor: readable when any of them is.
-    any: OwnedFd,
     kind: &'static str,
     /// What of the sockets' drops is counted already.
     dropped: u64,
@@ -43,7 +39,7 @@ impl Xdp {
     /// Takes over the sockets of an interface whose program is attached in that `mode`, and its packet socket.
     ///
     /// # Errors
-    /// If there is no socket, or the process has no descriptor left.
+    /// If there is no socket.
     pub fn new(packet: AfPacket, sockets: Vec<Socket>, mode: Mode) -> io::Result<Xdp> {
         let Some(first) = sockets.first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no socket"));
@@ -53,11 +49,7 @@ impl Xdp {
             Mode::Native if first.is_zero_copy()? => "xdp (native, zero-copy)",
             Mode::Native => "xdp (native, copy)",
         };
-        let any = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        for fd in sockets.iter().map(AsFd::as_fd).chain(packet.as_fd()) {
-            epoll::add(&any, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
-        }
-        Ok(Xdp { packet, sockets, first: 0, any, kind, dropped: 0, ask_dropped: Instant::ZERO })
+        Ok(Xdp { packet, sockets, first: 0, kind, dropped: 0, ask_dropped: Instant::ZERO })
     }
 
     fn count_dropped(&mut self, now: Instant) {
@@ -100,8 +92,8 @@ impl Netdev for Xdp {
         self.sockets.iter().any(Socket::has_frames) || self.packet.has_frames()
     }
 
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.any.as_fd())
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.sockets.iter().map(AsFd::as_fd).chain(self.packet.fds()).collect()
     }
 
     fn caps(&self) -> Caps {

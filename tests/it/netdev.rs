@@ -37,12 +37,9 @@ impl Forwarder {
         let thread = std::thread::spawn(move || {
             let (mut pool, mut batch) = (Pool::new(4096), Batch::default());
             while !stopped.load(Ordering::Relaxed) {
-                let fds = [devices[0].as_fd().unwrap(), devices[1].as_fd().unwrap()];
-                let ready = eventfd::wait_readable(&fds, 50_000).unwrap();
+                let fds = devices.iter().flat_map(|device| device.fds()).collect::<Vec<_>>();
+                eventfd::wait_readable(&fds, 50_000).unwrap();
                 for from in 0..2 {
-                    if ready & 1 << from == 0 {
-                        continue;
-                    }
                     devices[from].rx(now(), &mut pool, &mut batch).unwrap();
                     batch.iter().for_each(|frame| look(from, frame));
                     devices[1 - from].tx(&mut pool, &mut batch);
@@ -278,7 +275,7 @@ pub fn receive_until(device: &mut dyn Netdev, mut f: impl FnMut(&[u8]) -> bool) 
     let deadline = Clock::now() + DEADLINE;
     loop {
         assert!(Clock::now() < deadline, "no such frame came");
-        eventfd::wait_readable(&[device.as_fd().unwrap()], 100_000).unwrap();
+        eventfd::wait_readable(&device.fds(), 100_000).unwrap();
         device.rx(now(), &mut pool, &mut batch).unwrap();
         let mut found = false;
         for frame in batch.drain(..) {
@@ -364,15 +361,15 @@ fn an_interface_goes_down_comes_back_and_vanishes() {
     let (mut ours, mut theirs) = (af_packet(&mid, "wa"), af_packet(&a, "eth0"));
     let (mut pool, mut batch) = (Pool::new(256), Batch::default());
     mid.sh(&["ip", "link", "set", "wa", "down"]);
-    assert_eq!(eventfd::wait_readable(&[ours.as_fd().unwrap()], 5_000_000).unwrap(), 1, "it says so");
+    assert_eq!(eventfd::wait_readable(&ours.fds(), 5_000_000).unwrap(), 1, "it says so");
     assert!(!ours.rx(now(), &mut pool, &mut batch).unwrap(), "down is no error");
-    assert_eq!(eventfd::wait_readable(&[ours.as_fd().unwrap()], 0).unwrap(), 0, "and it says so once");
+    assert_eq!(eventfd::wait_readable(&ours.fds(), 0).unwrap(), 0, "and it says so once");
     assert_eq!(send(&mut ours, &[test_frame(0x88b5, 1)]), 0);
     mid.sh(&["ip", "link", "set", "wa", "up"]);
     wait_for("the carrier", || mid.enter(|| interface::link_state("wa").unwrap().running).then_some(()));
     wait_for("a frame that passes", || {
         send(&mut theirs, &[test_frame(0x88b5, 2)]);
-        eventfd::wait_readable(&[ours.as_fd().unwrap()], 0).unwrap().eq(&1).then_some(())
+        eventfd::wait_readable(&ours.fds(), 0).unwrap().eq(&1).then_some(())
     });
     receive_until(&mut ours, |bytes| bytes[11] == 2);
     assert_eq!(send(&mut ours, &[test_frame(0x88b5, 3)]), 1);

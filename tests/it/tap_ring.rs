@@ -88,7 +88,7 @@ fn it_goes_down_comes_back_and_vanishes() {
     receive_until(&mut theirs, |bytes| bytes[11] == 3);
     assert_eq!(send(&mut theirs, &[test_frame(OURS, 4)]), 1);
     wait_for("a frame to be read", || {
-        (eventfd::wait_readable(&[ours.as_fd().unwrap()], 0).unwrap() == 1).then_some(())
+        (eventfd::wait_readable(&ours.fds(), 0).unwrap() == 1).then_some(())
     });
     // Frames wait in it when it goes.
     ns.sh(&["ip", "link", "del", "tap0"]);

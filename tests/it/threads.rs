@@ -42,7 +42,7 @@ fn the_kernel_divides_frames_as_shards_divide_hosts() {
             let owner = Shard { index: 0, count: SOCKETS }.owner_of(dst);
             // The kernels' own talk, such as neighbor discovery, comes by any of them.
             let got = wait_for("the frame", || {
-                let fds: Vec<_> = devices.iter().map(|device| device.as_fd().unwrap()).collect();
+                let fds: Vec<_> = devices.iter().map(|device| device.fds()[0]).collect();
                 eventfd::wait_readable(&fds, 2_000_000).unwrap();
                 let mut receives = |device: &mut AfPacket| {
                     let mut batch = Batch::default();

@@ -49,8 +49,8 @@ impl Netdev for Kernel {
         segments
     }
 
-    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-        None
+    fn fds(&self) -> Vec<std::os::fd::BorrowedFd<'_>> {
+        Vec::new()
     }
 
     fn caps(&self) -> Caps {
