@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 # Seconds that each fuzz target runs.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help build demo test bench compare fidelity fuzz lint install clean
+.PHONY: help build demo test bench compare fidelity timing fuzz lint install clean
 
 help:
 	@echo "make demo     see an attack on a network of 65,536 hosts that do not exist (needs root)"
@@ -12,6 +12,7 @@ help:
 	@echo "make bench    measure, and compare with the stored baseline"
 	@echo "make compare  measure against other switches and against Linux (needs root; ARGS=--help)"
 	@echo "make fidelity have nmap name emulated hosts, NAMES=a file of names (needs root; ARGS=--help)"
+	@echo "make timing   ask whether a stopwatch tells emulated hosts from real ones (needs root; ARGS=--help)"
 	@echo "make build    build target/release/honeyweave"
 	@echo "make install  copy it to $(PREFIX)/sbin"
 	@echo "make fuzz     fuzz everything that reads what others wrote, FUZZ_SECONDS=$(FUZZ_SECONDS) a target"
@@ -32,6 +33,9 @@ bench:
 
 compare:
 	@scripts/compare.sh $(ARGS)
+
+timing:
+	@scripts/timing.sh $(ARGS)
 
 fidelity:
 	@scripts/fidelity.sh $(NAMES) $(ARGS)

@@ -30,8 +30,6 @@ cmd:ping                       test   iputils-ping      iputils          iputils
 cmd:arping                     test   iputils-arping    iputils          iputils        iputils
 cmd:arp-fingerprint            test   arp-scan          arp-scan         arp-scan       -
 cmd:traceroute                 test   traceroute        traceroute       traceroute     traceroute
-cmd:p0f                        test   p0f               p0f              p0f            -
-cmd:arp-fingerprint            test   arp-scan          arp-scan         arp-scan       arp-scan
 cmd:tcpdump                    test   tcpdump           tcpdump          tcpdump        tcpdump
 cmd:iperf3                     test   iperf3            iperf3           iperf3         iperf
 cmd:busybox                    test   busybox-static    busybox          busybox        busybox-static
@@ -44,6 +42,7 @@ cmd:python3                    test   python3           python3          python 
 cmd:psql                       test   postgresql-client postgresql       postgresql     postgresql
 cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch
 cmd:vde_plug2tap               compare vde2             vde2             vde2           vde2
+cmd:dropbearkey                compare dropbear-bin     dropbear         dropbear       dropbear
 TABLE
 }
 

@@ -184,6 +184,7 @@ pub fn population() -> HostsConfig {
         mac: None,
         segment: Segment::default(),
         inside: vec![],
+        response_time: honeyweave::node::ResponseTime::None,
         limits: Limits::default(),
     }
 }

@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 use crate::emulate::{Identity, Secret};
 use crate::event::Sink;
 use crate::fabric::{Build, Fabric, Lanes, lanes};
-use crate::node::{Bridge, Hosts, Meter, Node, NodeConfig, Router, Tap, Uplink};
+use crate::node::{Bridge, Hosts, Meter, Node, NodeConfig, Pace, Router, Tap, Uplink};
 use crate::topology::{Plan, PlanNode};
 
 /// The fabric of `plan`: its nodes and links, without devices. Its hosts have
@@ -60,21 +60,24 @@ fn build_shard(
     fabric
 }
 
-/// What the replicas of one node have in common.
+/// What the replicas of one node have in common, and some of it with those of others.
 #[derive(Clone)]
 struct Common {
     ip_id: Arc<AtomicU16>,
     meter: Arc<Meter>,
     containers: Arc<AtomicU32>,
+    pace: Arc<Pace>,
 }
 
 impl Common {
     fn of(plan: &Plan, seed: u64) -> Vec<Common> {
+        let pace = Arc::default();
         let of = |index: u64| Common {
             // A router that counts from zero has just been started.
             ip_id: Arc::new(AtomicU16::new((seed ^ mix(index)) as u16)),
             meter: Arc::default(),
             containers: Arc::default(),
+            pace: Arc::clone(&pace),
         };
         (0..plan.nodes.len() as u64).map(of).collect()
     }
@@ -95,7 +98,7 @@ fn build_node(mut node: PlanNode, secret: Secret, seed: u64, common: Common, sha
                 Box::new(Router::replica(config.clone(), identity.clone(), seed, common.ip_id.clone()))
             }
             NodeConfig::Hosts(config) => {
-                let together = (shards, common.containers.clone());
+                let together = (shards, common.containers.clone(), common.pace.clone());
                 Box::new(Hosts::replica(config.clone(), identity.clone(), seed, together))
             }
         }

@@ -239,6 +239,8 @@ pub struct HostsConfig {
     pub segment: Segment,
     /// Every prefix of the honeynet: what is outside of them is subject to a container's outward policy.
     pub inside: Vec<IpNet>,
+    /// How long emulated services take to answer.
+    pub response_time: ResponseTime,
     /// Bounds of its tables.
     pub limits: Limits,
 }
@@ -246,6 +248,17 @@ pub struct HostsConfig {
 impl HostsConfig {
     /// The port that faces the fabric.
     pub const LAN: PortNo = PortNo(0);
+}
+
+/// How long an emulated service takes before it says something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResponseTime {
+    /// As long as the honeynet's containers take at the same port, or as long as such servers usually take.
+    #[default]
+    Auto,
+    /// None at all.
+    None,
 }
 
 /// Bounds of a population's tables.

@@ -154,6 +154,7 @@ mod tests {
             mac: None,
             segment: Segment::default(),
             inside: vec![],
+            response_time: super::ResponseTime::None,
             limits: Limits::default(),
         }
     }

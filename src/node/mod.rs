@@ -27,9 +27,9 @@ use crate::wire::Instant;
 pub use bridge::Bridge;
 pub use config::{
     AddrRange, BridgeConfig, BridgePort, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig, PortVlan,
-    Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig, UplinkIo,
+    ResponseTime, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig, UplinkIo,
 };
-pub use hosts::Hosts;
+pub use hosts::{Hosts, Pace};
 pub use router::Router;
 pub use shard::{MAX_SHARDS, Shard};
 pub use tap::Tap;

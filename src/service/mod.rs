@@ -45,6 +45,17 @@ pub enum ServiceKind {
     Container,
 }
 
+impl ServiceKind {
+    /// Whether a client hears from it before it has said anything, as far as it is emulated.
+    pub fn speaks_first(&self) -> bool {
+        match self {
+            ServiceKind::Banner { .. } => true,
+            ServiceKind::Library(profile) => profile.protocol.speaks_first(),
+            _ => false,
+        }
+    }
+}
+
 /// A static web site.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct HttpSite {

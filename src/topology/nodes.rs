@@ -55,8 +55,8 @@ fn own_keys(kind: Kind) -> &'static [&'static str] {
         Kind::Tap => &["interface", "capture"],
         Kind::Switch => &["ports", "fdb_capacity", "aging"],
         Kind::Router => &["interfaces", "routes", "vendor", "neighbor_capacity"],
-        Kind::Hosts => &["template", "mix", "addresses", "except", "mac", "limits", "gateway", "prefix"],
-        Kind::Host | Kind::Container => &["template", "address", "mac", "hostname", "limits", "gateway", "prefix"],
+        Kind::Hosts => &["template", "mix", "addresses", "except", "mac", "limits", "response_time", "gateway", "prefix"],
+        Kind::Host | Kind::Container => &["template", "address", "mac", "hostname", "limits", "response_time", "gateway", "prefix"],
     }
 }
 
@@ -345,6 +345,7 @@ fn hosts(
     }
     let (mac_mode, mac) = read_mac(c, node, single)?;
     let limits = read_limits(c, node)?;
+    let response_time = node.response_time.as_ref().map(|time| time.value).unwrap_or_default();
     let hostname = node.hostname.as_ref().map(|hostname| hostname.value.0.clone());
     if let Some(at) = &node.hostname {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
@@ -385,6 +386,7 @@ fn hosts(
         mac,
         segment: Segment::default(),
         inside: Vec::new(),
+        response_time,
         limits,
     })
 }

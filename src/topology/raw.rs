@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor, value::MapAc
 use super::at::{At, Map, Text, Texts};
 use super::source::Span;
 use crate::emulate::{Outward, Splicing, StartPolicy};
-use crate::node::{Guarded, TapIo, UplinkIo};
+use crate::node::{Guarded, ResponseTime, TapIo, UplinkIo};
 
 /// Declares a mapping all of whose keys are optional, with the list of its keys
 /// and what merging needs.
@@ -242,6 +242,8 @@ with_template_keys! {
         mac: Text,
         /// Bounds of the tables (`hosts`, `host`, `container`).
         limits: Limits,
+        /// How long emulated services take to answer: `auto` (default) or `none` (`hosts`, `host`, `container`).
+        response_time: ResponseTime,
         /// Default gateways (`hosts`, `host`, `container`; default: the router of the segment).
         gateway: Texts,
         /// On-link prefixes (`hosts`, `host`, `container`; default: those of the segment's router).

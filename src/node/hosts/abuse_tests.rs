@@ -11,7 +11,7 @@ use crate::frame::PortNo;
 use crate::node::testing::Bench;
 use crate::wire::{ARP_FRAME, Arp, Duration, Headers, Neighbor, Segment as TcpSegment, flag, solicited_node};
 
-fn bench_of(config: HostsConfig) -> Bench<Hosts> {
+pub(super) fn bench_of(config: HostsConfig) -> Bench<Hosts> {
     let mut bench = Bench::new(Hosts::new(config, Identity::new(Secret([3; 16]), "hosts"), 5), 2);
     bench.with(|node, cx| node.tick(cx));
     bench
@@ -47,7 +47,7 @@ fn datagram(src: u16, dst: u16, len: usize) -> Vec<u8> {
 }
 
 /// Completes a handshake from port `sport`; returns our sequence number and the node's.
-fn connect(bench: &mut Bench<Hosts>, sport: u16, dport: u16) -> (u32, u32) {
+pub(super) fn connect(bench: &mut Bench<Hosts>, sport: u16, dport: u16) -> (u32, u32) {
     let syn = tcp_frame(bench, sport, dport, 100, 0, flag::SYN, b"");
     let seq = tcp_of(&bench.rx(0, &syn)[0].1).1.seq.wrapping_add(1);
     let ack = tcp_frame(bench, sport, dport, 101, seq, flag::ACK, b"");

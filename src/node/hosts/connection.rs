@@ -1,13 +1,15 @@
 //! Open connections of emulated hosts: from a completed handshake to the last
 //! segment.
 
-use super::super::{Cx, Request};
+use super::super::{Cx, Request, ResponseTime};
 use super::flow::{App, Ending, Flow, Inner, Wire, poll_inline, poll_pipe};
+use super::pace::Wait;
 use super::tcp::Answer;
 use super::{Hosts, Target, splice};
 use crate::event::{DropReason, EventId, Party, SessionId};
 use crate::frame::Frame;
-use crate::service::{Caller, Inline, ServiceKind};
+use crate::emulate::ServiceId;
+use crate::service::{Caller, Inline, Service, ServiceKind};
 use crate::stack::{Agreed, Conn, FlowKey, HalfOpen, Incoming, KEEP_ALIVE, pipe};
 use crate::wire::{Duration, Mac, Packet, TcpHeader, TcpOptions, flag};
 
@@ -75,10 +77,20 @@ impl Hosts {
             octets_out: 0,
         };
         let app = self.answer(key, entry, target, who, cx)?;
-        let flow = Flow::new(wire, Conn::accept(&agreed, cx.now), app, (who.session, who.origin), cx.now);
+        let mut flow = Flow::new(wire, Conn::accept(&agreed, cx.now), app, (who.session, who.origin), cx.now);
+        if let App::Inline(_, id, _) = &flow.app
+            && self.config.response_time == ResponseTime::Auto
+            && self.service(*id).is_some_and(|service| service.kind.speaks_first())
+        {
+            flow.watch.keep_quiet(&self.pace, key.local_port, Wait::Greeting, cx);
+        }
         let mut event = flow.event(EventId::TcpOpen, cx.now);
         cx.emit(&mut event, &[]);
         Some(self.flows.insert(flow))
+    }
+
+    fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.config.services.get(usize::from(id.0))
     }
 
     /// What answers a connection.
@@ -91,7 +103,7 @@ impl Hosts {
         cx: &mut Cx<'_>,
     ) -> Option<App> {
         let service = match entry.owner {
-            Answer::Service(id) => self.config.services.get(usize::from(id.0)).map(|service| (id, service)),
+            Answer::Service(id) => self.service(id).map(|service| (id, service)),
             Answer::Container => None,
         };
         let has_challenges = matches!(service, Some((_, service)) if matches!(service.kind, ServiceKind::Library(_)));
@@ -176,8 +188,15 @@ impl Hosts {
             // Lost, as segments may be: the peer sends it again.
             return cx.discard(frame, DropReason::NoBuffer);
         }
-        let Some(flow) = self.flows.slab.get_mut(index) else { return cx.consume(frame) };
+        let Hosts { flows, pace, config, .. } = self;
+        let Some(flow) = flows.slab.get_mut(index) else { return cx.consume(frame) };
         flow.bytes_in += news.len() as u64;
+        if !news.is_empty() {
+            flow.watch.ask(cx.now);
+            if matches!(flow.app, App::Inline(..)) && config.response_time == ResponseTime::Auto {
+                flow.watch.keep_quiet(pace, flow.wire.key.local_port, Wait::Answer, cx);
+            }
+        }
         if !news.is_empty() && !flow.told {
             flow.told = true;
             let mut event = flow.event(EventId::TcpData, cx.now);
@@ -248,6 +267,7 @@ impl Hosts {
             flow.abort(cx.now);
         }
         match flow.app {
+            App::Inline(..) if flow.watch.is_quiet(cx.now) => {}
             App::Inline(..) => poll_inline(flow, &config.services, sockets, unread, cx),
             App::Pipe(_) => poll_pipe(flow, sockets, cx),
             App::Inner(_) => {}
@@ -268,6 +288,9 @@ impl Hosts {
             && flow.closing.is_none()
             && let Some(at) = config.services.get(usize::from(id.0)).and_then(|service| inline.deadline(service))
         {
+            sooner(at);
+        }
+        if let Some(at) = flow.watch.quiet.filter(|at| cx.now < *at) {
             sooner(at);
         }
         // smoltcp's own timeout knows no difference between the two.

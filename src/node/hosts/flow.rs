@@ -2,6 +2,7 @@
 //! how segments look on the wire.
 
 use super::super::{Cx, LeaseId};
+use super::pace::Stopwatch;
 use super::session::Pair;
 use super::splice::Clock;
 use super::voice::IpIds;
@@ -153,6 +154,7 @@ pub(super) struct Flow {
     origin: Mac,
     pub opened: Instant,
     pub last: Instant,
+    pub watch: Stopwatch,
     pub bytes_in: u64,
     pub ending: Option<Ending>,
     /// The data's first octets were told as an event.
@@ -176,6 +178,7 @@ impl Flow {
             origin,
             opened: now,
             last: now,
+            watch: Stopwatch::new(now),
             bytes_in: 0,
             ending: None,
             told: false,

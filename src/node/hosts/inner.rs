@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// container has been up, within these bounds.
 const RETRY: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(100));
 /// A service that refuses although the container has run for so long is not there.
-const SETTLED: Duration = Duration::from_secs(10);
+pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
 impl Hosts {
     /// A segment of the container in a connection that we opened into it.
@@ -69,7 +69,7 @@ impl Hosts {
 
     /// Moves what a connection into a container has to move.
     pub(super) fn drive_inner(&mut self, index: usize, cx: &mut Cx<'_>) {
-        let Hosts { flows, sockets, leases, config, .. } = self;
+        let Hosts { flows, sockets, leases, config, pace, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
         let key = flow.wire.key;
         let (mac, peer_mac) = (flow.wire.mac, flow.wire.peer_mac);
@@ -143,9 +143,23 @@ impl Hosts {
                 cx.emit(&mut event, &[]);
             }
         }
+        // What a container says while it begins to run tells nothing.
+        let was_up = lease.live.is_some_and(|live| flow.opened - live > SETTLED);
         let outer = &mut flow.conn;
         while conn.room() > 0 && outer.recv(|bytes| conn.send(bytes, cx.now, sockets)) > 0 {}
-        while outer.room() > 0 && conn.recv(|bytes| outer.send(bytes, cx.now, sockets)) > 0 {}
+        let mut said = 0;
+        while outer.room() > 0 {
+            match conn.recv(|bytes| outer.send(bytes, cx.now, sockets)) {
+                0 => break,
+                n => said += n,
+            }
+        }
+        if said > 0
+            && let Some((wait, took)) = flow.watch.say(cx.now)
+            && was_up
+        {
+            pace.learn(key.local_port, wait, took);
+        }
         if inner.established {
             if conn.is_closed() && !conn.has_data() && flow.closing.is_none() {
                 // Closed without our having closed it: a reset from inside.

@@ -27,6 +27,9 @@ mod flows;
 mod inner;
 mod lease;
 mod outward;
+mod pace;
+#[cfg(test)]
+mod pace_tests;
 mod scan;
 mod session;
 mod show;
@@ -53,6 +56,7 @@ use crate::wire::{
 };
 use ended::Ended;
 use flows::Flows;
+pub use pace::Pace;
 use lease::Leases;
 use session::{Contact, Pair, Sessions, Touch};
 use voice::IpIds;
@@ -93,6 +97,7 @@ pub struct Hosts {
     /// services that were made to talk to each other would never stop.
     inside_answers: tcp::Budget,
     flows: Flows,
+    pace: Arc<Pace>,
     ended: Ended,
     /// SYNs that wait for a container's answer.
     held: ClockTable<crate::stack::FlowKey, HalfOpen<tcp::Answer>>,
@@ -111,15 +116,15 @@ pub struct Hosts {
 impl Hosts {
     /// The hosts of `config`. Nobody has spoken to them yet.
     pub fn new(config: HostsConfig, identity: Identity, seed: u64) -> Hosts {
-        Hosts::replica(config, identity, seed, (1, Arc::default()))
+        Hosts::replica(config, identity, seed, (1, Arc::default(), Arc::default()))
     }
 
-    /// One of so many replicas, and how many containers they have together.
+    /// One of so many replicas, how many containers they have together, and what the honeynet knows of its services.
     pub fn replica(
         mut config: HostsConfig,
         identity: Identity,
         seed: u64,
-        (replicas, containers): (u16, Arc<AtomicU32>),
+        (replicas, containers, pace): (u16, Arc<AtomicU32>, Arc<Pace>),
     ) -> Hosts {
         let share = |limit: u32| limit.div_ceil(u32::from(replicas));
         let elsewhere = config.templates.len() as u16;
@@ -136,6 +141,7 @@ impl Hosts {
             retransmissions: tcp::Budget::new(share(1000), share(200)),
             inside_answers: tcp::Budget::new(share(100), share(20)),
             flows: Flows::new(seed),
+            pace,
             ended: Ended::new(seed),
             held: ClockTable::new(1024, seed),
             leases: Leases::new(seed, containers),

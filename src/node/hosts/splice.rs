@@ -8,6 +8,7 @@
 use super::super::Cx;
 use super::Hosts;
 use super::flow::{App, Ending, Flow, Inner};
+use super::inner::SETTLED;
 use crate::emulate::{Splicing, Template};
 use crate::event::EventId;
 use crate::frame::Frame;
@@ -111,6 +112,9 @@ impl Hosts {
         };
         (lease.last, flow.last) = (cx.now, cx.now);
         let payload = packet.end - packet.l4 - tcp.len;
+        if payload > 0 {
+            flow.watch.ask(cx.now);
+        }
         if payload > 0 && !flow.told {
             flow.told = true;
             let mut event = flow.event(EventId::TcpData, cx.now);
@@ -138,14 +142,20 @@ impl Hosts {
         tcp: &TcpHeader,
         cx: &mut Cx<'_>,
     ) {
-        let Hosts { flows, leases, config, ids, .. } = self;
+        let Hosts { flows, leases, config, ids, pace, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return cx.consume(frame) };
+        let payload = packet.end - packet.l4 - tcp.len;
         if let Some(lease) = leases.by_host.get_mut(&config.host_of(flow.wire.key.local)) {
             lease.last = cx.now;
+            if payload > 0
+                && let Some((wait, took)) = flow.watch.say(cx.now)
+                && lease.live.is_some_and(|live| flow.opened - live > SETTLED)
+            {
+                pace.learn(flow.wire.key.local_port, wait, took);
+            }
         }
         let Flow { wire, app: App::Inner(inner), .. } = flow else { return cx.consume(frame) };
         let Some(splice) = &mut inner.splice else { return cx.consume(frame) };
-        let payload = packet.end - packet.l4 - tcp.len;
         let (partial, segments) = (frame.meta.offload.needs_csum(), frame.segments());
         let before = splice.next_outward().0;
         let bytes = frame.bytes_mut();

@@ -45,6 +45,12 @@ pub enum Protocol {
 pub type Product = (&'static str, &'static str, &'static str);
 
 impl Protocol {
+    /// Whether the server begins.
+    pub fn speaks_first(self) -> bool {
+        use Protocol::{Ftp, Imap, Mysql, Pop3, Smtp, Ssh, Telnet, Vnc};
+        matches!(self, Ssh | Ftp | Smtp | Pop3 | Imap | Telnet | Mysql | Vnc)
+    }
+
     /// Those over TCP, in the order of the documentation.
     pub const TCP: [Protocol; 13] = [
         Protocol::Ssh,

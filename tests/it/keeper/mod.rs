@@ -96,6 +96,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
             gateways: vec![ip("10.77.0.254"), ip("fd77::fe")],
         },
         inside: vec![],
+        response_time: honeyweave::node::ResponseTime::None,
         limits: Limits::default(),
     };
     let with = |first: &str, mix: u16, hosts: &HostsConfig| HostsConfig {
