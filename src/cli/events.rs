@@ -210,6 +210,9 @@ pub fn describe(record: &Record) -> String {
     if let Some(answer) = record.answer {
         word(answer.as_str());
     }
+    if let Some(os) = record.scanner_os {
+        word(&format!("by {os}"));
+    }
     if let Some(node) = &record.node {
         word(&format!("[{}]", escape(node)));
     }

@@ -6,21 +6,27 @@ use std::sync::atomic::{AtomicU16, AtomicU32};
 
 use siphasher::sip::SipHasher13;
 
-use crate::emulate::{Identity, Secret};
+use crate::emulate::{Identity, Secret, WallClock};
 use crate::event::Sink;
 use crate::fabric::{Build, Fabric, Lanes, lanes};
 use crate::node::{Bridge, Hosts, Meter, Node, NodeConfig, Router, Tap, Uplink};
 use crate::topology::{Plan, PlanNode};
 
 /// The fabric of `plan`: its nodes and links, without devices. Its hosts have
-/// their identities from `secret`; `seed` decides what is left to chance.
+/// their identities from `secret`; `seed` decides what is left to chance. The monotonic clock has begun with 1970.
 pub fn build_fabric(plan: &Plan, secret: Secret, seed: u64, sink: Box<dyn Sink + Send>) -> Fabric {
-    build_shard(plan, secret, seed, sink, &Common::of(plan, seed), 1)
+    build_shard(plan, secret, seed, sink, &Common::of(plan, seed, WallClock::default()), 1)
 }
 
-/// The same in several shards, each with a sink of its own.
-pub fn build_fabrics(plan: &Plan, secret: Secret, seed: u64, sinks: Vec<Box<dyn Sink + Send>>) -> Vec<Fabric> {
-    let common = Common::of(plan, seed);
+/// The same in several shards, each with a sink of its own, and with the time of day.
+pub fn build_fabrics(
+    plan: &Plan,
+    secret: Secret,
+    seed: u64,
+    wall: WallClock,
+    sinks: Vec<Box<dyn Sink + Send>>,
+) -> Vec<Fabric> {
+    let common = Common::of(plan, seed, wall);
     let count = sinks.len() as u16;
     let build = |(sink, lanes): (Box<dyn Sink + Send>, Lanes)| {
         // No two may draw the same numbers for sessions and leases.
@@ -66,15 +72,17 @@ struct Common {
     ip_id: Arc<AtomicU16>,
     meter: Arc<Meter>,
     containers: Arc<AtomicU32>,
+    wall: WallClock,
 }
 
 impl Common {
-    fn of(plan: &Plan, seed: u64) -> Vec<Common> {
+    fn of(plan: &Plan, seed: u64, wall: WallClock) -> Vec<Common> {
         let of = |index: u64| Common {
             // A router that counts from zero has just been started.
             ip_id: Arc::new(AtomicU16::new((seed ^ mix(index)) as u16)),
             meter: Arc::default(),
             containers: Arc::default(),
+            wall,
         };
         (0..plan.nodes.len() as u64).map(of).collect()
     }
@@ -96,7 +104,7 @@ fn build_node(mut node: PlanNode, secret: Secret, seed: u64, common: Common, sha
             }
             NodeConfig::Hosts(config) => {
                 let together = (shards, common.containers.clone());
-                Box::new(Hosts::replica(config.clone(), identity.clone(), seed, together))
+                Box::new(Hosts::replica(config.clone(), identity.clone(), seed, common.wall, together))
             }
         }
     })

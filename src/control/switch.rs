@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::config::{Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
 use super::protocol::{FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};
 use crate::container::{FromKeeper, ToKeeper};
+use crate::emulate::WallClock;
 use crate::event::{RingCapture, RingSink, Sink};
 use crate::fabric::{Attachment, Workers};
 use crate::frame::PortNo;
@@ -60,7 +61,9 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
         sinks.push(Box::new(RingSink::new(RingWriter::open(events)?)) as Box<dyn Sink + Send>);
         captures.push(RingCapture::new(RingWriter::open(frames)?, SNAP));
     }
-    let mut fabrics = super::build_fabrics(&config.plan, config.secret, seed, sinks);
+    // The hosts' clock runs on from here: one that is set while a honeynet runs is followed from its next start on.
+    let wall = WallClock { zero_micros: clock::realtime_micros() - clock::monotonic_micros() };
+    let mut fabrics = super::build_fabrics(&config.plan, config.secret, seed, wall, sinks);
     fabrics.iter_mut().zip(captures).for_each(|(fabric, capture)| fabric.capture_to(Box::new(capture)));
     let workers = Workers::spawn(fabrics)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;

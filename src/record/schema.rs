@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::time::Utc;
+use crate::emulate::OsFamily;
 use crate::event::{DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, SessionId};
 use crate::wire::Mac;
 
@@ -57,6 +58,9 @@ pub struct Record {
     /// How the host's port met it (`tcp.probe`, `udp.datagram`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// What the attacker's SYN looks like, in the first `tcp.probe` of a session that is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scanner_os: Option<OsFamily>,
     /// Why: a short name where the event has a fixed set of them, otherwise a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -181,6 +185,7 @@ impl Record {
             dst: None,
             proto: None,
             answer: None,
+            scanner_os: None,
             reason: None,
             count: None,
             bytes_in: None,
@@ -212,7 +217,9 @@ impl Record {
             _ => record.count = (event.count != 1).then_some(event.count),
         }
         if matches!(event.id, EventId::TcpProbe | EventId::UdpDatagram) {
-            record.answer = Answer::of_code(event.code);
+            let [os, answer] = event.code.to_be_bytes();
+            record.answer = Answer::of_code(u16::from(answer));
+            record.scanner_os = OsFamily::ALL.into_iter().find(|family| *family as u8 == os);
         }
         let always = matches!(event.id, EventId::SessionEnd | EventId::TcpClose);
         record.bytes_in = (always || event.bytes_in != 0).then_some(event.bytes_in);

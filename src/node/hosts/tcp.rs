@@ -1,6 +1,7 @@
 //! TCP as an emulated host meets it: probes, handshakes, open connections.
 
 use super::super::Cx;
+use super::cases::scanner_os;
 use super::connection::Who;
 use super::inner::inward;
 use super::session::Contact;
@@ -95,7 +96,7 @@ impl Hosts {
     }
 
     pub(super) fn probe(
-        &self,
+        &mut self,
         frame: &Frame,
         packet: &Packet,
         session: SessionId,
@@ -104,6 +105,13 @@ impl Hosts {
     ) {
         let mut event = event_of(EventId::TcpProbe, frame, packet, session, cx.now);
         event.code = answer as u16;
+        // Once a session: nobody changes it in the midst of a scan.
+        if self.sessions.has_no_system()
+            && let Some(os) = scanner_os(frame, packet)
+        {
+            self.sessions.has_system();
+            event.code |= (os as u16) << 8;
+        }
         cx.emit(&mut event, &[]);
     }
 
@@ -303,15 +311,17 @@ impl Hosts {
     pub(super) fn retransmit_syn_acks(&mut self, cx: &mut Cx<'_>) {
         self.half_open.sweep(cx.now);
         loop {
-            let Hosts { half_open, config, identity, .. } = self;
+            let Hosts { half_open, config, identity, sources, .. } = self;
             // All entries of a table have a schedule, or they were not waiting for it.
             let schedule = |key: &FlowKey| {
                 let template = config.template_of_word(identity, word_of(key.local)).map(|(template, _)| template);
+                let in_case = |base| sources.known(&config.templates, base, word_of(key.remote));
+                let template = template.map(|base| if sources.any { in_case(base) } else { base });
                 let template = template.and_then(|template| config.templates.get(usize::from(template)));
                 template.map_or(&[][..], |template| &*template.personality.get().syn_ack_retries_ms)
             };
             let Some((key, entry)) = half_open.next_due(cx.now, schedule) else { return };
-            let Some(target) = self.target(word_of(key.local)) else { continue };
+            let Some(target) = self.target_to(word_of(key.local), word_of(key.remote)) else { continue };
             if !self.retransmissions.take(cx.now) {
                 continue;
             }
@@ -433,7 +443,7 @@ impl Hosts {
 
     /// The container has answered a held SYN: with SYN/ACK (`open`) or RST.
     pub(super) fn held_answer(&mut self, frame: Frame, key: FlowKey, tcp: &TcpHeader, open: bool, cx: &mut Cx<'_>) {
-        let target = self.target(word_of(key.local));
+        let target = self.target_to(word_of(key.local), word_of(key.remote));
         let (Some(entry), Some(target)) = (self.held.remove(&key), target) else { return cx.consume(frame) };
         let container_port = frame.meta.port;
         if open {
