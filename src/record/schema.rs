@@ -203,8 +203,9 @@ impl Record {
         let mut record = Record::bare(seq, time, event.id);
         record.session = (event.session != SessionId::default()).then_some(event.session);
         record.node = node.map(|name| name.chars().take(256).collect());
-        record.src = End::of(&event.src);
-        record.dst = End::of(&event.dst);
+        let (src_has_port, dst_has_port) = has_ports(event);
+        record.src = End::of(&event.src, src_has_port);
+        record.dst = End::of(&event.dst, dst_has_port);
         record.proto = proto(event);
         record.reason = reason(event);
         match event.id {
@@ -244,13 +245,25 @@ impl Record {
 }
 
 impl End {
-    fn of(party: &Party) -> Option<End> {
+    /// A port of 0 is one where there is a port at all.
+    fn of(party: &Party, has_port: bool) -> Option<End> {
         let end = End {
             ip: party.ip.get(),
             mac: (party.mac != Mac::ZERO).then_some(party.mac),
-            port: (party.l4_port != 0).then_some(party.l4_port),
+            port: (has_port || party.l4_port != 0).then_some(party.l4_port),
         };
         (end != End::default()).then_some(end)
+    }
+}
+
+/// Whether the packet that an event is about has ports, and the event tells that of its source and destination.
+fn has_ports(event: &Event) -> (bool, bool) {
+    let ports = matches!(event.proto, 6 | 17);
+    match event.id {
+        EventId::GuardBlock => (false, false),
+        // A session is with a host, whichever ports the attacker uses; what it begins with is the port addressed.
+        EventId::SessionStart => (false, ports),
+        _ => (ports, ports),
     }
 }
 
