@@ -341,4 +341,6 @@ fn nothing_runs_is_said_with_what_to_do() {
         let output = command(dir.path(), words).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{words}: {}", said(&output));
     }
+    let output = command(dir.path(), "events --event bogus").output().unwrap();
+    assert!(said(&output).contains("they begin with arp, container, device"), "{}", said(&output));
 }
