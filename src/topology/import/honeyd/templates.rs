@@ -262,8 +262,14 @@ fn port(
             match target.parse::<SocketAddr>() {
                 Ok(target) if target.port() > 0 && !target.ip().is_unspecified() && !target.ip().is_multicast() => {
                     if !target.ip().is_loopback() {
-                        let what = format!("whoever connects to port {number} reaches {target}, as Honeyd had it");
-                        warnings.add(line, format!("{what} (`allow_production: true`): see that this is meant"));
+                        let what = format!(
+                            "tcp port {number} is open and says nothing: whoever connects would reach {target}, outside of \
+                             the honeynet"
+                        );
+                        let help = format!(
+                            "if that is meant, write `{{proxy: \"{target}\", allow_production: true}}`, as its comment has it"
+                        );
+                        warnings.add(line, format!("{what}; {help}"));
                     }
                     Answer::Proxy(target)
                 }

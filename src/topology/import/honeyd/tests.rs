@@ -60,7 +60,7 @@ fn scripts_and_proxies() {
         &[
             "21: {script: [\"/usr/share/honeyd/ftp.sh\", \"--log\", \"x\"]}",
             "22: {proxy: \"127.0.0.1:2222\"}",
-            "23: {proxy: \"198.51.100.7:23\", allow_production: true}",
+            "23: open # {proxy: \"198.51.100.7:23\", allow_production: true}\n",
             "24: open",
             "25: {script: [\"/bin/sh\", \"-c\", \"sh smtp.sh $ipsrc\"]}",
             "26: {script: [\"/bin/cat\"]}",
@@ -69,7 +69,7 @@ fn scripts_and_proxies() {
         &[
             (3, "HONEYWEAVE_PEER"),
             (4, "scripts answer TCP only"),
-            (6, "198.51.100.7:23"),
+            (6, "198.51.100.7:23, outside of the honeynet; if that is meant"),
             (7, "`$ipsrc`"),
             (8, "`tarpit` is left out"),
             (9, "inside of Honeyd"),
