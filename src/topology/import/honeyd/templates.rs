@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::rules::Choice;
 use super::words::Words;
 use crate::topology::import::draft::{Answer, Body};
 use crate::topology::import::yaml::shown;
@@ -27,11 +28,13 @@ pub struct Template {
     pub mac: Option<Mac>,
     /// Loss, in thousandths of a percent.
     pub loss: u32,
+    /// What it is instead by some rule, if it is dynamic. Those that are used have no rules.
+    pub choices: Vec<Choice>,
 }
 
 impl Default for Template {
     fn default() -> Template {
-        Template { body: Body::new(), mac: None, loss: 0 }
+        Template { body: Body::new(), mac: None, loss: 0, choices: Vec::new() }
     }
 }
 
