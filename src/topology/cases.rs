@@ -203,7 +203,11 @@ fn offset(text: &str) -> Option<i16> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::good;
+    use super::super::{Plan, parse};
     use super::*;
+    use crate::emulate::{Builtin, TcpPort, Template};
+    use crate::node::{HostsConfig, NodeConfig};
 
     #[test]
     fn windows_are_read() {
@@ -233,5 +237,67 @@ mod tests {
         ] {
             assert!(window(text).is_err(), "{text}");
         }
+    }
+
+    fn hosts<'a>(plan: &'a Plan, name: &str) -> &'a HostsConfig {
+        match plan.nodes.iter().find(|node| node.name == name).map(|node| &node.config) {
+            Some(NodeConfig::Hosts(config)) => config,
+            other => panic!("{name} is {other:?}"),
+        }
+    }
+
+    #[test]
+    fn cases_are_laid_over_their_template() {
+        let plan = good(
+            "templates:
+  pc:
+    personality: windows
+    vendor: dell
+    tcp: {22: open, 445: open}
+    when:
+      - {from: [10.0.0.0/8, 2001:db8::1], tcp: {3389: open, 22: closed}}
+      - {during: \"Mon-Fri 08:00-18:00 +02:00\", os: [linux, scanner], template: server}
+  server: {personality: linux, vendor: hp, tcp: {80: open}, ping: false}
+nodes:
+  pcs: {kind: hosts, addresses: 10.1.0.0/28, mix: {pc: 1, server: 2}, tcp: {9: filtered}}
+",
+        );
+        let config = hosts(&plan, "pcs");
+        assert_eq!((config.mix.as_slice(), config.templates.len()), (&[(0, 1), (3, 2)][..], 4));
+        let [pc, inside, office, server] = &config.templates[..] else { panic!("{:?}", config.templates) };
+        let [first, second] = &pc.cases[..] else { panic!("{:?}", pc.cases) };
+        assert_eq!((first.template, second.template), (1, 2));
+        let word = |text: &str| word_of(text.parse().unwrap());
+        assert_eq!(
+            first.from,
+            [(word("10.0.0.0"), word("10.255.255.255")), (word("2001:db8::1"), word("2001:db8::1"))]
+        );
+        assert_eq!((first.during.len(), first.os.len()), (0, 0));
+        assert_eq!((second.during[0].days, second.during[0].from, second.during[0].ahead), (0b1_1111, 480, 120));
+        assert_eq!(second.os, [OsFamily::Linux, OsFamily::Scanner]);
+        let ports = |template: &Template| template.tcp.keys().copied().collect::<Vec<_>>();
+        assert_eq!((ports(inside), inside.tcp[&22]), (vec![9, 22, 445, 3389], TcpPort::Closed));
+        assert_eq!((inside.personality, inside.oui), (Builtin::Windows.into(), pc.oui));
+        // The other template in the place of its own, and yet the same machine.
+        assert_eq!((ports(office), office.ping, office.personality), (vec![9, 80], false, Builtin::Linux.into()));
+        assert_eq!((office.oui, &*office.name), (pc.oui, "pc"));
+        assert_ne!(server.oui, pc.oui);
+        assert!(inside.cases.is_empty() && server.cases.is_empty());
+    }
+
+    #[test]
+    fn a_case_may_be_what_brings_a_container_to_life() {
+        let text = |port: &str| {
+            format!(
+                "nodes:
+  srv: {{kind: container, address: 10.1.0.5, backend: {{image: small}}, when: [{{from: 10.0.0.0/8, tcp: {{22: {port}}}}}]}}
+"
+            )
+        };
+        let plan = good(&text("container"));
+        let config = hosts(&plan, "srv");
+        assert_eq!(config.templates[0].backend, config.templates[1].backend);
+        assert!(matches!(config.templates[1].tcp[&22], TcpPort::Open(_)));
+        assert!(parse("test.yaml", &text("open")).is_err(), "nothing ever starts it");
     }
 }

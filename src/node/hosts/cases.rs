@@ -5,8 +5,9 @@
 //! source, in a table that forgets fairly: one that is pushed out is met as if for the first time.
 
 use super::super::{Cx, HostsConfig};
-use super::{Hosts, Target};
+use super::{Hosts, Target, event_of};
 use crate::emulate::{Asker, ClockTable, OsFamily, SynTraits, Template, WallClock, os_of_syn};
+use crate::event::{EventId, PortAnswer, SessionId};
 use crate::frame::Frame;
 use crate::wire::{Duration, ETH, Instant, Packet, be16, flag, proto};
 
@@ -72,6 +73,27 @@ impl Sources {
 }
 
 impl Hosts {
+    /// Tells of a segment to a port that nobody has opened, and once a session what system sent it.
+    pub(super) fn probe(
+        &mut self,
+        frame: &Frame,
+        packet: &Packet,
+        session: SessionId,
+        answer: PortAnswer,
+        cx: &mut Cx<'_>,
+    ) {
+        let mut event = event_of(EventId::TcpProbe, frame, packet, session, cx.now);
+        event.code = answer as u16;
+        // Once a session: nobody changes it in the midst of a scan.
+        if self.sessions.has_no_system()
+            && let Some(os) = scanner_os(frame, packet)
+        {
+            self.sessions.has_system();
+            event.code |= (os as u16) << 8;
+        }
+        cx.emit(&mut event, &[]);
+    }
+
     /// The host as it is to whoever sent `packet`.
     #[inline(never)]
     pub(super) fn in_case(&mut self, frame: &Frame, packet: &Packet, target: &Target, cx: &Cx<'_>) -> Target {
@@ -91,7 +113,7 @@ impl Hosts {
 }
 
 /// The system of whoever sent `packet`, if it is a SYN.
-pub(super) fn scanner_os(frame: &Frame, packet: &Packet) -> Option<OsFamily> {
+fn scanner_os(frame: &Frame, packet: &Packet) -> Option<OsFamily> {
     let l4 = packet.payload(frame.bytes());
     if packet.proto != proto::TCP || l4.len() < 20 {
         return None;

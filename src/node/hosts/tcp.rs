@@ -1,14 +1,13 @@
 //! TCP as an emulated host meets it: probes, handshakes, open connections.
 
 use super::super::Cx;
-use super::cases::scanner_os;
 use super::connection::Who;
 use super::inner::inward;
 use super::session::Contact;
-use super::{Hosts, Target, event_of, origin};
+use super::{Hosts, Target, origin};
 use crate::emulate::reply;
 use crate::emulate::{Personality, ServiceId, TcpPort};
-use crate::event::{DropReason, EventId, PortAnswer, SessionId};
+use crate::event::{DropReason, PortAnswer, SessionId};
 use crate::frame::Frame;
 use crate::stack::{FlowKey, HalfOpen, Remembered, SynInfo, SynLook, cookie, timestamp};
 use crate::wire::{ETH, Headers, Instant, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac, word_of};
@@ -93,26 +92,6 @@ impl Hosts {
                 self.rst(frame, packet, &tcp, target, ip_id, cx);
             }
         }
-    }
-
-    pub(super) fn probe(
-        &mut self,
-        frame: &Frame,
-        packet: &Packet,
-        session: SessionId,
-        answer: PortAnswer,
-        cx: &mut Cx<'_>,
-    ) {
-        let mut event = event_of(EventId::TcpProbe, frame, packet, session, cx.now);
-        event.code = answer as u16;
-        // Once a session: nobody changes it in the midst of a scan.
-        if self.sessions.has_no_system()
-            && let Some(os) = scanner_os(frame, packet)
-        {
-            self.sessions.has_system();
-            event.code |= (os as u16) << 8;
-        }
-        cx.emit(&mut event, &[]);
     }
 
     #[inline]
