@@ -173,7 +173,7 @@ pub fn os_of_syn(syn: &SynTraits<'_>) -> OsFamily {
     let (order, odd) = order(syn.options);
     let bare = order == 0 || order == MSS_ALONE;
     let has_df = syn.df.unwrap_or(true);
-    let small = syn.window % 1024 == 0 && (1024..=4096).contains(&syn.window);
+    let small = syn.window.is_multiple_of(1024) && (1024..=4096).contains(&syn.window);
     let from_afar = syn.ttl > 128;
     if odd || (syn.ip_id == ZMAP_ID && syn.df.is_some()) || (bare && (small || (from_afar && !has_df))) {
         return OsFamily::Scanner;
