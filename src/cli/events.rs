@@ -71,12 +71,14 @@ fn event(text: &str) -> Result<String, String> {
     if ids.clone().any(fits) {
         return Ok(wanted.to_owned());
     }
-    let near = ids.max_by(|a, b| {
-        strsim::jaro_winkler(a, wanted)
-            .partial_cmp(&strsim::jaro_winkler(b, wanted))
-            .unwrap_or(std::cmp::Ordering::Equal)
-    });
-    Err(format!("there is no such event; did you mean {}?", near.unwrap_or("tcp.probe")))
+    let near = ids.clone().map(|id| (strsim::jaro_winkler(id, wanted), id)).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    if let Some((_, id)) = near.filter(|(likeness, _)| *likeness > 0.8) {
+        return Err(format!("there is no such event; did you mean {id}?"));
+    }
+    let mut families: Vec<&str> = ids.filter_map(|id| id.split('.').next()).collect();
+    families.sort_unstable();
+    families.dedup();
+    Err(format!("there is no such event; they begin with {}", families.join(", ")))
 }
 
 /// Lists and follows events.
@@ -209,6 +211,9 @@ pub fn describe(record: &Record) -> String {
     }
     if let Some(answer) = record.answer {
         word(answer.as_str());
+    }
+    if let Some(os) = record.scanner_os {
+        word(&format!("by {os}"));
     }
     if let Some(node) = &record.node {
         word(&format!("[{}]", escape(node)));

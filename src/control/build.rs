@@ -2,30 +2,36 @@
 
 use std::hash::Hasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32};
+use std::sync::atomic::AtomicU16;
 
 use siphasher::sip::SipHasher13;
 
-use crate::emulate::{Identity, Secret};
+use crate::emulate::{Identity, Secret, WallClock};
 use crate::event::Sink;
 use crate::fabric::{Build, Fabric, Lanes, lanes};
-use crate::node::{Bridge, Hosts, Meter, Node, NodeConfig, Pace, Router, Tap, Uplink};
+use crate::node::{Bridge, Hosts, Meter, Node, NodeConfig, Router, Tap, Together, Uplink};
 use crate::topology::{Plan, PlanNode};
 
 /// The fabric of `plan`: its nodes and links, without devices. Its hosts have
-/// their identities from `secret`; `seed` decides what is left to chance.
+/// their identities from `secret`; `seed` decides what is left to chance. The monotonic clock has begun with 1970.
 pub fn build_fabric(plan: &Plan, secret: Secret, seed: u64, sink: Box<dyn Sink + Send>) -> Fabric {
-    build_shard(plan, secret, seed, sink, &Common::of(plan, seed), 1)
+    build_shard(plan, secret, seed, sink, &Common::of(plan, seed, WallClock::default(), 1))
 }
 
-/// The same in several shards, each with a sink of its own.
-pub fn build_fabrics(plan: &Plan, secret: Secret, seed: u64, sinks: Vec<Box<dyn Sink + Send>>) -> Vec<Fabric> {
-    let common = Common::of(plan, seed);
+/// The same in several shards, each with a sink of its own, and with the time of day.
+pub fn build_fabrics(
+    plan: &Plan,
+    secret: Secret,
+    seed: u64,
+    wall: WallClock,
+    sinks: Vec<Box<dyn Sink + Send>>,
+) -> Vec<Fabric> {
     let count = sinks.len() as u16;
+    let common = Common::of(plan, seed, wall, count);
     let build = |(sink, lanes): (Box<dyn Sink + Send>, Lanes)| {
         // No two may draw the same numbers for sessions and leases.
         let seed = seed ^ mix(u64::from(u32::MAX) + u64::from(lanes.shard().index));
-        let mut fabric = build_shard(plan, secret, seed, sink, &common, count);
+        let mut fabric = build_shard(plan, secret, seed, sink, &common);
         fabric.join(lanes);
         fabric
     };
@@ -38,7 +44,6 @@ fn build_shard(
     seed: u64,
     sink: Box<dyn Sink + Send>,
     common: &[Common],
-    shards: u16,
 ) -> Fabric {
     let mut fabric = Fabric::new(sink, seed, Arc::new(()));
     for (index, (node, common)) in plan.nodes.iter().zip(common).enumerate() {
@@ -51,7 +56,7 @@ fn build_shard(
         fabric.add(
             &node.name,
             ports,
-            build_node(node.clone(), secret, seed ^ mix(index as u64), common.clone(), shards),
+            build_node(node.clone(), secret, seed ^ mix(index as u64), common.clone()),
         );
     }
     for link in &plan.links {
@@ -65,29 +70,27 @@ fn build_shard(
 struct Common {
     ip_id: Arc<AtomicU16>,
     meter: Arc<Meter>,
-    containers: Arc<AtomicU32>,
-    pace: Arc<Pace>,
+    together: Together,
 }
 
 impl Common {
-    fn of(plan: &Plan, seed: u64) -> Vec<Common> {
+    fn of(plan: &Plan, seed: u64, wall: WallClock, shards: u16) -> Vec<Common> {
         let pace = Arc::default();
         let of = |index: u64| Common {
             // A router that counts from zero has just been started.
             ip_id: Arc::new(AtomicU16::new((seed ^ mix(index)) as u16)),
             meter: Arc::default(),
-            containers: Arc::default(),
-            pace: Arc::clone(&pace),
+            together: Together { replicas: shards, wall, pace: Arc::clone(&pace), ..Together::default() },
         };
         (0..plan.nodes.len() as u64).map(of).collect()
     }
 }
 
-/// Makes one of a node's replicas, of which there are `shards`, as often as it is asked to.
-fn build_node(mut node: PlanNode, secret: Secret, seed: u64, common: Common, shards: u16) -> Build {
+/// Makes one of a node's replicas, as often as it is asked to.
+fn build_node(mut node: PlanNode, secret: Secret, seed: u64, common: Common) -> Build {
     let identity = Identity::new(secret, &node.name);
     if let NodeConfig::Hosts(hosts) = &mut node.config {
-        hosts.limits = hosts.limits.share_of(shards);
+        hosts.limits = hosts.limits.share_of(common.together.replicas);
     }
     Box::new(move || -> Box<dyn Node> {
         match &node.config {
@@ -98,8 +101,7 @@ fn build_node(mut node: PlanNode, secret: Secret, seed: u64, common: Common, sha
                 Box::new(Router::replica(config.clone(), identity.clone(), seed, common.ip_id.clone()))
             }
             NodeConfig::Hosts(config) => {
-                let together = (shards, common.containers.clone(), common.pace.clone());
-                Box::new(Hosts::replica(config.clone(), identity.clone(), seed, together))
+                Box::new(Hosts::replica(config.clone(), identity.clone(), seed, common.together.clone()))
             }
         }
     })

@@ -59,7 +59,7 @@ impl Net {
         let options = crate::topology::Options { uplink: Some("eth0".into()), ..Default::default() };
         let plan = crate::topology::parse_with("test", &topology(link), &options).unwrap();
         let sinks = (0..shards).map(|_| Box::new(()) as Box<dyn Sink + Send>).collect();
-        let mut fabrics = build_fabrics(&plan, Secret([7; 16]), 42, sinks);
+        let mut fabrics = build_fabrics(&plan, Secret([7; 16]), 42, WallClock::default(), sinks);
         let attach = |fabric: &mut Fabric| {
             let (inside, outside) = Memory::pair(1500).unwrap();
             fabric.attach(NodeIdx(0), Some(UplinkConfig::WIRE), Box::new(inside), "wire", None);
@@ -298,7 +298,11 @@ fn a_router_that_asks_in_every_shard_is_answered_in_every_shard() {
 #[test]
 fn macs_on_the_wire_are_limited_for_all_shards_together() {
     for (shards, steering) in NETS {
-        let common = Common::of(&crate::topology::parse("test", "nodes: {a: {kind: switch, ports: 2}}").unwrap(), 1);
+        let common = Common::of(
+            &crate::topology::parse("test", "nodes: {a: {kind: switch, ports: 2}}").unwrap(),
+            1,
+            WallClock::default(),
+        );
         let config = crate::node::UplinkConfig { mac_limit: 10, ..crate::node::UplinkConfig::new("eth0") };
         let mut left = 0;
         let mut guards: Vec<_> = (0..shards)

@@ -5,12 +5,14 @@ mod config;
 pub mod console;
 mod ends;
 pub mod place;
+mod process;
 mod protocol;
 pub mod request;
 pub mod supervisor;
 pub mod switch;
+mod watch;
 
 pub use build::{build_fabric, build_fabrics};
 pub use config::{CONSOLE_UID, ConsoleConfig, ConsoleEnds, KeeperEnds, Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
 pub use ends::inherited_config;
-pub use protocol::{Query, ToConsole, ToSupervisor, ToSwitch};
+pub use protocol::{FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};

@@ -93,4 +93,13 @@ pub enum ToSupervisor {
     /// From the console.
     /// End everything: someone typed `honeyweave down`.
     Down,
+    /// From the switch: every thread of the data plane has answered since the last [`FromSupervisor::Ping`].
+    Alive,
+}
+
+/// From the supervisor to the switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum FromSupervisor {
+    /// To be answered with [`ToSupervisor::Alive`].
+    Ping,
 }

@@ -29,13 +29,14 @@ pub const MAX_ROWS: u32 = 100_000;
 pub enum Request {
     /// How the honeynet is doing: [`Status`].
     Status,
-    /// The hosts that someone has spoken to: an array of rows.
+    /// The hosts that someone has spoken to: an array of rows, cut as those of `show` are.
     Hosts {
         /// At most so many of each node.
         #[serde(default = "default_rows")]
         limit: u32,
     },
-    /// An inner table: an array of rows.
+    /// An inner table: an array of rows; for each node that has more than were asked for, or may be, a last one
+    /// `{"node": NAME, "cut_at": rows}`.
     Show {
         /// Which.
         table: Table,

@@ -4,15 +4,15 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::config::{ConsoleConfig, ConsoleEnds, KeeperEnds, Rings, SwitchConfig, SwitchEnds};
-use super::protocol::ToSupervisor;
+use super::process::{Ends, Kind, Process};
+use super::protocol::{FromSupervisor, ToSupervisor};
+use super::watch::{Check, Watch};
 use super::{ends, place};
 use crate::container::KeeperConfig;
 use crate::container::keeper::open_tap;
@@ -20,7 +20,7 @@ use crate::event::{Event, EventId, Said};
 use crate::node::TapConfig;
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
-use crate::sys::{clock, eventfd, handed, privileges, ring};
+use crate::sys::{clock, eventfd, privileges, ring};
 use crate::topology::Plan;
 use crate::wire::Instant;
 
@@ -31,10 +31,6 @@ const READY: i64 = 20 * SECOND;
 const GRACE: i64 = 7 * SECOND + SECOND / 2;
 /// How long the console may take after that to write everything down.
 const CONSOLE_GRACE: i64 = 3 * SECOND / 2;
-/// A process that lived that long starts with a clean sheet.
-const STEADY: i64 = 30 * SECOND;
-/// The longest pause before a restart.
-const LONGEST_PAUSE: i64 = 5 * SECOND;
 /// How often a process may end before frames ever flowed.
 const TRIES: u32 = 3;
 /// Octets of the event ring and of the capture ring.
@@ -88,54 +84,6 @@ pub enum SupervisorError {
     NotReady,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Keeper,
-    Switch,
-    Console,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Keeper => "keeper",
-            Kind::Switch => "switch",
-            Kind::Console => "console",
-        }
-    }
-}
-
-enum Ends {
-    Keeper(KeeperEnds),
-    Switch(SwitchEnds),
-    Console(ConsoleEnds),
-}
-
-impl Ends {
-    fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        match self {
-            Ends::Keeper(ends) => ends.fds(),
-            Ends::Switch(ends) => ends.fds(),
-            Ends::Console(ends) => ends.fds(),
-        }
-    }
-}
-
-/// One of the three.
-struct Process {
-    kind: Kind,
-    config: OwnedFd,
-    /// What it is handed: kept, so that the next one continues.
-    ends: Ends,
-    /// Our end of its life line.
-    line: Option<Channel>,
-    pid: Option<Pid>,
-    started: i64,
-    failures: u32,
-    /// When to start it (again).
-    due: Option<i64>,
-}
-
 /// Runs a honeynet until it is told to end. Calls `ready` once, when frames flow.
 ///
 /// # Errors
@@ -154,8 +102,14 @@ pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
         .map_err(|e| SupervisorError::System("become the reaper of orphans", e.into()))?;
     privileges::raise_memlock();
     privileges::raise_descriptors();
-    let mut supervisor = Supervisor { signals, processes: prepare(setup)?, ready: false, name: name.clone() };
-    let result = supervisor.watch(ready);
+    let mut supervisor = Supervisor {
+        signals,
+        processes: prepare(setup)?,
+        ready: false,
+        name: name.clone(),
+        watch: Watch::new(clock::monotonic_micros()),
+    };
+    let result = supervisor.keep_running(ready);
     supervisor.end();
     result
 }
@@ -243,51 +197,17 @@ fn connect(
     ])
 }
 
-impl Process {
-    fn start(&mut self, name: &str) -> io::Result<()> {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("honeyweave").arg(format!("__{}", self.kind.name())).arg(name);
-        // A terminal's interrupt is for the supervisor, which ends the others in order.
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
-        if self.kind != Kind::Keeper {
-            command.env_clear();
-            let passed = ["HONEYWEAVE_LOG", "RUST_BACKTRACE", "NO_COLOR", "TERM"];
-            command.envs(passed.into_iter().filter_map(|key| Some((key, std::env::var_os(key)?))));
-        }
-        let fds = [&[self.config.as_fd()][..], &self.ends.fds()].concat();
-        handed::hand_down(&mut command, &fds)?;
-        let child = command.spawn()?;
-        self.pid = Pid::from_raw(child.id() as i32);
-        self.started = clock::monotonic_micros();
-        self.due = None;
-        Ok(())
-    }
-
-    /// It has ended: decides when the next one starts.
-    fn ended(&mut self, now: i64) {
-        self.pid = None;
-        if now - self.started > STEADY {
-            self.failures = 0;
-        }
-        let pause = match self.failures {
-            0 => 0,
-            n => ((SECOND / 10) << n.min(10)).min(LONGEST_PAUSE),
-        };
-        self.failures += 1;
-        self.due = Some(now + pause);
-    }
-}
-
 struct Supervisor {
     signals: Signals,
     processes: [Process; 3],
     ready: bool,
     name: String,
+    watch: Watch,
 }
 
 impl Supervisor {
     /// Keeps the processes running until someone says that it is enough.
-    fn watch(&mut self, ready: impl FnOnce()) -> Result<(), SupervisorError> {
+    fn keep_running(&mut self, ready: impl FnOnce()) -> Result<(), SupervisorError> {
         let mut ready = Some(ready);
         let deadline = clock::monotonic_micros() + READY;
         loop {
@@ -296,7 +216,9 @@ impl Supervisor {
             if !self.ready && now > deadline {
                 return Err(SupervisorError::NotReady);
             }
-            let next = self.processes.iter().filter_map(|process| process.due).chain((!self.ready).then_some(deadline));
+            // Until frames flow for the first time, `READY` bounds how long the switch may take.
+            let also = if self.ready { self.watch.next } else { deadline };
+            let next = self.processes.iter().filter_map(|process| process.due).chain([also]);
             let timeout = next.min().map_or(-1, |at| (at - now).max(0));
             self.wait(timeout);
             if self.hear() {
@@ -314,6 +236,37 @@ impl Supervisor {
                 }
             }
             self.reap(false)?;
+            if self.ready {
+                self.check();
+            }
+        }
+    }
+
+    /// Asks the switch whether it still answers, if it is time for that, and ends one that does not: what is left of it
+    /// is in nobody's hands.
+    fn check(&mut self) {
+        let now = clock::monotonic_micros();
+        if now < self.watch.next {
+            return;
+        }
+        let Some(switch) = self.processes.iter().find(|process| process.kind == Kind::Switch) else { return };
+        let Some(pid) = switch.pid else {
+            self.watch = Watch::new(now);
+            return;
+        };
+        match self.watch.check(now) {
+            Check::Ask => {
+                // There is room, or it has left so much unread that the next checks find out.
+                let _ = switch.line.as_ref().map(|line| line.send_msg(&FromSupervisor::Ping, &[]));
+            }
+            Check::Wait => {}
+            Check::Hung => {
+                let text = "the switch does not answer any more: it is ended and started again";
+                tracing::warn!("{text}");
+                self.say(text);
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                self.watch = Watch::new(now);
+            }
         }
     }
 
@@ -331,6 +284,9 @@ impl Supervisor {
             let process = &mut self.processes[i];
             if process.due.is_none_or(|due| due > now) {
                 continue;
+            }
+            if process.kind == Kind::Switch {
+                self.watch = Watch::new(now);
             }
             let (again, kind) = (process.failures > 0, process.kind);
             match process.start(&self.name) {
@@ -356,7 +312,11 @@ impl Supervisor {
             // A process that says more than that at once waits for its turn.
             for _ in 0..16 {
                 match line.recv_msg::<ToSupervisor>() {
-                    Ok(Some((ToSupervisor::Ready, _))) if process.kind == Kind::Switch => self.ready = true,
+                    Ok(Some((ToSupervisor::Ready, _))) if process.kind == Kind::Switch => {
+                        self.ready = true;
+                        self.watch.answered();
+                    }
+                    Ok(Some((ToSupervisor::Alive, _))) if process.kind == Kind::Switch => self.watch.answered(),
                     Ok(Some((ToSupervisor::Down, _))) if process.kind == Kind::Console => {
                         tracing::info!("told to end");
                         return true;

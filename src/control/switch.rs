@@ -17,8 +17,9 @@ use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::config::{Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
-use super::protocol::{Query, ToConsole, ToSupervisor, ToSwitch};
+use super::protocol::{FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};
 use crate::container::{FromKeeper, ToKeeper};
+use crate::emulate::WallClock;
 use crate::event::{RingCapture, RingSink, Sink};
 use crate::fabric::{Attachment, Workers};
 use crate::frame::PortNo;
@@ -60,7 +61,9 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
         sinks.push(Box::new(RingSink::new(RingWriter::open(events)?)) as Box<dyn Sink + Send>);
         captures.push(RingCapture::new(RingWriter::open(frames)?, SNAP));
     }
-    let mut fabrics = super::build_fabrics(&config.plan, config.secret, seed, sinks);
+    // The hosts' clock runs on from here: one that is set while a honeynet runs is followed from its next start on.
+    let wall = WallClock { zero_micros: clock::realtime_micros() - clock::monotonic_micros() };
+    let mut fabrics = super::build_fabrics(&config.plan, config.secret, seed, wall, sinks);
     fabrics.iter_mut().zip(captures).for_each(|(fabric, capture)| fabric.capture_to(Box::new(capture)));
     let workers = Workers::spawn(fabrics)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
@@ -116,13 +119,13 @@ async fn serve(
                     ready = due.readable() => {
                         ready?.clear_ready();
                         switch.requests()?;
+                        switch.say_alive(&supervisor);
                     }
-                    // It says nothing; what matters is when it closes.
-                    word = supervisor.recv_msg::<()>() => {
-                        if matches!(word, Ok(None)) {
-                            return Ok(());
-                        }
-                    }
+                    word = supervisor.recv_msg::<FromSupervisor>() => match word {
+                        Ok(Some((FromSupervisor::Ping, _))) => switch.ping(),
+                        Ok(None) => return Ok(()),
+                        Err(_) => {}
+                    },
                     _ = pulse.tick(), if !switch.waiting.is_empty() => switch.give_up(),
                 }
             }
@@ -180,6 +183,8 @@ struct Switch {
     /// Uplinks and taps that have not been attached for the first time.
     missing: HashSet<NodeIdx>,
     ready_said: bool,
+    /// Pings of the supervisor's, and how many of them were answered.
+    pings: (u64, u64),
     leases: HashMap<LeaseId, Lease>,
     waiting: HashMap<u64, Waiting>,
     next_conn: u64,
@@ -206,6 +211,7 @@ impl Switch {
             to_console,
             missing,
             ready_said: false,
+            pings: (0, 0),
             leases: HashMap::new(),
             waiting: HashMap::new(),
             next_conn: start,
@@ -217,6 +223,21 @@ impl Switch {
     fn say_ready(&mut self, supervisor: &AsyncChannel) {
         if !self.ready_said && self.missing.is_empty() {
             self.ready_said = supervisor.get().send_msg(&ToSupervisor::Ready, &[]).is_ok();
+        }
+    }
+
+    /// Asks every thread of the data plane whether it still takes orders.
+    fn ping(&mut self) {
+        self.pings.0 += 1;
+        self.workers.ping();
+    }
+
+    /// Tells the supervisor, once for each ping, that all threads have answered.
+    fn say_alive(&mut self, supervisor: &AsyncChannel) {
+        let (asked, said) = self.pings;
+        if said < asked && self.workers.pongs() >= asked {
+            self.pings.1 = asked;
+            let _ = supervisor.get().send_msg(&ToSupervisor::Alive, &[]);
         }
     }
 

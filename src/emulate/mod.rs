@@ -1,6 +1,7 @@
 //! One host, free of I/O and of clocks: what it is and how it answers.
 
 mod arp;
+mod case;
 mod fingerprint;
 mod identity;
 #[cfg(feature = "nmap-db")]
@@ -8,10 +9,12 @@ pub mod nmap;
 mod personality;
 pub mod probe;
 pub mod reply;
+mod scanner;
 mod table;
 mod template;
 
 pub use arp::ArpHabits;
+pub use case::{Asker, Case, WallClock, Window};
 pub use fingerprint::{
     AckNumber, EchoAnswer, EchoCode, EchoDf, Fingerprint, IdPattern, IsnPattern, Opt, Quoted, QuotedChecksum,
     SeqNumber, Sequence, SynAnswer, TcpAnswer, UdpAnswer, write_options,
@@ -19,5 +22,6 @@ pub use fingerprint::{
 pub use identity::{Identity, Secret};
 pub use personality::{Builtin, Interned, IpIdClass, Personality, SynAckOptions};
 pub use probe::{Probe, Scan, Speaker, Turn};
+pub use scanner::{OsFamily, SynTraits, os_of_syn};
 pub use table::{Announced, ClockTable, SlotIdx, Vacant};
 pub use template::{Backend, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Interned;
+use super::{Case, Interned};
 
 /// Index into the table of services that goes with a set of templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -109,4 +109,7 @@ pub struct Template {
     pub backend: Option<Backend>,
     /// What becomes of what the container begins.
     pub outward: Outward,
+    /// Whom, and when, it meets as another template does: the first case that applies counts. The
+    /// templates of cases have none themselves.
+    pub cases: Vec<Case>,
 }

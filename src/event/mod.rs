@@ -64,7 +64,8 @@ pub struct Event {
     pub dst: Party,
     /// IP protocol number; 0 where there is none.
     pub proto: u8,
-    /// A small code whose meaning depends on the id (an ICMP type, a [`PortAnswer`], a [`DropReason`]).
+    /// A small code whose meaning depends on the id (an ICMP type, a [`PortAnswer`], a [`DropReason`]). The high octet
+    /// of a `tcp.probe` is the attacker's system, if it tells that: one of `emulate::OsFamily`.
     pub code: u16,
     /// How many frames or attempts this stands for.
     pub count: u64,
@@ -105,7 +106,7 @@ impl Event {
     }
 }
 
-/// How a host's port met a SYN or a datagram (`code` of `tcp.probe` and `udp.datagram`).
+/// How a host's port met a SYN or a datagram (the low octet of `code` of `tcp.probe` and `udp.datagram`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u16)]
 pub enum PortAnswer {

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -71,6 +71,8 @@ pub(super) enum Order {
         /// Takes the answer.
         reply: Sender<serde_json::Value>,
     },
+    /// Say that it still takes orders.
+    Ping,
     /// End the thread.
     Stop,
 }
@@ -90,6 +92,8 @@ pub(super) struct Worker {
     requests: Sender<Request>,
     woken: EventFd,
     request_due: EventFd,
+    /// Pings answered.
+    pongs: Arc<AtomicU64>,
     epoll: Epoll,
     /// The fabric's device list that `epoll` was made from.
     version: Option<u64>,
@@ -132,6 +136,7 @@ impl Pace {
 pub(super) struct WorkerHandle {
     orders: SyncSender<Order>,
     requests: Receiver<Request>,
+    pongs: Arc<AtomicU64>,
     waker: Arc<dyn Wake>,
     thread: Option<JoinHandle<()>>,
     ended: Arc<AtomicBool>,
@@ -174,12 +179,15 @@ impl Worker {
         };
         let ended = Arc::new(AtomicBool::new(false));
         let end = End { ended: ended.clone(), request_due: request_due.try_clone()? };
-        let worker = Worker { fabric, orders, requests, woken, request_due, epoll, version: None, pace };
+        let pongs = Arc::new(AtomicU64::new(0));
+        let answered = pongs.clone();
+        let worker = Worker { fabric, orders, requests, woken, request_due, pongs, epoll, version: None, pace };
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let _end = end;
             worker.run();
         })?;
-        Ok(WorkerHandle { orders: orders_tx, requests: requests_rx, waker, thread: Some(thread), ended })
+        let (orders, requests, pongs) = (orders_tx, requests_rx, answered);
+        Ok(WorkerHandle { orders, requests, pongs, waker, thread: Some(thread), ended })
     }
 
     fn run(mut self) {
@@ -291,6 +299,10 @@ impl Worker {
                     "links": self.fabric.show_links(),
                 }));
             }
+            Order::Ping => {
+                self.pongs.fetch_add(1, Ordering::Release);
+                self.request_due.raise();
+            }
             Order::Stop => return std::ops::ControlFlow::Break(()),
         }
         std::ops::ControlFlow::Continue(())
@@ -308,6 +320,11 @@ impl WorkerHandle {
     /// What nodes asked for since the last call.
     pub(super) fn requests(&self) -> impl Iterator<Item = Request> {
         self.requests.try_iter()
+    }
+
+    /// Pings that it has answered.
+    pub(super) fn pongs(&self) -> u64 {
+        self.pongs.load(Ordering::Acquire)
     }
 
     /// Whether the thread has ended.

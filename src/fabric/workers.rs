@@ -99,7 +99,17 @@ impl Workers {
         self.workers.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Readable when [`Workers::requests`] has something, or a worker has ended.
+    /// Has every worker say, between two steps, that it still takes orders.
+    pub fn ping(&self) {
+        self.workers.iter().for_each(|worker| worker.order(Order::Ping));
+    }
+
+    /// Pings that all workers have answered.
+    pub fn pongs(&self) -> u64 {
+        self.workers.iter().map(WorkerHandle::pongs).min().unwrap_or(0)
+    }
+
+    /// Readable when [`Workers::requests`] has something, a ping was answered, or a worker has ended.
     pub fn request_fd(&self) -> BorrowedFd<'_> {
         self.request_due.as_fd()
     }

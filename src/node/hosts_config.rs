@@ -137,6 +137,7 @@ mod tests {
             ping: true,
             backend: None,
             outward: Outward::Reflect,
+            cases: vec![],
         }
     }
 

@@ -29,7 +29,7 @@ pub use config::{
     AddrRange, BridgeConfig, BridgePort, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig, PortVlan,
     ResponseTime, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig, UplinkIo,
 };
-pub use hosts::{Hosts, Pace};
+pub use hosts::{Hosts, Pace, Together};
 pub use router::Router;
 pub use shard::{MAX_SHARDS, Shard};
 pub use tap::Tap;

@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::time::Utc;
+use crate::emulate::OsFamily;
 use crate::event::{DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, SessionId};
 use crate::wire::Mac;
 
@@ -57,6 +58,9 @@ pub struct Record {
     /// How the host's port met it (`tcp.probe`, `udp.datagram`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// What the attacker's SYN looks like, in the first `tcp.probe` of a session that is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scanner_os: Option<OsFamily>,
     /// Why: a short name where the event has a fixed set of them, otherwise a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -181,6 +185,7 @@ impl Record {
             dst: None,
             proto: None,
             answer: None,
+            scanner_os: None,
             reason: None,
             count: None,
             bytes_in: None,
@@ -198,8 +203,9 @@ impl Record {
         let mut record = Record::bare(seq, time, event.id);
         record.session = (event.session != SessionId::default()).then_some(event.session);
         record.node = node.map(|name| name.chars().take(256).collect());
-        record.src = End::of(&event.src);
-        record.dst = End::of(&event.dst);
+        let (src_has_port, dst_has_port) = has_ports(event);
+        record.src = End::of(&event.src, src_has_port);
+        record.dst = End::of(&event.dst, dst_has_port);
         record.proto = proto(event);
         record.reason = reason(event);
         match event.id {
@@ -212,7 +218,9 @@ impl Record {
             _ => record.count = (event.count != 1).then_some(event.count),
         }
         if matches!(event.id, EventId::TcpProbe | EventId::UdpDatagram) {
-            record.answer = Answer::of_code(event.code);
+            let [os, answer] = event.code.to_be_bytes();
+            record.answer = Answer::of_code(u16::from(answer));
+            record.scanner_os = OsFamily::ALL.into_iter().find(|family| *family as u8 == os);
         }
         let always = matches!(event.id, EventId::SessionEnd | EventId::TcpClose);
         record.bytes_in = (always || event.bytes_in != 0).then_some(event.bytes_in);
@@ -237,13 +245,25 @@ impl Record {
 }
 
 impl End {
-    fn of(party: &Party) -> Option<End> {
+    /// A port of 0 is one where there is a port at all.
+    fn of(party: &Party, has_port: bool) -> Option<End> {
         let end = End {
             ip: party.ip.get(),
             mac: (party.mac != Mac::ZERO).then_some(party.mac),
-            port: (party.l4_port != 0).then_some(party.l4_port),
+            port: (has_port || party.l4_port != 0).then_some(party.l4_port),
         };
         (end != End::default()).then_some(end)
+    }
+}
+
+/// Whether the packet that an event is about has ports, and the event tells that of its source and destination.
+fn has_ports(event: &Event) -> (bool, bool) {
+    let ports = matches!(event.proto, 6 | 17);
+    match event.id {
+        EventId::GuardBlock => (false, false),
+        // A session is with a host, whichever ports the attacker uses; what it begins with is the port addressed.
+        EventId::SessionStart => (false, ports),
+        _ => (ports, ports),
     }
 }
 

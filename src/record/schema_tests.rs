@@ -278,3 +278,20 @@ fn every_event_and_field_is_documented() {
         assert!(known, "docs/events.md describes {row}, which there is not");
     }
 }
+
+#[test]
+fn port_zero_is_a_port() {
+    let of = |id, proto, src, dst| {
+        let mut event = Event::new(id, Instant::ZERO);
+        (event.proto, event.src.l4_port, event.dst.l4_port) = (proto, src, dst);
+        event.src.ip = IpAddr::from([192, 0, 2, 9]).into();
+        event.dst.ip = IpAddr::from([10, 0, 0, 1]).into();
+        let record = Record::of_event(1, Utc::from_micros(0), None, &event, b"");
+        (record.src.and_then(|end| end.port), record.dst.and_then(|end| end.port))
+    };
+    assert_eq!(of(EventId::TcpProbe, 6, 40_000, 0), (Some(40_000), Some(0)));
+    assert_eq!(of(EventId::UdpDatagram, 17, 0, 0), (Some(0), Some(0)));
+    assert_eq!(of(EventId::SessionStart, 6, 0, 0), (None, Some(0)));
+    assert_eq!(of(EventId::IcmpEcho, 1, 0, 0), (None, None));
+    assert_eq!(of(EventId::SessionEnd, 0, 0, 0), (None, None));
+}

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use super::cases::{self, CaseLayer};
 use super::check::Checker;
 use super::raw::{PortDefault, TcpEntry, TemplateKeys, UdpEntry};
 use super::raw_services::{TcpWord, UdpWord};
@@ -76,6 +77,7 @@ pub struct Layer {
     pub udp_default: Option<PortDefault>,
     pub backend: Option<BackendLayer>,
     pub outward: Option<Outward>,
+    pub cases: Option<Vec<CaseLayer>>,
 }
 
 /// Reads a layer.
@@ -141,6 +143,7 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
         udp_default: keys.udp_default.map(|default| default.value),
         backend,
         outward: keys.outward.map(|outward| outward.value),
+        cases: keys.when.map(|when| cases::read(c, when)),
     }
 }
 
@@ -184,7 +187,8 @@ impl Services {
 
 /// A template made of layers, the strongest last.
 ///
-/// `named` is where errors of the whole template belong.
+/// `named` is where errors of the whole template belong. In a case of `base`, the host's MAC and container are what
+/// they are in every case.
 pub fn merge(
     c: &mut Checker<'_>,
     name: &str,
@@ -192,12 +196,22 @@ pub fn merge(
     services: &mut Services,
     named: Span,
     is_container: bool,
+    base: Option<&Template>,
 ) -> Option<Template> {
     let strongest = |pick: &dyn Fn(&Layer) -> Option<Span>| layers.iter().rev().find_map(|layer| pick(layer));
     let personality = layers.iter().rev().find_map(|layer| layer.personality).unwrap_or_else(|| Builtin::Linux.into());
     let oui = layers.iter().rev().find_map(|layer| layer.oui).unwrap_or_else(|| default_oui(personality));
-    let backend = backend(c, layers);
-    if is_container && backend.is_none() && !layers.iter().any(|layer| layer.backend.is_some()) {
+    let mut backend = backend(c, layers);
+    if let Some(base) = base {
+        if backend.is_some() && backend != base.backend {
+            let help = "give both templates the same `backend`, or name one without";
+            c.error(named, "a host's container does not depend on who asks", "here it would be another one", help);
+            return None;
+        }
+        backend.clone_from(&base.backend);
+    }
+    let has_backend = base.map_or_else(|| layers.iter().any(|layer| layer.backend.is_some()), |b| b.backend.is_some());
+    if is_container && backend.is_none() && !has_backend {
         c.error(
             named,
             "a container needs a backend",
@@ -220,7 +234,7 @@ pub fn merge(
             TcpAct::Sink => open(ServiceKind::Sink),
             TcpAct::Container => {
                 container_port = true;
-                if !layers.iter().any(|layer| layer.backend.is_some()) {
+                if !has_backend {
                     c.error(
                         rule.span,
                         format!("port {label} is a container's, but `{name}` has no backend"),
@@ -271,8 +285,11 @@ pub fn merge(
         };
         udp.extend((rule.first..=rule.last).map(|number| (number, port)));
     }
+    let mut of_cases = layers.iter().rev().find_map(|layer| layer.cases.as_ref()).into_iter().flatten();
     if let Some(Backend { start: StartPolicy::OnAccess, .. }) = backend
+        && base.is_none()
         && !container_port
+        && !of_cases.any(|case| case.layer.tcp.iter().any(|rule| rule.act == TcpAct::Container))
     {
         let span = strongest(&|layer| layer.backend.as_ref().map(|backend| backend.span)).unwrap_or(named);
         c.error(
@@ -296,7 +313,7 @@ pub fn merge(
     Some(Template {
         name: name.to_owned(),
         personality,
-        oui,
+        oui: base.map_or(oui, |base| base.oui),
         tcp,
         tcp_default: match default(layers.iter().rev().find_map(|layer| layer.tcp_default)) {
             PortDefault::Closed => TcpPort::Closed,
@@ -309,7 +326,10 @@ pub fn merge(
         },
         ping: layers.iter().rev().find_map(|layer| layer.ping).unwrap_or(true),
         backend,
-        outward: layers.iter().rev().find_map(|layer| layer.outward).unwrap_or_default(),
+        outward: base
+            .map(|base| base.outward)
+            .unwrap_or_else(|| layers.iter().rev().find_map(|layer| layer.outward).unwrap_or_default()),
+        cases: Vec::new(),
     })
 }
 

@@ -9,6 +9,7 @@
 
 mod addr;
 mod at;
+mod cases;
 mod check;
 mod devices;
 mod domains;

@@ -12,6 +12,7 @@ use super::layers::{self, Layer, Services};
 use super::raw::{Kind, Node};
 use super::source::Span;
 use super::units;
+use crate::emulate::Case;
 use crate::node::{HostsConfig, Limits, MacMode, NodeConfig, Segment, TapConfig, UplinkConfig};
 use crate::wire::Mac;
 
@@ -47,7 +48,7 @@ pub struct Draft {
 }
 
 const TEMPLATE: &[&str] =
-    &["personality", "vendor", "ping", "tcp", "tcp_default", "udp", "udp_default", "backend", "outward"];
+    &["personality", "vendor", "ping", "tcp", "tcp_default", "udp", "udp_default", "backend", "outward", "when"];
 
 fn own_keys(kind: Kind) -> &'static [&'static str] {
     match kind {
@@ -364,16 +365,28 @@ fn hosts(
         let title = template
             .and_then(|at| c.raw.templates.as_ref()?.names().nth(at).map(str::to_owned))
             .unwrap_or_else(|| name.0.clone());
-        let merged = layers::merge(c, &title, &stack, &mut services, span, kind == Kind::Container)?;
+        let is_container = kind == Kind::Container;
+        let merged = layers::merge(c, &title, &stack, &mut services, span, is_container, None)?;
         let starts = merged.backend.as_ref().is_some_and(|b| b.start == crate::emulate::StartPolicy::WithSystem);
         if starts && total > u128::from(limits.containers) {
             let message = format!("`{title}` would start {total} containers with the system");
             let help = "use `start: on-access`, or raise `limits: {containers: ...}`";
             c.error(span, message, format!("at most {} run at once", limits.containers), help);
         }
+        let cases = stack.iter().rev().find_map(|layer| layer.cases.as_deref()).unwrap_or_default();
         let Ok(at) = u16::try_from(templates.len()) else { continue };
         templates.push(merged);
         mix.push((at, weight));
+        for case in cases {
+            let named = case.template.and_then(|at| layers.templates.get(at)).or(named);
+            let stack = [Some(&layers.defaults), of_kind, named, Some(own), Some(&case.layer)];
+            let stack: Vec<&Layer> = stack.into_iter().flatten().collect();
+            let base = &templates[usize::from(at)];
+            let merged = layers::merge(c, &title, &stack, &mut services, case.span, is_container, Some(base))?;
+            let Ok(template) = u16::try_from(templates.len()) else { continue };
+            templates.push(merged);
+            templates[usize::from(at)].cases.push(Case { template, ..case.case.clone() });
+        }
     }
     Some(HostsConfig {
         ranges: Vec::new(),

@@ -67,6 +67,8 @@ macro_rules! with_template_keys {
                 backend: Backend,
                 /// What becomes of what a container sends to addresses outside the honeynet (default `reflect`).
                 outward: Outward,
+                /// What differs by who asks, and when: the first case that applies counts.
+                when: Vec<At<CaseKeys>>,
             }
         }
 
@@ -83,6 +85,7 @@ macro_rules! with_template_keys {
                     udp_default: self.udp_default.as_ref(),
                     backend: self.backend.as_ref(),
                     outward: self.outward.as_ref(),
+                    when: self.when.as_ref(),
                 }
             }
         }
@@ -100,6 +103,7 @@ pub struct TemplateKeys<'a> {
     pub udp_default: Option<&'a At<PortDefault>>,
     pub backend: Option<&'a At<Backend>>,
     pub outward: Option<&'a At<Outward>>,
+    pub when: Option<&'a At<Vec<At<CaseKeys>>>>,
 }
 
 /// A honeyweave topology.
@@ -471,5 +475,6 @@ pub struct User {
     pub password: At<Text>,
 }
 
+pub use super::cases::CaseKeys;
 pub use super::raw_services::{PortDefault, TcpEntry, UdpEntry};
 pub(super) use mapping;

@@ -426,3 +426,34 @@ fn taps_are_read_as_the_machine_allows_unless_told() {
     let plan = |text: &str| good(&format!("name: t\n{text}nodes: {{core: {{kind: switch}}}}\n")).tap_io;
     assert_eq!([plan(""), plan("tap_io: auto\n"), plan("tap_io: plain\n")], [TapIo::Auto, TapIo::Auto, TapIo::Plain]);
 }
+
+#[test]
+fn bad_cases() {
+    let host = |case: &str| format!("nodes:\n  h: {{kind: host, address: 10.0.0.5, when: [{case}]}}\n");
+    let table = [
+        ("«{from: 10.0.0.0/8}", "this case says nothing", "add what differs"),
+        ("{from: «10.0.0.0/33, ping: false}", "`/33` is not a prefix length", ""),
+        ("{from: «[], ping: false}", "`from` is an empty list", "leave `from` out"),
+        ("{during: «\"Mo 08:00-18:00\", ping: false}", "`Mo` is no day", "Mon-Fri 08:00-18:00"),
+        ("{during: «\"08:00-18:00 CET\", ping: false}", "`CET` is no offset", "+02:00"),
+        ("{os: «widnows, ping: false}", "unknown system `widnows`", "did you mean `windows`?"),
+        ("{template: «server}", "unknown template `server`", ""),
+        ("{«when: [], ping: false}", "unknown key `when`", ""),
+        ("{from: 10.0.0.0/8, tcp: {«22: container}}", "port 22 is a container's", ""),
+    ]
+    .map(|(case, message, help)| (host(case), message, help));
+    all_bad(&table.each_ref().map(|(text, message, help)| (&**text, *message, *help)));
+    let templates = "templates:\n  a: {ping: false, when: [{os: linux, ping: true}]}\n  b: {tcp: {22: container}, backend: {image: small}}\n";
+    all_bad(&[
+        (
+            &format!("{templates}  c: {{when: [{{template: «a}}]}}\nnodes:\n  h: {{kind: host, address: 10.0.0.5}}\n"),
+            "`a` has cases itself",
+            "write its cases here",
+        ),
+        (
+            &format!("{templates}nodes:\n  h: {{kind: host, address: 10.0.0.5, when: [«{{template: b}}]}}\n"),
+            "a host's container does not depend on who asks",
+            "same `backend`",
+        ),
+    ]);
+}

@@ -198,7 +198,13 @@ fn people_and_programs_read_what_happened() {
     assert_eq!(hwt.out("show fib"), "");
     assert_eq!(hwt.out("show fib --json"), "[]\n");
     assert_eq!(hwt.out("show drops --node core"), "NODE  REASON  COUNT\ncore  guard       2\n");
-    assert_eq!(hwt.out("show drops --node nobody --json"), "[]\n");
+    let output = hwt.command("show drops --node nobody --json").output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert!(said(&output).contains("there is no node `nobody`") && said(&output).contains("core"), "{}", said(&output));
+    assert_eq!(hwt.out("show fib --node core --json"), "[]\n");
+    let cut = hwt.out("show fdb --limit 0");
+    assert_eq!(cut, "(core has more than these 0: `--limit` says how many are told)\n");
+    assert_eq!(hwt.out("hosts ls --limit 0 --json"), "[\n{\"node\":\"core\",\"cut_at\":0}\n]\n");
     assert!(hwt.out("show links --node edge").contains("core:0  edge:1  up"));
 
     let status = hwt.out("status --name hwt");
@@ -341,4 +347,6 @@ fn nothing_runs_is_said_with_what_to_do() {
         let output = command(dir.path(), words).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{words}: {}", said(&output));
     }
+    let output = command(dir.path(), "events --event bogus").output().unwrap();
+    assert!(said(&output).contains("they begin with arp, container, device"), "{}", said(&output));
 }

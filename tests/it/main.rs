@@ -7,6 +7,7 @@
 mod arp;
 mod audit;
 mod bench;
+mod cases;
 mod clients;
 mod console;
 mod containers;

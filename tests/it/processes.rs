@@ -120,6 +120,45 @@ fn a_killed_process_is_back_within_a_second() {
 }
 
 #[test]
+fn a_switch_that_does_not_answer_is_replaced() {
+    let net = Net::new();
+    let (attacker, honey) = wire(&net);
+    let honeynet = Honeynet::up(&honey, "eth1", TOPOLOGY);
+    let [_, (_, stopped), _] = honeynet.processes().unwrap();
+    kill(stopped, libc::SIGSTOP);
+    let begin = Instant::now();
+    assert!(!answers(&attacker, "192.0.2.100"));
+    wait_for("the next switch", || honeynet.processes().filter(|[_, (_, pid), _]| *pid != stopped));
+    // Asked every five seconds, and given ten.
+    let took = begin.elapsed();
+    assert!((Duration::from_secs(9)..Duration::from_secs(20)).contains(&took), "{took:?}");
+    wait_for("an answer", || answers(&attacker, "192.0.2.101").then_some(()));
+    assert!(!is_alive(stopped));
+    let log = honeynet.down();
+    for text in
+        ["the switch does not answer any more", "the switch was ended by signal 9", "the switch was started again"]
+    {
+        let told = log.lines().any(|line| line.contains(r#""event":"process.state""#) && line.contains(text));
+        assert!(told, "{text}\n{log}");
+    }
+}
+
+#[test]
+fn a_switch_in_a_flood_is_left_alone() {
+    let net = Net::new();
+    let (attacker, honey) = wire(&net);
+    let honeynet = Honeynet::up(&honey, "eth1", TOPOLOGY);
+    let before = honeynet.processes().unwrap();
+    // As fast as it goes, for longer than a switch may leave the supervisor without an answer.
+    let flood = [PROGRAM, "bench", "syn", "-i", "eth0", "--prefix", "192.0.2.100/30", "--on-link", "--port", "80"];
+    attacker.run(&[&flood[..], &["--rate", "max", "--duration", "17s"]].concat());
+    assert_eq!(honeynet.processes(), Some(before));
+    let rx = honeynet.json(&["status"])["nodes"][0]["rx"].as_u64().unwrap();
+    assert!(rx > 100_000, "no flood: {rx} frames");
+    assert!(!honeynet.down().contains("does not answer"));
+}
+
+#[test]
 fn the_end_leaves_nothing_behind() {
     let net = Net::new();
     let (attacker, honey) = wire(&net);

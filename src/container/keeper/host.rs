@@ -120,6 +120,7 @@ pub(super) mod tests {
                 splice: Splicing::Auto,
             }),
             outward: Outward::Reflect,
+            cases: vec![],
         };
         let range = |first: &str, last: &str| AddrRange { first: first.parse().unwrap(), last: last.parse().unwrap() };
         let population = HostsConfig {

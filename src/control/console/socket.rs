@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::recorder::Shared;
-use super::switch::{Switch, rows};
+use super::switch::{Switch, cut, rows};
 use crate::control::request::{Answer, MAX_LAST, MAX_REQUEST, MAX_ROWS, Request, Status, Table};
 use crate::control::{Query, ToSupervisor};
 use crate::node::Show;
@@ -192,8 +192,10 @@ impl Desk {
     }
 
     async fn show(&self, what: Show, limit: u32) -> Result<serde_json::Value, String> {
-        let answer = self.switch.query(Query::Show { what, limit: limit.min(MAX_ROWS) }).await?;
-        Ok(rows(answer).into())
+        let limit = limit.min(MAX_ROWS);
+        // One more than is told, so that it can be said whether there are more.
+        let answer = self.switch.query(Query::Show { what, limit: limit + 1 }).await?;
+        Ok(cut(rows(answer), limit as usize).into())
     }
 
     async fn counters(&self, name: &str) -> Result<serde_json::Value, String> {

@@ -201,6 +201,25 @@ pub fn rows(answer: Value) -> Vec<Value> {
     rows
 }
 
+/// The first `limit` rows of each node, and, for each that has more, a last row `{"node": NAME, "cut_at": limit}`.
+pub fn cut(rows: Vec<Value>, limit: usize) -> Vec<Value> {
+    let mut counts: HashMap<Value, usize> = HashMap::new();
+    let mut over = Vec::new();
+    let mut kept = Vec::with_capacity(rows.len());
+    for row in rows {
+        let node = row.get("node").cloned().unwrap_or(Value::Null);
+        let count = counts.entry(node).or_insert(0);
+        *count += 1;
+        if *count <= limit {
+            kept.push(row);
+        } else if *count == limit + 1 {
+            over.push(serde_json::json!({"node": row.get("node"), "cut_at": limit}));
+        }
+    }
+    kept.extend(over);
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -226,6 +245,16 @@ mod tests {
                 r#"{"node":"edge","reason":"guard","count":3}]"#
             )
         );
+    }
+
+    #[test]
+    fn tables_are_cut_by_node_and_say_so() {
+        let row = |node: &str, n: u32| json!({"node": node, "n": n});
+        let all = vec![row("a", 1), row("a", 2), row("a", 3), row("b", 1), row("b", 2)];
+        assert_eq!(cut(all.clone(), 3), all);
+        let two = [row("a", 1), row("a", 2), row("b", 1), row("b", 2), json!({"node": "a", "cut_at": 2})];
+        assert_eq!(cut(all.clone(), 2), two);
+        assert_eq!(cut(all, 0), [json!({"node": "a", "cut_at": 0}), json!({"node": "b", "cut_at": 0})]);
     }
 
     #[test]

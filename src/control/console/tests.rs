@@ -289,7 +289,8 @@ fn tables_come_from_the_switch_in_rows() {
     let harness = Harness::new();
     let lines = std::thread::scope(|scope| {
         let asker = scope.spawn(|| harness.ask(r#"{"request":"show","table":"fdb","limit":5}"#));
-        let what = Query::Show { what: crate::node::Show::Fdb, limit: 5 };
+        // One more than is told.
+        let what = Query::Show { what: crate::node::Show::Fdb, limit: 6 };
         harness.answer(what, &json!([{"node": "core", "rows": [{"mac": "00:0c:29:aa:00:11", "vlan": 1}]}]));
         asker.join().unwrap()
     });

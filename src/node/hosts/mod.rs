@@ -8,6 +8,7 @@
 //! * `arp`: who has an address, ARP and neighbor discovery
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins
+//! * `cases`: hosts that are something else to some
 //! * `datagram`: UDP; `session`: who talked to whom; `voice`: IP identification; `scan`: OS detection
 
 #[cfg(test)]
@@ -15,6 +16,9 @@ mod abuse_tests;
 mod arp;
 #[cfg(test)]
 mod arp_tests;
+mod cases;
+#[cfg(test)]
+mod cases_tests;
 mod connection;
 #[cfg(test)]
 mod container_tests;
@@ -46,7 +50,9 @@ use std::sync::atomic::AtomicU32;
 use super::{Command, Cx, HostsConfig, Node, Show};
 use crate::emulate::probe;
 use crate::emulate::reply::{self, Voice};
-use crate::emulate::{Backend, Builtin, ClockTable, Identity, Outward, Scan, ServiceId, TcpPort, Template, UdpPort};
+use crate::emulate::{
+    Backend, Builtin, ClockTable, Identity, Outward, Scan, ServiceId, TcpPort, Template, UdpPort, WallClock,
+};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::{Service, ServiceKind};
@@ -54,6 +60,7 @@ use crate::stack::{Budget, HalfOpen, HalfOpenTable, Sockets};
 use crate::wire::{
     ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
 };
+use cases::Sources;
 use ended::Ended;
 use flows::Flows;
 pub use pace::Pace;
@@ -109,22 +116,43 @@ pub struct Hosts {
     unread: Vec<u8>,
     /// The template of hosts that answer in the place of the rest of the world, behind the plan's.
     elsewhere: u16,
+    /// Who asks, for templates that have cases.
+    sources: Sources,
     /// When containers that belong to the system are looked after next.
     start_at: Option<Instant>,
 }
 
+/// What the replicas of a node have in common, and with it those of others.
+#[derive(Clone)]
+pub struct Together {
+    /// How many there are.
+    pub replicas: u16,
+    /// Containers of all of them.
+    pub containers: Arc<AtomicU32>,
+    /// What the honeynet knows of how long services take.
+    pub pace: Arc<Pace>,
+    /// What time it is.
+    pub wall: WallClock,
+}
+
+impl Default for Together {
+    fn default() -> Together {
+        Together { replicas: 1, containers: Arc::default(), pace: Arc::default(), wall: WallClock::default() }
+    }
+}
+
 impl Hosts {
-    /// The hosts of `config`. Nobody has spoken to them yet.
+    /// The hosts of `config`. Nobody has spoken to them yet. The monotonic clock has begun with 1970.
     pub fn new(config: HostsConfig, identity: Identity, seed: u64) -> Hosts {
-        Hosts::replica(config, identity, seed, (1, Arc::default(), Arc::default()))
+        Hosts::replica(config, identity, seed, Together::default())
     }
 
-    /// One of so many replicas, how many containers they have together, and what the honeynet knows of its services.
+    /// One of several replicas.
     pub fn replica(
         mut config: HostsConfig,
         identity: Identity,
         seed: u64,
-        (replicas, containers, pace): (u16, Arc<AtomicU32>, Arc<Pace>),
+        Together { replicas, containers, pace, wall }: Together,
     ) -> Hosts {
         let share = |limit: u32| limit.div_ceil(u32::from(replicas));
         let elsewhere = config.templates.len() as u16;
@@ -149,6 +177,7 @@ impl Hosts {
             sockets: Sockets::new(Budget::new((limits.buffers as usize) << 20), seed),
             unread: Vec::new(),
             elsewhere,
+            sources: Sources::new(&config, wall, seed),
             config,
             start_at: Some(Instant::ZERO),
         }
@@ -233,6 +262,13 @@ impl Hosts {
         if checked && !frame.meta.csum_ok && !packet.checksum_ok(frame.bytes()) {
             return cx.discard(frame, DropReason::BadChecksum);
         }
+        let in_case;
+        let target = if self.sources.any {
+            in_case = self.in_case(&frame, packet, target, cx);
+            &in_case
+        } else {
+            target
+        };
         match packet.proto {
             proto::ICMP | proto::ICMPV6 => self.icmp(frame, packet, target, cx),
             proto::TCP => self.tcp(frame, packet, target, cx),
@@ -321,6 +357,7 @@ fn elsewhere_template(sink: ServiceId) -> Template {
         ping: true,
         backend: None,
         outward: Outward::Reflect,
+        cases: vec![],
     }
 }
 

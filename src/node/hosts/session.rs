@@ -18,6 +18,9 @@ pub(super) enum Contact {
     Udp = 8,
 }
 
+/// The bit, beside those of [`Contact`], of a session whose attacker's system was told.
+const SYSTEM_TOLD: u8 = 0x80;
+
 /// Who talks to whom. IPv4 addresses are mapped into IPv6: two words compare and hash faster than two enums.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C, packed(8))]
@@ -170,6 +173,20 @@ impl Sessions {
     /// The frame in hand belongs to no session yet.
     pub(super) fn leave(&mut self) {
         self.present = None;
+    }
+
+    /// Whether it was not told yet what system the attacker of the frame in hand has.
+    #[inline]
+    pub(super) fn has_no_system(&mut self) -> bool {
+        let session = self.present.and_then(|at| self.table.at(at));
+        session.is_some_and(|session| session.seen & SYSTEM_TOLD == 0)
+    }
+
+    /// Now it is told.
+    pub(super) fn has_system(&mut self) {
+        if let Some(session) = self.present.and_then(|at| self.table.at(at)) {
+            session.seen |= SYSTEM_TOLD;
+        }
     }
 
     /// Counts an answer of `len` octets to the frame in hand.

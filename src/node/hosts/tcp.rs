@@ -4,10 +4,10 @@ use super::super::Cx;
 use super::connection::Who;
 use super::inner::inward;
 use super::session::Contact;
-use super::{Hosts, Target, event_of, origin};
+use super::{Hosts, Target, origin};
 use crate::emulate::reply;
 use crate::emulate::{Personality, ServiceId, TcpPort};
-use crate::event::{DropReason, EventId, PortAnswer, SessionId};
+use crate::event::{DropReason, PortAnswer, SessionId};
 use crate::frame::Frame;
 use crate::stack::{FlowKey, HalfOpen, Remembered, SynInfo, SynLook, cookie, timestamp};
 use crate::wire::{ETH, Headers, Instant, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac, word_of};
@@ -92,19 +92,6 @@ impl Hosts {
                 self.rst(frame, packet, &tcp, target, ip_id, cx);
             }
         }
-    }
-
-    pub(super) fn probe(
-        &self,
-        frame: &Frame,
-        packet: &Packet,
-        session: SessionId,
-        answer: PortAnswer,
-        cx: &mut Cx<'_>,
-    ) {
-        let mut event = event_of(EventId::TcpProbe, frame, packet, session, cx.now);
-        event.code = answer as u16;
-        cx.emit(&mut event, &[]);
     }
 
     #[inline]
@@ -303,15 +290,17 @@ impl Hosts {
     pub(super) fn retransmit_syn_acks(&mut self, cx: &mut Cx<'_>) {
         self.half_open.sweep(cx.now);
         loop {
-            let Hosts { half_open, config, identity, .. } = self;
+            let Hosts { half_open, config, identity, sources, .. } = self;
             // All entries of a table have a schedule, or they were not waiting for it.
             let schedule = |key: &FlowKey| {
                 let template = config.template_of_word(identity, word_of(key.local)).map(|(template, _)| template);
+                let in_case = |base| sources.known(&config.templates, base, word_of(key.remote));
+                let template = template.map(|base| if sources.any { in_case(base) } else { base });
                 let template = template.and_then(|template| config.templates.get(usize::from(template)));
                 template.map_or(&[][..], |template| &*template.personality.get().syn_ack_retries_ms)
             };
             let Some((key, entry)) = half_open.next_due(cx.now, schedule) else { return };
-            let Some(target) = self.target(word_of(key.local)) else { continue };
+            let Some(target) = self.target_to(word_of(key.local), word_of(key.remote)) else { continue };
             if !self.retransmissions.take(cx.now) {
                 continue;
             }
@@ -433,7 +422,7 @@ impl Hosts {
 
     /// The container has answered a held SYN: with SYN/ACK (`open`) or RST.
     pub(super) fn held_answer(&mut self, frame: Frame, key: FlowKey, tcp: &TcpHeader, open: bool, cx: &mut Cx<'_>) {
-        let target = self.target(word_of(key.local));
+        let target = self.target_to(word_of(key.local), word_of(key.remote));
         let (Some(entry), Some(target)) = (self.held.remove(&key), target) else { return cx.consume(frame) };
         let container_port = frame.meta.port;
         if open {

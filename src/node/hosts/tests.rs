@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use super::container_tests::live;
 use super::*;
 use crate::emulate::StartPolicy;
-use crate::emulate::{Secret, Splicing};
+use crate::emulate::{OsFamily, Secret, Splicing};
 use crate::node::testing::{Bench, eth};
 use crate::node::{AddrRange, Limits, MacMode, Request, Segment};
 use crate::service::{HttpSite, Page};
@@ -46,6 +46,7 @@ fn template() -> Template {
             splice: Splicing::Auto,
         }),
         outward: Outward::Reflect,
+        cases: vec![],
     }
 }
 
@@ -250,7 +251,8 @@ fn ports_are_closed_filtered_and_tarpits_as_the_template_says() {
     assert_eq!((probe.flags, probe.window, probe.ack), (flag::ACK, 0, 101));
     let answers: Vec<u16> =
         bench.events.iter().filter(|(e, _)| e.id == EventId::TcpProbe).map(|(e, _)| e.code).collect();
-    assert_eq!(answers, [0, 0, 2, 3]);
+    // The first says what system the attacker has.
+    assert_eq!(answers, [(OsFamily::Linux as u16) << 8, 0, 2, 3]);
 }
 
 #[test]

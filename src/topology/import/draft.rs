@@ -28,6 +28,17 @@ pub enum Answer {
     Proxy(SocketAddr),
 }
 
+/// When a template is another one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Rule {
+    /// For sources in a prefix.
+    From(IpNet),
+    /// From one minute of the day to another.
+    During(u16, u16),
+    /// For sources with a system of this family.
+    Os(&'static str),
+}
+
 /// What a template says; hosts for which it is the same share one.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Body {
@@ -47,6 +58,8 @@ pub struct Body {
     pub tcp: BTreeMap<u16, Answer>,
     /// UDP ports.
     pub udp: BTreeMap<u16, Answer>,
+    /// Rules, and the templates that are used instead where they hold; those have no rules. The first that holds counts.
+    pub cases: Vec<(Rule, usize)>,
 }
 
 impl Body {
@@ -61,10 +74,11 @@ impl Body {
             udp_default: Answer::Closed,
             tcp: BTreeMap::new(),
             udp: BTreeMap::new(),
+            cases: Vec::new(),
         }
     }
 
-    /// Ports that the checker counts for every node with this template.
+    /// Ports that the checker counts for every node with this template, those of its cases excepted.
     pub fn ports(&self) -> usize {
         let wide = |default: &Answer, ports: usize| match default {
             Answer::Closed | Answer::Filtered => ports,
@@ -176,6 +190,13 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// Ports that the checker counts for every node with this template.
+    pub fn ports(&self, template: usize) -> usize {
+        let of = |at: usize| self.templates.get(at).map_or(0, |(_, body)| body.ports());
+        let cases = self.templates.get(template).map_or(&[][..], |(_, body)| &body.cases);
+        of(template) + cases.iter().map(|(_, case)| of(*case)).sum::<usize>()
+    }
+
     /// The template that says `body`, made under a name like `name` if there is none.
     pub fn template(&mut self, name: &str, body: Body) -> usize {
         if let Some(at) = self.known.get(&body) {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Warnings;
-use super::draft::{Answer, Body, Draft, Names, Path};
+use super::draft::{Answer, Body, Draft, Names, Path, Rule};
 use super::settle::{self, Group};
 use super::yaml::{plain_name, quoted, scalar, shown};
 use crate::topology::addr::{self, Range};
@@ -113,7 +113,8 @@ fn answer(answer: &Answer) -> String {
             format!("{{script: [{}]}}", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", "))
         }
         Answer::Proxy(target) if target.ip().is_loopback() => format!("{{proxy: \"{target}\"}}"),
-        Answer::Proxy(target) => format!("{{proxy: \"{target}\", allow_production: true}}"),
+        // Nothing reaches other machines only because it once did: whoever wants it says so.
+        Answer::Proxy(target) => format!("open # {{proxy: \"{target}\", allow_production: true}}"),
     }
 }
 
@@ -121,6 +122,14 @@ fn templates(out: &mut Text, draft: &Draft, groups: &[Group]) {
     let mut used = vec![false; draft.templates.len()];
     draft.hosts.iter().for_each(|host| used[host.template] = true);
     groups.iter().for_each(|group| used[group.template] = true);
+    let in_cases: Vec<usize> = draft
+        .templates
+        .iter()
+        .zip(&used)
+        .filter(|(_, used)| **used)
+        .flat_map(|((_, body), _)| body.cases.iter().map(|(_, case)| *case))
+        .collect();
+    in_cases.into_iter().for_each(|case| used[case] = true);
     if !draft.templates.is_empty() {
         out.line(format_args!("\ntemplates:"));
     }
@@ -128,6 +137,24 @@ fn templates(out: &mut Text, draft: &Draft, groups: &[Group]) {
         let note = if used { "" } else { " # no host has it" };
         out.line(format_args!("  {}:{note}", scalar(name)));
         template(out, body);
+        cases(out, draft, body);
+    }
+}
+
+fn cases(out: &mut Text, draft: &Draft, body: &Body) {
+    if !body.cases.is_empty() {
+        out.line(format_args!("    when:"));
+    }
+    for (rule, case) in &body.cases {
+        let rule = match rule {
+            Rule::From(net) => format!("from: \"{net}\""),
+            Rule::During(from, to) => {
+                let clock = |minute: &u16| format!("{:02}:{:02}", minute / 60, minute % 60);
+                format!("during: \"{}-{}\"", clock(from), if *to == 0 { "24:00".to_owned() } else { clock(to) })
+            }
+            Rule::Os(family) => format!("os: {family}"),
+        };
+        out.line(format_args!("      - {{{rule}, template: {}}}", scalar(&draft.templates[*case].0)));
     }
 }
 

@@ -132,7 +132,7 @@ fn address_owners(draft: &mut Draft, taken: &mut HashSet<IpAddr>, warnings: &mut
 
 /// Puts hosts together where there are too many nodes, or too many ports in all of them.
 fn group_hosts(draft: &mut Draft, warnings: &mut Warnings) -> Vec<Group> {
-    let ports: usize = draft.hosts.iter().map(|host| draft.templates[host.template].1.ports()).sum();
+    let ports: usize = draft.hosts.iter().map(|host| draft.ports(host.template)).sum();
     if draft.hosts.len() <= MAX_SINGLE && ports <= MAX_PORTS {
         return Vec::new();
     }
@@ -198,6 +198,9 @@ fn bound_ports(draft: &mut Draft, groups: &[Group], warnings: &mut Warnings) {
         draft.hosts.iter().map(|host| host.template).chain(groups.iter().map(|group| group.template)).collect();
     let mut uses_of = vec![0usize; draft.templates.len()];
     uses.iter().for_each(|at| uses_of[*at] += 1);
+    for (at, (_, body)) in draft.templates.iter().enumerate() {
+        body.cases.iter().for_each(|(_, case)| uses_of[*case] += uses_of[at]);
+    }
     for ((name, body), uses) in draft.templates.iter_mut().zip(uses_of) {
         let own = body.ports().saturating_mul(uses);
         if sum.saturating_add(own) <= MAX_PORTS {

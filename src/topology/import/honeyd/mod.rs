@@ -4,6 +4,7 @@
 //! read; what Honeyd takes for its default is taken here, too, unless it says so.
 
 mod routes;
+mod rules;
 mod templates;
 mod words;
 
@@ -21,6 +22,7 @@ use super::yaml::shown;
 use super::{Settings, Warnings};
 use crate::topology::{Diagnostic, Diagnostics};
 use routes::Routes;
+use rules::Choice;
 use templates::{Template, Templates};
 use words::Words;
 
@@ -97,12 +99,7 @@ impl Reader {
                 let template = self.find(&from)?;
                 self.templates.put(&name, template)
             }
-            "dynamic" => {
-                self.templates.create(&words.next()?)?;
-                let what = "a dynamic template chooses by who asks and when; here the host is always the same one: the \
-                            one after `otherwise`, or the first";
-                lost(warnings, what)
-            }
+            "dynamic" => self.templates.create(&words.next()?),
             "set" | "add" | "delete" => {
                 let name = words.next()?;
                 let key = words.next();
@@ -111,7 +108,7 @@ impl Reader {
                 }
                 let key = key?;
                 if first == "add" && (key == "use" || key == "otherwise") {
-                    return self.choose(&name, &key, words);
+                    return self.choose(line, &name, &key, words, warnings);
                 }
                 let bind = name.parse().ok().and_then(|ip: IpAddr| self.bound.get(&ip).copied());
                 let mut template = match bind.and_then(|at| self.binds.get_mut(at)) {
@@ -164,18 +161,51 @@ impl Reader {
         Some(())
     }
 
-    /// `add DYNAMIC use NAME if ...` and `add DYNAMIC otherwise use NAME`.
-    fn choose(&mut self, name: &str, key: &str, words: &mut Words<'_>) -> Option<()> {
+    /// `add DYNAMIC use NAME if ...` and `add DYNAMIC otherwise use NAME`. Where nobody says what is used otherwise, that is
+    /// the first.
+    fn choose(
+        &mut self,
+        line: usize,
+        name: &str,
+        key: &str,
+        words: &mut Words<'_>,
+        warnings: &mut Warnings,
+    ) -> Option<()> {
         let otherwise = key == "otherwise";
         if otherwise && words.next()? != "use" {
             return None;
         }
-        let chosen = self.find(&words.next()?)?;
-        let now = self.templates.get(name)?;
-        if otherwise || now.is_untouched() {
-            self.templates.put(name, chosen)?;
+        let used = words.next()?;
+        let chosen = self.find(&used)?;
+        let rule = match otherwise {
+            true => None,
+            false => {
+                words.next().filter(|word| word == "if")?;
+                rules::read(words.rest(), line, warnings)?
+            }
+        };
+        let nested = !chosen.choices.is_empty();
+        if nested {
+            let what = format!("`{}` is dynamic itself: what it is otherwise is used here", shown(&used));
+            warnings.add(line, what);
         }
-        Some(())
+        let mut template = self.templates.take(name)?;
+        let begins = template.is_untouched();
+        let dynamic = Arc::make_mut(&mut template);
+        if otherwise || begins {
+            dynamic.body.clone_from(&chosen.body);
+            (dynamic.mac, dynamic.loss) = (chosen.mac, chosen.loss);
+        }
+        if let Some(rule) = rule {
+            if dynamic.choices.len() < rules::MAX_RULES {
+                let template =
+                    if nested { Arc::new(Template { choices: Vec::new(), ..(*chosen).clone() }) } else { chosen };
+                dynamic.choices.push(Choice { rule, name: used, template });
+            } else {
+                warnings.once(line, format!("a template has at most {} rules: the rest is left out", rules::MAX_RULES));
+            }
+        }
+        self.templates.put(name, template)
     }
 
     fn bind(&mut self, line: usize, words: &mut Words<'_>, warnings: &mut Warnings) -> Option<()> {
@@ -244,8 +274,7 @@ impl Reader {
             .collect();
         let mut numbers: HashMap<*const Template, usize> = HashMap::new();
         for (name, template) in self.templates.named() {
-            let at = draft.template(name, template.body.clone());
-            numbers.insert(Arc::as_ptr(template), at);
+            number(&mut draft, &mut numbers, name, template);
         }
         let mut wire: HashMap<IpNet, usize> = HashMap::new();
         for (at, segment) in draft.segments.iter().enumerate() {
@@ -255,8 +284,7 @@ impl Reader {
         }
         for bind in self.binds.into_iter().filter(|bind| !bind.name.is_empty()) {
             let Bind { line, address, template, name } = bind;
-            let number =
-                *numbers.entry(Arc::as_ptr(&template)).or_insert_with(|| draft.template(&name, template.body.clone()));
+            let number = number(&mut draft, &mut numbers, &name, &template);
             let segment = routes::segment_of(&mut draft, &linked, &mut wire, address, line, warnings);
             if routers.contains(&address) {
                 let what = format!("{address} is a router: what its template says, its ports most of all, is left out");
@@ -269,11 +297,32 @@ impl Reader {
         }
         one_mac_each(&mut draft, warnings);
         if let Some(template) = self.templates.get("default") {
-            let number = draft.template("default", template.body.clone());
+            let number = number(&mut draft, &mut numbers, "default", &template);
             routes::populate(&mut draft, number, warnings);
         }
         draft
     }
+}
+
+/// The number of a template in the draft, those that it uses by some rule before it.
+fn number(
+    draft: &mut Draft,
+    numbers: &mut HashMap<*const Template, usize>,
+    name: &str,
+    template: &Arc<Template>,
+) -> usize {
+    if let Some(at) = numbers.get(&Arc::as_ptr(template)) {
+        return *at;
+    }
+    let mut body = template.body.clone();
+    for choice in &template.choices {
+        // As deep as this: what is used has no rules.
+        let at = number(draft, numbers, &choice.name, &choice.template);
+        body.cases.push((choice.rule.clone(), at));
+    }
+    let at = draft.template(name, body);
+    numbers.insert(Arc::as_ptr(template), at);
+    at
 }
 
 /// Hosts of one template with one MAC would be the same station: each but the first gets its own.

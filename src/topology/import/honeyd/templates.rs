@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::rules::Choice;
 use super::words::Words;
 use crate::topology::import::draft::{Answer, Body};
 use crate::topology::import::yaml::shown;
@@ -27,11 +28,13 @@ pub struct Template {
     pub mac: Option<Mac>,
     /// Loss, in thousandths of a percent.
     pub loss: u32,
+    /// What it is instead by some rule, if it is dynamic. Those that are used have no rules.
+    pub choices: Vec<Choice>,
 }
 
 impl Default for Template {
     fn default() -> Template {
-        Template { body: Body::new(), mac: None, loss: 0 }
+        Template { body: Body::new(), mac: None, loss: 0, choices: Vec::new() }
     }
 }
 
@@ -262,8 +265,14 @@ fn port(
             match target.parse::<SocketAddr>() {
                 Ok(target) if target.port() > 0 && !target.ip().is_unspecified() && !target.ip().is_multicast() => {
                     if !target.ip().is_loopback() {
-                        let what = format!("whoever connects to port {number} reaches {target}, as Honeyd had it");
-                        warnings.add(line, format!("{what} (`allow_production: true`): see that this is meant"));
+                        let what = format!(
+                            "tcp port {number} is open and says nothing: whoever connects would reach {target}, outside of \
+                             the honeynet"
+                        );
+                        let help = format!(
+                            "if that is meant, write `{{proxy: \"{target}\", allow_production: true}}`, as its comment has it"
+                        );
+                        warnings.add(line, format!("{what}; {help}"));
                     }
                     Answer::Proxy(target)
                 }

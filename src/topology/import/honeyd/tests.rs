@@ -60,7 +60,7 @@ fn scripts_and_proxies() {
         &[
             "21: {script: [\"/usr/share/honeyd/ftp.sh\", \"--log\", \"x\"]}",
             "22: {proxy: \"127.0.0.1:2222\"}",
-            "23: {proxy: \"198.51.100.7:23\", allow_production: true}",
+            "23: open # {proxy: \"198.51.100.7:23\", allow_production: true}\n",
             "24: open",
             "25: {script: [\"/bin/sh\", \"-c\", \"sh smtp.sh $ipsrc\"]}",
             "26: {script: [\"/bin/cat\"]}",
@@ -69,7 +69,7 @@ fn scripts_and_proxies() {
         &[
             (3, "HONEYWEAVE_PEER"),
             (4, "scripts answer TCP only"),
-            (6, "198.51.100.7:23"),
+            (6, "198.51.100.7:23, outside of the honeynet; if that is meant"),
             (7, "`$ipsrc`"),
             (8, "`tarpit` is left out"),
             (9, "inside of Honeyd"),
@@ -169,12 +169,39 @@ fn what_has_no_counterpart_is_said_with_its_line() {
 }
 
 #[test]
-fn dynamic_templates_have_their_last_word() {
+fn dynamic_templates_have_cases() {
+    let text = "create w\nset w personality \"Windows 2000\"\ncreate l\nadd l tcp port 22 open\ndynamic magic\n\
+                add magic use w if source os = \"windows\"\nadd magic use l if source ip = 10.9.0.0/16\n\
+                add magic use w if time between 12:00am - 5:00pm\nadd magic use w if source os = \"BeOS\"\n\
+                add magic otherwise use l\nbind 10.0.0.1 magic\n";
     becomes(
-        "create w\nset w personality \"Windows 2000\"\ncreate l\ndynamic magic\nadd magic use w if source os = \"windows\"\n\
-         add magic use w if time between 12:00am - 5:00pm\nadd magic otherwise use l\nbind 10.0.0.1 magic\n",
-        &["address: \"10.0.0.1\", template: l}"],
-        &[(4, "dynamic")],
+        text,
+        &[
+            "  magic:\n    personality: linux\n    tcp:\n      22: open\n    when:\n      - {os: windows, template: w}\n      \
+             - {from: \"10.9.0.0/16\", template: l}\n      - {during: \"00:00-17:00\", template: w}\n",
+            "  w:\n    personality: windows # Windows 2000\n",
+            "address: \"10.0.0.1\", template: magic}",
+        ],
+        &[(8, "UTC here"), (9, "like `BeOS`")],
+    );
+    let (_, plan) = import(text);
+    let hosts = plan.nodes.iter().find_map(|node| match &node.config {
+        crate::node::NodeConfig::Hosts(hosts) => Some(hosts),
+        _ => None,
+    });
+    let hosts = hosts.unwrap();
+    assert_eq!((hosts.templates.len(), hosts.templates[0].cases.len()), (4, 3));
+    assert_eq!(hosts.templates[1].personality, crate::emulate::Builtin::Windows.into());
+    // Without a last word it is the first; what is dynamic itself is what it is otherwise.
+    becomes(
+        "create a\nadd a tcp port 1 open\ndynamic d\nadd d use a if source os = \"linux\"\ndynamic e\n\
+         add e use d if source ip = 10.0.0.1\nadd e use nobody if source ip = 10.0.0.1\nadd e use a if moon = full\n\
+         bind 10.0.0.1 e\n",
+        &[
+            "  d: # no host has it\n    personality: linux\n    tcp:\n      1: open\n    when:\n      - {os: linux, template: a}\n",
+            "  e:\n    personality: linux\n    tcp:\n      1: open\n    when:\n      - {from: \"10.0.0.1/32\", template: a}\n",
+        ],
+        &[(6, "`d` is dynamic itself"), (7, "is not understood"), (8, "is not understood")],
     );
 }
 
