@@ -183,6 +183,7 @@ pub fn population() -> HostsConfig {
         mac_mode: MacMode::PerHost,
         mac: None,
         segment: Segment::default(),
+        claim: None,
         inside: vec![],
         limits: Limits::default(),
     }

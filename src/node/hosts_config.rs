@@ -153,6 +153,7 @@ mod tests {
             mac_mode: MacMode::PerHost,
             mac: None,
             segment: Segment::default(),
+            claim: None,
             inside: vec![],
             limits: Limits::default(),
         }

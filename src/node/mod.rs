@@ -26,7 +26,7 @@ use crate::wire::Instant;
 
 pub use bridge::Bridge;
 pub use config::{
-    AddrRange, BridgeConfig, BridgePort, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig, PortVlan,
+    AddrRange, BridgeConfig, BridgePort, ClaimConfig, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig, PortVlan,
     Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig, UplinkIo,
 };
 pub use hosts::Hosts;

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::time::Utc;
-use crate::event::{DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, SessionId};
+use crate::event::{DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, Release, SessionId};
 use crate::wire::Mac;
 
 /// Version of the record's form.
@@ -280,6 +280,7 @@ fn reason(event: &Event) -> Option<String> {
     const CLOSED: [&str; 5] = ["closed", "reset-by-peer", "reset-by-us", "timed-out", "evicted"];
     let name = match event.id {
         EventId::TcpClose => CLOSED.get(usize::from(event.code)).copied(),
+        EventId::AddressReleased => Release::NAMES.get(usize::from(event.code)).copied(),
         EventId::GuardBlock => DropReason::ALL.get(usize::from(event.code)).map(|reason| reason.as_str()),
         _ => return None,
     };

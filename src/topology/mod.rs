@@ -10,6 +10,7 @@
 mod addr;
 mod at;
 mod check;
+mod claim;
 mod devices;
 mod domains;
 mod error;

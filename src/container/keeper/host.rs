@@ -139,6 +139,7 @@ pub(super) mod tests {
                 ],
                 gateways: vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             },
+            claim: None,
             inside: vec![],
             limits: Limits::default(),
         };

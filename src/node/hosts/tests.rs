@@ -72,6 +72,7 @@ pub(super) fn config() -> HostsConfig {
             prefixes: vec!["10.0.0.0/16".parse().unwrap()],
             gateways: vec!["10.0.0.1".parse().unwrap()],
         },
+        claim: None,
         inside: vec!["10.0.0.0/16".parse().unwrap()],
         limits: Limits::default(),
     }
