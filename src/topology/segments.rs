@@ -392,9 +392,11 @@ fn too_many_macs(c: &mut Checker<'_>, drafts: &[Draft], domain: &Domain, settled
     let span = drafts[host].pieces.first().map_or(drafts[host].span, |piece| piece.span);
     let message =
         format!("{total} MAC addresses would appear on the uplink `{}`, which takes {limit}", drafts[at].name);
-    let mut help = "put a router between them, or write `mac: shared` at the population (or raise the uplink's `mac_limit`)";
+    let mut help =
+        "put a router between them, or write `mac: shared` at the population (or raise the uplink's `mac_limit`)";
     if claims(&drafts[host]) {
-        help = "write a lower `claim: {limit: ...}` or `mac: shared` at the population, or raise the uplink's `mac_limit`";
+        help =
+            "write a lower `claim: {limit: ...}` or `mac: shared` at the population, or raise the uplink's `mac_limit`";
     }
     c.error(span, message, format!("`{}` shares a broadcast domain with the uplink", drafts[host].name), help);
 }

@@ -7,6 +7,7 @@
 mod arp;
 mod audit;
 mod bench;
+mod claim;
 mod clients;
 mod console;
 mod containers;

@@ -12,17 +12,17 @@ use crate::node::{ClaimConfig, Request, Shard};
 use crate::wire::{ARP_FRAME, Arp, Duration, Headers, Neighbor, flag, solicited_node};
 
 /// Somebody whose machine is one of the segment's.
-const OWNER: Mac = Mac([2, 0xbb, 0, 0, 0, 2]);
+pub(super) const OWNER: Mac = Mac([2, 0xbb, 0, 0, 0, 2]);
 const GATEWAY: Mac = Mac([2, 0xcc, 0, 0, 0, 3]);
-const HOST_IP6: &str = "fd00::1:7";
+pub(super) const HOST_IP6: &str = "fd00::1:7";
 
-type Sent = Vec<(PortNo, Vec<u8>)>;
+pub(super) type Sent = Vec<(PortNo, Vec<u8>)>;
 
-fn claiming(claim: ClaimConfig) -> Bench<Hosts> {
+pub(super) fn claiming(claim: ClaimConfig) -> Bench<Hosts> {
     sharded(claim, Shard::ALONE)
 }
 
-fn sharded(claim: ClaimConfig, shard: Shard) -> Bench<Hosts> {
+pub(super) fn sharded(claim: ClaimConfig, shard: Shard) -> Bench<Hosts> {
     let config = HostsConfig { claim: Some(claim), ..config() };
     let identity = Identity::new(Secret([3; 16]), "hosts");
     let mut bench = Bench::new(Hosts::replica(config, identity, 5, (shard.count, Arc::default())), 2);
@@ -39,11 +39,11 @@ fn arp(operation: u16, (sender_mac, sender): (Mac, &str), dst: Mac, target: &str
 }
 
 /// The attacker asks for `target`.
-fn ask(bench: &mut Bench<Hosts>, target: &str) -> Sent {
+pub(super) fn ask(bench: &mut Bench<Hosts>, target: &str) -> Sent {
     bench.rx(0, &arp(Arp::REQUEST, (ATTACKER, ATTACKER_IP), Mac::BROADCAST, target))
 }
 
-fn wait(bench: &mut Bench<Hosts>, millis: u64) -> Sent {
+pub(super) fn wait(bench: &mut Bench<Hosts>, millis: u64) -> Sent {
     let until = bench.now + Duration::from_millis(millis);
     bench.run_until(until)
 }
@@ -59,7 +59,7 @@ fn ask_three_times(bench: &mut Bench<Hosts>, target: &str) -> Sent {
 }
 
 /// Whether exactly the reply of `target`'s host to the attacker was sent.
-fn is_reply(bench: &Bench<Hosts>, sent: &Sent, target: &str) -> bool {
+pub(super) fn is_reply(bench: &Bench<Hosts>, sent: &Sent, target: &str) -> bool {
     let [(PortNo(0), frame)] = sent.as_slice() else { return false };
     let mac = mac_of(bench, target);
     let (reply, ip) = (Arp::parse(frame).unwrap(), target.parse::<Ipv4Addr>().unwrap());
@@ -69,7 +69,7 @@ fn is_reply(bench: &Bench<Hosts>, sent: &Sent, target: &str) -> bool {
 }
 
 /// Whether exactly a probe for `target` was sent (RFC 5227 §2.1.1).
-fn is_probe(bench: &Bench<Hosts>, sent: &Sent, target: &str) -> bool {
+pub(super) fn is_probe(bench: &Bench<Hosts>, sent: &Sent, target: &str) -> bool {
     let [(PortNo(0), frame)] = sent.as_slice() else { return false };
     let probe = Arp::parse(frame).unwrap();
     (probe.operation, probe.sender, probe.target) == (Arp::REQUEST, Ipv4Addr::UNSPECIFIED, target.parse().unwrap())
@@ -86,7 +86,7 @@ fn claimed() -> Bench<Hosts> {
     bench
 }
 
-fn has(bench: &Bench<Hosts>, ip: &str) -> bool {
+pub(super) fn has(bench: &Bench<Hosts>, ip: &str) -> bool {
     bench.node.claims.as_ref().unwrap().has(word_of(ip.parse().unwrap()))
 }
 
@@ -95,7 +95,7 @@ fn ping(bench: &mut Bench<Hosts>) -> Sent {
     bench.rx(0, &echo)
 }
 
-fn releases(bench: &Bench<Hosts>) -> Vec<(u16, Event)> {
+pub(super) fn releases(bench: &Bench<Hosts>) -> Vec<(u16, Event)> {
     let released = bench.events.iter().filter(|(event, _)| event.id == EventId::AddressReleased);
     released.map(|(event, _)| (event.code, *event)).collect()
 }
@@ -114,7 +114,10 @@ fn the_third_request_that_nobody_answers_is_answered() {
     assert!(is_reply(&bench, &sent, HOST_IP), "{sent:?}");
     assert_eq!(names(&bench), ["address.claimed", "session.start", "arp.request"]);
     let (event, _) = bench.events[0];
-    assert_eq!((event.src.ip, event.src.mac, event.count), (ATTACKER_IP.parse::<IpAddr>().unwrap().into(), ATTACKER, 3));
+    assert_eq!(
+        (event.src.ip, event.src.mac, event.count),
+        (ATTACKER_IP.parse::<IpAddr>().unwrap().into(), ATTACKER, 3)
+    );
     assert_eq!(event.dst.mac, mac_of(&bench, HOST_IP));
     assert_eq!(ping(&mut bench).len(), 1);
     let sent = ask(&mut bench, HOST_IP);
@@ -225,7 +228,7 @@ fn a_test_for_duplicates_finds_a_claimed_address_free() {
 }
 
 /// What an owner may be heard by.
-fn words_of_an_owner() -> Vec<Vec<u8>> {
+pub(super) fn words_of_an_owner() -> Vec<Vec<u8>> {
     let own = (OWNER, HOST_IP);
     let headers = Headers {
         dst_mac: ATTACKER,
@@ -416,7 +419,7 @@ fn what_nobody_speaks_to_is_let_go_but_for_connections() {
     assert!(has(&bench, "10.0.1.8"));
 }
 
-fn solicit_from(bench: &mut Bench<Hosts>, (mac, src): (Mac, &str), target: &str) -> Sent {
+pub(super) fn solicit_from(bench: &mut Bench<Hosts>, (mac, src): (Mac, &str), target: &str) -> Sent {
     let (src, target): (Ipv6Addr, Ipv6Addr) = (src.parse().unwrap(), target.parse().unwrap());
     let group = solicited_node(target);
     let option = (!src.is_unspecified()).then_some(mac);
@@ -426,128 +429,6 @@ fn solicit_from(bench: &mut Bench<Hosts>, (mac, src): (Mac, &str), target: &str)
     bench.rx(0, &frame[..len])
 }
 
-fn solicit(bench: &mut Bench<Hosts>, target: &str) -> Sent {
+pub(super) fn solicit(bench: &mut Bench<Hosts>, target: &str) -> Sent {
     solicit_from(bench, (ATTACKER, "fd00::9"), target)
-}
-
-fn neighbor_of(sent: &Sent) -> (Packet, Neighbor) {
-    let [(PortNo(0), frame)] = sent.as_slice() else { panic!("{sent:?}") };
-    let packet = Packet::parse(frame).unwrap();
-    assert!(packet.checksum_ok(frame));
-    (packet, Neighbor::parse(&packet, frame).unwrap())
-}
-
-#[test]
-fn ipv6_addresses_are_claimed_and_let_go_alike() {
-    let mut bench = claiming(ClaimConfig::default());
-    let target: Ipv6Addr = HOST_IP6.parse().unwrap();
-    let claim = |bench: &mut Bench<Hosts>| {
-        assert!(solicit(bench, HOST_IP6).is_empty());
-        wait(bench, 1000);
-        let sent = solicit(bench, HOST_IP6);
-        let (packet, probe) = neighbor_of(&sent);
-        // RFC 4862 §5.4.2.
-        assert_eq!(probe, Neighbor { advert: false, target, mac: None });
-        assert_eq!((packet.src(), packet.dst()), (Ipv6Addr::UNSPECIFIED.into(), solicited_node(target).into()));
-        assert_eq!(src_mac(&sent[0].1), mac_of(bench, HOST_IP6));
-        wait(bench, 1000);
-        let (packet, advert) = neighbor_of(&solicit(bench, HOST_IP6));
-        assert_eq!(advert, Neighbor { advert: true, target, mac: Some(mac_of(bench, HOST_IP6)) });
-        assert_eq!((packet.src(), packet.dst()), (target.into(), "fd00::9".parse::<IpAddr>().unwrap()));
-        assert!(has(bench, HOST_IP6));
-    };
-    claim(&mut bench);
-    assert_eq!(names(&bench), ["address.claimed", "session.start", "arp.request"]);
-    // A test for duplicates.
-    assert!(solicit_from(&mut bench, (OWNER, "::"), HOST_IP6).is_empty());
-    assert!(!has(&bench, HOST_IP6));
-    assert_eq!(releases(&bench)[0].0, Release::Probe as u16);
-    assert!((0..9).all(|_| solicit(&mut bench, HOST_IP6).is_empty() && wait(&mut bench, 1000).is_empty()));
-    wait(&mut bench, 30_000);
-    claim(&mut bench);
-    // An unsolicited advertisement.
-    let mut frame = [0; 86];
-    let everybody: Ipv6Addr = "ff02::1".parse().unwrap();
-    let advert = Neighbor { advert: true, target, mac: Some(OWNER) };
-    advert.write(Mac::ipv6_multicast(everybody), OWNER, target, everybody, 0x20, &mut frame);
-    assert!(bench.rx(0, &frame).is_empty());
-    assert!(!has(&bench, HOST_IP6));
-    wait(&mut bench, 600_000);
-    claim(&mut bench);
-    // Its owner looks for somebody else.
-    assert!(solicit_from(&mut bench, (OWNER, HOST_IP6), "fd00::1:8").is_empty());
-    assert!(!has(&bench, HOST_IP6));
-    assert_eq!(releases(&bench).iter().map(|(code, _)| *code).collect::<Vec<_>>(), [1, 0, 0]);
-    // A burst is answered when the second is over.
-    let sent: Sent = (0..5).flat_map(|_| solicit(&mut bench, "fd00::1:9")).collect();
-    assert!(!neighbor_of(&sent).1.advert);
-    let (packet, advert) = neighbor_of(&wait(&mut bench, 1000));
-    assert_eq!((advert.advert, packet.dst()), (true, "fd00::9".parse::<IpAddr>().unwrap()));
-}
-
-/// Gives both shards what they have handed to each other.
-fn exchange(shards: &mut [Bench<Hosts>; 2]) -> Sent {
-    let mut sent = Sent::new();
-    for _ in 0..4 {
-        for at in 0..2 {
-            for (to, frame) in std::mem::take(&mut shards[at].handed) {
-                let (bytes, port) = (frame.bytes().to_vec(), frame.meta.port);
-                shards[at].pool.put(frame);
-                let other = &mut shards[usize::from(to)];
-                let mut batch = Batch::default();
-                let mut copy = other.pool.copy_of(&bytes).unwrap();
-                (copy.meta.port, copy.meta.handed) = (port, true);
-                batch.push(copy);
-                sent.extend(other.with(|node, cx| node.process(&mut batch, cx)));
-            }
-        }
-    }
-    sent
-}
-
-#[test]
-fn the_shard_that_keeps_an_address_decides_whoever_hears_of_it() {
-    let shard = |index| sharded(ClaimConfig::default(), Shard { index, count: 2 });
-    let mut shards = [shard(0), shard(1)];
-    let keeper = usize::from(shards[0].shard.owner_of(word_of(HOST_IP.parse().unwrap())));
-    let other = 1 - keeper;
-    let claim = |shards: &mut [Bench<Hosts>; 2]| {
-        let mut sent = Sent::new();
-        for _ in 0..3 {
-            sent.extend(ask(&mut shards[other], HOST_IP));
-            sent.extend(exchange(shards));
-            shards.iter_mut().for_each(|bench| sent.extend(wait(bench, 1000)));
-        }
-        let keeps = &shards[keeper];
-        assert_eq!(sent.len(), 2);
-        assert!(is_probe(keeps, &sent[..1].to_vec(), HOST_IP) && is_reply(keeps, &sent[1..].to_vec(), HOST_IP));
-        exchange(shards);
-        assert!(has(&shards[keeper], HOST_IP) && !has(&shards[other], HOST_IP));
-        let word = word_of(HOST_IP.parse().unwrap());
-        assert!(shards.iter().all(|bench| bench.node.is_ours(word)), "containers may be anywhere");
-    };
-    claim(&mut shards);
-    // A packet of the owner's comes to whoever keeps the one it is for.
-    shards[other].rx(0, &words_of_an_owner()[4]);
-    exchange(&mut shards);
-    let word = word_of(HOST_IP.parse().unwrap());
-    assert!(shards.iter().all(|bench| !bench.node.is_ours(word)));
-    assert_eq!(releases(&shards[keeper]).len(), 1);
-    assert!(releases(&shards[other]).is_empty());
-    // What follows is no news, but for once in a while.
-    let mut told = 0;
-    for _ in 0..20 {
-        shards[other].rx(0, &words_of_an_owner()[4]);
-        told += shards[other].handed.len();
-        exchange(&mut shards);
-        shards.iter_mut().for_each(|bench| drop(wait(bench, 1000)));
-    }
-    assert_eq!(told, 2);
-    // Its silence makes it ours again, and then the first word counts.
-    shards.iter_mut().for_each(|bench| drop(wait(bench, 600_000)));
-    claim(&mut shards);
-    shards[other].rx(0, &words_of_an_owner()[4]);
-    exchange(&mut shards);
-    assert!(!has(&shards[keeper], HOST_IP));
-    assert!(shards.iter().all(|bench| bench.pool.in_use() == 0));
 }

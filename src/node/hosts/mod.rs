@@ -17,6 +17,8 @@ mod arp;
 mod arp_tests;
 mod claim;
 #[cfg(test)]
+mod claim_shard_tests;
+#[cfg(test)]
 mod claim_tests;
 mod claims;
 mod connection;
