@@ -49,7 +49,13 @@ impl Hosts {
     #[inline(always)]
     pub(super) fn holds(&mut self, word: u128, now: Instant) -> bool {
         let Some(claims) = &mut self.claims else { return true };
-        claims.held.get(&word).map(|claim| claim.last = now).is_some()
+        match claims.held.get(&word) {
+            Some(claim) => {
+                claim.last = now;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Whether an address of the node's is ours at present, whichever shard keeps it.
@@ -333,8 +339,12 @@ impl Hosts {
         let Some(claims) = &mut self.claims else { return };
         match lesson {
             Lesson::Spoke(mac) => self.spoke(&target, mac, Release::Owner, cx),
-            Lesson::Claimed => drop(claims.elsewhere.insert(word, ())),
-            Lesson::LetGo => drop(claims.elsewhere.remove(&word)),
+            Lesson::Claimed => {
+                claims.elsewhere.insert(word, ());
+            }
+            Lesson::LetGo => {
+                claims.elsewhere.remove(&word);
+            }
         }
     }
 }

@@ -156,7 +156,7 @@ fn an_owner_is_given_a_second_to_answer_however_fast_the_requests_are() {
         assert!(wait(&mut bench, 990).is_empty());
         assert!(!has(&bench, HOST_IP));
         // Then the last one to have asked is answered, as by a slow host.
-        let sent = wait(&mut bench, 10);
+        let sent = wait(&mut bench, 20);
         assert!(is_reply(&bench, &sent, HOST_IP), "{sent:?}");
         assert_eq!(names(&bench), ["address.claimed", "session.start", "arp.request"]);
     }
@@ -329,7 +329,7 @@ fn the_machine_itself_and_what_is_no_address_of_the_population_is_never_claimed(
             assert!(ask_three_times(&mut bench, target).is_empty(), "{target}");
         }
     }
-    assert!((0..9).all(|_| solicit(&mut bench, "fd00::9").is_empty() && wait(&mut bench, 500).is_empty()));
+    assert!((0..9).all(|_| solicit(&mut bench, HOST_IP6).is_empty() && wait(&mut bench, 500).is_empty()));
     assert!(names(&bench).is_empty());
 }
 
@@ -379,7 +379,7 @@ fn a_sweep_of_a_slash_8_is_bounded_and_disturbs_nobody() {
     let mut bench = Bench::new(Hosts::new(config, Identity::new(Secret([3; 16]), "hosts"), 5), 2);
     ask_three_times(&mut bench, HOST_IP);
     let mut probes = 0;
-    for i in 0..400_000u32 {
+    for i in 0..120_000u32 {
         // Each three times at once, as a sweep that wants answers from all.
         let target = Ipv4Addr::from_bits(0x0a10_0000 + i / 3).to_string();
         probes += ask(&mut bench, &target).len();
@@ -394,8 +394,8 @@ fn a_sweep_of_a_slash_8_is_bounded_and_disturbs_nobody() {
     assert!(has(&bench, HOST_IP));
     assert_eq!(claims.held.len(), 50);
     assert!(claims.wanted.len() <= 8192 && claims.owners.len() <= 16_384 && claims.due.len() <= 1024);
-    // Four seconds with a budget of 200 and 100 a second.
-    assert!(probes <= 610, "{probes}");
+    // 2.4 seconds with a budget of 200 and 100 a second.
+    assert!(probes <= 440, "{probes}");
     assert_eq!(bench.pool.in_use(), 0);
 }
 

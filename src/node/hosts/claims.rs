@@ -152,7 +152,9 @@ impl Claims {
     pub(super) fn own(&mut self, word: u128, mac: Mac, until: Instant) {
         match self.owners.get(&word) {
             Some(owner) => *owner = Owner { mac, until: owner.until.max(until) },
-            None => drop(self.owners.insert(word, Owner { mac, until })),
+            None => {
+                self.owners.insert(word, Owner { mac, until });
+            }
         }
     }
 }
