@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::{Cx, Request};
-use super::claims::{Asker, Claim, Claims, LESSON, Lesson, MOST, Owner, Wanted};
+use super::claims::{ANSWER, Asker, Claim, Claims, LESSON, Lesson, MOST, Owner, Wanted};
 use super::flow::Ending;
 use super::{Hosts, Target, is_single};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, Release};
@@ -30,8 +30,6 @@ use crate::wire::{
 
 /// Addresses whose time has come soon. Others wait for one more request.
 const DUE: usize = 1024;
-/// How long an owner has to answer.
-const ANSWER: Duration = Duration::from_secs(1);
 /// How long an address is known to be in use after its owner was heard.
 const IN_USE: Duration = Duration::from_secs(600);
 /// The same after a test for duplicates, which takes ten seconds at most until the address is announced (RFC 5227 §1.1).
@@ -187,14 +185,14 @@ impl Hosts {
         if claims.is_taken(target.word, cx.now) || cx.now < claims.full_until {
             return false;
         }
-        let at = match claims.wanted.slot(&target.word) {
-            Ok(at) => at,
-            Err(vacant) => {
-                let new = Wanted { times: [cx.now; MOST], count: 0, probed: None, is_due: false, asker };
-                claims.wanted.insert_new(target.word, vacant, new).0
+        if claims.wanted.get(&target.word).is_none() {
+            let new = Wanted { times: [cx.now; MOST], count: 0, probed: None, is_due: false, asker };
+            let may_go = |other: &Wanted| !other.waits(cx.now);
+            if claims.wanted.insert_over(target.word, new, may_go).is_err() {
+                return false;
             }
-        };
-        let entry = claims.wanted.value(at);
+        }
+        let Some(entry) = claims.wanted.peek_mut(&target.word) else { return false };
         entry.note(asker, cx.now);
         let recent = entry.recent(claims.within);
         let mut since = Some(entry.times[usize::from(claims.after - 1).min(MOST - 1)]);

@@ -21,6 +21,9 @@ const OWNERS: usize = 16_384;
 const BURST: u32 = 200;
 const RATE: u32 = 100;
 
+/// How long an owner has to answer.
+pub(super) const ANSWER: Duration = Duration::from_secs(1);
+
 pub(super) const MOST: usize = ClaimConfig::MOST_REQUESTS as usize;
 
 /// Who looks for an address.
@@ -49,6 +52,12 @@ impl Wanted {
         self.times[0] = now;
         self.count = (self.count + 1).min(ClaimConfig::MOST_REQUESTS);
         self.asker = asker;
+    }
+
+    /// Whether it is the owner's turn, or that of who asks once more: a flood of others does not end that. There are no
+    /// more of these than may be due, or probed for, in so short a time.
+    pub(super) fn waits(&self, now: Instant) -> bool {
+        self.is_due || self.probed.is_some_and(|at| now - at <= ANSWER + ANSWER)
     }
 
     /// How many requests came within that time up to the last one.
