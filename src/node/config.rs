@@ -238,7 +238,7 @@ pub struct HostsConfig {
     /// The network around them.
     pub segment: Segment,
     /// How its addresses are claimed; `None` if they are its own from the start.
-    pub claim: Option<ClaimConfig>,
+    pub claim: Option<Box<ClaimConfig>>,
     /// Every prefix of the honeynet: what is outside of them is subject to a container's outward policy.
     pub inside: Vec<IpNet>,
     /// Bounds of its tables.

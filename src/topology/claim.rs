@@ -83,7 +83,7 @@ mod tests {
         let text = topology("{kind: hosts, addresses: 10.0.0.0/24, gateway: 10.0.0.2, except: 10.0.0.9, claim: {}}");
         let plan = parse("t", &text).unwrap();
         let hosts = hosts(&plan);
-        assert_eq!(hosts.claim, Some(ClaimConfig::default()));
+        assert_eq!(hosts.claim.as_deref(), Some(&ClaimConfig::default()));
         for taken in ["10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.5", "10.0.0.9", "10.0.0.255"] {
             assert_eq!(hosts.number_of(taken.parse().unwrap()), None, "{taken}");
         }
@@ -103,7 +103,7 @@ mod tests {
         let claim = hosts(&plan).claim.clone().unwrap();
         let expected =
             ClaimConfig { after: 2, within_secs: 60, probe: false, limit: 9, release_secs: 0, machine: vec![] };
-        assert_eq!(claim, expected);
+        assert_eq!(*claim, expected);
         for wrong in ["{after: 0}", "{after: 9}", "{within: 0}", "{within: 2h}", "{limit: 0}", "{release: 5s}"] {
             assert_eq!(mistakes(&dark(wrong)).len(), 1, "{wrong}: {:?}", mistakes(&dark(wrong)));
         }

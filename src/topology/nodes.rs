@@ -346,7 +346,7 @@ fn hosts(
     let (mac_mode, mac) = read_mac(c, node, single)?;
     let limits = read_limits(c, node)?;
     let claim = match &node.claim {
-        Some(claim) if !single => Some(super::claim::read(c, claim)?),
+        Some(claim) if !single => Some(Box::new(super::claim::read(c, claim)?)),
         _ => None,
     };
     let hostname = node.hostname.as_ref().map(|hostname| hostname.value.0.clone());

@@ -176,7 +176,7 @@ impl Hosts {
         let sender = word_of(asker.ip);
         (dst.is_group() || dst == target.mac)
             && is_single(sender)
-            && !self.target(sender).is_some_and(|own| own.mac == asker.mac)
+            && self.target(sender).is_none_or(|own| own.mac != asker.mac)
     }
 
     /// Somebody looks for an address that is nobody's. Whether it is ours from now on.

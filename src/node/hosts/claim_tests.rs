@@ -23,7 +23,7 @@ pub(super) fn claiming(claim: ClaimConfig) -> Bench<Hosts> {
 }
 
 pub(super) fn sharded(claim: ClaimConfig, shard: Shard) -> Bench<Hosts> {
-    let config = HostsConfig { claim: Some(claim), ..config() };
+    let config = HostsConfig { claim: Some(Box::new(claim)), ..config() };
     let identity = Identity::new(Secret([3; 16]), "hosts");
     let mut bench = Bench::new(Hosts::replica(config, identity, 5, (shard.count, Arc::default())), 2);
     bench.shard = shard;
@@ -373,7 +373,8 @@ fn claims_in_use_are_not_pushed_out() {
 
 #[test]
 fn a_sweep_of_a_slash_8_is_bounded_and_disturbs_nobody() {
-    let mut config = HostsConfig { claim: Some(ClaimConfig { limit: 50, ..ClaimConfig::default() }), ..config() };
+    let claim = ClaimConfig { limit: 50, ..ClaimConfig::default() };
+    let mut config = HostsConfig { claim: Some(Box::new(claim)), ..config() };
     config.ranges = vec![super::super::AddrRange { first: [10, 0, 1, 0].into(), last: [10, 255, 255, 255].into() }];
     config.segment.prefixes = vec!["10.0.0.0/8".parse().unwrap()];
     let mut bench = Bench::new(Hosts::new(config, Identity::new(Secret([3; 16]), "hosts"), 5), 2);
