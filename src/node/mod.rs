@@ -26,8 +26,8 @@ use crate::wire::Instant;
 
 pub use bridge::Bridge;
 pub use config::{
-    AddrRange, BridgeConfig, BridgePort, ClaimConfig, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig, PortVlan,
-    Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig, UplinkIo,
+    AddrRange, BridgeConfig, BridgePort, ClaimConfig, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig,
+    PortVlan, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig, UplinkIo,
 };
 pub use hosts::Hosts;
 pub use router::Router;
