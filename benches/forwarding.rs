@@ -330,6 +330,7 @@ fn population(personality: Interned) -> HostsConfig {
         mac_mode: MacMode::PerHost,
         mac: None,
         segment: Segment::default(),
+        claim: None,
         inside: vec![],
         // Half as many sessions as destinations: every other frame evicts one.
         limits: Limits { sessions: 32_768, ..Limits::default() },

@@ -138,7 +138,8 @@ fn check() -> io::Result<bool> {
     let mut responder = Responder::open("asker")?;
     let to_from = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 9]].concat();
     let ip = |protocol: u8, rest: &[u8]| {
-        let mut header = [0x45, 0, 0, 20 + rest.len() as u8, 0, 1, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 9, 10, 1, 2, 3];
+        let mut header =
+            [0x45, 0, 0, 20 + rest.len() as u8, 0, 1, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 9, 10, 1, 2, 3];
         let sum = checksum(&header, 0);
         header[10..12].copy_from_slice(&sum.to_be_bytes());
         [&to_from[..], &[8, 0], &header, rest].concat()

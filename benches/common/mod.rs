@@ -184,6 +184,7 @@ pub fn population() -> HostsConfig {
         mac_mode: MacMode::PerHost,
         mac: None,
         segment: Segment::default(),
+        claim: None,
         inside: vec![],
         response_time: honeyweave::node::ResponseTime::None,
         limits: Limits::default(),

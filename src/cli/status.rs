@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::{Target, table};
 use crate::control::request::{Request, Status};
+use crate::event::EventId;
 use crate::record::escape;
 
 /// Arguments.
@@ -65,6 +66,11 @@ fn describe(status: &Status) -> String {
         count(containers.failed),
         count(containers.stopped)
     );
+    let of = |id: EventId| summary.events.iter().find(|(name, _)| name == id.as_str()).map_or(0, |(_, count)| *count);
+    let (claimed, released) = (of(EventId::AddressClaimed), of(EventId::AddressReleased));
+    if claimed > 0 {
+        let _ = writeln!(text, "addresses   {} claimed, {} let go", count(claimed), count(released));
+    }
     let _ = writeln!(text, "events      {}, {} lost", count(events), count(summary.lost));
     let captures = &status.captures;
     let _ = writeln!(

@@ -85,6 +85,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     if args.without_containers {
         remove_containers(&mut plan);
     }
+    spare_own_addresses(&mut plan).into_diagnostic()?;
     let state_dir = args.state_dir.clone().unwrap_or_else(|| place::STATE_DIR.into());
     let state_dir = std::path::absolute(state_dir).into_diagnostic()?;
     if !plan.images.is_empty() {
@@ -100,6 +101,18 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         let _ = super::print(&format!("ready {name}\n"));
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The machine's own addresses are claimed by nobody: what it answers by an uplink is not heard there.
+fn spare_own_addresses(plan: &mut Plan) -> std::io::Result<()> {
+    let hosts = plan.nodes.iter_mut().filter_map(|node| match &mut node.config {
+        NodeConfig::Hosts(hosts) => hosts.claim.as_mut(),
+        _ => None,
+    });
+    for claim in hosts {
+        claim.machine = interface::all_addresses()?;
+    }
+    Ok(())
 }
 
 /// Leaves the hosts and takes what is behind them away.

@@ -38,13 +38,7 @@ pub fn build_fabrics(
     sinks.into_iter().zip(lanes(count)).map(build).collect()
 }
 
-fn build_shard(
-    plan: &Plan,
-    secret: Secret,
-    seed: u64,
-    sink: Box<dyn Sink + Send>,
-    common: &[Common],
-) -> Fabric {
+fn build_shard(plan: &Plan, secret: Secret, seed: u64, sink: Box<dyn Sink + Send>, common: &[Common]) -> Fabric {
     let mut fabric = Fabric::new(sink, seed, Arc::new(()));
     for (index, (node, common)) in plan.nodes.iter().zip(common).enumerate() {
         let ports = match &node.config {
@@ -53,11 +47,7 @@ fn build_shard(
             NodeConfig::Router(config) => config.interfaces.len(),
             NodeConfig::Hosts(_) => 1,
         };
-        fabric.add(
-            &node.name,
-            ports,
-            build_node(node.clone(), secret, seed ^ mix(index as u64), common.clone()),
-        );
+        fabric.add(&node.name, ports, build_node(node.clone(), secret, seed ^ mix(index as u64), common.clone()));
     }
     for link in &plan.links {
         fabric.link(link.a, link.b, link.config);

@@ -122,6 +122,25 @@ pub enum PortAnswer {
     Held = 4,
 }
 
+/// Why a population let go of a claimed address (`code` of `address.released`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub enum Release {
+    /// Its owner spoke.
+    Owner = 0,
+    /// Somebody who is about to have it tested whether it is free.
+    Probe = 1,
+    /// Nobody has spoken to it for long.
+    Idle = 2,
+    /// It gave way to another one that somebody looked for.
+    Evicted = 3,
+}
+
+impl Release {
+    /// The names of all of them, in the order of their codes.
+    pub const NAMES: [&'static str; 4] = ["owner", "probe", "idle", "evicted"];
+}
+
 /// Where events go.
 pub trait Sink {
     /// Takes an event and the octets that belong to it (cut to [`MAX_DATA`]).

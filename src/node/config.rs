@@ -237,6 +237,8 @@ pub struct HostsConfig {
     pub mac: Option<Mac>,
     /// The network around them.
     pub segment: Segment,
+    /// How its addresses are claimed; `None` if they are its own from the start.
+    pub claim: Option<Box<ClaimConfig>>,
     /// Every prefix of the honeynet: what is outside of them is subject to a container's outward policy.
     pub inside: Vec<IpNet>,
     /// How long emulated services take to answer.
@@ -259,6 +261,36 @@ pub enum ResponseTime {
     Auto,
     /// None at all.
     None,
+}
+
+/// When a population takes an address that nobody answers for, and when it lets go of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClaimConfig {
+    /// Requests that have to stay unanswered: 1 to [`ClaimConfig::MOST_REQUESTS`].
+    pub after: u8,
+    /// Seconds within which they have to come.
+    pub within_secs: u32,
+    /// Whether the node asks for the address itself before it takes it.
+    pub probe: bool,
+    /// Addresses that are claimed at once.
+    pub limit: u32,
+    /// Seconds without a frame until an address is let go; 0 never.
+    pub release_secs: u32,
+    /// The machine's own addresses, whose answers the uplink does not hear. Known when the honeynet is brought up.
+    pub machine: Vec<IpAddr>,
+}
+
+impl ClaimConfig {
+    /// Most requests that may be waited for.
+    pub const MOST_REQUESTS: u8 = 8;
+    /// Most addresses that may be claimed at once.
+    pub const MOST_ADDRESSES: u32 = 65_536;
+}
+
+impl Default for ClaimConfig {
+    fn default() -> ClaimConfig {
+        ClaimConfig { after: 3, within_secs: 10, probe: true, limit: 4096, release_secs: 600, machine: Vec::new() }
+    }
 }
 
 /// Bounds of a population's tables.

@@ -154,6 +154,7 @@ mod tests {
             mac_mode: MacMode::PerHost,
             mac: None,
             segment: Segment::default(),
+            claim: None,
             inside: vec![],
             response_time: super::ResponseTime::None,
             limits: Limits::default(),

@@ -26,8 +26,8 @@ use crate::wire::Instant;
 
 pub use bridge::Bridge;
 pub use config::{
-    AddrRange, BridgeConfig, BridgePort, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig, PortVlan,
-    ResponseTime, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig, UplinkIo,
+    AddrRange, BridgeConfig, BridgePort, ClaimConfig, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig,
+    PortVlan, ResponseTime, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig, UplinkIo,
 };
 pub use hosts::{Hosts, Pace, Together};
 pub use router::Router;

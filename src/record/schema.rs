@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::time::Utc;
 use crate::emulate::OsFamily;
-use crate::event::{DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, SessionId};
+use crate::event::{DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, Release, SessionId};
 use crate::wire::Mac;
 
 /// Version of the record's form.
@@ -300,6 +300,7 @@ fn reason(event: &Event) -> Option<String> {
     const CLOSED: [&str; 5] = ["closed", "reset-by-peer", "reset-by-us", "timed-out", "evicted"];
     let name = match event.id {
         EventId::TcpClose => CLOSED.get(usize::from(event.code)).copied(),
+        EventId::AddressReleased => Release::NAMES.get(usize::from(event.code)).copied(),
         EventId::GuardBlock => DropReason::ALL.get(usize::from(event.code)).map(|reason| reason.as_str()),
         _ => return None,
     };

@@ -112,6 +112,18 @@ pub fn mac(name: &str) -> io::Result<(u16, [u8; 6])> {
 /// # Errors
 /// If the process has no memory or descriptor left. One that has none, or does not exist, has no addresses.
 pub fn addresses(name: &str) -> io::Result<Vec<(IpAddr, u8)>> {
+    addresses_of(|interface| interface.to_bytes() == name.as_bytes())
+}
+
+/// The IP addresses of all interfaces, whichever: Linux answers for each of them on every interface.
+///
+/// # Errors
+/// If the process has no memory or descriptor left.
+pub fn all_addresses() -> io::Result<Vec<IpAddr>> {
+    Ok(addresses_of(|_| true)?.into_iter().map(|(ip, _)| ip).collect())
+}
+
+fn addresses_of(is_meant: impl Fn(&CStr) -> bool) -> io::Result<Vec<(IpAddr, u8)>> {
     let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
     // SAFETY: the pointer to fill lives for the call.
     if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
@@ -123,7 +135,7 @@ pub fn addresses(name: &str) -> io::Result<Vec<(IpAddr, u8)>> {
         // SAFETY: not null, hence an entry of the list, which is freed only below.
         let entry = unsafe { &*next };
         // SAFETY: every entry has a name that ends with a zero octet.
-        let own = unsafe { CStr::from_ptr(entry.ifa_name) }.to_bytes() == name.as_bytes();
+        let own = is_meant(unsafe { CStr::from_ptr(entry.ifa_name) });
         // SAFETY: both pointers are null or lead to socket addresses of the kernel's that live as long as the list.
         if let (true, Some(ip), Some(mask)) =
             (own, unsafe { ip_of(entry.ifa_addr) }, unsafe { ip_of(entry.ifa_netmask) })

@@ -11,6 +11,7 @@ mod addr;
 mod at;
 mod cases;
 mod check;
+mod claim;
 mod devices;
 mod domains;
 mod error;

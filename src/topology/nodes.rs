@@ -56,8 +56,12 @@ fn own_keys(kind: Kind) -> &'static [&'static str] {
         Kind::Tap => &["interface", "capture"],
         Kind::Switch => &["ports", "fdb_capacity", "aging"],
         Kind::Router => &["interfaces", "routes", "vendor", "neighbor_capacity"],
-        Kind::Hosts => &["template", "mix", "addresses", "except", "mac", "limits", "response_time", "gateway", "prefix"],
-        Kind::Host | Kind::Container => &["template", "address", "mac", "hostname", "limits", "response_time", "gateway", "prefix"],
+        Kind::Hosts => {
+            &["template", "mix", "addresses", "except", "claim", "mac", "limits", "response_time", "gateway", "prefix"]
+        }
+        Kind::Host | Kind::Container => {
+            &["template", "address", "mac", "hostname", "limits", "response_time", "gateway", "prefix"]
+        }
     }
 }
 
@@ -347,6 +351,10 @@ fn hosts(
     let (mac_mode, mac) = read_mac(c, node, single)?;
     let limits = read_limits(c, node)?;
     let response_time = node.response_time.as_ref().map(|time| time.value).unwrap_or_default();
+    let claim = match &node.claim {
+        Some(claim) if !single => Some(Box::new(super::claim::read(c, claim)?)),
+        _ => None,
+    };
     let hostname = node.hostname.as_ref().map(|hostname| hostname.value.0.clone());
     if let Some(at) = &node.hostname {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
@@ -368,7 +376,11 @@ fn hosts(
         let is_container = kind == Kind::Container;
         let merged = layers::merge(c, &title, &stack, &mut services, span, is_container, None)?;
         let starts = merged.backend.as_ref().is_some_and(|b| b.start == crate::emulate::StartPolicy::WithSystem);
-        if starts && total > u128::from(limits.containers) {
+        if starts && claim.is_some() {
+            let message = format!("`{title}` would start with the system for addresses that are yet to be claimed");
+            let help = "use `start: on-access`, or a population without `claim`";
+            c.error(span, message, "its hosts are there only once somebody looks for them", help);
+        } else if starts && total > u128::from(limits.containers) {
             let message = format!("`{title}` would start {total} containers with the system");
             let help = "use `start: on-access`, or raise `limits: {containers: ...}`";
             c.error(span, message, format!("at most {} run at once", limits.containers), help);
@@ -398,6 +410,7 @@ fn hosts(
         mac_mode,
         mac,
         segment: Segment::default(),
+        claim,
         inside: Vec::new(),
         response_time,
         limits,

@@ -240,6 +240,8 @@ with_template_keys! {
         addresses: Texts,
         /// Addresses that are left out, written like `addresses` (`hosts`).
         except: Texts,
+        /// Takes only those of its addresses that nobody answers for (`hosts`; default: it has all of them from the start).
+        claim: Claim,
         /// Templates and their weights (`hosts`), instead of `template`.
         mix: Map<At<u32>>,
         /// `per-host` (default) or `shared` (`hosts`); an address such as `00:0c:29:aa:00:11` (`host`, `container`).
@@ -436,6 +438,22 @@ mapping! {
         containers: u32,
         /// MiB that all connections together may buffer (default 256).
         buffers: u32,
+    }
+}
+
+mapping! {
+    /// When a population takes an address that nobody answers for, and when it lets go of it.
+    struct Claim {
+        /// Requests that have to stay unanswered, 1 to 8 (default 3).
+        after: u32,
+        /// Time within which they have to come (default 10s).
+        within: Text,
+        /// Whether the population asks for the address itself before it takes it (default true).
+        probe: bool,
+        /// Addresses that are claimed at once (default 4096).
+        limit: u32,
+        /// Time without a frame until an address is let go (default 10m); 0 never.
+        release: Text,
     }
 }
 

@@ -94,7 +94,10 @@ pub fn settle(c: &mut Checker<'_>, drafts: &mut [Draft], map: &DomainMap) -> Vec
         for &at in &domain.hosts {
             let segment = segment(c, &drafts[at], domain);
             let ranges = ranges(c, drafts, &drafts[at], domain, &segment);
-            inside.extend(ranges.iter().flat_map(Range::prefixes));
+            // What has yet to be claimed may be anybody's.
+            if !claims(&drafts[at]) {
+                inside.extend(ranges.iter().flat_map(Range::prefixes));
+            }
             // What users attach may have any address of the segment, and is part of the honeynet as far as that is.
             if domain.taps > 0 && domain.uplinks.is_empty() {
                 inside.extend(&segment.prefixes);
@@ -190,7 +193,9 @@ fn segment(c: &mut Checker<'_>, draft: &Draft, domain: &Domain) -> Segment {
             let list = list(&prefixes);
             let message = format!("the gateway `{ip}` is outside of the segment's prefixes ({list})");
             c.error(gateway.span, message, "not on this segment", "write an address of the segment");
-        } else if wanted.iter().any(|range| range.contains(ip)) && !draft.except.iter().any(|range| range.contains(ip))
+        } else if wanted.iter().any(|range| range.contains(ip))
+            && !draft.except.iter().any(|range| range.contains(ip))
+            && !claims(draft)
         {
             let help = format!("add `except: [{ip}]`, or write another gateway");
             c.error(gateway.span, format!("the gateway `{ip}` is one of the hosts"), "here", help);
@@ -212,16 +217,36 @@ fn list(prefixes: &[IpNet]) -> String {
     prefixes.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// Whether the hosts of `draft` have their addresses only once those are claimed.
+fn claims(draft: &Draft) -> bool {
+    hosts(draft).is_some_and(|config| config.claim.is_some())
+}
+
+/// What the hosts of `draft` are not to have: for those who claim, also whatever has an owner by the topology.
+fn left_out(drafts: &[Draft], draft: &Draft, domain: &Domain) -> Vec<Range> {
+    let mut holes = draft.except.clone();
+    if !claims(draft) {
+        return holes;
+    }
+    holes.extend(draft.gateways.iter().map(|gateway| Range::one(gateway.value)));
+    holes.extend(domain.gateways.iter().map(|gateway| Range::one(gateway.net.addr())));
+    for other in domain.hosts.iter().map(|at| &drafts[*at]).filter(|other| !claims(other)) {
+        let pieces: Vec<Range> = other.pieces.iter().map(|piece| piece.range).collect();
+        holes.extend(addr::subtract(&addr::normalize(pieces), &other.except));
+    }
+    addr::normalize(holes)
+}
+
 /// The addresses that the hosts of `draft` really have.
 fn ranges(c: &mut Checker<'_>, drafts: &[Draft], draft: &Draft, domain: &Domain, segment: &Segment) -> Vec<Range> {
-    let mut holes = draft.except.clone();
+    let mut holes = left_out(drafts, draft, domain);
     for piece in &draft.pieces {
         inside_segment(c, drafts, draft, piece, domain, segment);
         for net in &segment.prefixes {
             let Some((network, broadcast)) = addr::reserved(*net) else { continue };
             for (ip, what) in [(network, "network"), (broadcast, "broadcast")] {
-                let left_out = draft.except.iter().any(|range| range.contains(ip));
-                if !piece.range.contains(ip) || left_out {
+                let excepted = draft.except.iter().any(|range| range.contains(ip));
+                if !piece.range.contains(ip) || excepted {
                     continue;
                 }
                 if piece.from_prefix {
@@ -298,8 +323,9 @@ fn taken_twice(c: &mut Checker<'_>, drafts: &[Draft], domain: &Domain) {
     }
     for &at in &domain.hosts {
         let draft = &drafts[at];
+        let left_out = left_out(drafts, draft, domain);
         for piece in &draft.pieces {
-            for range in addr::subtract(&[piece.range], &draft.except) {
+            for range in addr::subtract(&[piece.range], &left_out) {
                 let population = hosts(draft).is_some_and(|config| !config.single);
                 claims.push(Claim { range, span: piece.span, owner: draft.name.clone(), population, router: false });
             }
@@ -354,7 +380,10 @@ fn too_many_macs(c: &mut Checker<'_>, drafts: &[Draft], domain: &Domain, settled
         let ranges = settled.iter().find(|(of, ..)| *of == host).map_or(&[][..], |(_, ranges, _)| ranges);
         let macs = match (config.single, config.mac_mode) {
             (true, _) | (_, MacMode::Shared) => 1,
-            _ => ranges.iter().fold(0u128, |sum, range| sum.saturating_add(range.len())),
+            _ => {
+                let all = ranges.iter().fold(0u128, |sum, range| sum.saturating_add(range.len()));
+                config.claim.as_ref().map_or(all, |claim| all.min(claim.limit.into()))
+            }
         };
         total = total.saturating_add(macs);
         largest = largest.max(Some((macs, host)));
@@ -363,10 +392,11 @@ fn too_many_macs(c: &mut Checker<'_>, drafts: &[Draft], domain: &Domain, settled
     let span = drafts[host].pieces.first().map_or(drafts[host].span, |piece| piece.span);
     let message =
         format!("{total} MAC addresses would appear on the uplink `{}`, which takes {limit}", drafts[at].name);
-    c.error(
-        span,
-        message,
-        format!("`{}` shares a broadcast domain with the uplink", drafts[host].name),
-        "put a router between them, or write `mac: shared` at the population (or raise the uplink's `mac_limit`)",
-    );
+    let mut help =
+        "put a router between them, or write `mac: shared` at the population (or raise the uplink's `mac_limit`)";
+    if claims(&drafts[host]) {
+        help =
+            "write a lower `claim: {limit: ...}` or `mac: shared` at the population, or raise the uplink's `mac_limit`";
+    }
+    c.error(span, message, format!("`{}` shares a broadcast domain with the uplink", drafts[host].name), help);
 }

@@ -8,6 +8,7 @@ mod arp;
 mod audit;
 mod bench;
 mod cases;
+mod claim;
 mod clients;
 mod console;
 mod containers;

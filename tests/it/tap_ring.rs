@@ -87,9 +87,7 @@ fn it_goes_down_comes_back_and_vanishes() {
     assert_eq!(send(&mut ours, &[test_frame(OURS, 2), vec![0; 1515], test_frame(OURS, 3)]), 2);
     receive_until(&mut theirs, |bytes| bytes[11] == 3);
     assert_eq!(send(&mut theirs, &[test_frame(OURS, 4)]), 1);
-    wait_for("a frame to be read", || {
-        (eventfd::wait_readable(&ours.fds(), 0).unwrap() == 1).then_some(())
-    });
+    wait_for("a frame to be read", || (eventfd::wait_readable(&ours.fds(), 0).unwrap() == 1).then_some(()));
     // Frames wait in it when it goes.
     ns.sh(&["ip", "link", "del", "tap0"]);
     wait_for("the end of the device", || ours.rx(now(), &mut pool, &mut batch).is_err().then_some(()));

@@ -26,11 +26,17 @@ impl Hosts {
         let Some((arp, form)) = normal.or_else(|| Arp::parse_odd(frame.bytes())) else {
             return cx.discard(frame, DropReason::Malformed);
         };
+        if self.claims.is_some() && form.is_empty() {
+            self.hear_arp(&arp, cx);
+        }
         let Some(target) = self.target(word_of(IpAddr::V4(arp.target))) else {
             return cx.discard(frame, if form.is_empty() { DropReason::NoHost } else { DropReason::Malformed });
         };
         if let Some(owner) = self.other_owner(target.word, cx) {
             return cx.hand_over(owner, frame);
+        }
+        if self.claims.is_some() && !self.is_claimed_by_arp(&frame, &arp, form, &target, cx) {
+            return cx.discard(frame, DropReason::NoHost);
         }
         if arp.operation == Arp::REPLY {
             // An answer to what a container asked.
@@ -71,7 +77,7 @@ impl Hosts {
     /// Whether `ip` seems to be on the hosts' own network. Without a router, its prefix is a guess that may be
     /// narrower than the real one: what it shares the first 16 bits with is no stranger then, since a host that
     /// is silent to its own neighbors is worse than one that talks to a few more.
-    fn is_near(&self, ip: Ipv4Addr) -> bool {
+    pub(super) fn is_near(&self, ip: Ipv4Addr) -> bool {
         let mut nets = self.config.segment.prefixes.iter().filter_map(|net| match net {
             IpNet::V4(net) => Some(net),
             IpNet::V6(_) => None,
@@ -83,7 +89,7 @@ impl Hosts {
     }
 
     /// Takes note of who looked for a host. Routers ask for everybody's sake.
-    fn asked(&mut self, who: IpAddr, host: IpAddr, mac: Mac, cx: &mut Cx<'_>) {
+    pub(super) fn asked(&mut self, who: IpAddr, host: IpAddr, mac: Mac, cx: &mut Cx<'_>) {
         if !is_single(word_of(who)) || self.config.segment.gateways.contains(&who) {
             return;
         }
@@ -114,6 +120,9 @@ impl Hosts {
         let Some(message) = self.checked_neighbor(&frame, packet) else {
             return cx.discard(frame, DropReason::Malformed);
         };
+        if self.claims.is_some() && message.advert {
+            self.hear_advert(&message, &frame, cx);
+        }
         let host = if message.advert { packet.dst_word } else { word_of(IpAddr::V6(message.target)) };
         if let Some(owner) = self.target(host).and_then(|target| self.other_owner(target.word, cx)) {
             return cx.hand_over(owner, frame);
@@ -136,6 +145,9 @@ impl Hosts {
         let unspecified = packet.src() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         if !is_single(packet.src_word) && !unspecified {
             return cx.discard(frame, DropReason::BadSource);
+        }
+        if self.claims.is_some() && !self.is_claimed_by_neighbor(&frame, packet, &target, cx) {
+            return cx.discard(frame, DropReason::NoHost);
         }
         let link_local = matches!(packet.src(), IpAddr::V6(ip) if ip.is_unicast_link_local());
         if !link_local && !unspecified {
@@ -234,7 +246,7 @@ impl Hosts {
         if let Some(mac) = self.leases.peer_mac(host, ip) {
             return Holder::Us(mac);
         }
-        if let Some(target) = self.target(word_of(ip)) {
+        if let Some(target) = self.target(word_of(ip)).filter(|target| self.is_ours(target.word)) {
             return Holder::Us(target.mac);
         }
         if self.config.segment.gateways.contains(&ip) || self.is_inside(ip) {

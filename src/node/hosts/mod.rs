@@ -5,7 +5,7 @@
 //! a handshake held by the half-open table; an open connection; a container.
 //! Only the last three keep state for a host, all of it bounded.
 //!
-//! * `arp`: who has an address, ARP and neighbor discovery
+//! * `arp`: who has an address, ARP and neighbor discovery; `claim`, `claims`: those that nobody else answers for
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins
 //! * `cases`: hosts that are something else to some
@@ -19,6 +19,12 @@ mod arp_tests;
 mod cases;
 #[cfg(test)]
 mod cases_tests;
+mod claim;
+#[cfg(test)]
+mod claim_shard_tests;
+#[cfg(test)]
+mod claim_tests;
+mod claims;
 mod connection;
 #[cfg(test)]
 mod container_tests;
@@ -61,10 +67,11 @@ use crate::wire::{
     ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
 };
 use cases::Sources;
+use claims::Claims;
 use ended::Ended;
 use flows::Flows;
-pub use pace::Pace;
 use lease::Leases;
+pub use pace::Pace;
 use session::{Contact, Pair, Sessions, Touch};
 use voice::IpIds;
 
@@ -109,6 +116,8 @@ pub struct Hosts {
     /// SYNs that wait for a container's answer.
     held: ClockTable<crate::stack::FlowKey, HalfOpen<tcp::Answer>>,
     leases: Leases,
+    /// What is known of addresses that have to be claimed, in a node whose addresses have to be.
+    claims: Option<Box<Claims>>,
     /// Who has fingerprints taken of whom.
     scans: ClockTable<Pair, Scan>,
     sockets: Sockets,
@@ -173,6 +182,7 @@ impl Hosts {
             ended: Ended::new(seed),
             held: ClockTable::new(1024, seed),
             leases: Leases::new(seed, containers),
+            claims: config.claim.as_ref().map(|claim| Box::new(Claims::new(claim, replicas, seed))),
             scans: ClockTable::new(scan::SCANS, seed),
             sockets: Sockets::new(Budget::new((limits.buffers as usize) << 20), seed),
             unread: Vec::new(),
@@ -211,6 +221,9 @@ impl Hosts {
         if let Err(flaw) = packet.read(bytes) {
             return cx.discard(frame, flaw.into());
         }
+        if self.claims.is_some() {
+            self.hear_packet(&frame, &packet, cx);
+        }
         if packet.proto == proto::ICMPV6 && self.is_neighbor_message(&frame, &packet) {
             return self.neighbor(frame, &packet, cx);
         }
@@ -219,7 +232,8 @@ impl Hosts {
         };
         match self.other_owner(target.word, cx) {
             Some(owner) => cx.hand_over(owner, frame),
-            None => self.meet(frame, &packet, &target, cx),
+            None if self.holds(target.word, cx.now) => self.meet(frame, &packet, &target, cx),
+            None => cx.discard(frame, DropReason::NoHost),
         }
     }
 
@@ -241,8 +255,8 @@ impl Hosts {
             return cx.discard(frame, flaw.into());
         }
         match self.target(packet.dst_word) {
-            Some(target) => self.meet(frame, &packet, &target, cx),
-            None => cx.discard(frame, DropReason::NoHost),
+            Some(target) if self.holds(target.word, cx.now) => self.meet(frame, &packet, &target, cx),
+            _ => cx.discard(frame, DropReason::NoHost),
         }
     }
 
@@ -406,6 +420,8 @@ impl Node for Hosts {
             let handed = std::mem::take(&mut frame.meta.handed);
             if frame.meta.port == HostsConfig::LAN {
                 self.from_lan(frame, cx);
+            } else if handed && frame.meta.port == claims::LESSON {
+                self.taught(frame, cx);
             } else if handed {
                 self.from_neighbor(frame, cx);
             } else {
@@ -428,6 +444,9 @@ impl Node for Hosts {
         self.drive(cx);
         self.sessions.tick(cx);
         self.reap_leases(cx);
+        if self.claims.is_some() {
+            self.tend_claims(cx);
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -437,6 +456,7 @@ impl Node for Hosts {
             self.flows.next_deadline(),
             self.sessions.next_deadline(),
             self.leases.next_deadline(),
+            self.claims.as_ref().and_then(|claims| claims.next_deadline()),
         ];
         deadlines.into_iter().flatten().min()
     }

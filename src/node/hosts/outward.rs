@@ -61,6 +61,10 @@ impl Hosts {
         if Some(src_mac(bytes)) != self.leases.mac_of(host) {
             return cx.discard(frame, DropReason::BadSource);
         }
+        if !self.holds(word_of(host), cx.now) {
+            // It has an owner now, who is not to be disturbed while the container is being stopped.
+            return cx.discard(frame, DropReason::Policy);
+        }
         if ethertype_of(bytes) == ethertype::ARP {
             return self.container_arp(frame, host, cx);
         }
@@ -113,7 +117,7 @@ impl Hosts {
     /// What a container sends by itself: to a neighbor of this node, into the
     /// fabric, or as far as its template's policy goes.
     fn outward(&mut self, mut frame: Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
-        if let Some(target) = self.target(packet.dst_word) {
+        if let Some(target) = self.target(packet.dst_word).filter(|target| self.is_ours(target.word)) {
             return match self.other_owner(target.word, cx) {
                 Some(owner) => cx.hand_over(owner, frame),
                 None => self.meet(frame, packet, &target, cx),

@@ -17,6 +17,9 @@ impl Hosts {
         for host in self.leases.hosts() {
             hosts.entry(host).or_insert((0, 0, now));
         }
+        for (ip, claim) in self.claims.iter().flat_map(|claims| claims.all()) {
+            hosts.entry(ip).or_insert((0, 0, claim.last));
+        }
         hosts
             .into_iter()
             .take(limit)
@@ -28,13 +31,23 @@ impl Hosts {
                     "mac": target.map(|target| target.mac.to_string()),
                     "template": template.map(|template| template.name.as_str()),
                     "personality": template.map(|template| &*template.personality.get().name),
-                    "state": self.leases.state(self.config.host_of(ip)),
+                    "state": self.state_of(ip),
                     "attackers": sessions,
                     "frames": frames,
                     "idle_s": (now - last).secs(),
                 })
             })
             .collect()
+    }
+
+    /// What a host is at present.
+    fn state_of(&self, ip: IpAddr) -> &'static str {
+        let state = self.leases.state(self.config.host_of(ip));
+        match &self.claims {
+            Some(claims) if self.target(word_of(ip)).is_some() && !claims.has(word_of(ip)) => "released",
+            Some(claims) if claims.has(word_of(ip)) && !self.leases.has(ip) => "claimed",
+            _ => state,
+        }
     }
 
     pub(super) fn show_flows(&self, now: Instant, limit: usize) -> Vec<serde_json::Value> {

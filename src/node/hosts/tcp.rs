@@ -300,7 +300,9 @@ impl Hosts {
                 template.map_or(&[][..], |template| &*template.personality.get().syn_ack_retries_ms)
             };
             let Some((key, entry)) = half_open.next_due(cx.now, schedule) else { return };
-            let Some(target) = self.target_to(word_of(key.local), word_of(key.remote)) else { continue };
+            let target =
+                self.target_to(word_of(key.local), word_of(key.remote)).filter(|target| self.is_ours(target.word));
+            let Some(target) = target else { continue };
             if !self.retransmissions.take(cx.now) {
                 continue;
             }

@@ -73,6 +73,7 @@ pub(super) fn config() -> HostsConfig {
             prefixes: vec!["10.0.0.0/16".parse().unwrap()],
             gateways: vec!["10.0.0.1".parse().unwrap()],
         },
+        claim: None,
         inside: vec!["10.0.0.0/16".parse().unwrap()],
         response_time: crate::node::ResponseTime::None,
         limits: Limits::default(),

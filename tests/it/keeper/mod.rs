@@ -96,6 +96,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
             prefixes: vec!["10.77.0.0/24".parse().unwrap(), "fd77::/64".parse().unwrap()],
             gateways: vec![ip("10.77.0.254"), ip("fd77::fe")],
         },
+        claim: None,
         inside: vec![],
         response_time: honeyweave::node::ResponseTime::None,
         limits: Limits::default(),
