@@ -9,6 +9,7 @@
 
 use smoltcp::socket::tcp;
 
+use super::recovery::sack_blocks;
 use super::socket::{Scratch, Socket, Sockets};
 use super::tcb::{State, Tcb, WINDOW, after};
 use super::{Incoming, OpenEnd, Outgoing};
@@ -30,6 +31,8 @@ pub struct Agreed {
     pub scale: u8,
     /// The most data that a segment to the peer may carry.
     pub mss: u16,
+    /// Whether both sides understand selective acknowledgments.
+    pub sack: bool,
     /// How long the peer took to answer; zero if that is not known.
     pub trip: Duration,
 }
@@ -48,7 +51,7 @@ impl Conn {
     /// to be given to [`Conn::ingress`] next, for its window and what it carries.
     pub fn accept(agreed: &Agreed, now: Instant) -> Conn {
         let mut tcb = Tcb::open(agreed.isn.wrapping_add(1), agreed.peer_isn.wrapping_add(1), now);
-        (tcb.scale, tcb.mss) = (agreed.scale.min(14), agreed.mss);
+        (tcb.scale, tcb.mss, tcb.sack) = (agreed.scale.min(14), agreed.mss, agreed.sack);
         if agreed.trip > Duration::ZERO {
             tcb.sample(agreed.trip);
         }
@@ -95,10 +98,20 @@ impl Conn {
         }
         let Conn { tcb, socket: Some(socket), .. } = self else { return false };
         let has_ack = segment.flags & flag::ACK != 0;
-        let ack = if has_ack { segment.ack.wrapping_sub(socket.offset) } else { 0 };
-        let opening = socket.tcp_ref().state() == tcp::State::SynSent;
         let una = socket.una();
-        sockets.ingress(socket, &Incoming { ack, ..*segment }, now);
+        let opening = matches!(socket.tcp_ref().state(), tcp::State::SynSent | tcp::State::SynReceived);
+        // smoltcp takes nothing that comes with an acknowledgment older than the last (RFC 9293 §3.10.7.4 does).
+        let ack = if !opening && after(una, segment.ack) { una } else { segment.ack };
+        let is_bare = segment.payload.is_empty() && segment.flags & (flag::SYN | flag::RST | flag::FIN) == 0;
+        let window = u32::from(segment.window) << tcb.scale;
+        // Answers to probes of a closed window are none.
+        let is_again = window == tcb.window && window > 0 && after(tcb.nxt, una);
+        // RFC 5681 §2. What it tells of losses is not smoltcp's business, and else it tells nothing.
+        let is_duplicate = !opening && has_ack && is_bare && segment.ack == una && is_again;
+        if !is_duplicate {
+            let ack = if has_ack { ack.wrapping_sub(socket.offset) } else { 0 };
+            sockets.ingress(socket, &Incoming { ack, ..*segment }, now);
+        }
         if opening {
             opened(tcb, socket, segment);
         }
@@ -113,12 +126,33 @@ impl Conn {
             tcb.timed = false;
             tcb.retries = 0;
         }
+        socket.early.trim(rcv);
         let end = segment.seq.wrapping_add(segment.payload.len() as u32);
-        if !segment.payload.is_empty() && after(end, socket.ahead) && end.wrapping_sub(rcv) <= WINDOW {
-            socket.ahead = end;
+        if !segment.payload.is_empty() {
+            socket.latest = segment.seq;
+            if after(segment.seq, rcv) && end.wrapping_sub(rcv) <= WINDOW {
+                socket.early.add([segment.seq, end]);
+            }
         }
         socket.heard = now;
-        flush(tcb, socket.offset, &mut sockets.scratch, now, send);
+        let mut again = std::mem::take(&mut sockets.scratch.again);
+        flush(tcb, socket, &mut sockets.scratch, now, &mut send);
+        if has_ack && !opening {
+            let mut blocks = [[0; 2]; 4];
+            let n = if tcb.sack { sack_blocks(segment.options, &mut blocks) } else { 0 };
+            let (mss, recovery) = (u32::from(tcb.mss.max(1)), &mut socket.recovery);
+            recovery.on_ack(now_una, is_duplicate, &blocks[..n], tcb.nxt, mss);
+            let end = if after(tcb.nxt, socket.queued) { socket.queued } else { tcb.nxt };
+            while let Some([from, to]) = socket.recovery.next(now_una, end, mss) {
+                socket.copy(from, to, &mut again);
+                tcb.acked = rcv;
+                let psh = if to == socket.queued { flag::PSH } else { 0 };
+                let (flags, window) = (flag::ACK | psh, socket.window());
+                send(&Outgoing { seq: from, ack: rcv, flags, window, sack: &[], payload: &again });
+                tcb.timed = false;
+            }
+        }
+        sockets.scratch.again = again;
         true
     }
 
@@ -129,10 +163,11 @@ impl Conn {
         }
         let Conn { tcb, socket: Some(socket), owing } = self else { return };
         sockets.egress(socket, now);
-        flush(tcb, socket.offset, &mut sockets.scratch, now, &mut send);
+        flush(tcb, socket, &mut sockets.scratch, now, &mut send);
         if std::mem::take(owing) && tcb.acked != socket.rcv() && socket.tcp_ref().is_open() {
             tcb.acked = socket.rcv();
-            send(&Outgoing { seq: tcb.nxt, ack: tcb.acked, flags: flag::ACK, window: socket.window(), payload: &[] });
+            let (ack, window) = (tcb.acked, socket.window());
+            send(&Outgoing { seq: tcb.nxt, ack, flags: flag::ACK, window, sack: &[], payload: &[] });
         }
     }
 
@@ -156,7 +191,7 @@ impl Conn {
         match &self.socket {
             Some(socket) => {
                 // Once only: what keeps it from resting then is no matter of time.
-                let gap = Some(socket.heard + GAP).filter(|at| *at > now && after(socket.ahead, socket.rcv()));
+                let gap = Some(socket.heard + GAP).filter(|at| *at > now && !socket.early.get().is_empty());
                 sockets.deadline(socket, now).into_iter().chain(gap).min()
             }
             None => self.tcb.deadline(),
@@ -177,8 +212,9 @@ impl Conn {
         };
         let rcv = socket.rcv();
         // Data that came too early is lost by resting, as any that was not acknowledged may be (RFC 2018 §8).
-        let is_ahead = after(socket.ahead, rcv) && now - socket.heard < GAP;
-        if is_ahead || *owing || socket.tcp_ref().recv_queue() > 0 {
+        let is_early = !socket.early.get().is_empty() && now - socket.heard < GAP;
+        let at_work = is_early || *owing || socket.recovery.is_under_way();
+        if at_work || socket.tcp_ref().recv_queue() > 0 {
             return;
         }
         let Some(waiting) = socket.unacknowledged() else { return };
@@ -344,17 +380,20 @@ fn opened(tcb: &mut Tcb, socket: &mut Socket, segment: &Incoming<'_>) {
         tcb.mss = options.mss.unwrap_or(536);
         tcb.window = u32::from(segment.window);
         let first = segment.seq.wrapping_add(1);
-        (socket.read, socket.ahead, tcb.acked) = (first, first, segment.seq);
+        (socket.read, tcb.acked) = (first, segment.seq);
         socket.queued = tcb.nxt;
     }
 }
 
 /// Sends what smoltcp has sent, and takes note of it.
-fn flush(tcb: &mut Tcb, offset: u32, scratch: &mut Scratch, now: Instant, mut send: impl FnMut(&Outgoing<'_>)) {
+fn flush(tcb: &mut Tcb, socket: &mut Socket, scratch: &mut Scratch, now: Instant, mut send: impl FnMut(&Outgoing<'_>)) {
+    let (una, offset) = (socket.una(), socket.offset);
+    let mut blocks = [[0; 2]; 4];
+    let n = if tcb.sack { socket.early.blocks(socket.latest, &mut blocks) } else { 0 };
     scratch.drain(|packet| {
         let Some(tcp) = packet.get(20..).and_then(TcpHeader::parse) else { return };
-        let payload = &packet[20 + tcp.len..];
-        let seq = tcp.seq.wrapping_add(offset);
+        let mut payload = &packet[20 + tcp.len..];
+        let (mut seq, mut flags) = (tcp.seq.wrapping_add(offset), tcp.flags);
         let controls = u32::from(tcp.flags & (flag::SYN | flag::FIN) != 0);
         let end = seq.wrapping_add(payload.len() as u32).wrapping_add(controls);
         if tcp.has(flag::SYN) {
@@ -365,11 +404,22 @@ fn flush(tcb: &mut Tcb, offset: u32, scratch: &mut Scratch, now: Instant, mut se
         } else if end != seq {
             // Sent again: its acknowledgment tells nothing of the time that it took (RFC 6298 §3).
             tcb.timed = false;
+            if seq == una && !payload.is_empty() {
+                socket.recovery.on_timeout(una, tcb.nxt);
+            }
+            if controls == 0 && socket.recovery.has(seq, end) {
+                // The peer has that: only what the segment acknowledges is news, if it is.
+                if tcp.ack == tcb.acked {
+                    return;
+                }
+                (seq, flags, payload) = (tcb.nxt, flag::ACK, &[]);
+            }
         }
         if tcp.has(flag::ACK) {
             tcb.acked = tcp.ack;
         }
-        send(&Outgoing { seq, ack: tcp.ack, flags: tcp.flags, window: u32::from(be16(packet, 34)), payload });
+        let sack = if payload.is_empty() && flags == flag::ACK { &blocks[..n] } else { &[] };
+        send(&Outgoing { seq, ack: tcp.ack, flags, window: u32::from(be16(packet, 34)), sack, payload });
     });
 }
 

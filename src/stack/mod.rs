@@ -6,6 +6,8 @@ pub mod cookie;
 mod half_open;
 mod key;
 mod pipe;
+mod ranges;
+mod recovery;
 mod segment;
 mod socket;
 mod splice;

@@ -52,6 +52,8 @@ pub(super) struct Tcb {
     pub rtt: u16,
     /// By how much the peer's windows are shifted.
     pub scale: u8,
+    /// Whether the peer understands selective acknowledgments (RFC 2018 §2).
+    pub sack: bool,
     pub state: State,
     /// How often in a row something was sent again.
     pub retries: u8,
@@ -87,6 +89,7 @@ impl Tcb {
             mss: 536,
             rtt: 0,
             scale: 0,
+            sack: false,
             state: State::Established,
             retries: 0,
             timed: false,
@@ -152,7 +155,7 @@ impl Tcb {
 
     fn emit(&mut self, seq: u32, flags: u8, payload: &[u8], send: &mut impl FnMut(&Outgoing<'_>)) {
         self.acked = self.rcv;
-        send(&Outgoing { seq, ack: self.rcv, flags: flags | flag::ACK, window: WINDOW, payload });
+        send(&Outgoing { seq, ack: self.rcv, flags: flags | flag::ACK, window: WINDOW, sack: &[], payload });
     }
 
     /// Takes note of a round trip (RFC 6298 §2.3, without the variance).
@@ -241,7 +244,7 @@ impl Tcb {
             self.acked = self.rcv;
             let end = self.una.wrapping_add(head.len() as u32);
             let flags = flag::ACK | psh | fin;
-            send(&Outgoing { seq: self.una, ack: self.rcv, flags, window: WINDOW, payload: head });
+            send(&Outgoing { seq: self.una, ack: self.rcv, flags, window: WINDOW, sack: &[], payload: head });
             if after(end, self.nxt) {
                 self.nxt = end;
             }

@@ -57,6 +57,7 @@ impl Hosts {
             isn: entry.isn,
             scale: scales.map_or(0, |(peer, _)| peer),
             mss: entry.mss(personality, key.local.is_ipv4()),
+            sack: entry.agreed(personality).sack_permitted,
             trip: entry.trip(cx.now),
         };
         let clock = entry.has_timestamps(personality).then(|| self.ts_offset(personality, key));

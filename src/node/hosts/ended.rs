@@ -73,7 +73,7 @@ impl Hosts {
             // Our last acknowledgment was lost.
             let (seq, ack) = last.wire.next;
             let window = u32::from(last.wire.personality.syn_ack_window);
-            last.wire.send(&Outgoing { seq, ack, flags: flag::ACK, window, payload: &[] }, &mut self.ids, cx);
+            last.wire.send(&Outgoing { seq, ack, flags: flag::ACK, window, sack: &[], payload: &[] }, &mut self.ids, cx);
             cx.consume(frame);
         } else {
             let ip_id = last.wire.ip_id;

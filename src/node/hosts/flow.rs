@@ -9,7 +9,7 @@ use crate::emulate::{Personality, ServiceId};
 use crate::event::{Event, EventId, Party, SessionId};
 use crate::frame::PortNo;
 use crate::service::{Inline, Service, Stream, Then};
-use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, Sockets, Splice, SynLook, timestamp};
+use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, Sockets, Splice, SynLook, timestamp, timestamps};
 use crate::wire::{Duration, ETH, Headers, Instant, Mac, Segment, TcpOptions, flag, proto, word_of};
 
 /// How the segments of one connection look, and where they go.
@@ -40,14 +40,25 @@ impl Wire {
         let Some(mut frame) = cx.pool.head() else {
             return cx.counters.discard(crate::event::DropReason::NoBuffer);
         };
-        let mut options = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut options = [1; 40];
         let mut options_len = 0;
         if let Some((offset, recent)) = self.ts
             && segment.flags & flag::RST == 0
         {
-            options[4..8].copy_from_slice(&timestamp(offset, self.personality.ts_hz, cx.now).to_be_bytes());
-            options[8..12].copy_from_slice(&recent.to_be_bytes());
+            let clock = timestamp(offset, self.personality.ts_hz, cx.now);
+            options[2..12].copy_from_slice(&timestamps((clock, recent)));
             options_len = 12;
+        }
+        if !segment.sack.is_empty()
+            && let Some([_, _, kind, len, blocks @ ..]) = options.get_mut(options_len..)
+        {
+            let named = blocks.chunks_exact_mut(8).zip(segment.sack).map(|(block, [from, to])| {
+                block[..4].copy_from_slice(&from.to_be_bytes());
+                block[4..].copy_from_slice(&to.to_be_bytes());
+            });
+            let octets = 2 + 8 * named.count();
+            (*kind, *len) = (5, octets as u8);
+            options_len += 2 + octets;
         }
         let rst = segment.flags & flag::RST != 0;
         self.ip_id = self.ip_id.wrapping_add(1);
