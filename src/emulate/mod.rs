@@ -9,6 +9,7 @@ mod personality;
 pub mod probe;
 pub mod reply;
 mod table;
+mod tcp_habits;
 mod template;
 
 pub use arp::ArpHabits;
@@ -20,4 +21,5 @@ pub use identity::{Identity, Secret};
 pub use personality::{Builtin, Interned, IpIdClass, Personality, SynAckOptions};
 pub use probe::{Probe, Scan, Speaker, Turn};
 pub use table::{Announced, ClockTable, SlotIdx, Vacant};
+pub use tcp_habits::{KeepAlive, TcpHabits};
 pub use template::{Backend, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};

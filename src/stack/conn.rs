@@ -7,12 +7,16 @@
 //! Segments go in parsed and come out parsed: headers on the wire are the
 //! personality's business.
 
+mod strange;
+
 use smoltcp::socket::tcp;
 
+use super::acceptable::Verdict;
 use super::recovery::sack_blocks;
 use super::socket::{Scratch, Socket, Sockets};
 use super::tcb::{State, Tcb, WINDOW, after};
 use super::{Incoming, OpenEnd, Outgoing};
+use crate::emulate::TcpHabits;
 use crate::wire::{Duration, Instant, TcpHeader, TcpOptions, be16, flag};
 
 /// The longest that smoltcp puts an acknowledgment off.
@@ -33,6 +37,10 @@ pub struct Agreed {
     pub mss: u16,
     /// Whether both sides understand selective acknowledgments.
     pub sack: bool,
+    /// What the host's system does in an open connection.
+    pub habits: TcpHabits,
+    /// Whether the application wants to know whether a silent peer is still there.
+    pub keep_alive: bool,
     /// How long the peer took to answer; zero if that is not known.
     pub trip: Duration,
 }
@@ -52,6 +60,8 @@ impl Conn {
     pub fn accept(agreed: &Agreed, now: Instant) -> Conn {
         let mut tcb = Tcb::open(agreed.isn.wrapping_add(1), agreed.peer_isn.wrapping_add(1), now);
         (tcb.scale, tcb.mss, tcb.sack) = (agreed.scale.min(14), agreed.mss, agreed.sack);
+        tcb.challenges = agreed.habits.challenges;
+        tcb.keep_alive = agreed.keep_alive.then_some(agreed.habits.keep_alive);
         if agreed.trip > Duration::ZERO {
             tcb.sample(agreed.trip);
         }
@@ -90,7 +100,25 @@ impl Conn {
         sockets: &mut Sockets,
         mut send: impl FnMut(&Outgoing<'_>),
     ) -> bool {
-        if self.socket.is_none() && self.tcb.ingress(segment, now, &mut send) {
+        let simultaneous = self.simultaneous(segment);
+        let segment = simultaneous.as_ref().unwrap_or(segment);
+        match self.judge(segment) {
+            Verdict::Take => {}
+            Verdict::Ignore => return true,
+            Verdict::Acknowledge => {
+                self.repeat(&mut send);
+                return true;
+            }
+            Verdict::Challenge => {
+                self.challenge(now, send);
+                return true;
+            }
+            Verdict::Refuse => {
+                self.refuse(segment, sockets, send);
+                return true;
+            }
+        }
+        if self.socket.is_none() && self.tcb.ingress(segment, now) {
             return true;
         }
         if !self.wake(now, sockets) {
@@ -100,17 +128,20 @@ impl Conn {
         let has_ack = segment.flags & flag::ACK != 0;
         let una = socket.una();
         let opening = matches!(socket.tcp_ref().state(), tcp::State::SynSent | tcp::State::SynReceived);
-        // smoltcp takes nothing that comes with an acknowledgment older than the last (RFC 9293 §3.10.7.4 does).
-        let ack = if !opening && after(una, segment.ack) { una } else { segment.ack };
         let is_bare = segment.payload.is_empty() && segment.flags & (flag::SYN | flag::RST | flag::FIN) == 0;
         let window = u32::from(segment.window) << tcb.scale;
-        // Answers to probes of a closed window are none.
-        let is_again = window == tcb.window && window > 0 && after(tcb.nxt, una);
-        // RFC 5681 §2. What it tells of losses is not smoltcp's business, and else it tells nothing.
-        let is_duplicate = !opening && has_ack && is_bare && segment.ack == una && is_again;
-        if !is_duplicate {
+        let is_old = !opening && has_ack && after(una, segment.ack);
+        let is_again = segment.ack == una && window == tcb.window && after(tcb.nxt, una);
+        // What repeated acknowledgments tell of losses is not smoltcp's business, and else they tell nothing.
+        let is_again = !opening && has_ack && is_bare && is_again;
+        // RFC 5681 §2. Answers to probes of a closed window are none.
+        let is_duplicate = is_again && window > 0;
+        if !is_again && !(is_old && is_bare) {
+            // smoltcp takes no data with an acknowledgment older than the last (RFC 9293 §3.10.7.4 does).
+            let present = (una, (tcb.window >> tcb.scale).min(65_535) as u16);
+            let (ack, window) = if is_old { present } else { (segment.ack, segment.window) };
             let ack = if has_ack { ack.wrapping_sub(socket.offset) } else { 0 };
-            sockets.ingress(socket, &Incoming { ack, ..*segment }, now);
+            sockets.ingress(socket, &Incoming { ack, window, ..*segment }, now);
         }
         if opening {
             opened(tcb, socket, segment);
@@ -164,6 +195,15 @@ impl Conn {
         let Conn { tcb, socket: Some(socket), owing } = self else { return };
         sockets.egress(socket, now);
         flush(tcb, socket, &mut sockets.scratch, now, &mut send);
+        if tcb.window == 0 && socket.is_forgotten(sockets, now) && now >= tcb.since + tcb.rto() {
+            // One octet asks whether there is a window (RFC 9293 §3.8.6.1).
+            let (una, mut octet) = (socket.una(), std::mem::take(&mut sockets.scratch.again));
+            socket.copy(una, una.wrapping_add(1), &mut octet);
+            let (ack, window) = (socket.rcv(), socket.window());
+            send(&Outgoing { seq: una, ack, flags: flag::ACK | flag::PSH, window, sack: &[], payload: &octet });
+            sockets.scratch.again = octet;
+            (tcb.since, tcb.retries, tcb.timed) = (now, tcb.retries.saturating_add(1), false);
+        }
         if std::mem::take(owing) && tcb.acked != socket.rcv() && socket.tcp_ref().is_open() {
             tcb.acked = socket.rcv();
             let (ack, window) = (tcb.acked, socket.window());
@@ -177,22 +217,15 @@ impl Conn {
         !segment.payload.is_empty() && after(segment.seq.wrapping_add(segment.payload.len() as u32), rcv)
     }
 
-    /// Answers a SYN within the connection by an acknowledgment of what was received
-    /// so far (RFC 5961 §4.2), at most once a second.
-    pub fn challenge(&mut self, now: Instant, mut send: impl FnMut(&Outgoing<'_>)) {
-        if let Some(socket) = &self.socket {
-            self.tcb.rcv = socket.rcv();
-        }
-        self.tcb.challenge(now, &mut send);
-    }
-
     /// When [`Conn::egress`] wants to be called again though nothing happens.
     pub fn deadline(&self, now: Instant, sockets: &mut Sockets) -> Option<Instant> {
         match &self.socket {
             Some(socket) => {
                 // Once only: what keeps it from resting then is no matter of time.
                 let gap = Some(socket.heard + GAP).filter(|at| *at > now && !socket.early.get().is_empty());
-                sockets.deadline(socket, now).into_iter().chain(gap).min()
+                let probe = Some(self.tcb.since + self.tcb.rto());
+                let probe = probe.filter(|_| self.tcb.window == 0 && socket.is_forgotten(sockets, now));
+                sockets.deadline(socket, now).into_iter().chain(gap).chain(probe).min()
             }
             None => self.tcb.deadline(),
         }
@@ -224,7 +257,7 @@ impl Conn {
             tcb.ack_by = due.min(now + ACK_DELAY);
         }
         if tcb.una == tcb.nxt {
-            tcb.since = now;
+            (tcb.since, tcb.retries) = (now, 0);
         }
         if let Some(socket) = slot.take() {
             sockets.take_back(socket);
@@ -339,6 +372,14 @@ impl Conn {
         }
     }
 
+    /// Whether we have closed our side and the peer has acknowledged that, but not closed its own.
+    pub fn is_half_closed(&self) -> bool {
+        match self.state() {
+            Some(state) => state == tcp::State::FinWait2,
+            None => self.tcb.state == State::FinWait2,
+        }
+    }
+
     /// Whether only the wait for stray segments is left (RFC 9293 §3.6.1).
     pub fn is_time_wait(&self) -> bool {
         self.state() == Some(tcp::State::TimeWait)
@@ -372,9 +413,10 @@ impl Conn {
     }
 }
 
-/// Takes note of the answer to our SYN.
+/// Takes note of the peer's SYN, which answers ours or has crossed it (RFC 9293 §3.5, figure 7).
 fn opened(tcb: &mut Tcb, socket: &mut Socket, segment: &Incoming<'_>) {
-    if socket.tcp_ref().state() == tcp::State::Established {
+    let has_opened = matches!(socket.tcp_ref().state(), tcp::State::Established | tcp::State::SynReceived);
+    if has_opened && segment.flags & flag::SYN != 0 {
         let options = TcpOptions::parse(segment.options);
         tcb.scale = options.window_scale.unwrap_or(0);
         tcb.mss = options.mss.unwrap_or(536);
@@ -425,3 +467,5 @@ fn flush(tcb: &mut Tcb, socket: &mut Socket, scratch: &mut Scratch, now: Instant
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire_tests;

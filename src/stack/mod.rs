@@ -1,5 +1,6 @@
 //! TCP: what a host becomes for whoever completes a handshake with it.
 
+mod acceptable;
 mod budget;
 mod conn;
 pub mod cookie;

@@ -15,6 +15,8 @@ const DUPLICATES: u32 = 3;
 pub(super) struct Recovery {
     /// What the peer has of it out of order.
     sacked: Ranges,
+    /// What lies before was acknowledged, and how often that was repeated.
+    una: u32,
     duplicates: u32,
     /// While losses are made good: what had been sent when they were noticed.
     until: Option<u32>,
@@ -23,7 +25,7 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    pub(super) const IDLE: Recovery = Recovery { sacked: Ranges::EMPTY, duplicates: 0, until: None, again: 0 };
+    pub(super) const IDLE: Recovery = Recovery { sacked: Ranges::EMPTY, una: 0, duplicates: 0, until: None, again: 0 };
 
     /// Whether losses are being made good.
     pub(super) fn is_under_way(&self) -> bool {
@@ -34,7 +36,11 @@ impl Recovery {
     /// `blocks` are its SACK blocks, `nxt` lies behind everything that was sent.
     pub(super) fn on_ack(&mut self, ack: u32, duplicate: bool, blocks: &[[u32; 2]], nxt: u32, mss: u32) {
         self.sacked.trim(ack);
-        self.duplicates = if duplicate { self.duplicates.saturating_add(1) } else { 0 };
+        if self.una != ack {
+            (self.una, self.duplicates) = (ack, 0);
+        }
+        // Data that comes with the same number says nothing, and takes nothing back.
+        self.duplicates = self.duplicates.saturating_add(duplicate.into());
         // What lies before was received twice (RFC 2883); what was never sent is nonsense.
         for &[from, to] in blocks.iter().filter(|[from, to]| !after(ack, *from) && after(*to, *from)) {
             if !after(to, nxt) {
@@ -177,8 +183,12 @@ mod tests {
     #[test]
     fn blocks_are_found_among_options() {
         let mut blocks = [[0; 2]; 4];
-        let options = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1, 5, 18, 0, 0, 1, 0, 0, 0, 2, 0, 9, 9, 9, 9, 9, 9, 9, 10];
-        assert_eq!((sack_blocks(&options, &mut blocks), blocks[0], blocks[1]), (2, [256, 512], [0x0909_0909, 0x0909_090a]));
+        let options =
+            [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1, 5, 18, 0, 0, 1, 0, 0, 0, 2, 0, 9, 9, 9, 9, 9, 9, 9, 10];
+        assert_eq!(
+            (sack_blocks(&options, &mut blocks), blocks[0], blocks[1]),
+            (2, [256, 512], [0x0909_0909, 0x0909_090a])
+        );
         for absurd in [&[5][..], &[5, 2], &[5, 10, 1], &[9, 0, 5, 10], &[0, 5, 10, 0, 0, 0, 0, 0, 0, 0, 1]] {
             assert_eq!(sack_blocks(absurd, &mut blocks), 0);
         }

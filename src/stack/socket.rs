@@ -23,7 +23,7 @@ use super::Incoming;
 use super::budget::Budget;
 use super::ranges::Ranges;
 use super::recovery::Recovery;
-use super::tcb::{KEEP_ALIVE, State, Tcb, WINDOW};
+use super::tcb::{State, Tcb, WINDOW};
 use crate::wire::{Duration, Instant, flag};
 
 /// What smoltcp takes for us, and for the peer.
@@ -95,7 +95,6 @@ impl Socket {
         let mut socket =
             tcp::Socket::new(tcp::SocketBuffer::new(vec![0; BUFFER]), tcp::SocketBuffer::new(vec![0; BUFFER]));
         socket.set_nagle_enabled(false);
-        socket.set_keep_alive(Some(KEEP_ALIVE));
         let mut set = SocketSet::new(Vec::with_capacity(1));
         let handle = set.add(socket);
         Box::new(Socket {
@@ -154,6 +153,12 @@ impl Socket {
         self.kept.extend(&bytes[..n]);
         self.queued = self.queued.wrapping_add(n as u32);
         n
+    }
+
+    /// Whether data waits that smoltcp has no timer for: its own has run out while the peer's window was closed, and a
+    /// window that the peer has taken back it does not probe.
+    pub(super) fn is_forgotten(&self, sockets: &mut Sockets, now: Instant) -> bool {
+        self.tcp_ref().send_queue() > 0 && sockets.deadline(self, now).is_none()
     }
 
     /// Keeps no copy of what was acknowledged.
