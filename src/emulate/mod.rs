@@ -11,6 +11,7 @@ pub mod probe;
 pub mod reply;
 mod scanner;
 mod table;
+mod tcp_habits;
 mod template;
 
 pub use arp::ArpHabits;
@@ -24,4 +25,5 @@ pub use personality::{Builtin, Interned, IpIdClass, Personality, SynAckOptions};
 pub use probe::{Probe, Scan, Speaker, Turn};
 pub use scanner::{OsFamily, SynTraits, os_of_syn};
 pub use table::{Announced, ClockTable, SlotIdx, Vacant};
+pub use tcp_habits::{KeepAlive, TcpHabits};
 pub use template::{Backend, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};

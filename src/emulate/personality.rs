@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::arp::ArpHabits;
 use super::fingerprint::{Fingerprint, Opt};
+use super::tcp_habits::TcpHabits;
 
 /// How the IPv4 identification field is chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -110,6 +111,8 @@ pub struct Personality {
     pub icmp_error_tos: u8,
     /// How often, and how long after the one before, a SYN/ACK is sent again, in milliseconds.
     pub syn_ack_retries_ms: Cow<'static, [u32]>,
+    /// What it does in an open TCP connection.
+    pub tcp: TcpHabits,
     /// Which odd ARP requests it answers.
     pub arp: ArpHabits,
     /// What nmap's OS detection is answered, where that is known in detail.
@@ -147,6 +150,7 @@ const LINUX: Personality = Personality {
     icmp_quote: 528,
     icmp_error_tos: 0xc0,
     syn_ack_retries_ms: Cow::Borrowed(&[1000, 2000, 4000, 8000, 16000]),
+    tcp: TcpHabits::LINUX,
     // As with a way to every address, which hosts with a gateway have.
     arp: ArpHabits::new("01010100000"),
     fingerprint: None,
@@ -177,6 +181,7 @@ const WINDOWS: Personality = Personality {
     icmp_quote: 548,
     icmp_error_tos: 0,
     syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000]),
+    tcp: TcpHabits::WINDOWS,
     arp: ArpHabits::new("01010100000"),
     fingerprint: None,
 };
@@ -206,6 +211,7 @@ const CISCO_IOS: Personality = Personality {
     icmp_quote: 8,
     icmp_error_tos: 0,
     syn_ack_retries_ms: Cow::Borrowed(&[2000, 4000, 8000]),
+    tcp: TcpHabits::BSD,
     arp: ArpHabits::new("00000100000"),
     fingerprint: None,
 };
@@ -220,6 +226,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         ts_hz: 250,
         ts_per_peer: false,
         syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000, 12_000, 24_000, 48_000]),
+        tcp: TcpHabits { challenges: false, ..TcpHabits::LINUX },
         ..LINUX
     };
     let android = Personality { name: "android".into(), syn_ack_window: 65_535, window_scale: 8, ..LINUX };
@@ -248,6 +255,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         },
         ts_hz: 10,
         syn_ack_retries_ms: Cow::Borrowed(&[3000, 6600]),
+        tcp: TcpHabits { challenges: false, time_wait_secs: 240, ..TcpHabits::WINDOWS },
         arp: ArpHabits::new("11110100000"),
         ..WINDOWS
     };
@@ -268,6 +276,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         icmp_quote: 8,
         icmp_error_tos: 0,
         syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000, 12_000]),
+        tcp: TcpHabits::BSD,
         arp: ArpHabits::new("11110100000"),
         ..LINUX
     };
@@ -282,6 +291,8 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         ip_id: IpIdClass::Zero,
         syn_ack_ip_id: IpIdClass::Zero,
         syn_ack_retries_ms: Cow::Borrowed(&[1000, 2000, 4000, 8000, 16_000, 32_000]),
+        // Its TCPTV_MSL is half of the others'.
+        tcp: TcpHabits { time_wait_secs: 30, ..TcpHabits::BSD },
         arp: ArpHabits::new("01010100000"),
         ..bsd.clone()
     };
@@ -310,6 +321,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         ip_id: IpIdClass::Shared,
         syn_ack_ip_id: IpIdClass::Shared,
         syn_ack_retries_ms: Cow::Borrowed(&[6000, 24_000, 45_000]),
+        tcp: TcpHabits { challenges: false, ..TcpHabits::BSD },
         arp: ArpHabits::new("01010100000"),
         ..CISCO_IOS
     };

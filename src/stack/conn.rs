@@ -7,11 +7,16 @@
 //! Segments go in parsed and come out parsed: headers on the wire are the
 //! personality's business.
 
+mod strange;
+
 use smoltcp::socket::tcp;
 
+use super::acceptable::Verdict;
+use super::recovery::sack_blocks;
 use super::socket::{Scratch, Socket, Sockets};
 use super::tcb::{State, Tcb, WINDOW, after};
 use super::{Incoming, OpenEnd, Outgoing};
+use crate::emulate::TcpHabits;
 use crate::wire::{Duration, Instant, TcpHeader, TcpOptions, be16, flag};
 
 /// The longest that smoltcp puts an acknowledgment off.
@@ -30,6 +35,12 @@ pub struct Agreed {
     pub scale: u8,
     /// The most data that a segment to the peer may carry.
     pub mss: u16,
+    /// Whether both sides understand selective acknowledgments.
+    pub sack: bool,
+    /// What the host's system does in an open connection.
+    pub habits: TcpHabits,
+    /// Whether the application wants to know whether a silent peer is still there.
+    pub keep_alive: bool,
     /// How long the peer took to answer; zero if that is not known.
     pub trip: Duration,
 }
@@ -48,7 +59,9 @@ impl Conn {
     /// to be given to [`Conn::ingress`] next, for its window and what it carries.
     pub fn accept(agreed: &Agreed, now: Instant) -> Conn {
         let mut tcb = Tcb::open(agreed.isn.wrapping_add(1), agreed.peer_isn.wrapping_add(1), now);
-        (tcb.scale, tcb.mss) = (agreed.scale.min(14), agreed.mss);
+        (tcb.scale, tcb.mss, tcb.sack) = (agreed.scale.min(14), agreed.mss, agreed.sack);
+        tcb.challenges = agreed.habits.challenges;
+        tcb.keep_alive = agreed.keep_alive.then_some(agreed.habits.keep_alive);
         if agreed.trip > Duration::ZERO {
             tcb.sample(agreed.trip);
         }
@@ -87,7 +100,25 @@ impl Conn {
         sockets: &mut Sockets,
         mut send: impl FnMut(&Outgoing<'_>),
     ) -> bool {
-        if self.socket.is_none() && self.tcb.ingress(segment, now, &mut send) {
+        let simultaneous = self.simultaneous(segment);
+        let segment = simultaneous.as_ref().unwrap_or(segment);
+        match self.judge(segment) {
+            Verdict::Take => {}
+            Verdict::Ignore => return true,
+            Verdict::Acknowledge => {
+                self.repeat(&mut send);
+                return true;
+            }
+            Verdict::Challenge => {
+                self.challenge(now, send);
+                return true;
+            }
+            Verdict::Refuse => {
+                self.refuse(segment, sockets, send);
+                return true;
+            }
+        }
+        if self.socket.is_none() && self.tcb.ingress(segment, now) {
             return true;
         }
         if !self.wake(now, sockets) {
@@ -95,10 +126,23 @@ impl Conn {
         }
         let Conn { tcb, socket: Some(socket), .. } = self else { return false };
         let has_ack = segment.flags & flag::ACK != 0;
-        let ack = if has_ack { segment.ack.wrapping_sub(socket.offset) } else { 0 };
-        let opening = socket.tcp_ref().state() == tcp::State::SynSent;
         let una = socket.una();
-        sockets.ingress(socket, &Incoming { ack, ..*segment }, now);
+        let opening = matches!(socket.tcp_ref().state(), tcp::State::SynSent | tcp::State::SynReceived);
+        let is_bare = segment.payload.is_empty() && segment.flags & (flag::SYN | flag::RST | flag::FIN) == 0;
+        let window = u32::from(segment.window) << tcb.scale;
+        let is_old = !opening && has_ack && after(una, segment.ack);
+        let is_again = segment.ack == una && window == tcb.window && after(tcb.nxt, una);
+        // What repeated acknowledgments tell of losses is not smoltcp's business, and else they tell nothing.
+        let is_again = !opening && has_ack && is_bare && is_again;
+        // RFC 5681 §2. Answers to probes of a closed window are none.
+        let is_duplicate = is_again && window > 0;
+        if !is_again && !(is_old && is_bare) {
+            // smoltcp takes no data with an acknowledgment older than the last (RFC 9293 §3.10.7.4 does).
+            let present = (una, (tcb.window >> tcb.scale).min(65_535) as u16);
+            let (ack, window) = if is_old { present } else { (segment.ack, segment.window) };
+            let ack = if has_ack { ack.wrapping_sub(socket.offset) } else { 0 };
+            sockets.ingress(socket, &Incoming { ack, window, ..*segment }, now);
+        }
         if opening {
             opened(tcb, socket, segment);
         }
@@ -113,12 +157,33 @@ impl Conn {
             tcb.timed = false;
             tcb.retries = 0;
         }
+        socket.early.trim(rcv);
         let end = segment.seq.wrapping_add(segment.payload.len() as u32);
-        if !segment.payload.is_empty() && after(end, socket.ahead) && end.wrapping_sub(rcv) <= WINDOW {
-            socket.ahead = end;
+        if !segment.payload.is_empty() {
+            socket.latest = segment.seq;
+            if after(segment.seq, rcv) && end.wrapping_sub(rcv) <= WINDOW {
+                socket.early.add([segment.seq, end]);
+            }
         }
         socket.heard = now;
-        flush(tcb, socket.offset, &mut sockets.scratch, now, send);
+        let mut again = std::mem::take(&mut sockets.scratch.again);
+        flush(tcb, socket, &mut sockets.scratch, now, &mut send);
+        if has_ack && !opening {
+            let mut blocks = [[0; 2]; 4];
+            let n = if tcb.sack { sack_blocks(segment.options, &mut blocks) } else { 0 };
+            let (mss, recovery) = (u32::from(tcb.mss.max(1)), &mut socket.recovery);
+            recovery.on_ack(now_una, is_duplicate, &blocks[..n], tcb.nxt, mss);
+            let end = if after(tcb.nxt, socket.queued) { socket.queued } else { tcb.nxt };
+            while let Some([from, to]) = socket.recovery.next(now_una, end, mss) {
+                socket.copy(from, to, &mut again);
+                tcb.acked = rcv;
+                let psh = if to == socket.queued { flag::PSH } else { 0 };
+                let (flags, window) = (flag::ACK | psh, socket.window());
+                send(&Outgoing { seq: from, ack: rcv, flags, window, sack: &[], payload: &again });
+                tcb.timed = false;
+            }
+        }
+        sockets.scratch.again = again;
         true
     }
 
@@ -129,10 +194,20 @@ impl Conn {
         }
         let Conn { tcb, socket: Some(socket), owing } = self else { return };
         sockets.egress(socket, now);
-        flush(tcb, socket.offset, &mut sockets.scratch, now, &mut send);
+        flush(tcb, socket, &mut sockets.scratch, now, &mut send);
+        if tcb.window == 0 && socket.is_forgotten(sockets, now) && now >= tcb.since + tcb.rto() {
+            // One octet asks whether there is a window (RFC 9293 §3.8.6.1).
+            let (una, mut octet) = (socket.una(), std::mem::take(&mut sockets.scratch.again));
+            socket.copy(una, una.wrapping_add(1), &mut octet);
+            let (ack, window) = (socket.rcv(), socket.window());
+            send(&Outgoing { seq: una, ack, flags: flag::ACK | flag::PSH, window, sack: &[], payload: &octet });
+            sockets.scratch.again = octet;
+            (tcb.since, tcb.retries, tcb.timed) = (now, tcb.retries.saturating_add(1), false);
+        }
         if std::mem::take(owing) && tcb.acked != socket.rcv() && socket.tcp_ref().is_open() {
             tcb.acked = socket.rcv();
-            send(&Outgoing { seq: tcb.nxt, ack: tcb.acked, flags: flag::ACK, window: socket.window(), payload: &[] });
+            let (ack, window) = (tcb.acked, socket.window());
+            send(&Outgoing { seq: tcb.nxt, ack, flags: flag::ACK, window, sack: &[], payload: &[] });
         }
     }
 
@@ -142,22 +217,15 @@ impl Conn {
         !segment.payload.is_empty() && after(segment.seq.wrapping_add(segment.payload.len() as u32), rcv)
     }
 
-    /// Answers a SYN within the connection by an acknowledgment of what was received
-    /// so far (RFC 5961 §4.2), at most once a second.
-    pub fn challenge(&mut self, now: Instant, mut send: impl FnMut(&Outgoing<'_>)) {
-        if let Some(socket) = &self.socket {
-            self.tcb.rcv = socket.rcv();
-        }
-        self.tcb.challenge(now, &mut send);
-    }
-
     /// When [`Conn::egress`] wants to be called again though nothing happens.
     pub fn deadline(&self, now: Instant, sockets: &mut Sockets) -> Option<Instant> {
         match &self.socket {
             Some(socket) => {
                 // Once only: what keeps it from resting then is no matter of time.
-                let gap = Some(socket.heard + GAP).filter(|at| *at > now && after(socket.ahead, socket.rcv()));
-                sockets.deadline(socket, now).into_iter().chain(gap).min()
+                let gap = Some(socket.heard + GAP).filter(|at| *at > now && !socket.early.get().is_empty());
+                let probe = Some(self.tcb.since + self.tcb.rto());
+                let probe = probe.filter(|_| self.tcb.window == 0 && socket.is_forgotten(sockets, now));
+                sockets.deadline(socket, now).into_iter().chain(gap).chain(probe).min()
             }
             None => self.tcb.deadline(),
         }
@@ -177,8 +245,9 @@ impl Conn {
         };
         let rcv = socket.rcv();
         // Data that came too early is lost by resting, as any that was not acknowledged may be (RFC 2018 §8).
-        let is_ahead = after(socket.ahead, rcv) && now - socket.heard < GAP;
-        if is_ahead || *owing || socket.tcp_ref().recv_queue() > 0 {
+        let is_early = !socket.early.get().is_empty() && now - socket.heard < GAP;
+        let at_work = is_early || *owing || socket.recovery.is_under_way();
+        if at_work || socket.tcp_ref().recv_queue() > 0 {
             return;
         }
         let Some(waiting) = socket.unacknowledged() else { return };
@@ -188,7 +257,7 @@ impl Conn {
             tcb.ack_by = due.min(now + ACK_DELAY);
         }
         if tcb.una == tcb.nxt {
-            tcb.since = now;
+            (tcb.since, tcb.retries) = (now, 0);
         }
         if let Some(socket) = slot.take() {
             sockets.take_back(socket);
@@ -303,6 +372,14 @@ impl Conn {
         }
     }
 
+    /// Whether we have closed our side and the peer has acknowledged that, but not closed its own.
+    pub fn is_half_closed(&self) -> bool {
+        match self.state() {
+            Some(state) => state == tcp::State::FinWait2,
+            None => self.tcb.state == State::FinWait2,
+        }
+    }
+
     /// Whether only the wait for stray segments is left (RFC 9293 §3.6.1).
     pub fn is_time_wait(&self) -> bool {
         self.state() == Some(tcp::State::TimeWait)
@@ -336,25 +413,29 @@ impl Conn {
     }
 }
 
-/// Takes note of the answer to our SYN.
+/// Takes note of the peer's SYN, which answers ours or has crossed it (RFC 9293 §3.5, figure 7).
 fn opened(tcb: &mut Tcb, socket: &mut Socket, segment: &Incoming<'_>) {
-    if socket.tcp_ref().state() == tcp::State::Established {
+    let has_opened = matches!(socket.tcp_ref().state(), tcp::State::Established | tcp::State::SynReceived);
+    if has_opened && segment.flags & flag::SYN != 0 {
         let options = TcpOptions::parse(segment.options);
         tcb.scale = options.window_scale.unwrap_or(0);
         tcb.mss = options.mss.unwrap_or(536);
         tcb.window = u32::from(segment.window);
         let first = segment.seq.wrapping_add(1);
-        (socket.read, socket.ahead, tcb.acked) = (first, first, segment.seq);
+        (socket.read, tcb.acked) = (first, segment.seq);
         socket.queued = tcb.nxt;
     }
 }
 
 /// Sends what smoltcp has sent, and takes note of it.
-fn flush(tcb: &mut Tcb, offset: u32, scratch: &mut Scratch, now: Instant, mut send: impl FnMut(&Outgoing<'_>)) {
+fn flush(tcb: &mut Tcb, socket: &mut Socket, scratch: &mut Scratch, now: Instant, mut send: impl FnMut(&Outgoing<'_>)) {
+    let (una, offset) = (socket.una(), socket.offset);
+    let mut blocks = [[0; 2]; 4];
+    let n = if tcb.sack { socket.early.blocks(socket.latest, &mut blocks) } else { 0 };
     scratch.drain(|packet| {
         let Some(tcp) = packet.get(20..).and_then(TcpHeader::parse) else { return };
-        let payload = &packet[20 + tcp.len..];
-        let seq = tcp.seq.wrapping_add(offset);
+        let mut payload = &packet[20 + tcp.len..];
+        let (mut seq, mut flags) = (tcp.seq.wrapping_add(offset), tcp.flags);
         let controls = u32::from(tcp.flags & (flag::SYN | flag::FIN) != 0);
         let end = seq.wrapping_add(payload.len() as u32).wrapping_add(controls);
         if tcp.has(flag::SYN) {
@@ -365,13 +446,26 @@ fn flush(tcb: &mut Tcb, offset: u32, scratch: &mut Scratch, now: Instant, mut se
         } else if end != seq {
             // Sent again: its acknowledgment tells nothing of the time that it took (RFC 6298 §3).
             tcb.timed = false;
+            if seq == una && !payload.is_empty() {
+                socket.recovery.on_timeout(una, tcb.nxt);
+            }
+            if controls == 0 && socket.recovery.has(seq, end) {
+                // The peer has that: only what the segment acknowledges is news, if it is.
+                if tcp.ack == tcb.acked {
+                    return;
+                }
+                (seq, flags, payload) = (tcb.nxt, flag::ACK, &[]);
+            }
         }
         if tcp.has(flag::ACK) {
             tcb.acked = tcp.ack;
         }
-        send(&Outgoing { seq, ack: tcp.ack, flags: tcp.flags, window: u32::from(be16(packet, 34)), payload });
+        let sack = if payload.is_empty() && flags == flag::ACK { &blocks[..n] } else { &[] };
+        send(&Outgoing { seq, ack: tcp.ack, flags, window: u32::from(be16(packet, 34)), sack, payload });
     });
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire_tests;

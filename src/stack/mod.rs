@@ -1,11 +1,14 @@
 //! TCP: what a host becomes for whoever completes a handshake with it.
 
+mod acceptable;
 mod budget;
 mod conn;
 pub mod cookie;
 mod half_open;
 mod key;
 mod pipe;
+mod ranges;
+mod recovery;
 mod segment;
 mod socket;
 mod splice;

@@ -25,7 +25,7 @@ pub struct Incoming<'a> {
     pub flags: u8,
     /// Window field as received.
     pub window: u16,
-    /// Options as received; only a SYN's matter.
+    /// Options as received; a SYN's matter, and SACK blocks.
     pub options: &'a [u8],
     /// Data.
     pub payload: &'a [u8],
@@ -51,6 +51,9 @@ pub struct Outgoing<'a> {
     pub flags: u8,
     /// Window in octets, not scaled; at most 65,535.
     pub window: u32,
+    /// What was received out of order (RFC 2018 §3): at most four ranges, of which as many are named as there is
+    /// room for. Only where the peer permits it.
+    pub sack: &'a [[u32; 2]],
     /// Data.
     pub payload: &'a [u8],
 }

@@ -11,6 +11,7 @@
 //! Addresses are our flow table's business: all of smoltcp's sockets talk between
 //! the same two.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -20,7 +21,9 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use super::Incoming;
 use super::budget::Budget;
-use super::tcb::{KEEP_ALIVE, State, Tcb, WINDOW};
+use super::ranges::Ranges;
+use super::recovery::Recovery;
+use super::tcb::{State, Tcb, WINDOW};
 use crate::wire::{Duration, Instant, flag};
 
 /// What smoltcp takes for us, and for the peer.
@@ -52,6 +55,8 @@ pub(super) struct Scratch {
     rx: Vec<u8>,
     tx: Vec<u8>,
     ends: Vec<usize>,
+    /// What is sent again.
+    pub again: Vec<u8>,
 }
 
 /// A socket at work, and what smoltcp does not tell.
@@ -62,13 +67,16 @@ pub(super) struct Socket {
     pub offset: u32,
     /// The sequence number behind our data that was queued.
     pub queued: u32,
-    /// The end of that data, back to when all before it had been acknowledged at
-    /// least; none if that is more than a connection rests with.
-    recent: Option<Vec<u8>>,
+    /// Our data that was not acknowledged, sent or not: smoltcp does not show its own.
+    kept: VecDeque<u8>,
+    /// What of it was lost.
+    pub recovery: Recovery,
     /// The sequence number of the peer's data that is read next.
     pub read: u32,
-    /// The sequence number behind the peer's data that lies furthest ahead.
-    pub ahead: u32,
+    /// The peer's data that came out of order.
+    pub early: Ranges,
+    /// The sequence number of the peer's latest data.
+    pub latest: u32,
     /// When the peer's last segment came.
     pub heard: Instant,
     charged: Option<Arc<Budget>>,
@@ -87,11 +95,21 @@ impl Socket {
         let mut socket =
             tcp::Socket::new(tcp::SocketBuffer::new(vec![0; BUFFER]), tcp::SocketBuffer::new(vec![0; BUFFER]));
         socket.set_nagle_enabled(false);
-        socket.set_keep_alive(Some(KEEP_ALIVE));
         let mut set = SocketSet::new(Vec::with_capacity(1));
         let handle = set.add(socket);
-        let (heard, recent) = (Instant::ZERO, Some(Vec::new()));
-        Box::new(Socket { set, handle, offset: 0, queued: 0, recent, read: 0, ahead: 0, heard, charged: None })
+        Box::new(Socket {
+            set,
+            handle,
+            offset: 0,
+            queued: 0,
+            kept: VecDeque::new(),
+            recovery: Recovery::IDLE,
+            read: 0,
+            early: Ranges::EMPTY,
+            latest: 0,
+            heard: Instant::ZERO,
+            charged: None,
+        })
     }
 
     #[inline]
@@ -130,34 +148,45 @@ impl Socket {
 
     /// Queues some of `bytes`; returns how much.
     pub(super) fn send(&mut self, bytes: &[u8]) -> usize {
-        let was_empty = self.tcp_ref().send_queue() == 0;
         let n = self.tcp().send_slice(bytes).unwrap_or(0);
-        if was_empty {
-            self.recent.get_or_insert_default().clear();
-        }
-        if let Some(recent) = &mut self.recent {
-            if recent.len() + n <= RESTING {
-                recent.extend_from_slice(&bytes[..n]);
-            } else {
-                self.recent = None;
-            }
-        }
+        self.forget();
+        self.kept.extend(&bytes[..n]);
         self.queued = self.queued.wrapping_add(n as u32);
         n
     }
 
+    /// Whether data waits that smoltcp has no timer for: its own has run out while the peer's window was closed, and a
+    /// window that the peer has taken back it does not probe.
+    pub(super) fn is_forgotten(&self, sockets: &mut Sockets, now: Instant) -> bool {
+        self.tcp_ref().send_queue() > 0 && sockets.deadline(self, now).is_none()
+    }
+
+    /// Keeps no copy of what was acknowledged.
+    pub(super) fn forget(&mut self) {
+        let over = self.kept.len().saturating_sub(self.tcp_ref().send_queue());
+        self.kept.drain(..over);
+    }
+
     /// Our data that was not acknowledged, if it is little enough to rest with.
-    pub(super) fn unacknowledged(&self) -> Option<Box<[u8]>> {
-        match self.tcp_ref().send_queue() {
-            0 => Some(Box::default()),
-            n => self.recent.as_ref().and_then(|recent| recent.get(recent.len().checked_sub(n)?..)).map(Box::from),
+    pub(super) fn unacknowledged(&mut self) -> Option<Box<[u8]>> {
+        self.forget();
+        (self.kept.len() <= RESTING).then(|| self.kept.iter().copied().collect())
+    }
+
+    /// Copies our data from sequence number `from` to `to` into `into`; nothing that was acknowledged.
+    pub(super) fn copy(&self, from: u32, to: u32, into: &mut Vec<u8>) {
+        let begin = self.queued.wrapping_sub(self.kept.len() as u32);
+        let range = from.wrapping_sub(begin) as usize..to.wrapping_sub(begin) as usize;
+        into.clear();
+        if range.start <= range.end && range.end <= self.kept.len() {
+            into.extend(self.kept.range(range));
         }
     }
 }
 
 impl Sockets {
-    /// Octets that a lent socket is charged with: its two buffers, and some for itself.
-    pub const COST: usize = 2 * BUFFER + RESTING + 1024;
+    /// Octets that a lent socket is charged with: its two buffers, a copy of what it sends, and some for itself.
+    pub const COST: usize = 3 * BUFFER + 4096;
 
     /// Sockets of which as many may be lent as `budget` has room for.
     pub fn new(budget: Arc<Budget>, seed: u64) -> Sockets {
@@ -189,7 +218,9 @@ impl Sockets {
         }
         let mut socket = self.kept.pop().unwrap_or_else(Socket::new);
         socket.charged = Some(self.budget.clone());
-        socket.recent.get_or_insert_default().clear();
+        socket.kept.clear();
+        socket.recovery = Recovery::IDLE;
+        socket.early.clear();
         Some(socket)
     }
 
@@ -270,7 +301,7 @@ impl Sockets {
         self.egress(&mut socket, before);
         let isn = self.first_sequence()?;
         (socket.offset, socket.queued) = (tcb.una.wrapping_sub(isn.wrapping_add(1)), tcb.una);
-        (socket.read, socket.ahead, socket.heard) = (first, first, now);
+        (socket.read, socket.heard) = (first, now);
         let una = isn.wrapping_add(1);
         self.ingress(&mut socket, &segment(first, una, flag::ACK, replayed), sent);
         let waiting = std::mem::take(&mut tcb.waiting);

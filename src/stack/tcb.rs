@@ -8,6 +8,7 @@
 //! for smoltcp to judge.
 
 use super::{Incoming, Outgoing};
+use crate::emulate::{KeepAlive, TcpHabits};
 use crate::wire::{Duration, Instant, flag};
 
 /// How long a peer may be silent before it is asked whether it is still there (RFC 9293 §3.8.4).
@@ -16,8 +17,8 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(7200);
 pub(super) const WINDOW: u32 = 65_535;
 /// Bounds of the time after which something is sent again, in milliseconds; smoltcp's are the same.
 const RTO: (u64, u64) = (1000, 60_000);
-/// Between two acknowledgments of what makes no sense (RFC 5961 §7).
-const CHALLENGE: Duration = Duration::from_secs(1);
+/// Between two acknowledgments of what makes no sense (RFC 5961 §7; Linux's tcp_invalid_ratelimit).
+const CHALLENGE: Duration = Duration::from_millis(500);
 
 /// Where in its life a connection is (RFC 9293 §3.3.2), as far as it may rest there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +53,14 @@ pub(super) struct Tcb {
     pub rtt: u16,
     /// By how much the peer's windows are shifted.
     pub scale: u8,
+    /// Whether the peer understands selective acknowledgments (RFC 2018 §2).
+    pub sack: bool,
+    /// Whether what is at a wrong place in the window is questioned (RFC 5961).
+    pub challenges: bool,
+    /// How a silent peer is asked whether it is still there, if it is.
+    pub keep_alive: Option<KeepAlive>,
     pub state: State,
-    /// How often in a row something was sent again.
+    /// How often in a row something was sent again, or asked in vain.
     pub retries: u8,
     /// Whether an acknowledgment of everything tells the round-trip time (RFC 6298 §3).
     pub timed: bool,
@@ -87,6 +94,9 @@ impl Tcb {
             mss: 536,
             rtt: 0,
             scale: 0,
+            sack: false,
+            challenges: true,
+            keep_alive: Some(TcpHabits::LINUX.keep_alive),
             state: State::Established,
             retries: 0,
             timed: false,
@@ -132,9 +142,15 @@ impl Tcb {
     }
 
     /// After how long something is sent again (RFC 6298 §2, §5.5).
-    fn rto(&self) -> Duration {
+    pub(super) fn rto(&self) -> Duration {
         let base = (3 * u64::from(self.rtt)).max(RTO.0);
         Duration::from_millis((base << self.retries.min(6)).min(RTO.1))
+    }
+
+    /// After how long of silence it is asked whether the peer is still there, or no longer taken for that.
+    fn silence(&self) -> Option<Duration> {
+        let asked = self.retries > 0;
+        self.keep_alive.map(|habit| if asked { Duration::from_secs(habit.interval_secs.into()) } else { KEEP_ALIVE })
     }
 
     fn has_work(&self) -> bool {
@@ -146,13 +162,14 @@ impl Tcb {
         if self.state == State::Closed {
             return None;
         }
-        let work = self.since + if self.has_work() { self.rto() } else { KEEP_ALIVE };
-        Some(if self.acked == self.rcv { work } else { work.min(self.ack_by) })
+        let work = if self.has_work() { Some(self.rto()) } else { self.silence() };
+        let acknowledgment = (self.acked != self.rcv).then_some(self.ack_by);
+        work.map(|after| self.since + after).into_iter().chain(acknowledgment).min()
     }
 
     fn emit(&mut self, seq: u32, flags: u8, payload: &[u8], send: &mut impl FnMut(&Outgoing<'_>)) {
         self.acked = self.rcv;
-        send(&Outgoing { seq, ack: self.rcv, flags: flags | flag::ACK, window: WINDOW, payload });
+        send(&Outgoing { seq, ack: self.rcv, flags: flags | flag::ACK, window: WINDOW, sack: &[], payload });
     }
 
     /// Takes note of a round trip (RFC 6298 §2.3, without the variance).
@@ -162,24 +179,19 @@ impl Tcb {
         self.rtt = if old == 0 { trip } else { (7 * old + trip) / 8 }.max(1) as u16;
     }
 
-    /// Takes a segment that changes nothing but what was acknowledged. Whether it did.
-    pub(super) fn ingress(
-        &mut self,
-        segment: &Incoming<'_>,
-        now: Instant,
-        send: &mut impl FnMut(&Outgoing<'_>),
-    ) -> bool {
+    /// Takes a segment, which has its place, if it is a RST or changes nothing but what was acknowledged. Whether it did.
+    pub(super) fn ingress(&mut self, segment: &Incoming<'_>, now: Instant) -> bool {
         if self.state == State::Closed {
             return true;
         }
-        if segment.flags & (flag::SYN | flag::RST | flag::FIN) != 0 || !segment.payload.is_empty() {
-            return false;
-        }
-        if segment.flags & flag::ACK == 0 || after(self.una, segment.ack) {
+        if segment.flags & flag::RST != 0 {
+            self.state = State::Closed;
             return true;
         }
-        if segment.seq.wrapping_sub(self.rcv) > WINDOW || after(segment.ack, self.nxt) {
-            self.challenge(now, send);
+        if segment.flags & flag::FIN != 0 || !segment.payload.is_empty() {
+            return false;
+        }
+        if after(self.una, segment.ack) {
             return true;
         }
         self.window = u32::from(segment.window) << self.scale;
@@ -197,17 +209,18 @@ impl Tcb {
             self.timed = false;
             self.since = now;
         } else if !self.has_work() {
-            self.since = now;
+            (self.since, self.retries) = (now, 0);
         }
         true
     }
 
-    /// Says what we expect to whoever says what we do not, at most once a second.
-    pub(super) fn challenge(&mut self, now: Instant, send: &mut impl FnMut(&Outgoing<'_>)) {
-        if now >= self.challenge_at {
+    /// Whether something that makes no sense is answered now: at most twice a second.
+    pub(super) fn may_challenge(&mut self, now: Instant) -> bool {
+        let may = now >= self.challenge_at;
+        if may {
             self.challenge_at = now + CHALLENGE;
-            self.emit(self.nxt, 0, &[], send);
         }
+        may
     }
 
     /// Acknowledges what was received, if it was not.
@@ -241,15 +254,22 @@ impl Tcb {
             self.acked = self.rcv;
             let end = self.una.wrapping_add(head.len() as u32);
             let flags = flag::ACK | psh | fin;
-            send(&Outgoing { seq: self.una, ack: self.rcv, flags, window: WINDOW, payload: head });
+            send(&Outgoing { seq: self.una, ack: self.rcv, flags, window: WINDOW, sack: &[], payload: head });
             if after(end, self.nxt) {
                 self.nxt = end;
             }
             self.retries = self.retries.saturating_add(1);
             self.timed = false;
             self.since = now;
-        } else if !self.has_work() && now >= self.since + KEEP_ALIVE {
-            self.emit(self.nxt.wrapping_sub(1), 0, &[], send);
+        } else if let Some(habit) = self.keep_alive.filter(|_| !self.has_work())
+            && self.silence().is_some_and(|silence| now >= self.since + silence)
+        {
+            if self.retries >= habit.probes {
+                self.state = State::Closed;
+                return self.emit(self.nxt, flag::RST, &[], send);
+            }
+            self.emit(self.nxt.wrapping_sub(1), 0, if habit.octet { b"\0" } else { b"" }, send);
+            self.retries += 1;
             self.since = now;
         }
         if self.acked != self.rcv && now >= self.ack_by {

@@ -35,6 +35,7 @@ mod shell;
 mod stuck;
 mod tap_ring;
 mod taps;
+mod tcp;
 mod threads;
 mod topologies;
 mod topology;

@@ -10,12 +10,28 @@ use std::borrow::Cow;
 use super::super::arp::ArpHabits;
 use super::super::fingerprint::{EchoCode, EchoDf, Fingerprint, IdPattern, Opt};
 use super::super::personality::{IpIdClass, Personality, SynAckOptions};
+use super::super::tcp_habits::TcpHabits;
 use super::options::{self, is_timestamps};
 
 /// Octets behind its IP header that an error quotes of a long packet, so that the whole has 576 (RFC 1812 §4.3.2.3).
 const LONG_QUOTE: u16 = 528;
 /// Clocks faster than this are none: such values are drawn anew for each connection.
 const FASTEST_CLOCK: u64 = 1 << 16;
+
+/// What a system whose name in lower case is `name` does in an open connection; of what is none of the great ones
+/// nothing is known but that it is small, and likely old.
+fn tcp_habits(name: &str, is_linux: bool) -> TcpHabits {
+    let is = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    let challenges = !is(&["linux 1.", "linux 2.", "windows xp", "windows 2000", "windows server 2003", "windows 98"]);
+    if is_linux {
+        TcpHabits { challenges, ..TcpHabits::LINUX }
+    } else if is(&["windows"]) {
+        TcpHabits { challenges, time_wait_secs: if challenges { 120 } else { 240 }, ..TcpHabits::WINDOWS }
+    } else {
+        let challenges = is(&["bsd", "mac os", "macos", "ios"]);
+        TcpHabits { challenges, ..TcpHabits::BSD }
+    }
+}
 
 /// The personality that goes with `fingerprint`, without it.
 pub(super) fn personality(name: &str, is_linux: bool, fingerprint: &Fingerprint) -> Personality {
@@ -34,6 +50,7 @@ pub(super) fn personality(name: &str, is_linux: bool, fingerprint: &Fingerprint)
     let syn_ack_ip_id = id_class(fingerprint.seq.ti, IpIdClass::Shared);
     let lower = name.to_lowercase();
     Personality {
+        tcp: tcp_habits(&lower, is_linux),
         name: Cow::Owned(name.to_owned()),
         is_linux,
         ttl,

@@ -20,6 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a peer may be silent before it is taken for gone: long enough to be asked twice. An idle
 /// connection keeps a container alive, and there are few of those.
 const GONE: Duration = Duration::from_secs(2 * KEEP_ALIVE.total_millis() / 1000 + 75);
+/// Ports whose servers want to know whether a silent client is still there: sshd (TCPKeepAlive), telnetd, SMB, MySQL
+/// and PostgreSQL. Connections of all others end when they were silent for too long.
+const KEPT_ALIVE: [u16; 5] = [22, 23, 445, 3306, 5432];
 /// How long a peer may keep its side open after we have closed ours (as Linux's tcp_fin_timeout).
 const LINGER: Duration = Duration::from_secs(60);
 /// When a connection tries again that found all buffers in use.
@@ -59,6 +62,9 @@ impl Hosts {
             isn: entry.isn,
             scale: scales.map_or(0, |(peer, _)| peer),
             mss: entry.mss(personality, key.local.is_ipv4()),
+            sack: entry.agreed(personality).sack_permitted,
+            habits: personality.tcp,
+            keep_alive: KEPT_ALIVE.contains(&key.local_port),
             trip: entry.trip(cx.now),
         };
         let clock = entry.has_timestamps(personality).then(|| self.ts_offset(personality, key));
@@ -167,17 +173,23 @@ impl Hosts {
         if flow.is_spliced() {
             return self.splice_inward(index, frame, packet, tcp, cx);
         }
-        if tcp.flags & (flag::SYN | flag::RST) == flag::SYN {
-            // A peer that has restarted answers the challenge with a RST, and its next SYN finds the port free.
-            let Flow { conn, wire, .. } = flow;
+        let segment = Incoming::of(tcp, packet.payload(frame.bytes()));
+        let was_open = flow.conn.is_open();
+        flow.last = cx.now;
+        let is_old = flow.is_old(tcp, &TcpOptions::parse(segment.options));
+        let news = if flow.conn.is_news(&segment) { segment.payload } else { &[] };
+        let is_late = flow.is_deaf() && !news.is_empty();
+        let Flow { conn, wire, .. } = flow;
+        if is_old {
             conn.challenge(cx.now, |out| wire.send(out, ids, cx));
             return cx.consume(frame);
         }
-        let segment = Incoming::of(tcp, packet.payload(frame.bytes()));
-        let was_open = flow.conn.is_open();
-        flow.heard(&TcpOptions::parse(segment.options), cx.now);
-        let news = if flow.conn.is_news(&segment) { segment.payload } else { &[] };
-        let Flow { conn, wire, .. } = flow;
+        if is_late {
+            conn.refuse(&segment, sockets, |out| wire.send(out, ids, cx));
+            flow.ending = Some(Ending::ResetByUs);
+            flows.dirty.push(index);
+            return cx.consume(frame);
+        }
         let mut taken = conn.ingress(&segment, cx.now, sockets, |out| wire.send(out, ids, cx));
         if !taken && self.relieve(index, cx) {
             let Hosts { flows, sockets, ids, .. } = self;
@@ -202,9 +214,10 @@ impl Hosts {
             let mut event = flow.event(EventId::TcpData, cx.now);
             cx.emit(&mut event, news);
         }
-        // A RST outside the window has ended nothing.
-        if tcp.has(flag::RST) && was_open && flow.conn.is_closed() {
-            flow.ending.get_or_insert(Ending::ResetByPeer);
+        // A RST or SYN outside the window has ended nothing.
+        if was_open && flow.conn.is_closed() && tcp.flags & (flag::RST | flag::SYN) != 0 {
+            let by_peer = tcp.has(flag::RST);
+            flow.ending.get_or_insert(if by_peer { Ending::ResetByPeer } else { Ending::ResetByUs });
         }
         self.flows.dirty.push(index);
         cx.consume(frame);
@@ -274,6 +287,10 @@ impl Hosts {
         }
         let Flow { conn, wire, .. } = flow;
         conn.egress(cx.now, sockets, |out| wire.send(out, ids, cx));
+        if conn.is_closed() {
+            // Nobody has said anything: nobody has answered.
+            flow.ending.get_or_insert(Ending::TimedOut);
+        }
         if (conn.is_closed() || (flow.closing.is_some() && conn.is_time_wait())) && !flow.owes() {
             return self.finish(index, cx);
         }
@@ -296,6 +313,7 @@ impl Hosts {
         // smoltcp's own timeout knows no difference between the two.
         let silent = flow.last + if flow.conn.is_unacknowledged() { TIMEOUT } else { GONE };
         if cx.now >= silent {
+            flow.ending.get_or_insert(Ending::TimedOut);
             flow.abort(cx.now);
             return self.finish(index, cx);
         }
@@ -303,9 +321,13 @@ impl Hosts {
         if let Some(since) = flow.closing {
             // Whoever never finishes the own side, or takes what is left, is left to itself.
             if cx.now >= since + LINGER {
+                // Whose FIN was acknowledged has nothing more to say: only what still comes is answered by a RST.
+                let is_done = flow.conn.is_half_closed();
                 flow.abort(cx.now);
                 let Flow { conn, wire, .. } = flow;
-                conn.egress(cx.now, sockets, |out| wire.send(out, ids, cx));
+                if !is_done {
+                    conn.egress(cx.now, sockets, |out| wire.send(out, ids, cx));
+                }
                 return self.finish(index, cx);
             }
             sooner(since + LINGER);

@@ -10,8 +10,8 @@ use crate::emulate::{Personality, ServiceId};
 use crate::event::{Event, EventId, Party, SessionId};
 use crate::frame::PortNo;
 use crate::service::{Inline, Service, Stream, Then};
-use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, Sockets, Splice, SynLook, timestamp};
-use crate::wire::{Duration, ETH, Headers, Instant, Mac, Segment, TcpOptions, flag, proto, word_of};
+use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, Sockets, Splice, SynLook, timestamp, timestamps};
+use crate::wire::{Duration, ETH, Headers, Instant, Mac, Segment, TcpHeader, TcpOptions, flag, proto, word_of};
 
 /// How the segments of one connection look, and where they go.
 #[derive(Clone, Copy)]
@@ -41,14 +41,25 @@ impl Wire {
         let Some(mut frame) = cx.pool.head() else {
             return cx.counters.discard(crate::event::DropReason::NoBuffer);
         };
-        let mut options = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut options = [1; 40];
         let mut options_len = 0;
         if let Some((offset, recent)) = self.ts
             && segment.flags & flag::RST == 0
         {
-            options[4..8].copy_from_slice(&timestamp(offset, self.personality.ts_hz, cx.now).to_be_bytes());
-            options[8..12].copy_from_slice(&recent.to_be_bytes());
+            let clock = timestamp(offset, self.personality.ts_hz, cx.now);
+            options[2..12].copy_from_slice(&timestamps((clock, recent)));
             options_len = 12;
+        }
+        if !segment.sack.is_empty()
+            && let Some([_, _, kind, len, blocks @ ..]) = options.get_mut(options_len..)
+        {
+            let named = blocks.chunks_exact_mut(8).zip(segment.sack).map(|(block, [from, to])| {
+                block[..4].copy_from_slice(&from.to_be_bytes());
+                block[4..].copy_from_slice(&to.to_be_bytes());
+            });
+            let octets = 2 + 8 * named.count();
+            (*kind, *len) = (5, octets as u8);
+            options_len += 2 + octets;
         }
         let rst = segment.flags & flag::RST != 0;
         self.ip_id = self.ip_id.wrapping_add(1);
@@ -141,6 +152,7 @@ pub(super) enum Ending {
     Closed = 0,
     ResetByPeer = 1,
     ResetByUs = 2,
+    TimedOut = 3,
     Evicted = 4,
 }
 
@@ -225,14 +237,16 @@ impl Flow {
         Pair::new(self.wire.key.remote, self.wire.key.local)
     }
 
-    /// Takes note of the options of a received segment.
-    pub(super) fn heard(&mut self, options: &TcpOptions, now: Instant) {
-        if let (Some((_, recent)), Some((value, _))) = (self.wire.ts.as_mut(), options.timestamps)
-            && value.wrapping_sub(*recent) as i32 >= 0
-        {
+    /// Takes note of the timestamp of a received segment; whether the segment is an old one (PAWS, RFC 7323 §5.3).
+    pub(super) fn is_old(&mut self, tcp: &TcpHeader, options: &TcpOptions) -> bool {
+        let heard = self.wire.next.1;
+        let (Some((_, recent)), Some((value, _))) = (self.wire.ts.as_mut(), options.timestamps) else { return false };
+        let is_before = (value.wrapping_sub(*recent) as i32) < 0;
+        // RFC 7323 §4.3: what came out of order does not count, or what was overtaken would be taken for old.
+        if !is_before && tcp.seq.wrapping_sub(heard) as i32 <= 0 {
             *recent = value;
         }
-        self.last = now;
+        is_before && !tcp.has(flag::RST)
     }
 
     /// Whether an attacker who has said goodbye sent something that what answers has yet to be given.
@@ -243,6 +257,12 @@ impl Flow {
         };
         let is_open = inside.is_some_and(|conn| !conn.is_closed() && !conn.is_time_wait());
         self.ending == Some(Ending::Closed) && (is_open || (matches!(self.app, App::Pipe(_)) && self.conn.has_data()))
+    }
+
+    /// Whether data is refused: what answered has hung up, and the peer knows. Until then it is thrown away, so that the
+    /// last of an answer is not lost to a RST.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.closing.is_some() && matches!(self.app, App::Inline(..)) && self.conn.is_half_closed()
     }
 
     /// Ends it with a RST.

@@ -46,6 +46,8 @@ mod show;
 mod splice;
 mod tcp;
 #[cfg(test)]
+mod tcp_tests;
+#[cfg(test)]
 mod tests;
 mod voice;
 

@@ -66,6 +66,11 @@ impl Hosts {
         }
         let Some(frame) = self.os_probe(frame, packet, &tcp, target, session, cx) else { return };
         if tcp.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN {
+            let options = TcpOptions::parse(&packet.payload(frame.bytes())[20..tcp.len]);
+            if self.ended.keeps_out(&key, &tcp, &options, cx.now) {
+                self.after_the_end(frame, packet, &tcp, &key, target, cx);
+                return;
+            }
             self.ended.forget(&key);
             return self.syn(frame, packet, &tcp, &key, target, session, ip_id, cx);
         }

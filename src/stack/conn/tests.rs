@@ -1,34 +1,34 @@
-use proptest::prelude::*;
-
 use super::*;
 use crate::stack::{Budget, KEEP_ALIVE};
 
 /// A small seeded generator.
-struct Lcg(u64);
+pub(super) struct Lcg(pub u64);
 
 impl Lcg {
-    fn below(&mut self, n: u32) -> u32 {
+    pub fn below(&mut self, n: u32) -> u32 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         ((self.0 >> 33) as u32) % n
     }
 }
 
-const PEER: u32 = 0xffff_ff00;
-const OURS: u32 = 0x1234_5678;
-const SYN_OPTIONS: [u8; 8] = [2, 4, 5, 0xb4, 3, 3, 3, 0];
+pub(super) const PEER: u32 = 0xffff_ff00;
+pub(super) const OURS: u32 = 0x1234_5678;
+pub(super) const SYN_OPTIONS: [u8; 8] = [2, 4, 5, 0xb4, 3, 3, 3, 0];
 
-fn some_sockets() -> Sockets {
+pub(super) fn some_sockets() -> Sockets {
     Sockets::new(Budget::new(8 * Sockets::COST), 1)
 }
 
-fn agreed(mss: u16) -> Agreed {
-    Agreed { peer_isn: PEER, isn: OURS, scale: 0, mss, trip: Duration::ZERO }
+pub(super) fn agreed(mss: u16) -> Agreed {
+    let habits = TcpHabits::LINUX;
+    let (peer_isn, isn, trip) = (PEER, OURS, Duration::ZERO);
+    Agreed { peer_isn, isn, scale: 0, mss, sack: false, habits, keep_alive: true, trip }
 }
 
 /// What was sent: sequence and acknowledgment number, flags, data.
-type Sent = (u32, u32, u8, Vec<u8>);
+pub(super) type Sent = (u32, u32, u8, Vec<u8>);
 
-fn sent(out: &Outgoing<'_>) -> Sent {
+pub(super) fn sent(out: &Outgoing<'_>) -> Sent {
     (out.seq, out.ack, out.flags, out.payload.to_vec())
 }
 
@@ -218,6 +218,24 @@ fn a_closed_window_is_probed() {
 }
 
 #[test]
+fn a_window_that_is_taken_back_is_probed() {
+    let mut hand = Hand::new();
+    hand.bare(0, 0, 1000);
+    // More than it rests with.
+    assert_eq!(hand.send(&[7; 5000]).len(), 5);
+    assert_eq!(hand.bare(0, 0, 0), []);
+    // The timer runs out, and nothing may be sent: yet somebody has to ask.
+    assert_eq!(hand.wait(), (1000, vec![told(0, 0, PSH, &[7])]));
+    assert_eq!(hand.wait(), (2000, vec![told(0, 0, PSH, &[7])]));
+    assert_eq!(hand.bare(0, 0, 0), []);
+    assert_eq!(hand.wait(), (4000, vec![told(0, 0, PSH, &[7])]));
+    let out = hand.bare(0, 0, 1000);
+    assert_eq!(out.iter().map(|(.., payload)| payload.len()).sum::<usize>(), 5000);
+    assert_eq!(hand.bare(0, 5000, 1000), []);
+    assert!(!hand.conn.is_unacknowledged());
+}
+
+#[test]
 fn a_peer_closes_and_we_do() {
     let mut hand = Hand::new();
     assert_eq!(hand.rx(0, 0, FIN, 125, b"bye"), []);
@@ -291,15 +309,15 @@ fn a_silent_peer_is_asked_whether_it_is_there_and_so_are_we() {
 }
 
 #[test]
-fn nonsense_is_answered_once_a_second() {
+fn nonsense_is_answered_twice_a_second() {
     let mut hand = Hand::new();
     let answer = told(0, 0, ACK, b"");
     assert_eq!(hand.bare(0, 9, 125), std::slice::from_ref(&answer), "of what was never sent");
     assert_eq!(hand.bare(1 << 20, 0, 125), [], "far outside of the window");
     hand.conn.challenge(hand.now, |_| panic!("too soon"));
-    hand.now += Duration::from_secs(1);
+    hand.now += Duration::from_millis(500);
     assert_eq!(hand.bare(1 << 20, 0, 125), [answer]);
-    hand.now += Duration::from_secs(1);
+    hand.now += Duration::from_millis(500);
     let mut challenged = 0;
     hand.conn.challenge(hand.now, |_| challenged += 1);
     assert_eq!((challenged, hand.conn.is_resting()), (1, true));
@@ -337,176 +355,90 @@ fn more_than_it_rests_with_keeps_its_socket() {
     assert_eq!(hand.sockets.budget().used(), 0, "a connection that is dropped gives everything back, too");
 }
 
-/// Two connections over a wire.
-struct Wire {
-    ends: [Conn; 2],
-    sockets: Sockets,
-    now: Instant,
-    rng: Lcg,
-    /// Of a thousand segments.
-    loss: u32,
-    /// Of a thousand chances to rest.
-    rest: u32,
-    rests: usize,
-    flying: Vec<(Instant, usize, Sent, u32)>,
-}
-
-impl Wire {
-    fn new(seed: u64, loss: u32, rest: u32) -> Wire {
-        let now = Instant::from_secs(5);
-        let mut sockets = some_sockets();
-        let mut client = Conn::connect(now, &mut sockets).unwrap();
-        let mut isn = 0;
-        client.egress(now, &mut sockets, |s| isn = s.seq);
-        let agreed = Agreed { peer_isn: isn, scale: 3, ..agreed(1460) };
-        let server = Conn::accept(&agreed, now);
-        let syn_ack = Incoming {
-            seq: OURS,
-            ack: isn.wrapping_add(1),
-            flags: flag::SYN | flag::ACK,
-            window: 65535,
-            options: &SYN_OPTIONS,
-            payload: &[],
-        };
-        assert!(client.ingress(&syn_ack, now, &mut sockets, |_| {}));
-        assert!(client.is_open());
-        let (rng, ends, flying) = (Lcg(seed), [server, client], Vec::new());
-        Wire { ends, sockets, now, rng, loss, rest, rests: 0, flying }
-    }
-
-    fn fly(&mut self, from: usize, out: Vec<(Sent, u32)>) {
-        for (sent, window) in out {
-            if self.rng.below(1000) >= self.loss {
-                // Some overtake others.
-                let way =
-                    Duration::from_micros(20_000 + u64::from(self.rng.below(2)) * u64::from(self.rng.below(9000)));
-                self.flying.push((self.now + way, 1 - from, sent, window));
+#[test]
+fn whoever_does_not_answer_is_gone() {
+    let mut hand = Hand::new();
+    for (habits, probe, after, times) in [
+        (TcpHabits::LINUX, &b""[..], 75_000, 9),
+        (TcpHabits::WINDOWS, b"\0", 1000, 10),
+        (TcpHabits::BSD, b"", 75_000, 8),
+    ] {
+        hand.conn = Conn::accept(&Agreed { habits, ..agreed(1000) }, hand.now);
+        hand.bare(0, 0, 125);
+        // An answer counts for all questions before it.
+        for _ in 0..2 {
+            assert_eq!(hand.bare(0, 0, 125), []);
+            assert_eq!(hand.wait(), (7_200_000, vec![told(u32::MAX, 0, ACK, probe)]));
+            for _ in 1..times {
+                assert_eq!(hand.wait(), (after, vec![told(u32::MAX, 0, ACK, probe)]));
             }
         }
+        assert_eq!(hand.wait(), (after, vec![told(0, 0, flag::RST | flag::ACK, b"")]));
+        assert!(hand.conn.is_closed());
     }
-
-    /// Lets everything due happen, and time pass until the next thing is due.
-    fn step(&mut self) {
-        for end in 0..2 {
-            let mut out = Vec::new();
-            self.ends[end].egress(self.now, &mut self.sockets, |s| out.push((sent(s), s.window)));
-            self.fly(end, out);
-            if self.rng.below(1000) < self.rest {
-                self.ends[end].rest(self.now, &mut self.sockets);
-                self.rests += usize::from(self.ends[end].is_resting());
-            }
-        }
-        let timers = [0, 1].map(|end| self.ends[end].deadline(self.now, &mut self.sockets));
-        let next = timers.into_iter().flatten().chain(self.flying.iter().map(|(at, ..)| *at)).min();
-        self.now = next.unwrap_or(self.now).max(self.now + Duration::from_micros(100));
-        let (due, later) = std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= self.now);
-        self.flying = later;
-        let mut due: Vec<_> = due;
-        due.sort_by_key(|(at, ..)| *at);
-        for (_, to, (seq, ack, flags, payload), window) in due {
-            let window = (window >> 3) as u16;
-            let segment = Incoming { seq, ack, flags, window, options: &[], payload: &payload };
-            let mut out = Vec::new();
-            let taken = self.ends[to].ingress(&segment, self.now, &mut self.sockets, |s| out.push((sent(s), s.window)));
-            assert!(taken, "there is a socket for each");
-            self.fly(to, out);
-        }
-    }
-}
-
-/// What one side says and has heard.
-struct Talk {
-    say: Vec<u8>,
-    said: usize,
-    heard: Vec<u8>,
-    /// Said at once.
-    piece: usize,
-    /// Before that, it says and reads nothing.
-    pause: Instant,
-    closed: bool,
-}
-
-fn talk(seed: u64, loss: u32, rest: u32, lengths: [usize; 2], piece: usize, pauses: u32) -> usize {
-    let mut wire = Wire::new(seed, loss, rest);
-    let mut talks = lengths.map(|len| Talk {
-        say: (0..len).map(|i| (i.wrapping_mul(31) >> 3) as u8).collect(),
-        said: 0,
-        heard: Vec::new(),
-        piece,
-        pause: Instant::ZERO,
-        closed: false,
-    });
-    for round in 0.. {
-        assert!(round < 300_000, "it does not end at {}", wire.now);
-        for (end, talk) in talks.iter_mut().enumerate() {
-            let Wire { ends, sockets, now, rng, .. } = &mut wire;
-            let conn = &mut ends[end];
-            assert!(!conn.is_closed() || talk.closed, "reset at {now}");
-            // What is unread when TIME-WAIT ends is gone.
-            if *now < talk.pause && !conn.is_time_wait() {
-                continue;
-            }
-            if rng.below(100) < pauses {
-                talk.pause = *now + Duration::from_millis(u64::from(rng.below(4)) * u64::from(rng.below(4000)));
-                continue;
-            }
-            while conn.recv(|bytes| {
-                talk.heard.extend_from_slice(bytes);
-                bytes.len()
-            }) > 0
-            {}
-            let upto = (talk.said + 1 + rng.below(talk.piece as u32) as usize).min(talk.say.len());
-            talk.said += conn.send(&talk.say[talk.said..upto], *now, sockets);
-            if talk.said == talk.say.len() && !talk.closed && conn.is_open() {
-                talk.closed = true;
-                conn.close();
-            }
-        }
-        if wire.ends.iter().all(|conn| conn.is_closed() || conn.is_time_wait()) {
-            break;
-        }
-        wire.step();
-    }
-    for (conn, talk) in wire.ends.iter_mut().zip(&mut talks) {
-        while conn.recv(|bytes| {
-            talk.heard.extend_from_slice(bytes);
-            bytes.len()
-        }) > 0
-        {}
-    }
-    let [a, b] = &talks;
-    assert!(
-        a.heard == b.say && b.heard == a.say,
-        "{} of {}, {} of {}",
-        a.heard.len(),
-        b.say.len(),
-        b.heard.len(),
-        a.say.len()
-    );
-    wire.rests
+    // Who does not want to know is not asked.
+    hand.conn = Conn::accept(&Agreed { keep_alive: false, ..agreed(1000) }, hand.now);
+    assert_eq!(hand.conn.deadline(hand.now, &mut hand.sockets), None);
 }
 
 #[test]
-fn megabytes_pass_a_lossy_wire_intact() {
-    talk(9, 20, 0, [3_000_000, 10], 60_000, 0);
-    assert!(talk(9, 20, 1000, [3_000_000, 10], 60_000, 0) > 10);
+fn old_systems_believe_what_others_question() {
+    let mut hand = Hand::new();
+    let again = told(0, 0, ACK, b"");
+    // In the window, but not where it is expected.
+    assert_eq!(hand.rx(7, 0, flag::RST, 0, b""), std::slice::from_ref(&again));
+    hand.now += Duration::from_secs(1);
+    assert_eq!(hand.rx(7, 0, flag::SYN, 0, b""), std::slice::from_ref(&again));
+    assert!(hand.conn.is_resting() && hand.conn.is_open());
+    // At work it is the same, and the window is what is left of it.
+    hand.now += Duration::from_secs(1);
+    hand.rx(0, 0, PSH, 125, b"hello");
+    let mut windows = Vec::new();
+    let syn = Incoming { seq: PEER + 100, ack: 0, flags: flag::SYN, window: 0, options: &[], payload: b"" };
+    assert!(hand.conn.ingress(&syn, hand.now, &mut hand.sockets, |out| windows.push((out.ack, out.window))));
+    assert_eq!(windows, [(PEER.wrapping_add(6), 65_530)]);
+    let old = || {
+        let mut hand = Hand::new();
+        let habits = TcpHabits { challenges: false, ..TcpHabits::LINUX };
+        hand.conn = Conn::accept(&Agreed { scale: 3, habits, ..agreed(1000) }, hand.now);
+        hand.bare(0, 0, 125);
+        hand
+    };
+    let mut hand = old();
+    assert_eq!((hand.rx(7, 0, flag::RST, 0, b""), hand.conn.is_closed()), (vec![], true));
+    for at_work in [false, true] {
+        let mut hand = old();
+        if at_work {
+            hand.rx(0, 0, PSH, 125, b"hello");
+        }
+        // Of whom it says no number (RFC 9293 §3.10.7.1).
+        let rst = told(0u32.wrapping_sub(OURS + 1), 8, flag::RST | flag::ACK, b"");
+        assert_eq!(hand.rx(7, 0, flag::SYN, 0, b""), [rst]);
+        assert!(hand.conn.is_closed());
+        assert_eq!((hand.tick(), hand.sockets.budget().used()), (vec![], 0));
+    }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
-
-    /// A conversation with pauses, on a wire that loses and overtakes, arrives as it was said,
-    /// whether its connections rest or not.
-    #[test]
-    fn whoever_rests_misses_nothing(
-        seed: u64,
-        loss in 0u32..200,
-        rest in prop::sample::select(vec![0u32, 100, 1000]),
-        lengths in [0usize..30_000, 0usize..30_000],
-        piece in prop::sample::select(vec![1usize, 40, 2000, 20_000]),
-    ) {
-        let lengths = lengths.map(|len| len.min(400 * piece));
-        let rests = talk(seed, loss, rest, lengths, piece, 10);
-        prop_assert!(rest > 0 || rests == 0);
+#[test]
+fn a_fin_comes_with_data_and_again_until_it_is_acknowledged() {
+    // Both sides have said all, at the same time: CLOSING, then TIME-WAIT.
+    let mut hand = Hand::new();
+    hand.send(b"last words");
+    hand.conn.close();
+    assert_eq!(hand.tick(), [told(10, 0, FIN, b"")]);
+    // The peer's own, with data, which does not acknowledge ours.
+    let mut answer = hand.rx(0, 0, FIN | PSH, 125, b"mine");
+    if answer.is_empty() {
+        answer = hand.wait().1;
     }
+    assert_eq!(answer, [told(11, 5, ACK, b"")]);
+    assert_eq!(hand.read(), b"mine");
+    assert!(hand.conn.at_end() && !hand.conn.is_time_wait());
+    // Neither was acknowledged: both are sent again.
+    assert_eq!(hand.wait().1, [told(0, 5, FIN, b"last words")]);
+    // Its FIN again: it has not heard us either.
+    assert_eq!(hand.rx(0, 0, FIN | PSH, 125, b"mine"), [told(11, 5, ACK, b"")]);
+    assert_eq!(hand.bare(5, 11, 125), []);
+    assert!(hand.conn.is_time_wait());
+    assert_eq!(hand.rx(0, 11, FIN | PSH, 125, b"mine"), [told(11, 5, ACK, b"")]);
 }
