@@ -318,6 +318,7 @@ fn population(personality: Interned) -> HostsConfig {
         ping: true,
         backend: None,
         outward: Outward::Reflect,
+        talk: Default::default(),
     };
     HostsConfig {
         ranges: vec![AddrRange { first: [10, 0, 0, 0].into(), last: [10, 255, 255, 255].into() }],

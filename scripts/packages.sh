@@ -33,6 +33,7 @@ cmd:traceroute                 test   traceroute        traceroute       tracero
 cmd:p0f                        test   p0f               p0f              p0f            -
 cmd:arp-fingerprint            test   arp-scan          arp-scan         arp-scan       arp-scan
 cmd:tcpdump                    test   tcpdump           tcpdump          tcpdump        tcpdump
+cmd:tshark                     test   tshark            wireshark-cli    wireshark-cli  wireshark
 cmd:iperf3                     test   iperf3            iperf3           iperf3         iperf
 cmd:busybox                    test   busybox-static    busybox          busybox        busybox-static
 cmd:rsync                      test   rsync             rsync            rsync          rsync

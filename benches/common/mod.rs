@@ -168,6 +168,7 @@ pub fn population() -> HostsConfig {
         ping: true,
         backend: None,
         outward: Outward::Reflect,
+        talk: Default::default(),
     };
     let banner = ServiceKind::Banner { banner: SAID.into(), close_after_secs: 300 };
     HostsConfig {

@@ -9,6 +9,7 @@ mod personality;
 pub mod probe;
 pub mod reply;
 mod table;
+pub mod talk;
 mod template;
 
 pub use arp::ArpHabits;
@@ -17,7 +18,8 @@ pub use fingerprint::{
     SeqNumber, Sequence, SynAnswer, TcpAnswer, UdpAnswer, write_options,
 };
 pub use identity::{Identity, Secret};
-pub use personality::{Builtin, Interned, IpIdClass, Personality, SynAckOptions};
+pub use personality::{Builtin, FlowLabel, Interned, IpIdClass, Personality, SynAckOptions};
 pub use probe::{Probe, Scan, Speaker, Turn};
 pub use table::{Announced, ClockTable, SlotIdx, Vacant};
+pub use talk::{Naming, Says, TalkHabits};
 pub use template::{Backend, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Interned;
+use super::{Interned, Says};
 
 /// Index into the table of services that goes with a set of templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -109,4 +109,6 @@ pub struct Template {
     pub backend: Option<Backend>,
     /// What becomes of what the container begins.
     pub outward: Outward,
+    /// What its hosts say by themselves.
+    pub talk: Says,
 }

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use super::at::{At, Texts};
 use super::check::Checker;
 use super::raw::{PortDefault, TcpEntry, TemplateKeys, UdpEntry};
 use super::raw_services::{TcpWord, UdpWord};
 use super::source::Span;
 use super::{services, units, vendors};
 use crate::emulate::{
-    Backend, Builtin, Interned, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
+    Backend, Builtin, Interned, Outward, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
 };
 use crate::service::{HttpSite, Profile, Proxy, Script, Service, ServiceKind};
 
@@ -76,6 +77,16 @@ pub struct Layer {
     pub udp_default: Option<PortDefault>,
     pub backend: Option<BackendLayer>,
     pub outward: Option<Outward>,
+    pub talk: Option<Talk>,
+}
+
+/// What `talk` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Talk {
+    /// What the personality says.
+    Auto,
+    /// This.
+    Says(Says),
 }
 
 /// Reads a layer.
@@ -141,7 +152,33 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
         udp_default: keys.udp_default.map(|default| default.value),
         backend,
         outward: keys.outward.map(|outward| outward.value),
+        talk: keys.talk.and_then(|talk| read_talk(c, talk)),
     }
+}
+
+/// What hosts say by themselves.
+fn read_talk(c: &mut Checker<'_>, talk: &At<Texts>) -> Option<Talk> {
+    let mut says = Says::NONE;
+    for word in &talk.value.0 {
+        match (&*word.value.0, talk.value.0.len()) {
+            ("auto", 1) => return Some(Talk::Auto),
+            ("none", 1) => return Some(Talk::Says(Says::NONE)),
+            ("auto" | "none", _) => {
+                let help = "write `auto` or `none` alone, or a list of the others";
+                c.error(word.span, format!("`{}` is no part of a list", word.value.0), "here", help);
+                return None;
+            }
+            (name, _) => match Says::NAMES.iter().find(|(known, _)| *known == name) {
+                Some((_, more)) => says = says.and(*more),
+                None => {
+                    let known = ["auto", "none"].into_iter().chain(Says::NAMES.map(|(known, _)| known));
+                    c.unknown(word.span, "kind of talk", name, known);
+                    return None;
+                }
+            },
+        }
+    }
+    Some(Talk::Says(says))
 }
 
 /// The OUI that `name` stands for.
@@ -310,6 +347,11 @@ pub fn merge(
         ping: layers.iter().rev().find_map(|layer| layer.ping).unwrap_or(true),
         backend,
         outward: layers.iter().rev().find_map(|layer| layer.outward).unwrap_or_default(),
+        talk: match layers.iter().rev().find_map(|layer| layer.talk) {
+            Some(Talk::Auto) => personality.get().talk.says,
+            Some(Talk::Says(says)) => says,
+            None => Says::NONE,
+        },
     })
 }
 

@@ -67,6 +67,8 @@ macro_rules! with_template_keys {
                 backend: Backend,
                 /// What becomes of what a container sends to addresses outside the honeynet (default `reflect`).
                 outward: Outward,
+                /// What hosts say by themselves: `none` (default), `auto` (what their system says), or a list of `arp`, `mdns`, `llmnr`, `netbios`, `ssdp`, `ipv6`.
+                talk: Texts,
             }
         }
 
@@ -83,6 +85,7 @@ macro_rules! with_template_keys {
                     udp_default: self.udp_default.as_ref(),
                     backend: self.backend.as_ref(),
                     outward: self.outward.as_ref(),
+                    talk: self.talk.as_ref(),
                 }
             }
         }
@@ -100,6 +103,7 @@ pub struct TemplateKeys<'a> {
     pub udp_default: Option<&'a At<PortDefault>>,
     pub backend: Option<&'a At<Backend>>,
     pub outward: Option<&'a At<Outward>>,
+    pub talk: Option<&'a At<Texts>>,
 }
 
 /// A honeyweave topology.
@@ -430,6 +434,8 @@ mapping! {
         containers: u32,
         /// MiB that all connections together may buffer (default 256).
         buffers: u32,
+        /// Hosts that say something by themselves (default 256).
+        talkers: u32,
     }
 }
 

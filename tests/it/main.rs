@@ -31,6 +31,7 @@ mod rights;
 mod services;
 mod shell;
 mod stuck;
+mod talk;
 mod tap_ring;
 mod taps;
 mod threads;

@@ -33,6 +33,7 @@ impl Hosts {
             return cx.hand_over(owner, frame);
         }
         if arp.operation == Arp::REPLY {
+            self.heard_gateway(arp.sender, arp.sender_mac);
             // An answer to what a container asked.
             let host = self.config.host_of(target.ip());
             if dst_mac(frame.bytes()) == target.mac

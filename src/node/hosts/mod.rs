@@ -8,6 +8,8 @@
 //! * `arp`: who has an address, ARP and neighbor discovery
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins
+//! * `talk`: what hosts say by themselves, and when; `say`: how
+//! * `tarpit`: connections that get nowhere
 //! * `datagram`: UDP; `session`: who talked to whom; `voice`: IP identification; `scan`: OS detection
 
 #[cfg(test)]
@@ -27,10 +29,15 @@ mod flows;
 mod inner;
 mod lease;
 mod outward;
+mod say;
 mod scan;
 mod session;
 mod show;
 mod splice;
+mod talk;
+#[cfg(test)]
+mod talk_tests;
+mod tarpit;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -43,11 +50,14 @@ use std::sync::atomic::AtomicU32;
 use super::{Command, Cx, HostsConfig, Node, Show};
 use crate::emulate::probe;
 use crate::emulate::reply::{self, Voice};
-use crate::emulate::{Backend, Builtin, ClockTable, Identity, Outward, Scan, ServiceId, TcpPort, Template, UdpPort};
+use crate::emulate::{
+    Backend, Builtin, ClockTable, FlowLabel, Identity, Outward, Personality, Scan, ServiceId, TcpPort, Template,
+    UdpPort,
+};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::{Service, ServiceKind};
-use crate::stack::{Budget, HalfOpen, HalfOpenTable, Sockets};
+use crate::stack::{Budget, FlowKey, HalfOpen, HalfOpenTable, Sockets};
 use crate::wire::{
     ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
 };
@@ -55,6 +65,7 @@ use ended::Ended;
 use flows::Flows;
 use lease::Leases;
 use session::{Contact, Pair, Sessions, Touch};
+use talk::Talk;
 use voice::IpIds;
 
 /// The host that a packet is for.
@@ -100,6 +111,7 @@ pub struct Hosts {
     /// Who has fingerprints taken of whom.
     scans: ClockTable<Pair, Scan>,
     sockets: Sockets,
+    talk: Talk,
     /// Memory for what an inline service looks at.
     unread: Vec<u8>,
     /// The template of hosts that answer in the place of the rest of the world, behind the plan's.
@@ -141,6 +153,7 @@ impl Hosts {
             leases: Leases::new(seed, containers),
             scans: ClockTable::new(scan::SCANS, seed),
             sockets: Sockets::new(Budget::new((limits.buffers as usize) << 20), seed),
+            talk: Talk::new(share),
             unread: Vec::new(),
             elsewhere,
             config,
@@ -156,7 +169,7 @@ impl Hosts {
     /// The host whose address is `word`, if it is one of ours.
     #[inline(always)]
     fn target(&self, word: u128) -> Option<Target> {
-        let number = self.config.number_of_word(word)?;
+        let Some(number) = self.config.number_of_word(word) else { return self.link_local_target(word) };
         let (template, kind) = self.config.template_of_word(&self.identity, word)?;
         Some(Target { word, template, mac: self.config.mac_for(&self.identity, number, kind), hops: 0 })
     }
@@ -180,7 +193,7 @@ impl Hosts {
             return self.neighbor(frame, &packet, cx);
         }
         let Some(target) = self.target(packet.dst_word) else {
-            return cx.discard(frame, DropReason::NoHost);
+            return self.overhear(frame, &packet, cx);
         };
         match self.other_owner(target.word, cx) {
             Some(owner) => cx.hand_over(owner, frame),
@@ -266,10 +279,24 @@ impl Hosts {
     }
 
     #[inline(always)]
-    fn voice(&mut self, target: &Target, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
+    fn voice(&mut self, target: &Target, packet: &Packet, ports: u32, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
         let personality = self.template(target.template).personality.get();
         let ip_id = self.ids.next(personality.ip_id, target.word, Some(ip_id), cx);
-        Voice { mac: target.mac, personality, ip_id, hops: target.hops }
+        let flow_label = match personality.flow_label {
+            FlowLabel::Always if !packet.is_v4() => self.identity.flow_label(packet.dst_word, packet.src_word, ports),
+            _ => 0,
+        };
+        Voice { mac: target.mac, personality, ip_id, hops: target.hops, flow_label }
+    }
+
+    /// The flow label of a connection's segments.
+    #[inline(always)]
+    fn label_of(&self, personality: &Personality, key: &FlowKey) -> u32 {
+        if key.local.is_ipv4() || personality.flow_label == FlowLabel::Zero {
+            return 0;
+        }
+        let ports = u32::from(key.local_port) << 16 | u32::from(key.remote_port);
+        self.identity.flow_label(word_of(key.local), word_of(key.remote), ports)
     }
 
     fn icmp(&mut self, mut frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
@@ -295,7 +322,7 @@ impl Hosts {
         {
             return self.echo_probe(frame, packet, target, fingerprint, cx);
         }
-        let voice = self.voice(target, ip_id, cx);
+        let voice = self.voice(target, packet, 0, ip_id, cx);
         reply::echo(&mut frame, packet, &voice);
         self.reply(frame, cx);
     }
@@ -315,6 +342,7 @@ fn elsewhere_template(sink: ServiceId) -> Template {
         ping: true,
         backend: None,
         outward: Outward::Reflect,
+        talk: Default::default(),
     }
 }
 
@@ -379,7 +407,9 @@ impl Node for Hosts {
             self.start_at = None;
             self.ids.begin(cx.now);
             self.start_with_system(cx);
+            self.begin_talk(cx);
         }
+        self.talk(cx);
         self.retransmit_syn_acks(cx);
         self.flows.wake_due(cx.now);
         self.drive(cx);
@@ -394,6 +424,7 @@ impl Node for Hosts {
             self.flows.next_deadline(),
             self.sessions.next_deadline(),
             self.leases.next_deadline(),
+            self.talk.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }

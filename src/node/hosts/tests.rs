@@ -46,6 +46,7 @@ fn template() -> Template {
             splice: Splicing::Auto,
         }),
         outward: Outward::Reflect,
+        talk: Default::default(),
     }
 }
 

@@ -73,6 +73,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
             splice: Splicing::Auto,
         }),
         outward: Outward::Reflect,
+        talk: Default::default(),
     };
     let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
     let range = |first: &str, last: &str| AddrRange { first: ip(first), last: ip(last) };
