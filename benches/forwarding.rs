@@ -319,6 +319,7 @@ fn population(personality: Interned) -> HostsConfig {
         backend: None,
         outward: Outward::Reflect,
         cases: vec![],
+        talk: Default::default(),
     };
     HostsConfig {
         ranges: vec![AddrRange { first: [10, 0, 0, 0].into(), last: [10, 255, 255, 255].into() }],
@@ -332,6 +333,7 @@ fn population(personality: Interned) -> HostsConfig {
         segment: Segment::default(),
         claim: None,
         inside: vec![],
+        response_time: honeyweave::node::ResponseTime::None,
         // Half as many sessions as destinations: every other frame evicts one.
         limits: Limits { sessions: 32_768, ..Limits::default() },
     }

@@ -169,6 +169,7 @@ pub fn population() -> HostsConfig {
         backend: None,
         outward: Outward::Reflect,
         cases: vec![],
+        talk: Default::default(),
     };
     let banner = ServiceKind::Banner { banner: SAID.into(), close_after_secs: 300 };
     HostsConfig {

@@ -302,6 +302,7 @@ fn macs_on_the_wire_are_limited_for_all_shards_together() {
             &crate::topology::parse("test", "nodes: {a: {kind: switch, ports: 2}}").unwrap(),
             1,
             WallClock::default(),
+            u16::try_from(shards).unwrap(),
         );
         let config = crate::node::UplinkConfig { mac_limit: 10, ..crate::node::UplinkConfig::new("eth0") };
         let mut left = 0;

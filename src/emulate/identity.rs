@@ -42,6 +42,8 @@ const TS_OFFSET: u8 = 6;
 const SSH_KEY: u8 = 7;
 const MACHINE_ID: u8 = 8;
 const COOKIE: u8 = 9;
+const NAME: u8 = 10;
+const TALK: u8 = 11;
 
 /// The identities of one node's hosts.
 #[derive(Clone, Debug)]
@@ -146,6 +148,15 @@ impl Identity {
         self.secret.derive(TS_OFFSET, &[low64(local), low64(remote)]) as u32
     }
 
+    /// The IPv6 flow label of what passes from `local` to `remote`, of 20 bits and never 0; `ports` tells
+    /// connections apart.
+    #[inline]
+    pub fn flow_label(&self, local: u128, remote: u128, ports: u32) -> u32 {
+        let key = self.choice_key.rotate_left(10);
+        let hash = mix(mix(key, low64_of(local)) ^ low64_of(remote).rotate_left(32), u64::from(ports));
+        (hash >> 44).max(1) as u32
+    }
+
     /// The private key (an RFC 8032 seed) of the SSH server of host `ip`.
     pub fn ssh_seed(&self, ip: IpAddr) -> [u8; 32] {
         let mut seed = [0; 32];
@@ -153,6 +164,16 @@ impl Identity {
             octets.copy_from_slice(&self.secret.derive(SSH_KEY, &[low64(ip), part as u64]).to_be_bytes());
         }
         seed
+    }
+
+    /// What the name of host `number` is made of.
+    pub fn name_seed(&self, number: u64) -> u64 {
+        self.secret.derive(NAME, &[number])
+    }
+
+    /// What the times follow from at which host `number` speaks by itself.
+    pub fn talk_seed(&self, number: u64) -> u64 {
+        self.secret.derive(TALK, &[number])
     }
 
     /// What systemd calls the machine id of host `ip`.

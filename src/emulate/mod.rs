@@ -11,6 +11,7 @@ pub mod probe;
 pub mod reply;
 mod scanner;
 mod table;
+pub mod talk;
 mod tcp_habits;
 mod template;
 
@@ -21,9 +22,10 @@ pub use fingerprint::{
     SeqNumber, Sequence, SynAnswer, TcpAnswer, UdpAnswer, write_options,
 };
 pub use identity::{Identity, Secret};
-pub use personality::{Builtin, Interned, IpIdClass, Personality, SynAckOptions};
+pub use personality::{Builtin, FlowLabel, Interned, IpIdClass, Personality, SynAckOptions};
 pub use probe::{Probe, Scan, Speaker, Turn};
 pub use scanner::{OsFamily, SynTraits, os_of_syn};
 pub use table::{Announced, ClockTable, SlotIdx, Vacant};
+pub use talk::{Naming, Says, TalkHabits};
 pub use tcp_habits::{KeepAlive, TcpHabits};
 pub use template::{Backend, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::arp::ArpHabits;
 use super::fingerprint::{Fingerprint, Opt};
+use super::talk::TalkHabits;
 use super::tcp_habits::TcpHabits;
 
 /// How the IPv4 identification field is chosen.
@@ -25,6 +26,17 @@ pub enum IpIdClass {
     PerPeer,
     /// Unpredictable.
     Random,
+}
+
+/// How the IPv6 flow label is chosen (RFC 6437). Neighbor discovery and listener reports have none in any system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum FlowLabel {
+    /// Always zero.
+    Zero,
+    /// One for each TCP connection; zero in what belongs to none, RSTs of closed ports and echo replies included.
+    Connections,
+    /// One for each pair of ends, whatever they exchange (Linux's `auto_flowlabels`).
+    Always,
 }
 
 /// The options of a SYN/ACK, by what the SYN offers besides its MSS. Values of MSS and scale are the
@@ -77,10 +89,12 @@ pub struct Personality {
     pub name: Cow<'static, str>,
     /// Whether it passes for a Linux system, whose TCP containers have, too.
     pub is_linux: bool,
-    /// Initial TTL and hop limit of TCP and UDP.
+    /// Initial TTL of TCP and UDP.
     pub ttl: u8,
     /// Initial TTL of ICMP.
     pub icmp_ttl: u8,
+    /// Initial hop limit of all IPv6 but neighbor discovery.
+    pub hop_limit: u8,
     /// MSS that a SYN/ACK announces on Ethernet over IPv4; 20 less over IPv6.
     pub mss: u16,
     /// Window field of a SYN/ACK.
@@ -115,6 +129,10 @@ pub struct Personality {
     pub tcp: TcpHabits,
     /// Which odd ARP requests it answers.
     pub arp: ArpHabits,
+    /// IPv6 flow label.
+    pub flow_label: FlowLabel,
+    /// How it makes itself known on its segment.
+    pub talk: TalkHabits,
     /// What nmap's OS detection is answered, where that is known in detail.
     pub fingerprint: Option<Box<Fingerprint>>,
 }
@@ -129,6 +147,7 @@ const LINUX: Personality = Personality {
     is_linux: true,
     ttl: 64,
     icmp_ttl: 64,
+    hop_limit: 64,
     mss: 1460,
     syn_ack_window: 65160,
     window_scale: 7,
@@ -153,6 +172,8 @@ const LINUX: Personality = Personality {
     tcp: TcpHabits::LINUX,
     // As with a way to every address, which hosts with a gateway have.
     arp: ArpHabits::new("01010100000"),
+    flow_label: FlowLabel::Always,
+    talk: TalkHabits::LINUX,
     fingerprint: None,
 };
 
@@ -161,6 +182,7 @@ const WINDOWS: Personality = Personality {
     is_linux: false,
     ttl: 128,
     icmp_ttl: 128,
+    hop_limit: 128,
     mss: 1460,
     syn_ack_window: 65535,
     window_scale: 8,
@@ -183,6 +205,8 @@ const WINDOWS: Personality = Personality {
     syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000]),
     tcp: TcpHabits::WINDOWS,
     arp: ArpHabits::new("01010100000"),
+    flow_label: FlowLabel::Zero,
+    talk: TalkHabits::WINDOWS,
     fingerprint: None,
 };
 
@@ -191,6 +215,7 @@ const CISCO_IOS: Personality = Personality {
     is_linux: false,
     ttl: 255,
     icmp_ttl: 255,
+    hop_limit: 64,
     mss: 536,
     syn_ack_window: 4128,
     window_scale: 0,
@@ -213,6 +238,8 @@ const CISCO_IOS: Personality = Personality {
     syn_ack_retries_ms: Cow::Borrowed(&[2000, 4000, 8000]),
     tcp: TcpHabits::BSD,
     arp: ArpHabits::new("00000100000"),
+    flow_label: FlowLabel::Zero,
+    talk: TalkHabits::PLAIN,
     fingerprint: None,
 };
 
@@ -226,10 +253,18 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         ts_hz: 250,
         ts_per_peer: false,
         syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000, 12_000, 24_000, 48_000]),
+        // They came with Linux 4.2.
+        flow_label: FlowLabel::Zero,
         tcp: TcpHabits { challenges: false, ..TcpHabits::LINUX },
         ..LINUX
     };
-    let android = Personality { name: "android".into(), syn_ack_window: 65_535, window_scale: 8, ..LINUX };
+    let android = Personality {
+        name: "android".into(),
+        syn_ack_window: 65_535,
+        window_scale: 8,
+        talk: TalkHabits::ANDROID,
+        ..LINUX
+    };
     let windows_7 = Personality {
         name: "windows-7".into(),
         syn_ack_window: 8192,
@@ -240,6 +275,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
             ..WINDOWS.syn_ack_options
         },
         ts_hz: 100,
+        talk: TalkHabits::WINDOWS_7,
         ..WINDOWS
     };
     let unset = Opt::Timestamps { value: false, echo: false };
@@ -256,6 +292,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         ts_hz: 10,
         syn_ack_retries_ms: Cow::Borrowed(&[3000, 6600]),
         tcp: TcpHabits { challenges: false, time_wait_secs: 240, ..TcpHabits::WINDOWS },
+        talk: TalkHabits::WINDOWS_XP,
         arp: ArpHabits::new("11110100000"),
         ..WINDOWS
     };
@@ -278,6 +315,8 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000, 12_000]),
         tcp: TcpHabits::BSD,
         arp: ArpHabits::new("11110100000"),
+        flow_label: FlowLabel::Connections,
+        talk: TalkHabits::BSD,
         ..LINUX
     };
     let macos = Personality {
@@ -294,6 +333,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         // Its TCPTV_MSL is half of the others'.
         tcp: TcpHabits { time_wait_secs: 30, ..TcpHabits::BSD },
         arp: ArpHabits::new("01010100000"),
+        talk: TalkHabits::MACOS,
         ..bsd.clone()
     };
     let openbsd = Personality {
@@ -323,6 +363,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         syn_ack_retries_ms: Cow::Borrowed(&[6000, 24_000, 45_000]),
         tcp: TcpHabits { challenges: false, ..TcpHabits::BSD },
         arp: ArpHabits::new("01010100000"),
+        talk: TalkHabits::PRINTER,
         ..CISCO_IOS
     };
     let plc = Personality {
@@ -331,6 +372,7 @@ static BUILTIN: LazyLock<[Personality; 12]> = LazyLock::new(|| {
         icmp_ttl: 30,
         syn_ack_window: 2048,
         syn_ack_retries_ms: Cow::Borrowed(&[3000, 6000]),
+        talk: TalkHabits::PLAIN,
         ..printer.clone()
     };
     [LINUX, WINDOWS, CISCO_IOS, linux_26, android, windows_7, windows_xp, macos, bsd, openbsd, printer, plc]
@@ -340,6 +382,18 @@ impl Personality {
     fn offers(&self, wanted: impl Fn(&Opt) -> bool) -> bool {
         let SynAckOptions { full, no_timestamps, no_scale, no_sack } = &self.syn_ack_options;
         [full, no_timestamps, no_scale, no_sack].into_iter().any(|list| list.iter().any(&wanted))
+    }
+
+    /// Initial TTL or hop limit of TCP and UDP.
+    #[inline]
+    pub fn ttl_of(&self, v4: bool) -> u8 {
+        if v4 { self.ttl } else { self.hop_limit }
+    }
+
+    /// Initial TTL or hop limit of ICMP and ICMPv6.
+    #[inline]
+    pub fn icmp_ttl_of(&self, v4: bool) -> u8 {
+        if v4 { self.icmp_ttl } else { self.hop_limit }
     }
 
     /// Whether it scales windows.

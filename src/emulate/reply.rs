@@ -11,7 +11,7 @@ use super::Personality;
 use crate::frame::Frame;
 use crate::wire::{
     ARP_FRAME, Arp, ETH, Headers, Ipv4Words, Mac, Neighbor, Packet, Segment, TcpHeader, TcpWords, be16, be32, checksum,
-    flag, icmp6, proto, set_macs, src_mac,
+    flag, icmp6, proto, set_flow_label, set_macs, src_mac,
 };
 
 /// How a host speaks in one packet.
@@ -25,6 +25,8 @@ pub struct Voice {
     pub ip_id: u16,
     /// Hops that the packet seems to have taken already.
     pub hops: u8,
+    /// IPv6 flow label of this packet.
+    pub flow_label: u32,
 }
 
 impl Voice {
@@ -108,7 +110,8 @@ pub fn echo(frame: &mut Frame, packet: &Packet, voice: &Voice) {
         let ip = &mut bytes[ETH..];
         let (src, dst) = ip[8..40].split_at_mut(16);
         src.swap_with_slice(dst);
-        ip[7] = voice.ttl(voice.personality.icmp_ttl);
+        ip[7] = voice.ttl(voice.personality.hop_limit);
+        set_flow_label(bytes, voice.flow_label);
     }
     let icmp = &mut bytes[packet.l4..];
     // Type and code as one word: an octet written and then read as part of a word is waited for.
@@ -193,7 +196,7 @@ pub fn icmp_error(frame: &mut Frame, packet: &Packet, error: IcmpError, src: IpA
         src,
         dst: packet.src(),
         proto: if v4 { proto::ICMP } else { proto::ICMPV6 },
-        ttl: voice.ttl(voice.personality.icmp_ttl),
+        ttl: voice.ttl(voice.personality.icmp_ttl_of(v4)),
         tos: if v4 { voice.personality.icmp_error_tos } else { 0 },
         ip_id: voice.ip_id,
         df: false,
@@ -213,6 +216,7 @@ pub fn icmp_error(frame: &mut Frame, packet: &Packet, error: IcmpError, src: IpA
     message[4..8].copy_from_slice(&word.to_be_bytes());
     headers.fill_checksum(message);
     frame.set_len(total);
+    set_flow_label(frame.bytes_mut(), voice.flow_label);
     true
 }
 
@@ -270,11 +274,12 @@ pub fn answer(frame: &mut Frame, packet: &Packet, segment: &Segment<'_>, voice: 
         src: packet.dst(),
         dst: packet.src(),
         proto: proto::TCP,
-        ttl: voice.ttl(voice.personality.ttl),
+        ttl: voice.ttl(voice.personality.ttl_of(packet.is_v4())),
         tos: 0,
         ip_id: voice.ip_id,
         df,
     };
     let len = segment.write(&headers, frame.space());
     frame.set_len(len);
+    set_flow_label(frame.bytes_mut(), voice.flow_label);
 }

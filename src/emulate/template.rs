@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Case, Interned};
+use super::{Case, Interned, Says};
 
 /// Index into the table of services that goes with a set of templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -112,4 +112,6 @@ pub struct Template {
     /// Whom, and when, it meets as another template does: the first case that applies counts. The
     /// templates of cases have none themselves.
     pub cases: Vec<Case>,
+    /// What its hosts say by themselves.
+    pub talk: Says,
 }

@@ -223,7 +223,7 @@ pub struct HostsConfig {
     pub ranges: Vec<AddrRange>,
     /// All addresses belong to one host (`kind: host` and `container`).
     pub single: bool,
-    /// Host name of a single host; a population derives its own.
+    /// Host name of a single host, or what the names of a population's hosts begin with; `None` is `host`.
     pub hostname: Option<String>,
     /// Index into `templates` and weight. Which host gets which is a keyed function of its address.
     pub mix: Vec<(u16, u32)>,
@@ -308,6 +308,8 @@ pub struct Limits {
     pub containers: u32,
     /// MiB that all connections together may buffer.
     pub buffers: u32,
+    /// Hosts that say something by themselves.
+    pub talkers: u32,
 }
 
 impl Limits {
@@ -333,6 +335,7 @@ impl Default for Limits {
             flows: 131_072,
             containers: 64,
             buffers: 256,
+            talkers: 256,
         }
     }
 }

@@ -6,8 +6,8 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use super::config::{AddrRange, HostsConfig, MacMode};
-use crate::emulate::{Identity, Template};
-use crate::wire::{Mac, is_mapped, word_of};
+use crate::emulate::{Identity, Naming, Template};
+use crate::wire::{Mac, ip_of, is_mapped, word_of};
 
 /// Whether an address, as a word, is IPv6, and the word: addresses of one family compare.
 #[inline]
@@ -35,6 +35,18 @@ impl AddrRange {
     }
 }
 
+/// A name as an administrator would give it: the node's, and a number.
+pub fn numbered_name(node: &str, number: u64) -> String {
+    format!("{}-{:02}", host_label(node), number + 1)
+}
+
+/// A node's name as a label of a host name.
+pub fn host_label(node: &str) -> String {
+    let clean: String =
+        node.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(48).collect();
+    clean.trim_matches('-').to_owned()
+}
+
 impl HostsConfig {
     /// The number of the host that owns `ip`: its index among all addresses of the
     /// ranges, 0 for a single host. `None` if the address is not one of ours.
@@ -55,6 +67,52 @@ impl HostsConfig {
         let before = self.ranges[..at].iter().fold(0u64, |sum, range| sum.wrapping_add(range.len()));
         let inside = word.wrapping_sub(word_of(self.ranges[at].first)) as u64;
         Some(before.wrapping_add(inside))
+    }
+
+    /// The address of host `number` of a population, or the first one of a single host. `None` beyond the last.
+    pub fn address_of(&self, number: u64) -> Option<IpAddr> {
+        let mut left = number;
+        for range in &self.ranges {
+            if left < range.len() {
+                return Some(ip_of(word_of(range.first) + u128::from(left)));
+            }
+            left -= range.len();
+        }
+        None
+    }
+
+    /// How many addresses there are, at most `u64::MAX`.
+    pub fn addresses(&self) -> u64 {
+        self.ranges.iter().map(AddrRange::len).fold(0, u64::saturating_add)
+    }
+
+    /// What host `number` calls itself. A host that may have a container is called as the container is.
+    pub fn name_of(&self, identity: &Identity, number: u64, template: &Template) -> String {
+        let base = self.hostname.as_deref().unwrap_or("host");
+        if self.single {
+            return base.to_owned();
+        }
+        let mac = self.mac_for(identity, number, template);
+        match template.personality.get().talk.naming {
+            Naming::Desktop if template.backend.is_none() => {
+                // Letters and digits that are not mistaken for each other.
+                const SIGNS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+                let mut rest = identity.name_seed(number);
+                let sign = |rest: &mut u64| {
+                    let sign = SIGNS[(*rest & 31) as usize];
+                    *rest >>= 5;
+                    char::from(sign)
+                };
+                let signs: String = (0..7).map(|_| sign(&mut rest)).collect();
+                format!("DESKTOP-{signs}")
+            }
+            Naming::Mac(letters) if template.backend.is_none() => {
+                let [.., d, e, f] = mac.0;
+                let letters = letters.map(char::from);
+                format!("{}{}{}{d:02X}{e:02X}{f:02X}", letters[0], letters[1], letters[2])
+            }
+            _ => numbered_name(base, number),
+        }
     }
 
     /// The address that stands for the host of `ip`: `ip` itself, and for a single
@@ -138,6 +196,7 @@ mod tests {
             backend: None,
             outward: Outward::Reflect,
             cases: vec![],
+            talk: Default::default(),
         }
     }
 
@@ -156,7 +215,7 @@ mod tests {
             segment: Segment::default(),
             claim: None,
             inside: vec![],
-            response_time: super::ResponseTime::None,
+            response_time: crate::node::ResponseTime::None,
             limits: Limits::default(),
         }
     }
@@ -185,6 +244,27 @@ mod tests {
         let single = HostsConfig { single: true, ..config };
         assert_eq!(single.number_of(ip("fd00::3")), Some(0));
         assert_eq!(single.number_of(ip("10.9.0.1")), None);
+    }
+
+    #[test]
+    fn numbers_have_addresses_and_names() {
+        let mut config = config(&[("10.0.0.1", "10.0.0.10"), ("fd00::1", "fd00::ffff")]);
+        let identity = Identity::new(Secret([3; 16]), "staff");
+        assert_eq!(config.addresses(), 10 + 0xffff);
+        for number in [0, 9, 10, 11 + 0xfffd] {
+            assert_eq!(config.number_of(config.address_of(number).unwrap()), Some(number));
+        }
+        assert_eq!(config.address_of(10 + 0xffff), None);
+        config.hostname = Some("Staff_A".into());
+        let name = |config: &HostsConfig, number| config.name_of(&identity, number, &config.templates[0]);
+        assert_eq!(name(&config, 6), "staff-a-07");
+        config.templates[0].personality = Builtin::Windows.into();
+        let (a, b) = (name(&config, 6), name(&config, 7));
+        assert!(a.starts_with("DESKTOP-") && a.len() == 15 && a != b, "{a} {b}");
+        config.templates[0].personality = Builtin::Printer.into();
+        assert!(name(&config, 6).starts_with("NPI") && name(&config, 6).len() == 9);
+        let single = HostsConfig { single: true, hostname: Some("web01".into()), ..config };
+        assert_eq!(name(&single, 0), "web01");
     }
 
     #[test]

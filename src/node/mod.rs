@@ -30,6 +30,7 @@ pub use config::{
     PortVlan, ResponseTime, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig, UplinkIo,
 };
 pub use hosts::{Hosts, Pace, Together};
+pub use hosts_config::{host_label, numbered_name};
 pub use router::Router;
 pub use shard::{MAX_SHARDS, Shard};
 pub use tap::Tap;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use super::at::{At, Texts};
 use super::cases::{self, CaseLayer};
 use super::check::Checker;
 use super::raw::{PortDefault, TcpEntry, TemplateKeys, UdpEntry};
@@ -11,7 +12,7 @@ use super::raw_services::{TcpWord, UdpWord};
 use super::source::Span;
 use super::{services, units, vendors};
 use crate::emulate::{
-    Backend, Builtin, Interned, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
+    Backend, Builtin, Interned, Outward, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
 };
 use crate::service::{HttpSite, Profile, Proxy, Script, Service, ServiceKind};
 
@@ -78,6 +79,16 @@ pub struct Layer {
     pub backend: Option<BackendLayer>,
     pub outward: Option<Outward>,
     pub cases: Option<Vec<CaseLayer>>,
+    pub talk: Option<Talk>,
+}
+
+/// What `talk` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Talk {
+    /// What the personality says.
+    Auto,
+    /// This.
+    Says(Says),
 }
 
 /// Reads a layer.
@@ -144,7 +155,33 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
         backend,
         outward: keys.outward.map(|outward| outward.value),
         cases: keys.when.map(|when| cases::read(c, when)),
+        talk: keys.talk.and_then(|talk| read_talk(c, talk)),
     }
+}
+
+/// What hosts say by themselves.
+fn read_talk(c: &mut Checker<'_>, talk: &At<Texts>) -> Option<Talk> {
+    let mut says = Says::NONE;
+    for word in &talk.value.0 {
+        match (&*word.value.0, talk.value.0.len()) {
+            ("auto", 1) => return Some(Talk::Auto),
+            ("none", 1) => return Some(Talk::Says(Says::NONE)),
+            ("auto" | "none", _) => {
+                let help = "write `auto` or `none` alone, or a list of the others";
+                c.error(word.span, format!("`{}` is no part of a list", word.value.0), "here", help);
+                return None;
+            }
+            (name, _) => match Says::NAMES.iter().find(|(known, _)| *known == name) {
+                Some((_, more)) => says = says.and(*more),
+                None => {
+                    let known = ["auto", "none"].into_iter().chain(Says::NAMES.map(|(known, _)| known));
+                    c.unknown(word.span, "kind of talk", name, known);
+                    return None;
+                }
+            },
+        }
+    }
+    Some(Talk::Says(says))
 }
 
 /// The OUI that `name` stands for.
@@ -330,6 +367,11 @@ pub fn merge(
             .map(|base| base.outward)
             .unwrap_or_else(|| layers.iter().rev().find_map(|layer| layer.outward).unwrap_or_default()),
         cases: Vec::new(),
+        talk: match layers.iter().rev().find_map(|layer| layer.talk) {
+            Some(Talk::Auto) => personality.get().talk.says,
+            Some(Talk::Says(says)) => says,
+            None => Says::NONE,
+        },
     })
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::tests::good;
 use super::*;
-use crate::emulate::{Builtin, Outward, StartPolicy, TcpPort, UdpPort};
+use crate::emulate::{Builtin, Outward, Says, StartPolicy, TcpPort, UdpPort};
 use crate::frame::PortNo;
 use crate::node::{
     AddrRange, BridgeConfig, Guarded, HostsConfig, MacMode, NodeConfig, PortVlan, RouterConfig, UplinkIo,
@@ -378,6 +378,28 @@ fn bombs_are_refused() {
     }
     let recursive = parse("t", "nodes: &n\n  a: *n\n").unwrap_err();
     assert_eq!(recursive.errors.len(), 1);
+}
+
+#[test]
+fn talk_is_a_list_or_the_systems_own() {
+    let plan = good(
+        r#"
+defaults: {talk: auto}
+templates:
+  phone: {personality: android, talk: [arp, mdns]}
+nodes:
+  a: {kind: host, address: 10.0.0.1, personality: windows}
+  b: {kind: host, address: 10.0.0.1, template: phone}
+  c: {kind: hosts, addresses: 10.0.0.0/24, talk: none, limits: {talkers: 9}}
+  d: {kind: host, address: 10.0.0.1, talk: ssdp}
+"#,
+    );
+    let talk = |name| hosts(&plan, name).templates[0].talk;
+    assert_eq!(talk("a"), Builtin::Windows.get().talk.says);
+    assert_eq!(talk("b"), Says::ARP.and(Says::MDNS));
+    assert_eq!((talk("c"), talk("d")), (Says::NONE, Says::SSDP));
+    assert_eq!(hosts(&plan, "c").limits.talkers, 9);
+    assert_eq!(hosts(&plan, "c").hostname.as_deref(), Some("c"));
 }
 
 #[test]

@@ -47,8 +47,19 @@ pub struct Draft {
     pub transit: bool,
 }
 
-const TEMPLATE: &[&str] =
-    &["personality", "vendor", "ping", "tcp", "tcp_default", "udp", "udp_default", "backend", "outward", "when"];
+const TEMPLATE: &[&str] = &[
+    "personality",
+    "vendor",
+    "ping",
+    "tcp",
+    "tcp_default",
+    "udp",
+    "udp_default",
+    "backend",
+    "outward",
+    "talk",
+    "when",
+];
 
 fn own_keys(kind: Kind) -> &'static [&'static str] {
     match kind {
@@ -403,7 +414,8 @@ fn hosts(
     Some(HostsConfig {
         ranges: Vec::new(),
         single,
-        hostname: if single { hostname.or_else(|| Some(name.value.0.clone())) } else { None },
+        // A population's hosts have no other name than the node's and a number.
+        hostname: hostname.or_else(|| Some(name.value.0.clone())),
         mix,
         templates,
         services: services.list,
@@ -491,9 +503,10 @@ fn read_limits(c: &mut Checker<'_>, node: &Node) -> Option<Limits> {
     let flows = bounded(&limits.flows, default.flows, 1 << 20);
     let containers = bounded(&limits.containers, default.containers, 4096);
     let buffers = bounded(&limits.buffers, default.buffers, 1 << 20);
+    let talkers = bounded(&limits.talkers, default.talkers, 4096);
     let session_idle_secs = match &limits.session_idle {
         Some(text) => c.unit(text.span, units::duration_secs(text))?.max(1),
         None => default.session_idle_secs,
     };
-    Some(Limits { sessions, session_idle_secs, half_open, flows, containers, buffers })
+    Some(Limits { sessions, session_idle_secs, half_open, flows, containers, buffers, talkers })
 }

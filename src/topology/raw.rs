@@ -69,6 +69,8 @@ macro_rules! with_template_keys {
                 outward: Outward,
                 /// What differs by who asks, and when: the first case that applies counts.
                 when: Vec<At<CaseKeys>>,
+                /// What hosts say by themselves: `none` (default), `auto` (what their system says), or a list of `arp`, `mdns`, `llmnr`, `netbios`, `ssdp`, `ipv6`.
+                talk: Texts,
             }
         }
 
@@ -86,6 +88,7 @@ macro_rules! with_template_keys {
                     backend: self.backend.as_ref(),
                     outward: self.outward.as_ref(),
                     when: self.when.as_ref(),
+                    talk: self.talk.as_ref(),
                 }
             }
         }
@@ -104,6 +107,7 @@ pub struct TemplateKeys<'a> {
     pub backend: Option<&'a At<Backend>>,
     pub outward: Option<&'a At<Outward>>,
     pub when: Option<&'a At<Vec<At<CaseKeys>>>>,
+    pub talk: Option<&'a At<Texts>>,
 }
 
 /// A honeyweave topology.
@@ -438,6 +442,8 @@ mapping! {
         containers: u32,
         /// MiB that all connections together may buffer (default 256).
         buffers: u32,
+        /// Hosts that say something by themselves (default 256).
+        talkers: u32,
     }
 }
 

@@ -9,14 +9,16 @@ mod arp;
 pub mod checksum;
 pub mod gso;
 mod mac;
+mod mld;
 mod packet;
 mod write;
 
 pub use arp::{ARP_FRAME, Arp, ArpOddities, Neighbor, icmp6, solicited_node};
 pub use mac::{Mac, ParseMacError};
+pub use mld::{ListenerQuery, ListenerRecord, link_local, write_report, write_router_solicit};
 pub use packet::{
     ETH, Flaw, Packet, TcpHeader, TcpOptions, be16, be32, dst_mac, ethertype, ethertype_of, flag, ip_of, is_mapped,
     proto, set_macs, src_mac, word_of,
 };
 pub use smoltcp::time::{Duration, Instant};
-pub use write::{Headers, Ipv4Words, Segment, TcpWords};
+pub use write::{Headers, Ipv4Words, Segment, TcpWords, set_flow_label};

@@ -188,6 +188,16 @@ impl Headers {
     }
 }
 
+/// Sets the flow label (RFC 6437), 20 bits, of a frame that is IPv6; no other frame changes. No checksum covers it.
+#[inline]
+pub fn set_flow_label(frame: &mut [u8], label: u32) {
+    if super::ethertype_of(frame) == ethertype::IPV6
+        && let Some(word) = frame.get_mut(ETH..).and_then(|ip| ip.first_chunk_mut::<4>())
+    {
+        *word = ((u32::from_be_bytes(*word) & 0xfff0_0000) | (label & 0x000f_ffff)).to_be_bytes();
+    }
+}
+
 fn v6(ip: IpAddr) -> Ipv6Addr {
     match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),

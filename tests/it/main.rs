@@ -33,6 +33,7 @@ mod rights;
 mod services;
 mod shell;
 mod stuck;
+mod talk;
 mod tap_ring;
 mod taps;
 mod tcp;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::container::image::{self, Image};
 use crate::container::{ImageConfig, KeeperConfig};
 use crate::emulate::{Identity, Template};
-use crate::node::{HostsConfig, NodeConfig, NodeIdx};
+use crate::node::{HostsConfig, NodeConfig, NodeIdx, host_label, numbered_name};
 use crate::wire::Mac;
 
 /// The host that a container is started for.
@@ -60,21 +60,11 @@ pub fn find(config: &KeeperConfig, node: NodeIdx, ip: IpAddr) -> Result<Host<'_>
     }
     let hostname = match &hosts.hostname {
         Some(hostname) if hosts.single => hostname.clone(),
-        _ => hostname(name, if hosts.single { None } else { Some(number) }),
+        _ if hosts.single => host_label(name),
+        _ => numbered_name(name, number),
     };
     let gateways = hosts.segment.gateways.clone();
     Ok(Host { hosts, template, mac, hostname, addresses, gateways, identity, ip: hosts.host_of(ip) })
-}
-
-/// A name as an administrator would give it: the node's, and a number.
-fn hostname(node: &str, number: Option<u64>) -> String {
-    let clean: String =
-        node.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(48).collect();
-    let clean = clean.trim_matches('-');
-    match number {
-        Some(number) => format!("{clean}-{:02}", number + 1),
-        None => clean.to_owned(),
-    }
 }
 
 impl Host<'_> {
@@ -121,6 +111,7 @@ pub(super) mod tests {
             }),
             outward: Outward::Reflect,
             cases: vec![],
+            talk: Default::default(),
         };
         let range = |first: &str, last: &str| AddrRange { first: first.parse().unwrap(), last: last.parse().unwrap() };
         let population = HostsConfig {

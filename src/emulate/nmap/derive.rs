@@ -9,7 +9,8 @@ use std::borrow::Cow;
 
 use super::super::arp::ArpHabits;
 use super::super::fingerprint::{EchoCode, EchoDf, Fingerprint, IdPattern, Opt};
-use super::super::personality::{IpIdClass, Personality, SynAckOptions};
+use super::super::personality::{FlowLabel, IpIdClass, Personality, SynAckOptions};
+use super::super::talk::TalkHabits;
 use super::super::tcp_habits::TcpHabits;
 use super::options::{self, is_timestamps};
 
@@ -55,6 +56,8 @@ pub(super) fn personality(name: &str, is_linux: bool, fingerprint: &Fingerprint)
         is_linux,
         ttl,
         icmp_ttl,
+        // The database tells of IPv4 alone; nobody but Windows has another than 64.
+        hop_limit: if ttl == 128 { 128 } else { 64 },
         mss: offered()
             .find_map(|option| match option {
                 // What is more than Ethernet carries was measured on something else; less than that is no use.
@@ -100,7 +103,18 @@ pub(super) fn personality(name: &str, is_linux: bool, fingerprint: &Fingerprint)
         icmp_error_tos: if is_linux || lower.contains("cisco") { 0xc0 } else { 0 },
         syn_ack_retries_ms: Cow::Borrowed(retries(&lower)),
         arp: arp(&lower),
+        flow_label: flow_label(&lower, is_linux),
+        talk: TalkHabits::of_name(&lower),
         fingerprint: None,
+    }
+}
+
+/// Linux has labels since 4.2, the BSDs have them since KAME.
+fn flow_label(name: &str, is_linux: bool) -> FlowLabel {
+    match name {
+        _ if is_linux && ["linux 4", "linux 5", "linux 6"].iter().any(|v| name.contains(v)) => FlowLabel::Always,
+        _ if ["bsd", "mac os x", "macos", "darwin"].iter().any(|v| name.contains(v)) => FlowLabel::Connections,
+        _ => FlowLabel::Zero,
     }
 }
 

@@ -39,6 +39,7 @@ impl Hosts {
             return cx.discard(frame, DropReason::NoHost);
         }
         if arp.operation == Arp::REPLY {
+            self.heard_gateway(arp.sender, arp.sender_mac);
             // An answer to what a container asked.
             let host = self.config.host_of(target.ip());
             if dst_mac(frame.bytes()) == target.mac

@@ -21,7 +21,7 @@ fn bench(cases: Vec<Case>, wall: WallClock) -> Bench<Hosts> {
     config.templates[0].cases = cases;
     config.templates.push(closed);
     let identity = Identity::new(Secret([3; 16]), "hosts");
-    let mut bench = Bench::new(Hosts::replica(config, identity, 5, wall, (1, Arc::default())), 2);
+    let mut bench = Bench::new(Hosts::replica(config, identity, 5, Together { wall, ..Together::default() }), 2);
     bench.with(|node, cx| node.tick(cx));
     bench
 }

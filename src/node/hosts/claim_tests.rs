@@ -25,7 +25,8 @@ pub(super) fn claiming(claim: ClaimConfig) -> Bench<Hosts> {
 pub(super) fn sharded(claim: ClaimConfig, shard: Shard) -> Bench<Hosts> {
     let config = HostsConfig { claim: Some(Box::new(claim)), ..config() };
     let identity = Identity::new(Secret([3; 16]), "hosts");
-    let mut bench = Bench::new(Hosts::replica(config, identity, 5, (shard.count, Arc::default())), 2);
+    let mut bench =
+        Bench::new(Hosts::replica(config, identity, 5, Together { replicas: shard.count, ..Together::default() }), 2);
     bench.shard = shard;
     bench.with(|node, cx| node.tick(cx));
     bench

@@ -78,6 +78,7 @@ impl Hosts {
             scale: scales.map_or(0, |(_, ours)| ours),
             ts: clock.map(|offset| (offset, offered.timestamps.map_or(0, |(value, _)| value))),
             ip_id: cx.rng.next_u32() as u16,
+            flow_label: self.label_of(personality, key),
             next: (entry.isn.wrapping_add(1), entry.peer_isn.wrapping_add(1)),
             bytes_out: 0,
             octets_out: 0,

@@ -9,7 +9,7 @@ use crate::emulate::{ServiceId, UdpPort};
 use crate::event::{DropReason, EventId, PortAnswer, SessionId};
 use crate::frame::Frame;
 use crate::service::{self, Caller, ServiceKind};
-use crate::wire::{Headers, Packet, be16, proto, src_mac};
+use crate::wire::{Headers, Packet, be16, be32, proto, set_flow_label, src_mac};
 
 /// Octets of an answer: what no path has to fragment.
 const MAX_ANSWER: usize = 1400;
@@ -47,7 +47,7 @@ impl Hosts {
                 {
                     return self.udp_probe(frame, packet, target, fingerprint, cx);
                 }
-                let voice = self.voice(target, ip_id, cx);
+                let voice = self.voice(target, packet, 0, ip_id, cx);
                 if reply::icmp_error(&mut frame, packet, IcmpError::PortUnreachable, target.ip(), &voice) {
                     self.reply(frame, cx);
                 } else {
@@ -71,7 +71,8 @@ impl Hosts {
         if self.is_inside(packet.src()) && !self.inside_answers.take(cx.now) {
             return cx.discard(frame, DropReason::RateLimit);
         }
-        let voice = self.voice(target, ip_id, cx);
+        let ports = be32(packet.payload(frame.bytes()), 0).rotate_left(16);
+        let voice = self.voice(target, packet, ports, ip_id, cx);
         let Hosts { config, unread, .. } = self;
         let message = packet.payload(frame.bytes());
         let (src_port, dst_port) = (be16(message, 0), be16(message, 2));
@@ -98,7 +99,7 @@ impl Hosts {
             src: packet.dst(),
             dst: packet.src(),
             proto: proto::UDP,
-            ttl: voice.personality.ttl.saturating_sub(target.hops).max(1),
+            ttl: voice.personality.ttl_of(packet.is_v4()).saturating_sub(target.hops).max(1),
             tos: 0,
             ip_id: voice.ip_id,
             df: false,
@@ -112,6 +113,7 @@ impl Hosts {
         message[8..].copy_from_slice(body);
         headers.fill_checksum(message);
         frame.set_len(at + 8 + body.len());
+        set_flow_label(frame.bytes_mut(), voice.flow_label);
         self.reply(frame, cx);
     }
 }

@@ -11,7 +11,9 @@ use crate::event::{Event, EventId, Party, SessionId};
 use crate::frame::PortNo;
 use crate::service::{Inline, Service, Stream, Then};
 use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, Sockets, Splice, SynLook, timestamp, timestamps};
-use crate::wire::{Duration, ETH, Headers, Instant, Mac, Segment, TcpHeader, TcpOptions, flag, proto, word_of};
+use crate::wire::{
+    Duration, ETH, Headers, Instant, Mac, Segment, TcpHeader, TcpOptions, flag, proto, set_flow_label, word_of,
+};
 
 /// How the segments of one connection look, and where they go.
 #[derive(Clone, Copy)]
@@ -27,6 +29,8 @@ pub(super) struct Wire {
     /// Our timestamp clock's offset and the peer's latest value.
     pub ts: Option<(u32, u32)>,
     pub ip_id: u16,
+    /// IPv6 flow label.
+    pub flow_label: u32,
     /// Sequence and acknowledgment numbers of what would be sent next.
     pub next: (u32, u32),
     /// Data that was sent.
@@ -69,7 +73,7 @@ impl Wire {
             src: self.key.local,
             dst: self.key.remote,
             proto: proto::TCP,
-            ttl: self.personality.ttl.saturating_sub(self.hops).max(1),
+            ttl: self.personality.ttl_of(self.key.local.is_ipv4()).saturating_sub(self.hops).max(1),
             tos: 0,
             ip_id: ids.next(self.personality.ip_id, word_of(self.key.local), Some(self.ip_id), cx),
             df: if rst { self.personality.rst_df } else { self.personality.tcp_df },
@@ -98,6 +102,7 @@ impl Wire {
         }
         let len = tcp.write(&headers, frame.space());
         frame.set_len(len);
+        set_flow_label(frame.bytes_mut(), self.flow_label);
         self.octets_out += (len - ETH) as u64;
         cx.send(self.port, frame);
     }

@@ -9,6 +9,8 @@
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins
 //! * `cases`: hosts that are something else to some
+//! * `talk`: what hosts say by themselves, and when; `say`: how
+//! * `tarpit`: connections that get nowhere
 //! * `datagram`: UDP; `session`: who talked to whom; `voice`: IP identification; `scan`: OS detection
 
 #[cfg(test)]
@@ -40,10 +42,15 @@ mod outward;
 mod pace;
 #[cfg(test)]
 mod pace_tests;
+mod say;
 mod scan;
 mod session;
 mod show;
 mod splice;
+mod talk;
+#[cfg(test)]
+mod talk_tests;
+mod tarpit;
 mod tcp;
 #[cfg(test)]
 mod tcp_tests;
@@ -59,12 +66,13 @@ use super::{Command, Cx, HostsConfig, Node, Show};
 use crate::emulate::probe;
 use crate::emulate::reply::{self, Voice};
 use crate::emulate::{
-    Backend, Builtin, ClockTable, Identity, Outward, Scan, ServiceId, TcpPort, Template, UdpPort, WallClock,
+    Backend, Builtin, ClockTable, FlowLabel, Identity, Outward, Personality, Scan, ServiceId, TcpPort, Template,
+    UdpPort, WallClock,
 };
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::{Service, ServiceKind};
-use crate::stack::{Budget, HalfOpen, HalfOpenTable, Sockets};
+use crate::stack::{Budget, FlowKey, HalfOpen, HalfOpenTable, Sockets};
 use crate::wire::{
     ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
 };
@@ -75,6 +83,7 @@ use flows::Flows;
 use lease::Leases;
 pub use pace::Pace;
 use session::{Contact, Pair, Sessions, Touch};
+use talk::Talk;
 use voice::IpIds;
 
 /// The host that a packet is for.
@@ -123,6 +132,7 @@ pub struct Hosts {
     /// Who has fingerprints taken of whom.
     scans: ClockTable<Pair, Scan>,
     sockets: Sockets,
+    talk: Talk,
     /// Memory for what an inline service looks at.
     unread: Vec<u8>,
     /// The template of hosts that answer in the place of the rest of the world, behind the plan's.
@@ -187,6 +197,7 @@ impl Hosts {
             claims: config.claim.as_ref().map(|claim| Box::new(Claims::new(claim, replicas, seed))),
             scans: ClockTable::new(scan::SCANS, seed),
             sockets: Sockets::new(Budget::new((limits.buffers as usize) << 20), seed),
+            talk: Talk::new(share),
             unread: Vec::new(),
             elsewhere,
             sources: Sources::new(&config, wall, seed),
@@ -203,7 +214,7 @@ impl Hosts {
     /// The host whose address is `word`, if it is one of ours.
     #[inline(always)]
     fn target(&self, word: u128) -> Option<Target> {
-        let number = self.config.number_of_word(word)?;
+        let Some(number) = self.config.number_of_word(word) else { return self.link_local_target(word) };
         let (template, kind) = self.config.template_of_word(&self.identity, word)?;
         Some(Target { word, template, mac: self.config.mac_for(&self.identity, number, kind), hops: 0 })
     }
@@ -230,7 +241,7 @@ impl Hosts {
             return self.neighbor(frame, &packet, cx);
         }
         let Some(target) = self.target(packet.dst_word) else {
-            return cx.discard(frame, DropReason::NoHost);
+            return self.overhear(frame, &packet, cx);
         };
         match self.other_owner(target.word, cx) {
             Some(owner) => cx.hand_over(owner, frame),
@@ -324,10 +335,24 @@ impl Hosts {
     }
 
     #[inline(always)]
-    fn voice(&mut self, target: &Target, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
+    fn voice(&mut self, target: &Target, packet: &Packet, ports: u32, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
         let personality = self.template(target.template).personality.get();
         let ip_id = self.ids.next(personality.ip_id, target.word, Some(ip_id), cx);
-        Voice { mac: target.mac, personality, ip_id, hops: target.hops }
+        let flow_label = match personality.flow_label {
+            FlowLabel::Always if !packet.is_v4() => self.identity.flow_label(packet.dst_word, packet.src_word, ports),
+            _ => 0,
+        };
+        Voice { mac: target.mac, personality, ip_id, hops: target.hops, flow_label }
+    }
+
+    /// The flow label of a connection's segments.
+    #[inline(always)]
+    fn label_of(&self, personality: &Personality, key: &FlowKey) -> u32 {
+        if key.local.is_ipv4() || personality.flow_label == FlowLabel::Zero {
+            return 0;
+        }
+        let ports = u32::from(key.local_port) << 16 | u32::from(key.remote_port);
+        self.identity.flow_label(word_of(key.local), word_of(key.remote), ports)
     }
 
     fn icmp(&mut self, mut frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
@@ -353,7 +378,7 @@ impl Hosts {
         {
             return self.echo_probe(frame, packet, target, fingerprint, cx);
         }
-        let voice = self.voice(target, ip_id, cx);
+        let voice = self.voice(target, packet, 0, ip_id, cx);
         reply::echo(&mut frame, packet, &voice);
         self.reply(frame, cx);
     }
@@ -374,6 +399,7 @@ fn elsewhere_template(sink: ServiceId) -> Template {
         backend: None,
         outward: Outward::Reflect,
         cases: vec![],
+        talk: Default::default(),
     }
 }
 
@@ -440,7 +466,9 @@ impl Node for Hosts {
             self.start_at = None;
             self.ids.begin(cx.now);
             self.start_with_system(cx);
+            self.begin_talk(cx);
         }
+        self.talk(cx);
         self.retransmit_syn_acks(cx);
         self.flows.wake_due(cx.now);
         self.drive(cx);
@@ -459,6 +487,7 @@ impl Node for Hosts {
             self.sessions.next_deadline(),
             self.leases.next_deadline(),
             self.claims.as_ref().and_then(|claims| claims.next_deadline()),
+            self.talk.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }

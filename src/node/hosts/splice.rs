@@ -13,7 +13,7 @@ use crate::emulate::{Splicing, Template};
 use crate::event::EventId;
 use crate::frame::Frame;
 use crate::stack::{Conn, Passed, Splice, timestamp};
-use crate::wire::{ETH, Instant, Packet, TcpHeader, checksum, set_macs, word_of};
+use crate::wire::{ETH, Instant, Packet, TcpHeader, checksum, set_flow_label, set_macs, word_of};
 
 /// Ticks a second of a Linux system's timestamp clock.
 pub(super) const LINUX_TICKS: u32 = 1000;
@@ -164,7 +164,7 @@ impl Hosts {
         wire.bytes_out += u64::from(wire.next.0.wrapping_sub(before));
         wire.octets_out += (packet.end - ETH) as u64;
         wire.ip_id = wire.ip_id.wrapping_add(1);
-        let ttl = wire.personality.ttl.saturating_sub(wire.hops).max(1);
+        let ttl = wire.personality.ttl_of(packet.is_v4()).saturating_sub(wire.hops).max(1);
         if packet.is_v4() {
             let ip_id = ids.next(wire.personality.ip_id, word_of(wire.key.local), Some(wire.ip_id), cx);
             let ip = &mut bytes[ETH..packet.l4];
@@ -176,6 +176,7 @@ impl Hosts {
             ip[10..12].copy_from_slice(&sum.to_be_bytes());
         } else {
             bytes[ETH + 7] = ttl;
+            set_flow_label(bytes, wire.flow_label);
         }
         // Each segment of a super-frame gets the next identification.
         wire.ip_id = wire.ip_id.wrapping_add(segments as u16 - 1);

@@ -6,11 +6,13 @@ use super::inner::inward;
 use super::session::Contact;
 use super::{Hosts, Target, origin};
 use crate::emulate::reply;
-use crate::emulate::{Personality, ServiceId, TcpPort};
+use crate::emulate::{FlowLabel, Personality, ServiceId, TcpPort};
 use crate::event::{DropReason, PortAnswer, SessionId};
 use crate::frame::Frame;
 use crate::stack::{FlowKey, HalfOpen, Remembered, SynInfo, SynLook, cookie, timestamp};
-use crate::wire::{ETH, Headers, Instant, Packet, Segment, TcpHeader, TcpOptions, flag, proto, src_mac, word_of};
+use crate::wire::{
+    ETH, Headers, Instant, Packet, Segment, TcpHeader, TcpOptions, flag, proto, set_flow_label, src_mac, word_of,
+};
 
 /// How many packets of a kind a node may send: some at once, then so many a second.
 pub(super) struct Budget {
@@ -109,7 +111,8 @@ impl Hosts {
         ip_id: u16,
         cx: &mut Cx<'_>,
     ) {
-        let voice = self.voice(target, ip_id, cx);
+        let ports = u32::from(tcp.dst) << 16 | u32::from(tcp.src);
+        let voice = self.voice(target, packet, ports, ip_id, cx);
         reply::rst(&mut frame, packet, tcp, &voice);
         self.reply(frame, cx);
     }
@@ -190,7 +193,7 @@ impl Hosts {
         if target.template == self.elsewhere { &[] } else { &self.personality(target).syn_ack_retries_ms }
     }
 
-    fn personality(&self, target: &Target) -> &'static Personality {
+    pub(super) fn personality(&self, target: &Target) -> &'static Personality {
         self.template(target.template).personality.get()
     }
 
@@ -271,7 +274,7 @@ impl Hosts {
             src: key.local,
             dst: key.remote,
             proto: proto::TCP,
-            ttl: p.ttl.saturating_sub(entry.hops).max(1),
+            ttl: p.ttl_of(key.local.is_ipv4()).saturating_sub(entry.hops).max(1),
             tos: 0,
             ip_id: self.ids.next(p.syn_ack_ip_id, word_of(key.local), None, cx),
             df: p.tcp_df,
@@ -288,6 +291,7 @@ impl Hosts {
         };
         let len = segment.write(&headers, frame.space());
         frame.set_len(len);
+        set_flow_label(frame.bytes_mut(), self.label_of(p, key));
         self.sessions.answered(frame.len() - ETH);
         cx.send(entry.port, frame);
     }
@@ -316,63 +320,6 @@ impl Hosts {
                 None => return cx.counters.discard(DropReason::NoBuffer),
             }
         }
-    }
-
-    /// SYN/ACK with a window of zero, without remembering anything.
-    fn tarpit_syn(
-        &mut self,
-        mut frame: Frame,
-        packet: &Packet,
-        tcp: &TcpHeader,
-        syn: SynInfo,
-        target: &Target,
-        cx: &mut Cx<'_>,
-    ) {
-        let clock = (cx.now.total_micros() / 4) as u32;
-        let isn = self.identity.isn(packet.dst(), tcp.dst, packet.src(), tcp.src).wrapping_add(clock);
-        let voice = self.voice(target, 0, cx);
-        let [a, b] = voice.personality.mss.to_be_bytes();
-        let segment = Segment {
-            src: tcp.dst,
-            dst: tcp.src,
-            seq: isn,
-            ack: syn.isn.wrapping_add(1),
-            flags: flag::SYN | flag::ACK,
-            window: 0,
-            options: &[2, 4, a, b],
-            payload: &[],
-        };
-        reply::answer(&mut frame, packet, &segment, &voice, voice.personality.tcp_df);
-        self.reply(frame, cx);
-    }
-
-    /// Acknowledges nothing and opens no window, for as long as the peer tries.
-    fn tarpit_ack(
-        &mut self,
-        mut frame: Frame,
-        packet: &Packet,
-        tcp: &TcpHeader,
-        target: &Target,
-        ip_id: u16,
-        cx: &mut Cx<'_>,
-    ) {
-        if packet.end - packet.l4 == tcp.len && !tcp.has(flag::FIN) {
-            // A bare ACK completes the handshake and needs no answer.
-            return cx.consume(frame);
-        }
-        let voice = self.voice(target, ip_id, cx);
-        let segment = Segment {
-            src: tcp.dst,
-            dst: tcp.src,
-            seq: tcp.ack,
-            ack: tcp.seq,
-            flags: flag::ACK,
-            window: 0,
-            options: &[],
-            payload: &[],
-        };
-        reply::answer(&mut frame, packet, &segment, &voice, voice.personality.tcp_df);
-        self.reply(frame, cx);
     }
 
     /// A segment of a connection whose handshake is not complete.
@@ -465,7 +412,7 @@ impl Hosts {
             src: key.local,
             dst: key.remote,
             proto: proto::TCP,
-            ttl: personality.ttl.saturating_sub(entry.hops).max(1),
+            ttl: personality.ttl_of(key.local.is_ipv4()).saturating_sub(entry.hops).max(1),
             tos: 0,
             ip_id: self.ids.next(personality.ip_id, word_of(key.local), None, cx),
             df: personality.rst_df,
@@ -482,6 +429,10 @@ impl Hosts {
         };
         let len = segment.write(&headers, frame.space());
         frame.set_len(len);
+        // To the one who asks, it is no connection's.
+        if personality.flow_label == FlowLabel::Always {
+            set_flow_label(frame.bytes_mut(), self.label_of(personality, key));
+        }
         cx.send(entry.port, frame);
     }
 }

@@ -47,6 +47,7 @@ fn template() -> Template {
         }),
         outward: Outward::Reflect,
         cases: vec![],
+        talk: Default::default(),
     }
 }
 

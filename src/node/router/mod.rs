@@ -113,7 +113,7 @@ impl Router {
 
     fn voice(&mut self, port: usize) -> Voice {
         let ip_id = self.ip_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        Voice { mac: self.interfaces[port].mac, personality: Router::personality(), ip_id, hops: 0 }
+        Voice { mac: self.interfaces[port].mac, personality: Router::personality(), ip_id, hops: 0, flow_label: 0 }
     }
 
     #[inline]

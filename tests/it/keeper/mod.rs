@@ -74,6 +74,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
         }),
         outward: Outward::Reflect,
         cases: vec![],
+        talk: Default::default(),
     };
     let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
     let range = |first: &str, last: &str| AddrRange { first: ip(first), last: ip(last) };
