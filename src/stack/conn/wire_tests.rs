@@ -73,8 +73,8 @@ impl Wire {
         }
     }
 
-    /// Lets everything due happen, and time pass until the next thing is due.
-    fn step(&mut self) {
+    /// Lets everything due happen, and time pass until the next thing is due, or a pause ends.
+    fn step(&mut self, pauses: [Instant; 2]) {
         for end in 0..2 {
             let mut out = Vec::new();
             self.ends[end].egress(self.now, &mut self.sockets, |s| out.push(flown(s)));
@@ -85,7 +85,8 @@ impl Wire {
             }
         }
         let timers = [0, 1].map(|end| self.ends[end].deadline(self.now, &mut self.sockets));
-        let next = timers.into_iter().flatten().chain(self.flying.iter().map(|(at, ..)| *at)).min();
+        let pauses = pauses.into_iter().filter(|until| *until > self.now);
+        let next = timers.into_iter().flatten().chain(self.flying.iter().map(|(at, ..)| *at)).chain(pauses).min();
         self.now = next.unwrap_or(self.now).max(self.now + Duration::from_micros(100));
         let (due, later) = std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= self.now);
         self.flying = later;
@@ -156,7 +157,7 @@ fn talk_on(wire: &mut Wire, lengths: [usize; 2], piece: usize, pauses: u32) -> u
         if wire.ends.iter().all(|conn| conn.is_closed() || conn.is_time_wait()) {
             break;
         }
-        wire.step();
+        wire.step([talks[0].pause, talks[1].pause]);
     }
     for (conn, talk) in wire.ends.iter_mut().zip(&mut talks) {
         while conn.recv(|bytes| {
