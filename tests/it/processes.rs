@@ -213,7 +213,8 @@ fn a_name_runs_once_and_down_ends_it() {
     assert!(honeynet.processes().is_some(), "the first one goes on");
     let down = honeynet.command(&["down"]);
     assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
-    assert!(!is_alive(honeynet.up.pid()));
+    // Its name is free; the process itself has a few more instructions to go.
+    wait_for("the end of the process", || (!is_alive(honeynet.up.pid())).then_some(()));
     assert_eq!(honeynet.command(&["down"]).status.code(), Some(1));
 }
 
