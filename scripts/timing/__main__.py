@@ -7,6 +7,7 @@ if everything does. The figures go to target/timing.json, the distributions to d
 """
 
 import argparse
+import ctypes
 import json
 import os
 import socket
@@ -59,8 +60,9 @@ def arguments():
     parser = argparse.ArgumentParser(prog="make timing", description=__doc__)
     parser.add_argument("--rounds", type=int, default=500, help="measurements of each kind and host (default 500)")
     parser.add_argument("--wire", default="150us 50us", metavar="'DELAY JITTER'",
-                        help="what the wire to each machine adds in each direction, as tc-netem takes it; `none` for "
-                             "bare veths, which no network is as fast as (default: a small switched Ethernet)")
+                        help="what the attacker's wire, which leads to all of them, adds in each direction, and by how "
+                             "much that varies to both sides (default: a small switched Ethernet); `none` for a bare "
+                             "veth, which no network is as fast as")
     parser.add_argument("--plot", action="store_true", help="write docs/timing.svg")
     parser.add_argument("--out", type=Path, default=ROOT / "target/timing.json")
     parser.add_argument("--honeyweave", metavar="PROGRAM", default=str(ROOT / "target/release/honeyweave"))
@@ -142,7 +144,8 @@ class Prober:
 
 def enter(ns):
     file = os.open(f"/run/netns/{ns}", os.O_RDONLY)
-    os.setns(file, os.CLONE_NEWNET)
+    if ctypes.CDLL(None, use_errno=True).setns(file, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"cannot enter {ns}")
     os.close(file)
 
 
@@ -173,21 +176,40 @@ def live_host(lab, ns):
     wait_for("the container", started, 40)
 
 
+def lay_wire(lab, args, bridge, attacker):
+    """A wire with a delay. It is a honeyweave of its own: not every kernel has tc-netem."""
+    delay, jitter = args.wire.split()
+    link = f"delay: {delay}, jitter: {jitter}"
+    file = lab.file("wire.yaml", f"""name: wire
+nodes:
+  core: {{kind: switch, ports: 2}}
+  near: {{kind: tap, interface: near, capture: false}}
+  far: {{kind: tap, interface: far, capture: false}}
+links:
+  - {{endpoints: [near, "core:1"], {link}}}
+  - endpoints: [far, "core:2"]
+""")
+    name = f"wire-{os.getpid()}"
+    lab.spawn(bridge, args.honeyweave, "up", file, "--name", name, "--state-dir", lab.path("wire")).wait_line("ready ")
+    run("ip", "-n", bridge, "link", "set", "far", "master", "br0", "up")
+    attach("near", bridge, attacker, f"{ATTACKER}/16")
+
+
 def measure(args):
     """{(who, contact): {measure: [µs]}}."""
     with Lab() as lab:
         here, middle, real, hosts = (lab.ns(label) for label in ("attacker", "bridge", "real", "hosts"))
         run("ip", "-n", middle, "link", "add", "br0", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
         run("ip", "-n", middle, "link", "set", "br0", "up")
+        if args.wire != "none":
+            lay_wire(lab, args, middle, here)
         for ns, address in ((here, f"{ATTACKER}/16"), (real, f"{REAL}/16"), (hosts, None)):
+            if ns == here and args.wire != "none":
+                continue
             port = f"p-{ns.rsplit('-', 1)[1]}"
             run("ip", "-n", middle, "link", "add", "wire", "type", "veth", "peer", "name", port)
             run("ip", "-n", middle, "link", "set", port, "master", "br0", "up")
             attach("wire", middle, ns, address)
-            if ns != here and args.wire != "none":
-                for side, device in ((middle, port), (ns, "wire")):
-                    netem = ("netem", "delay", *args.wire.split(), "distribution", "normal", "limit", "10000")
-                    run("tc", "-n", side, "qdisc", "add", "dev", device, "root", *netem)
         real_host(lab, real)
         file = lab.file("topology.yaml", TOPOLOGY)
         run(args.honeyweave, "image", "build", file, "--state-dir", args.images, timeout=900)
@@ -204,7 +226,11 @@ def alternate(rounds):
     prober, found = Prober(), {}
 
     def take(who, to):
-        for measure_, took in prober.all(to).items():
+        try:
+            times = prober.all(to)
+        except TimeoutError as error:
+            raise Failed(f"{who}, {to}: no answer in time ({error.__traceback__.tb_next.tb_lineno})") from error
+        for measure_, took in times.items():
             found.setdefault(who, {}).setdefault(measure_, []).append(took)
 
     known = [f"10.97.1.{last}" for last in range(10, 41)]
@@ -226,8 +252,10 @@ def alternate(rounds):
                  ("container", LIVE), ("real host", REAL)]
         for who, to in order[number % 4:] + order[:number % 4]:
             take(who, to)
-        print(f"\r{number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"\r{number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     return found
 
 
@@ -248,6 +276,7 @@ def main():
     try:
         found = measure(args)
     except (Failed, OSError) as error:
+        import traceback; traceback.print_exc()
         print(error, file=sys.stderr)
         return 1
     rows = []

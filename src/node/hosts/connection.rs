@@ -218,7 +218,12 @@ impl Hosts {
         // A RST or SYN outside the window has ended nothing.
         if was_open && flow.conn.is_closed() && tcp.flags & (flag::RST | flag::SYN) != 0 {
             let by_peer = tcp.has(flag::RST);
-            flow.ending.get_or_insert(if by_peer { Ending::ResetByPeer } else { Ending::ResetByUs });
+            let ending = if by_peer { Ending::ResetByPeer } else { Ending::ResetByUs };
+            match &mut flow.ending {
+                // A goodbye of ours has not been heard then, and nobody owes anything any more.
+                Some(closed @ Ending::Closed) => *closed = ending,
+                before => drop(before.get_or_insert(ending)),
+            }
         }
         self.flows.dirty.push(index);
         cx.consume(frame);
@@ -269,7 +274,7 @@ impl Hosts {
         if self.flows.slab.get(index).is_some_and(|flow| matches!(flow.app, App::Inner(_))) {
             self.drive_inner(index, cx);
         }
-        let Hosts { flows, sockets, ids, config, unread, .. } = self;
+        let Hosts { flows, sockets, ids, config, unread, pace, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
         if flow.is_spliced() {
             // Its ends look after themselves, as long as they are there.
@@ -281,7 +286,7 @@ impl Hosts {
             flow.abort(cx.now);
         }
         match flow.app {
-            App::Inline(..) if flow.watch.is_quiet(cx.now) => {}
+            App::Inline(..) if !flow.watch.may_speak(pace, cx.now) => {}
             App::Inline(..) => poll_inline(flow, &config.services, sockets, unread, cx),
             App::Pipe(_) => poll_pipe(flow, sockets, cx),
             App::Inner(_) => {}
@@ -308,9 +313,6 @@ impl Hosts {
         {
             sooner(at);
         }
-        if let Some(at) = flow.watch.quiet.filter(|at| cx.now < *at) {
-            sooner(at);
-        }
         // smoltcp's own timeout knows no difference between the two.
         let silent = flow.last + if flow.conn.is_unacknowledged() { TIMEOUT } else { GONE };
         if cx.now >= silent {
@@ -335,7 +337,8 @@ impl Hosts {
         }
         // smoltcp's "now" means that it waits for room in the window: the peer will tell.
         let deadline = deadline.map(|at| at.max(cx.now + Duration::from_micros(500)));
-        flows.schedule(index, deadline);
+        let quiet = flow.watch.quiet(cx.now);
+        flows.schedule(index, deadline.into_iter().chain(quiet).min());
         self.account(index, cx);
     }
 

@@ -227,6 +227,24 @@ fn a_template_may_forbid_it() {
     }
 }
 
+/// The container has said goodbye, and the attacker answers with a reset: the next one may begin from the same port.
+#[test]
+fn a_reset_ends_what_the_container_has_closed() {
+    let mut config = config();
+    config.templates[0].backend.as_mut().unwrap().splice = Splicing::Never;
+    let mut bench = Bench::new(Hosts::new(config, Identity::new(Secret([3; 16]), "hosts"), 5), 2);
+    bench.with(|node, cx| node.tick(cx));
+    let (client, (seq, ack)) = open_inside(&mut bench);
+    let clock = [1, 1, 8, 10, 0, 0, 4, 0, 0, 0, 0, 9];
+    let goodbye = inside(&bench, seq, ack, flag::FIN | flag::ACK, &clock, b"");
+    bench.rx(1, &goodbye);
+    let reset = tcp_frame(&bench, 41000, 22, client.next.1, 0, flag::RST, b"");
+    let out = bench.rx(0, &reset);
+    assert!(by(1, &out).iter().any(|frame| tcp_of(frame).1.has(flag::RST)), "the container hears of it: {out:?}");
+    assert!(bench.node.flows.slab.is_empty());
+    assert_eq!((names(&bench).last(), bench.events.last().unwrap().0.code), (Some(&"tcp.close"), 1));
+}
+
 /// The container has said goodbye first, and takes its time: it gets everything all the same.
 #[test]
 fn what_was_sent_last_arrives_after_both_have_closed() {

@@ -36,6 +36,8 @@ const SAMPLES: usize = 64;
 const ENOUGH: usize = 8;
 /// Ports of containers that are observed.
 const PORTS: usize = 64;
+/// Later than that, in microseconds, a wait ends only if something else was in the way.
+const MOST_LATE: u64 = 500;
 /// What takes longer was something else: a disk, a container that was thawed, a server that thinks.
 const LONGEST: Duration = Duration::from_millis(100);
 
@@ -48,7 +50,12 @@ struct Seen {
 }
 
 /// What is known of the services of a honeynet's containers.
-pub struct Pace(Box<[Seen]>);
+pub struct Pace {
+    seen: Box<[Seen]>,
+    /// By how much waits last longer than they should, in microseconds: a moving average. Timers are late, and
+    /// what a container takes was seen without that.
+    late: AtomicU32,
+}
 
 impl Default for Pace {
     fn default() -> Pace {
@@ -57,7 +64,7 @@ impl Default for Pace {
             count: AtomicUsize::new(0),
             micros: [const { AtomicU32::new(0) }; SAMPLES],
         };
-        Pace((0..PORTS).map(|_| seen()).collect())
+        Pace { seen: (0..PORTS).map(|_| seen()).collect(), late: AtomicU32::new(0) }
     }
 }
 
@@ -73,7 +80,7 @@ impl Pace {
             return;
         }
         // Where there are too many ports, the last ones are not observed.
-        if let Some(Seen { count, micros, .. }) = self.0.iter().find(is_mine) {
+        if let Some(Seen { count, micros, .. }) = self.seen.iter().find(is_mine) {
             micros[count.load(Relaxed) % SAMPLES].store(took.total_micros() as u32, Relaxed);
             count.fetch_add(1, Relaxed);
         }
@@ -82,7 +89,7 @@ impl Pace {
     /// How long an emulated server at `port` is to take this time.
     pub(super) fn draw(&self, port: u16, wait: Wait, rng: &mut Rng) -> Duration {
         let key = key(port, wait);
-        let seen = self.0.iter().find(|seen| seen.key.load(Relaxed) == key);
+        let seen = self.seen.iter().find(|seen| seen.key.load(Relaxed) == key);
         let micros = match seen.map(|seen| (seen, seen.count.load(Relaxed))) {
             Some((seen, count)) if count >= ENOUGH => {
                 let mut pick = || {
@@ -100,7 +107,17 @@ impl Pace {
                 median * (spread * normal).exp()
             }
         };
-        Duration::from_micros((micros as u64).min(LONGEST.total_micros()))
+        let late = u64::from(self.late.load(Relaxed));
+        Duration::from_micros((micros as u64).min(LONGEST.total_micros()).saturating_sub(late))
+    }
+
+    /// A wait that was to end at `until` has ended now.
+    fn ended(&self, until: Instant, now: Instant) {
+        let late = (now - until).total_micros().min(MOST_LATE) as u32;
+        let mean = self.late.load(Relaxed);
+        // An eighth of the way there, and rounded towards it.
+        let next = if late > mean { mean + (late - mean).div_ceil(8) } else { mean - (mean - late).div_ceil(8) };
+        self.late.store(next, Relaxed);
     }
 }
 
@@ -114,7 +131,7 @@ pub(super) struct Stopwatch {
     /// Since when a container's server has had something to say.
     asked: Option<(Wait, Instant)>,
     /// Until when an emulated server says nothing.
-    pub quiet: Option<Instant>,
+    quiet: Option<Instant>,
 }
 
 impl Stopwatch {
@@ -140,14 +157,22 @@ impl Stopwatch {
 
     /// Has an emulated server take its time; what it takes already counts.
     pub(super) fn keep_quiet(&mut self, pace: &Pace, port: u16, wait: Wait, cx: &mut Cx<'_>) {
-        if !self.is_quiet(cx.now) {
+        if self.quiet(cx.now).is_none() {
             self.quiet = Some(cx.now + pace.draw(port, wait, cx.rng));
         }
     }
 
-    /// Whether an emulated server still says nothing.
-    pub(super) fn is_quiet(&self, now: Instant) -> bool {
-        self.quiet.is_some_and(|until| now < until)
+    /// Until when an emulated server says nothing, if it still does.
+    pub(super) fn quiet(&self, now: Instant) -> Option<Instant> {
+        self.quiet.filter(|until| now < *until)
+    }
+
+    /// Takes note of the end of a wait; whether there is none under way.
+    pub(super) fn may_speak(&mut self, pace: &Pace, now: Instant) -> bool {
+        if let Some(until) = self.quiet.take_if(|until| now >= *until) {
+            pace.ended(until, now);
+        }
+        self.quiet.is_none()
     }
 }
 
@@ -174,6 +199,18 @@ mod tests {
         assert!((4_500..4_800).contains(&median(&pace, 22, Wait::Greeting)), "of the latest ones");
         assert!((230..270).contains(&median(&pace, 22, Wait::Answer)), "each by itself");
         assert!((1_400..1_600).contains(&median(&pace, 2222, Wait::Greeting)));
+    }
+
+    #[test]
+    fn late_timers_make_no_difference() {
+        let (pace, start) = (Pace::default(), Instant::from_secs(1));
+        (0..100).for_each(|_| pace.learn(80, Wait::Answer, Duration::from_micros(900)));
+        (0..50).for_each(|_| pace.ended(start, start + Duration::from_micros(120)));
+        assert_eq!(pace.draw(80, Wait::Answer, &mut Rng::new(1)), Duration::from_micros(780));
+        (0..50).for_each(|_| pace.ended(start, start + Duration::from_secs(9)));
+        assert_eq!(pace.draw(80, Wait::Answer, &mut Rng::new(1)), Duration::from_micros(400));
+        (0..80).for_each(|_| pace.ended(start, start));
+        assert_eq!(pace.draw(80, Wait::Answer, &mut Rng::new(1)), Duration::from_micros(900));
     }
 
     #[test]
