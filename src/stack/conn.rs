@@ -136,7 +136,7 @@ impl Conn {
         let is_again = !opening && has_ack && is_bare && is_again;
         // RFC 5681 §2. Answers to probes of a closed window are none.
         let is_duplicate = is_again && window > 0;
-        if !is_again && !(is_old && is_bare) {
+        if !(is_again || is_old && is_bare) {
             // smoltcp takes no data with an acknowledgment older than the last (RFC 9293 §3.10.7.4 does).
             let present = (una, (tcb.window >> tcb.scale).min(65_535) as u16);
             let (ack, window) = if is_old { present } else { (segment.ack, segment.window) };

@@ -112,7 +112,7 @@ fn a_free_address_is_claimed_and_its_new_owner_gets_it() {
     owner.addr("eth0", "192.0.2.77/24");
     owner.sh(&["arping", "-U", "-I", "eth0", "-c", "1", "192.0.2.77"]);
     assert!(pings(&lab.attacker, "192.0.2.77"));
-    assert_eq!(arping(&lab.attacker, "192.0.2.77"), [own.clone()], "nobody but its owner answers");
+    assert_eq!(arping(&lab.attacker, "192.0.2.77"), std::slice::from_ref(&own), "nobody but its owner answers");
     assert_eq!(known(&lab, "192.0.2.77"), Some(own));
     assert_eq!(claims_of(&lab, "192.0.2.77").len(), 1);
     assert_eq!(state_of(&lab, "192.0.2.77"), "released");
@@ -126,7 +126,7 @@ fn what_is_in_use_and_what_is_left_out_is_never_claimed() {
     let own = mac_of(&owner, "eth0");
     // The answers go to who asks alone: the bridge shows them to nobody else.
     for _ in 0..2 {
-        assert_eq!(arping(&lab.attacker, "192.0.2.50"), [own.clone()]);
+        assert_eq!(arping(&lab.attacker, "192.0.2.50"), std::slice::from_ref(&own));
     }
     for nobody in ["192.0.2.1", "192.0.2.200"] {
         assert_eq!(arping(&lab.attacker, nobody), Vec::<String>::new(), "{nobody}");
