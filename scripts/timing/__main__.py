@@ -3,7 +3,7 @@
 An attacker, a real Linux host and a honeynet are on one bridge. Emulated hosts that nobody has spoken to, the same at
 their tenth contact, a container and the real host are asked in turn: echo, SYN/ACK, time to the banner, first octet
 of a page. For each pair stands the area under the ROC curve of the best single threshold: 0.5 if nothing tells them apart, 1
-if everything does. The figures go to target/timing.json, the distributions to docs/timing.svg with --plot.
+if everything does. The figures go to target/timing.json, the distributions to docs/timing.svg with --readme.
 """
 
 import argparse
@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "scripts/compare"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import drawing  # noqa: E402  (the path comes first)
+from figures import between_markers  # noqa: E402
 from lab import Failed, Lab, attach, in_ns, run, sweep, wait_for  # noqa: E402
 
 ASKED = 0.60
@@ -63,7 +64,7 @@ def arguments():
                         help="what the attacker's wire, which leads to all of them, adds in each direction, and by how "
                              "much that varies to both sides (default: a small switched Ethernet); `none` for a bare "
                              "veth, which no network is as fast as")
-    parser.add_argument("--plot", action="store_true", help="write docs/timing.svg")
+    parser.add_argument("--readme", action="store_true", help="also write docs/timing.svg and the table of README.md")
     parser.add_argument("--out", type=Path, default=ROOT / "target/timing.json")
     parser.add_argument("--honeyweave", metavar="PROGRAM", default=str(ROOT / "target/release/honeyweave"))
     parser.add_argument("--images", metavar="DIRECTORY", default=str(ROOT / "target/compare-state"))
@@ -267,6 +268,24 @@ PAIRS = (
 )
 
 
+BEGIN, END = "<!-- timing: begin -->", "<!-- timing: end -->"
+
+
+def markdown(found, rows, wire):
+    count = sum(len(times) for of in found.values() for times in of.values())
+    lines = [
+        "![Distributions of response times](docs/timing.svg)", "",
+        f"{count} measurements; the attacker's wire adds {wire.split()[0]}, give or take {wire.split()[-1]}, in each direction."
+        if wire != "none" else f"{count} measurements on bare veths.",
+        f"At most {ASKED} is asked for.", "",
+        "| area under the ROC curve | " + " | ".join(MEASURES) + " |", "|---|" + "---|" * len(MEASURES),
+    ]
+    for a, b in PAIRS:
+        areas = [f"{row['auc']:.2f}" for row in rows if (row["a"], row["b"]) == (a, b)]
+        lines.append(f"| {a} / {b} | " + " | ".join(areas) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main():
     args = arguments()
     if os.geteuid() != 0:
@@ -276,7 +295,6 @@ def main():
     try:
         found = measure(args)
     except (Failed, OSError) as error:
-        import traceback; traceback.print_exc()
         print(error, file=sys.stderr)
         return 1
     rows = []
@@ -296,8 +314,10 @@ def main():
     print(f"\n{count} measurements, wire: {args.wire}; at most {ASKED} is asked")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps({"wire": args.wire, "rows": rows, "microseconds": found}) + "\n")
-    if args.plot:
+    if args.readme:
         (ROOT / "docs/timing.svg").write_text(drawing.svg(found, MEASURES, args.wire))
+        readme = ROOT / "README.md"
+        readme.write_text(between_markers(readme.read_text(), BEGIN, END, markdown(found, rows, args.wire)))
     return 0
 
 
