@@ -4,10 +4,12 @@ mod arp;
 mod case;
 mod fingerprint;
 mod identity;
+mod interned;
 #[cfg(feature = "nmap-db")]
 pub mod nmap;
 mod personality;
 pub mod probe;
+mod probe_write;
 pub mod reply;
 mod scanner;
 mod table;
@@ -22,7 +24,8 @@ pub use fingerprint::{
     SeqNumber, Sequence, SynAnswer, TcpAnswer, UdpAnswer, write_options,
 };
 pub use identity::{Identity, Secret};
-pub use personality::{Builtin, FlowLabel, Interned, IpIdClass, Personality, SynAckOptions};
+pub use interned::Interned;
+pub use personality::{Builtin, FlowLabel, IpIdClass, Personality, SynAckOptions};
 pub use probe::{Probe, Scan, Speaker, Turn};
 pub use scanner::{OsFamily, SynTraits, os_of_syn};
 pub use table::{Announced, ClockTable, SlotIdx, Vacant};

@@ -65,10 +65,9 @@ use std::sync::atomic::AtomicU32;
 use super::{Command, Cx, HostsConfig, Node, Show};
 use crate::emulate::probe;
 use crate::emulate::reply::{self, Voice};
-use crate::emulate::{
-    Backend, Builtin, ClockTable, FlowLabel, Identity, Outward, Personality, Scan, ServiceId, TcpPort, Template,
-    UdpPort, WallClock,
-};
+use crate::emulate::{Backend, ClockTable, FlowLabel, Identity, Personality, Scan, ServiceId, Template, WallClock};
+#[cfg(test)]
+use crate::emulate::{Builtin, Outward, TcpPort, UdpPort};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::{Service, ServiceKind};
@@ -179,7 +178,7 @@ impl Hosts {
         let elsewhere = config.templates.len() as u16;
         let sink = ServiceId(config.services.len() as u16);
         config.services.push(Service { name: "elsewhere".into(), kind: ServiceKind::Sink });
-        config.templates.push(elsewhere_template(sink));
+        config.templates.push(outward::elsewhere_template(sink));
         let limits = config.limits;
         Hosts {
             identity: identity.clone(),
@@ -381,25 +380,6 @@ impl Hosts {
         let voice = self.voice(target, packet, 0, ip_id, cx);
         reply::echo(&mut frame, packet, &voice);
         self.reply(frame, cx);
-    }
-}
-
-/// What answers in the place of an address outside of the honeynet: a Linux
-/// host that takes every connection, so that a worm shows its next stage.
-fn elsewhere_template(sink: ServiceId) -> Template {
-    Template {
-        name: "elsewhere".into(),
-        personality: Builtin::Linux.into(),
-        oui: [0, 0, 0],
-        tcp: Default::default(),
-        tcp_default: TcpPort::Open(sink),
-        udp: Default::default(),
-        udp_default: UdpPort::Filtered,
-        ping: true,
-        backend: None,
-        outward: Outward::Reflect,
-        cases: vec![],
-        talk: Default::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::super::{Cx, HostsConfig};
 use super::{Hosts, Pair, Target, event_of, is_single};
-use crate::emulate::Outward;
+use crate::emulate::{Builtin, Outward, ServiceId, TcpPort, Template, UdpPort};
 use crate::event::{DropReason, EventId, SessionId};
 use crate::frame::Frame;
 use crate::stack::FlowKey;
@@ -237,4 +237,23 @@ pub(super) fn outward_key(packet: &Packet, frame: &[u8], inward: bool) -> Outwar
         FlowKey { local: packet.src(), remote: packet.dst(), local_port: src, remote_port: dst }
     };
     OutwardKey { proto: packet.proto, flow }
+}
+
+/// What answers in the place of an address outside of the honeynet: a Linux
+/// host that takes every connection, so that a worm shows its next stage.
+pub(super) fn elsewhere_template(sink: ServiceId) -> Template {
+    Template {
+        name: "elsewhere".into(),
+        personality: Builtin::Linux.into(),
+        oui: [0, 0, 0],
+        tcp: Default::default(),
+        tcp_default: TcpPort::Open(sink),
+        udp: Default::default(),
+        udp_default: UdpPort::Filtered,
+        ping: true,
+        backend: None,
+        outward: Outward::Reflect,
+        cases: vec![],
+        talk: Default::default(),
+    }
 }
