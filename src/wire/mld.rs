@@ -27,7 +27,7 @@ pub enum ListenerRecord {
 /// Most groups of one report.
 pub const MAX_GROUPS: usize = 16;
 
-/// Writes a report of `groups`, at most [`MAX_GROUPS`]; returns the frame's length. `src` is link-local, or `::`
+/// Writes a report of `groups`, at most `MAX_GROUPS`; returns the frame's length. `src` is link-local, or `::`
 /// as long as the host has no address (RFC 3590 §4).
 ///
 /// # Panics
