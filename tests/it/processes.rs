@@ -41,6 +41,32 @@ fn kill(pid: u32, signal: i32) {
 }
 
 #[test]
+fn frames_come_before_what_else_the_machine_does() {
+    let net = Net::new();
+    let (_attacker, honey) = wire(&net);
+    let honeynet = Honeynet::up(&honey, "eth1", TOPOLOGY);
+    let mut priorities = Vec::new();
+    for (_, pid) in honeynet.processes().unwrap() {
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+            let name = stat.split(['(', ')']).nth(1).unwrap().to_owned();
+            // proc_pid_stat(5): field 19 of all, the seventeenth behind the name.
+            let niceness: i32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap();
+            priorities.push((name, niceness));
+        }
+    }
+    for (name, niceness) in &priorities {
+        let expected = match name.as_str() {
+            name if name.starts_with("fabric") => -10,
+            "recorder" => 19,
+            _ => 0,
+        };
+        assert_eq!(*niceness, expected, "{name} in {priorities:?}");
+    }
+    assert!(priorities.iter().any(|(name, _)| name == "fabric"), "{priorities:?}");
+}
+
+#[test]
 fn rights_are_given_up() {
     let net = Net::new();
     let (attacker, honey) = wire(&net);

@@ -21,6 +21,7 @@ use std::sync::mpsc::SyncSender;
 use super::{ConsoleConfig, ConsoleEnds};
 use crate::event::Said;
 use crate::sys::eventfd::EventFd;
+use crate::sys::privileges;
 use crate::sys::seqpacket::AsyncChannel;
 
 use recorder::{Recorder, Shared};
@@ -53,7 +54,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
         let _running = running;
         // In a flood, answering comes first: what the rings cannot hold is counted.
-        let _ = rustix::process::nice(19);
+        privileges::stand_back(19);
         recorder.run(&stopping);
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
