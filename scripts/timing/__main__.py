@@ -1,9 +1,10 @@
 """Asks whether a stopwatch tells emulated hosts, containers and a real machine apart.
 
-An attacker, a real Linux host and a honeynet are on one bridge. Emulated hosts that nobody has spoken to, the same at
-their tenth contact, a container and the real host are asked in turn: echo, SYN/ACK, time to the banner, first octet
-of a page. For each pair stands the area under the ROC curve of the best single threshold: 0.5 if nothing tells them apart, 1
-if everything does. The figures go to target/timing.json, the distributions to docs/timing.svg with --readme.
+An attacker, a real Linux host and a honeynet are on one bridge; the real host runs the programs of the container's
+image. Emulated hosts that nobody has spoken to, the same at their tenth contact, a container and the real host are
+asked in turn: echo, SYN/ACK, time to the banner, first octet of a page. For each pair stands the area under the ROC
+curve of the best single threshold: 0.5 if nothing tells them apart, 1 if everything does. The figures go to
+target/timing.json, the distributions to docs/timing.svg with --readme.
 """
 
 import argparse
@@ -150,15 +151,31 @@ def enter(ns):
     os.close(file)
 
 
-def real_host(lab, ns):
-    """dropbear and BusyBox's httpd, the programs that the container runs."""
-    web = lab.path("www")
-    os.mkdir(web)
-    (Path(web) / "index.html").write_bytes(PAGE)
-    key = lab.path("key")
-    run("dropbearkey", "-t", "ed25519", "-f", key)
-    lab.spawn(ns, "dropbear", "-F", "-r", key, "-p", "22")
-    lab.spawn(ns, "busybox", "httpd", "-f", "-p", "80", "-h", web)
+# Runs a program in a copy of an image that lasts as long as the program does.
+IN_IMAGE = """mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root" &&
+mount -t proc proc "$2/root/proc" && mount --rbind /dev "$2/root/dev" && cd "$2/root" && shift 2 && exec chroot . "$@"
+"""
+
+
+def real_host(lab, ns, args):
+    """The very programs that the container runs, from its image, without a container around them."""
+    manifests = json.loads(run(args.honeyweave, "image", "ls", "--json", "--state-dir", args.images))
+    image = next(manifest for manifest in manifests if manifest["name"] == "timing")
+    root = f"{args.images}/images/timing/{image['hash']}/rootfs"
+    key = "/etc/dropbear/dropbear_ed25519_host_key"
+
+    def start(name, *command):
+        place = Path(lab.path(name))
+        for part in ("upper", "work", "root"):
+            (place / part).mkdir(parents=True)
+        (place / "upper/www").mkdir()
+        (place / "upper/www/index.html").write_bytes(PAGE)
+        (place / "upper/etc/dropbear").mkdir(parents=True)
+        run("dropbearkey", "-t", "ed25519", "-f", f"{place}/upper{key}")
+        lab.spawn(ns, "unshare", "--mount", "sh", "-c", IN_IMAGE, "sh", root, str(place), *command)
+
+    start("sshd", "/usr/sbin/dropbear", "-F", "-p", "22", "-r", key)
+    start("httpd", "/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/www")
 
 
 def live_host(lab, ns):
@@ -211,9 +228,9 @@ def measure(args):
             run("ip", "-n", middle, "link", "add", "wire", "type", "veth", "peer", "name", port)
             run("ip", "-n", middle, "link", "set", port, "master", "br0", "up")
             attach("wire", middle, ns, address)
-        real_host(lab, real)
         file = lab.file("topology.yaml", TOPOLOGY)
         run(args.honeyweave, "image", "build", file, "--state-dir", args.images, timeout=900)
+        real_host(lab, real, args)
         name = f"timing-{os.getpid()}"
         lab.leftovers.append(f"{args.images}/{name}")
         lab.spawn(hosts, args.honeyweave, "up", file, "--uplink", "wire", "--name", name, "--state-dir",

@@ -22,6 +22,9 @@ for lib in /usr/lib/*/blas/lib*.so.? /usr/lib/*/lapack/lib*.so.?; do
     [ ! -e "$lib" ] || [ -e "$link" ] || $b ln -s "$lib" "$link"
 done
 
+# Where libraries are: without it every program that starts looks for them in a hundred directories.
+/sbin/ldconfig
+
 uid=1000
 while IFS= read -r line; do
     name=${line%%:*} password=${line#*:}
