@@ -31,7 +31,7 @@ use crate::stack::RelayEnd;
 use crate::sys::ring::RingWriter;
 use crate::sys::seqpacket::{AsyncChannel, Channel};
 use crate::sys::xdp::{Mode, Socket};
-use crate::sys::{clock, eventfd, memory, privileges, seccomp};
+use crate::sys::{clock, eventfd, memory, privileges, sched, seccomp};
 use crate::topology::Plan;
 
 /// Octets of each frame that go to the capture ring: all of a frame of a normal MTU.
@@ -53,7 +53,7 @@ const FIRST_TAP: u32 = 65_536;
 pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
     privileges::raise_descriptors();
     privileges::leave_network()?;
-    let in_a_hurry = privileges::stand_back(AHEAD);
+    let in_a_hurry = sched::stand_back(AHEAD);
     privileges::drop_to(SWITCH_UID, SWITCH_UID)?;
     // The uid has changed, which forgets such a wish; no error if the parent has died: then the channel is closed.
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32);
@@ -72,7 +72,7 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
     let workers = Workers::spawn(fabrics)?;
     // Only frames are in a hurry.
     if in_a_hurry {
-        privileges::stand_back(-AHEAD);
+        sched::stand_back(-AHEAD);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let tap_rings = tap_rings(config.plan.tap_io, workers.count());

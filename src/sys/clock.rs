@@ -18,6 +18,11 @@ pub fn monotonic_nanos() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Microseconds for which the calling thread has had a processor.
+pub fn thread_micros() -> i64 {
+    micros(ClockId::ThreadCPUTime)
+}
+
 fn micros(clock: ClockId) -> i64 {
     let time = clock_gettime(clock);
     time.tv_sec * 1_000_000 + time.tv_nsec / 1_000

@@ -17,6 +17,7 @@ pub mod packet_ring;
 pub mod prefetch;
 pub mod privileges;
 pub mod ring;
+pub mod sched;
 pub mod seccomp;
 pub mod seqpacket;
 pub mod signal;

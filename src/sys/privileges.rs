@@ -62,12 +62,6 @@ pub fn raise_descriptors() {
     let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Changes by how much the calling thread, and what it starts from now on, stands back behind others (-20 to 19).
-/// Not being allowed to is no failure: the thread runs, only later at times. Returns whether it was.
-pub fn stand_back(by: i32) -> bool {
-    rustix::process::nice(by).inspect_err(|error| tracing::debug!(%error, by, "a thread's priority stays")).is_ok()
-}
-
 /// Moves the calling thread, and what it starts, into a network namespace with nothing in it.
 ///
 /// # Errors

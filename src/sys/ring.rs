@@ -321,6 +321,12 @@ impl RingReader {
         true
     }
 
+    /// Octets that wait to be read, and how many there is room for.
+    pub fn fill(&self) -> (u64, u64) {
+        let head = self.map.shared().head.0.load(Ordering::Relaxed);
+        (head.wrapping_sub(self.next).min(self.map.size()), self.map.size())
+    }
+
     /// Records that were lost and that no reader has told of.
     pub fn untold(&self) -> u64 {
         let shared = self.map.shared();

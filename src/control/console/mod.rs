@@ -21,7 +21,7 @@ use std::sync::mpsc::SyncSender;
 use super::{ConsoleConfig, ConsoleEnds};
 use crate::event::Said;
 use crate::sys::eventfd::EventFd;
-use crate::sys::privileges;
+use crate::sys::sched;
 use crate::sys::seqpacket::AsyncChannel;
 
 use recorder::{Recorder, Shared};
@@ -54,8 +54,10 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || {
         let _running = running;
         // In a flood, answering comes first: what the rings cannot hold is counted.
-        privileges::stand_back(19);
-        recorder.run(&stopping);
+        sched::stand_back(19);
+        if let Err(error) = recorder.run(&stopping) {
+            tracing::error!(%error, "nothing is recorded");
+        }
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let result = runtime.block_on(async {

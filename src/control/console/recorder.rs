@@ -27,6 +27,7 @@ use crate::record::{
 use crate::sys::clock;
 use crate::sys::eventfd::{EventFd, wait_readable};
 use crate::sys::ring::RingReader;
+use crate::sys::sched;
 use crate::topology::Plan;
 
 /// Events that are written at once.
@@ -41,6 +42,11 @@ const FLUSH_MICROS: i64 = 250_000;
 const IDLE_MICROS: i64 = 2_000_000;
 /// How long records gather after there were some.
 const REST_MICROS: i64 = 10_000;
+/// For how long it is measured whether a thread starves.
+const WINDOW_MICROS: i64 = 1_000_000;
+/// A thread that gets less than this part of a processor starves; one that takes its turns at niceness 19 beside a single
+/// busy thread gets less.
+const STARVING: i64 = 50;
 /// Records that a reader of the feed may be behind.
 const FEED: usize = 8192;
 /// Interfaces that are known by number; those of the oldest containers are forgotten.
@@ -145,6 +151,8 @@ pub struct Recorder {
     waiting: Vec<Waiting>,
     /// Whether the last step found anything.
     busy: bool,
+    /// Since when it is measured whether this thread starves, and what it had used of a processor by then.
+    window: (i64, i64),
     // Told to those who follow only when it is on disk: who begins to listen finds everything older there.
     lines: Vec<Arc<str>>,
     flushed: i64,
@@ -179,6 +187,7 @@ impl Recorder {
             wake,
             waiting: Vec::new(),
             busy: false,
+            window: (0, 0),
             lines: Vec::new(),
             flushed: 0,
             unflushed: false,
@@ -187,16 +196,53 @@ impl Recorder {
     }
 
     /// Works until `stop` is set (and the eventfd raised), then writes what is left.
-    pub fn run(mut self, stop: &AtomicBool) {
+    ///
+    /// The calling thread gives way to everything else, so that whoever moves frames has a processor for itself. When it
+    /// starves while a ring fills, a second thread goes on that takes its turns: nobody who keeps the machine busy keeps
+    /// anything from being recorded. It takes two, as a thread without rights does not come back from giving way.
+    pub fn run(self, stop: &AtomicBool) -> io::Result<()> {
+        let (to_patient, patient) = std::sync::mpsc::channel::<Recorder>();
+        let (to_urgent, urgent) = std::sync::mpsc::channel::<Recorder>();
+        std::thread::scope(|scope| {
+            std::thread::Builder::new().name("recorder-urgent".into()).spawn_scoped(scope, move || {
+                while let Ok(mut recorder) = urgent.recv() {
+                    recorder.work(stop, true);
+                    if stop.load(Ordering::Acquire) {
+                        return recorder.finish();
+                    }
+                    let _ = to_patient.send(recorder);
+                }
+            })?;
+            sched::give_way();
+            let mut next = Ok(self);
+            while let Ok(mut recorder) = next {
+                recorder.work(stop, false);
+                let _ = to_urgent.send(recorder);
+                next = patient.recv();
+            }
+            Ok(())
+        })
+    }
+
+    /// Works until it starves, or no longer does, or `stop` is set.
+    fn work(&mut self, stop: &AtomicBool, starving: bool) {
+        self.window = (clock::monotonic_micros(), clock::thread_micros());
         while !stop.load(Ordering::Acquire) {
             self.busy = false;
             let more = self.step(clock::realtime_micros(), clock::monotonic_micros());
+            if self.starves(clock::monotonic_micros()).is_some_and(|starves| starves != starving) {
+                return;
+            }
             match (more, self.busy) {
                 (true, _) => {}
                 (false, true) => self.rest(),
                 (false, false) => self.wait(),
             }
         }
+    }
+
+    /// Writes what is left.
+    fn finish(mut self) {
         // The switch may still be writing: bounded, so that the end comes.
         for _ in 0..256 {
             if !self.step(clock::realtime_micros(), clock::monotonic_micros()) {
@@ -207,6 +253,19 @@ impl Recorder {
         self.captures.close_all();
         self.publish();
         self.log.close(Utc::from_micros(clock::realtime_micros()));
+    }
+
+    /// Whether the calling thread had next to nothing of a processor in the last second, and has not kept up. Nothing while
+    /// it is too early to tell. `now` is monotonic, in microseconds.
+    fn starves(&mut self, now: i64) -> Option<bool> {
+        let elapsed = now - self.window.0;
+        if elapsed < WINDOW_MICROS {
+            return None;
+        }
+        let (used, before) = (clock::thread_micros(), self.window.1);
+        self.window = (now, used);
+        let mut rings = self.rings.iter().flat_map(|Readers { events, frames }| [events.fill(), frames.fill()]);
+        Some((used - before) * STARVING < elapsed && rings.any(|(used, size)| used > size / 2))
     }
 
     /// Lets something gather. Meanwhile nobody has to wake this thread, which would cost the data plane a call and
@@ -408,3 +467,7 @@ fn switch_ended(text: &[u8]) -> bool {
 fn nanos(micros: i64) -> u64 {
     u64::try_from(micros).unwrap_or(0).saturating_mul(1000)
 }
+
+#[cfg(test)]
+#[path = "recorder_tests.rs"]
+mod tests;
