@@ -332,6 +332,7 @@ fn population(personality: Interned) -> HostsConfig {
         mac: None,
         segment: Segment::default(),
         claim: None,
+        dhcp: None,
         inside: vec![],
         response_time: honeyweave::node::ResponseTime::None,
         // Half as many sessions as destinations: every other frame evicts one.

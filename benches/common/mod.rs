@@ -186,6 +186,7 @@ pub fn population() -> HostsConfig {
         mac: None,
         segment: Segment::default(),
         claim: None,
+        dhcp: None,
         inside: vec![],
         response_time: honeyweave::node::ResponseTime::None,
         limits: Limits::default(),

@@ -71,6 +71,10 @@ fn describe(status: &Status) -> String {
     if claimed > 0 {
         let _ = writeln!(text, "addresses   {} claimed, {} let go", count(claimed), count(released));
     }
+    let (leased, lost) = (of(EventId::DhcpLeased), of(EventId::DhcpLost));
+    if leased > 0 {
+        let _ = writeln!(text, "leases      {} taken, {} lost", count(leased), count(lost));
+    }
     let _ = writeln!(text, "events      {}, {} lost", count(events), count(summary.lost));
     let captures = &status.captures;
     let _ = writeln!(

@@ -103,14 +103,14 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The machine's own addresses are claimed by nobody: what it answers by an uplink is not heard there.
+/// The machine's own addresses are claimed, and leased, by nobody: what it answers by an uplink is not heard there.
 fn spare_own_addresses(plan: &mut Plan) -> std::io::Result<()> {
-    let hosts = plan.nodes.iter_mut().filter_map(|node| match &mut node.config {
-        NodeConfig::Hosts(hosts) => hosts.claim.as_mut(),
-        _ => None,
-    });
-    for claim in hosts {
-        claim.machine = interface::all_addresses()?;
+    for node in &mut plan.nodes {
+        let NodeConfig::Hosts(hosts) = &mut node.config else { continue };
+        let claimed = hosts.claim.as_mut().map(|claim| &mut claim.machine);
+        for machine in claimed.into_iter().chain(hosts.dhcp.as_mut().map(|dhcp| &mut dhcp.machine)) {
+            *machine = interface::all_addresses()?;
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod arp;
 mod case;
+pub mod dhcp;
 mod fingerprint;
 mod identity;
 mod interned;

@@ -238,7 +238,7 @@ const CISCO_IOS: Personality = Personality {
     tcp: TcpHabits::BSD,
     arp: ArpHabits::new("00000100000"),
     flow_label: FlowLabel::Zero,
-    talk: TalkHabits::PLAIN,
+    talk: TalkHabits::IOS,
     fingerprint: None,
 };
 

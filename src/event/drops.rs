@@ -78,6 +78,8 @@ reasons! {
     LoopLimit = "loop-limit",
     /// The node panicked on its batch.
     Panic = "panic",
+    /// What a DHCP server said that no host can believe.
+    Refused = "refused",
 }
 
 impl From<crate::wire::Flaw> for DropReason {

@@ -78,6 +78,14 @@ ids! {
     AddressClaimed = "address.claimed",
     /// It let go of it; `code` is a `Release`. `src` is who has it now, if somebody has.
     AddressReleased = "address.released",
+    /// The host `dst` has leased its address from the server `src`, for `count` seconds.
+    DhcpLeased = "dhcp.leased",
+    /// It lost that address; `code` is a `dhcp::Loss`. `src` is the server, or whoever uses the address, too.
+    DhcpLost = "dhcp.lost",
+    /// An address that was leased to the host `dst` is another's, `src`; the server was told.
+    DhcpDeclined = "dhcp.declined",
+    /// What a server, `src`, said to the host `dst` was not believed; `code` is a `dhcp::Refusal`. At most one a minute.
+    DhcpRefused = "dhcp.refused",
 }
 
 impl EventId {

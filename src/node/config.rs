@@ -1,7 +1,7 @@
 //! The resolved configuration of each kind of node: what the topology's checked
 //! plan consists of, and what the control side builds nodes from.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -239,6 +239,8 @@ pub struct HostsConfig {
     pub segment: Segment,
     /// How its addresses are claimed; `None` if they are its own from the start.
     pub claim: Option<Box<ClaimConfig>>,
+    /// How many hosts lease their addresses, which are in no range then; `None` if none do.
+    pub dhcp: Option<Box<DhcpConfig>>,
     /// Every prefix of the honeynet: what is outside of them is subject to a container's outward policy.
     pub inside: Vec<IpNet>,
     /// How long emulated services take to answer.
@@ -291,6 +293,26 @@ impl Default for ClaimConfig {
     fn default() -> ClaimConfig {
         ClaimConfig { after: 3, within_secs: 10, probe: true, limit: 4096, release_secs: 600, machine: Vec::new() }
     }
+}
+
+/// Hosts that lease their addresses from the segment's DHCP server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DhcpConfig {
+    /// How many there are: at most `limit`.
+    pub hosts: u16,
+    /// Addresses that a server's pool may be short of because of them: 1 to [`DhcpConfig::MOST`].
+    pub limit: u16,
+    /// The servers that are believed; empty for all.
+    pub servers: Vec<Ipv4Addr>,
+    /// The machine's own addresses, whose answers the uplink does not hear. Known when the honeynet is brought up.
+    pub machine: Vec<IpAddr>,
+}
+
+impl DhcpConfig {
+    /// Most addresses that a node may lease.
+    pub const MOST: u16 = 256;
+    /// How many it may lease unless the topology says otherwise.
+    pub const LIMIT: u16 = 16;
 }
 
 /// Bounds of a population's tables.

@@ -214,6 +214,7 @@ mod tests {
             mac: None,
             segment: Segment::default(),
             claim: None,
+            dhcp: None,
             inside: vec![],
             response_time: crate::node::ResponseTime::None,
             limits: Limits::default(),

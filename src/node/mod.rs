@@ -26,8 +26,9 @@ use crate::wire::Instant;
 
 pub use bridge::Bridge;
 pub use config::{
-    AddrRange, BridgeConfig, BridgePort, ClaimConfig, Guarded, HostsConfig, Limits, LinkConfig, MacMode, NodeConfig,
-    PortVlan, ResponseTime, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig, UplinkIo,
+    AddrRange, BridgeConfig, BridgePort, ClaimConfig, DhcpConfig, Guarded, HostsConfig, Limits, LinkConfig, MacMode,
+    NodeConfig, PortVlan, ResponseTime, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig,
+    UplinkIo,
 };
 pub use hosts::{Hosts, Pace, Together};
 pub use hosts_config::{host_label, numbered_name};

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::time::Utc;
-use crate::emulate::OsFamily;
+use crate::emulate::{OsFamily, dhcp};
 use crate::event::{DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, Release, SessionId};
 use crate::wire::Mac;
 
@@ -301,6 +301,8 @@ fn reason(event: &Event) -> Option<String> {
     let name = match event.id {
         EventId::TcpClose => CLOSED.get(usize::from(event.code)).copied(),
         EventId::AddressReleased => Release::NAMES.get(usize::from(event.code)).copied(),
+        EventId::DhcpLost => dhcp::Loss::NAMES.get(usize::from(event.code)).copied(),
+        EventId::DhcpRefused => dhcp::Refusal::NAMES.get(usize::from(event.code)).copied(),
         EventId::GuardBlock => DropReason::ALL.get(usize::from(event.code)).map(|reason| reason.as_str()),
         _ => return None,
     };

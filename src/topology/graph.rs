@@ -41,6 +41,9 @@ fn lines(node: &PlanNode) -> Vec<String> {
             if hosts.ranges.len() > 3 {
                 lines.push(format!("and {} more ranges", hosts.ranges.len() - 3));
             }
+            if hosts.dhcp.is_some() {
+                lines.push("by DHCP".to_owned());
+            }
             if !hosts.single {
                 lines.push(format!("{} hosts", node.host_count()));
             }

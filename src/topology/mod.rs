@@ -13,6 +13,7 @@ mod cases;
 mod check;
 mod claim;
 mod devices;
+mod dhcp;
 mod domains;
 mod error;
 mod graph;

@@ -67,9 +67,19 @@ fn own_keys(kind: Kind) -> &'static [&'static str] {
         Kind::Tap => &["interface", "capture"],
         Kind::Switch => &["ports", "fdb_capacity", "aging"],
         Kind::Router => &["interfaces", "routes", "vendor", "neighbor_capacity"],
-        Kind::Hosts => {
-            &["template", "mix", "addresses", "except", "claim", "mac", "limits", "response_time", "gateway", "prefix"]
-        }
+        Kind::Hosts => &[
+            "template",
+            "mix",
+            "addresses",
+            "except",
+            "claim",
+            "dhcp",
+            "mac",
+            "limits",
+            "response_time",
+            "gateway",
+            "prefix",
+        ],
         Kind::Host | Kind::Container => {
             &["template", "address", "mac", "hostname", "limits", "response_time", "gateway", "prefix"]
         }
@@ -97,7 +107,7 @@ pub fn read(c: &mut Checker<'_>, layers: &Layers) -> Vec<Draft> {
     }
     if let Some(defaults) = &raw.defaults {
         for (key, span) in defaults.present() {
-            if matches!(key, "kind" | "addresses" | "address" | "interfaces" | "interface" | "hostname") {
+            if matches!(key, "kind" | "addresses" | "address" | "interfaces" | "interface" | "hostname" | "dhcp") {
                 let at = c.source.key_before(key, span);
                 c.error(at, format!("`{key}` cannot be a default"), "each node has its own", "move it to the node");
             }
@@ -277,16 +287,8 @@ fn read_addresses(c: &mut Checker<'_>, texts: &At<Texts>) -> Vec<Piece> {
     pieces
 }
 
-#[allow(clippy::too_many_arguments)]
-fn hosts(
-    c: &mut Checker<'_>,
-    layers: &Layers,
-    kind: Kind,
-    node: &Node,
-    name: &At<Text>,
-    own: &Layer,
-    draft: &mut Draft,
-) -> Option<HostsConfig> {
+/// Reads the addresses of hosts that are given theirs; returns how many they are.
+fn place(c: &mut Checker<'_>, kind: Kind, node: &Node, name: &At<Text>, draft: &mut Draft) -> Option<u128> {
     let single = kind != Kind::Hosts;
     let written = if single { &node.address } else { &node.addresses };
     let Some(written) = written else {
@@ -295,7 +297,7 @@ fn hosts(
             return None;
         }
         let key = if single { "address" } else { "addresses" };
-        let example = if single { "10.0.0.5" } else { "10.1.0.0/16" };
+        let example = if single { "10.0.0.5" } else { "10.1.0.0/16` or `dhcp: {hosts: 5}" };
         let message = format!("`{}` has no addresses", name.0);
         c.error(name.span, message, format!("a `{}` needs `{key}`", kind.name()), format!("add `{key}: {example}`"));
         return None;
@@ -346,6 +348,28 @@ fn hosts(
             "a node has at most 16,777,216 hosts (a /8, or a /104)",
         );
     }
+    Some(total)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn hosts(
+    c: &mut Checker<'_>,
+    layers: &Layers,
+    kind: Kind,
+    node: &Node,
+    name: &At<Text>,
+    own: &Layer,
+    draft: &mut Draft,
+) -> Option<HostsConfig> {
+    let single = kind != Kind::Hosts;
+    let dhcp = match &node.dhcp {
+        Some(dhcp) if !single => Some(Box::new(super::dhcp::read(c, dhcp, node, dhcp.span)?)),
+        _ => None,
+    };
+    let total = match &dhcp {
+        Some(dhcp) => dhcp.hosts.into(),
+        None => place(c, kind, node, name, draft)?,
+    };
     for text in node.gateway.iter().flat_map(|gateway| &gateway.value.0) {
         match text.parse() {
             Ok(value) => draft.gateways.push(At { value, span: text.span }),
@@ -396,6 +420,11 @@ fn hosts(
             let help = "use `start: on-access`, or raise `limits: {containers: ...}`";
             c.error(span, message, format!("at most {} run at once", limits.containers), help);
         }
+        if merged.backend.is_some() && dhcp.is_some() {
+            let message = format!("a host that leases its address has no container, which `{title}` would give it");
+            let help = "use a template without `backend`, or a population with `addresses`";
+            c.error(span, message, "containers have the address that they are made with", help);
+        }
         let cases = stack.iter().rev().find_map(|layer| layer.cases.as_deref()).unwrap_or_default();
         let Ok(at) = u16::try_from(templates.len()) else { continue };
         templates.push(merged);
@@ -423,6 +452,7 @@ fn hosts(
         mac,
         segment: Segment::default(),
         claim,
+        dhcp,
         inside: Vec::new(),
         response_time,
         limits,

@@ -57,7 +57,8 @@ impl PlanNode {
             NodeConfig::Hosts(hosts) if hosts.single => 1,
             NodeConfig::Hosts(hosts) => {
                 let count: u128 = hosts.ranges.iter().map(|range| number(range.last) - number(range.first) + 1).sum();
-                u64::try_from(count).unwrap_or(u64::MAX)
+                let leased = hosts.dhcp.as_ref().map_or(0, |dhcp| u64::from(dhcp.hosts));
+                u64::try_from(count).unwrap_or(u64::MAX).saturating_add(leased)
             }
             _ => 0,
         }

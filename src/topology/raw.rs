@@ -247,6 +247,8 @@ with_template_keys! {
         except: Texts,
         /// Takes only those of its addresses that nobody answers for (`hosts`; default: it has all of them from the start).
         claim: Claim,
+        /// Hosts that lease their addresses from the segment's DHCP server, instead of `addresses` (`hosts`).
+        dhcp: Dhcp,
         /// Templates and their weights (`hosts`), instead of `template`.
         mix: Map<At<u32>>,
         /// `per-host` (default) or `shared` (`hosts`); an address such as `00:0c:29:aa:00:11` (`host`, `container`).
@@ -410,6 +412,18 @@ mapping! {
         limit: u32,
         /// Time without a frame until an address is let go (default 10m); 0 never.
         release: Text,
+    }
+}
+
+mapping! {
+    /// Hosts that lease their addresses from the segment's DHCP server.
+    struct Dhcp {
+        /// How many there are, at most `limit`.
+        hosts: u32,
+        /// Addresses that the server's pool may be short of because of them, declined ones included: 1 to 256 (default 16).
+        limit: u32,
+        /// The server, or several, if not any is to be believed.
+        server: Texts,
     }
 }
 

@@ -92,6 +92,7 @@ pub fn settle(c: &mut Checker<'_>, drafts: &mut [Draft], map: &DomainMap) -> Vec
     for domain in domains.values() {
         mismatched_prefixes(c, drafts, domain);
         for &at in &domain.hosts {
+            unserved(c, &drafts[at], domain);
             let segment = segment(c, &drafts[at], domain);
             let ranges = ranges(c, drafts, &drafts[at], domain, &segment);
             // What has yet to be claimed may be anybody's.
@@ -166,7 +167,9 @@ fn segment(c: &mut Checker<'_>, draft: &Draft, domain: &Domain) -> Segment {
     if prefixes.is_empty() {
         for gateway in &domain.gateways {
             let net = gateway.net.trunc();
-            if !prefixes.contains(&net) && wanted.iter().any(|range| range.overlaps(&Range::of(net))) {
+            let own =
+                wanted.iter().any(|range| range.overlaps(&Range::of(net))) || (leases(draft) && net.addr().is_ipv4());
+            if own && !prefixes.contains(&net) {
                 prefixes.push(net);
             }
         }
@@ -220,6 +223,20 @@ fn list(prefixes: &[IpNet]) -> String {
 /// Whether the hosts of `draft` have their addresses only once those are claimed.
 fn claims(draft: &Draft) -> bool {
     hosts(draft).is_some_and(|config| config.claim.is_some())
+}
+
+/// Whether the hosts of `draft` have the addresses that a server gives them.
+fn leases(draft: &Draft) -> bool {
+    hosts(draft).is_some_and(|config| config.dhcp.is_some())
+}
+
+/// Hosts that lease their addresses where no server can be.
+fn unserved(c: &mut Checker<'_>, draft: &Draft, domain: &Domain) {
+    if leases(draft) && domain.uplinks.is_empty() && domain.taps == 0 {
+        let message = format!("no DHCP server can be on the segment of `{}`", draft.name);
+        let help = "it has to share a broadcast domain with an uplink or a TAP, behind which there is one";
+        c.error(draft.span, message, "its hosts lease their addresses", help);
+    }
 }
 
 /// What the hosts of `draft` are not to have: for those who claim, also whatever has an owner by the topology.
@@ -381,8 +398,9 @@ fn too_many_macs(c: &mut Checker<'_>, drafts: &[Draft], domain: &Domain, settled
         let macs = match (config.single, config.mac_mode) {
             (true, _) | (_, MacMode::Shared) => 1,
             _ => {
+                let leased = config.dhcp.as_ref().map_or(0, |dhcp| u128::from(dhcp.hosts));
                 let all = ranges.iter().fold(0u128, |sum, range| sum.saturating_add(range.len()));
-                config.claim.as_ref().map_or(all, |claim| all.min(claim.limit.into()))
+                leased + config.claim.as_ref().map_or(all, |claim| all.min(claim.limit.into()))
             }
         };
         total = total.saturating_add(macs);

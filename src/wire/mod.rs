@@ -21,4 +21,8 @@ pub use packet::{
     proto, set_macs, src_mac, word_of,
 };
 pub use smoltcp::time::{Duration, Instant};
+pub use smoltcp::wire::{
+    ArpHardware, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpFlags, DhcpMessageType, DhcpOpCode, DhcpOption, DhcpPacket,
+    EthernetAddress,
+};
 pub use write::{Headers, Ipv4Words, Segment, TcpWords, set_flow_label};

@@ -168,6 +168,23 @@ impl Headers {
         ETH + 40
     }
 
+    /// Writes the headers and a UDP datagram between `ports` (source and destination) to the start of `frame`; returns the
+    /// length of it all.
+    ///
+    /// # Panics
+    /// If `frame` does not hold them.
+    pub fn write_udp(&self, ports: (u16, u16), payload: &[u8], frame: &mut [u8]) -> usize {
+        let len = 8 + payload.len();
+        let at = self.write(frame, len);
+        let message = &mut frame[at..at + len];
+        message[..2].copy_from_slice(&ports.0.to_be_bytes());
+        message[2..4].copy_from_slice(&ports.1.to_be_bytes());
+        message[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+        message[8..].copy_from_slice(payload);
+        self.fill_checksum(message);
+        at + len
+    }
+
     /// Fills in the checksum of the TCP, UDP or ICMP message at `l4`.
     #[inline]
     pub fn fill_checksum(&self, l4: &mut [u8]) {

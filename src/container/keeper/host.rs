@@ -132,6 +132,7 @@ pub(super) mod tests {
                 gateways: vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             },
             claim: None,
+            dhcp: None,
             inside: vec![],
             response_time: crate::node::ResponseTime::None,
             limits: Limits::default(),

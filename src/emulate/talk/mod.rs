@@ -12,6 +12,8 @@ pub mod ssdp;
 
 use serde::{Deserialize, Serialize};
 
+use super::dhcp;
+
 /// A set of what a host may say by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Says(u8);
@@ -122,6 +124,8 @@ pub struct TalkHabits {
     pub naming: Naming,
     /// Major and minor version that it announces to the browser.
     pub browser_version: (u8, u8),
+    /// How it asks for an address, if it is to lease one.
+    pub dhcp: dhcp::Client,
 }
 
 impl TalkHabits {
@@ -137,6 +141,7 @@ impl TalkHabits {
         mdns_seeks: Seeks::Nothing,
         naming: Naming::Node,
         browser_version: (4, 9),
+        dhcp: dhcp::Client::Lwip,
     };
     /// Linux with NetworkManager, which announces twice; the kernel asks a neighbor again when it has gone stale.
     pub const LINUX: TalkHabits = TalkHabits {
@@ -145,6 +150,7 @@ impl TalkHabits {
         arp_gap_ms: 2000,
         arp_again_secs: 60,
         arp_again_unicast: true,
+        dhcp: dhcp::Client::Dhclient,
         ..TalkHabits::PLAIN
     };
     /// Telephones look for what they can show pictures on.
@@ -152,6 +158,7 @@ impl TalkHabits {
         says: TalkHabits::LINUX.says.and(Says::MDNS),
         arp_announcements: 0,
         mdns_seeks: Seeks::Screens,
+        dhcp: dhcp::Client::Android,
         ..TalkHabits::LINUX
     };
     /// Windows XP: three announcements, no probes.
@@ -161,6 +168,7 @@ impl TalkHabits {
         arp_again_secs: 600,
         naming: Naming::Desktop,
         browser_version: (5, 1),
+        dhcp: dhcp::Client::WindowsXp,
         ..TalkHabits::PLAIN
     };
     /// Windows 7: probes, then an announcement.
@@ -171,6 +179,7 @@ impl TalkHabits {
         arp_again_secs: 45,
         arp_again_unicast: true,
         browser_version: (6, 1),
+        dhcp: dhcp::Client::Windows7,
         ..TalkHabits::WINDOWS_XP
     };
     /// Windows 10 and later.
@@ -178,6 +187,7 @@ impl TalkHabits {
         says: TalkHabits::WINDOWS_7.says.and(Says::MDNS),
         mdns_ttl: 1,
         browser_version: (10, 0),
+        dhcp: dhcp::Client::Windows,
         ..TalkHabits::WINDOWS_7
     };
     /// macOS probes and announces three times a second.
@@ -189,10 +199,14 @@ impl TalkHabits {
         arp_again_unicast: true,
         mdns_seeks: Seeks::Companions,
         naming: Naming::Mac(*b"mac"),
+        dhcp: dhcp::Client::Macos,
         ..TalkHabits::PLAIN
     };
+    /// Cisco IOS.
+    pub const IOS: TalkHabits = TalkHabits { dhcp: dhcp::Client::Ios, ..TalkHabits::PLAIN };
     /// The BSDs.
-    pub const BSD: TalkHabits = TalkHabits { says: Says::ARP.and(Says::IPV6), ..TalkHabits::PLAIN };
+    pub const BSD: TalkHabits =
+        TalkHabits { says: Says::ARP.and(Says::IPV6), dhcp: dhcp::Client::Bsd, ..TalkHabits::PLAIN };
     /// Network printers, which keep to RFC 5227.
     pub const PRINTER: TalkHabits = TalkHabits {
         says: Says::ARP.and(Says::MDNS),
@@ -200,6 +214,7 @@ impl TalkHabits {
         arp_announcements: 2,
         arp_gap_ms: 2000,
         naming: Naming::Mac(*b"NPI"),
+        dhcp: dhcp::Client::JetDirect,
         ..TalkHabits::PLAIN
     };
 
@@ -220,6 +235,8 @@ impl TalkHabits {
             TalkHabits::MACOS
         } else if has(&["bsd"]) {
             TalkHabits::BSD
+        } else if has(&["cisco ios", "(ios "]) {
+            TalkHabits::IOS
         } else if has(&["printer", "laserjet"]) {
             TalkHabits::PRINTER
         } else {

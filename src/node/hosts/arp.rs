@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::super::{Cx, HostsConfig};
+use super::dhcp::Dhcp;
 use super::session::Contact;
 use super::{Hosts, is_single};
 use crate::emulate::reply;
@@ -28,6 +29,9 @@ impl Hosts {
         };
         if self.claims.is_some() && form.is_empty() {
             self.hear_arp(&arp, cx);
+        }
+        if self.dhcp.is_some() && form.is_empty() {
+            self.hear_rival(&arp, cx);
         }
         let Some(target) = self.target(word_of(IpAddr::V4(arp.target))) else {
             return cx.discard(frame, if form.is_empty() { DropReason::NoHost } else { DropReason::Malformed });
@@ -83,15 +87,18 @@ impl Hosts {
             IpNet::V4(net) => Some(net),
             IpNet::V6(_) => None,
         });
-        nets.any(|net| {
+        let near = nets.any(|net| {
             let length = net.prefix_len().min(16);
             (u32::from(net.addr()) ^ u32::from(ip)).leading_zeros() >= u32::from(length)
-        })
+        });
+        near || self.dhcp.as_ref().is_some_and(|dhcp| dhcp.tenants.is_near(ip))
     }
 
     /// Takes note of who looked for a host. Routers ask for everybody's sake.
     pub(super) fn asked(&mut self, who: IpAddr, host: IpAddr, mac: Mac, cx: &mut Cx<'_>) {
-        if !is_single(word_of(who)) || self.config.segment.gateways.contains(&who) {
+        let leased_by = |dhcp: &Dhcp| dhcp.tenants.is_router(who);
+        let is_router = self.config.segment.gateways.contains(&who) || self.dhcp.as_deref().is_some_and(leased_by);
+        if !is_single(word_of(who)) || is_router {
             return;
         }
         let touch = super::Touch {
@@ -265,7 +272,8 @@ impl Hosts {
 
     /// Whether an address belongs to the honeynet.
     pub(super) fn is_inside(&self, ip: IpAddr) -> bool {
-        self.config.inside.iter().any(|net| net.contains(&ip))
+        let leased = |dhcp: &Dhcp| dhcp.tenants.target(word_of(ip)).is_some();
+        self.config.inside.iter().any(|net| net.contains(&ip)) || self.dhcp.as_deref().is_some_and(leased)
     }
 }
 

@@ -252,6 +252,11 @@ impl Hosts {
         event.dst = Party { ip: ip.into(), mac: self.target(word).map_or(Mac::ZERO, |target| target.mac), l4_port: 0 };
         cx.emit(&mut event, &[]);
         cx.teach(LESSON, &Lesson::LetGo.write(word));
+        self.forget_host(ip, cx);
+    }
+
+    /// Sends nothing more with an address: its connections end without a word, its container is stopped.
+    pub(super) fn forget_host(&mut self, ip: IpAddr, cx: &mut Cx<'_>) {
         // Half-open connections are asked for theirs when something of them would be sent.
         let of_it = self.flows.slab.iter().filter(|(_, flow)| flow.wire.key.local == ip);
         let flows: Vec<usize> = of_it.map(|(index, _)| index).collect();

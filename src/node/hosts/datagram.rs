@@ -104,15 +104,8 @@ impl Hosts {
             ip_id: voice.ip_id,
             df: false,
         };
-        let space = frame.space();
-        let at = headers.write(space, 8 + body.len());
-        let message = &mut space[at..at + 8 + body.len()];
-        message[0..2].copy_from_slice(&dst_port.to_be_bytes());
-        message[2..4].copy_from_slice(&src_port.to_be_bytes());
-        message[4..6].copy_from_slice(&((8 + body.len()) as u16).to_be_bytes());
-        message[8..].copy_from_slice(body);
-        headers.fill_checksum(message);
-        frame.set_len(at + 8 + body.len());
+        let len = headers.write_udp((dst_port, src_port), body, frame.space());
+        frame.set_len(len);
         set_flow_label(frame.bytes_mut(), voice.flow_label);
         self.reply(frame, cx);
     }

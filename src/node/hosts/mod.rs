@@ -6,6 +6,7 @@
 //! Only the last three keep state for a host, all of it bounded.
 //!
 //! * `arp`: who has an address, ARP and neighbor discovery; `claim`, `claims`: those that nobody else answers for
+//! * `dhcp`, `tenants`: hosts that lease their addresses
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins
 //! * `cases`: hosts that are something else to some
@@ -33,6 +34,11 @@ mod container_tests;
 #[cfg(test)]
 mod crowd_tests;
 mod datagram;
+mod dhcp;
+#[cfg(test)]
+mod dhcp_shard_tests;
+#[cfg(test)]
+mod dhcp_tests;
 mod ended;
 mod flow;
 mod flows;
@@ -54,6 +60,7 @@ mod tarpit;
 mod tcp;
 #[cfg(test)]
 mod tcp_tests;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod voice;
@@ -77,6 +84,7 @@ use crate::wire::{
 };
 use cases::Sources;
 use claims::Claims;
+use dhcp::Dhcp;
 use ended::Ended;
 use flows::Flows;
 use lease::Leases;
@@ -128,6 +136,8 @@ pub struct Hosts {
     leases: Leases,
     /// What is known of addresses that have to be claimed, in a node whose addresses have to be.
     claims: Option<Box<Claims>>,
+    /// Hosts that lease their addresses, in a node that has such.
+    dhcp: Option<Box<Dhcp>>,
     /// Who has fingerprints taken of whom.
     scans: ClockTable<Pair, Scan>,
     sockets: Sockets,
@@ -183,7 +193,7 @@ impl Hosts {
         Hosts {
             identity: identity.clone(),
             sessions: Sessions::new(limits.sessions as usize, limits.session_idle_secs, seed),
-            ids: IpIds::new(identity, &config),
+            ids: IpIds::new(identity.clone(), &config),
             half_open: HalfOpenTable::new(limits.half_open as usize, seed),
             cookies_until: Instant::ZERO,
             retransmissions: tcp::Budget::new(share(1000), share(200)),
@@ -194,6 +204,7 @@ impl Hosts {
             held: ClockTable::new(1024, seed),
             leases: Leases::new(seed, containers),
             claims: config.claim.as_ref().map(|claim| Box::new(Claims::new(claim, replicas, seed))),
+            dhcp: config.dhcp.as_ref().map(|dhcp| Box::new(Dhcp::new(dhcp, &config, &identity))),
             scans: ClockTable::new(scan::SCANS, seed),
             sockets: Sockets::new(Budget::new((limits.buffers as usize) << 20), seed),
             talk: Talk::new(share),
@@ -213,7 +224,7 @@ impl Hosts {
     /// The host whose address is `word`, if it is one of ours.
     #[inline(always)]
     fn target(&self, word: u128) -> Option<Target> {
-        let Some(number) = self.config.number_of_word(word) else { return self.link_local_target(word) };
+        let Some(number) = self.config.number_of_word(word) else { return self.unlisted_target(word) };
         let (template, kind) = self.config.template_of_word(&self.identity, word)?;
         Some(Target { word, template, mac: self.config.mac_for(&self.identity, number, kind), hops: 0 })
     }
@@ -235,6 +246,9 @@ impl Hosts {
         }
         if self.claims.is_some() {
             self.hear_packet(&frame, &packet, cx);
+        }
+        if self.dhcp.is_some() && self.is_dhcp_reply(&frame, &packet) {
+            return self.dhcp_reply(frame, &packet, cx);
         }
         if packet.proto == proto::ICMPV6 && self.is_neighbor_message(&frame, &packet) {
             return self.neighbor(frame, &packet, cx);
@@ -430,6 +444,8 @@ impl Node for Hosts {
                 self.from_lan(frame, cx);
             } else if handed && frame.meta.port == claims::LESSON {
                 self.taught(frame, cx);
+            } else if handed && frame.meta.port == tenants::LESSON {
+                self.taught_lease(frame, cx);
             } else if handed {
                 self.from_neighbor(frame, cx);
             } else {
@@ -457,6 +473,9 @@ impl Node for Hosts {
         if self.claims.is_some() {
             self.tend_claims(cx);
         }
+        if self.dhcp.is_some() {
+            self.tend_leases(cx);
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -467,6 +486,7 @@ impl Node for Hosts {
             self.sessions.next_deadline(),
             self.leases.next_deadline(),
             self.claims.as_ref().and_then(|claims| claims.next_deadline()),
+            self.dhcp.as_ref().and_then(|dhcp| dhcp.next_deadline()),
             self.talk.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()

@@ -173,7 +173,7 @@ fn to_all(config: &HostsConfig, ip: Ipv4Addr, port: u16, ttl: u8) -> Envelope {
 }
 
 /// An ARP request.
-fn ask(dst: Mac, mac: Mac, sender: Ipv4Addr, target: Ipv4Addr, cx: &mut Cx<'_>) {
+pub(super) fn ask(dst: Mac, mac: Mac, sender: Ipv4Addr, target: Ipv4Addr, cx: &mut Cx<'_>) {
     let request = Arp { operation: Arp::REQUEST, sender_mac: mac, sender, target_mac: Mac::ZERO, target };
     emit(cx, |space| {
         request.write(dst, mac, space);
@@ -182,7 +182,7 @@ fn ask(dst: Mac, mac: Mac, sender: Ipv4Addr, target: Ipv4Addr, cx: &mut Cx<'_>) 
 }
 
 /// Sends what `write` writes, whose length it returns.
-fn emit(cx: &mut Cx<'_>, write: impl FnOnce(&mut [u8]) -> usize) {
+pub(super) fn emit(cx: &mut Cx<'_>, write: impl FnOnce(&mut [u8]) -> usize) {
     let Some(mut frame) = cx.pool.head() else { return cx.counters.discard(DropReason::NoBuffer) };
     let len = write(frame.space());
     finish(frame, len, cx);
@@ -222,22 +222,15 @@ impl Speech<'_> {
             },
             df: false,
         };
-        let len = 8 + payload.len();
-        if headers.len() + len > frame.capacity() {
+        if headers.len() + 8 + payload.len() > frame.capacity() {
             return cx.discard(frame, DropReason::TooBig);
         }
         let space = frame.space();
-        let at = headers.write(space, len);
-        let message = &mut space[at..at + len];
-        message[..2].copy_from_slice(&to.ports.0.to_be_bytes());
-        message[2..4].copy_from_slice(&to.ports.1.to_be_bytes());
-        message[4..6].copy_from_slice(&(len as u16).to_be_bytes());
-        message[8..].copy_from_slice(payload);
-        headers.fill_checksum(message);
+        let len = headers.write_udp(to.ports, payload, space);
         if personality.flow_label == FlowLabel::Always {
             let ports = u32::from(to.ports.0) << 16 | u32::from(to.ports.1);
             set_flow_label(space, self.identity.flow_label(word_of(src), word_of(to.dst), ports));
         }
-        finish(frame, at + len, cx);
+        finish(frame, len, cx);
     }
 }

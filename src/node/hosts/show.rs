@@ -20,29 +20,50 @@ impl Hosts {
         for (ip, claim) in self.claims.iter().flat_map(|claims| claims.all()) {
             hosts.entry(ip).or_insert((0, 0, claim.last));
         }
-        hosts
-            .into_iter()
-            .take(limit)
-            .map(|(ip, (sessions, frames, last))| {
-                let target = self.target(word_of(ip));
-                let template = target.map(|target| self.template(target.template));
-                json!({
-                    "ip": ip.to_string(),
-                    "mac": target.map(|target| target.mac.to_string()),
-                    "template": template.map(|template| template.name.as_str()),
-                    "personality": template.map(|template| &*template.personality.get().name),
-                    "state": self.state_of(ip),
-                    "attackers": sessions,
-                    "frames": frames,
-                    "idle_s": (now - last).secs(),
-                })
+        for (ip, since) in self.dhcp.iter().flat_map(|dhcp| dhcp.kept_here()) {
+            hosts.entry(ip).or_insert((0, 0, since));
+        }
+        let listed = hosts.into_iter().map(|(ip, (sessions, frames, last))| {
+            let target = self.target(word_of(ip));
+            let template = target.map(|target| self.template(target.template));
+            json!({
+                "ip": ip.to_string(),
+                "mac": target.map(|target| target.mac.to_string()),
+                "template": template.map(|template| template.name.as_str()),
+                "personality": template.map(|template| &*template.personality.get().name),
+                "state": self.state_of(ip),
+                "attackers": sessions,
+                "frames": frames,
+                "idle_s": (now - last).secs(),
             })
-            .collect()
+        });
+        listed.chain(self.show_seekers(now)).take(limit).collect()
+    }
+
+    /// Hosts that lease their addresses, and have none.
+    fn show_seekers(&self, now: Instant) -> impl Iterator<Item = serde_json::Value> {
+        let seekers = self.dhcp.iter().flat_map(|dhcp| dhcp.seekers());
+        seekers.map(move |(tenant, state)| {
+            let template = self.template(tenant.template);
+            json!({
+                "ip": null,
+                "mac": tenant.mac.to_string(),
+                "template": template.name,
+                "personality": &*template.personality.get().name,
+                "state": state,
+                "attackers": 0,
+                "frames": 0,
+                "idle_s": (now - tenant.since).secs(),
+            })
+        })
     }
 
     /// What a host is at present.
     fn state_of(&self, ip: IpAddr) -> &'static str {
         let state = self.leases.state(self.config.host_of(ip));
+        if self.dhcp.is_some() {
+            return if self.target(word_of(ip)).is_some() { "leased" } else { "released" };
+        }
         match &self.claims {
             Some(claims) if self.target(word_of(ip)).is_some() && !claims.has(word_of(ip)) => "released",
             Some(claims) if claims.has(word_of(ip)) && !self.leases.has(ip) => "claimed",

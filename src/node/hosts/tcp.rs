@@ -251,7 +251,8 @@ impl Hosts {
         if personality.ts_per_peer {
             self.identity.ts_offset(key.local, key.remote)
         } else {
-            (self.identity.uptime_secs(key.local) as u32).wrapping_mul(personality.ts_hz)
+            let home = crate::wire::ip_of(self.ids.home(word_of(key.local)));
+            (self.identity.uptime_secs(home) as u32).wrapping_mul(personality.ts_hz)
         }
     }
 

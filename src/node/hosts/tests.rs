@@ -75,6 +75,7 @@ pub(super) fn config() -> HostsConfig {
             gateways: vec!["10.0.0.1".parse().unwrap()],
         },
         claim: None,
+        dhcp: None,
         inside: vec!["10.0.0.0/16".parse().unwrap()],
         response_time: crate::node::ResponseTime::None,
         limits: Limits::default(),

@@ -15,6 +15,8 @@ pub(super) struct IpIds {
     shared: Vec<u16>,
     /// Counted before this process began: a restart shows no host starting anew.
     before: Option<u16>,
+    /// Addresses that are leased, and what stands for who has them: a host that is given another address counts on.
+    homes: Vec<(u128, u128)>,
 }
 
 impl IpIds {
@@ -23,7 +25,7 @@ impl IpIds {
         let hosts = config.ranges.iter().map(AddrRange::len).fold(0, u64::saturating_add);
         // At least 256: neighbors in a /24 never share one, however few of them are ours.
         let counters = if config.single { 1 } else { hosts.clamp(256, COUNTERS).next_power_of_two() };
-        IpIds { identity, shared: vec![0; counters as usize], before: None }
+        IpIds { identity, shared: vec![0; counters as usize], before: None, homes: Vec::new() }
     }
 
     /// Says that hosts count from `now` on. Before, they have sent a few packets a second.
@@ -31,10 +33,26 @@ impl IpIds {
         self.before.get_or_insert((now.total_millis() / 400) as u16);
     }
 
+    /// Which addresses are leased, and what stands for who has them.
+    pub(super) fn set_homes(&mut self, homes: impl Iterator<Item = (u128, u128)>) {
+        self.homes.clear();
+        self.homes.extend(homes);
+    }
+
+    /// What stands for the host whose address is the word `host`: that, unless it has leased it.
+    #[inline(always)]
+    pub(super) fn home(&self, host: u128) -> u128 {
+        if self.homes.is_empty() {
+            return host;
+        }
+        self.homes.iter().find(|(leased, _)| *leased == host).map_or(host, |(_, home)| *home)
+    }
+
     /// The identification of the next packet of the host whose address is the word `host`. `peer` is the counter of
     /// the session or connection that it belongs to, if that keeps one.
     #[inline(always)]
     pub(super) fn next(&mut self, class: IpIdClass, host: u128, peer: Option<u16>, cx: &mut Cx<'_>) -> u16 {
+        let host = self.home(host);
         match class {
             IpIdClass::Zero => 0,
             IpIdClass::Random => cx.rng.next_u32() as u16,

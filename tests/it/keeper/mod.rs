@@ -98,6 +98,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
             gateways: vec![ip("10.77.0.254"), ip("fd77::fe")],
         },
         claim: None,
+        dhcp: None,
         inside: vec![],
         response_time: honeyweave::node::ResponseTime::None,
         limits: Limits::default(),
