@@ -40,6 +40,7 @@ cmd:p0f                        test   p0f               p0f              p0f    
 cmd:pgrep                      demo   procps            procps-ng        procps-ng      procps
 cmd:ethtool                    test   ethtool           ethtool          ethtool        ethtool
 cmd:python3                    test   python3           python3          python         python3
+cmd:dnsmasq                    test   dnsmasq-base      dnsmasq          dnsmasq        dnsmasq
 cmd:psql                       test   postgresql-client postgresql       postgresql     postgresql
 cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch
 cmd:vde_plug2tap               compare vde2             vde2             vde2           vde2

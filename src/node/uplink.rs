@@ -343,6 +343,14 @@ mod tests {
     }
 
     #[test]
+    fn a_client_may_ask_for_an_address_and_nobody_may_give_one() {
+        let mut bench = guard(vec![], 0);
+        let words = |ports: (u16, u16)| datagram("0.0.0.0", "255.255.255.255", proto::UDP, &udp(ports.0, ports.1));
+        assert_eq!(bench.rx(0, &words((68, 67))).len(), 1);
+        assert!(bench.rx(0, &words((67, 68))).is_empty());
+    }
+
+    #[test]
     fn macs_and_rate_are_limited() {
         let mut bench = guard(vec![], 0);
         for i in 0..10u8 {

@@ -12,6 +12,7 @@ mod claim;
 mod clients;
 mod console;
 mod containers;
+mod dhcp;
 mod fingerprints;
 mod flapping;
 mod golden;

@@ -96,9 +96,7 @@ impl Hosts {
 
     /// Takes note of who looked for a host. Routers ask for everybody's sake.
     pub(super) fn asked(&mut self, who: IpAddr, host: IpAddr, mac: Mac, cx: &mut Cx<'_>) {
-        let leased_by = |dhcp: &Dhcp| dhcp.tenants.is_router(who);
-        let is_router = self.config.segment.gateways.contains(&who) || self.dhcp.as_deref().is_some_and(leased_by);
-        if !is_single(word_of(who)) || is_router {
+        if !is_single(word_of(who)) || self.is_gateway(who) {
             return;
         }
         let touch = super::Touch {
@@ -117,6 +115,12 @@ impl Hosts {
             event.dst = Party { ip: host.into(), mac: Mac::ZERO, l4_port: 0 };
             cx.emit(&mut event, &[]);
         }
+    }
+
+    /// Whether an address is the hosts' way out of their network.
+    pub(super) fn is_gateway(&self, ip: IpAddr) -> bool {
+        let leased = |dhcp: &Dhcp| dhcp.tenants.is_router(ip);
+        self.config.segment.gateways.contains(&ip) || self.dhcp.as_deref().is_some_and(leased)
     }
 
     pub(super) fn is_neighbor_message(&self, frame: &Frame, packet: &Packet) -> bool {

@@ -265,11 +265,16 @@ impl Hosts {
 
     fn learn_hold(&mut self, number: u16, hold: Hold, cx: &mut Cx<'_>) {
         let Some(dhcp) = &mut self.dhcp else { return };
-        let gone = dhcp.tenants.set(number, hold, cx.now);
+        let Some(before) = dhcp.tenants.set(number, hold, cx.now) else { return };
         self.ids.set_homes(dhcp.tenants.homes());
-        if let Some(ip) = gone {
-            self.forget_host(IpAddr::V4(ip), cx);
+        let after = if let Hold::Has(place) = hold { Some(place) } else { None };
+        if before == after {
+            return;
         }
+        if let Some(place) = before {
+            self.forget_host(IpAddr::V4(place.ip), cx);
+        }
+        self.talk_at(number, after, cx);
     }
 
     /// Sends what a host says to servers.

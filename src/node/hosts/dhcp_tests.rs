@@ -479,3 +479,42 @@ fn a_machine_with_the_same_address_gets_it() {
     assert_eq!(net.bench.rx(0, &test).len(), 1);
     assert_eq!(net.events(EventId::DhcpLost).len(), 1);
 }
+
+#[test]
+fn hosts_talk_as_long_as_they_have_an_address() {
+    let mut net = Net::new(dhcp(1, 16));
+    let template = &mut net.bench.node.config.templates[0];
+    template.personality = Builtin::Windows.into();
+    template.talk = template.personality.get().talk.says;
+    // As if it had been so from the start.
+    net.bench.node = Hosts::new(net.bench.node.config.clone(), Identity::new(Secret([3; 16]), "hosts"), 5);
+    net.serves = false;
+    net.run(100);
+    assert!(net.sent.iter().all(|frame| Said::of(frame).is_some()), "not a word but to servers");
+    net.serves = true;
+    net.run(300);
+    let (mac, ip) = net.given[0];
+    let to = |net: &Net, port: u16| {
+        let packets = net.sent.iter().filter_map(|frame| Some((Packet::parse(frame).ok()?, frame)));
+        let to = packets.filter(|(packet, frame)| {
+            packet.proto == proto::UDP && packet.is_v4() && be16(packet.payload(frame), 2) == port
+        });
+        to.map(|(packet, frame)| (packet.src(), packet.dst(), src_mac(frame))).collect::<Vec<_>>()
+    };
+    let names = to(&net, 137);
+    assert!(names.len() >= 12 && names.iter().all(|said| *said == (ip.into(), [10, 7, 0, 255].into(), mac)), "{names:?}");
+    assert!(!to(&net, 5353).is_empty() && !to(&net, 1900).is_empty());
+    let asks = net.sent.iter().filter_map(|frame| Arp::parse(frame)).filter(|arp| arp.target == SERVER);
+    assert!(asks.count() > 2, "it looks for the router that it was told of");
+    // No longer, and again with another address.
+    net.serves = false;
+    net.run(2 * u64::from(LEASE));
+    net.sent.clear();
+    net.run(600);
+    assert!(net.sent.iter().all(|frame| Said::of(frame).is_some()));
+    (net.serves, net.given) = (true, vec![]);
+    net.run(900);
+    let other = net.given[0].1;
+    assert_ne!(ip, other);
+    assert!(to(&net, 137).iter().all(|said| said.0 == other) && !to(&net, 137).is_empty());
+}

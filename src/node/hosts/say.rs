@@ -48,7 +48,7 @@ impl Hosts {
             Some(talker) => self.habits(talker),
             None => return,
         };
-        let Hosts { talk: Talk { talkers, scratch, gateway, .. }, config, identity, ids, .. } = self;
+        let Hosts { talk: Talk { talkers, scratch, gateway, .. }, config, identity, ids, dhcp, .. } = self;
         let Some(talker) = talkers.get(at) else { return };
         let mut speech = Speech { config, identity, ids };
         let mac = talker.target.mac;
@@ -68,7 +68,8 @@ impl Hosts {
                     IpAddr::V4(ip) => Some(*ip),
                     IpAddr::V6(_) => None,
                 });
-                if let (Some(ip), Some(wanted)) = (talker.v4, wanted) {
+                let leased = || dhcp.as_ref()?.tenants.router_of(talker.tenant?);
+                if let (Some(ip), Some(wanted)) = (talker.v4, wanted.or_else(leased)) {
                     let known = gateway.filter(|(of, _)| habits.arp_again_unicast && *of == wanted);
                     ask(known.map_or(Mac::BROADCAST, |(_, mac)| mac), mac, ip, wanted, cx);
                 }
@@ -102,7 +103,7 @@ impl Hosts {
                 for (name, suffix, group) in names {
                     let id = cx.rng.next_u32() as u16;
                     netbios::registration(scratch, id, (name, suffix), group, ip);
-                    let to = to_all(config, ip, netbios::NAME_PORT, speech.ttl(talker));
+                    let to = to_all(config, talker, ip, netbios::NAME_PORT, speech.ttl(talker));
                     speech.send(talker, ip.into(), &to, scratch, cx);
                 }
             }
@@ -110,7 +111,7 @@ impl Hosts {
                 let Some(ip) = talker.v4 else { return };
                 let (id, period) = (cx.rng.next_u32() as u16, browser_secs(n) as u32 * 1000);
                 netbios::announcement(scratch, id, &talker.name, ip, period, habits.browser_version);
-                let to = to_all(config, ip, netbios::DATAGRAM_PORT, speech.ttl(talker));
+                let to = to_all(config, talker, ip, netbios::DATAGRAM_PORT, speech.ttl(talker));
                 speech.send(talker, ip.into(), &to, scratch, cx);
             }
             Act::Llmnr(n) => {
@@ -164,12 +165,13 @@ fn both(talker: &Talker, (v4, v6): (Ipv4Addr, Ipv6Addr)) -> impl Iterator<Item =
 }
 
 /// To everybody on the network of `ip`.
-fn to_all(config: &HostsConfig, ip: Ipv4Addr, port: u16, ttl: u8) -> Envelope {
+fn to_all(config: &HostsConfig, talker: &Talker, ip: Ipv4Addr, port: u16, ttl: u8) -> Envelope {
     let own = config.segment.prefixes.iter().find_map(|net| match net {
         IpNet::V4(net) if net.contains(&ip) && net.prefix_len() < 31 => Some(net.broadcast()),
         _ => None,
     });
-    Envelope { dst: own.unwrap_or(Ipv4Addr::BROADCAST).into(), ports: (port, port), ttl }
+    let dst = own.or(talker.everybody).unwrap_or(Ipv4Addr::BROADCAST);
+    Envelope { dst: dst.into(), ports: (port, port), ttl }
 }
 
 /// An ARP request.

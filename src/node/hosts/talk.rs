@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::{Cx, Rng};
 use super::tcp::Budget;
+use super::tenants::{Place, home_of};
 use super::{Hosts, Target};
 use crate::emulate::talk::Seeks;
 use crate::emulate::{Says, TalkHabits};
@@ -37,6 +38,9 @@ pub(super) struct Talker {
     pub v4: Option<Ipv4Addr>,
     /// Its link-local address, and then all others.
     pub v6: Vec<Ipv6Addr>,
+    /// Of those that lease their address, which, and where everybody on its network is reached.
+    pub tenant: Option<u16>,
+    pub everybody: Option<Ipv4Addr>,
     /// A listener query waits to be answered.
     answers: bool,
 }
@@ -116,6 +120,14 @@ impl Talk {
         self.due.peek().map(|Reverse((at, ..))| *at)
     }
 
+    /// Adds one that is silent until an act of it is due.
+    fn seat(&mut self, talker: Talker) {
+        if let Some(own) = talker.link_local() {
+            self.by_link_local.insert(word_of(IpAddr::V6(own)), self.talkers.len() as u16);
+        }
+        self.talkers.push(talker);
+    }
+
     fn at(&mut self, at: Instant, talker: u16, act: Act) {
         self.due.push(Reverse((at, talker, act)));
     }
@@ -151,6 +163,9 @@ impl Hosts {
         if std::mem::replace(&mut self.talk.begun, true) || self.config.templates.iter().all(|t| t.talk.is_empty()) {
             return;
         }
+        if self.dhcp.is_some() {
+            return self.seat_tenants();
+        }
         let hosts = if self.config.single { 1 } else { self.config.addresses() };
         let count = hosts.min(u64::from(self.config.limits.talkers)).min(u64::from(u16::MAX));
         let stride = (hosts / count.max(1)).max(1);
@@ -160,31 +175,63 @@ impl Hosts {
             let number = (u128::from(index) * u128::from(hosts) / u128::from(count)) as u64 + seed % stride;
             let Some(talker) = self.config.address_of(number).and_then(|ip| self.talker(number, ip)) else { continue };
             let at = self.talk.talkers.len() as u16;
-            if let Some(own) = talker.link_local() {
-                self.talk.by_link_local.insert(word_of(IpAddr::V6(own)), at);
-            }
             let habits = self.habits(&talker);
             if self.other_owner(talker.target.word, cx).is_none() {
                 let begin = cx.now + millis(100 + (seed >> 32) % spread);
                 self.schedule_first(begin, at, &talker, habits);
             }
-            self.talk.talkers.push(talker);
+            self.talk.seat(talker);
         }
+    }
+
+    /// Hosts that lease their addresses are silent until they have one.
+    fn seat_tenants(&mut self) {
+        let Some(dhcp) = &self.dhcp else { return };
+        let most = self.config.limits.talkers as usize;
+        let all = dhcp.tenants.all.iter().zip(0u16..).take(most).filter_map(|(tenant, number)| {
+            let target = Target { word: home_of(number), template: tenant.template, mac: tenant.mac, hops: 0 };
+            Some(Talker { tenant: Some(number), ..self.talker_of(target, tenant.name.clone(), &[])? })
+        });
+        let all: Vec<Talker> = all.collect();
+        all.into_iter().for_each(|talker| self.talk.seat(talker));
+    }
+
+    /// Host `number` has leased an address, or has none any more: it talks as long as it has one.
+    pub(super) fn talk_at(&mut self, number: u16, place: Option<Place>, cx: &mut Cx<'_>) {
+        let Some(at) = self.talk.talkers.iter().position(|talker| talker.tenant == Some(number)) else { return };
+        self.talk.due.retain(|Reverse((_, of, _))| usize::from(*of) != at);
+        let talker = &mut self.talk.talkers[at];
+        talker.v4 = place.map(|place| place.ip);
+        talker.everybody = place.map(Place::everybody);
+        talker.answers = false;
+        let word = place.map_or(home_of(number), |place| word_of(IpAddr::V4(place.ip)));
+        talker.target.word = word;
+        if place.is_none() || self.other_owner(word, cx).is_some() {
+            return;
+        }
+        let talkers = std::mem::take(&mut self.talk.talkers);
+        self.schedule_first(cx.now, at as u16, &talkers[at], self.habits(&talkers[at]));
+        self.talk.talkers = talkers;
     }
 
     fn talker(&self, number: u64, ip: IpAddr) -> Option<Talker> {
         let target = self.target(word_of(ip))?;
+        let ranges = &self.config.ranges;
+        let all: Vec<IpAddr> = match self.config.single {
+            true => ranges.iter().flat_map(|range| [range.first, range.last]).take(2 * ADDRESSES).collect(),
+            false => vec![ip],
+        };
+        let name = self.config.name_of(&self.identity, number, self.template(target.template));
+        self.talker_of(target, name, &all)
+    }
+
+    fn talker_of(&self, target: Target, name: String, all: &[IpAddr]) -> Option<Talker> {
         let template = self.template(target.template);
         // A container has no link-local address that anybody knows of.
         let says = if template.backend.is_some() { template.talk.without(Says::IPV6) } else { template.talk };
         if says.is_empty() {
             return None;
         }
-        let ranges = &self.config.ranges;
-        let all: Vec<IpAddr> = match self.config.single {
-            true => ranges.iter().flat_map(|range| [range.first, range.last]).take(2 * ADDRESSES).collect(),
-            false => vec![ip],
-        };
         let v4 = all.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None });
         let mut v6 = Vec::new();
         if says.contains(Says::IPV6) {
@@ -193,8 +240,7 @@ impl Hosts {
             v6.dedup();
             v6.truncate(ADDRESSES);
         }
-        let name = self.config.name_of(&self.identity, number, template);
-        Some(Talker { target, name, says, v4, v6, answers: false })
+        Some(Talker { target, name, says, v4, v6, tenant: None, everybody: None, answers: false })
     }
 
     pub(super) fn habits(&self, talker: &Talker) -> &'static TalkHabits {
@@ -206,7 +252,10 @@ impl Hosts {
         let says = |kind| talker.says.contains(kind);
         let mut first = |after: u64, act| self.talk.at(begin + millis(after), at, act);
         let mut ready = 0;
-        if says(Says::ARP) && talker.v4.is_some() {
+        if says(Says::ARP) && talker.tenant.is_some() {
+            // It has tested and announced its address already.
+            first(300, Act::Gateway);
+        } else if says(Says::ARP) && talker.v4.is_some() {
             ready = u64::from(habits.arp_probes) * u64::from(habits.arp_gap_ms);
             first(0, if habits.arp_probes > 0 { Act::ArpProbe(0) } else { first_of(habits) });
         }
@@ -263,7 +312,7 @@ impl Hosts {
 
     /// A gateway that a talker looked for has answered.
     pub(super) fn heard_gateway(&mut self, ip: Ipv4Addr, mac: Mac) {
-        if !mac.is_group() && self.config.segment.gateways.contains(&IpAddr::V4(ip)) {
+        if !mac.is_group() && self.is_gateway(IpAddr::V4(ip)) {
             self.talk.gateway = Some((ip, mac));
         }
     }

@@ -24,6 +24,13 @@ pub(super) struct Place {
     pub router: Option<Ipv4Addr>,
 }
 
+impl Place {
+    /// The broadcast address of its network.
+    pub(super) fn everybody(self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.ip) | u32::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0))
+    }
+}
+
 impl From<&Lease> for Place {
     fn from(lease: &Lease) -> Place {
         Place { ip: lease.ip, prefix: lease.prefix, router: lease.router }
@@ -124,13 +131,18 @@ impl Tenants {
 
     /// Whether `ip` is the router of one of them.
     pub(super) fn is_router(&self, ip: IpAddr) -> bool {
-        self.all.iter().filter_map(|tenant| tenant.place()?.router).any(|router| IpAddr::V4(router) == ip)
+        (0..self.all.len() as u16).filter_map(|number| self.router_of(number)).any(|router| IpAddr::V4(router) == ip)
     }
 
-    /// Gives a host what it has from now on; returns the address that it had before and has no longer.
-    pub(super) fn set(&mut self, number: u16, hold: Hold, now: Instant) -> Option<Ipv4Addr> {
+    /// The router of one of them.
+    pub(super) fn router_of(&self, number: u16) -> Option<Ipv4Addr> {
+        self.all.get(usize::from(number))?.place()?.router
+    }
+
+    /// Gives a host what it has from now on; returns where it was before, or `None` if that is no news.
+    pub(super) fn set(&mut self, number: u16, hold: Hold, now: Instant) -> Option<Option<Place>> {
         let tenant = self.all.get_mut(usize::from(number))?;
-        let before = tenant.place().map(|place| place.ip);
+        let before = tenant.place();
         if tenant.hold == hold {
             return None;
         }
@@ -138,7 +150,7 @@ impl Tenants {
         self.by_ip.clear();
         self.by_ip.extend(self.all.iter().zip(0..).filter_map(|(tenant, number)| Some((tenant.hold.ip()?, number))));
         self.by_ip.sort_unstable();
-        before.filter(|ip| !matches!(hold, Hold::Has(place) if place.ip == *ip))
+        Some(before)
     }
 
     /// Leased addresses, as words, and what stands for those who have them.
