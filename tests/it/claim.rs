@@ -38,7 +38,7 @@ links:
 "#;
 
 /// The attacker's side of the wire becomes a bridge, with another machine on it.
-fn neighbor(lab: &Lab) -> Ns {
+pub fn neighbor(lab: &Lab) -> Ns {
     let owner = lab.ns("owner");
     lab.wire_between((&lab.attacker, "own0"), (&owner, "eth0"));
     lab.attacker.sh(&["ip", "link", "add", "br0", "type", "bridge"]);
@@ -66,7 +66,7 @@ fn mac_of(ns: &Ns, interface: &str) -> String {
     ns.sh(&["cat", &format!("/sys/class/net/{interface}/address")]).trim().to_owned()
 }
 
-fn pings(ns: &Ns, target: &str) -> bool {
+pub fn pings(ns: &Ns, target: &str) -> bool {
     ns.run(&["ping", "-c", "1", "-W", "2", target]).status.success()
 }
 

@@ -1,10 +1,11 @@
 //! Hosts that lease their addresses from a real server, dnsmasq, in a namespace of its own.
 
 use std::path::PathBuf;
-use std::process::Command;
 
+use crate::claim::{neighbor, pings};
 use crate::lab::Lab;
 use crate::net::{Ns, Running, wait_for};
+use crate::talk::{decoded, listen};
 
 /// Two nodes, so that different systems are clients.
 const TOPOLOGY: &str = r#"
@@ -49,9 +50,20 @@ impl Server {
         let file = format!("--dhcp-leasefile={}", leases.display());
         let interface = format!("--interface={interface}");
         let mut dnsmasq = ns.spawn(&[
-            "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--group=root",
-            "--pid-file=", "--log-facility=-", "--log-dhcp", "--dhcp-authoritative", "--bind-interfaces",
-            &interface, &pool, &file,
+            "dnsmasq",
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--user=root",
+            "--group=root",
+            "--pid-file=",
+            "--log-facility=-",
+            "--log-dhcp",
+            "--dhcp-authoritative",
+            "--bind-interfaces",
+            &interface,
+            &pool,
+            &file,
         ]);
         dnsmasq.wait_line("DHCP, sockets bound exclusively to interface");
         Server { _dnsmasq: dnsmasq, leases }
@@ -61,27 +73,12 @@ impl Server {
         let text = std::fs::read_to_string(&self.leases).unwrap_or_default();
         let lines = text.lines().filter_map(|line| {
             let mut words = line.split(' ').map(str::to_owned);
-            let (_, mac, ip, name, client_id) = (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
+            let (_, mac, ip, name, client_id) =
+                (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
             Some(Lease { mac, ip, name, client_id })
         });
         lines.collect()
     }
-}
-
-/// The values of `fields` of what clients said, by tshark.
-fn decoded(file: &str, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
-    let mut command = Command::new("tshark");
-    command.args(["-r", file, "-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Y", filter]);
-    command.args(["-T", "fields", "-E", "separator=|"]);
-    command.args(fields.iter().flat_map(|field| ["-e", field]));
-    let text = String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned();
-    text.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect()
-}
-
-fn listen(ns: &Ns, interface: &str, file: &str) -> Running {
-    let mut tcpdump = ns.spawn(&["tcpdump", "-i", interface, "-U", "-w", file]);
-    tcpdump.wait_line("listening on");
-    tcpdump
 }
 
 /// Waits until so many hosts have told that they have a lease; returns their addresses and MACs.
@@ -94,10 +91,6 @@ fn wait_leased(lab: &Lab, count: usize) -> Vec<(String, String)> {
     })
 }
 
-fn pings(ns: &Ns, target: &str) -> bool {
-    ns.run(&["ping", "-c", "1", "-W", "2", target]).status.success()
-}
-
 fn leases_from_a_real_server(threads: u16) {
     let mut lab = Lab::shared();
     lab.threads = threads;
@@ -105,7 +98,7 @@ fn leases_from_a_real_server(threads: u16) {
     let server = Server::start(&lab, &lab.attacker, "eth0", (100, 150));
     let file = lab.path("leases.pcap");
     let file = file.to_str().unwrap();
-    let _tcpdump = listen(&lab.attacker, "eth0", file);
+    let _tcpdump = listen(&lab.attacker, file);
     lab.start(TOPOLOGY);
     let leased = wait_leased(&lab, 4);
     // What the server has written down is what they say they have.
@@ -139,7 +132,8 @@ fn leases_from_a_real_server(threads: u16) {
     assert!(status.contains("leases      4 taken, 0 lost"), "{status}");
 
     // What a listener sees.
-    let fields = ["ip.ttl", "ip.id", "dhcp.option.type", "dhcp.option.request_list_item", "dhcp.option.vendor_class_id"];
+    let fields =
+        ["ip.ttl", "ip.id", "dhcp.option.type", "dhcp.option.request_list_item", "dhcp.option.vendor_class_id"];
     let of = |lease: &Lease, kind: u8| {
         let rows = decoded(file, &format!("dhcp.option.dhcp == {kind} && eth.src == {}", lease.mac), &fields);
         rows.into_iter().next().unwrap_or_else(|| panic!("no message {kind} of {lease:?}"))
@@ -153,7 +147,8 @@ fn leases_from_a_real_server(threads: u16) {
     let fqdn = decoded(file, &format!("dhcp.option.dhcp == 3 && eth.src == {}", windows[1].mac), &["dhcp.fqdn.name"]);
     assert_eq!(fqdn[0][0], windows[1].name);
     for lease in &known {
-        let arp = |filter: &str| decoded(file, &format!("{filter} && eth.src == {}", lease.mac), &["frame.number"]).len();
+        let arp =
+            |filter: &str| decoded(file, &format!("{filter} && eth.src == {}", lease.mac), &["frame.number"]).len();
         let probes = if lease.name == "servers-01" { 1 } else { 3 };
         assert_eq!(arp(&format!("arp.isprobe && arp.dst.proto_ipv4 == {}", lease.ip)), probes);
         assert!(arp(&format!("arp.isannouncement && arp.src.proto_ipv4 == {}", lease.ip)) >= 1);
@@ -179,13 +174,7 @@ fn so_they_do_on_several_threads() {
 fn an_address_that_a_real_machine_has_is_declined() {
     let mut lab = Lab::shared();
     // The server, and a machine that has an address of the pool without having asked for it, behind one bridge.
-    let owner = lab.ns("owner");
-    lab.wire_between((&lab.attacker, "own0"), (&owner, "eth0"));
-    lab.attacker.sh(&["ip", "link", "add", "br0", "type", "bridge"]);
-    for port in ["eth0", "own0"] {
-        lab.attacker.sh(&["ip", "link", "set", port, "master", "br0"]);
-    }
-    lab.attacker.sh(&["ip", "link", "set", "br0", "up"]);
+    let owner = neighbor(&lab);
     lab.attacker.addr("br0", "192.0.2.1/24");
     owner.addr("eth0", "192.0.2.100/24");
     // It does not answer pings, by which dnsmasq would find it.

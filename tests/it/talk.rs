@@ -26,14 +26,14 @@ links:
 "#;
 
 /// tcpdump on the attacker's side, into a file.
-fn listen(attacker: &Ns, file: &str) -> Running {
+pub fn listen(attacker: &Ns, file: &str) -> Running {
     let mut tcpdump = attacker.spawn(&["tcpdump", "-i", "eth0", "-U", "-w", file]);
     tcpdump.wait_line("listening on");
     tcpdump
 }
 
 /// The values of `fields` of every frame that `filter` chooses, and nothing of the attacker's own.
-fn decoded(file: &str, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
+pub fn decoded(file: &str, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     let mut command = Command::new("tshark");
     command.args(["-r", file, "-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]);
     command.args(["-Y", filter, "-T", "fields", "-E", "separator=|"]);

@@ -2,6 +2,7 @@
 
 use super::tests::{ATTACKER, HOST_IP, config, mac_of, tcp_frame, tcp_of};
 use super::*;
+use crate::emulate::WallClock;
 use crate::emulate::{Case, OsFamily, Secret, Window};
 use crate::node::testing::Bench;
 use crate::wire::{Duration, Headers, Segment, TcpHeader, flag, word_of};

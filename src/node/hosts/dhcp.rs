@@ -61,6 +61,8 @@ pub(super) struct Dhcp {
     declined: VecDeque<Instant>,
     budget: Budget,
     pub shard: Shard,
+    /// When one of the clients, or the reminder, is due.
+    next: Instant,
     /// When other replicas are reminded.
     remind: Option<Instant>,
     /// Memory for a message.
@@ -79,6 +81,7 @@ impl Dhcp {
             declined: VecDeque::new(),
             budget: Budget::new(BURST, RATE),
             shard: Shard::ALONE,
+            next: Instant::ZERO,
             remind: None,
             scratch: Vec::new(),
             begun: false,
@@ -86,10 +89,13 @@ impl Dhcp {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        if !self.begun {
-            return Some(Instant::ZERO);
-        }
-        self.clients.iter().map(|client| client.machine.deadline()).chain(self.remind).min()
+        // In a replica that does not lease nothing is ever due.
+        (!self.begun || !self.clients.is_empty()).then_some(self.next)
+    }
+
+    fn look_ahead(&mut self) {
+        let deadlines = self.clients.iter().map(|client| client.machine.deadline());
+        self.next = deadlines.chain(self.remind).min().unwrap_or(Instant::ZERO);
     }
 
     /// Addresses of hosts that this replica keeps, and since when they have them.
@@ -125,7 +131,7 @@ impl Hosts {
     /// Has those clients act whose time has come.
     pub(super) fn tend_leases(&mut self, cx: &mut Cx<'_>) {
         self.begin_leasing(cx);
-        let Some(dhcp) = &self.dhcp else { return };
+        let Some(dhcp) = self.dhcp.as_ref().filter(|dhcp| dhcp.next <= cx.now) else { return };
         let due = dhcp.clients.iter().zip(0..).filter(|(client, _)| client.machine.deadline() <= cx.now);
         let due: Vec<u16> = due.map(|(_, number)| number).collect();
         for number in due {
@@ -134,6 +140,9 @@ impl Hosts {
             }
         }
         self.remind(cx);
+        if let Some(dhcp) = &mut self.dhcp {
+            dhcp.look_ahead();
+        }
     }
 
     fn next_act(&mut self, number: u16, cx: &mut Cx<'_>) -> Option<Act> {
@@ -342,7 +351,7 @@ impl Hosts {
         if !frame.meta.csum_ok && !packet.checksum_ok(frame.bytes()) {
             return cx.discard(frame, DropReason::BadChecksum);
         }
-        let Dhcp { tenants, clients, servers, machine: own, .. } = &mut **dhcp;
+        let Dhcp { tenants, clients, servers, machine: own, next, .. } = &mut **dhcp;
         let Some(client) = clients.get_mut(usize::from(number)).filter(|client| client.machine.expects(xid)) else {
             return cx.discard(frame, DropReason::NoHost);
         };
@@ -361,6 +370,7 @@ impl Hosts {
         };
         let roll = cx.rng.next_u64();
         let heard = Reply::parse(payload).and_then(|reply| client.machine.hear(&reply, cx.now, roll, forbids));
+        *next = cx.now;
         match heard {
             Ok(act) => {
                 if client.machine.lease().is_some() {
@@ -410,7 +420,9 @@ impl Hosts {
     }
 
     fn rival(&mut self, number: u16, mac: Mac, cx: &mut Cx<'_>) {
-        let client = self.dhcp.as_mut().and_then(|dhcp| dhcp.clients.get_mut(usize::from(number)));
+        let Some(dhcp) = &mut self.dhcp else { return };
+        dhcp.next = cx.now;
+        let client = dhcp.clients.get_mut(usize::from(number));
         if let Some(act) = client.and_then(|client| client.machine.conflict(mac, cx.now)) {
             self.act(number, act, cx);
         }

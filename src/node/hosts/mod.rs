@@ -36,6 +36,8 @@ mod crowd_tests;
 mod datagram;
 mod dhcp;
 #[cfg(test)]
+mod dhcp_hostile_tests;
+#[cfg(test)]
 mod dhcp_shard_tests;
 #[cfg(test)]
 mod dhcp_tests;
@@ -63,16 +65,16 @@ mod tcp_tests;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod together;
 mod voice;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use super::{Command, Cx, HostsConfig, Node, Show};
 use crate::emulate::probe;
 use crate::emulate::reply::{self, Voice};
-use crate::emulate::{Backend, ClockTable, FlowLabel, Identity, Personality, Scan, ServiceId, Template, WallClock};
+use crate::emulate::{Backend, ClockTable, FlowLabel, Identity, Personality, Scan, ServiceId, Template};
 #[cfg(test)]
 use crate::emulate::{Builtin, Outward, TcpPort, UdpPort};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, SessionId};
@@ -91,6 +93,7 @@ use lease::Leases;
 pub use pace::Pace;
 use session::{Contact, Pair, Sessions, Touch};
 use talk::Talk;
+pub use together::Together;
 use voice::IpIds;
 
 /// The host that a packet is for.
@@ -150,25 +153,6 @@ pub struct Hosts {
     sources: Sources,
     /// When containers that belong to the system are looked after next.
     start_at: Option<Instant>,
-}
-
-/// What the replicas of a node have in common, and with it those of others.
-#[derive(Clone)]
-pub struct Together {
-    /// How many there are.
-    pub replicas: u16,
-    /// Containers of all of them.
-    pub containers: Arc<AtomicU32>,
-    /// What the honeynet knows of how long services take.
-    pub pace: Arc<Pace>,
-    /// What time it is.
-    pub wall: WallClock,
-}
-
-impl Default for Together {
-    fn default() -> Together {
-        Together { replicas: 1, containers: Arc::default(), pace: Arc::default(), wall: WallClock::default() }
-    }
 }
 
 impl Hosts {
