@@ -18,7 +18,12 @@ pub struct WallClock {
 impl WallClock {
     /// Minutes since 1970, UTC; 0 for what was before.
     pub fn minute(self, at: Instant) -> u32 {
-        u32::try_from(self.zero_micros.saturating_add(at.total_micros()) / 60_000_000).unwrap_or(0)
+        u32::try_from(self.second(at) / 60).unwrap_or(0)
+    }
+
+    /// Seconds since 1970, UTC; negative for what was before.
+    pub fn second(self, at: Instant) -> i64 {
+        self.zero_micros.saturating_add(at.total_micros()).div_euclid(1_000_000)
     }
 }
 

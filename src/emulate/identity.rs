@@ -44,6 +44,7 @@ const MACHINE_ID: u8 = 8;
 const COOKIE: u8 = 9;
 const NAME: u8 = 10;
 const TALK: u8 = 11;
+const TLS: u8 = 12;
 
 /// The identities of one node's hosts.
 #[derive(Clone, Debug)]
@@ -75,6 +76,15 @@ fn low64(ip: IpAddr) -> u64 {
 #[inline]
 fn low64_of(word: u128) -> u64 {
     if is_mapped(word) { u64::from(word as u32) } else { word as u64 ^ ((word >> 64) as u64).rotate_left(17) }
+}
+
+/// Octets made of words.
+fn octets<const N: usize>(word: impl Fn(u64) -> u64) -> [u8; N] {
+    let mut octets = [0; N];
+    for (part, octets) in (0..).zip(octets.chunks_mut(8)) {
+        octets.copy_from_slice(&word(part).to_be_bytes()[..octets.len()]);
+    }
+    octets
 }
 
 impl Identity {
@@ -159,11 +169,12 @@ impl Identity {
 
     /// The private key (an RFC 8032 seed) of the SSH server of host `ip`.
     pub fn ssh_seed(&self, ip: IpAddr) -> [u8; 32] {
-        let mut seed = [0; 32];
-        for (part, octets) in seed.chunks_exact_mut(8).enumerate() {
-            octets.copy_from_slice(&self.secret.derive(SSH_KEY, &[low64(ip), part as u64]).to_be_bytes());
-        }
-        seed
+        octets(|part| self.secret.derive(SSH_KEY, &[low64(ip), part]))
+    }
+
+    /// Octets that are fixed for what host `ip` uses in TLS; `what` tells keys, serial numbers and dates apart.
+    pub fn tls<const N: usize>(&self, ip: IpAddr, what: u64) -> [u8; N] {
+        octets(|part| self.secret.derive(TLS, &[low64(ip), what, part]))
     }
 
     /// What the name of host `number` is made of.

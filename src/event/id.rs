@@ -74,6 +74,8 @@ ids! {
     LogDeleted = "log.deleted",
     /// A client tried to log in to an inline service: how, as whom and with what is in the data, as a JSON object.
     ServiceLogin = "service.login",
+    /// A client began to speak TLS to an inline service: what its ClientHello shows is in the data, as a JSON object.
+    TlsHello = "tls.hello",
     /// A population took the address `dst`, for which nobody answered; `src` looked for it, `count` times.
     AddressClaimed = "address.claimed",
     /// It let go of it; `code` is a `Release`. `src` is who has it now, if somebody has.

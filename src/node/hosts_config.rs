@@ -6,7 +6,9 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use super::config::{AddrRange, HostsConfig, MacMode};
-use crate::emulate::{Identity, Naming, Template};
+use crate::emulate::{Identity, Naming, ServiceId, Template};
+use crate::service::tls::Owner;
+use crate::service::{Service, ServiceKind};
 use crate::wire::{Mac, ip_of, is_mapped, word_of};
 
 /// Whether an address, as a word, is IPv6, and the word: addresses of one family compare.
@@ -113,6 +115,20 @@ impl HostsConfig {
             }
             _ => numbered_name(base, number),
         }
+    }
+
+    /// Whose certificate is shown at address `ip` for `service`, within which `inner` is spoken: the host's, by the name
+    /// that the service says or else by its own.
+    pub fn owner_of(&self, identity: &Identity, ip: IpAddr, service: ServiceId, inner: &Service) -> Owner {
+        let own = || {
+            let number = self.number_of(ip)?;
+            Some(self.name_of(identity, number, self.template_of(identity, ip)?.1))
+        };
+        let said = match &inner.kind {
+            ServiceKind::Library(profile) if !profile.hostname.is_empty() => Some(profile.hostname.clone()),
+            _ => None,
+        };
+        Owner { ip: self.host_of(ip), name: said.or_else(own).unwrap_or_default(), service: service.0 }
     }
 
     /// The address that stands for the host of `ip`: `ip` itself, and for a single

@@ -2,6 +2,7 @@
 //! the room there is, and never wait.
 
 use super::library::{Caller, Talk};
+use super::tls::{Notary, Owner, Wrapped};
 use super::{HttpSite, Page, Service, ServiceKind, web};
 use crate::event::EventId;
 use crate::wire::{Duration, Instant};
@@ -32,6 +33,8 @@ pub enum Inline {
     Http(Box<Http>),
     /// Speaks one of the library's protocols.
     Talk(Box<Talk>),
+    /// Speaks something within TLS.
+    Tls(Box<Wrapped>),
 }
 
 /// The state of a connection to a static site.
@@ -45,6 +48,8 @@ pub struct Http {
     close: bool,
     /// Octets of a request's body that are still to be skipped.
     skip: usize,
+    /// Requests come in clear where TLS is spoken.
+    is_astray: bool,
 }
 
 /// What is answered to a request. A page is not copied for it.
@@ -96,9 +101,33 @@ impl Inline {
         match &service.kind {
             ServiceKind::Sink => Some(Inline::Sink),
             ServiceKind::Banner { .. } => Some(Inline::Banner { said: 0, heard: now }),
-            ServiceKind::Http(_) => Some(Inline::Http(Box::new(Http::new(now)))),
+            ServiceKind::Http(_) => Some(Inline::Http(Box::new(Http::new(now, false)))),
+            ServiceKind::Tls(_) => Some(Inline::Tls(Box::new(Wrapped::new(caller)))),
             ServiceKind::Library(profile) => Some(Inline::Talk(Box::new(Talk::new(profile, caller)))),
             ServiceKind::Script(_) | ServiceKind::Proxy(_) | ServiceKind::Container => None,
+        }
+    }
+
+    /// What answers a client that does not speak TLS to a service within it; `None` if nothing does.
+    pub(super) fn in_clear(inner: &Service, now: Instant) -> Option<Inline> {
+        let ServiceKind::Http(site) = &inner.kind else { return None };
+        web::astray(&site.server).map(|_| Inline::Http(Box::new(Http::new(now, true))))
+    }
+
+    /// Has `notary` give what the connection waits for: a certificate, and leave to begin. Whether it is to be polled
+    /// again now. `owner` says whose certificate it is.
+    pub fn serve(
+        &mut self,
+        service: &Service,
+        notary: &mut Notary,
+        owner: &dyn Fn(&Service) -> Owner,
+        now: Instant,
+    ) -> bool {
+        match (self, &service.kind) {
+            (Inline::Tls(tls), ServiceKind::Tls(secured)) => {
+                tls.serve(secured, notary, &|| owner(&secured.inner), now)
+            }
+            _ => false,
         }
     }
 
@@ -118,6 +147,7 @@ impl Inline {
             }
             (Inline::Http(http), ServiceKind::Http(site)) => http.poll(site, now, stream),
             (Inline::Talk(talk), ServiceKind::Library(profile)) => talk.poll(profile, now, stream),
+            (Inline::Tls(tls), ServiceKind::Tls(secured)) => tls.poll(secured, now, stream),
             _ => {
                 drain(stream);
                 if stream.at_end() { Then::Close } else { Then::Stay }
@@ -130,6 +160,7 @@ impl Inline {
         match self {
             Inline::Http(http) => http.answer.head.len(),
             Inline::Talk(talk) => talk.kept(),
+            Inline::Tls(tls) => tls.kept(),
             Inline::Sink | Inline::Banner { .. } => 0,
         }
     }
@@ -142,6 +173,7 @@ impl Inline {
             }
             (Inline::Http(http), _) => Some(http.since + PATIENCE),
             (Inline::Talk(talk), _) => Some(talk.deadline()),
+            (Inline::Tls(tls), ServiceKind::Tls(secured)) => tls.deadline(secured),
             _ => None,
         }
     }
@@ -160,8 +192,8 @@ fn drain(stream: &mut dyn Stream) -> usize {
 }
 
 impl Http {
-    fn new(now: Instant) -> Http {
-        Http { since: now, answer: Answer::default(), sent: 0, close: false, skip: 0 }
+    fn new(now: Instant, is_astray: bool) -> Http {
+        Http { since: now, answer: Answer::default(), sent: 0, close: false, skip: 0, is_astray }
     }
 
     fn poll(&mut self, site: &HttpSite, now: Instant, stream: &mut dyn Stream) -> Then {
@@ -235,8 +267,11 @@ impl Http {
                     return false;
                 }
                 let path = if is_form { &site.denied } else { path.split(['?', '#']).next().unwrap_or("/") };
-                self.answer = respond(site, method, path, wants_close);
-                self.close = wants_close;
+                self.answer = match web::astray(&site.server).filter(|_| self.is_astray) {
+                    Some(body) => whole(site, "400 Bad Request", &body, method != "HEAD", true),
+                    None => respond(site, method, path, wants_close),
+                };
+                self.close = wants_close || self.is_astray;
                 self.skip = if is_form { 0 } else { body };
                 let mut logins = Vec::new();
                 let mut tell = |id: EventId, data: &[u8]| logins.push((id, data.to_vec()));
@@ -291,10 +326,13 @@ fn respond(site: &HttpSite, method: &str, path: &str, close: bool) -> Answer {
 }
 
 fn error(site: &HttpSite, status: &str, with_body: bool, close: bool) -> Answer {
-    let body = error_body(status, site);
+    whole(site, status, &error_body(status, site), with_body, close)
+}
+
+fn whole(site: &HttpSite, status: &str, body: &[u8], with_body: bool, close: bool) -> Answer {
     let mut answer = head(site, status, "text/html", body.len(), close);
     if with_body {
-        answer.extend_from_slice(&body);
+        answer.extend_from_slice(body);
     }
     Answer { head: answer.into(), page: None }
 }

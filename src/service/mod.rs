@@ -2,6 +2,7 @@
 
 mod inline;
 mod library;
+pub mod tls;
 mod web;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ pub enum ServiceKind {
     Http(HttpSite),
     /// One of the library of services.
     Library(Box<Profile>),
+    /// One of those above within TLS.
+    Tls(Box<tls::Secured>),
     /// A program, started for each connection, whose standard input and output are the connection. Index into the plan's scripts.
     Script(u16),
     /// A connection to another server. Index into the plan's proxies.
@@ -51,6 +54,15 @@ impl ServiceKind {
         match self {
             ServiceKind::Banner { .. } => true,
             ServiceKind::Library(profile) => profile.protocol.speaks_first(),
+            _ => false,
+        }
+    }
+
+    /// Whether its connections need a number of their own, for challenges.
+    pub fn has_challenges(&self) -> bool {
+        match self {
+            ServiceKind::Library(_) => true,
+            ServiceKind::Tls(secured) => secured.inner.kind.has_challenges(),
             _ => false,
         }
     }

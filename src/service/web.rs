@@ -88,6 +88,28 @@ pub fn app(name: &str, title: Option<&str>) -> Option<HttpSite> {
     Some(HttpSite { server: look.server.to_owned(), pages, denied: DENIED.to_owned() })
 }
 
+/// What web servers that call themselves `server` say to a request in clear where they speak TLS; nothing from those
+/// that just hang up.
+pub fn astray(server: &str) -> Option<Vec<u8>> {
+    let page = match server.split(['/', ' ']).next()? {
+        // Its error 497.
+        "nginx" => format!(
+            "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>\r\n<body>\r\n\
+             <center><h1>400 Bad Request</h1></center>\r\n\
+             <center>The plain HTTP request was sent to HTTPS port</center>\r\n\
+             <hr><center>{server}</center>\r\n</body>\r\n</html>\r\n"
+        ),
+        "Apache" => "<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">\n<html><head>\n<title>400 Bad Request</title>\n\
+             </head><body>\n<h1>Bad Request</h1>\n\
+             <p>Your browser sent a request that this server could not understand.<br />\n\
+             Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />\n \
+             Instead use the HTTPS scheme to access this URL, please.<br />\n</p>\n</body></html>\n"
+            .to_owned(),
+        _ => return None,
+    };
+    Some(page.into_bytes())
+}
+
 /// `text` as it may stand in HTML.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")

@@ -113,7 +113,7 @@ impl Hosts {
             Answer::Service(id) => self.service(id).map(|service| (id, service)),
             Answer::Container => None,
         };
-        let has_challenges = matches!(service, Some((_, service)) if matches!(service.kind, ServiceKind::Library(_)));
+        let has_challenges = service.is_some_and(|(_, service)| service.kind.has_challenges());
         let seed = if has_challenges { cx.rng.next_u64() } else { 0 };
         let caller = Caller { from: key.remote, seed, now: cx.now };
         match service {
@@ -274,7 +274,7 @@ impl Hosts {
         if self.flows.slab.get(index).is_some_and(|flow| matches!(flow.app, App::Inner(_))) {
             self.drive_inner(index, cx);
         }
-        let Hosts { flows, sockets, ids, config, unread, pace, .. } = self;
+        let Hosts { flows, sockets, ids, config, unread, pace, identity, notary, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
         if flow.is_spliced() {
             // Its ends look after themselves, as long as they are there.
@@ -287,7 +287,7 @@ impl Hosts {
         }
         match flow.app {
             App::Inline(..) if !flow.watch.may_speak(pace, cx.now) => {}
-            App::Inline(..) => poll_inline(flow, &config.services, sockets, unread, cx),
+            App::Inline(..) => poll_inline(flow, (config, identity, notary), sockets, unread, cx),
             App::Pipe(_) => poll_pipe(flow, sockets, cx),
             App::Inner(_) => {}
         }

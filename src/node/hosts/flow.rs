@@ -1,14 +1,15 @@
 //! An open TCP connection of an emulated host: what TCP keeps, what answers, and
 //! how segments look on the wire.
 
-use super::super::{Cx, LeaseId};
+use super::super::{Cx, HostsConfig, LeaseId};
 use super::pace::Stopwatch;
 use super::session::Pair;
 use super::splice::Clock;
 use super::voice::IpIds;
-use crate::emulate::{Personality, ServiceId};
+use crate::emulate::{Identity, Personality, ServiceId};
 use crate::event::{Event, EventId, Party, SessionId};
 use crate::frame::PortNo;
+use crate::service::tls::Notary;
 use crate::service::{Inline, Service, Stream, Then};
 use crate::stack::{Conn, FlowKey, Outgoing, PipeEnd, Sockets, Splice, SynLook, timestamp, timestamps};
 use crate::wire::{
@@ -342,17 +343,21 @@ impl Stream for ConnStream<'_> {
 /// Has an inline service do what it can. `unread` is memory for it.
 pub(super) fn poll_inline(
     flow: &mut Flow,
-    services: &[Service],
+    (config, identity, notary): (&HostsConfig, &Identity, &mut Notary),
     sockets: &mut Sockets,
     unread: &mut Vec<u8>,
     cx: &mut Cx<'_>,
 ) {
     let App::Inline(inline, id, left) = &mut flow.app else { return };
-    let Some(service) = services.get(usize::from(id.0)) else { return };
+    let Some(service) = config.services.get(usize::from(id.0)) else { return };
+    let owner = |inner: &Service| config.owner_of(identity, flow.wire.key.local, *id, inner);
     unread.clear();
     unread.extend_from_slice(left);
     let mut stream = ConnStream { conn: &mut flow.conn, now: cx.now, sockets, unread, told: Vec::new() };
-    let then = inline.poll(service, cx.now, &mut stream);
+    let mut then = inline.poll(service, cx.now, &mut stream);
+    if inline.serve(service, notary, &owner, cx.now) {
+        then = inline.poll(service, cx.now, &mut stream);
+    }
     let told = stream.told;
     if **left != **unread {
         *left = unread.as_slice().into();

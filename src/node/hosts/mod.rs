@@ -79,6 +79,7 @@ use crate::emulate::{Backend, ClockTable, FlowLabel, Identity, Personality, Scan
 use crate::emulate::{Builtin, Outward, TcpPort, UdpPort};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, SessionId};
 use crate::frame::{Batch, Frame};
+use crate::service::tls::Notary;
 use crate::service::{Service, ServiceKind};
 use crate::stack::{Budget, FlowKey, HalfOpen, HalfOpenTable, Sockets};
 use crate::wire::{
@@ -144,6 +145,8 @@ pub struct Hosts {
     /// Who has fingerprints taken of whom.
     scans: ClockTable<Pair, Scan>,
     sockets: Sockets,
+    /// Certificates of services within TLS.
+    notary: Notary,
     talk: Talk,
     /// Memory for what an inline service looks at.
     unread: Vec<u8>,
@@ -176,6 +179,7 @@ impl Hosts {
         let limits = config.limits;
         Hosts {
             identity: identity.clone(),
+            notary: Notary::new(identity.clone(), wall, replicas, seed),
             sessions: Sessions::new(limits.sessions as usize, limits.session_idle_secs, seed),
             ids: IpIds::new(identity.clone(), &config),
             half_open: HalfOpenTable::new(limits.half_open as usize, seed),

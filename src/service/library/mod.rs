@@ -31,7 +31,7 @@ mod tests;
 mod vnc;
 
 pub use profile::{Profile, Protocol};
-pub(super) use say::base64;
+pub(super) use say::{Json, base64};
 pub use say::{Caller, Login};
 
 use super::inline::{Stream, Then};

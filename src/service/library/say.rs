@@ -55,7 +55,7 @@ pub struct Login<'a> {
 impl Login<'_> {
     /// The attempt as a JSON object of printable ASCII, at most [`MAX_DATA`] octets.
     pub fn write(&self, tell: &mut dyn FnMut(EventId, &[u8])) {
-        let mut json = Json { text: [0; MAX_DATA], len: 0 };
+        let mut json = Json::default();
         json.put(b"{");
         json.member("method", self.method.as_bytes(), 64);
         for (name, value, most) in
@@ -76,17 +76,30 @@ impl Login<'_> {
             }
         }
         json.put(b"}");
-        tell(EventId::ServiceLogin, &json.text[..json.len]);
+        tell(EventId::ServiceLogin, json.text());
     }
 }
 
-struct Json {
+/// A JSON text of printable ASCII, at most [`MAX_DATA`] octets.
+pub struct Json {
     text: [u8; MAX_DATA],
     len: usize,
 }
 
+impl Default for Json {
+    fn default() -> Json {
+        Json { text: [0; MAX_DATA], len: 0 }
+    }
+}
+
 impl Json {
-    fn put(&mut self, bytes: &[u8]) {
+    /// What was written.
+    pub fn text(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+
+    /// Writes `bytes` as they are, if there is room for all of them.
+    pub fn put(&mut self, bytes: &[u8]) {
         if let Some(space) = self.text.get_mut(self.len..self.len + bytes.len()) {
             space.copy_from_slice(bytes);
             self.len += bytes.len();
@@ -98,11 +111,17 @@ impl Json {
         self.put(&[DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]);
     }
 
-    /// A name and as much of a value as fits into `most` octets (RFC 8259 §7). What is no UTF-8 becomes U+FFFD.
-    fn member(&mut self, name: &str, value: &[u8], most: usize) {
+    /// A name and as much of a value as fits into `most` octets.
+    pub fn member(&mut self, name: &str, value: &[u8], most: usize) {
         self.put(b"\"");
         self.put(name.as_bytes());
-        self.put(b"\":\"");
+        self.put(b"\":");
+        self.string(value, most);
+    }
+
+    /// As much of a value as fits into `most` octets (RFC 8259 §7). What is no UTF-8 becomes U+FFFD.
+    pub fn string(&mut self, value: &[u8], most: usize) {
+        self.put(b"\"");
         let end = self.len + most - 12;
         for chunk in value.utf8_chunks() {
             for c in chunk.valid().chars() {

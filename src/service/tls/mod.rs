@@ -1,0 +1,98 @@
+//! TLS around the services of emulated hosts (RFC 8446, RFC 5246), spoken by rustls.
+//!
+//! * `hello`: what a client shows of itself
+//! * `certificate`: the key and certificate of a host, functions of its identity
+//! * `notary`: who gets one, and when: signatures cost far more than segments, so a node makes so many a second
+//! * `channel`: one connection's records; `wrapped`: what is spoken within them
+//!
+//! A service knows nothing of it: what it sees is a [`Stream`](super::Stream) like any other. Unlike everything else
+//! here, key shares and nonces come from the system's randomness: *ring* takes no other.
+
+mod certificate;
+mod channel;
+mod hello;
+mod notary;
+#[cfg(test)]
+mod tests;
+mod wrapped;
+
+use serde::{Deserialize, Serialize};
+
+use super::Service;
+#[cfg(test)]
+pub use certificate::sample;
+pub use hello::{ClientHello, First, first};
+pub use notary::{Notary, Owner};
+pub(super) use wrapped::Wrapped;
+
+/// A service within TLS.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Secured {
+    /// What the server proves to be.
+    pub credentials: Credentials,
+    /// What is spoken inside.
+    pub inner: Service,
+}
+
+/// Where a server's certificate comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Credentials {
+    /// Each host has one of its own, with an ECDSA key on P-256.
+    Own(Leaf),
+    /// All hosts have this one.
+    Given(Given),
+}
+
+/// What the certificate of a host says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Leaf {
+    /// Whom it is about.
+    pub subject: Name,
+    /// Who signed it; nobody else if it is empty.
+    pub issuer: Name,
+    /// DNS names and addresses of the server; the subject's common name if there are none and it is one.
+    pub names: Vec<String>,
+    /// How many days it is valid, 1 to 36,500.
+    pub days: u32,
+}
+
+impl Default for Leaf {
+    /// As Debian's `make-ssl-cert` makes it: for the host's name, signed by itself, for ten years.
+    fn default() -> Leaf {
+        let subject = Name { common_name: "{host}".to_owned(), ..Name::default() };
+        Leaf { subject, issuer: Name::default(), names: Vec::new(), days: 3650 }
+    }
+}
+
+/// A distinguished name (RFC 5280 §4.1.2.4); what is empty is left out. `{host}` stands for the host's name,
+/// `{address}` for its address.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Name {
+    /// `C`: two letters.
+    pub country: String,
+    /// `ST`
+    pub state: String,
+    /// `L`
+    pub locality: String,
+    /// `O`
+    pub organization: String,
+    /// `OU`
+    pub unit: String,
+    /// `CN`
+    pub common_name: String,
+}
+
+/// A certificate that was made elsewhere, and its key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// The certificate and those that lead to its issuer, in DER.
+    chain: Vec<Vec<u8>>,
+    /// The key: PKCS #8, PKCS #1 or SEC 1, in DER.
+    key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Given").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
