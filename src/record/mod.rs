@@ -1,7 +1,7 @@
 //! What happened, told to disk: events as NDJSON, frames as pcapng, and the
 //! figures that the console keeps of them.
 
-mod base64;
+pub(crate) mod base64;
 mod capture;
 mod file;
 mod log;

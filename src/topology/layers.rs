@@ -14,6 +14,7 @@ use super::{services, units, vendors};
 use crate::emulate::{
     Backend, Builtin, Interned, Outward, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
 };
+use crate::service::tls::{Credentials, Secured};
 use crate::service::{HttpSite, Profile, Proxy, Script, Service, ServiceKind};
 
 /// Ports of all templates of all nodes together: a bound on what a small file may expand to.
@@ -33,6 +34,8 @@ pub enum TcpAct {
     Banner { banner: Vec<u8>, close_after_secs: u32 },
     Http(HttpSite),
     Library(Box<Profile>),
+    /// One of the last three within TLS.
+    Tls(Credentials, Box<TcpAct>),
     Script(Script),
     Proxy { proxy: Proxy, allow_production: bool },
 }
@@ -281,19 +284,9 @@ pub fn merge(
                 }
                 open(ServiceKind::Container)
             }
-            TcpAct::Banner { banner, close_after_secs } => {
-                open(ServiceKind::Banner { banner: banner.clone(), close_after_secs: *close_after_secs })
+            TcpAct::Banner { .. } | TcpAct::Http(_) | TcpAct::Library(_) | TcpAct::Tls(..) => {
+                open(emulated(c, &rule.act, rule.span)?)
             }
-            TcpAct::Http(site) => {
-                c.page_octets += site.pages.values().map(|page| page.body.len()).sum::<usize>();
-                if c.page_octets > MAX_PAGE_OCTETS {
-                    let help = "use smaller pages, or let a `proxy` or a container serve them";
-                    c.error(rule.span, "the pages of all nodes are too large", "more than 64 MiB here", help);
-                    return None;
-                }
-                open(ServiceKind::Http(site.clone()))
-            }
-            TcpAct::Library(profile) => open(ServiceKind::Library(profile.clone())),
             TcpAct::Script(script) => c.script(script).and_then(|at| open(ServiceKind::Script(at))),
             TcpAct::Proxy { proxy, allow_production } => {
                 c.proxy(proxy, *allow_production, rule.span).and_then(|at| open(ServiceKind::Proxy(at)))
@@ -372,6 +365,30 @@ pub fn merge(
             Some(Talk::Says(says)) => says,
             None => Says::NONE,
         },
+    })
+}
+
+/// What a service of the data plane does; nothing, and an error, if it is too large.
+fn emulated(c: &mut Checker<'_>, act: &TcpAct, span: Span) -> Option<ServiceKind> {
+    Some(match act {
+        TcpAct::Banner { banner, close_after_secs } => {
+            ServiceKind::Banner { banner: banner.clone(), close_after_secs: *close_after_secs }
+        }
+        TcpAct::Http(site) => {
+            c.page_octets += site.pages.values().map(|page| page.body.len()).sum::<usize>();
+            if c.page_octets > MAX_PAGE_OCTETS {
+                let help = "use smaller pages, or let a `proxy` or a container serve them";
+                c.error(span, "the pages of all nodes are too large", "more than 64 MiB here", help);
+                return None;
+            }
+            ServiceKind::Http(site.clone())
+        }
+        TcpAct::Library(profile) => ServiceKind::Library(profile.clone()),
+        TcpAct::Tls(credentials, inner) => {
+            let inner = Service { name: "tls".to_owned(), kind: emulated(c, inner, span)? };
+            ServiceKind::Tls(Box::new(Secured { credentials: credentials.clone(), inner }))
+        }
+        _ => return None,
     })
 }
 

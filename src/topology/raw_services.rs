@@ -10,6 +10,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor, value::MapAccessDeseria
 use super::at::{At, Map, Text, Texts, pack};
 use super::error::suggest;
 use super::raw::mapping;
+use super::raw_tls::TlsEntry;
 use super::source::Span;
 
 /// How ports without an entry meet a packet.
@@ -81,6 +82,8 @@ mapping! {
         vnc: LibraryKeys,
         /// Modbus over TCP.
         modbus: LibraryKeys,
+        /// Whether it is spoken within TLS: `true`, or what the certificate says.
+        tls: TlsEntry,
         /// What is said at once, `\r\n` and all.
         banner: Text,
         /// Time of silence until a banner's connection is closed (default 2m); 0 never.

@@ -10,10 +10,10 @@ use super::layers::{TcpAct, UdpAct};
 use super::library;
 use super::raw_services::{HttpKeys, LibraryKeys, TcpKeys, UdpKeys};
 use super::source::Span;
-use super::units;
+use super::{tls, units};
 use crate::service::{self, HttpSite, Page, Protocol, Proxy, Script};
 
-/// Largest page that is read from a file.
+/// Largest file that is read, such as a page.
 const MAX_PAGE: u64 = 1 << 20;
 
 /// Files and folders of a site's folder.
@@ -21,19 +21,19 @@ const MAX_FILES: usize = 4096;
 
 /// The keys that go with each of the services.
 const COMPANIONS: &[(&str, &[&str])] = &[
-    ("http", &[]),
-    ("banner", &["close_after"]),
+    ("http", &["tls"]),
+    ("banner", &["close_after", "tls"]),
     ("script", &["timeout", "max"]),
     ("proxy", &["connect_timeout", "allow_production"]),
     ("ssh", &[]),
-    ("ftp", &[]),
-    ("smtp", &[]),
-    ("pop3", &[]),
-    ("imap", &[]),
-    ("telnet", &[]),
+    ("ftp", &["tls"]),
+    ("smtp", &["tls"]),
+    ("pop3", &["tls"]),
+    ("imap", &["tls"]),
+    ("telnet", &["tls"]),
     ("mysql", &[]),
     ("postgresql", &[]),
-    ("redis", &[]),
+    ("redis", &["tls"]),
     ("rdp", &[]),
     ("smb", &[]),
     ("vnc", &[]),
@@ -68,6 +68,15 @@ pub fn tcp(c: &mut Checker<'_>, keys: &TcpKeys, port: Span) -> Option<TcpAct> {
         c.error(at, format!("`{key}` does not belong to `{service}`"), format!("it belongs to `{owner}`"), "remove it");
         return None;
     }
+    let act = act(c, keys)?;
+    match &keys.tls {
+        Some(entry) => tls::around(c, entry, act),
+        None => Some(act),
+    }
+}
+
+/// The one service that `keys` name.
+fn act(c: &mut Checker<'_>, keys: &TcpKeys) -> Option<TcpAct> {
     if let Some(http) = &keys.http {
         return site(c, http).map(TcpAct::Http);
     }
@@ -231,7 +240,7 @@ fn site(c: &mut Checker<'_>, keys: &HttpKeys) -> Option<HttpSite> {
         let page = &page.value.0;
         let body = match (&page.body, &page.file) {
             (Some(body), None) => body.as_bytes().to_vec(),
-            (None, Some(file)) => match read(c, file) {
+            (None, Some(file)) => match read(c, file, "the body of a page") {
                 Some(body) => body,
                 None => continue,
             },
@@ -298,7 +307,7 @@ fn folder(c: &mut Checker<'_>, directory: &At<Text>, pages: &mut BTreeMap<String
                 folders.push((entry.path(), format!("{at}{name}/")));
             } else if kind.is_file() {
                 let path = entry.path().to_string_lossy().into_owned();
-                let body = read(c, &At { value: Text(path), span: directory.span })?;
+                let body = read(c, &At { value: Text(path), span: directory.span }, "the body of a page")?;
                 let page = Page { content_type: content_type(&name).to_owned(), body };
                 pages.insert(if name == "index.html" { at.clone() } else { format!("{at}{name}") }, page);
             }
@@ -307,7 +316,8 @@ fn folder(c: &mut Checker<'_>, directory: &At<Text>, pages: &mut BTreeMap<String
     Some(())
 }
 
-fn read(c: &mut Checker<'_>, file: &At<Text>) -> Option<Vec<u8>> {
+/// Reads a file that a topology names; `what` says for what.
+pub fn read(c: &mut Checker<'_>, file: &At<Text>, what: &str) -> Option<Vec<u8>> {
     let path = c.base.join(&file.value.0);
     let mut body = Vec::new();
     let result = std::fs::File::open(&path).and_then(|opened| {
@@ -319,12 +329,12 @@ fn read(c: &mut Checker<'_>, file: &At<Text>) -> Option<Vec<u8>> {
     match result {
         Ok(_) if body.len() as u64 <= MAX_PAGE => Some(body),
         Ok(_) => {
-            c.error(file.span, format!("`{}` is too large for a page", file.0), "more than 1 MiB", "use a smaller one");
+            c.error(file.span, format!("`{}` is larger than 1 MiB", file.0), what, "use a smaller one");
             None
         }
         Err(error) => {
             let help = "paths are relative to the topology's folder";
-            c.error(file.span, format!("cannot read `{}`: {error}", path.display()), "the body of a page", help);
+            c.error(file.span, format!("cannot read `{}`: {error}", path.display()), what, help);
             None
         }
     }
