@@ -22,6 +22,8 @@ pub enum Answer {
     Banner(String),
     /// A web site with this `Server:` header.
     Http(Option<String>),
+    /// One of the last two within TLS.
+    Tls(Box<Answer>),
     /// A program and its arguments.
     Script(Vec<String>),
     /// Another server.

@@ -104,6 +104,11 @@ fn answer(answer: &Answer) -> String {
         Answer::Open => "open".to_owned(),
         Answer::Tarpit => "tarpit".to_owned(),
         Answer::Banner(banner) => format!("{{banner: {}}}", quoted(banner)),
+        // What can be within TLS is a mapping.
+        Answer::Tls(inside) => {
+            let inside = self::answer(inside);
+            inside.strip_suffix('}').map_or_else(|| inside.clone(), |open| format!("{open}, tls: true}}"))
+        }
         Answer::Http(None) => "{http: {pages: {/: \"<html><body><h1>It works!</h1></body></html>\"}}}".to_owned(),
         Answer::Http(Some(server)) => format!(
             "{{http: {{server: {}, pages: {{/: \"<html><body><h1>It works!</h1></body></html>\"}}}}}}",

@@ -37,7 +37,9 @@ pub fn of(port: &Port, host: &str) -> Answer {
             }
             _ => "* OK IMAP4rev1 server ready".to_owned(),
         }),
-        "http" | "http-alt" | "http-proxy" => return Answer::Http(server(product, version, part(&port.extra))),
+        "http" | "https" | "http-alt" | "http-proxy" => {
+            return Answer::Http(server(product, version, part(&port.extra)));
+        }
         _ => None,
     };
     said.map_or(Answer::Open, |said| Answer::Banner(said + "\r\n"))

@@ -119,16 +119,15 @@ fn rest(found: &Found, scan: &Scan, proto: Proto) -> Answer {
 
 fn answer(found: &Found, proto: Proto, port: &Port, warnings: &mut Warnings) -> Answer {
     match (&*port.state, proto) {
-        ("open", Proto::Tcp) => {
-            if port.ssl {
-                warnings.once(
-                    port.line,
-                    "TLS is not spoken: such ports are open and say nothing; a `proxy` port may lead to a server that does",
-                );
-                return Answer::Open;
+        ("open", Proto::Tcp) => match banner::of(port, &found.name) {
+            Answer::Open if port.ssl => {
+                let what = "what is spoken within TLS is not known at some ports: they are open and say nothing";
+                warnings.once(port.line, what);
+                Answer::Open
             }
-            banner::of(port, &found.name)
-        }
+            inside if port.ssl => Answer::Tls(Box::new(inside)),
+            answer => answer,
+        },
         ("open", Proto::Udp) => Answer::Open,
         ("closed" | "unfiltered", _) => Answer::Closed,
         ("filtered" | "open|filtered" | "closed|filtered", _) => Answer::Filtered,

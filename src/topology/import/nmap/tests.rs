@@ -37,7 +37,8 @@ fn a_whole_scan_is_mimicked() {
         "      22: {banner: \"SSH-2.0-OpenSSH_8.4p1 Debian-5+deb11u1\\r\\n\"}\n",
         "      80: {http: {server: \"Apache/2.4.57 (Debian)\", pages:",
         "  windows-21-443:\n    personality: windows # Microsoft Windows Server 2019\n    tcp_default: filtered\n    tcp:\n",
-        "      21: {banner: \"220 Microsoft FTP Service\\r\\n\"}\n      113: closed\n      443: open\n",
+        "      21: {banner: \"220 Microsoft FTP Service\\r\\n\"}\n      113: closed\n      443: {http: {server: \"Microsoft-IIS/10.0\", pages:",
+        "</h1></body></html>\"}}, tls: true}\n",
         "      25: {banner: \"220 mx.example.org ESMTP Postfix\\r\\n\"}\n",
         "  sensor.example.org: {kind: host, address: \"192.0.2.9\", template: linux-22-80, mac: \"b8:27:eb:10:20:30\"}\n",
         "  h-10-30-0-10: {kind: host, address: \"10.30.0.10\", template: windows-21-443}\n",
@@ -55,9 +56,7 @@ fn a_whole_scan_is_mimicked() {
     }
     assert!(imported.yaml.bytes().all(|b| b == b'\n' || (b' '..=b'~').contains(&b)), "{}", imported.yaml);
     assert!(!imported.yaml.contains("192.0.2.7"), "who is down, or only assumed to be up, is not there");
-    for part in
-        ["TLS is not spoken", "10.30.0.1 is one hop nearer", "192.0.2.1 is on the way", "3 hops away", "`-Pn`", "`-O`"]
-    {
+    for part in ["10.30.0.1 is one hop nearer", "192.0.2.1 is on the way", "3 hops away", "`-Pn`", "`-O`"] {
         assert!(
             imported.warnings.iter().any(|w| w.line > 0 && w.text.contains(part)),
             "{part}: {:#?}",
@@ -65,6 +64,29 @@ fn a_whole_scan_is_mimicked() {
         );
     }
     assert_eq!(plan.nodes.iter().filter(|node| node.host_count() == 1).count(), 4, "{}", imported.yaml);
+}
+
+#[test]
+fn services_within_tls_are_so_if_they_are_known() {
+    let port = |number: u16, service: &str| {
+        format!("<port protocol=\"tcp\" portid=\"{number}\"><state state=\"open\"/><service {service}/></port>")
+    };
+    let ports = [
+        port(443, "name=\"https\""),
+        port(990, "name=\"ftp\" tunnel=\"ssl\" product=\"vsftpd\" version=\"3.0.3\""),
+        port(993, "name=\"imap\" tunnel=\"ssl\" product=\"Dovecot imapd\""),
+        port(8883, "name=\"mqtt\" tunnel=\"ssl\""),
+    ];
+    let (imported, _) = import(&scan(&[address("10.0.0.1") + "<ports>" + &ports.concat() + "</ports>"]));
+    for part in [
+        "      443: {http: {pages: {/: \"<html><body><h1>It works!</h1></body></html>\"}}, tls: true}\n",
+        "      990: {banner: \"220 (vsFTPd 3.0.3)\\r\\n\", tls: true}\n",
+        "Dovecot ready.\\r\\n\", tls: true}\n",
+        "      8883: open\n",
+    ] {
+        assert!(imported.yaml.contains(part), "no `{part}`:\n{}", imported.yaml);
+    }
+    assert!(imported.warnings.iter().any(|warning| warning.text.contains("within TLS is not known")));
 }
 
 #[test]
