@@ -124,9 +124,7 @@ impl Inline {
         now: Instant,
     ) -> bool {
         match (self, &service.kind) {
-            (Inline::Tls(tls), ServiceKind::Tls(secured)) => {
-                tls.serve(secured, notary, &|| owner(&secured.inner), now)
-            }
+            (Inline::Tls(tls), ServiceKind::Tls(secured)) => tls.serve(secured, notary, &|| owner(&secured.inner), now),
             _ => false,
         }
     }

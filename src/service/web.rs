@@ -99,12 +99,14 @@ pub fn astray(server: &str) -> Option<Vec<u8>> {
              <center>The plain HTTP request was sent to HTTPS port</center>\r\n\
              <hr><center>{server}</center>\r\n</body>\r\n</html>\r\n"
         ),
-        "Apache" => "<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">\n<html><head>\n<title>400 Bad Request</title>\n\
+        "Apache" => {
+            "<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">\n<html><head>\n<title>400 Bad Request</title>\n\
              </head><body>\n<h1>Bad Request</h1>\n\
              <p>Your browser sent a request that this server could not understand.<br />\n\
              Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />\n \
              Instead use the HTTPS scheme to access this URL, please.<br />\n</p>\n</body></html>\n"
-            .to_owned(),
+                .to_owned()
+        }
         _ => return None,
     };
     Some(page.into_bytes())

@@ -31,13 +31,19 @@ pub enum TcpAct {
     Tarpit,
     Sink,
     Container,
-    Banner { banner: Vec<u8>, close_after_secs: u32 },
+    Banner {
+        banner: Vec<u8>,
+        close_after_secs: u32,
+    },
     Http(HttpSite),
     Library(Box<Profile>),
     /// One of the last three within TLS.
     Tls(Credentials, Box<TcpAct>),
     Script(Script),
-    Proxy { proxy: Proxy, allow_production: bool },
+    Proxy {
+        proxy: Proxy,
+        allow_production: bool,
+    },
 }
 
 /// What a UDP port does.

@@ -31,8 +31,8 @@ mod tests;
 mod vnc;
 
 pub use profile::{Profile, Protocol};
-pub(super) use say::{Json, base64};
 pub use say::{Caller, Login};
+pub(super) use say::{Json, base64};
 
 use super::inline::{Stream, Then};
 use crate::event::EventId;

@@ -13,8 +13,8 @@ use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{DerSignature, SigningKey};
 use p256::pkcs8::EncodePrivateKey;
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer, KeyIdMethod, PKCS_ECDSA_P256_SHA256,
-    PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, date_time_ymd,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, Issuer, KeyIdMethod,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -111,7 +111,8 @@ pub fn make(
     params.not_after = date(from + lasts);
     params.serial_number = Some(serial(identity, owner.ip, nth));
     params.subject_alt_names = names(leaf, owner)?;
-    params.is_ca = IsCa::ExplicitNoCa;
+    // `CA:FALSE`, not critical, as OpenSSL's configurations have it: an empty sequence.
+    params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 19], vec![0x30, 0])];
     params.key_identifier_method = KeyIdMethod::PreSpecified(key.id());
     let certificate = if leaf.issuer == Name::default() {
         params.self_signed(&key)?

@@ -94,8 +94,12 @@ fn ja4_is_what_its_specification_computes() {
 #[test]
 fn ja3_is_what_its_specification_computes() {
     let ciphers = [47, 53, 5, 10, 49161, 49162, 49171, 49172, 50, 56, 19, 4];
-    let extensions =
-        [extension(0, &[]), extension(10, &list(&[0x1a1a, 23, 24, 25])), extension(11, &[1, 0]), extension(0x2a2a, &[])];
+    let extensions = [
+        extension(0, &[]),
+        extension(10, &list(&[0x1a1a, 23, 24, 25])),
+        extension(11, &[1, 0]),
+        extension(0x2a2a, &[]),
+    ];
     let with = message(769, &ciphers, &extensions);
     assert_eq!(hello(&records(&with, 100)).ja3(), "ada70206e40642a3e4461f35503241d5");
     let without = message(769, &[4, 5, 10, 9, 100, 98, 3, 6, 19, 18, 99], &[]);
@@ -107,9 +111,10 @@ fn ja3_is_what_its_specification_computes() {
 #[test]
 fn protocols_that_are_no_letters_are_shown_in_hexadecimal() {
     let of = |name: &[u8]| ClientHello { alpn: vec![name.to_vec()], ..ClientHello::default() }.ja4_alpn();
-    assert_eq!([of(b"h2"), of(b"x"), of(b"\xab\xcd"), of(b"\xab"), of(b"0\xab"), of(b"")], [
-        "h2", "xx", "ad", "ab", "3b", "00"
-    ]);
+    assert_eq!(
+        [of(b"h2"), of(b"x"), of(b"\xab\xcd"), of(b"\xab"), of(b"0\xab"), of(b"")],
+        ["h2", "xx", "ad", "ab", "3b", "00"]
+    );
 }
 
 #[test]
@@ -132,8 +137,12 @@ fn what_is_no_hello_is_told_apart() {
     for other in [&b"GET / HTTP/1.1\r\n"[..], b"\x80\x2e\x01", b"\x16\x02", b"\0"] {
         assert_eq!(first(other), First::Other, "{other:?}");
     }
-    for broken in [&[22, 3, 1, 0, 0][..], &[22, 3, 1, 255, 255], &[22, 3, 1, 0, 4, 2, 0, 0, 0], &[22, 3, 3, 0, 1, 1, 23, 3, 3, 0, 1, 0]]
-    {
+    for broken in [
+        &[22, 3, 1, 0, 0][..],
+        &[22, 3, 1, 255, 255],
+        &[22, 3, 1, 0, 4, 2, 0, 0, 0],
+        &[22, 3, 3, 0, 1, 1, 23, 3, 3, 0, 1, 0],
+    ] {
         assert_eq!(first(broken), First::Broken, "{broken:?}");
     }
     let mut long = records(&example(), 16_384);
@@ -150,11 +159,8 @@ fn what_is_no_hello_is_told_apart() {
 
 #[test]
 fn what_is_told_fits_and_is_printable() {
-    let nasty = ClientHello {
-        sni: Some(vec![b'"'; 300]),
-        alpn: vec![vec![0x1b; 255]; MAX_ALPN],
-        ..ClientHello::default()
-    };
+    let nasty =
+        ClientHello { sni: Some(vec![b'"'; 300]), alpn: vec![vec![0x1b; 255]; MAX_ALPN], ..ClientHello::default() };
     let mut told = Vec::new();
     nasty.write(&mut |_, data| told = data.to_vec());
     assert!(told.iter().all(|octet| (b' '..=b'~').contains(octet)) && told.ends_with(b"}"));

@@ -23,14 +23,15 @@ use crate::emulate::{ClockTable, Identity, WallClock};
 use crate::service::ServiceKind;
 use crate::wire::{Duration, Instant, word_of};
 
-/// Handshakes a second of a node's thread: an eighth of a processor, at the quarter of a millisecond that one takes.
-const RATE: u64 = 500;
+/// Handshakes a second of a node: a fifth of a processor, at the 175 µs that one takes (`examples/tls_handshakes.rs`,
+/// without optimization).
+const RATE: u64 = 1000;
 /// How many of these one source gets.
-const RATE_OF_SOURCE: u64 = 125;
-/// Handshakes that may follow one another at once, after a second without any.
-const BURST: u64 = 64;
-/// Handshakes that a certificate counts for which has to be made first.
-const MAKING: u64 = 4;
+const RATE_OF_SOURCE: u64 = 500;
+/// Handshakes that may follow one another at once, after a while without any: all else waits for them, 3 ms at most.
+const BURST: u64 = 16;
+/// Handshakes that one counts for whose certificate has to be made first.
+const MAKING: u64 = 6;
 /// How long the turn of a handshake may be away.
 const LONGEST: Duration = Duration::from_secs(2);
 /// Certificates that are kept, and sources that are known.

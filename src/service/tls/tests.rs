@@ -375,7 +375,7 @@ fn a_flood_of_hellos_waits_and_is_cut() {
     let hello = Client::new(client_config(&[&TLS13], &[])).records();
     let mut notary = Notary::new(Identity::new(Secret([3; 16]), "web"), WallClock::default(), 1, 7);
     let (mut answered, mut waiting, mut closed) = (0, 0, 0);
-    for _ in 0..1000 {
+    for _ in 0..3000 {
         let mut server = Server::with(site(), usize::MAX, notary);
         server.get(&hello);
         match (server.then, server.wire.sent.is_empty()) {
@@ -383,14 +383,19 @@ fn a_flood_of_hellos_waits_and_is_cut() {
             (Then::Stay, true) => {
                 waiting += 1;
                 assert!(server.inline.kept() < 1024, "{}", server.inline.kept());
-                assert!(server.inline.deadline(&server.service).is_some_and(|at| at <= server.now + Duration::from_secs(2)));
+                assert!(
+                    server.inline.deadline(&server.service).is_some_and(|at| at <= server.now + Duration::from_secs(2))
+                );
             }
             (Then::Close, _) => closed += 1,
         }
         notary = server.notary;
     }
-    // One source: 64 at once, what two seconds bring waits, the others are left.
-    assert!((50..70).contains(&answered) && (200..260).contains(&waiting) && closed > 600, "{answered} {waiting} {closed}");
+    // One source: a burst at once, what two seconds bring waits, the others are left.
+    assert!(
+        (10..17).contains(&answered) && (990..1010).contains(&waiting) && closed > 1900,
+        "{answered} {waiting} {closed}"
+    );
     let mut server = Server::with(site(), usize::MAX, notary);
     server.now += Duration::from_secs(10);
     server.get(&hello);
