@@ -39,6 +39,7 @@ mod tap_ring;
 mod taps;
 mod tcp;
 mod threads;
+mod tls;
 mod topologies;
 mod topology;
 mod traceroute;
