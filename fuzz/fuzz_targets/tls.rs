@@ -3,49 +3,14 @@
 #![no_main]
 
 use honeyweave::emulate::{Identity, Secret, WallClock};
-use honeyweave::event::EventId;
 use honeyweave::service::tls::{Credentials, First, Leaf, Notary, Owner, Secured, first};
-use honeyweave::service::{Caller, Inline, Service, ServiceKind, Stream, Then, app};
+use honeyweave::service::{Caller, Inline, Service, ServiceKind, Then, app};
 use honeyweave::wire::Instant;
+use honeyweave_fuzz::Pieces;
 use libfuzzer_sys::fuzz_target;
 
 /// What OpenSSL 3.0 begins with, for TLS 1.3 and 1.2.
 const HELLO: &[u8] = include_bytes!("../hello.bin");
-
-#[derive(Default)]
-struct Pieces {
-    come: Vec<u8>,
-    end: bool,
-    room: usize,
-}
-
-impl Stream for Pieces {
-    fn peek(&mut self) -> &[u8] {
-        &self.come
-    }
-
-    fn take(&mut self, n: usize) {
-        self.come.drain(..n);
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> usize {
-        let n = bytes.len().min(self.room);
-        self.room -= n;
-        n
-    }
-
-    fn at_end(&mut self) -> bool {
-        self.end && self.come.is_empty()
-    }
-
-    fn is_last(&mut self) -> bool {
-        self.end
-    }
-
-    fn tell(&mut self, id: EventId, data: &[u8]) {
-        assert!(id != EventId::TlsHello || data.iter().all(|octet| (b' '..=b'~').contains(octet)), "it is not printable");
-    }
-}
 
 fuzz_target!(|input: (bool, Vec<Vec<u8>>)| {
     let (real, mut pieces) = input;
@@ -66,10 +31,7 @@ fuzz_target!(|input: (bool, Vec<Vec<u8>>)| {
     let mut inline = Inline::new(&service, caller).expect("it is an inline one");
     let mut stream = Pieces::default();
     for piece in &pieces {
-        // A connection's receive buffer is bounded, too.
-        let space = 8192usize.saturating_sub(stream.come.len());
-        stream.come.extend_from_slice(&piece[..piece.len().min(space)]);
-        stream.room = 100 + piece.len() % 4096;
+        stream.get(piece);
         let mut then = inline.poll(&service, now, &mut stream);
         if inline.serve(&service, &mut notary, &owner, now) {
             then = inline.poll(&service, now, &mut stream);
@@ -79,9 +41,7 @@ fuzz_target!(|input: (bool, Vec<Vec<u8>>)| {
         }
         assert!(inline.kept() <= 64 * 1024, "it keeps {}", inline.kept());
     }
-    stream.end = true;
-    stream.come.clear();
-    stream.room = usize::MAX / 2;
+    stream.finish();
     // Once to read the end, and once more to have sent what is left.
     for _ in 0..2 {
         if inline.poll(&service, now, &mut stream) == Then::Close {

@@ -4,8 +4,10 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use honeyweave::emulate::{Identity, Secret};
+use honeyweave::event::EventId;
 use honeyweave::node::testing::Bench;
 use honeyweave::node::{Bridge, Hosts, Node, NodeConfig, Router, Uplink};
+use honeyweave::service::Stream;
 use honeyweave::topology::{self, Plan};
 use honeyweave::wire::{Duration, Mac, Packet, checksum, proto, set_macs};
 
@@ -22,6 +24,7 @@ templates:
       25: closed
       80: {http: {server: nginx, pages: {/: "<h1>here</h1>"}}}
       110: {pop3: {}}
+      443: {http: {server: nginx}, tls: true}
       445: {smb: {}}
     udp: {53: {dns: {}}, 54: open, 69: filtered, 161: {snmp: {}}, 162: {reply: "x"}}
     backend: {image: small}
@@ -46,6 +49,64 @@ links:
   - endpoints: ["edge:lan", "core:1"]
   - endpoints: [people, "core:2"]
 "#;
+
+/// A connection whose octets come in pieces, and with little room to answer.
+#[derive(Default)]
+pub struct Pieces {
+    /// What came and was not taken.
+    pub come: Vec<u8>,
+    /// Nothing more comes.
+    pub end: bool,
+    /// Octets that can be sent.
+    pub room: usize,
+}
+
+impl Pieces {
+    /// Another piece comes: a connection's receive buffer is bounded.
+    pub fn get(&mut self, piece: &[u8]) {
+        let space = 8192usize.saturating_sub(self.come.len());
+        self.come.extend_from_slice(&piece[..piece.len().min(space)]);
+        self.room = 100 + piece.len() % 4096;
+    }
+
+    /// The peer is gone, and takes everything.
+    pub fn finish(&mut self) {
+        self.end = true;
+        self.come.clear();
+        self.room = usize::MAX / 2;
+    }
+}
+
+impl Stream for Pieces {
+    fn peek(&mut self) -> &[u8] {
+        &self.come
+    }
+
+    fn take(&mut self, n: usize) {
+        self.come.drain(..n);
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.room);
+        self.room -= n;
+        n
+    }
+
+    fn at_end(&mut self) -> bool {
+        self.end && self.come.is_empty()
+    }
+
+    fn is_last(&mut self) -> bool {
+        self.end
+    }
+
+    fn tell(&mut self, id: EventId, data: &[u8]) {
+        assert!(data.len() <= 8192);
+        if matches!(id, EventId::ServiceLogin | EventId::TlsHello) {
+            assert!(data.len() <= 1024 && data.iter().all(|octet| (b' '..=b'~').contains(octet)), "it is not printable");
+        }
+    }
+}
 
 /// One thing that happens to a node.
 #[derive(Arbitrary, Debug)]
