@@ -17,7 +17,7 @@ use std::time::{Duration as Span, Instant as Clock};
 
 use honeyweave::emulate::{Identity, Secret, WallClock};
 use honeyweave::event::EventId;
-use honeyweave::service::tls::{Credentials, Leaf, Notary, Owner, Secured};
+use honeyweave::service::tls::{Credentials, Notary, Owner, Secured};
 use honeyweave::service::{Caller, HttpSite, Inline, Page, Service, ServiceKind, Stream, Then};
 use honeyweave::wire::{Duration, Instant};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -121,7 +121,7 @@ impl Bench {
         let pages = BTreeMap::from([("/".to_owned(), page)]);
         let site = HttpSite { server: "nginx/1.22.1".into(), pages, ..HttpSite::default() };
         let inner = Service { name: "web".into(), kind: ServiceKind::Http(site) };
-        let secured = Secured { credentials: Credentials::Own(Leaf::default()), inner };
+        let secured = Secured { credentials: Credentials::Own(Box::default()), inner };
         Bench {
             service: Service { name: "tls".into(), kind: ServiceKind::Tls(Box::new(secured)) },
             notary: Notary::new(Identity::new(Secret([1; 16]), "web"), WallClock::default(), 1, 7),

@@ -3,7 +3,7 @@
 #![no_main]
 
 use honeyweave::emulate::{Identity, Secret, WallClock};
-use honeyweave::service::tls::{Credentials, First, Leaf, Notary, Owner, Secured, first};
+use honeyweave::service::tls::{Credentials, First, Notary, Owner, Secured, first};
 use honeyweave::service::{Caller, Inline, Service, ServiceKind, Then, app};
 use honeyweave::wire::Instant;
 use honeyweave_fuzz::Pieces;
@@ -22,7 +22,7 @@ fuzz_target!(|input: (bool, Vec<Vec<u8>>)| {
     }
     let site = app("webmail", None).expect("there is such an application");
     let inner = Service { name: "web".into(), kind: ServiceKind::Http(site) };
-    let secured = Secured { credentials: Credentials::Own(Leaf::default()), inner };
+    let secured = Secured { credentials: Credentials::Own(Box::default()), inner };
     let service = Service { name: "tls".into(), kind: ServiceKind::Tls(Box::new(secured)) };
     let mut notary = Notary::new(Identity::new(Secret([1; 16]), "web"), WallClock::default(), 1, 7);
     let owner = |_: &Service| Owner { ip: [192, 0, 2, 1].into(), name: "web".into(), service: 0 };

@@ -19,7 +19,7 @@ const MAX_DAYS: u32 = 36_500;
 pub fn around(c: &mut Checker<'_>, entry: &At<TlsEntry>, act: TcpAct) -> Option<TcpAct> {
     let credentials = match &entry.value {
         TlsEntry::Whether(false) => return Some(act),
-        TlsEntry::Whether(true) => Credentials::Own(Leaf::default()),
+        TlsEntry::Whether(true) => Credentials::Own(Box::default()),
         TlsEntry::Keys(keys) => credentials(c, keys, entry.span)?,
     };
     Some(TcpAct::Tls(credentials, Box::new(act)))
@@ -27,7 +27,7 @@ pub fn around(c: &mut Checker<'_>, entry: &At<TlsEntry>, act: TcpAct) -> Option<
 
 fn credentials(c: &mut Checker<'_>, keys: &TlsKeys, span: Span) -> Option<Credentials> {
     match (&keys.certificate, &keys.key) {
-        (None, None) => leaf(c, keys, span).map(Credentials::Own),
+        (None, None) => leaf(c, keys, span).map(|leaf| Credentials::Own(Box::new(leaf))),
         (Some(certificate), Some(key)) => {
             let said = keys.present().into_iter().find(|(name, _)| !matches!(*name, "certificate" | "key"));
             if let Some((name, value)) = said {
@@ -146,15 +146,15 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_usual() {
-        assert_eq!(credentials("true"), Ok(Credentials::Own(Leaf::default())));
-        assert_eq!(credentials("{}"), Ok(Credentials::Own(Leaf::default())));
+        assert_eq!(credentials("true"), Ok(Credentials::Own(Box::default())));
+        assert_eq!(credentials("{}"), Ok(Credentials::Own(Box::default())));
         assert_eq!(credentials("false"), Err("no TLS".to_owned()));
         let said = "{subject: {cn: \"{host}.example.org\", o: Example}, issuer: {cn: CA, c: DE}, names: [a.example.org, 192.0.2.9], days: 90}";
         let subject =
             Name { common_name: "{host}.example.org".into(), organization: "Example".into(), ..Name::default() };
         let issuer = Name { common_name: "CA".into(), country: "DE".into(), ..Name::default() };
         let names = vec!["a.example.org".to_owned(), "192.0.2.9".to_owned()];
-        assert_eq!(credentials(said), Ok(Credentials::Own(Leaf { subject, issuer, names, days: 90 })));
+        assert_eq!(credentials(said), Ok(Credentials::Own(Box::new(Leaf { subject, issuer, names, days: 90 }))));
     }
 
     #[test]

@@ -169,9 +169,9 @@ def take(form):
     return value[0] if len(value) == 1 else value
 def grease(n): return n & 0x0f0f == 0x0a0a
 def numbers(data): return [n for n in struct.unpack(">%dH" % (len(data) // 2), data) if not grease(n)]
-version = take("H"); at += 32; at += take("B")
+version = take("H"); at += 32; length = take("B"); at += length
 length = take("H"); ciphers = numbers(hello[at:at + length]); at += length
-at += take("B"); end = take("H") + at
+length = take("B"); at += length; length = take("H"); end = at + length
 found = {}
 while at < end:
     kind, length = take("HH"); found[kind] = hello[at:at + length]; at += length

@@ -38,7 +38,7 @@ pub struct Secured {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Credentials {
     /// Each host has one of its own, with an ECDSA key on P-256.
-    Own(Leaf),
+    Own(Box<Leaf>),
     /// All hosts have this one.
     Given(Given),
 }

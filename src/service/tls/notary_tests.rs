@@ -14,7 +14,7 @@ fn owner(last: u8) -> Owner {
 
 fn secured(leaf: Leaf) -> Secured {
     let inner = Service { name: "web".into(), kind: ServiceKind::Http(HttpSite::default()) };
-    Secured { credentials: Credentials::Own(leaf), inner }
+    Secured { credentials: Credentials::Own(Box::new(leaf)), inner }
 }
 
 fn certificate(notary: &mut Notary, owner: &Owner, leaf: &Leaf, day: u64) -> (Vec<u8>, i64) {

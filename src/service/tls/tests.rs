@@ -129,7 +129,7 @@ impl Server {
     fn with(kind: ServiceKind, room: usize, notary: Notary) -> Server {
         let now = Instant::from_secs(1_700_000_000);
         let inner = Service { name: "inner".into(), kind };
-        let secured = Secured { credentials: Credentials::Own(Leaf::default()), inner };
+        let secured = Secured { credentials: Credentials::Own(Box::default()), inner };
         let service = Service { name: "tls".into(), kind: ServiceKind::Tls(Box::new(secured)) };
         let inline = Inline::new(&service, Caller { from: [192, 0, 2, 9].into(), seed: 7, now }).unwrap();
         let wire = Wire { room, ..Wire::default() };
