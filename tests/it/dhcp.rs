@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::claim::{neighbor, pings};
 use crate::lab::Lab;
 use crate::net::{Ns, Running, wait_for};
-use crate::talk::{decoded, listen};
+use crate::listener::Listener;
 
 /// Two nodes, so that different systems are clients.
 const TOPOLOGY: &str = r#"
@@ -96,9 +96,7 @@ fn leases_from_a_real_server(threads: u16) {
     lab.threads = threads;
     lab.attacker.addr("eth0", "192.0.2.1/24");
     let server = Server::start(&lab, &lab.attacker, "eth0", (100, 150));
-    let file = lab.path("leases.pcap");
-    let file = file.to_str().unwrap();
-    let _tcpdump = listen(&lab.attacker, file);
+    let heard = Listener::start(&lab);
     lab.start(TOPOLOGY);
     let leased = wait_leased(&lab, 4);
     // What the server has written down is what they say they have.
@@ -135,7 +133,7 @@ fn leases_from_a_real_server(threads: u16) {
     let fields =
         ["ip.ttl", "ip.id", "dhcp.option.type", "dhcp.option.request_list_item", "dhcp.option.vendor_class_id"];
     let of = |lease: &Lease, kind: u8| {
-        let rows = decoded(file, &format!("dhcp.option.dhcp == {kind} && eth.src == {}", lease.mac), &fields);
+        let rows = heard.decoded(&format!("dhcp.option.dhcp == {kind} && eth.src == {}", lease.mac), &fields);
         rows.into_iter().next().unwrap_or_else(|| panic!("no message {kind} of {lease:?}"))
     };
     let discover = of(windows[0], 1);
@@ -144,20 +142,20 @@ fn leases_from_a_real_server(threads: u16) {
     assert!(discover[2].starts_with("53,61,12,60,55"), "{discover:?}");
     let discover = of(linux, 1);
     assert_eq!(discover, ["128", "0x0000", "53,12,55,0", "1,28,2,3,15,6,119,12,44,47,26,121,42", ""]);
-    let fqdn = decoded(file, &format!("dhcp.option.dhcp == 3 && eth.src == {}", windows[1].mac), &["dhcp.fqdn.name"]);
+    let fqdn = heard.decoded(&format!("dhcp.option.dhcp == 3 && eth.src == {}", windows[1].mac), &["dhcp.fqdn.name"]);
     assert_eq!(fqdn[0][0], windows[1].name);
     for lease in &known {
         let arp =
-            |filter: &str| decoded(file, &format!("{filter} && eth.src == {}", lease.mac), &["frame.number"]).len();
+            |filter: &str| heard.decoded(&format!("{filter} && eth.src == {}", lease.mac), &["frame.number"]).len();
         let probes = if lease.name == "servers-01" { 1 } else { 3 };
         assert_eq!(arp(&format!("arp.isprobe && arp.dst.proto_ipv4 == {}", lease.ip)), probes);
         assert!(arp(&format!("arp.isannouncement && arp.src.proto_ipv4 == {}", lease.ip)) >= 1);
     }
-    assert_eq!(decoded(file, "udp.srcport == 68 && !(dhcp.option.end == 255)", &["frame.number"]).len(), 0);
+    assert_eq!(heard.decoded("udp.srcport == 68 && !(dhcp.option.end == 255)", &["frame.number"]).len(), 0);
     let odd = "dhcp && (_ws.malformed || udp.checksum.status == 0 || ip.checksum.status == 0) && udp.srcport == 68";
-    assert!(decoded(file, odd, &["frame.number"]).is_empty());
+    assert!(heard.decoded(odd, &["frame.number"]).is_empty());
     // Nothing of it is a server's.
-    assert!(decoded(file, "udp.srcport == 67 && ip.src != 192.0.2.1", &["frame.number"]).is_empty());
+    assert!(heard.decoded("udp.srcport == 67 && ip.src != 192.0.2.1", &["frame.number"]).is_empty());
 }
 
 #[test]
