@@ -57,7 +57,8 @@ links:
 "#;
 
 /// One of nmap's own, where nmap's database is there.
-const NAMED: &str = "f-named: {kind: host, address: [10.3.0.14, \"fd00:30::14\"], personality: \"Linux 3.14\"}";
+const NAMED: &str = "f-named: {kind: host, address: [10.3.0.14, \"fd00:30::14\"], personality: \
+                     \"Microsoft Windows 10 1607\"}";
 
 const ROUTERS_V4: [&str; 3] = ["192.0.2.1", "10.255.1.2", "10.255.2.2"];
 const ROUTERS_V6: [&str; 3] = ["2001:db8::1", "fd00:1::2", "fd00:2::2"];
@@ -98,7 +99,7 @@ fn hosts(named: bool) -> Vec<Far> {
         far("fd00:30::13", 3, [64, 64]),
     ];
     if named {
-        all.extend([far("10.3.0.14", 3, [64, 64]), far("fd00:30::14", 3, [64, 64])]);
+        all.extend([far("10.3.0.14", 3, [128, 128]), far("fd00:30::14", 3, [128, 128])]);
     }
     all
 }

@@ -5,6 +5,8 @@
 //! OS Detection", OS Matching Algorithms). So what counts is whether the record
 //! itself is among it, and then whether others are, and come before.
 
+use std::cmp::Reverse;
+
 use super::super::personality::Personality;
 use super::db::{Db, Record};
 use super::derive;
@@ -13,6 +15,7 @@ use super::observe::{self, Observation};
 use super::schema::{self, SLOTS, Slot};
 use super::show;
 use super::synth::{Draft, LEFT_OUT, Synth};
+use super::usual;
 
 /// Rounds of setting one value against rivals.
 const ROUNDS: usize = 8;
@@ -59,13 +62,16 @@ struct Rank {
     rivals: usize,
 }
 
-/// The personality that nmap calls `name`. `seed` decides what is left to chance: of records that are equally
-/// good, and of values that nobody compares.
+/// The personality that nmap calls `name`, of records that are equally good the most usual one. `seed` decides what is
+/// left to chance: of records that are equally usual, and of values that nobody compares.
 pub fn personality(db: &Db, name: &str, seed: u64) -> Result<Choice, NoSuch> {
-    let places: Vec<usize> = db.find(name).map(|(at, _)| at).collect();
+    let mut places: Vec<usize> = db.find(name).map(|(at, _)| at).collect();
+    let begin = (seed % places.len().max(1) as u64) as usize;
+    places.rotate_left(begin);
+    // The sort is stable: among those that are as usual, the seed decides.
+    places.sort_by_cached_key(|at| Reverse(usual::likeness(db, &db.records()[*at])));
     let mut best: Option<(Rank, Choice)> = None;
-    for i in 0..places.len() {
-        let at = places[(i + (seed % places.len() as u64) as usize) % places.len()];
+    for at in places {
         let (rank, choice) = choose(db, at, seed);
         let found = rank.rivals == 0 && !rank.contradicted && !rank.few;
         if best.as_ref().is_none_or(|(other, _)| rank < *other) {

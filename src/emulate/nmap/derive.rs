@@ -16,6 +16,7 @@ use super::options::{self, is_timestamps};
 
 /// Octets behind its IP header that an error quotes of a long packet, so that the whole has 576 (RFC 1812 §4.3.2.3).
 const LONG_QUOTE: u16 = 528;
+const ETHERNET_MSS: u16 = 1460;
 /// Clocks faster than this are none: such values are drawn anew for each connection.
 const FASTEST_CLOCK: u64 = 1 << 16;
 
@@ -45,11 +46,18 @@ pub(super) fn personality(name: &str, is_linux: bool, fingerprint: &Fingerprint)
     let ttl = ttl.or_else(|| rst.map(|rst| rst.ttl)).unwrap_or(64);
     let icmp_ttl = fingerprint.echo.map(|echo| echo.ttl).or_else(|| fingerprint.udp.map(|udp| udp.ttl)).unwrap_or(ttl);
     let windows = fingerprint.syn.iter().flat_map(|syn| syn.iter().map(|answer| answer.window));
-    let syn_ack_window = ecn.map(|ecn| ecn.window).into_iter().chain(windows).find(|window| *window > 0);
+    // The first of SEQ offers what common clients offer, timestamps among it; ECN's does not.
+    let syn_ack_window = windows.chain(ecn.map(|ecn| ecn.window)).find(|window| *window > 0).unwrap_or(0x2000);
     let hz = fingerprint.seq.ts_hz;
     let counts = offered().any(|option| matches!(option, Opt::Timestamps { value: true, .. }));
-    let syn_ack_ip_id = id_class(fingerprint.seq.ti, IpIdClass::Shared);
     let lower = name.to_lowercase();
+    // What is more than Ethernet carries was measured on something else; less than 64 is no use.
+    let mss = offered().find_map(|option| if let Opt::Mss(mss) = option { Some(*mss) } else { None });
+    let elsewhere = mss.is_some_and(|mss| mss > ETHERNET_MSS);
+    // Since 2.4, Linux sends 0 with DF.
+    let old = ["linux 1.", "linux 2.0", "linux 2.2"].iter().any(|version| lower.contains(version));
+    let unknown = if is_linux && !old { IpIdClass::Zero } else { IpIdClass::Shared };
+    let syn_ack_ip_id = id_class(fingerprint.seq.ti, unknown);
     Personality {
         tcp: tcp_habits(&lower, is_linux),
         name: Cow::Owned(name.to_owned()),
@@ -58,15 +66,8 @@ pub(super) fn personality(name: &str, is_linux: bool, fingerprint: &Fingerprint)
         icmp_ttl,
         // The database tells of IPv4 alone; nobody but Windows has another than 64.
         hop_limit: if ttl == 128 { 128 } else { 64 },
-        mss: offered()
-            .find_map(|option| match option {
-                // What is more than Ethernet carries was measured on something else; less than that is no use.
-                Opt::Mss(mss) => Some(*mss).filter(|mss| *mss >= 64),
-                _ => None,
-            })
-            .unwrap_or(1460)
-            .min(1460),
-        syn_ack_window: syn_ack_window.unwrap_or(0x2000),
+        mss: mss.filter(|mss| *mss >= 64).unwrap_or(ETHERNET_MSS).min(ETHERNET_MSS),
+        syn_ack_window: linux_window(&lower).filter(|_| is_linux && elsewhere).unwrap_or(syn_ack_window),
         window_scale: offered()
             .find_map(|option| if let Opt::Scale(shift) = option { Some((*shift).min(14)) } else { None })
             .unwrap_or(0),
@@ -116,6 +117,22 @@ fn flow_label(name: &str, is_linux: bool) -> FlowLabel {
         _ if ["bsd", "mac os x", "macos", "darwin"].iter().any(|v| name.contains(v)) => FlowLabel::Connections,
         _ => FlowLabel::Zero,
     }
+}
+
+/// The window of a SYN/ACK of Linux by Ethernet, which is a number of segments that depends on the version (the first
+/// one in the name): four, since 3.0 ten, since 3.11 twenty, and since 4.20 forty-five.
+fn linux_window(name: &str) -> Option<u16> {
+    let version = name.split_once("linux ")?.1;
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
+    let version = (numbers.next()??, numbers.next().flatten().unwrap_or(0));
+    let segments = match version {
+        (..3, _) => 4,
+        (3, ..11) => 10,
+        (3, _) | (4, ..20) => 20,
+        _ => 45,
+    };
+    // Each of them has timestamps in it.
+    Some(segments * (ETHERNET_MSS - 12))
 }
 
 fn id_class(pattern: IdPattern, other: IpIdClass) -> IpIdClass {
@@ -212,7 +229,23 @@ fn arp(name: &str) -> ArpHabits {
 
 #[cfg(test)]
 mod tests {
-    use super::arp;
+    use super::{arp, linux_window};
+
+    #[test]
+    fn windows_by_ethernet_are_the_versions() {
+        let cases = [
+            ("linux 2.6.32 - 3.10", Some(5792)),
+            ("linux 3.2 - 3.5", Some(14_480)),
+            ("openwrt (linux 3.18)", Some(28_960)),
+            ("linux 4.19", Some(28_960)),
+            ("linux 5.0 - 5.4", Some(65_160)),
+            ("linux", None),
+            ("linux x", None),
+        ];
+        for (name, window) in cases {
+            assert_eq!(linux_window(name), window, "{name}");
+        }
+    }
 
     #[test]
     fn arp_is_as_the_family_has_it() {

@@ -32,6 +32,7 @@ mod show;
 mod synth;
 #[cfg(test)]
 mod tests;
+mod usual;
 
 pub use choose::{Choice, NoSuch, of_record, personality};
 pub use compare::differences;

@@ -2,7 +2,7 @@
 //! that show these values.
 //!
 //! Where the reference leaves a choice, the first alternative and the middle of a
-//! range are taken unless a [`Draft`] pins another value. Where it says nothing,
+//! range are taken unless a [`Draft`] pins another value; of TTLs one that systems begin with. Where it says nothing,
 //! values are invented that keep the others true. What cannot be shown together is
 //! left out, as nmap counts only what it sees ("Remote OS Detection", OS Matching
 //! Algorithms).
@@ -19,7 +19,7 @@ use super::isn::{Replies, Target};
 use super::observe::{self, Clock, FLAGS};
 use super::schema::{self, ECN, EchoKey, Key, Slot, UdpKey};
 use super::show::can_show;
-use super::{crc, options};
+use super::{crc, options, usual};
 
 /// Pairs of SP and ISR that are tried for a divisor.
 const PAIRS: usize = 64;
@@ -123,7 +123,11 @@ impl<'a> Synth<'a> {
         if let Some(pinned) = draft.get(exact) {
             return whole(pinned);
         }
-        let ttls = self.allowed(exact).iter().filter_map(|ttl| whole(ttl));
+        let described = self.expression(exact);
+        let accepted = |ttl: &u16| described.is_some_and(|e| expr::accepts(e, &format!("{ttl:X}")));
+        // The range is an estimate: whatever a system begins with is likelier than the middle.
+        let usual = usual::TTLS.into_iter().filter(accepted);
+        let ttls = usual.chain(self.allowed(exact).iter().filter_map(|ttl| whole(ttl)));
         let fits = |ttl: &u16| {
             let guessed = observe::guessed((*ttl).min(0xff) as u8);
             known || self.expression(guess).is_none_or(|expression| expr::accepts(expression, guessed))

@@ -138,7 +138,7 @@ fn a_record_is_shown_as_it_is_described() {
     assert_eq!(seen.get(schema::SS), None);
     let p = &choice.personality;
     assert!(p.is_linux && p.tcp_df && !p.rst_df && p.ttl == 0x5f);
-    assert_eq!((p.mss, p.window_scale, p.syn_ack_window, p.ts_hz), (0x577, 3, 0x3b20, 100));
+    assert_eq!((p.mss, p.window_scale, p.syn_ack_window, p.ts_hz), (0x577, 3, 0x3a10, 100));
     assert_eq!((p.ip_id, p.syn_ack_ip_id), (IpIdClass::PerPeer, IpIdClass::Zero));
     assert_eq!((p.echo_df, p.echo_code_zero, p.icmp_quote, p.icmp_error_tos), (Some(false), false, 528, 0xc0));
     assert_eq!(options::write(&p.syn_ack_options.no_timestamps), "M577NNSNW3");
@@ -220,6 +220,23 @@ fn rivals_are_evaded() {
     assert!(choice.is_perfect && choice.rivals == 1 && !choice.expected_first);
     let (choice, _) = chosen(&[ALPHA, &same], "Example Alpha 2.1 router");
     assert!(choice.expected_first);
+}
+
+#[test]
+fn the_usual_record_of_a_name_is_taken() {
+    // Whatever the seed, and wherever it stands: the one that was taken by Ethernet, with the TTL of its family.
+    let lines = ["OPS(O1=M5B4ST11NW7%O2=M5B4ST11NW7%O3=M5B4NNT11NW7%O4=M5B4ST11NW7%O5=M5B4ST11NW7%O6=M5B4ST11)"];
+    let usual = alpha_with("Linux 9", &lines).replace("T=5A-64%TG=80", "T=3C-46%TG=40");
+    let loopback = alpha_with("Linux 9", &[&lines[0].replace("M5B4", "MFFD7")]);
+    let far = alpha_with("Linux 9", &lines);
+    for order in [[&usual, &loopback, &far], [&loopback, &far, &usual], [&far, &usual, &loopback]] {
+        let db = database(&order.map(|text| text.as_str()));
+        for seed in 0..8 {
+            let personality = personality(&db, "Linux 9", seed).unwrap().personality;
+            // Not 65, which is the middle.
+            assert_eq!((personality.ttl, personality.mss, personality.window_scale), (64, 1460, 7));
+        }
+    }
 }
 
 #[test]
