@@ -8,12 +8,14 @@
 mod arp;
 pub mod checksum;
 pub mod gso;
+mod igmp;
 mod mac;
 mod mld;
 mod packet;
 mod write;
 
 pub use arp::{ARP_FRAME, Arp, ArpOddities, Neighbor, icmp6, solicited_node};
+pub use igmp::{Member, MemberQuery, MemberRecord};
 pub use mac::{Mac, ParseMacError};
 pub use mld::{ListenerQuery, ListenerRecord, link_local, write_report, write_router_solicit};
 pub use packet::{

@@ -4,6 +4,7 @@
 // Tests measure the real time that real processes take.
 #![allow(clippy::disallowed_methods)]
 
+mod answers;
 mod arp;
 mod audit;
 mod bench;

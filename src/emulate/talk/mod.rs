@@ -1,13 +1,17 @@
-//! What a host says although nobody asked it: how systems make themselves known on their segment.
+//! What a host says although nobody asked it, and what it answers to those who ask the whole segment: how systems
+//! make themselves known.
 //!
 //! * `dns`: names of multicast DNS (RFC 6762) and LLMNR (RFC 4795)
+//! * `query`: questions for them, as they come; `answer`: what is answered to them
 //! * `netbios`: names and announcements of NetBIOS (RFC 1001, RFC 1002)
 //! * `ssdp`: the search for UPnP devices
 //!
 //! Each writes the payload of a datagram; when it is sent, and from where, is the node's matter.
 
+pub mod answer;
 pub mod dns;
 pub mod netbios;
+pub mod query;
 pub mod ssdp;
 
 use serde::{Deserialize, Serialize};
@@ -101,6 +105,28 @@ impl Seeks {
     }
 }
 
+/// What a system offers by multicast DNS, as soon as somebody turns it on: as soon as its port is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Offers {
+    /// Nothing.
+    Nothing,
+    /// What a printer does.
+    Printing,
+    /// What the sharing preferences of macOS list.
+    Sharing,
+}
+
+impl Offers {
+    /// The services, and the TCP port of each.
+    pub fn services(self) -> &'static [(&'static str, u16)] {
+        match self {
+            Offers::Nothing => &[],
+            Offers::Printing => &[("_http._tcp", 80), ("_ipp._tcp", 631), ("_pdl-datastream._tcp", 9100)],
+            Offers::Sharing => &[("_sftp-ssh._tcp", 22), ("_smb._tcp", 445), ("_ssh._tcp", 22), ("_rfb._tcp", 5900)],
+        }
+    }
+}
+
 /// How a system makes itself known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TalkHabits {
@@ -120,6 +146,8 @@ pub struct TalkHabits {
     pub mdns_ttl: u8,
     /// What it looks for by multicast DNS.
     pub mdns_seeks: Seeks,
+    /// What it offers by it.
+    pub mdns_offers: Offers,
     /// What its hosts are called.
     pub naming: Naming,
     /// Major and minor version that it announces to the browser.
@@ -139,6 +167,7 @@ impl TalkHabits {
         arp_again_unicast: false,
         mdns_ttl: 255,
         mdns_seeks: Seeks::Nothing,
+        mdns_offers: Offers::Nothing,
         naming: Naming::Node,
         browser_version: (4, 9),
         dhcp: dhcp::Client::Lwip,
@@ -198,6 +227,7 @@ impl TalkHabits {
         arp_gap_ms: 320,
         arp_again_unicast: true,
         mdns_seeks: Seeks::Companions,
+        mdns_offers: Offers::Sharing,
         naming: Naming::Mac(*b"mac"),
         dhcp: dhcp::Client::Macos,
         ..TalkHabits::PLAIN
@@ -213,6 +243,7 @@ impl TalkHabits {
         arp_probes: 3,
         arp_announcements: 2,
         arp_gap_ms: 2000,
+        mdns_offers: Offers::Printing,
         naming: Naming::Mac(*b"NPI"),
         dhcp: dhcp::Client::JetDirect,
         ..TalkHabits::PLAIN

@@ -1,7 +1,10 @@
 //! NetBIOS over UDP (RFC 1001, RFC 1002): the registration of names, and the announcement of a host to
-//! the browser of its workgroup ([MS-BRWS] §2.2.1) by a mailslot ([MS-MAIL] §2.2.1).
+//! the browser of its workgroup ([MS-BRWS] §2.2.1) by a mailslot ([MS-MAIL] §2.2.1); questions for names, and what is
+//! answered to them.
 
 use std::net::Ipv4Addr;
+
+use crate::wire::{Mac, be16};
 
 /// Port of the name service.
 pub const NAME_PORT: u16 = 137;
@@ -18,12 +21,25 @@ pub mod suffix {
     pub const SERVER: u8 = 0x20;
     /// The workgroup's master browser.
     pub const MASTER: u8 = 0x1d;
+    /// Those who would elect it.
+    pub const ELECTION: u8 = 0x1e;
 }
+
+/// A question for who has a name.
+pub(super) const NAME: u16 = 0x20;
+/// A question for the names that a node has.
+pub(super) const STATUS: u16 = 0x21;
+/// The name by which a node is asked for its names, whoever it is (RFC 1001 §17.3.1).
+pub(super) const ANYBODY: [u8; 16] = *b"*\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+/// Octets of an encoded name.
+const ENCODED: usize = 34;
+/// Seconds that a name is good for, as Windows writes it.
+const TTL: [u8; 4] = [0, 0x04, 0x93, 0xe0];
 
 const MAILSLOT: &[u8] = b"\\MAILSLOT\\BROWSE\0";
 
 /// Fifteen octets in capitals, padded with spaces, and the suffix.
-fn padded(name: &str, suffix: u8) -> [u8; 16] {
+pub(super) fn padded(name: &str, suffix: u8) -> [u8; 16] {
     let mut octets = [b' '; 16];
     for (into, octet) in octets[..15].iter_mut().zip(name.bytes()) {
         *into = octet.to_ascii_uppercase();
@@ -33,10 +49,70 @@ fn padded(name: &str, suffix: u8) -> [u8; 16] {
 }
 
 /// A name in the first-level encoding (RFC 1001 §14.1): each half of an octet a letter from `A` on.
-fn encode(out: &mut Vec<u8>, name: &str, suffix: u8) {
+fn encode(out: &mut Vec<u8>, name: &[u8; 16]) {
     out.push(32);
-    out.extend(padded(name, suffix).into_iter().flat_map(|octet| [b'A' + (octet >> 4), b'A' + (octet & 15)]));
+    out.extend(name.iter().flat_map(|octet| [b'A' + (octet >> 4), b'A' + (octet & 15)]));
     out.push(0);
+}
+
+/// What a query asks for: a name and the type (RFC 1002 §4.2.12, §4.2.17). `None` if it is no query of one question
+/// for a name without a scope.
+pub(super) fn question(message: &[u8]) -> Option<([u8; 16], u16)> {
+    // Not a response, operation 0.
+    if message.len() < 12 + ENCODED + 4 || be16(message, 2) & 0xf800 != 0 || be16(message, 4) != 1 {
+        return None;
+    }
+    let (encoded, fixed) = message[12..].split_at(ENCODED);
+    if encoded[0] != 32 || encoded[ENCODED - 1] != 0 || be16(fixed, 2) != 1 {
+        return None;
+    }
+    let mut name = [0; 16];
+    for (into, halves) in name.iter_mut().zip(encoded[1..].chunks_exact(2)) {
+        let half = |letter: u8| letter.checked_sub(b'A').filter(|half| *half < 16);
+        *into = half(halves[0])? << 4 | half(halves[1])?;
+    }
+    Some((name, be16(fixed, 0)))
+}
+
+/// A response with authority, whose only record answers for `name`.
+fn response(out: &mut Vec<u8>, id: u16, flags: u16, name: &[u8; 16], kind: u16, ttl: [u8; 4], data: &[u8]) {
+    out.clear();
+    for word in [id, flags, 0, 1, 0, 0] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    encode(out, name);
+    out.extend_from_slice(&kind.to_be_bytes());
+    out.extend_from_slice(&[0, 1]);
+    out.extend_from_slice(&ttl);
+    out.extend_from_slice(&(data.len() as u16).to_be_bytes());
+    out.extend_from_slice(data);
+}
+
+/// That the host at `ip` has `name` for itself (RFC 1002 §4.2.13), as a B node.
+pub(super) fn positive(out: &mut Vec<u8>, id: u16, name: &[u8; 16], ip: Ipv4Addr) {
+    let [a, b, c, d] = ip.octets();
+    response(out, id, 0x8500, name, NAME, TTL, &[0, 0, a, b, c, d]);
+}
+
+/// All names of a host (RFC 1002 §4.2.18), to one who asked for `asked`, and its MAC. All statistics are zero, as
+/// Windows has them.
+pub(super) fn status(out: &mut Vec<u8>, id: u16, asked: &[u8; 16], host: &str, mac: Mac) {
+    // Active, a B node; and of a group.
+    let (unique, group) = (0x0400u16, 0x8400u16);
+    let names = [
+        (host, suffix::WORKSTATION, unique),
+        (WORKGROUP, suffix::WORKSTATION, group),
+        (host, suffix::SERVER, unique),
+        (WORKGROUP, suffix::ELECTION, group),
+    ];
+    let mut data = vec![names.len() as u8];
+    for (name, suffix, flags) in names {
+        data.extend_from_slice(&padded(name, suffix));
+        data.extend_from_slice(&flags.to_be_bytes());
+    }
+    data.extend_from_slice(&mac.0);
+    data.extend_from_slice(&[0; 40]);
+    response(out, id, 0x8400, asked, STATUS, [0; 4], &data);
 }
 
 /// A broadcast that claims a name (RFC 1002 §4.2.2), one of a `group` perhaps.
@@ -46,9 +122,11 @@ pub fn registration(out: &mut Vec<u8>, id: u16, (name, suffix): (&str, u8), grou
     for word in [id, 0x2910, 1, 0, 0, 1] {
         out.extend_from_slice(&word.to_be_bytes());
     }
-    encode(out, name, suffix);
+    encode(out, &padded(name, suffix));
     // NB, IN; the record's name is the question's; a TTL of 300,000 s as Windows writes it; six octets.
-    out.extend_from_slice(&[0, 0x20, 0, 1, 0xc0, 12, 0, 0x20, 0, 1, 0, 0x04, 0x93, 0xe0, 0, 6]);
+    out.extend_from_slice(&[0, 0x20, 0, 1, 0xc0, 12, 0, 0x20, 0, 1]);
+    out.extend_from_slice(&TTL);
+    out.extend_from_slice(&[0, 6]);
     out.extend_from_slice(&[if group { 0x80 } else { 0 }, 0]);
     out.extend_from_slice(&ip.octets());
 }
@@ -64,8 +142,8 @@ pub fn announcement(out: &mut Vec<u8>, id: u16, name: &str, ip: Ipv4Addr, period
     let length_at = out.len();
     out.extend_from_slice(&[0; 4]);
     let names_at = out.len();
-    encode(out, name, suffix::SERVER);
-    encode(out, WORKGROUP, suffix::MASTER);
+    encode(out, &padded(name, suffix::SERVER));
+    encode(out, &padded(WORKGROUP, suffix::MASTER));
     let smb_at = out.len();
 
     let mut frame = [0; 32];
@@ -115,10 +193,10 @@ mod tests {
     fn names_are_encoded_as_the_rfc_shows() {
         let mut out = Vec::new();
         // The example of RFC 1001 §14.1.
-        encode(&mut out, "FRED", 0x20);
+        encode(&mut out, &padded("FRED", 0x20));
         assert_eq!(out, b"\x20EGFCEFEECACACACACACACACACACACACA\0");
         out.clear();
-        encode(&mut out, "a name that is too long", 0x1d);
+        encode(&mut out, &padded("a name that is too long", 0x1d));
         assert_eq!((out.len(), &out[31..33]), (34, &b"BN"[..]));
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::Cx;
 use super::session::Contact;
-use super::{Hosts, Target, event_of};
+use super::{Hosts, Target, answer, event_of};
 use crate::emulate::probe;
 use crate::emulate::reply::{self, IcmpError};
 use crate::emulate::{ServiceId, UdpPort};
@@ -26,8 +26,10 @@ impl Hosts {
         let live = self.live_lease(target).is_some();
         let template = self.template(target.template);
         let state = template.udp.get(&l4_port).copied().unwrap_or(template.udp_default);
+        let talks = !template.talk.is_empty() && answer::listens(template, l4_port);
         let answer = match state {
             _ if live => PortAnswer::Held,
+            _ if talks => PortAnswer::Open,
             UdpPort::Closed => PortAnswer::Closed,
             UdpPort::Filtered => PortAnswer::Filtered,
             UdpPort::Open(_) => PortAnswer::Open,
@@ -38,6 +40,9 @@ impl Hosts {
         cx.emit(&mut event, &message[8..]);
         if live {
             return self.to_container(frame, packet, target, cx);
+        }
+        if talks {
+            return self.asked_one(frame, packet, target, cx);
         }
         match state {
             UdpPort::Filtered | UdpPort::Open(None) => cx.discard(frame, DropReason::Filtered),

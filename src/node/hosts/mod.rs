@@ -10,12 +10,15 @@
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins
 //! * `cases`: hosts that are something else to some
-//! * `talk`: what hosts say by themselves, and when; `say`: how
+//! * `talk`: what hosts say by themselves, and when; `say`: how; `answer`: to whoever asks the segment
 //! * `tarpit`: connections that get nowhere
 //! * `datagram`: UDP; `session`: who talked to whom; `voice`: IP identification; `scan`: OS detection
 
 #[cfg(test)]
 mod abuse_tests;
+mod answer;
+#[cfg(test)]
+mod answer_tests;
 mod arp;
 #[cfg(test)]
 mod arp_tests;

@@ -11,34 +11,36 @@ use super::Hosts;
 use super::talk::{Act, Talk, Talker, browser_secs};
 use super::voice::IpIds;
 use crate::emulate::talk::{dns, netbios, ssdp};
-use crate::emulate::{FlowLabel, Identity};
+use crate::emulate::{FlowLabel, Identity, TalkHabits};
 use crate::event::DropReason;
 use crate::frame::Frame;
 use crate::wire::{
-    ARP_FRAME, Arp, Headers, ListenerRecord, Mac, Neighbor, proto, set_flow_label, solicited_node, word_of,
-    write_report, write_router_solicit,
+    ARP_FRAME, Arp, Headers, ListenerRecord, Mac, Member, MemberRecord, Neighbor, proto, set_flow_label,
+    solicited_node, word_of, write_report, write_router_solicit,
 };
 
-const MDNS_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
-const MDNS_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
-const MDNS_PORT: u16 = 5353;
-const LLMNR_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 252);
-const LLMNR_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 3);
-const LLMNR_PORT: u16 = 5355;
-const SSDP_V4: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
+pub(super) const MDNS_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+pub(super) const MDNS_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
+pub(super) const MDNS_PORT: u16 = 5353;
+pub(super) const LLMNR_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 252);
+pub(super) const LLMNR_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 3);
+pub(super) const LLMNR_PORT: u16 = 5355;
+pub(super) const SSDP_V4: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
 
 /// Where a datagram goes, and how.
-struct Envelope {
-    dst: IpAddr,
-    ports: (u16, u16),
-    ttl: u8,
+pub(super) struct Envelope {
+    pub dst: IpAddr,
+    pub ports: (u16, u16),
+    pub ttl: u8,
+    /// Of the one who is meant, unless it is a group or everybody.
+    pub mac: Option<Mac>,
 }
 
 /// What a datagram takes besides its payload.
-struct Speech<'a> {
-    config: &'a HostsConfig,
-    identity: &'a Identity,
-    ids: &'a mut IpIds,
+pub(super) struct Speech<'a> {
+    pub config: &'a HostsConfig,
+    pub identity: &'a Identity,
+    pub ids: &'a mut IpIds,
 }
 
 impl Hosts {
@@ -93,6 +95,22 @@ impl Hosts {
                     emit(cx, |space| write_router_solicit(mac, src, space));
                 }
             }
+            Act::Member(_) | Act::MemberAnswer { .. } => {
+                let Some(ip) = talker.v4 else { return };
+                let groups = talker.groups_v4();
+                let Some(member) = speech.member(talker, ip, cx) else { return };
+                match act {
+                    Act::MemberAnswer { is_old: true } => {
+                        for group in groups {
+                            emit(cx, |space| member.report_v2(group, space));
+                        }
+                    }
+                    Act::MemberAnswer { .. } => {
+                        emit(cx, |space| member.report(MemberRecord::IsExclude, &groups, space));
+                    }
+                    _ => emit(cx, |space| member.report(MemberRecord::ToExclude, &groups, space)),
+                }
+            }
             Act::Claim(_) => {
                 let Some(ip) = talker.v4 else { return };
                 let names = [
@@ -120,15 +138,23 @@ impl Hosts {
                 let (name, uniqueness) = if n < 2 { (talker.name.as_str(), true) } else { ("wpad", false) };
                 for (src, dst) in both(talker, (LLMNR_V4, LLMNR_V6)) {
                     dns::llmnr_query(scratch, id, name, uniqueness, false);
-                    speech.send(talker, src, &Envelope { dst, ports: (port, LLMNR_PORT), ttl: 1 }, scratch, cx);
+                    speech.send(
+                        talker,
+                        src,
+                        &Envelope { dst, ports: (port, LLMNR_PORT), ttl: 1, mac: None },
+                        scratch,
+                        cx,
+                    );
                 }
             }
             Act::MdnsProbe(_) | Act::MdnsAnnouncement(_) | Act::MdnsQuery(_) => {
                 for (src, dst) in both(talker, (MDNS_V4, MDNS_V6)) {
-                    let to = Envelope { dst, ports: (MDNS_PORT, MDNS_PORT), ttl: habits.mdns_ttl };
+                    let to = Envelope { dst, ports: (MDNS_PORT, MDNS_PORT), ttl: habits.mdns_ttl, mac: None };
                     match act {
                         Act::MdnsProbe(_) => dns::mdns_probe(scratch, &talker.name, src),
-                        Act::MdnsAnnouncement(_) => dns::mdns_announcement(scratch, &talker.name, src),
+                        Act::MdnsAnnouncement(_) => {
+                            dns::mdns_announcement(scratch, &talker.name, src, &talker.services)
+                        }
                         _ => {
                             for service in habits.mdns_seeks.services() {
                                 dns::mdns_query(scratch, service);
@@ -142,7 +168,7 @@ impl Hosts {
             }
             Act::Search(_) => {
                 if let Some(ip) = talker.v4 {
-                    let to = Envelope { dst: SSDP_V4.into(), ports: (ephemeral(cx), ssdp::PORT), ttl: 1 };
+                    let to = Envelope { dst: SSDP_V4.into(), ports: (ephemeral(cx), ssdp::PORT), ttl: 1, mac: None };
                     speech.send(talker, ip.into(), &to, ssdp::SEARCH, cx);
                 }
             }
@@ -171,7 +197,7 @@ fn to_all(config: &HostsConfig, talker: &Talker, ip: Ipv4Addr, port: u16, ttl: u
         _ => None,
     });
     let dst = own.or(talker.everybody).unwrap_or(Ipv4Addr::BROADCAST);
-    Envelope { dst: dst.into(), ports: (port, port), ttl }
+    Envelope { dst: dst.into(), ports: (port, port), ttl, mac: None }
 }
 
 /// An ARP request.
@@ -196,18 +222,37 @@ fn finish(mut frame: Frame, len: usize, cx: &mut Cx<'_>) {
 }
 
 impl Speech<'_> {
-    fn ttl(&self, talker: &Talker) -> u8 {
+    pub(super) fn ttl(&self, talker: &Talker) -> u8 {
         let template = self.config.templates.get(usize::from(talker.target.template));
         template.map_or(64, |template| template.personality.get().ttl)
     }
 
-    /// Sends a datagram to a group or to everybody.
-    fn send(&mut self, talker: &Talker, src: IpAddr, to: &Envelope, payload: &[u8], cx: &mut Cx<'_>) {
+    pub(super) fn habits(&self, talker: &Talker) -> &'static TalkHabits {
+        let template = self.config.templates.get(usize::from(talker.target.template));
+        template.map_or(&TalkHabits::PLAIN, |template| &template.personality.get().talk)
+    }
+
+    /// Who reports its groups. Linux sends reports with DF and, as there is nothing to put together again, without an
+    /// identification; TOS is that of network control in what descends from BSD, too.
+    fn member(&mut self, talker: &Talker, ip: Ipv4Addr, cx: &mut Cx<'_>) -> Option<Member> {
+        let personality = self.config.templates.get(usize::from(talker.target.template))?.personality.get();
+        let (mac, is_linux) = (talker.target.mac, personality.is_linux);
+        let ip_id = match is_linux {
+            true => 0,
+            false => self.ids.next(personality.ip_id, word_of(ip.into()), Some(cx.rng.next_u32() as u16), cx),
+        };
+        let tos = if personality.icmp_ttl == 128 { 0 } else { 0xc0 };
+        Some(Member { mac, ip, tos, ip_id, df: is_linux })
+    }
+
+    /// Sends a datagram to a group, to everybody, or to one who asked.
+    pub(super) fn send(&mut self, talker: &Talker, src: IpAddr, to: &Envelope, payload: &[u8], cx: &mut Cx<'_>) {
         let Some(template) = self.config.templates.get(usize::from(talker.target.template)) else { return };
         let personality = template.personality.get();
         let Some(mut frame) = cx.pool.head() else { return cx.counters.discard(DropReason::NoBuffer) };
         let headers = Headers {
             dst_mac: match to.dst {
+                _ if to.mac.is_some() => to.mac.unwrap_or_default(),
                 IpAddr::V4(ip) if ip.is_multicast() => Mac::ipv4_multicast(ip),
                 IpAddr::V4(_) => Mac::BROADCAST,
                 IpAddr::V6(ip) => Mac::ipv6_multicast(ip),

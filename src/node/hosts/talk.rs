@@ -8,19 +8,20 @@ use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::{Cx, Rng};
+use super::answer::Later;
 use super::tcp::Budget;
 use super::tenants::{Place, home_of};
 use super::{Hosts, Target};
 use crate::emulate::talk::Seeks;
-use crate::emulate::{Says, TalkHabits};
-use crate::event::DropReason;
-use crate::frame::Frame;
-use crate::wire::{Duration, Instant, ListenerQuery, Mac, Packet, link_local, proto, solicited_node, word_of};
+use crate::emulate::{Says, TalkHabits, TcpPort};
+use crate::wire::{Duration, Instant, Mac, link_local, solicited_node, word_of};
 
 /// Most addresses that a host speaks of.
 const ADDRESSES: usize = 8;
 /// Acts that a node may do at once, and a second: a population that is switched on is no flood.
 const BUDGET: (u32, u32) = (50, 100);
+/// Questions that a node looks at at once, and a second: some hundred hosts may have to say whether they are meant.
+const QUESTIONS: (u32, u32) = (100, 100);
 /// When an act is tried again for which the rate had no room.
 const AGAIN: Duration = Duration::from_millis(50);
 /// Between the first acts of two hosts, on average, and of the first and the last one at most.
@@ -41,8 +42,12 @@ pub(super) struct Talker {
     /// Of those that lease their address, which, and where everybody on its network is reached.
     pub tenant: Option<u16>,
     pub everybody: Option<Ipv4Addr>,
+    /// What it offers, and at which TCP ports.
+    pub services: Vec<(&'static str, u16)>,
     /// A listener query waits to be answered.
-    answers: bool,
+    pub answers: bool,
+    /// The same of IPv4: a query for members.
+    pub answers_v4: bool,
 }
 
 impl Talker {
@@ -78,6 +83,12 @@ pub(super) enum Act {
     /// Answers a listener query.
     ListenAnswer,
     RouterSolicitation(u8),
+    /// Reports the groups of IPv4 that it listens to.
+    Member(u8),
+    /// Answers a query for members, of an old querier or not.
+    MemberAnswer {
+        is_old: bool,
+    },
     /// Claims its NetBIOS names.
     Claim(u8),
     /// Announces itself to the browser.
@@ -94,8 +105,12 @@ pub(super) enum Act {
 pub(super) struct Talk {
     pub talkers: Vec<Talker>,
     by_link_local: HashMap<u128, u16>,
-    due: BinaryHeap<Reverse<(Instant, u16, Act)>>,
+    pub due: BinaryHeap<Reverse<(Instant, u16, Act)>>,
+    /// Answers that wait.
+    pub later: Vec<Later>,
     budget: Budget,
+    /// Questions that are looked at.
+    pub questions: Budget,
     /// Who said to be the gateway.
     pub gateway: Option<(Ipv4Addr, Mac)>,
     /// Payload of a datagram.
@@ -109,7 +124,9 @@ impl Talk {
             talkers: Vec::new(),
             by_link_local: HashMap::new(),
             due: BinaryHeap::new(),
+            later: Vec::new(),
             budget: Budget::new(share(BUDGET.0), share(BUDGET.1)),
+            questions: Budget::new(share(QUESTIONS.0), share(QUESTIONS.1)),
             gateway: None,
             scratch: Vec::new(),
             begun: false,
@@ -117,7 +134,8 @@ impl Talk {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.due.peek().map(|Reverse((at, ..))| *at)
+        let due = self.due.peek().map(|Reverse((at, ..))| *at);
+        due.into_iter().chain(self.later.iter().map(|answer| answer.at)).min()
     }
 
     /// Adds one that is silent until an act of it is due.
@@ -203,7 +221,7 @@ impl Hosts {
         let talker = &mut self.talk.talkers[at];
         talker.v4 = place.map(|place| place.ip);
         talker.everybody = place.map(Place::everybody);
-        talker.answers = false;
+        (talker.answers, talker.answers_v4) = (false, false);
         let word = place.map_or(home_of(number), |place| word_of(IpAddr::V4(place.ip)));
         talker.target.word = word;
         if place.is_none() || self.other_owner(word, cx).is_some() {
@@ -214,7 +232,7 @@ impl Hosts {
         self.talk.talkers = talkers;
     }
 
-    fn talker(&self, number: u64, ip: IpAddr) -> Option<Talker> {
+    pub(super) fn talker(&self, number: u64, ip: IpAddr) -> Option<Talker> {
         let target = self.target(word_of(ip))?;
         let ranges = &self.config.ranges;
         let all: Vec<IpAddr> = match self.config.single {
@@ -240,7 +258,21 @@ impl Hosts {
             v6.dedup();
             v6.truncate(ADDRESSES);
         }
-        Some(Talker { target, name, says, v4, v6, tenant: None, everybody: None, answers: false })
+        let offered = template.personality.get().talk.mdns_offers.services();
+        let is_open = |port: u16| matches!(template.tcp.get(&port), Some(TcpPort::Open(_)));
+        let services = offered.iter().copied().filter(|(_, port)| is_open(*port)).collect();
+        Some(Talker {
+            target,
+            name,
+            says,
+            v4,
+            v6,
+            tenant: None,
+            everybody: None,
+            services,
+            answers: false,
+            answers_v4: false,
+        })
     }
 
     pub(super) fn habits(&self, talker: &Talker) -> &'static TalkHabits {
@@ -262,6 +294,9 @@ impl Hosts {
         if !talker.v6.is_empty() {
             first(120, Act::Duplicate(0));
         }
+        if !talker.groups_v4().is_empty() {
+            first(ready + 300, Act::Member(0));
+        }
         // Names follow once the address is its own, those over IPv6 as soon as the link-local one is.
         ready += 1200;
         if says(Says::NETBIOS) && talker.v4.is_some() {
@@ -280,10 +315,13 @@ impl Hosts {
 
     /// Does what is due.
     pub(super) fn talk(&mut self, cx: &mut Cx<'_>) {
+        self.answer_later(cx);
         while let Some((at, act)) = self.talk.next(cx.now) {
             let Some(talker) = self.talk.talkers.get_mut(usize::from(at)) else { continue };
-            if act == Act::ListenAnswer {
-                talker.answers = false;
+            match act {
+                Act::ListenAnswer => talker.answers = false,
+                Act::MemberAnswer { .. } => talker.answers_v4 = false,
+                _ => {}
             }
             let Some(talker) = self.talk.talkers.get(usize::from(at)) else { continue };
             let habits = self.habits(talker);
@@ -316,26 +354,6 @@ impl Hosts {
             self.talk.gateway = Some((ip, mac));
         }
     }
-
-    /// A packet that is for none of our hosts, and perhaps for all that listen.
-    #[cold]
-    pub(super) fn overhear(&mut self, frame: Frame, packet: &Packet, cx: &mut Cx<'_>) {
-        let asked = !self.talk.talkers.is_empty()
-            && packet.proto == proto::ICMPV6
-            && (frame.meta.csum_ok || packet.checksum_ok(frame.bytes()));
-        let query = if asked { ListenerQuery::parse(packet, frame.bytes()) } else { None };
-        let Some(query) = query else { return cx.discard(frame, DropReason::NoHost) };
-        let Talk { talkers, due, .. } = &mut self.talk;
-        for (at, talker) in talkers.iter_mut().enumerate() {
-            let listens = query.group.is_none_or(|group| talker.groups().contains(&group));
-            if talker.v6.is_empty() || !listens || std::mem::replace(&mut talker.answers, true) {
-                continue;
-            }
-            let delay = (cx.rng.unit() * f64::from(query.max_delay_ms)) as u64;
-            due.push(Reverse((cx.now + millis(delay), at as u16, Act::ListenAnswer)));
-        }
-        cx.consume(frame);
-    }
 }
 
 fn first_of(habits: &TalkHabits) -> Act {
@@ -355,6 +373,8 @@ fn next(act: Act, habits: &TalkHabits, addresses: u8, rng: &mut Rng) -> Option<(
         Act::Duplicate(_) => (Act::Listen(0), millis(1000)),
         // Once more, for what gets lost (RFC 3810 §9.1).
         Act::Listen(0) => (Act::Listen(1), millis(100 + rng.next_u64() % 900)),
+        // RFC 3376 §8.11, the same.
+        Act::Member(0) => (Act::Member(1), millis(100 + rng.next_u64() % 900)),
         // RFC 4861 §6.3.7: at most three, four seconds apart.
         Act::RouterSolicitation(n) if n < 2 => (Act::RouterSolicitation(n + 1), millis(4000)),
         Act::Claim(n) if n + 1 < CLAIMS.0 => (Act::Claim(n + 1), millis(CLAIMS.1)),
@@ -373,6 +393,7 @@ fn next(act: Act, habits: &TalkHabits, addresses: u8, rng: &mut Rng) -> Option<(
         Act::Search(n) if n < 2 => (Act::Search(n + 1), millis(3000)),
         Act::Search(_) => (Act::Search(0), about(120, rng)),
         Act::Listen(_) | Act::ListenAnswer | Act::RouterSolicitation(_) => return None,
+        Act::Member(_) | Act::MemberAnswer { .. } => return None,
     })
 }
 
