@@ -184,6 +184,10 @@ impl Hosts {
         if self.dhcp.is_some() {
             return self.seat_tenants();
         }
+        // Addresses that have to be claimed may be another's: nobody speaks for them before.
+        if self.claims.is_some() {
+            return;
+        }
         let hosts = if self.config.single { 1 } else { self.config.addresses() };
         let count = hosts.min(u64::from(self.config.limits.talkers)).min(u64::from(u16::MAX));
         let stride = (hosts / count.max(1)).max(1);

@@ -187,6 +187,13 @@ fn large_populations_are_no_flood() {
 }
 
 #[test]
+fn nobody_speaks_for_addresses_that_may_be_anothers() {
+    let mut config = host(Builtin::Windows.into(), &["10.0.1.7"], Builtin::Windows.get().talk.says);
+    config.claim = Some(Default::default());
+    assert_eq!(said(&mut bench_of(config), 20), []);
+}
+
+#[test]
 fn replicas_share_the_talking() {
     let talkers = |shard: Shard| -> HashSet<Mac> {
         let mut all = host(Builtin::FreeBsd.into(), &[], Says::ARP);
