@@ -41,6 +41,9 @@ cmd:pgrep                      demo   procps            procps-ng        procps-
 cmd:ethtool                    test   ethtool           ethtool          ethtool        ethtool
 cmd:python3                    test   python3           python3          python         python3
 cmd:dnsmasq                    test   dnsmasq-base      dnsmasq          dnsmasq        dnsmasq
+cmd:dig                        test   bind9-dnsutils    bind-utils       bind           bind-utils
+cmd:nmblookup                  test   samba-common-bin  samba-client     smbclient      samba-client
+cmd:openssl                    test   openssl           openssl          openssl        openssl
 cmd:psql                       test   postgresql-client postgresql       postgresql     postgresql
 cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch
 cmd:vde_plug2tap               compare vde2             vde2             vde2           vde2

@@ -107,10 +107,8 @@ fn clients_find_hosts_by_their_names() {
         ("nmblookup", &["-A", "192.0.2.10"], "DESKTOP-7QK2M4A"),
         ("nmblookup", &["-B", "192.0.2.255", "DESKTOP-7QK2M4A"], "192.0.2.10 DESKTOP-7QK2M4A<00>"),
     ] {
-        if std::path::Path::new("/usr/bin").join(program).exists() {
-            let said = lab.attacker.sh(&[&[program], args].concat());
-            assert!(said.contains(found), "{program}: {said}");
-        }
+        let said = lab.attacker.sh(&[&[program], args].concat());
+        assert!(said.contains(found), "{program}: {said}");
     }
 
     // Nothing of it is malformed, and no checksum is wrong.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use crate::claim::{neighbor, pings};
 use crate::lab::Lab;
-use crate::net::{Ns, Running, wait_for};
 use crate::listener::Listener;
+use crate::net::{Ns, Running, wait_for};
 
 /// Two nodes, so that different systems are clients.
 const TOPOLOGY: &str = r#"
