@@ -37,12 +37,12 @@ struct Responder {
 impl Responder {
     fn open(name: &str) -> io::Result<Responder> {
         let index = interface::index(name)?;
-        let memory = xdp::memory(1)?;
+        let memory = xdp::memory(1, xdp::ENTRIES)?;
         let attachment = Attachment::new(index, Mode::Generic, 1)?;
-        let socket = xdp::bind(memory.as_fd(), 0, index, 0, Mode::Generic)?;
+        let socket = xdp::bind(memory.as_fd(), 0, xdp::ENTRIES, (index, 0), Mode::Generic)?;
         attachment.serve(0, socket.as_fd())?;
         Ok(Responder {
-            socket: Socket::open(socket, memory.as_fd(), 0)?,
+            socket: Socket::open(socket, memory.as_fd(), 0, xdp::ENTRIES)?,
             sender: packet::open_sender(name)?,
             burst: Burst::new(),
             slots: vec![[0; SLOT]; BURST],

@@ -270,7 +270,11 @@ impl Switch {
                 else {
                     return Ok(());
                 };
-                let Some(devices) = uplink_devices(mtu, xdp, fds, self.workers.count())? else { return Ok(()) };
+                let Some(devices) =
+                    uplink_devices(mtu, xdp.map(|mode| (mode, uplink.ring)), fds, self.workers.count())?
+                else {
+                    return Ok(());
+                };
                 // By AF_XDP, one shard receives for all.
                 let home = xdp.is_some().then_some(0);
                 let (name, capture) = (uplink.interface.clone(), Some(u32::from(node.0)));
@@ -445,19 +449,19 @@ impl Switch {
 /// shard receives by. `None` if there are not enough.
 fn uplink_devices(
     mtu: u32,
-    xdp: Option<Mode>,
+    xdp: Option<(Mode, u32)>,
     mut fds: impl Iterator<Item = OwnedFd>,
     shards: u16,
 ) -> io::Result<Option<Vec<Box<dyn Netdev>>>> {
     let Some(tx) = fds.next() else { return Ok(None) };
     let receiver = |fd| io::Result::Ok(AfPacket::new(fd, mtu).sending_by(tx.try_clone()?));
-    let Some(mode) = xdp else {
+    let Some((mode, ring)) = xdp else {
         let devices = fds.map(|fd| Ok(Box::new(receiver(fd)?) as Box<dyn Netdev>)).collect::<io::Result<Vec<_>>>()?;
         return Ok((devices.len() == usize::from(shards)).then_some(devices));
     };
     let (Some(socket), Some(memory)) = (fds.next(), fds.next()) else { return Ok(None) };
     let packet = receiver(socket.try_clone()?)?;
-    let sockets = fds.enumerate().map(|(number, fd)| Socket::open(fd, memory.as_fd(), number));
+    let sockets = fds.enumerate().map(|(number, fd)| Socket::open(fd, memory.as_fd(), number, ring));
     let first: Box<dyn Netdev> =
         match sockets.collect::<io::Result<_>>().and_then(|sockets| Xdp::new(packet, sockets, mode)) {
             Ok(device) => Box::new(device),

@@ -70,15 +70,21 @@ pub struct UplinkConfig {
     pub rate_bytes: u64,
     /// How frames are received.
     pub io: UplinkIo,
+    /// Frames that may wait to be received by AF_XDP; a power of two.
+    pub ring: u32,
     /// Whether frames with a tag pass it: its link leads to a trunk or to another uplink.
     pub tagged: bool,
 }
 
 impl UplinkConfig {
+    /// Entries of a ring of which nothing else is said.
+    pub const RING: u32 = crate::sys::xdp::ENTRIES;
+
     /// An uplink as it is if the topology says nothing more about it.
     pub fn new(interface: &str) -> UplinkConfig {
         let (interface, allow) = (interface.to_owned(), Vec::new());
-        UplinkConfig { interface, allow, mac_limit: 256, rate_bytes: 0, io: UplinkIo::default(), tagged: false }
+        let (io, ring) = (UplinkIo::default(), UplinkConfig::RING);
+        UplinkConfig { interface, allow, mac_limit: 256, rate_bytes: 0, io, ring, tagged: false }
     }
 }
 

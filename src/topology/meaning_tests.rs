@@ -198,7 +198,7 @@ fn devices_and_links() {
     let plan = good(
         r#"
 nodes:
-  wan: {kind: uplink, interface: eth0, allow: [bpdu, discovery], mac_limit: 10, rate: 100mbit}
+  wan: {kind: uplink, interface: eth0, allow: [bpdu, discovery], mac_limit: 10, rate: 100mbit, ring: 16384}
   s:
     kind: switch
     ports: {3: {access: 10}, 5-6: {trunk: [20-22, 10], native: 1}, up: {access: 20}}
@@ -222,6 +222,7 @@ links:
     let NodeConfig::Uplink(uplink) = node(&plan, "wan") else { panic!() };
     assert_eq!((uplink.interface.as_str(), uplink.mac_limit, uplink.rate_bytes), ("eth0", 10, 12_500_000));
     assert_eq!(uplink.allow, [Guarded::Bpdu, Guarded::Discovery]);
+    assert_eq!(uplink.ring, 16_384);
     let s = switch(&plan, "s");
     assert_eq!((s.fdb_capacity, s.aging_secs, s.ports.len()), (1000, 30, 7));
     assert_eq!((s.ports[0].name.as_str(), &s.ports[0].vlan), ("1", &PortVlan::Access(1)));

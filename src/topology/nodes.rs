@@ -18,6 +18,8 @@ use crate::node::{HostsConfig, NodeConfig, Segment, TapConfig, UplinkConfig};
 
 /// Most nodes of a topology.
 const MAX_NODES: usize = 4096;
+/// Entries that a receive ring may have.
+const RING: std::ops::RangeInclusive<u32> = 1024..=32_768;
 /// Most hosts of a node: as many as a /8 has.
 const MAX_HOSTS: u128 = 1 << 24;
 
@@ -63,7 +65,7 @@ const TEMPLATE: &[&str] = &[
 
 fn own_keys(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Uplink => &["interface", "allow", "mac_limit", "rate", "transit", "io"],
+        Kind::Uplink => &["interface", "allow", "mac_limit", "rate", "transit", "io", "ring"],
         Kind::Tap => &["interface", "capture"],
         Kind::Switch => &["ports", "fdb_capacity", "aging"],
         Kind::Router => &["interfaces", "routes", "vendor", "neighbor_capacity"],
@@ -246,7 +248,12 @@ fn uplink(c: &mut Checker<'_>, node: &Node) -> Option<UplinkConfig> {
     let mut allow = node.allow.as_ref().map_or_else(Vec::new, |allow| allow.value.clone());
     allow.dedup();
     let io = node.io.as_ref().map_or_else(Default::default, |io| io.value);
-    Some(UplinkConfig { interface, allow, mac_limit, rate_bytes, io, tagged: false })
+    let ring = node.ring.as_ref().map_or(UplinkConfig::RING, |ring| ring.value);
+    if let Some(at) = node.ring.as_ref().filter(|_| !ring.is_power_of_two() || !RING.contains(&ring)) {
+        let help = format!("write a power of two from {} to {}", RING.start(), RING.end());
+        c.error(at.span, format!("a ring cannot have {ring} entries"), "here", help);
+    }
+    Some(UplinkConfig { interface, allow, mac_limit, rate_bytes, io, ring, tagged: false })
 }
 
 fn tap(c: &mut Checker<'_>, node: &Node, name: &At<Text>) -> Option<TapConfig> {

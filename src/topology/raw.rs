@@ -229,6 +229,8 @@ with_template_keys! {
         transit: bool,
         /// How frames are received: `auto` (default), `packet`, `xdp` (`uplink`).
         io: UplinkIo,
+        /// Frames that may wait to be received by AF_XDP: 1024 to 32768, a power of two (`uplink`; default 4096).
+        ring: u32,
         /// Ports: their number, or a mapping of names to VLANs (`switch`; default 8).
         ports: Ports,
         /// Entries of the MAC table (`switch`; default 8192).

@@ -22,15 +22,15 @@ pub fn take(ns: &Ns, name: &'static str, mode: Mode, queues: u32) -> (Attachment
     ns.enter(move || {
         let index = interface::index(name).unwrap();
         let attachment = Attachment::new(index, mode, 8).unwrap();
-        let memory = xdp::memory(queues as usize).unwrap();
+        let memory = xdp::memory(queues as usize, xdp::ENTRIES).unwrap();
         let bind = |queue: u32| {
             // A queue that was served a moment ago is busy for about a second more.
             let socket = wait_for("the queue", || {
-                let bound = xdp::bind(memory.as_fd(), queue as usize, index, queue, mode);
+                let bound = xdp::bind(memory.as_fd(), queue as usize, xdp::ENTRIES, (index, queue), mode);
                 bound.map_err(|error| assert_eq!(error.raw_os_error(), Some(libc::EBUSY))).ok()
             });
             attachment.serve(queue, socket.as_fd()).unwrap();
-            Socket::open(socket, memory.as_fd(), queue as usize).unwrap()
+            Socket::open(socket, memory.as_fd(), queue as usize, xdp::ENTRIES).unwrap()
         };
         let sockets = (0..queues).map(bind).collect();
         // Not by `af_packet`, which would enter the namespace once more.
@@ -246,8 +246,8 @@ fn no_queue_is_forgotten() {
         batch.drain(..).for_each(|frame| pool.put(frame));
     }
     let fifth = mid.enter(|| {
-        let memory = xdp::memory(1).unwrap();
-        xdp::bind(memory.as_fd(), 0, interface::index("wa").unwrap(), 4, Mode::Generic).unwrap_err()
+        let memory = xdp::memory(1, xdp::ENTRIES).unwrap();
+        xdp::bind(memory.as_fd(), 0, xdp::ENTRIES, (interface::index("wa").unwrap(), 4), Mode::Generic).unwrap_err()
     });
     assert_eq!(fifth.raw_os_error(), Some(libc::EINVAL), "there is no fifth queue");
 }
@@ -310,10 +310,11 @@ fn a_queue_is_served_again_after_its_socket_is_closed() {
     let (attachment, ours) = take(&mid, "wa", Mode::Generic, 1);
     let bind = || {
         mid.enter(|| {
-            let memory = xdp::memory(1).unwrap();
-            let socket = xdp::bind(memory.as_fd(), 0, interface::index("wa").unwrap(), 0, Mode::Generic)?;
+            let memory = xdp::memory(1, xdp::ENTRIES).unwrap();
+            let socket =
+                xdp::bind(memory.as_fd(), 0, xdp::ENTRIES, (interface::index("wa").unwrap(), 0), Mode::Generic)?;
             attachment.serve(0, socket.as_fd())?;
-            Socket::open(socket, memory.as_fd(), 0)
+            Socket::open(socket, memory.as_fd(), 0, xdp::ENTRIES)
         })
     };
     assert_eq!(bind().unwrap_err().raw_os_error(), Some(libc::EBUSY));

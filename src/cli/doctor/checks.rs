@@ -94,8 +94,8 @@ fn af_xdp() -> Check {
     let tried = std::thread::spawn(|| {
         privileges::leave_network()?;
         let attachment = xdp::Attachment::new(LOOPBACK, xdp::Mode::Generic, 1)?;
-        let memory = xdp::memory(1)?;
-        let socket = xdp::bind(memory.as_fd(), 0, LOOPBACK, 0, xdp::Mode::Generic)?;
+        let memory = xdp::memory(1, xdp::ENTRIES)?;
+        let socket = xdp::bind(memory.as_fd(), 0, xdp::ENTRIES, (LOOPBACK, 0), xdp::Mode::Generic)?;
         attachment.serve(0, socket.as_fd())
     });
     match tried.join() {

@@ -14,7 +14,7 @@ use crate::node::{UplinkConfig, UplinkIo};
 use crate::sys::xdp::{self, Attachment, Mode};
 use crate::sys::{claims, ethtool};
 
-/// Hardware queues that get a socket, each with 8 MiB of memory; frames of others go to the packet socket.
+/// Hardware queues that get a socket, each with 2 KiB of memory for each entry of its ring; frames of others go to the packet socket.
 const QUEUES: u32 = 8;
 
 /// The program on an interface.
@@ -23,6 +23,7 @@ pub(super) struct Taken {
     attachment: Attachment,
     mode: Mode,
     index: u32,
+    ring: u32,
     _tags: Option<TagsLeft>,
 }
 
@@ -104,15 +105,15 @@ impl Taken {
                 Err(error) => tracing::warn!(%error, interface, "its driver does not leave tags in frames"),
             }
         }
-        Ok(Taken { attachment: Attachment::new(index, mode, QUEUES)?, mode, index, _tags: tags })
+        Ok(Taken { attachment: Attachment::new(index, mode, QUEUES)?, mode, index, ring: config.ring, _tags: tags })
     }
 
     /// Binds a socket to each hardware queue.
     fn sockets(&self) -> io::Result<Sockets> {
-        let memory = xdp::memory(QUEUES as usize)?;
+        let memory = xdp::memory(QUEUES as usize, self.ring)?;
         let mut sockets = Vec::new();
         for queue in 0..QUEUES {
-            match xdp::bind(memory.as_fd(), queue as usize, self.index, queue, self.mode) {
+            match xdp::bind(memory.as_fd(), queue as usize, self.ring, (self.index, queue), self.mode) {
                 Ok(socket) => sockets.push(socket),
                 // There are no more queues.
                 Err(error) if queue > 0 && error.raw_os_error() == Some(libc::EINVAL) => break,

@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use program::LONGEST;
-pub use socket::{Socket, bind, memory};
+pub use socket::{ENTRIES, Socket, bind, memory};
 
 /// Where frames are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]

@@ -19,30 +19,40 @@ use super::ring::{Mapping, Ring};
 
 /// Octets of a chunk: room for one frame and what the kernel keeps free before it.
 pub const CHUNK: usize = 2048;
-/// Entries of the receive ring and of the fill ring, and chunks.
-const ENTRIES: u32 = 4096;
-/// Octets of a socket's memory.
-const MEMORY: usize = ENTRIES as usize * CHUNK;
+/// Entries of a receive ring and of its fill ring, and chunks of memory, unless more are asked for: the pages of so many have
+/// their place in a processor's table of addresses (TLB), and those of more do not.
+pub const ENTRIES: u32 = 4096;
 
-/// Memory for so many sockets.
+/// Octets of the memory of a socket with so many entries.
+fn octets(entries: u32) -> usize {
+    entries as usize * CHUNK
+}
+
+/// Memory for so many sockets of `entries` frames, a power of two, each.
 ///
 /// # Errors
 /// If there is no memory or no descriptor left.
-pub fn memory(sockets: usize) -> io::Result<OwnedFd> {
+pub fn memory(sockets: usize, entries: u32) -> io::Result<OwnedFd> {
     let fd = rustix::fs::memfd_create(c"honeyweave-xdp", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    rustix::fs::ftruncate(&fd, (sockets * MEMORY) as u64)?;
+    rustix::fs::ftruncate(&fd, (sockets * octets(entries)) as u64)?;
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(fd)
 }
 
-/// Makes socket `number` in `memory` and binds it to hardware queue `queue` of
+/// Makes socket `number` of `entries` frames in `memory` and binds it to hardware queue `queue` of
 /// interface `index`, ready to receive.
 ///
 /// # Errors
 /// `EBUSY` if the queue has a socket, also for about a second after that was
 /// closed; `EINVAL` if there is no such queue; `EPERM` without `CAP_NET_RAW`;
 /// `ENOBUFS` if so much memory must not be locked.
-pub fn bind(memory: BorrowedFd<'_>, number: usize, index: u32, queue: u32, mode: Mode) -> io::Result<OwnedFd> {
+pub fn bind(
+    memory: BorrowedFd<'_>,
+    number: usize,
+    entries: u32,
+    (index, queue): (u32, u32),
+    mode: Mode,
+) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no pointers; the result is checked.
     let fd = unsafe { libc::socket(libc::AF_XDP, kind, 0) };
@@ -52,22 +62,22 @@ pub fn bind(memory: BorrowedFd<'_>, number: usize, index: u32, queue: u32, mode:
     // SAFETY: a descriptor that was just made and belongs to nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     // The kernel holds on to the pages themselves: this mapping may go.
-    let memory = Mapping::new(memory, (number * MEMORY) as u64, MEMORY)?;
+    let memory = Mapping::new(memory, (number * octets(entries)) as u64, octets(entries))?;
     let umem = libc::xdp_umem_reg {
         addr: memory.address() as u64,
-        len: MEMORY as u64,
+        len: octets(entries) as u64,
         chunk_size: CHUNK as u32,
         headroom: 0,
         flags: 0,
         tx_metadata_len: 0,
     };
     set_option(&fd, libc::XDP_UMEM_REG, &umem)?;
-    set_option(&fd, libc::XDP_UMEM_FILL_RING, &ENTRIES)?;
+    set_option(&fd, libc::XDP_UMEM_FILL_RING, &entries)?;
     // Nothing is sent, but there has to be one.
     set_option(&fd, libc::XDP_UMEM_COMPLETION_RING, &64)?;
-    set_option(&fd, libc::XDP_RX_RING, &ENTRIES)?;
-    let mut fill = fill_ring(fd.as_fd(), &offsets(fd.as_fd())?)?;
-    for chunk in 0..fill.available(ENTRIES) {
+    set_option(&fd, libc::XDP_RX_RING, &entries)?;
+    let mut fill = fill_ring(fd.as_fd(), &offsets(fd.as_fd())?, entries)?;
+    for chunk in 0..fill.available(entries) {
         fill.write(u64::from(chunk) * CHUNK as u64);
     }
     fill.hand_over();
@@ -111,8 +121,8 @@ fn offsets(fd: BorrowedFd<'_>) -> io::Result<libc::xdp_mmap_offsets> {
     option(fd, libc::XDP_MMAP_OFFSETS)
 }
 
-fn fill_ring(fd: BorrowedFd<'_>, at: &libc::xdp_mmap_offsets) -> io::Result<Ring<u64>> {
-    Ring::open(fd, libc::XDP_UMEM_PGOFF_FILL_RING, at.fr, ENTRIES, true)
+fn fill_ring(fd: BorrowedFd<'_>, at: &libc::xdp_mmap_offsets, entries: u32) -> io::Result<Ring<u64>> {
+    Ring::open(fd, libc::XDP_UMEM_PGOFF_FILL_RING, at.fr, entries, true)
 }
 
 /// A bound socket in the hands of who moves frames.
@@ -125,23 +135,23 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Takes over a socket that [`bind`] made as `number` in `memory`. Once only: its chunks are assumed to be where
+    /// Takes over a socket that [`bind`] made as `number` of so many entries in `memory`. Once only: its chunks are assumed to be where
     /// `bind` left them.
     ///
     /// # Errors
     /// If the descriptors are not what they should be, or no memory can be mapped.
-    pub fn open(fd: OwnedFd, memory: BorrowedFd<'_>, number: usize) -> io::Result<Socket> {
+    pub fn open(fd: OwnedFd, memory: BorrowedFd<'_>, number: usize, entries: u32) -> io::Result<Socket> {
         let size = rustix::fs::fstat(memory)?.st_size as usize;
         let seals = rustix::fs::fcntl_get_seals(memory)?;
-        if size / MEMORY <= number || !seals.contains(SealFlags::SHRINK) {
+        if size / octets(entries) <= number || !seals.contains(SealFlags::SHRINK) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the descriptor is no memory of this socket"));
         }
-        let memory = Mapping::new(memory, (number * MEMORY) as u64, MEMORY)?;
+        let memory = Mapping::new(memory, (number * octets(entries)) as u64, octets(entries))?;
         let at = offsets(fd.as_fd())?;
         Ok(Socket {
             memory,
-            rx: Ring::open(fd.as_fd(), libc::XDP_PGOFF_RX_RING as u64, at.rx, ENTRIES, false)?,
-            fill: fill_ring(fd.as_fd(), &at)?,
+            rx: Ring::open(fd.as_fd(), libc::XDP_PGOFF_RX_RING as u64, at.rx, entries, false)?,
+            fill: fill_ring(fd.as_fd(), &at, entries)?,
             fd,
         })
     }
