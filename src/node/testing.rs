@@ -80,10 +80,17 @@ impl<N: Node> Bench<N> {
 
     /// One frame in by `port`; returns what comes out, a tick included.
     pub fn rx(&mut self, port: u16, bytes: &[u8]) -> Vec<(PortNo, Vec<u8>)> {
+        self.rx_batch(port, &[bytes])
+    }
+
+    /// The same of several frames, which come together.
+    pub fn rx_batch(&mut self, port: u16, frames: &[&[u8]]) -> Vec<(PortNo, Vec<u8>)> {
         let mut batch = Batch::default();
-        if let Some(mut frame) = self.pool.copy_of(bytes) {
-            frame.meta.port = PortNo(port);
-            batch.push(frame);
+        for bytes in frames {
+            if let Some(mut frame) = self.pool.copy_of(bytes) {
+                frame.meta.port = PortNo(port);
+                batch.push(frame);
+            }
         }
         self.with(|node, cx| {
             node.process(&mut batch, cx);

@@ -212,6 +212,13 @@ impl Hosts {
         match act {
             Act::Say(message) => self.tell_server(number, &message, cx),
             Act::Probe(ip) => {
+                // A server may have given two of us the same, before either was known to have it.
+                let tenants = self.dhcp.as_ref().map(|dhcp| &dhcp.tenants);
+                let other = tenants.and_then(|tenants| Some((tenants, tenants.of_ip(ip)?)));
+                if let Some((tenants, (other, _))) = other.filter(|(_, (other, _))| *other != number) {
+                    let mac = tenants.all.get(usize::from(other)).map_or(Mac::ZERO, |tenant| tenant.mac);
+                    return self.rival(number, mac, cx);
+                }
                 self.holds_now(number, Hold::Tests(ip), cx);
                 ask(Mac::BROADCAST, mac, Ipv4Addr::UNSPECIFIED, ip, cx);
             }

@@ -95,3 +95,28 @@ fn nobody_else_is_served_or_believed() {
         "unreachable, that is all"
     );
 }
+
+#[test]
+fn an_address_that_two_are_given_is_taken_by_one() {
+    let mut net = Net::new(dhcp(2, 16));
+    net.serves = false;
+    net.run(20);
+    let ip = Ipv4Addr::new(10, 7, 0, 77);
+    let mut macs: Vec<Mac> = net.said().iter().map(|said| said.mac).collect();
+    macs.sort_unstable();
+    macs.dedup();
+    assert_eq!(macs.len(), 2);
+    // Offers to both, and then acknowledgments to both at once, before either tests the address.
+    for kind in [2, 5] {
+        let answers = macs.iter().map(|mac| {
+            let said = net.said().into_iter().rfind(|said| said.mac == *mac).unwrap();
+            frame_of(*mac, &reply(kind, (said.xid, *mac), ip, &terms()))
+        });
+        let answers: Vec<Vec<u8>> = answers.collect();
+        let sent = net.bench.rx_batch(0, &answers.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        net.sent.extend(sent.into_iter().map(|(_, frame)| frame));
+    }
+    net.run(15);
+    assert_eq!(net.events(EventId::DhcpLeased).len(), 1);
+    assert_eq!(net.events(EventId::DhcpDeclined).len(), 1);
+}
