@@ -42,8 +42,10 @@ impl Recovery {
         // Data that comes with the same number says nothing, and takes nothing back.
         self.duplicates = self.duplicates.saturating_add(duplicate.into());
         // What lies before was received twice (RFC 2883); what was never sent is nonsense.
-        for &[from, to] in blocks.iter().filter(|[from, to]| !after(ack, *from) && after(*to, *from)) {
-            if !after(to, nxt) {
+        for &[from, to] in blocks {
+            // By distance: of two numbers that lie half of all apart, neither is after the other.
+            let (begin, end) = (from.wrapping_sub(ack), to.wrapping_sub(ack));
+            if begin < end && end <= nxt.wrapping_sub(ack) {
                 self.sacked.add([from, to]);
             }
         }
@@ -191,6 +193,22 @@ mod tests {
         );
         for absurd in [&[5][..], &[5, 2], &[5, 10, 1], &[9, 0, 5, 10], &[0, 5, 10, 0, 0, 0, 0, 0, 0, 0, 1]] {
             assert_eq!(sack_blocks(absurd, &mut blocks), 0);
+        }
+    }
+
+    #[test]
+    fn blocks_of_half_of_all_numbers_are_nonsense() {
+        let mut recovery = Recovery::IDLE;
+        for ack in [1000u32, 0xffff_fc00] {
+            let far = |from: u32, to: u32| [ack.wrapping_add(from), ack.wrapping_add(to)];
+            let blocks = [far(0x7fff_ffff, 0xf000_0000), far(0x4000_0000, 0xb000_0000), far(0x5000_0000, 0xc800_0000)];
+            for duplicate in [false, true] {
+                recovery.on_ack(ack, duplicate, &blocks, ack.wrapping_add(20_000), 1000);
+            }
+            assert!(!recovery.is_under_way());
+            recovery.on_ack(ack, true, &[far(1000, 20_000)], ack.wrapping_add(20_000), 1000);
+            assert!(recovery.is_under_way(), "what was sent counts, across the end of all numbers");
+            recovery = Recovery::IDLE;
         }
     }
 }
