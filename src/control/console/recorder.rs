@@ -47,6 +47,8 @@ const WINDOW_MICROS: i64 = 1_000_000;
 /// A thread that gets less than this part of a processor starves; one that takes its turns at niceness 19 beside a single
 /// busy thread gets less.
 const STARVING: i64 = 50;
+/// One that gets more than this part is not alone in that it needs it.
+const PLENTY: i64 = 4;
 /// Records that a reader of the feed may be behind.
 const FEED: usize = 8192;
 /// Interfaces that are known by number; those of the oldest containers are forgotten.
@@ -204,6 +206,8 @@ impl Recorder {
         let (to_patient, patient) = std::sync::mpsc::channel::<Recorder>();
         let (to_urgent, urgent) = std::sync::mpsc::channel::<Recorder>();
         std::thread::scope(|scope| {
+            // If this thread panics, the other one's wait is over.
+            let (to_urgent, patient) = (to_urgent, patient);
             std::thread::Builder::new().name("recorder-urgent".into()).spawn_scoped(scope, move || {
                 while let Ok(mut recorder) = urgent.recv() {
                     recorder.work(stop, true);
@@ -230,7 +234,7 @@ impl Recorder {
         while !stop.load(Ordering::Acquire) {
             self.busy = false;
             let more = self.step(clock::realtime_micros(), clock::monotonic_micros());
-            if self.starves(clock::monotonic_micros()).is_some_and(|starves| starves != starving) {
+            if self.starves(clock::monotonic_micros(), starving).is_some_and(|starves| starves != starving) {
                 return;
             }
             match (more, self.busy) {
@@ -255,17 +259,19 @@ impl Recorder {
         self.log.close(Utc::from_micros(clock::realtime_micros()));
     }
 
-    /// Whether the calling thread had next to nothing of a processor in the last second, and has not kept up. Nothing while
-    /// it is too early to tell. `now` is monotonic, in microseconds.
-    fn starves(&mut self, now: i64) -> Option<bool> {
+    /// Whether the calling thread had next to nothing of a processor in the last second, and has not kept up; whether it did
+    /// `before`, it would as one that gives way, unless there is plenty now or little to do. Nothing while it is too early to
+    /// tell. `now` is monotonic, in microseconds.
+    fn starves(&mut self, now: i64, before: bool) -> Option<bool> {
         let elapsed = now - self.window.0;
         if elapsed < WINDOW_MICROS {
             return None;
         }
-        let (used, before) = (clock::thread_micros(), self.window.1);
-        self.window = (now, used);
+        let used = clock::thread_micros();
+        let had = used - std::mem::replace(&mut self.window, (now, used)).1;
+        let (share, room) = if before { (PLENTY, 8) } else { (STARVING, 2) };
         let mut rings = self.rings.iter().flat_map(|Readers { events, frames }| [events.fill(), frames.fill()]);
-        Some((used - before) * STARVING < elapsed && rings.any(|(used, size)| used > size / 2))
+        Some(had * share < elapsed && rings.any(|(used, size)| used > size / room))
     }
 
     /// Lets something gather. Meanwhile nobody has to wake this thread, which would cost the data plane a call and

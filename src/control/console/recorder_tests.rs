@@ -20,19 +20,22 @@ fn recorder() -> (Recorder, RingWriter, tempfile::TempDir) {
 fn who_records_tells_when_it_starves() {
     let (mut recorder, mut writer, _dir) = recorder();
     recorder.window = (10_000_000, clock::thread_micros());
-    assert_eq!(recorder.starves(11_000_000), Some(false), "nothing waits");
+    assert_eq!(recorder.starves(11_000_000, false), Some(false), "nothing waits");
     let half = recorder.rings[0].events.fill().1 / 2;
     while recorder.rings[0].events.fill().0 <= half {
         assert!(writer.push(&[0; 100], &[]));
     }
-    assert_eq!(recorder.starves(11_500_000), None, "it is too early to tell");
-    assert_eq!(recorder.starves(12_000_000), Some(true), "it has had next to nothing of a second");
+    assert_eq!(recorder.starves(11_500_000, false), None, "it is too early to tell");
+    assert_eq!(recorder.starves(12_000_000, false), Some(true), "it has had next to nothing of a second");
     let begin = clock::thread_micros();
     while clock::thread_micros() < begin + 25_000 {}
-    assert_eq!(recorder.starves(13_000_000), Some(false), "it gets enough");
-    assert_eq!(recorder.starves(14_000_000), Some(true));
+    assert_eq!(recorder.starves(13_000_000, false), Some(false), "it gets enough");
+    assert_eq!(recorder.starves(14_000_000, false), Some(true));
+    let begin = clock::thread_micros();
+    while clock::thread_micros() < begin + 25_000 {}
+    assert_eq!(recorder.starves(15_000_000, true), Some(true), "with turns of its own it gets more, and still little");
     while recorder.step(0, 0) {}
-    assert_eq!(recorder.starves(15_000_000), Some(false), "nothing waits any more");
+    assert_eq!(recorder.starves(16_000_000, true), Some(false), "nothing waits any more");
 }
 
 #[test]
