@@ -24,6 +24,8 @@ const CLIENT_HELLO: u8 = 1;
 const FRAGMENT: usize = 1 << 14;
 /// Names of protocols that are told.
 const MAX_ALPN: usize = 8;
+/// Numbers of a list that are read: three times as many as any client sends.
+const MOST_NUMBERS: usize = 256;
 
 /// What the first octets of a connection are.
 #[derive(PartialEq, Debug)]
@@ -91,9 +93,9 @@ impl<'a> Reader<'a> {
         self.take(usize::from(len)).map(Reader)
     }
 
-    /// Numbers of two octets to the end, GREASE left out.
+    /// Numbers of two octets to the end, GREASE left out: as many as any client has of them, and no more.
     fn numbers(mut self) -> Vec<u16> {
-        std::iter::from_fn(|| self.u16()).filter(|number| !is_grease(*number)).collect()
+        std::iter::from_fn(|| self.u16()).filter(|number| !is_grease(*number)).take(MOST_NUMBERS).collect()
     }
 }
 
@@ -162,7 +164,9 @@ fn parse(body: &[u8]) -> Option<ClientHello> {
         if is_grease(kind) {
             continue;
         }
-        hello.extensions.push(kind);
+        if hello.extensions.len() < MOST_NUMBERS {
+            hello.extensions.push(kind);
+        }
         // An extension that cannot be read says nothing; whether the client is refused for it is not decided here.
         hello.extension(kind, data);
     }

@@ -12,7 +12,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::{cipher_suite as suite, default_provider};
+use rustls::crypto::ring::{cipher_suite as suite, default_provider, kx_group};
 use rustls::pki_types::UnixTime;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::SingleCertAndKey;
@@ -100,10 +100,12 @@ impl Notary {
             suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
             suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
         ];
+        // The client chooses, and a key exchange on P-384 takes many times as long.
+        let kx_groups = vec![kx_group::X25519, kx_group::SECP256R1];
         Notary {
             identity,
             wall,
-            provider: Arc::new(CryptoProvider { cipher_suites, ..default_provider() }),
+            provider: Arc::new(CryptoProvider { cipher_suites, kx_groups, ..default_provider() }),
             clock: Arc::default(),
             all: Turns::NEW,
             sources: ClockTable::new(KEPT, seed),
@@ -113,13 +115,14 @@ impl Notary {
     }
 
     /// When a handshake of `source` with `owner` may begin: now, or later. Nothing if too many wait already.
-    pub(super) fn turn(&mut self, source: IpAddr, owner: &Owner, now: Instant) -> Option<Instant> {
+    /// Its signature counts for `weight` of those with ECDSA.
+    pub(super) fn turn(&mut self, source: IpAddr, owner: &Owner, weight: u64, now: Instant) -> Option<Instant> {
         // One attacker may have a whole IPv6 network.
         let source = match source {
             IpAddr::V4(_) => word_of(source),
             IpAddr::V6(ip) => u128::from(ip) >> 64,
         };
-        let turns = if self.made.get(&key(owner)).is_some() { 1 } else { MAKING };
+        let turns = if self.made.get(&key(owner)).is_some() { weight } else { weight.max(MAKING) };
         let theirs = self.sources.get(&source).copied().unwrap_or(Turns::NEW);
         let (own, theirs) = theirs.next(now, RATE_OF_SOURCE.div_ceil(self.replicas), turns)?;
         let (at, all) = self.all.next(now, RATE.div_ceil(self.replicas), turns)?;

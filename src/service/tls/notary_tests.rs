@@ -88,26 +88,26 @@ fn handshakes_take_turns() {
     let start = Instant::from_secs(100);
     let from = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
     // Each needs a certificate of its own, which counts for four handshakes.
-    let turns: Vec<Option<Instant>> = (0..2000).map(|i| notary.turn(from(i), &owner(i as u8), start)).collect();
+    let turns: Vec<Option<Instant>> = (0..2000).map(|i| notary.turn(from(i), &owner(i as u8), 1, start)).collect();
     let at_once = turns.iter().filter(|turn| **turn == Some(start)).count() as u64;
     let later = turns.iter().flatten().count() as u64;
     assert_eq!((at_once, later), (BURST / MAKING + 1, (BURST + 2 * RATE) / MAKING + 1));
     assert!(turns.iter().flatten().all(|turn| *turn <= start + LONGEST));
     // Once they have passed, there is room again.
     let now = start + LONGEST + Duration::from_secs(1);
-    assert_eq!(notary.turn(from(1), &owner(1), now), Some(now));
+    assert_eq!(notary.turn(from(1), &owner(1), 1, now), Some(now));
 }
 
 #[test]
 fn a_source_does_not_take_all_turns() {
     let mut notary = notary(1, 1);
     let now = Instant::from_secs(100);
-    let loud = (0..1000).filter(|_| notary.turn([10, 0, 0, 1].into(), &owner(1), now).is_some()).count() as u64;
+    let loud = (0..1000).filter(|_| notary.turn([10, 0, 0, 1].into(), &owner(1), 1, now).is_some()).count() as u64;
     assert_eq!(loud, (BURST + 2 * RATE_OF_SOURCE) / MAKING + 1);
-    assert!(notary.turn([10, 0, 0, 2].into(), &owner(1), now).is_some_and(|at| at < now + LONGEST));
+    assert!(notary.turn([10, 0, 0, 2].into(), &owner(1), 1, now).is_some_and(|at| at < now + LONGEST));
     // All addresses of an IPv6 network are one source.
     let of = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
-    let loud = (0..1000).filter(|i| notary.turn(of(*i), &owner(1), now).is_some()).count() as u64;
+    let loud = (0..1000).filter(|i| notary.turn(of(*i), &owner(1), 1, now).is_some()).count() as u64;
     assert!(loud <= (BURST + 2 * RATE_OF_SOURCE) / MAKING + 1, "{loud}");
 }
 
@@ -116,7 +116,7 @@ fn replicas_share_what_a_node_may_do() {
     let mut quarter = notary(1, 4);
     let now = Instant::from_secs(100);
     let from = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
-    let turns = (0..2000).filter(|i| quarter.turn(from(*i), &owner(1), now).is_some()).count() as u64;
+    let turns = (0..2000).filter(|i| quarter.turn(from(*i), &owner(1), 1, now).is_some()).count() as u64;
     assert_eq!(turns, (BURST + 2 * RATE / 4) / MAKING + 1);
 }
 
