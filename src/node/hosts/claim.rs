@@ -259,7 +259,9 @@ impl Hosts {
     pub(super) fn forget_host(&mut self, ip: IpAddr, cx: &mut Cx<'_>) {
         // Half-open connections are asked for theirs when something of them would be sent.
         let of_it = self.flows.slab.iter().filter(|(_, flow)| flow.wire.key.local == ip);
-        let flows: Vec<usize> = of_it.map(|(index, _)| index).collect();
+        // Most have none, and all connections of the node are many.
+        let flows: Vec<usize> =
+            if self.flows.has_host(ip) { of_it.map(|(index, _)| index).collect() } else { Vec::new() };
         for index in flows {
             if let Some(flow) = self.flows.slab.get_mut(index) {
                 flow.ending = Some(Ending::Evicted);

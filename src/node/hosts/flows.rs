@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -32,9 +33,21 @@ pub(super) struct Flows {
     holders: Vec<u32>,
     /// How many connections each container has.
     per_lease: HashMap<LeaseId, u32>,
+    /// How many each host has.
+    per_host: HashMap<IpAddr, u32>,
     /// Connections whose relay did something.
     due: Receiver<u32>,
     tell: Sender<u32>,
+}
+
+/// One less of what is counted as `key`.
+fn count_down<K: Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
 impl Flows {
@@ -47,6 +60,7 @@ impl Flows {
             dirty: Vec::new(),
             holders: Vec::new(),
             per_lease: HashMap::new(),
+            per_host: HashMap::new(),
             due,
             tell,
         }
@@ -70,6 +84,7 @@ impl Flows {
         if let App::Inner(inner) = &flow.app {
             *self.per_lease.entry(inner.lease).or_default() += 1;
         }
+        *self.per_host.entry(key.local).or_default() += 1;
         let index = self.slab.insert(flow);
         self.by_key.insert(key, index as u32);
         self.dirty.push(index);
@@ -80,15 +95,16 @@ impl Flows {
         let flow = self.slab.try_remove(index)?;
         self.by_key.remove(&flow.wire.key);
         self.leave_holders(flow.place);
-        if let App::Inner(inner) = &flow.app
-            && let Some(count) = self.per_lease.get_mut(&inner.lease)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.per_lease.remove(&inner.lease);
-            }
+        count_down(&mut self.per_host, &flow.wire.key.local);
+        if let App::Inner(inner) = &flow.app {
+            count_down(&mut self.per_lease, &inner.lease);
         }
         Some(flow)
+    }
+
+    /// Whether a host has connections.
+    pub(super) fn has_host(&self, ip: IpAddr) -> bool {
+        self.per_host.contains_key(&ip)
     }
 
     /// Whether a container has connections.
