@@ -44,7 +44,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Writes a report of version 3 of `groups`, at most [`MAX_GROUPS`]; returns the frame's length.
+    /// Writes a report of version 3 of `groups`, at most `MAX_GROUPS`; returns the frame's length.
     ///
     /// # Panics
     /// If `frame` does not hold 46 octets and 8 for each group.

@@ -59,8 +59,18 @@ impl Own<'_> {
     }
 }
 
+/// Whether `name` is the one by which the name of `ip` is asked for.
+fn is_reverse(name: &str, ip: IpAddr) -> bool {
+    let suffix = if ip.is_ipv4() { ".in-addr.arpa" } else { ".ip6.arpa" };
+    name.ends_with(suffix) && dns::reverse(ip) == name
+}
+
 /// Answers of multicast DNS to `query`, at most `limit` octets.
 pub fn mdns(out: &mut Vec<u8>, query: &Query, own: &Own<'_>, asker: Asker, limit: usize) -> Option<Manner> {
+    // RFC 6762 §6.7: resolvers ask one thing at a time. Nothing is then searched for names to refer to.
+    if asker == Asker::Resolver && query.questions.len() != 1 {
+        return None;
+    }
     let full = format!("{}.local", own.name);
     let lower = full.to_ascii_lowercase();
     let legacy = asker == Asker::Resolver;
@@ -84,7 +94,7 @@ pub fn mdns(out: &mut Vec<u8>, query: &Query, own: &Own<'_>, asker: Asker, limit
                 answers += 1;
             }
         } else if name.ends_with(".arpa") && matches!(*kind, kind::PTR | kind::ANY) {
-            if own.addresses().any(|ip| dns::reverse(ip) == *name) {
+            if own.addresses().any(|ip| is_reverse(name, ip)) {
                 dns::pointer(out, name, unique, secs(TTL), &full);
                 answers += 1;
             }

@@ -31,7 +31,7 @@ const WAITING: usize = 64;
 /// An answer that waits, since others may have the same.
 pub(super) struct Later {
     pub at: Instant,
-    talker: u16,
+    pub talker: u16,
     src: IpAddr,
     to: Envelope,
     payload: Vec<u8>,
@@ -59,8 +59,10 @@ impl Ask {
 /// A datagram with a question.
 struct Asked<'f> {
     ask: Ask,
-    /// What its sender reckons to get back, in octets behind the UDP header.
-    limit: usize,
+    /// What whoever sent it may get back from all hosts together, in octets from the IP header on.
+    left: usize,
+    /// Octets of IP and UDP headers.
+    headers: usize,
     src_port: u16,
     payload: &'f [u8],
 }
@@ -71,10 +73,14 @@ impl<'f> Asked<'f> {
         let (src_port, dst_port, len) = (be16(message, 0), be16(message, 2), usize::from(be16(message, 4)));
         let payload = message.get(8..len)?;
         let (ask, says) = Ask::of(dst_port).filter(|_| src_port != 0)?;
-        // Three times the packet, headers included; ours has no options.
+        // Ours have no options.
         let headers = if packet.is_v4() { 28 } else { 48 };
-        let limit = (3 * (packet.end - ETH)).saturating_sub(headers).min(MOST);
-        Some((Asked { ask, limit, src_port, payload }, says))
+        Some((Asked { ask, left: 3 * (packet.end - ETH), headers, src_port, payload }, says))
+    }
+
+    /// Octets that an answer to its sender may have behind the UDP header.
+    fn limit(&self) -> usize {
+        self.left.saturating_sub(self.headers).min(MOST)
     }
 }
 
@@ -98,6 +104,9 @@ impl Hosts {
             return cx.discard(frame, DropReason::NoHost);
         }
         match packet.proto {
+            proto::IGMP | proto::ICMPV6 if !self.talk.questions.take(cx.now) => {
+                return cx.discard(frame, DropReason::RateLimit);
+            }
             proto::IGMP => {
                 if let Some(query) = MemberQuery::parse(packet, frame.bytes()) {
                     self.asked_for_members(&query, cx);
@@ -119,8 +128,11 @@ impl Hosts {
     fn asked_for_listeners(&mut self, query: &ListenerQuery, cx: &mut Cx<'_>) {
         let Talk { talkers, due, .. } = &mut self.talk;
         for (at, talker) in talkers.iter_mut().enumerate() {
-            let listens = query.group.is_none_or(|group| talker.groups().contains(&group));
-            if talker.v6.is_empty() || !listens || std::mem::replace(&mut talker.answers, true) {
+            if talker.v6.is_empty() || talker.answers {
+                continue;
+            }
+            talker.answers = query.group.is_none_or(|group| talker.groups().contains(&group));
+            if !talker.answers {
                 continue;
             }
             due.push(Reverse((cx.now + within(query.max_delay_ms, cx), at as u16, Act::ListenAnswer)));
@@ -130,9 +142,12 @@ impl Hosts {
     fn asked_for_members(&mut self, query: &MemberQuery, cx: &mut Cx<'_>) {
         let Talk { talkers, due, .. } = &mut self.talk;
         for (at, talker) in talkers.iter_mut().enumerate() {
+            if talker.answers_v4 {
+                continue;
+            }
             let groups = talker.groups_v4();
-            let is_member = query.group.map_or(!groups.is_empty(), |group| groups.contains(&group));
-            if !is_member || std::mem::replace(&mut talker.answers_v4, true) {
+            talker.answers_v4 = query.group.map_or(!groups.is_empty(), |group| groups.contains(&group));
+            if !talker.answers_v4 {
                 continue;
             }
             let act = Act::MemberAnswer { is_old: query.is_old };
@@ -178,7 +193,9 @@ impl Hosts {
 
     /// A question for everybody on the segment.
     fn asked_all(&mut self, frame: Frame, packet: &Packet, cx: &mut Cx<'_>) {
-        let Some((asked, says)) = Asked::of(&frame, packet) else { return cx.discard(frame, DropReason::NoHost) };
+        // It is in no host's session.
+        self.sessions.leave();
+        let Some((mut asked, says)) = Asked::of(&frame, packet) else { return cx.discard(frame, DropReason::NoHost) };
         if let Err(reason) = self.may_ask(&frame, packet, cx) {
             return cx.discard(frame, reason);
         }
@@ -187,7 +204,7 @@ impl Hosts {
             for at in 0..self.talk.talkers.len() {
                 let talker = &self.talk.talkers[at];
                 if talker.says.contains(says) && talker.target.word != packet.src_word {
-                    self.answer_as(at, &frame, packet, &asked, query.as_ref(), cx);
+                    self.answer_as(at, &frame, packet, &mut asked, query.as_ref(), cx);
                 }
             }
         }
@@ -197,7 +214,7 @@ impl Hosts {
     /// A datagram to a port that one of our hosts has open because it talks.
     pub(super) fn asked_one(&mut self, frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
         let asked = Asked::of(&frame, packet);
-        let Some((asked, _)) = asked.filter(|(asked, _)| asked.ask != Ask::Llmnr) else {
+        let Some((mut asked, _)) = asked.filter(|(asked, _)| asked.ask != Ask::Llmnr) else {
             return cx.discard(frame, DropReason::Filtered);
         };
         if asked.ask == Ask::Mdns && !self.is_on_link(packet.src()) {
@@ -219,7 +236,7 @@ impl Hosts {
             }
             (None, None) => return cx.discard(frame, DropReason::Filtered),
         };
-        self.answer_as(at, &frame, packet, &asked, query.as_ref(), cx);
+        self.answer_as(at, &frame, packet, &mut asked, query.as_ref(), cx);
         if known.is_none() {
             self.talk.talkers.pop();
         }
@@ -232,11 +249,12 @@ impl Hosts {
         at: usize,
         frame: &Frame,
         packet: &Packet,
-        asked: &Asked<'_>,
+        asked: &mut Asked<'_>,
         query: Option<&Query>,
         cx: &mut Cx<'_>,
     ) {
-        let Hosts { talk: Talk { talkers, scratch, later, .. }, config, identity, ids, sessions, .. } = self;
+        let Hosts { talk: Talk { talkers, scratch, later, multicasts, .. }, config, identity, ids, sessions, .. } =
+            self;
         let Some(talker) = talkers.get(at) else { return };
         let mut speech = Speech { config, identity, ids };
         let habits = speech.habits(talker);
@@ -260,9 +278,10 @@ impl Hosts {
             mac: talker.target.mac,
             services: &talker.services,
         };
+        let src_port = asked.src_port;
         let back = |port: u16, ttl: u8| Envelope {
             dst: packet.src(),
-            ports: (port, asked.src_port),
+            ports: (port, src_port),
             ttl,
             mac: Some(src_mac(frame.bytes())),
         };
@@ -272,7 +291,7 @@ impl Hosts {
                 let asker = if asked.src_port == MDNS_PORT { Asker::Participant } else { Asker::Resolver };
                 let by_unicast = to_host || asker == Asker::Resolver;
                 // By multicast, all of the segment asked, and it is answered alike.
-                let limit = if by_unicast || query.questions.iter().all(|q| q.unicast) { asked.limit } else { MOST };
+                let limit = if by_unicast || query.questions.iter().all(|q| q.unicast) { asked.limit() } else { MOST };
                 let Some(manner) = answer::mdns(scratch, query, &own, asker, limit) else { return };
                 let to = if by_unicast || manner.unicast {
                     back(MDNS_PORT, habits.mdns_ttl)
@@ -285,16 +304,21 @@ impl Hosts {
                 (to, wait)
             }
             Ask::Llmnr => match query {
-                Some(query) if answer::llmnr(scratch, query, &own, asked.limit) => {
+                Some(query) if answer::llmnr(scratch, query, &own, asked.limit()) => {
                     (back(LLMNR_PORT, speech.ttl(talker)), 0)
                 }
                 _ => return,
             },
-            Ask::Netbios if answer::netbios(scratch, asked.payload, &own) && scratch.len() <= asked.limit => {
+            Ask::Netbios if answer::netbios(scratch, asked.payload, &own) && scratch.len() <= asked.limit() => {
                 (back(netbios::NAME_PORT, speech.ttl(talker)), 0)
             }
             Ask::Netbios => return,
         };
+        if to.dst == packet.src() {
+            asked.left = asked.left.saturating_sub(asked.headers + scratch.len());
+        } else if !multicasts.take(cx.now) {
+            return cx.counters.discard(DropReason::RateLimit);
+        }
         if wait == 0 || to_host {
             sessions.answered(scratch.len());
             speech.send(talker, src, &to, scratch, cx);

@@ -206,6 +206,34 @@ fn questions_are_bounded() {
     assert_eq!(bench.node.talk.later.len(), 0);
 }
 
+#[test]
+fn nobody_gets_more_than_three_times_from_all_together() {
+    let mut config = host(Builtin::Windows.into(), &[], Builtin::Windows.get().talk.says);
+    config.ranges = vec![AddrRange { first: "10.0.1.0".parse().unwrap(), last: "10.0.1.255".parse().unwrap() }];
+    (config.single, config.hostname) = (false, None);
+    let mut bench = bench_of(config);
+    bench.with(|node, cx| node.tick(cx));
+    assert!(bench.node.talk.talkers.len() > 100);
+    // Whose address it is, nobody has proven.
+    let status = nbns(b"*\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 0x21);
+    let ask = to_group("10.0.0.9", "255.255.255.255", (137, 137), &status);
+    let answers = bench.rx(0, &ask);
+    let octets: usize = answers.iter().map(|(_, frame)| frame.len() - ETH).sum();
+    assert!(!answers.is_empty() && octets <= 3 * (ask.len() - ETH), "{octets} for {}", ask.len() - ETH);
+    // A resolver asks one thing at a time (RFC 6762 §6.7); who asks more has each host write and search it all.
+    let mut two = question("a.local", 1, [0, 1]);
+    two[5] = 2;
+    two.extend_from_slice(&question("b.local", 1, [0, 1])[12..]);
+    assert!(bench.rx(0, &to_group("10.0.0.9", "224.0.0.251", (40_000, 5353), &two)).is_empty());
+    // Queriers are listened to as often as others.
+    bench.now += Duration::from_secs(1);
+    let query = member_query([0; 4], 10, 12);
+    for _ in 0..1000 {
+        bench.rx(0, &query);
+    }
+    assert!(bench.counters.discarded(DropReason::RateLimit) >= 900);
+}
+
 /// A query for members of IPv4 groups.
 fn member_query(group: [u8; 4], code: u8, len: usize) -> Vec<u8> {
     let headers = Headers {

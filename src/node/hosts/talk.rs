@@ -22,6 +22,8 @@ const ADDRESSES: usize = 8;
 const BUDGET: (u32, u32) = (50, 100);
 /// Questions that a node looks at at once, and a second: some hundred hosts may have to say whether they are meant.
 const QUESTIONS: (u32, u32) = (100, 100);
+/// Answers that go to everybody on the segment, at once and a second: everybody has to read them (RFC 6762 §6).
+const MULTICASTS: (u32, u32) = (100, 20);
 /// When an act is tried again for which the rate had no room.
 const AGAIN: Duration = Duration::from_millis(50);
 /// Between the first acts of two hosts, on average, and of the first and the last one at most.
@@ -111,6 +113,8 @@ pub(super) struct Talk {
     budget: Budget,
     /// Questions that are looked at.
     pub questions: Budget,
+    /// Answers that go to everybody.
+    pub multicasts: Budget,
     /// Who said to be the gateway.
     pub gateway: Option<(Ipv4Addr, Mac)>,
     /// Payload of a datagram.
@@ -127,6 +131,7 @@ impl Talk {
             later: Vec::new(),
             budget: Budget::new(share(BUDGET.0), share(BUDGET.1)),
             questions: Budget::new(share(QUESTIONS.0), share(QUESTIONS.1)),
+            multicasts: Budget::new(share(MULTICASTS.0), share(MULTICASTS.1)),
             gateway: None,
             scratch: Vec::new(),
             begun: false,
@@ -222,6 +227,7 @@ impl Hosts {
     pub(super) fn talk_at(&mut self, number: u16, place: Option<Place>, cx: &mut Cx<'_>) {
         let Some(at) = self.talk.talkers.iter().position(|talker| talker.tenant == Some(number)) else { return };
         self.talk.due.retain(|Reverse((_, of, _))| usize::from(*of) != at);
+        self.talk.later.retain(|answer| usize::from(answer.talker) != at);
         let talker = &mut self.talk.talkers[at];
         talker.v4 = place.map(|place| place.ip);
         talker.everybody = place.map(Place::everybody);
