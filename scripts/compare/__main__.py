@@ -33,7 +33,7 @@ GIVES = {
     "rtt_idle": ("rtt_idle_p50", "rtt_idle_p99"),
     "rtt_half": ("rtt_half_p50", "rtt_half_p99"),
     "latency": ("echo_p50", "echo_p99"),
-    "sweep": ("sweep_lost", "sweep_dropped", "sweep_growth"),
+    "sweep": ("sweep_lost", "sweep_dropped", "sweep_unrecorded", "sweep_growth"),
 }
 BEGIN, END = "<!-- compare: written by `make compare ARGS=--readme` -->", "<!-- compare: end -->"
 

@@ -64,6 +64,7 @@ def emulation():
     yield Comparison(HOSTS, "handshake, banner, close", "a second", "handshake", None, no_less_than(20_000))
     yield Comparison(HOSTS, "sweep at 200,000 a second, unanswered", "", "sweep_lost", None, no_more_than(0))
     yield Comparison(HOSTS, "sweep, frames that found no room in us", "", "sweep_dropped", None, no_more_than(0))
+    yield Comparison(HOSTS, "sweep, addresses of which no record was made", "", "sweep_unrecorded", None, no_more_than(0))
     # Four octets for each of a /8's addresses: what is kept is bounded, however many were asked.
     yield Comparison(HOSTS, "sweep, memory that it added", "MiB", "sweep_growth", None, no_more_than(64))
     yield Comparison(HOSTS, "processor time while nothing happens", "%", "idle", None, no_more_than(1))

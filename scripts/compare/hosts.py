@@ -149,17 +149,30 @@ def sweep(lab, tools, wanted, results):
     to = ("--prefix", tools.swept, "--via", "192.0.2.1", "--source-prefix", "192.0.2.9/32", "--once")
     report = session.ask(here, "echo", "asker", 200_000, *to, seconds=600)
     growth = own_mib(switch) - before
+    recorded = echoes_recorded(lab, there, tools, report["targets"])
     drops = json.loads(run(tools.honeyweave, "show", "drops", "--json", *honeynet(lab, there)))
     figures = {
         "sweep_rate": report["rate"],
         "sweep_targets": report["targets"],
         "sweep_lost": report["targets"] - report["responders"],
         "sweep_dropped": sum(row["count"] for row in drops if row["reason"] in OURS_TO_LOSE),
+        "sweep_unrecorded": max(report["targets"] - recorded, 0),
         "sweep_overruns": report["generator"]["overruns"],
         "sweep_before": before,
         "sweep_growth": growth,
     }
     results.add(Honeyweave.subject, figures)
+
+
+def echoes_recorded(lab, there, tools, targets):
+    """How many first echo requests are in the log, once no more come. A record an address is what a sweep leaves."""
+    before, now = -1, 0
+    while before < now < targets:
+        before = now
+        time.sleep(1)
+        status = json.loads(run(tools.honeyweave, "status", "--json", *honeynet(lab, there)))
+        now = dict(status["summary"]["events"]).get("icmp.echo", 0)
+    return now
 
 
 def switch_process(supervisor):

@@ -80,6 +80,8 @@ pub struct EventLog {
     file: Option<Appender>,
     file_first: u64,
     next_seq: u64,
+    /// The last line.
+    line: String,
     pending: Vec<u8>,
     pending_records: u64,
     pending_first: u64,
@@ -103,6 +105,7 @@ impl EventLog {
             file: None,
             file_first: 0,
             next_seq: 1,
+            line: String::new(),
             pending: Vec::new(),
             pending_records: 0,
             pending_first: 0,
@@ -148,7 +151,7 @@ impl EventLog {
             let mut gap = Record::bare(0, now, EventId::Gap);
             gap.count = Some(1);
             gap.reason = Some("torn: the last line was incomplete when the log was opened".into());
-            log.push(gap);
+            log.push(&mut gap);
         }
         log.flush(now);
         if log.file.is_none() {
@@ -168,15 +171,13 @@ impl EventLog {
     }
 
     /// Numbers `record` and takes it for the next [`EventLog::flush`]. Returns its line.
-    pub fn push(&mut self, mut record: Record) -> Option<String> {
+    pub fn push(&mut self, record: &mut Record) -> Option<&str> {
         record.seq = self.next_seq;
-        let line = match record.to_line() {
-            Ok(line) => line,
-            Err(error) => {
-                self.stats.failing = Some(error.to_string());
-                return None;
-            }
-        };
+        if let Err(error) = record.write_line(&mut self.line) {
+            self.stats.failing = Some(error.to_string());
+            return None;
+        }
+        let line = &self.line;
         self.next_seq += 1;
         // After the first that found no room none is kept, so that the gap is one and its place is known.
         if self.unkept > 0 || (self.retry_at.is_some() && self.pending.len() + line.len() > self.limits.pending_bytes) {
@@ -212,7 +213,7 @@ impl EventLog {
                 self.stats.failing.as_deref().unwrap_or("full")
             ));
             let unkept = std::mem::take(&mut self.unkept);
-            own.extend(self.push(gap));
+            own.extend(self.push(&mut gap).map(str::to_owned));
             result = self.write_pending(now, &mut own);
             if result.is_err() {
                 tracing::debug!(unkept, "the gap itself waits for the disk");
@@ -308,7 +309,7 @@ impl EventLog {
             let mut record = Record::bare(0, now, EventId::LogDeleted);
             record.count = Some(next.saturating_sub(oldest.first_seq));
             record.reason = Some(format!("limit: the files exceeded {} octets", self.limits.total_bytes));
-            own.extend(self.push(record));
+            own.extend(self.push(&mut record).map(str::to_owned));
         }
         Ok(())
     }

@@ -34,8 +34,8 @@ fn numbers_go_on_after_it_is_opened_again() {
     for round in 0..3u64 {
         let mut log = EventLog::open(dir.path(), LogLimits::default(), utc(0)).unwrap();
         assert_eq!(log.next_seq(), round * 2 + 1);
-        log.push(record());
-        log.push(record());
+        log.push(&mut record());
+        log.push(&mut record());
         log.flush(utc(0));
     }
     assert_eq!(seqs(dir.path()), [1, 2, 3, 4, 5, 6]);
@@ -46,8 +46,8 @@ fn a_torn_line_is_cut_off_and_told() {
     for torn in ["{\"v\":1,\"seq\":3,\"ti", "\0\0\0\0\0\n\0\0", "{\"v\":1}\n", "\n"] {
         let dir = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(dir.path(), LogLimits::default(), utc(0)).unwrap();
-        log.push(record());
-        log.push(record());
+        log.push(&mut record());
+        log.push(&mut record());
         log.close(utc(0));
         drop(log);
         let path = dir.path().join(CURRENT);
@@ -56,7 +56,7 @@ fn a_torn_line_is_cut_off_and_told() {
         fs::write(&path, bytes).unwrap();
 
         let mut log = EventLog::open(dir.path(), LogLimits::default(), utc(9)).unwrap();
-        log.push(record());
+        log.push(&mut record());
         log.flush(utc(9));
         let records = read(dir.path());
         assert_eq!(records.iter().map(|r| r.seq).collect::<Vec<_>>(), [1, 2, 3, 4], "{torn:?}");
@@ -71,7 +71,7 @@ fn a_torn_line_is_cut_off_and_told() {
 fn a_long_torn_tail_does_not_hide_the_last_record() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = EventLog::open(dir.path(), LogLimits::default(), utc(0)).unwrap();
-    log.push(record());
+    log.push(&mut record());
     log.close(utc(0));
     drop(log);
     let path = dir.path().join(CURRENT);
@@ -111,7 +111,7 @@ fn rotates_by_size_and_deletes_the_oldest() {
     let mut log = EventLog::open(dir.path(), small(1000, 4000), utc(0)).unwrap();
     let mut own = Vec::new();
     for _ in 0..200 {
-        log.push(record());
+        log.push(&mut record());
         own.extend(log.flush(utc(0)));
     }
     let files = rotated_files(dir.path()).unwrap();
@@ -134,7 +134,7 @@ fn numbers_go_on_from_a_rotated_file() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = EventLog::open(dir.path(), small(300, 1 << 20), utc(0)).unwrap();
     for _ in 0..20 {
-        log.push(record());
+        log.push(&mut record());
         log.flush(utc(0));
     }
     drop(log);
@@ -152,7 +152,7 @@ fn records_are_found_by_session_and_event() {
         let id = [EventId::TcpOpen, EventId::TcpProbe, EventId::IcmpEcho][number as usize % 3];
         let mut record = Record::bare(0, utc(0), id);
         record.session = Some(crate::event::SessionId(1 + number % 2));
-        log.push(record);
+        log.push(&mut record);
         log.flush(utc(0));
     }
     let find = |session: Option<&str>, event: Option<&str>, last| {
@@ -181,7 +181,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(dir.path(), LogLimits::default(), utc(0)).unwrap();
         for _ in 0..10 {
-            log.push(record());
+            log.push(&mut record());
         }
         log.flush(utc(0));
         drop(log);
@@ -192,7 +192,7 @@ proptest! {
         bytes.extend_from_slice(&tail);
         fs::write(&path, &bytes).unwrap();
         let mut log = EventLog::open(dir.path(), LogLimits::default(), utc(0)).unwrap();
-        log.push(record());
+        log.push(&mut record());
         log.flush(utc(0));
         let seqs = seqs(dir.path());
         let expected: Vec<u64> = (1..).take(seqs.len()).collect();
@@ -207,20 +207,20 @@ fn a_log_that_is_deleted_is_begun_again_or_fails_aloud() {
     let inner = dir.path().join("events");
     fs::create_dir(&inner).unwrap();
     let mut log = EventLog::open(&inner, LogLimits::default(), utc(0)).unwrap();
-    log.push(record());
+    log.push(&mut record());
     log.flush(utc(0));
     fs::remove_file(inner.join(CURRENT)).unwrap();
-    log.push(record());
+    log.push(&mut record());
     log.flush(utc(0));
     assert_eq!(seqs(&inner), [2]);
 
     fs::remove_dir_all(&inner).unwrap();
-    log.push(record());
+    log.push(&mut record());
     log.flush(utc(1));
     assert!(log.stats().failing.is_some());
     assert_eq!(log.stats().records, 2);
     fs::create_dir(&inner).unwrap();
-    log.push(record());
+    log.push(&mut record());
     log.flush(utc(2));
     assert_eq!(log.stats().failing, None);
     assert_eq!(seqs(&inner), [3, 4]);
@@ -256,7 +256,7 @@ fn on_a_disk_of_64_kib() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = std::env::var_os(FULL_DISK).map(PathBuf::from) else {
         let mut log = EventLog::open(dir.path(), small(1 << 20, 1 << 20), utc(0)).unwrap();
-        log.push(record());
+        log.push(&mut record());
         log.flush(utc(0));
         assert_eq!(log.stats().write_errors, 0);
         return;
@@ -266,7 +266,7 @@ fn on_a_disk_of_64_kib() {
     let mut log = EventLog::open(&disk, small(1 << 20, 1 << 20), utc(0)).unwrap();
     let mut now = 0;
     while log.stats().lost < 50 {
-        log.push(record());
+        log.push(&mut record());
         log.flush(utc(now));
         now += 1;
         assert!(now < 100_000, "the disk never got full");
@@ -286,7 +286,7 @@ fn on_a_disk_of_64_kib() {
     let gap: Record = serde_json::from_str(&own[0]).unwrap();
     assert_eq!((gap.event, gap.count), (EventId::Gap, Some(lost)));
     assert!(gap.reason.unwrap().starts_with("disk"));
-    log.push(record());
+    log.push(&mut record());
     log.flush(utc(now + 1));
 
     let seqs = seqs(&disk);

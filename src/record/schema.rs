@@ -236,11 +236,14 @@ impl Record {
         record
     }
 
-    /// The record as a line of the log, its line feed included.
-    pub fn to_line(&self) -> Result<String, serde_json::Error> {
-        let mut line = serde_json::to_string(self)?;
-        line.push('\n');
-        Ok(line)
+    /// Writes the record as a line of the log, its line feed included, over what `line` holds.
+    pub fn write_line(&self, line: &mut String) -> Result<(), serde_json::Error> {
+        let mut bytes = std::mem::take(line).into_bytes();
+        bytes.clear();
+        serde_json::to_writer(&mut bytes, self)?;
+        bytes.push(b'\n');
+        *line = String::from_utf8(bytes).map_err(serde::ser::Error::custom)?;
+        Ok(())
     }
 }
 
@@ -372,7 +375,11 @@ mod session_hex {
 
     pub fn serialize<S: Serializer>(session: &Option<SessionId>, serializer: S) -> Result<S::Ok, S::Error> {
         match session {
-            Some(session) => serializer.collect_str(session),
+            Some(SessionId(number)) => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                let text: [u8; 16] = std::array::from_fn(|at| HEX[(number >> (60 - 4 * at) & 15) as usize]);
+                serializer.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
+            }
             None => serializer.serialize_none(),
         }
     }

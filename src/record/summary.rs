@@ -1,10 +1,11 @@
 //! What the console knows by heart: figures of the running honeynet in bounded
 //! memory, however many attackers there are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::net::IpAddr;
 
+use foldhash::{HashMap, HashMapExt};
 use serde::{Deserialize, Serialize};
 
 use super::schema::{Proto, Record};
@@ -207,10 +208,14 @@ impl Summary {
             let mac = src.mac.or_else(|| self.about.get(&ip).and_then(|(mac, _)| *mac));
             self.about.insert(ip, (mac, record.time));
         }
+    }
+
+    /// Keeps a record among the last ones.
+    pub fn keep(&mut self, record: Record) {
         if self.last.len() == LAST {
             self.last.pop_front();
         }
-        self.last.push_back(record.clone());
+        self.last.push_back(record);
     }
 
     /// Everything at once.

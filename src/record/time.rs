@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const DAY: i64 = 86_400;
+/// A time, its digits at zero.
+const SHAPE: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
 
 /// Microseconds since 1970-01-01T00:00:00Z, without leap seconds, from year 0 to year 9999.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -73,7 +75,6 @@ impl FromStr for Utc {
     type Err = ParseUtcError;
 
     fn from_str(text: &str) -> Result<Utc, ParseUtcError> {
-        const SHAPE: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
         let bytes = text.as_bytes();
         let shaped = bytes.len() == SHAPE.len()
             && bytes.iter().zip(SHAPE).all(|(b, s)| if *s == b'0' { b.is_ascii_digit() } else { b == s });
@@ -97,7 +98,19 @@ impl FromStr for Utc {
 
 impl Serialize for Utc {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let mut text = *SHAPE;
+        let (year, month, day) = self.date();
+        let micros = self.0.rem_euclid(1_000_000);
+        let second = self.0.div_euclid(1_000_000).rem_euclid(DAY);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let parts = [(year, 0..4), (month, 5..7), (day, 8..10), (hour, 11..13), (minute, 14..16), (second, 17..19)];
+        for (mut number, at) in parts.into_iter().chain([(micros, 20..26)]) {
+            for digit in text[at].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        serializer.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
     }
 }
 
@@ -151,6 +164,7 @@ mod tests {
         fn every_point_round_trips(micros in Utc::MIN..=Utc::MAX) {
             let utc = Utc::from_micros(micros);
             proptest::prop_assert_eq!(utc.to_string().parse(), Ok(utc));
+            proptest::prop_assert_eq!(serde_json::to_string(&utc).unwrap(), format!("\"{utc}\""));
         }
     }
 }

@@ -365,8 +365,10 @@ impl Recorder {
         // What the log says of itself (a gap, a deleted file) is told like everything else.
         for line in self.log.flush(now) {
             if let Ok(mut record) = serde_json::from_str::<Record>(&line) {
-                shared.summary().add(&mut record);
                 shared.metrics.record(&record);
+                let mut summary = shared.summary();
+                summary.add(&mut record);
+                summary.keep(record);
             }
             self.lines.push(Arc::from(line.trim_end()));
         }
@@ -392,11 +394,12 @@ impl Recorder {
         record.seq = self.log.next_seq();
         summary.add(&mut record);
         self.shared.metrics.record(&record);
-        if let Some(line) = self.log.push(record)
+        if let Some(line) = self.log.push(&mut record)
             && self.shared.feed.receiver_count() > 0
         {
             self.lines.push(Arc::from(line.trim_end()));
         }
+        summary.keep(record);
     }
 
     fn take_frames(&mut self, utc: i64, offset: i64, monotonic: i64) -> bool {

@@ -106,6 +106,7 @@ impl Hosts {
             proto: 0,
             l4_port: 0,
             len: 28,
+            tells_itself: true,
         };
         let (session, first) = self.sessions.touch(&touch, cx);
         if first {

@@ -143,7 +143,7 @@ fn one_event_tells_of_a_fingerprint_and_none_of_senders_that_are_nobody() {
         assert_eq!(bench.rx(0, &odd(0, &[0, 6])).len(), 1);
         assert_eq!(bench.rx(0, &odd(0, &[0, 255])), []);
     }
-    assert_eq!(names(&bench), ["session.start", "arp.request"]);
+    assert_eq!(names(&bench), ["arp.request", "session.start"]);
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn the_third_request_that_nobody_answers_is_answered() {
     assert!(names(&bench).is_empty());
     let sent = ask(&mut bench, HOST_IP);
     assert!(is_reply(&bench, &sent, HOST_IP), "{sent:?}");
-    assert_eq!(names(&bench), ["address.claimed", "session.start", "arp.request"]);
+    assert_eq!(names(&bench), ["address.claimed", "arp.request"]);
     let (event, _) = bench.events[0];
     assert_eq!(
         (event.src.ip, event.src.mac, event.count),
@@ -159,7 +159,7 @@ fn an_owner_is_given_a_second_to_answer_however_fast_the_requests_are() {
         // Then the last one to have asked is answered, as by a slow host.
         let sent = wait(&mut bench, 20);
         assert!(is_reply(&bench, &sent, HOST_IP), "{sent:?}");
-        assert_eq!(names(&bench), ["address.claimed", "session.start", "arp.request"]);
+        assert_eq!(names(&bench), ["address.claimed", "arp.request"]);
     }
     let mut bench = claiming(ClaimConfig { after: 1, ..ClaimConfig::default() });
     let sent = ask(&mut bench, HOST_IP);

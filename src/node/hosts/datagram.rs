@@ -22,7 +22,7 @@ impl Hosts {
             return cx.discard(frame, DropReason::Malformed);
         }
         let l4_port = be16(message, 2);
-        let (session, ip_id, _) = self.touch(&frame, packet, Contact::Udp, l4_port, cx);
+        let (session, ip_id, _) = self.touch(&frame, packet, Contact::Udp, (l4_port, true), cx);
         let live = self.live_lease(target).is_some();
         let template = self.template(target.template);
         let state = template.udp.get(&l4_port).copied().unwrap_or(template.udp_default);

@@ -314,7 +314,7 @@ impl Hosts {
         frame: &Frame,
         packet: &Packet,
         contact: Contact,
-        l4_port: u16,
+        (l4_port, tells_itself): (u16, bool),
         cx: &mut Cx<'_>,
     ) -> (SessionId, u16, bool) {
         let touch = Touch {
@@ -324,6 +324,7 @@ impl Hosts {
             proto: packet.proto,
             l4_port,
             len: packet.end - ETH,
+            tells_itself,
         };
         let (session, first) = self.sessions.touch(&touch, cx);
         session.ip_id = session.ip_id.wrapping_add(1);
@@ -368,7 +369,7 @@ impl Hosts {
         if !is_echo {
             return self.to_container(frame, packet, target, cx);
         }
-        let (session, ip_id, first) = self.touch(&frame, packet, Contact::Icmp, 0, cx);
+        let (session, ip_id, first) = self.touch(&frame, packet, Contact::Icmp, (0, true), cx);
         if first {
             let mut event = event_of(EventId::IcmpEcho, &frame, packet, session, cx.now);
             event.code = u16::from(kind) << 8 | u16::from(code);

@@ -20,6 +20,8 @@ pub(super) enum Contact {
 
 /// The bit, beside those of [`Contact`], of a session whose attacker's system was told.
 const SYSTEM_TOLD: u8 = 0x80;
+/// The same of one whose beginning was told.
+const START_TOLD: u8 = 0x40;
 
 /// Who talks to whom. IPv4 addresses are mapped into IPv6: two words compare and hash faster than two enums.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,6 +84,9 @@ pub(super) struct Touch {
     /// Port that was addressed; 0 without ports.
     pub l4_port: u16,
     pub len: usize,
+    /// Whether an event of its own tells of such a frame if it is the first of a session. Then the beginning is told
+    /// with the second one: of a sweep that looks at each address once, one record an address is enough.
+    pub tells_itself: bool,
 }
 
 const SWEEP: Duration = Duration::from_secs(1);
@@ -139,6 +144,9 @@ impl Sessions {
         };
         self.present = Some(at);
         let session = self.table.value(at);
+        if session.seen & START_TOLD == 0 && (session.frames > 0 || !touch.tells_itself) {
+            start(touch, session, cx);
+        }
         let first = session.seen & bit == 0;
         session.seen |= bit;
         session.last = cx.now;
@@ -159,10 +167,6 @@ impl Sessions {
             bytes_in: 0,
             bytes_out: 0,
         };
-        let mut event = event_of(EventId::SessionStart, &touch.pair, &session, cx.now);
-        event.dst.l4_port = touch.l4_port;
-        event.proto = touch.proto;
-        cx.emit(&mut event, &[]);
         let (at, evicted) = self.table.insert_new(touch.pair, vacant, session);
         if let Some((pair, old)) = evicted {
             end(&pair, &old, cx);
@@ -239,7 +243,20 @@ fn event_of(id: EventId, pair: &Pair, session: &Session, now: Instant) -> Event 
     event
 }
 
+/// Tells that a session has begun: with its first frame, or, if that told of itself, with the second.
+#[cold]
+fn start(touch: &Touch, session: &mut Session, cx: &mut Cx<'_>) {
+    session.seen |= START_TOLD;
+    let mut event = event_of(EventId::SessionStart, &touch.pair, session, session.last);
+    event.dst.l4_port = touch.l4_port;
+    event.proto = touch.proto;
+    cx.emit(&mut event, &[]);
+}
+
 fn end(pair: &Pair, session: &Session, cx: &mut Cx<'_>) {
+    if session.seen & START_TOLD == 0 {
+        return;
+    }
     let mut event = event_of(EventId::SessionEnd, pair, session, cx.now);
     event.count = u64::from(session.frames);
     event.bytes_in = session.bytes_in;

@@ -62,12 +62,13 @@ impl Hosts {
             return cx.discard(frame, DropReason::Malformed);
         };
         let key = FlowKey { local: packet.dst(), remote: packet.src(), local_port: tcp.dst, remote_port: tcp.src };
-        let (session, ip_id, _) = self.touch(&frame, packet, Contact::Tcp, tcp.dst, cx);
+        let opens = tcp.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN;
+        let (session, ip_id, _) = self.touch(&frame, packet, Contact::Tcp, (tcp.dst, opens), cx);
         if let Some(index) = self.flows.find(&key) {
             return self.flow_ingress(index, frame, packet, &tcp, cx);
         }
         let Some(frame) = self.os_probe(frame, packet, &tcp, target, session, cx) else { return };
-        if tcp.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN {
+        if opens {
             let options = TcpOptions::parse(&packet.payload(frame.bytes())[20..tcp.len]);
             if self.ended.keeps_out(&key, &tcp, &options, cx.now) {
                 self.after_the_end(frame, packet, &tcp, &key, target, cx);

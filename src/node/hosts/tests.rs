@@ -169,7 +169,7 @@ fn arp_is_answered_with_the_hosts_own_mac() {
     let reply = Arp::parse(&out[0].1).unwrap();
     assert_eq!((reply.operation, reply.sender_mac, reply.sender), (Arp::REPLY, mac_of(&bench, HOST_IP), arp.target));
     assert_eq!((dst_mac(&out[0].1), src_mac(&out[0].1)), (ATTACKER, reply.sender_mac));
-    assert_eq!(names(&bench), ["session.start", "arp.request"]);
+    assert_eq!(names(&bench), ["arp.request"]);
     let nobody = Arp { target: Ipv4Addr::new(10, 0, 9, 9), ..arp };
     nobody.write(Mac::BROADCAST, ATTACKER, &mut frame);
     assert!(bench.rx(0, &frame).is_empty());
@@ -225,13 +225,46 @@ fn echo_keeps_payload_and_leaves_one_session() {
         let message = packet.payload(&out[0].1);
         assert_eq!((message[0], &message[4..]), (0, &[1, 2, 0, seq, 9, 9, 9][..]));
     }
-    assert_eq!(names(&bench), ["session.start", "icmp.echo"]);
+    assert_eq!(names(&bench), ["icmp.echo", "session.start"]);
     assert_eq!(bench.node.sessions.len(), 1);
     bench.now += Duration::from_secs(400);
     bench.with(|node, cx| node.tick(cx));
     assert_eq!(names(&bench).last(), Some(&"session.end"));
     let end = &bench.events.last().unwrap().0;
     assert_eq!((end.count, end.bytes_in, end.bytes_out), (5, 5 * 31, 5 * 31));
+}
+
+#[test]
+fn whoever_looks_once_leaves_one_record_and_whoever_says_nothing_that_is_told_too() {
+    let told = |frame: &[u8]| {
+        let mut bench = bench();
+        bench.rx(0, frame);
+        let before = names(&bench);
+        bench.now += Duration::from_secs(400);
+        bench.with(|node, cx| node.tick(cx));
+        assert!(bench.node.sessions.len() == 0 && bench.events.iter().all(|(event, _)| event.session.0 != 0));
+        (before, names(&bench))
+    };
+    let bench = bench();
+    for (frame, name) in [
+        (ip_frame(&bench, proto::ICMP, &[8, 0, 0, 0, 1, 2, 0, 1, 9, 9, 9]), "icmp.echo"),
+        (tcp_frame(&bench, 40000, 81, 100, 0, flag::SYN, b""), "tcp.probe"),
+        (ip_frame(&bench, proto::UDP, &[1, 2, 0, 99, 0, 8, 0, 0]), "udp.datagram"),
+    ] {
+        assert_eq!(told(&frame), (vec![name], vec![name]));
+    }
+    // Nothing else tells of a stray reset.
+    let stray = tcp_frame(&bench, 40000, 81, 100, 0, flag::RST, b"");
+    assert_eq!(told(&stray), (vec!["session.start"], vec!["session.start", "session.end"]));
+    // The start has the time of the first frame.
+    let mut bench = self::bench();
+    let began = bench.now;
+    for _ in 0..2 {
+        bench.rx(0, &tcp_frame(&bench, 40000, 81, 100, 0, flag::SYN, b""));
+        bench.now += Duration::from_secs(7);
+    }
+    assert_eq!(names(&bench), ["tcp.probe", "session.start", "tcp.probe"]);
+    assert_eq!((bench.events[1].0.at, bench.events[1].0.dst.l4_port), (began, 81));
 }
 
 #[test]
