@@ -80,7 +80,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
 }
 
 fn built_in(name: &str) -> ImageConfig {
-    ImageConfig { name: name.into(), recipe: name.into(), packages: vec![], users: vec![] }
+    ImageConfig::plain(name)
 }
 
 fn of_topology(file: &Path, only: Option<&str>) -> miette::Result<Vec<ImageConfig>> {

@@ -19,6 +19,15 @@ pub struct ImageConfig {
     pub packages: Vec<String>,
     /// Accounts besides the recipe's.
     pub users: Vec<ImageUser>,
+    /// Containers of it that are kept ready.
+    pub pool: u16,
+}
+
+impl ImageConfig {
+    /// What `recipe` makes without any additions, under its own name.
+    pub fn plain(recipe: &str) -> ImageConfig {
+        ImageConfig { name: recipe.into(), recipe: recipe.into(), packages: Vec::new(), users: Vec::new(), pool: 0 }
+    }
 }
 
 /// An account inside an image.

@@ -24,10 +24,22 @@ pub enum ToKeeper {
         /// One of its addresses.
         host: IpAddr,
     },
-    /// Stop and remove it.
+    /// Nobody has spoken to it for a while: freeze it if it has nothing to do.
+    Freeze {
+        /// Which.
+        lease: LeaseId,
+    },
+    /// Somebody speaks to it again.
+    Thaw {
+        /// Which.
+        lease: LeaseId,
+    },
+    /// Stop it.
     Release {
         /// Which.
         lease: LeaseId,
+        /// Whether its files stay for who comes back.
+        keep: bool,
     },
     /// Start script `script` for a connection.
     Script {
@@ -81,6 +93,16 @@ pub enum FromKeeper {
     },
     /// The container's init runs.
     LeaseLive {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// Its processes are frozen.
+    LeaseFrozen {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// It was not frozen: it has something to do.
+    LeaseBusy {
         /// Which lease.
         lease: LeaseId,
     },

@@ -297,6 +297,8 @@ impl Switch {
             FromKeeper::TapDown { node } => self.workers.detach(node, TapConfig::WIRE),
             FromKeeper::LeaseTap { lease, mtu } => self.tap(lease, mtu, fds.next())?,
             FromKeeper::LeaseLive { lease } => self.command(lease, Command::LeaseLive { lease }),
+            FromKeeper::LeaseFrozen { lease } => self.command(lease, Command::LeaseFrozen { lease }),
+            FromKeeper::LeaseBusy { lease } => self.command(lease, Command::LeaseBusy { lease }),
             FromKeeper::LeaseGone { lease, why } => {
                 if let Some(Lease { node, tap: Some((port, _)), .. }) = self.leases.get(&lease) {
                     self.workers.detach(*node, *port);
@@ -377,7 +379,9 @@ impl Switch {
                     self.tell_keeper(ToKeeper::Lease { lease, node, host });
                 }
                 Request::Rebuilt { node } => self.end_leases(shard, node),
-                Request::Release { lease } => self.tell_keeper(ToKeeper::Release { lease }),
+                Request::Freeze { lease } => self.tell_keeper(ToKeeper::Freeze { lease }),
+                Request::Thaw { lease } => self.tell_keeper(ToKeeper::Thaw { lease }),
+                Request::Release { lease, keep } => self.tell_keeper(ToKeeper::Release { lease, keep }),
                 Request::Open { service, peer, local, pipe } => {
                     let conn = self.next_conn;
                     match service.kind {
@@ -410,7 +414,7 @@ impl Switch {
             if let Some((port, _)) = lease.tap.take() {
                 self.workers.detach(node, port);
             }
-            let _ = self.to_keeper.send((ToKeeper::Release { lease: *id }, None));
+            let _ = self.to_keeper.send((ToKeeper::Release { lease: *id, keep: true }, None));
         }
     }
 

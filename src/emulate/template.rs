@@ -80,8 +80,12 @@ pub struct Backend {
     pub image: String,
     /// When it is there.
     pub start: StartPolicy,
-    /// Seconds without a connection until it is stopped and removed; 0 never.
+    /// Seconds without a frame, a connection or work to do until its processes are frozen; 0 never.
+    pub freeze_secs: u32,
+    /// Seconds without a connection until it is stopped, its files kept; 0 never.
     pub idle_secs: u32,
+    /// Seconds until the files of a stopped one are destroyed.
+    pub destroy_secs: u32,
     /// Whether connections into it pass through.
     pub splice: Splicing,
 }

@@ -21,7 +21,7 @@ macro_rules! ids {
 }
 
 ids! {
-    /// First contact of an attacker with a host: `src`, `dst`.
+    /// An attacker came back to a host: `src`, `dst`, the time of the first contact.
     SessionStart = "session.start",
     /// A session went idle or was evicted: `count` frames, `bytes_in`, `bytes_out`.
     SessionEnd = "session.end",
@@ -88,6 +88,12 @@ ids! {
     DhcpDeclined = "dhcp.declined",
     /// What a server, `src`, said to the host `dst` was not believed; `code` is a `dhcp::Refusal`. At most one a minute.
     DhcpRefused = "dhcp.refused",
+    /// A container's processes were frozen, as nobody has spoken to it for a while: `dst`.
+    ContainerFrozen = "container.frozen",
+    /// They go on: `src` speaks to it, or it is to end.
+    ContainerThawed = "container.thawed",
+    /// The files of a container that was stopped are gone; why is in the data. `dst` is its host.
+    ContainerDestroyed = "container.destroyed",
 }
 
 impl EventId {

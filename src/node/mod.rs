@@ -56,10 +56,22 @@ pub enum Request {
         /// The host that is to come to life.
         host: IpAddr,
     },
-    /// The lease is over: stop and remove the container.
+    /// Nobody has spoken to the container for a while: freeze it if it has nothing to do.
+    Freeze {
+        /// Which.
+        lease: LeaseId,
+    },
+    /// Somebody speaks to it again. Nobody has to wait for that: the kernel's part of it was never frozen.
+    Thaw {
+        /// Which.
+        lease: LeaseId,
+    },
+    /// The lease is over: stop the container.
     Release {
         /// Which.
         lease: LeaseId,
+        /// Whether its files stay for who comes back.
+        keep: bool,
     },
     /// A node panicked and was made anew: it knows nothing of the leases that it
     /// has asked for so far, which are over.
@@ -93,6 +105,16 @@ pub enum Command {
     },
     /// The container's init runs; the node finds out by itself when a service answers.
     LeaseLive {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// Its processes are frozen.
+    LeaseFrozen {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// It was not frozen: it has something to do.
+    LeaseBusy {
         /// Which lease.
         lease: LeaseId,
     },

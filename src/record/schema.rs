@@ -277,6 +277,7 @@ fn data_is_our_text(id: EventId) -> bool {
         EventId::ServiceFailed
             | EventId::ContainerFailed
             | EventId::ContainerStop
+            | EventId::ContainerDestroyed
             | EventId::DeviceState
             | EventId::NodePanic
             | EventId::ProcessState

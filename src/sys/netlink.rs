@@ -1,7 +1,7 @@
 //! The few requests to the kernel's network configuration that no ioctl covers.
 
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use rustix::net::netlink::SocketAddrNetlink;
@@ -19,6 +19,7 @@ const NLM_F_CREATE: u16 = 0x400;
 const IFLA_IFNAME: u16 = 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_NODAD: u32 = 2;
 const RTA_OIF: u16 = 4;
@@ -126,6 +127,34 @@ pub fn delete_link(name: &str) -> io::Result<()> {
     Request::new(libc::RTM_DELLINK, 0, &[0; 16]).attribute(IFLA_IFNAME, &text).send()
 }
 
+/// Gives interface `index` an IPv4 address, with the broadcast address of its prefix.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN`, `ENODEV` if there is no such interface.
+pub fn add_ipv4(index: u32, address: Ipv4Addr, prefix_len: u8) -> io::Result<()> {
+    let host_bits = u32::MAX.checked_shr(u32::from(prefix_len)).unwrap_or(0);
+    let broadcast = Ipv4Addr::from_bits(address.to_bits() | host_bits);
+    let mut body = vec![libc::AF_INET as u8, prefix_len, 0, 0];
+    body.extend(index.to_ne_bytes());
+    Request::new(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &body)
+        .attribute(IFA_LOCAL, &address.octets())
+        .attribute(IFA_ADDRESS, &address.octets())
+        .attribute(IFA_BROADCAST, &broadcast.octets())
+        .send()
+}
+
+/// Sends what has no other route by interface `index`, which is up, to `gateway`.
+///
+/// # Errors
+/// `ENETUNREACH` or `EINVAL` if the gateway is on no prefix of the interface's.
+pub fn add_default_route4(index: u32, gateway: Ipv4Addr) -> io::Result<()> {
+    let body = [libc::AF_INET as u8, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, libc::RTN_UNICAST, 0, 0, 0, 0];
+    Request::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &body)
+        .attribute(RTA_GATEWAY, &gateway.octets())
+        .attribute(RTA_OIF, &index.to_ne_bytes())
+        .send()
+}
+
 /// Gives interface `index` an IPv6 address that is usable at once: nobody is asked whether it is taken.
 ///
 /// # Errors
@@ -203,6 +232,23 @@ mod tests {
             delete_link(&name).unwrap();
             assert_eq!(interface::index(&name).unwrap_err().raw_os_error(), Some(libc::ENODEV));
             assert_eq!(delete_link(&name).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        });
+    }
+
+    #[test]
+    fn ipv4_addresses_and_routes_are_as_asked_for() {
+        alone(|| {
+            let (_fd, name) = tap::open("hwt%d", tap::Offload::Tcp).unwrap();
+            interface::set_up(&name, true).unwrap();
+            let index = interface::index(&name).unwrap();
+            add_ipv4(index, Ipv4Addr::new(10, 9, 8, 7), 20).unwrap();
+            assert_eq!(interface::addresses(&name).unwrap()[0], (Ipv4Addr::new(10, 9, 8, 7).into(), 20));
+            add_default_route4(index, Ipv4Addr::new(10, 9, 0, 1)).unwrap();
+            let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            probe.connect("192.0.2.1:9").unwrap();
+            assert_eq!(probe.local_addr().unwrap().ip(), Ipv4Addr::new(10, 9, 8, 7));
+            probe.connect("10.9.15.255:9").expect_err("that is the broadcast address");
+            assert!(add_default_route4(index, Ipv4Addr::new(198, 51, 100, 1)).is_err());
         });
     }
 

@@ -6,6 +6,9 @@ use crate::container::{ImageConfig, ImageUser};
 /// What can be built.
 pub const RECIPES: [&str; 2] = ["small", "debian"];
 
+/// Most containers that are kept ready of an image.
+const MAX_POOL: u32 = 64;
+
 /// Reads `images` and adds the built-in ones that are named without being written.
 pub fn read(c: &mut Checker<'_>) -> Vec<ImageConfig> {
     let mut images = Vec::new();
@@ -61,12 +64,18 @@ pub fn read(c: &mut Checker<'_>) -> Vec<ImageConfig> {
                 users.push(ImageUser { name: login.value.0.clone(), password: password.value.0.clone() });
             }
         }
-        images.push(ImageConfig { name: name.value.0.clone(), recipe, packages, users });
+        let pool = match &image.pool {
+            Some(pool) if pool.value > MAX_POOL => {
+                let help = "each takes some megabytes of memory: a few are enough for a burst of attackers";
+                c.error(pool.span, format!("a pool has at most {MAX_POOL} containers"), "too many", help);
+                0
+            }
+            pool => pool.as_ref().map_or(0, |pool| pool.value as u16),
+        };
+        images.push(ImageConfig { name: name.value.0.clone(), recipe, packages, users, pool });
     }
     for recipe in std::mem::take(&mut c.used_recipes) {
-        let plain =
-            ImageConfig { name: recipe.to_owned(), recipe: recipe.to_owned(), packages: Vec::new(), users: Vec::new() };
-        images.push(plain);
+        images.push(ImageConfig::plain(recipe));
     }
     images
 }

@@ -70,7 +70,9 @@ pub struct PortRule<A> {
 pub struct BackendLayer {
     pub image: Option<(String, Span)>,
     pub start: Option<StartPolicy>,
+    pub freeze_secs: Option<u32>,
     pub idle_secs: Option<u32>,
+    pub destroy_secs: Option<u32>,
     pub splice: Option<Splicing>,
     pub span: Span,
 }
@@ -149,7 +151,9 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
             (image.value.0.clone(), image.span)
         }),
         start: backend.start.as_ref().map(|start| start.value),
+        freeze_secs: backend.freeze.as_ref().and_then(|freeze| c.unit(freeze.span, units::duration_secs(freeze))),
         idle_secs: backend.idle.as_ref().and_then(|idle| c.unit(idle.span, units::duration_secs(idle))),
+        destroy_secs: backend.destroy.as_ref().and_then(|destroy| c.unit(destroy.span, units::duration_secs(destroy))),
         splice: backend.splice.as_ref().map(|splice| splice.value),
         span: backend.span,
     });
@@ -426,7 +430,9 @@ fn backend(c: &mut Checker<'_>, layers: &[&Layer]) -> Option<Backend> {
     Some(Backend {
         image,
         start: all().find_map(|part| part.start).unwrap_or_default(),
+        freeze_secs: all().find_map(|part| part.freeze_secs).unwrap_or(120),
         idle_secs: all().find_map(|part| part.idle_secs).unwrap_or(600),
+        destroy_secs: all().find_map(|part| part.destroy_secs).unwrap_or(86_400),
         splice: all().find_map(|part| part.splice).unwrap_or_default(),
     })
 }

@@ -436,8 +436,13 @@ mapping! {
         image: Text,
         /// `on-access` (default): started by the first attacker who completes a handshake; or `with-system`.
         start: StartPolicy,
-        /// Time without a connection until it is stopped and removed (default 10m); 0 never.
+        /// Time without a frame, a connection or work to do until its processes are frozen (default 2m); 0 never. They go on
+        /// with the next frame for it.
+        freeze: Text,
+        /// Time without a connection until it is stopped (default 10m); 0 never. Its files stay.
         idle: Text,
+        /// Time until the files of a stopped one are destroyed (default 24h). Who comes before that finds the same machine.
+        destroy: Text,
         /// Whether open connections pass through to its own TCP: `auto` (default: where the personality is `linux`), `always`, `never`.
         splice: Splicing,
     }
@@ -452,6 +457,8 @@ mapping! {
         packages: Vec<At<Text>>,
         /// Accounts besides the recipe's.
         users: Vec<At<User>>,
+        /// Containers of it that are kept started and frozen, so that a host comes to life at once: 0 (default) to 64.
+        pool: u32,
     }
 }
 

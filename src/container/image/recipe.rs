@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn config(recipe: &str) -> ImageConfig {
-        ImageConfig { name: "x".into(), recipe: recipe.into(), packages: vec![], users: vec![] }
+        ImageConfig { name: "x".into(), ..ImageConfig::plain(recipe) }
     }
 
     #[test]

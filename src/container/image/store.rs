@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn put(state: &Path, name: &str) -> Image {
-        let config = ImageConfig { name: name.into(), recipe: "small".into(), packages: vec![], users: vec![] };
+        let config = ImageConfig { name: name.into(), ..ImageConfig::plain("small") };
         let recipe = Recipe::of(&config).unwrap();
         let dir = images_dir(state).join(name).join(&recipe.hash);
         fs::create_dir_all(dir.join("rootfs")).unwrap();
@@ -174,8 +174,7 @@ mod tests {
     fn a_changed_image_is_missing() {
         let state = tempfile::tempdir().unwrap();
         put(state.path(), "one");
-        let config =
-            ImageConfig { name: "one".into(), recipe: "small".into(), packages: vec!["nmap".into()], users: vec![] };
+        let config = ImageConfig { name: "one".into(), packages: vec!["nmap".into()], ..ImageConfig::plain("small") };
         assert!(matches!(find(state.path(), &config), Err(ImageError::Missing(_))));
     }
 }

@@ -122,8 +122,16 @@ impl Layout {
         limits
     }
 
+    /// The cgroups of container `name`. liblxc appends a number if one of another container's has the name, which no
+    /// number of ours is used twice for.
+    fn of(&self, name: &str) -> Vec<PathBuf> {
+        let kinds = ["lxc.payload.", "lxc.monitor."].map(|kind| format!("{kind}{name}"));
+        let paths = self.parents.iter().flat_map(|parent| kinds.iter().map(|kind| parent.join(kind)));
+        paths.filter(|path| path.is_dir()).collect()
+    }
+
     /// The cgroups of containers whose name is wanted.
-    fn cgroups(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    fn all(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for parent in &self.parents {
             for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -138,33 +146,69 @@ impl Layout {
         found
     }
 
-    /// Sends `SIGKILL` to everything in the cgroups of containers that are
-    /// `wanted`, and thaws what is frozen. Returns how many processes there were.
-    pub fn kill(&self, wanted: impl Fn(&str) -> bool) -> usize {
-        let mut killed = 0;
-        for cgroup in self.cgroups(wanted) {
-            walk(&cgroup, &mut |dir| {
-                let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-                for pid in text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
-                    killed += 1;
-                    // It may have ended since.
-                    let _ = rustix::process::kill_process(pid, Signal::KILL);
-                }
-                // What is frozen dies only when it goes on, in version 1. Elsewhere there is no such file.
-                let state = fs::OpenOptions::new().write(true).open(dir.join("freezer.state"));
-                let _ = state.and_then(|mut state| state.write_all(b"THAWED"));
-            });
-        }
-        killed
+    /// Sends `SIGKILL` to everything in the cgroups of container `name`, and thaws what is frozen. Returns how many
+    /// processes there were.
+    pub fn kill(&self, name: &str) -> usize {
+        self.of(name).iter().map(|cgroup| kill(cgroup)).sum()
     }
 
-    /// Removes the empty cgroups of containers that are `wanted`. Returns how many are left.
-    pub fn remove(&self, wanted: impl Fn(&str) -> bool) -> usize {
-        let cgroups = self.cgroups(wanted);
-        for cgroup in &cgroups {
-            walk(cgroup, &mut |dir| drop(fs::remove_dir(dir)));
+    /// The same for all containers that are `wanted`.
+    pub fn kill_all(&self, wanted: impl Fn(&str) -> bool) -> usize {
+        self.all(wanted).iter().map(|cgroup| kill(cgroup)).sum()
+    }
+
+    /// Removes the empty cgroups of container `name`. Returns how many are left.
+    pub fn remove(&self, name: &str) -> usize {
+        remove(&self.of(name))
+    }
+
+    /// The same for all containers that are `wanted`.
+    pub fn remove_all(&self, wanted: impl Fn(&str) -> bool) -> usize {
+        remove(&self.all(wanted))
+    }
+
+    /// The file `file` of container `name`, of the first hierarchy that has it.
+    fn file(&self, name: &str, file: &str) -> Option<PathBuf> {
+        let payload = format!("lxc.payload.{name}");
+        self.parents.iter().map(|parent| parent.join(&payload).join(file)).find(|path| path.exists())
+    }
+
+    /// Freezes the processes of container `name`, or has them go on.
+    ///
+    /// # Errors
+    /// If the machine has no freezer, or the container is gone.
+    pub fn freeze(&self, name: &str, frozen: bool) -> io::Result<()> {
+        let (v1, v2) = if frozen { ("FROZEN", "1") } else { ("THAWED", "0") };
+        for (file, value) in [("freezer.state", v1), ("cgroup.freeze", v2)] {
+            if let Some(path) = self.file(name, file) {
+                return fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes());
+            }
         }
-        cgroups.iter().filter(|cgroup| cgroup.exists()).count()
+        Err(io::Error::new(io::ErrorKind::NotFound, "it has no cgroup that could be frozen"))
+    }
+
+    /// Whether the processes of container `name` are frozen, all of them.
+    pub fn is_frozen(&self, name: &str) -> bool {
+        let says = |file: &str, word: &str| {
+            let text = self.file(name, file).and_then(|path| fs::read_to_string(path).ok());
+            text.is_some_and(|text| text.lines().any(|line| line == word))
+        };
+        says("freezer.state", "FROZEN") || says("cgroup.events", "frozen 1")
+    }
+
+    /// Microseconds of a processor that container `name` has used, if the machine counts them.
+    pub fn processor_use(&self, name: &str) -> Option<u64> {
+        if let Some(path) = self.file(name, "cpuacct.usage") {
+            return Some(fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()? / 1000);
+        }
+        let text = fs::read_to_string(self.file(name, "cpu.stat")?).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())
+    }
+
+    /// The processes of container `name`, by their numbers outside.
+    pub fn processes(&self, name: &str) -> Vec<i32> {
+        let text = self.file(name, "cgroup.procs").and_then(|path| fs::read_to_string(path).ok());
+        text.unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// Removes the cgroup that liblxc's monitors pass through as they end, unless another container of the machine's needs it.
@@ -173,6 +217,30 @@ impl Layout {
             let _ = fs::remove_dir(parent.join("lxc.pivot"));
         }
     }
+}
+
+/// Kills everything in a cgroup and below it.
+fn kill(cgroup: &Path) -> usize {
+    let mut killed = 0;
+    walk(cgroup, &mut |dir| {
+        let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        for pid in text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+            killed += 1;
+            // It may have ended since.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        // What is frozen dies only when it goes on, in version 1. Elsewhere there is no such file.
+        let state = fs::OpenOptions::new().write(true).open(dir.join("freezer.state"));
+        let _ = state.and_then(|mut state| state.write_all(b"THAWED"));
+    });
+    killed
+}
+
+fn remove(cgroups: &[PathBuf]) -> usize {
+    for cgroup in cgroups {
+        walk(cgroup, &mut |dir| drop(fs::remove_dir(dir)));
+    }
+    cgroups.iter().filter(|cgroup| cgroup.exists()).count()
 }
 
 /// Mounts the hierarchies of `/proc/self/cgroup` where nobody else sees it.
@@ -252,10 +320,18 @@ mod tests {
             fs::create_dir_all(root.path().join(dir)).unwrap();
         }
         let layout = Layout { parents: vec![root.path().to_owned()], v1: vec![], v2: vec![] };
-        assert_eq!(layout.remove(|name| name.starts_with("hw-a-")), 0);
+        assert_eq!(layout.remove_all(|name| name.starts_with("hw-a-")), 0);
         assert!(root.path().join("other/lxc.monitor.hw-a-2").exists());
-        assert_eq!(layout.everywhere().remove(|name| name.starts_with("hw-a-")), 0);
+        assert_eq!(layout.everywhere().remove_all(|name| name.starts_with("hw-a-")), 0);
         assert!(!root.path().join("other/lxc.monitor.hw-a-2").exists());
+        fs::create_dir_all(root.path().join("lxc.payload.hw-c-1")).unwrap();
+        fs::write(root.path().join("lxc.payload.hw-c-1/cgroup.freeze"), "").unwrap();
+        assert_eq!((layout.remove("hw-c-2"), layout.remove("hw-c")), (0, 0));
+        layout.freeze("hw-c-1", true).unwrap();
+        assert_eq!(fs::read_to_string(root.path().join("lxc.payload.hw-c-1/cgroup.freeze")).unwrap(), "1");
+        assert!(layout.freeze("hw-c-2", true).is_err());
+        fs::remove_file(root.path().join("lxc.payload.hw-c-1/cgroup.freeze")).unwrap();
+        assert_eq!(layout.remove("hw-c-1"), 0);
         layout.remove_pivot();
         let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();

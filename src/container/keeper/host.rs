@@ -74,15 +74,20 @@ impl Host<'_> {
             return Err(format!("template {} has no container", self.template.name));
         };
         // A built-in image needs no entry in the topology.
-        let built_in = ImageConfig {
-            name: backend.image.clone(),
-            recipe: backend.image.clone(),
-            packages: Vec::new(),
-            users: Vec::new(),
-        };
+        let built_in = ImageConfig::plain(&backend.image);
         let image = config.images.iter().find(|image| image.name == backend.image).unwrap_or(&built_in);
         image::find(&config.state_dir, image).map_err(|error| error.to_string())
     }
+}
+
+/// Whether something listens for TCP connections in the network of process `pid`.
+pub fn listens(pid: i32) -> bool {
+    // The fourth column is the state; 0A is LISTEN.
+    let has = |table: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        text.lines().skip(1).any(|line| line.split_whitespace().nth(3) == Some("0A"))
+    };
+    has("tcp") || has("tcp6")
 }
 
 #[cfg(test)]
@@ -106,7 +111,9 @@ pub(super) mod tests {
             backend: Some(Backend {
                 image: "small".into(),
                 start: StartPolicy::OnAccess,
+                freeze_secs: 20,
                 idle_secs: 60,
+                destroy_secs: 3600,
                 splice: Splicing::Auto,
             }),
             outward: Outward::Reflect,

@@ -1,4 +1,4 @@
-//! One lease: from the request to the last trace of its container.
+//! One container: from the request that it be made to its last trace.
 
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
@@ -9,9 +9,14 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::process::SECOND;
 use super::settings::Place;
+use crate::container::image::Image;
 use crate::container::worker::{Done, Start, Work};
-use crate::node::NodeIdx;
+use crate::node::{LeaseId, NodeIdx};
+
+/// How long processes that were killed may take to vanish.
+const SWEEP_DEADLINE: i64 = 3 * SECOND;
 
 /// How far it is.
 #[derive(Debug)]
@@ -21,12 +26,7 @@ pub enum Stage {
     /// A worker starts it.
     Starting(Worker),
     /// Its init runs.
-    Live {
-        /// Its init.
-        init: OwnedFd,
-        /// liblxc's process that watches over it: a child of the keeper.
-        monitor: i32,
-    },
+    Live(Running),
     /// Its init is killed; its monitor gives the TAP back and ends.
     Dying {
         /// liblxc's process that watches over it.
@@ -34,32 +34,104 @@ pub enum Stage {
         /// When patience ends.
         deadline: i64,
     },
-    /// Whatever is left of it is killed and removed.
+    /// Whatever is left of its processes is killed, and its cgroups are removed.
     Sweeping {
         /// When it is given up.
         deadline: i64,
+        /// Whether a process may be there that is in no cgroup of its own yet.
+        strays: bool,
+    },
+    /// It has no processes; its files stay for who comes back.
+    Kept {
+        /// When they go.
+        until: i64,
     },
     /// A worker removes its files.
     Removing(Worker),
 }
 
-/// One use of one container.
+impl Stage {
+    /// Of one whose start has failed: a process of it may be in no cgroup of its own yet.
+    pub fn failed(now: i64) -> Stage {
+        Stage::Sweeping { deadline: now + SWEEP_DEADLINE, strays: true }
+    }
+
+    /// Of one whose init is dead and whose monitor has ended.
+    pub fn ended(now: i64) -> Stage {
+        Stage::Sweeping { deadline: now + SWEEP_DEADLINE, strays: false }
+    }
+}
+
+/// What runs.
 #[derive(Debug)]
+pub struct Running {
+    /// Its init.
+    pub init: OwnedFd,
+    /// The number of that process.
+    pub pid: i32,
+    /// liblxc's process that watches over it: a child of the keeper.
+    pub monitor: i32,
+    /// Since when it runs.
+    pub since: i64,
+    /// Whether its processes rest.
+    pub rest: Rest,
+}
+
+/// Whether the processes of a container rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// They run.
+    Awake,
+    /// It is being seen whether they have something to do.
+    Watched {
+        /// Microseconds of a processor that they had used by then.
+        used: u64,
+        /// When it is known.
+        until: i64,
+    },
+    /// They are frozen.
+    Frozen,
+}
+
+/// Who has a container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lease {
+    /// The switch's name for it.
+    pub id: LeaseId,
     /// The node that asked.
     pub node: NodeIdx,
     /// The host that it is for.
     pub host: IpAddr,
+}
+
+/// One container.
+#[derive(Debug)]
+pub struct Container {
+    /// Who has it; nobody has what is kept ready, or kept for who comes back.
+    pub lease: Option<Lease>,
+    /// The host that its files are for; of one that is kept ready nobody knows yet.
+    pub host: Option<(NodeIdx, IpAddr)>,
     /// Where its things lie.
     pub place: Place,
+    /// What it was made from.
+    pub image: Image,
     /// Keeps its image from being removed.
-    pub image: File,
+    pub _held: File,
+    /// Its TAP, until that is handed to the switch.
+    pub tap: Option<OwnedFd>,
     /// How far it is.
     pub stage: Stage,
     /// Why it ends, once it is to end.
     pub why: Option<String>,
-    /// The switch that asked for it is gone: tell nobody.
-    pub silent: bool,
+    /// Whether its files stay when it has ended, and for how many seconds.
+    pub keep: Option<u32>,
+}
+
+impl Container {
+    /// Whether it is kept ready for whoever comes: neither anybody's nor about to end.
+    pub fn is_spare(&self) -> bool {
+        self.host.is_none() && self.why.is_none()
+    }
 }
 
 /// A process that makes one call.
@@ -68,13 +140,16 @@ pub struct Worker {
     /// Its process id.
     pub pid: i32,
     answer: PipeReader,
+    /// When it was started.
+    pub since: i64,
     /// When it is killed.
     pub deadline: i64,
 }
 
 impl Worker {
-    /// Starts `program` as a worker that does `work`. `name` is what its command line shows.
-    pub fn start(program: &Path, name: &str, work: &Work, deadline: i64) -> io::Result<Worker> {
+    /// Starts `program` as a worker that does `work` and may take `patience` microseconds. `name` is what its command
+    /// line shows.
+    pub fn start(program: &Path, name: &str, work: &Work, now: i64, patience: i64) -> io::Result<Worker> {
         let request = serde_json::to_vec(work)?;
         let (answer, output) = io::pipe()?;
         let mut command = Command::new(program);
@@ -87,7 +162,7 @@ impl Worker {
             // The request is smaller than a pipe's buffer, so this does not wait.
             stdin.write_all(&request)?;
         }
-        Ok(Worker { pid: child.id() as i32, answer, deadline })
+        Ok(Worker { pid: child.id() as i32, answer, since: now, deadline: now + patience })
     }
 
     /// What it answered, once it has ended.
@@ -107,9 +182,10 @@ impl Worker {
         }
     }
 
-    /// Kills it.
-    pub fn kill(&self) {
+    /// Kills it; that it has ended is told like the end of any child.
+    pub fn kill(&mut self) {
         kill(self.pid);
+        self.deadline = i64::MAX;
     }
 }
 

@@ -1,204 +1,395 @@
-//! What the keeper does with leases: each of these takes one a step further.
+//! What the keeper does with containers: each of these takes one a step further.
 
 use std::fs;
 use std::net::IpAddr;
 
 use rustix::process::Signal;
 
-use super::lease::{Lease, Stage, Worker, init_handle, kill};
+use super::lease::{Container, Lease, Rest, Running, Stage, Worker, init_handle, kill};
 use super::process::{Keeper, SECOND};
 use super::settings::{self, Place};
-use super::{host, leftovers};
+use super::{host, identity, kept, leftovers};
 use crate::container::FromKeeper;
-use crate::container::worker::{Done, Work};
+use crate::container::image::Image;
+use crate::container::worker::{Done, Start, Work};
+use crate::event::EventId;
 use crate::node::{LeaseId, NodeIdx};
 use crate::sys::{interface, netlink, tap};
 
 /// A start that takes longer hangs: a healthy one takes 30 ms.
 pub const START_DEADLINE: i64 = 10 * SECOND;
+/// One that takes longer than this does not keep others waiting.
+const SLOW: i64 = SECOND;
+/// Slow starts that others do not wait for, in multiples of those at once.
+const MOST_SLOW: usize = 8;
 /// How long a monitor may take to end after its init was killed.
 const DEATH_DEADLINE: i64 = 3 * SECOND;
-/// How long processes that were killed may take to vanish.
-pub const SWEEP_DEADLINE: i64 = 3 * SECOND;
 const REMOVE_DEADLINE: i64 = 60 * SECOND;
+/// For how long it is seen whether a container has something to do before it is frozen.
+const WATCH: i64 = SECOND;
+/// What a container with nothing to do may use of a processor in that time, in microseconds.
+const IDLE_USE: u64 = 20_000;
 
 impl Keeper {
-    pub(super) fn lease(&mut self, id: LeaseId, node: NodeIdx, ip: IpAddr) -> Result<(), String> {
+    pub(super) fn lease(&mut self, lease: Lease, now: i64) -> Result<(), String> {
         if cfg!(not(feature = "lxc")) {
             return Err(crate::container::NO_LXC.into());
         }
-        let host = host::find(&self.config, node, ip)?;
-        let running = self.leases.values().filter(|lease| lease.node == node).count();
+        let host = host::find(&self.config, lease.node, lease.host)?;
+        let lease = Lease { host: host.ip, ..lease };
+        let of_node = |container: &&Container| container.lease.is_some_and(|other| other.node == lease.node);
+        let running = self.containers.values().filter(of_node).count();
         if running >= host.hosts.limits.containers as usize {
             return Err(format!("{running} containers of this node run already, which is its limit"));
         }
-        if self.leases.values().any(|lease| lease.node == node && lease.host == host.ip && lease.why.is_none()) {
-            return Err(format!("{ip} has a container already"));
-        }
-        let image = host.image(&self.config)?;
-        let held = image.hold().map_err(|error| error.to_string())?;
-        self.number += 1;
-        let containers = leftovers::containers_dir(&self.config);
-        let name = leftovers::container_name(&self.tag, self.number);
-        let place =
-            Place { tap: leftovers::tap_name(&self.tag, self.number), dir: containers.join(&name), containers, name };
-        for path in [&place.containers, &image.dir] {
-            if let Some(dir) = leftovers::closed_to_containers(path) {
-                let dir = dir.display();
-                return Err(format!("the users of containers may not pass through {dir}: run `chmod o+x {dir}`"));
-            }
-        }
-        let start = settings::start(&host, &image, &place, &self.layout, &self.seccomp);
-        let key = host.ip;
-        let opened = settings::prepare(&host, image.manifest.host_key, &place)
-            .and_then(|()| fs::write(place.dir.join(leftovers::LEASE), id.0.to_string()))
-            .map_err(|error| format!("cannot make its directory {}: {error}", place.dir.display()))
-            .and_then(|()| {
-                tap::open(&place.tap, tap::Offload::Tcp).map_err(|error| format!("cannot open a TAP: {error}"))
-            });
-        let tap = match opened {
-            Ok((tap, _)) => tap,
-            Err(why) => {
-                let _ = fs::remove_dir_all(&place.dir);
-                return Err(why);
-            }
+        let is_same = |container: &Container| {
+            container.lease.is_some_and(|other| (other.node, other.host) == (lease.node, lease.host))
+                && container.why.is_none()
         };
-        let mtu = interface::mtu(&place.tap).unwrap_or(1500);
-        self.leases.insert(
-            id,
-            Lease {
-                node,
-                host: key,
-                place,
-                image: held,
-                stage: Stage::Queued(Box::new(start)),
-                why: None,
-                silent: false,
-            },
-        );
-        self.queue.push_back(id);
-        self.send(FromKeeper::LeaseTap { lease: id, mtu }, Some(tap));
+        if self.containers.values().any(is_same) {
+            return Err(format!("{} has a container already", lease.host));
+        }
+        self.last_lease = now;
+        let image = host.image(&self.config)?;
+        if let Some(number) = self.kept_for(&lease, &image) {
+            return self.start_again(number, lease);
+        }
+        if let Some(number) = self.spare_of(&image) {
+            match self.lend(number, lease) {
+                Ok(()) => return Ok(()),
+                // It is of no use any more; the host gets one of its own.
+                Err(error) => self.end(number, &format!("it could not be given to a host: {error}"), now),
+            }
+        }
+        let place = self.new_place();
+        let host = host::find(&self.config, lease.node, lease.host)?;
+        self.check_ways(&place, &image)?;
+        let start = settings::start(Some(&host), &image, &place, &self.layout, &self.seccomp);
+        settings::prepare(Some(&host), image.manifest.host_key, &place)
+            .map_err(|error| format!("cannot make its directory {}: {error}", place.dir.display()))?;
+        let number = self.begin(place, image, start, (lease.node, lease.host))?;
+        self.hand_over(number, lease);
         Ok(())
     }
 
+    /// A name that was never used.
+    pub(super) fn new_place(&mut self) -> Place {
+        self.number += 1;
+        Place::of(&leftovers::containers_dir(&self.config), &self.tag, self.number)
+    }
+
+    /// # Errors
+    /// If the users that containers run as cannot reach their files.
+    pub(super) fn check_ways(&self, place: &Place, image: &Image) -> Result<(), String> {
+        match [&place.containers, &image.dir].into_iter().find_map(|path| leftovers::closed_to_containers(path)) {
+            Some(dir) => {
+                let dir = dir.display();
+                Err(format!("the users of containers may not pass through {dir}: run `chmod o+x {dir}`"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a container whose directory is there into the queue of those that are to start. A host of node
+    /// [`NodeIdx`] is whom its files are for, if that is known.
+    pub(super) fn begin(
+        &mut self,
+        place: Place,
+        image: Image,
+        start: Start,
+        host: impl Into<Option<(NodeIdx, IpAddr)>>,
+    ) -> Result<u32, String> {
+        let held = image.hold().map_err(|error| error.to_string());
+        let tap = held.and_then(|held| {
+            let opened = tap::open(&place.tap, tap::Offload::Tcp);
+            opened.map(|(tap, _)| (held, tap)).map_err(|error| format!("cannot open a TAP: {error}"))
+        });
+        let (held, tap) = tap.inspect_err(|_| drop(fs::remove_dir_all(&place.dir)))?;
+        let number = place.number;
+        let container = Container {
+            lease: None,
+            host: host.into(),
+            place,
+            image,
+            _held: held,
+            tap: Some(tap),
+            stage: Stage::Queued(Box::new(start)),
+            why: None,
+            keep: None,
+        };
+        self.containers.insert(number, container);
+        self.queue.push_back(number);
+        Ok(number)
+    }
+
+    /// Container `number` is that lease's from now on, and its TAP the switch's.
+    pub(super) fn hand_over(&mut self, number: u32, lease: Lease) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        container.lease = Some(lease);
+        container.host = Some((lease.node, lease.host));
+        let mtu = interface::mtu(&container.place.tap).unwrap_or(1500);
+        let tap = container.tap.take();
+        if let Err(error) = kept::write(container, &self.config) {
+            let dir = container.place.dir.display();
+            tracing::warn!(%error, %dir, "what this container is for cannot be written down");
+        }
+        self.send(FromKeeper::LeaseTap { lease: lease.id, mtu }, tap);
+    }
+
+    /// Starts what waits, as far as there is room for more starts.
     pub(super) fn start_queued(&mut self, now: i64) {
-        let mut starting = self.leases.values().filter(|lease| matches!(lease.stage, Stage::Starting(_))).count();
-        while starting < self.starts_at_once
-            && let Some(id) = self.queue.pop_front()
+        let mut starting: (usize, usize) = (0, 0);
+        for container in self.containers.values() {
+            if let Stage::Starting(worker) = &container.stage {
+                let is_slow = now - worker.since > SLOW;
+                starting = (starting.0 + usize::from(!is_slow), starting.1 + 1);
+            }
+        }
+        while starting.0 < self.starts_at_once
+            && starting.1 < MOST_SLOW * self.starts_at_once
+            && let Some(number) = self.queue.pop_front()
         {
-            let Some(lease) = self.leases.get_mut(&id) else { continue };
-            let sweeping = Stage::Sweeping { deadline: now + SWEEP_DEADLINE };
-            match std::mem::replace(&mut lease.stage, sweeping) {
-                Stage::Queued(start) => {
-                    let work = Work::Start(*start);
-                    match Worker::start(&self.worker, &lease.place.name, &work, now + START_DEADLINE) {
-                        Ok(worker) => {
-                            lease.stage = Stage::Starting(worker);
-                            starting += 1;
-                        }
-                        Err(error) => {
-                            let program = self.worker.display();
-                            lease.why.get_or_insert(format!("the worker {program} cannot be started: {error}"));
-                            self.sweep(id, now);
-                        }
-                    }
+            let Some(container) = self.containers.get_mut(&number) else { continue };
+            if !matches!(container.stage, Stage::Queued(_)) {
+                continue;
+            }
+            let Stage::Queued(start) = std::mem::replace(&mut container.stage, Stage::failed(now)) else { continue };
+            let name = container.place.name.clone();
+            match Worker::start(&self.worker, &name, &Work::Start(*start), now, START_DEADLINE) {
+                Ok(worker) => {
+                    container.stage = Stage::Starting(worker);
+                    starting = (starting.0 + 1, starting.1 + 1);
                 }
-                other => lease.stage = other,
+                Err(error) => {
+                    let program = self.worker.display();
+                    container.why.get_or_insert(format!("the worker {program} cannot be started: {error}"));
+                    self.sweep(number, now);
+                }
             }
         }
     }
 
-    pub(super) fn started(&mut self, id: LeaseId, done: Done, now: i64) {
-        let Some(lease) = self.leases.get_mut(&id) else { return };
+    pub(super) fn started(&mut self, number: u32, done: Done, now: i64) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
         let live = match done {
-            Done::Started { init, monitor } => {
-                init_handle(init, &lease.place.name).map(|init| (init, monitor)).map_err(|error| error.to_string())
-            }
+            Done::Started { init: pid, monitor } => init_handle(pid, &container.place.name)
+                .map(|init| Running { init, pid, monitor, since: now, rest: Rest::Awake })
+                .map_err(|error| error.to_string()),
             Done::Failed(why) => Err(why),
             other => Err(format!("its worker answered {other:?}")),
         };
         match live {
-            Ok((init, monitor)) => {
-                let ended = lease.why.is_some();
-                lease.stage = Stage::Live { init, monitor };
-                if ended {
-                    self.kill_live(id, now);
-                } else if !lease.silent {
-                    self.send(FromKeeper::LeaseLive { lease: id }, None);
+            Ok(running) => {
+                let ended = container.why.is_some();
+                container.stage = Stage::Live(running);
+                let lease = container.lease;
+                match lease {
+                    _ if ended => self.kill_live(number, now),
+                    Some(lease) => self.send(FromKeeper::LeaseLive { lease: lease.id }, None),
+                    None => {}
                 }
             }
             Err(why) => {
-                lease.why.get_or_insert(why);
-                self.sweep(id, now);
+                // What does not start has nothing that is worth another try.
+                container.keep = None;
+                container.stage = Stage::failed(now);
+                let spare = container.is_spare().then(|| container.image.manifest.name.clone());
+                let why = container.why.get_or_insert(why).clone();
+                if let Some(image) = spare {
+                    self.spare_failed(&image, &why, now);
+                }
+                self.sweep(number, now);
             }
         }
     }
 
-    /// Begins to end lease `id`.
-    pub(super) fn end(&mut self, id: LeaseId, why: &str, now: i64) {
-        let Some(lease) = self.leases.get_mut(&id) else { return };
-        if lease.why.is_some() {
+    /// The container that lease `id` has.
+    pub(super) fn of_lease(&self, id: LeaseId) -> Option<u32> {
+        let has = |(number, container): (&u32, &Container)| {
+            (container.lease.is_some_and(|lease| lease.id == id)).then_some(*number)
+        };
+        self.containers.iter().find_map(has)
+    }
+
+    /// Begins to end container `number`.
+    pub(super) fn end(&mut self, number: u32, why: &str, now: i64) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        if container.why.is_some() {
             return;
         }
-        lease.why = Some(why.into());
-        match lease.stage {
+        container.why = Some(why.into());
+        match container.stage {
             Stage::Queued(_) => {
-                lease.stage = Stage::Sweeping { deadline: now + SWEEP_DEADLINE };
-                self.sweep(id, now);
+                container.stage = Stage::ended(now);
+                self.sweep(number, now);
             }
-            Stage::Live { .. } => self.kill_live(id, now),
+            Stage::Live(_) => self.kill_live(number, now),
+            Stage::Kept { .. } => self.remove(number, now),
             // A start that was begun is waited for: what it would leave when killed is harder to find.
             _ => {}
         }
     }
 
-    fn kill_live(&mut self, id: LeaseId, now: i64) {
-        let Some(lease) = self.leases.get_mut(&id) else { return };
-        let Stage::Live { init, monitor } = &lease.stage else { return };
+    fn kill_live(&mut self, number: u32, now: i64) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        let Stage::Live(running) = &container.stage else { return };
         // Its process namespace dies with its init; an error means that it is dead already.
-        let _ = rustix::process::pidfd_send_signal(init, Signal::KILL);
-        lease.stage = Stage::Dying { monitor: *monitor, deadline: now + DEATH_DEADLINE };
+        let _ = rustix::process::pidfd_send_signal(&running.init, Signal::KILL);
+        // What is frozen dies only when it goes on, in version 1 of cgroups.
+        let _ = self.layout.freeze(&container.place.name, false);
+        container.stage = Stage::Dying { monitor: running.monitor, deadline: now + DEATH_DEADLINE };
     }
 
-    /// Kills and removes what is left of lease `id`, as far as it goes by now.
-    pub(super) fn sweep(&mut self, id: LeaseId, now: i64) {
-        let Some(lease) = self.leases.get_mut(&id) else { return };
-        let Stage::Sweeping { deadline } = lease.stage else { return };
-        let name = lease.place.name.clone();
-        // liblxc appends a number if the name was taken.
-        let own =
-            move |found: &str| found.strip_prefix(&name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-        let alive = self.layout.kill(&own) + kill_strays(&lease.place.name);
-        let left = self.layout.remove(&own);
+    /// Its monitor did not end by itself.
+    pub(super) fn kill_monitor(&mut self, number: u32, now: i64) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        if let Stage::Dying { monitor, .. } = container.stage {
+            kill(monitor);
+        }
+        container.stage = Stage::ended(now);
+        self.sweep(number, now);
+    }
+
+    /// Its monitor has ended.
+    pub(super) fn monitor_ended(&mut self, number: u32, now: i64) {
+        let secs = self.keep_secs(number);
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        if let Stage::Live(running) = std::mem::replace(&mut container.stage, Stage::ended(now)) {
+            // It may have been killed alone: then the container still runs.
+            let _ = rustix::process::pidfd_send_signal(&running.init, Signal::KILL);
+            if container.why.is_none() {
+                container.why = Some("its init ended".into());
+                container.keep = secs;
+            }
+        }
+        self.sweep(number, now);
+    }
+
+    /// Kills and removes what is left of container `number` but its files, as far as it goes by now.
+    pub(super) fn sweep(&mut self, number: u32, now: i64) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        let Stage::Sweeping { deadline, strays } = container.stage else { return };
+        let name = &container.place.name;
+        let mut alive = self.layout.kill(name);
+        if strays {
+            alive += kill_strays(name);
+        }
+        let left = self.layout.remove(name);
         if alive + left > 0 && now < deadline {
             return;
         }
         // The device is back here, or gone with the container's network namespace.
-        let _ = netlink::delete_link(&lease.place.tap);
-        let work = Work::Remove { path: lease.place.dir.clone() };
-        match Worker::start(&self.worker, &lease.place.name, &work, now + REMOVE_DEADLINE) {
-            Ok(worker) => lease.stage = Stage::Removing(worker),
+        let _ = netlink::delete_link(&container.place.tap);
+        container.tap = None;
+        match container.keep {
+            Some(secs) if secs > 0 && self.ending.is_none() => {
+                container.stage = Stage::Kept { until: now + i64::from(secs) * SECOND };
+                self.gone(number);
+            }
+            _ => self.remove(number, now),
+        }
+    }
+
+    /// Has the files of container `number` removed.
+    pub(super) fn remove(&mut self, number: u32, now: i64) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        let work = Work::Remove { path: container.place.dir.clone() };
+        match Worker::start(&self.worker, &container.place.name, &work, now, REMOVE_DEADLINE) {
+            Ok(worker) => container.stage = Stage::Removing(worker),
             Err(_) => {
-                let _ = fs::remove_dir_all(&lease.place.dir);
-                self.gone(id);
+                let _ = fs::remove_dir_all(&container.place.dir);
+                self.removed(number, now);
             }
         }
     }
 
-    pub(super) fn gone(&mut self, id: LeaseId) {
-        let Some(lease) = self.leases.remove(&id) else { return };
-        drop(lease.image);
-        if !lease.silent {
-            let why = lease.why.unwrap_or_default();
-            self.send(FromKeeper::LeaseGone { lease: id, why }, None);
+    /// The files of container `number` are gone.
+    pub(super) fn removed(&mut self, number: u32, now: i64) {
+        self.gone(number);
+        let Some(container) = self.containers.remove(&number) else { return };
+        if let Some((node, host)) = container.host {
+            let why = container.why.unwrap_or_default();
+            self.tell(EventId::ContainerDestroyed, node, Some(host), &why, now);
         }
     }
 
-    pub(super) fn end_leases(&mut self, why: &str, now: i64) {
-        let ids: Vec<LeaseId> = self.leases.keys().copied().collect();
-        for id in ids {
-            self.end(id, why, now);
+    /// Container `number` is nobody's any more.
+    fn gone(&mut self, number: u32) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        let Some(lease) = container.lease.take() else { return };
+        let why = match container.stage {
+            Stage::Kept { .. } => container.why.take().unwrap_or_default(),
+            _ => container.why.clone().unwrap_or_default(),
+        };
+        self.send(FromKeeper::LeaseGone { lease: lease.id, why }, None);
+    }
+
+    pub(super) fn end_containers(&mut self, why: &str, now: i64, which: impl Fn(&Container) -> bool) {
+        let numbers = self.containers.iter().filter(|(_, container)| which(container)).map(|(number, _)| *number);
+        for number in numbers.collect::<Vec<_>>() {
+            self.end(number, why, now);
         }
+    }
+
+    /// How long the files of container `number` are to stay when it has ended.
+    pub(super) fn keep_secs(&self, number: u32) -> Option<u32> {
+        let (node, host) = self.containers.get(&number)?.host?;
+        let host = host::find(&self.config, node, host).ok()?;
+        Some(host.template.backend.as_ref()?.destroy_secs)
+    }
+
+    /// Sees whether container `number` has something to do, to freeze it if it has not.
+    pub(super) fn watch(&mut self, number: u32, now: i64) {
+        let Some(Container { stage: Stage::Live(running), place, .. }) = self.containers.get_mut(&number) else {
+            return;
+        };
+        if running.rest == Rest::Awake {
+            let used = self.layout.processor_use(&place.name).unwrap_or(0);
+            running.rest = Rest::Watched { used, until: now + WATCH };
+        }
+    }
+
+    /// Freezes container `number` if it had nothing to do while it was watched.
+    pub(super) fn freeze(&mut self, number: u32) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        let (Stage::Live(running), Some(lease)) = (&mut container.stage, container.lease) else { return };
+        let Rest::Watched { used, .. } = running.rest else { return };
+        let name = &container.place.name;
+        let had = self.layout.processor_use(name).map_or(0, |now| now.saturating_sub(used));
+        let frozen = had <= IDLE_USE && self.layout.freeze(name, true).is_ok();
+        running.rest = if frozen { Rest::Frozen } else { Rest::Awake };
+        let lease = lease.id;
+        self.send(if frozen { FromKeeper::LeaseFrozen { lease } } else { FromKeeper::LeaseBusy { lease } }, None);
+    }
+
+    /// Has the processes of container `number` go on.
+    pub(super) fn thaw(&mut self, number: u32) {
+        let Some(Container { stage: Stage::Live(running), place, .. }) = self.containers.get_mut(&number) else {
+            return;
+        };
+        if std::mem::replace(&mut running.rest, Rest::Awake) == Rest::Frozen
+            && let Err(error) = self.layout.freeze(&place.name, false)
+        {
+            tracing::error!(%error, container = %place.name, "a frozen container cannot be thawed");
+        }
+    }
+
+    /// Makes a container that was kept ready that of a lease.
+    fn lend(&mut self, number: u32, lease: Lease) -> Result<(), String> {
+        let host = host::find(&self.config, lease.node, lease.host)?;
+        let Some(container) = self.containers.get_mut(&number) else { return Err("it is gone".into()) };
+        let Stage::Live(running) = &mut container.stage else { return Err("it does not run".into()) };
+        let name = &container.place.name;
+        running.rest = Rest::Awake;
+        let given = self.layout.freeze(name, false).and_then(|()| identity::give(&host, &container.image, running.pid));
+        given.map_err(|error| error.to_string())?;
+        if let Some(tap) = &container.tap {
+            identity::forget_frames(tap);
+        }
+        identity::restart_servers(container.image.manifest.host_key, &self.layout, name);
+        self.hand_over(number, lease);
+        self.send(FromKeeper::LeaseLive { lease: lease.id }, None);
+        Ok(())
     }
 }
 

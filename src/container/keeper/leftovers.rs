@@ -9,12 +9,9 @@ use rustix::process::{Pid, Signal};
 use sha2::{Digest, Sha256};
 
 use super::cgroup::Layout;
+use super::kept::{self, Written};
 use crate::container::KeeperConfig;
-use crate::node::LeaseId;
 use crate::sys::{clock, netlink};
-
-/// The file in a container's directory that names its lease, for a successor of the keeper's.
-pub const LEASE: &str = "lease";
 
 /// What tells the containers and TAPs of one honeynet from those of others on
 /// this machine: a hash of its name and its state directory.
@@ -79,22 +76,22 @@ pub fn closed_to_containers(path: &Path) -> Option<PathBuf> {
     way.iter().rev().find(closed).map(|dir| dir.to_path_buf())
 }
 
-/// Ends and removes all containers of a predecessor that died: processes,
-/// cgroups, TAPs, overlays. Waits for them up to `patience` microseconds. Returns
-/// their leases, of which the switch still thinks that they live.
-pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<LeaseId> {
+/// Ends all containers of a predecessor that died: processes, cgroups, TAPs, and the overlays of those that were
+/// nobody's. Waits for them up to `patience` microseconds. Returns what the others were for: their leases, of which
+/// the switch still thinks that they live, and the hosts whose files are still there.
+pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<(u32, Written)> {
     let tag = tag(config);
     let prefix = format!("hw-{tag}-");
     let until = clock::monotonic_micros() + patience;
     let dir = containers_dir(config);
     let layout = layout.everywhere();
-    while layout.kill(|name| name.starts_with(&prefix)) + kill_monitored(&dir, &prefix) > 0
+    while layout.kill_all(|name| name.starts_with(&prefix)) + kill_monitored(&dir, &prefix) > 0
         && clock::monotonic_micros() < until
     {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    layout.remove(|name| name.starts_with(&prefix));
-    let mut leases = Vec::new();
+    layout.remove_all(|name| name.starts_with(&prefix));
+    let mut found = Vec::new();
     let taps = format!("hw{tag}");
     // Unlike /sys/class/net this is about the process's own network namespace.
     for line in fs::read_to_string("/proc/self/net/dev").unwrap_or_default().lines() {
@@ -104,13 +101,17 @@ pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<L
         }
     }
     for entry in fs::read_dir(containers_dir(config)).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("hw-") {
-            let lease = fs::read_to_string(entry.path().join(LEASE)).ok();
-            leases.extend(lease.and_then(|text| text.parse().ok()).map(LeaseId));
-            let _ = fs::remove_dir_all(entry.path());
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("hw-") {
+            continue;
+        }
+        let number = name.strip_prefix(&prefix).and_then(|number| number.parse().ok());
+        match number.zip(kept::read(&entry.path())) {
+            Some(of) => found.push(of),
+            None => drop(fs::remove_dir_all(entry.path())),
         }
     }
-    leases
+    found
 }
 
 /// Kills containers by the names that liblxc gives to their monitors, and
@@ -158,6 +159,7 @@ pub fn remove_empty(config: &KeeperConfig, layout: &Layout) {
 mod tests {
     use super::*;
     use crate::container::keeper::host::tests::config;
+    use crate::node::LeaseId;
 
     #[test]
     fn names_tell_honeynets_apart_and_fit() {
@@ -206,9 +208,21 @@ mod tests {
         assert!(claim(&config).unwrap_err().to_string().contains("another keeper"));
         drop(lock);
         assert!(claim(&config).unwrap().1);
-        fs::create_dir(containers_dir(&config).join("hw-left")).unwrap();
-        fs::write(containers_dir(&config).join("hw-left").join(LEASE), "77").unwrap();
-        assert_eq!(sweep_all(&config, &Layout::none(), 0), [LeaseId(77)]);
+        let (tag, dir) = (tag(&config), containers_dir(&config));
+        for number in [7, 8] {
+            fs::create_dir(dir.join(container_name(&tag, number))).unwrap();
+        }
+        let of = Written {
+            lease: LeaseId(77),
+            node: "n".into(),
+            host: "10.1.0.5".parse().unwrap(),
+            image: ("small".into(), "0".into()),
+        };
+        let text = serde_json::to_vec(&of).unwrap();
+        fs::write(dir.join(container_name(&tag, 7)).join("lease.json"), text).unwrap();
+        assert_eq!(sweep_all(&config, &Layout::none(), 0), [(7, of)]);
+        assert!(dir.join(container_name(&tag, 7)).exists() && !dir.join(container_name(&tag, 8)).exists());
+        fs::remove_dir_all(dir.join(container_name(&tag, 7))).unwrap();
         remove_empty(&config, &Layout::none());
         assert!(!containers_dir(&config).exists());
     }

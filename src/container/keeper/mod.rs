@@ -3,15 +3,20 @@
 //! with a deadline, and many run at once.
 //!
 //! ```text
-//! Lease ─▶ Queued ─▶ Starting ─▶ Live ─▶ Dying ─▶ Sweeping ─▶ Removing ─▶ LeaseGone
-//!            └──────────┴── failed or released ──────┘
+//! Lease ─▶ Queued ─▶ Starting ─▶ Live ⇄ frozen ─▶ Dying ─▶ Sweeping ─▶ Kept ─▶ Removing
+//!   │        └──────────┴── failed ─────────────────────────┘            │
+//!   ├─▶ one that is kept ready (`pool`): Live                            │
+//!   └─▶ files of the same host (`kept`): Queued ◀────────────────────────┘
 //! ```
 
 mod cgroup;
 mod host;
+mod identity;
+mod kept;
 mod lease;
 mod leases;
 mod leftovers;
+mod pool;
 mod process;
 mod scripts;
 mod settings;

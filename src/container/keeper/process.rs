@@ -3,29 +3,31 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, WaitOptions};
+use rustix::process::WaitOptions;
 
 use super::cgroup::Layout;
-use super::lease::{Lease, Stage, kill};
-use super::leases::{START_DEADLINE, SWEEP_DEADLINE};
+use super::lease::{Container, Lease, Rest, Stage, kill};
+use super::leases::START_DEADLINE;
 use super::leftovers;
+use super::pool::{self, Pool};
 use super::scripts::{SCRIPT_UID, Scripts};
 use super::settings;
 use super::taps::Taps;
 use super::uplinks::Uplinks;
 use crate::container::{FromKeeper, KeeperConfig, ToKeeper};
 use crate::event::{Event, EventId, MAX_DATA, Said};
-use crate::node::LeaseId;
+use crate::node::NodeIdx;
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
 use crate::sys::{clock, netlink};
 use crate::wire::Instant;
 
-const MILLISECOND: i64 = 1_000;
+pub(super) const MILLISECOND: i64 = 1_000;
 pub(super) const SECOND: i64 = 1_000_000;
 const SWEEP_INTERVAL: i64 = 10 * MILLISECOND;
 /// Starts at once for each processor; the others wait for their turn.
@@ -67,7 +69,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let (lock, follows) = leftovers::claim(&config)?;
     let layout = Layout::find();
-    let lost = leftovers::sweep_all(&config, &layout, 3 * SECOND);
+    let found = leftovers::sweep_all(&config, &layout, 3 * SECOND);
     let seccomp = leftovers::containers_dir(&config).join("seccomp");
     fs::write(&seccomp, settings::SECCOMP)?;
     ends.switch.set_nonblocking(true)?;
@@ -79,7 +81,6 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         uplinks: Uplinks::new(&config.nodes, config.threads),
         taps: Taps::new(&config, std::mem::take(&mut ends.taps)),
         scripts: Scripts::new(&config.name, &config.scripts),
-        config,
         layout,
         seccomp,
         worker,
@@ -89,17 +90,22 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         _lock: lock,
         starts_at_once: cpus * STARTS_PER_CPU,
         number: 0,
-        leases: BTreeMap::new(),
+        containers: BTreeMap::new(),
+        pools: pool::pools(&config),
+        last_lease: 0,
         queue: VecDeque::new(),
         outgoing: VecDeque::new(),
         // The switch of a keeper that died goes on and does not greet its successor.
         greeted: follows,
         next_look: 0,
         ending: None,
+        config,
     };
-    for lease in lost {
-        keeper.send(FromKeeper::LeaseGone { lease, why: "the keeper was started anew".into() }, None);
+    for (_, written) in &found {
+        let why = "the keeper was started anew".into();
+        keeper.send(FromKeeper::LeaseGone { lease: written.lease, why }, None);
     }
+    keeper.adopt(found, clock::monotonic_micros());
     keeper.work();
     leftovers::remove_empty(&keeper.config, &keeper.layout);
     Ok(())
@@ -120,14 +126,19 @@ pub(super) struct Keeper {
     scripts: Scripts,
     pub(super) starts_at_once: usize,
     pub(super) number: u32,
-    pub(super) leases: BTreeMap<LeaseId, Lease>,
-    pub(super) queue: VecDeque<LeaseId>,
+    /// All containers, by their numbers.
+    pub(super) containers: BTreeMap<u32, Container>,
+    pub(super) pools: Vec<Pool>,
+    /// When somebody got a container last.
+    pub(super) last_lease: i64,
+    /// Those that are to start.
+    pub(super) queue: VecDeque<u32>,
     outgoing: VecDeque<(FromKeeper, Vec<OwnedFd>)>,
     /// Whether a switch is there: devices are opened for one.
-    greeted: bool,
+    pub(super) greeted: bool,
     next_look: i64,
     /// Set by the order to end: when patience ends.
-    ending: Option<i64>,
+    pub(super) ending: Option<i64>,
 }
 
 impl Keeper {
@@ -136,12 +147,15 @@ impl Keeper {
             let now = clock::monotonic_micros();
             self.pass_deadlines(now);
             self.start_queued(now);
+            let next = self.refill(now).min(self.settle_spares(now));
             self.flush();
-            if self.ending.is_some_and(|until| (self.leases.is_empty() && self.scripts.running() == 0) || now >= until)
+            if self
+                .ending
+                .is_some_and(|until| (self.containers.is_empty() && self.scripts.running() == 0) || now >= until)
             {
                 return;
             }
-            let ready = self.wait(self.next_deadline(now));
+            let ready = self.wait(self.next_deadline(now).min(next));
             let now = clock::monotonic_micros();
             if ready.supervisor && !self.supervisor_is_there() {
                 self.end_all(now);
@@ -194,12 +208,18 @@ impl Keeper {
         }
         next = next.min(self.scripts.next_deadline().unwrap_or(i64::MAX));
         next = next.min(self.ending.unwrap_or(i64::MAX));
-        for lease in self.leases.values() {
-            next = next.min(match &lease.stage {
-                Stage::Queued(_) | Stage::Live { .. } => i64::MAX,
+        for container in self.containers.values() {
+            next = next.min(match &container.stage {
+                Stage::Queued(_) => i64::MAX,
+                Stage::Live(running) => match running.rest {
+                    // Spares are looked after apart.
+                    Rest::Watched { until, .. } if container.lease.is_some() => until,
+                    _ => i64::MAX,
+                },
                 Stage::Starting(worker) | Stage::Removing(worker) => worker.deadline,
                 Stage::Dying { deadline, .. } => *deadline,
                 Stage::Sweeping { .. } => now + SWEEP_INTERVAL,
+                Stage::Kept { until } => *until,
             });
         }
         next
@@ -210,25 +230,23 @@ impl Keeper {
             self.look_at_devices(now);
         }
         self.scripts.expire(now);
-        let due: Vec<LeaseId> = self.leases.keys().copied().collect();
-        for id in due {
-            let Some(lease) = self.leases.get_mut(&id) else { continue };
-            match &mut lease.stage {
+        self.expire_kept(now);
+        let due: Vec<u32> = self.containers.keys().copied().collect();
+        for number in due {
+            let Some(container) = self.containers.get_mut(&number) else { continue };
+            match &mut container.stage {
                 Stage::Starting(worker) if now >= worker.deadline => {
-                    lease.why.get_or_insert(format!("liblxc did not start it within {} s", START_DEADLINE / SECOND));
+                    let why = format!("liblxc did not start it within {} s", START_DEADLINE / SECOND);
+                    container.why.get_or_insert(why);
                     worker.kill();
-                    worker.deadline = i64::MAX;
                 }
-                Stage::Removing(worker) if now >= worker.deadline => {
-                    worker.kill();
-                    worker.deadline = i64::MAX;
-                }
-                Stage::Dying { monitor, deadline } if now >= *deadline => {
-                    kill(*monitor);
-                    lease.stage = Stage::Sweeping { deadline: now + SWEEP_DEADLINE };
-                    self.sweep(id, now);
-                }
-                Stage::Sweeping { .. } => self.sweep(id, now),
+                Stage::Removing(worker) if now >= worker.deadline => worker.kill(),
+                Stage::Dying { deadline, .. } if now >= *deadline => self.kill_monitor(number, now),
+                Stage::Sweeping { .. } => self.sweep(number, now),
+                Stage::Live(running) => match running.rest {
+                    Rest::Watched { until, .. } if now >= until => self.freeze(number),
+                    _ => {}
+                },
                 _ => {}
             }
         }
@@ -250,23 +268,26 @@ impl Keeper {
             self.kill_orphans_of_scripts();
             return;
         }
-        let owner = self.leases.iter().find(|(_, lease)| match &lease.stage {
+        let is_its = |container: &Container| match &container.stage {
             Stage::Starting(worker) | Stage::Removing(worker) => worker.pid == pid,
-            Stage::Live { monitor, .. } | Stage::Dying { monitor, .. } => *monitor == pid,
-            Stage::Queued(_) | Stage::Sweeping { .. } => false,
-        });
-        let Some(id) = owner.map(|(id, _)| *id) else { return };
-        let Some(lease) = self.leases.get_mut(&id) else { return };
-        match std::mem::replace(&mut lease.stage, Stage::Sweeping { deadline: now + SWEEP_DEADLINE }) {
-            Stage::Starting(worker) => self.started(id, worker.answer(), now),
-            Stage::Live { init, .. } => {
-                // Its monitor may have been killed alone: then the container still runs.
-                let _ = rustix::process::pidfd_send_signal(&init, Signal::KILL);
-                lease.why.get_or_insert("its init ended".into());
-                self.sweep(id, now);
+            Stage::Live(running) => running.monitor == pid,
+            Stage::Dying { monitor, .. } => *monitor == pid,
+            Stage::Queued(_) | Stage::Sweeping { .. } | Stage::Kept { .. } => false,
+        };
+        let owner = self.containers.iter().find(|(_, container)| is_its(container)).map(|(number, _)| *number);
+        let Some(number) = owner else { return };
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        match std::mem::replace(&mut container.stage, Stage::Kept { until: i64::MAX }) {
+            Stage::Starting(worker) => {
+                let done = worker.answer();
+                container.stage = Stage::failed(now);
+                self.started(number, done, now);
             }
-            Stage::Removing(_) => self.gone(id),
-            Stage::Queued(_) | Stage::Dying { .. } | Stage::Sweeping { .. } => self.sweep(id, now),
+            Stage::Removing(_) => self.removed(number, now),
+            other => {
+                container.stage = other;
+                self.monitor_ended(number, now);
+            }
         }
     }
 
@@ -310,10 +331,11 @@ impl Keeper {
         match message {
             ToKeeper::Hello => {
                 self.outgoing.clear();
-                for lease in self.leases.values_mut() {
-                    lease.silent = true;
+                // The switch of before, which has asked for them, is gone: nobody is told of their end.
+                self.end_containers("the switch was started anew", now, |container| container.lease.is_some());
+                for container in self.containers.values_mut() {
+                    container.lease = None;
                 }
-                self.end_leases("the switch was started anew", now);
                 self.scripts.kill();
                 self.uplinks.forget();
                 self.taps.forget();
@@ -321,13 +343,34 @@ impl Keeper {
                 self.look_at_devices(now);
             }
             ToKeeper::Lease { lease, node, host } => {
-                if !self.leases.contains_key(&lease)
-                    && let Err(why) = self.lease(lease, node, host)
+                if self.of_lease(lease).is_none()
+                    && let Err(why) = self.lease(Lease { id: lease, node, host }, now)
                 {
                     self.send(FromKeeper::LeaseGone { lease, why }, None);
                 }
+                // Whoever asks next need not wait until all of them are prepared.
+                self.start_queued(now);
+                self.flush();
             }
-            ToKeeper::Release { lease } => self.end(lease, "released", now),
+            ToKeeper::Freeze { lease } => {
+                if let Some(number) = self.of_lease(lease) {
+                    self.watch(number, now);
+                }
+            }
+            ToKeeper::Thaw { lease } => {
+                if let Some(number) = self.of_lease(lease) {
+                    self.thaw(number);
+                }
+            }
+            ToKeeper::Release { lease, keep } => {
+                if let Some(number) = self.of_lease(lease) {
+                    let secs = if keep { self.keep_secs(number) } else { None };
+                    if let Some(container) = self.containers.get_mut(&number) {
+                        container.keep = secs;
+                    }
+                    self.end(number, "released", now);
+                }
+            }
             ToKeeper::Script { conn, script, peer, local } => match self.scripts.start(now, script, peer, local) {
                 Ok(socket) => self.send(FromKeeper::ScriptOpen { conn }, Some(socket)),
                 Err(why) => self.send(FromKeeper::ScriptFailed { conn, why }, None),
@@ -338,7 +381,7 @@ impl Keeper {
     fn end_all(&mut self, now: i64) {
         if self.ending.is_none() {
             self.ending = Some(now + END_DEADLINE);
-            self.end_leases("the honeynet ends", now);
+            self.end_containers("the honeynet ends", now, |_| true);
             self.scripts.kill();
         }
     }
@@ -348,16 +391,22 @@ impl Keeper {
             if let Some((message, fds)) = news.message {
                 self.send(message, fds);
             }
-            let mut event = Event::new(EventId::DeviceState, Instant::from_micros(now));
-            event.node = news.node.0;
-            let mut data = news.text.into_bytes();
-            data.truncate(MAX_DATA);
-            // A console that does not read loses what is said to it; it is no reason to wait.
-            let _ = self.ends.console.send_msg(&Said { event, data }, &[]);
+            self.tell(EventId::DeviceState, news.node, None, &news.text, now);
         }
         // What happens to a TAP in another network namespace is not told here, nor when a queue is free.
         let closely = !self.taps.is_empty() || self.uplinks.is_waiting();
         self.next_look = now + if closely { CLOSE_LOOK_INTERVAL } else { LOOK_INTERVAL };
+    }
+
+    /// Tells the console of something that happened on `node`, to `host` if that was one.
+    pub(super) fn tell(&self, id: EventId, node: NodeIdx, host: Option<IpAddr>, text: &str, now: i64) {
+        let mut event = Event::new(id, Instant::from_micros(now));
+        event.node = node.0;
+        event.dst.ip = host.into();
+        let mut data = text.as_bytes().to_vec();
+        data.truncate(MAX_DATA);
+        // A console that does not read loses what is said to it; it is no reason to wait.
+        let _ = self.ends.console.send_msg(&Said { event, data }, &[]);
     }
 
     pub(super) fn send(&mut self, message: FromKeeper, fds: impl IntoIterator<Item = OwnedFd>) {

@@ -8,7 +8,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use ipnet::Ipv4Net;
 
 use super::cgroup::Layout;
 use super::host::Host;
+use super::leftovers;
 use super::ssh_key::SshKey;
 use crate::container::image::{HostKey, Image};
 use crate::container::worker::Start;
@@ -58,9 +59,16 @@ unshare errno 1 [0,268435456,SCMP_CMP_MASKED_EQ,268435456]
 clone errno 1 [0,268435456,SCMP_CMP_MASKED_EQ,268435456]
 ";
 
+/// What a container calls its TAP.
+pub const INTERFACE: &str = "eth0";
+/// The name of one that is nobody's yet.
+const NOBODY: &str = "localhost";
+
 /// Where a container's things lie.
 #[derive(Clone, Debug)]
 pub struct Place {
+    /// What tells it from others of the honeynet, ever.
+    pub number: u32,
     /// Name of the container.
     pub name: String,
     /// Name of its TAP.
@@ -72,13 +80,21 @@ pub struct Place {
 }
 
 impl Place {
+    /// The place of container `number` of the honeynet with tag `tag`, whose containers lie in `containers`.
+    pub fn of(containers: &Path, tag: &str, number: u32) -> Place {
+        let name = leftovers::container_name(tag, number);
+        let (tap, dir) = (leftovers::tap_name(tag, number), containers.join(&name));
+        Place { number, name, tap, containers: containers.to_owned(), dir }
+    }
+
     fn upper(&self) -> PathBuf {
         self.dir.join("upper")
     }
 }
 
-/// The request that starts the container of `host`.
-pub fn start(host: &Host<'_>, image: &Image, place: &Place, layout: &Layout, seccomp: &Path) -> Start {
+/// The request that starts a container of `image`: that of `host`, or, without one, one that [`super::identity`] makes
+/// a host's later. Until then its interface is down and has no address, so that it says nothing to anybody.
+pub fn start(host: Option<&Host<'_>>, image: &Image, place: &Place, layout: &Layout, seccomp: &Path) -> Start {
     let mut config: Vec<(String, String)> = Vec::new();
     let mut set = |key: &str, value: &str| config.push((key.into(), value.into()));
     let log = place.dir.join("log");
@@ -89,7 +105,7 @@ pub fn start(host: &Host<'_>, image: &Image, place: &Place, layout: &Layout, sec
     }
     let (lower, upper) = (image.rootfs(), place.upper());
     set("lxc.rootfs.path", &format!("overlay:{}:{}", lower.display(), upper.display()));
-    set("lxc.uts.name", &host.hostname);
+    set("lxc.uts.name", host.map_or(NOBODY, |host| &host.hostname));
     set("lxc.tty.max", "0");
     set("lxc.pty.max", "64");
     set("lxc.mount.auto", "proc:mixed sys:ro");
@@ -98,7 +114,6 @@ pub fn start(host: &Host<'_>, image: &Image, place: &Place, layout: &Layout, sec
     set("lxc.proc.oom_score_adj", "500");
     set("lxc.environment", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     set("lxc.environment", "TERM=linux");
-    set("lxc.sysctl.net.ipv4.ip_default_ttl", &host.template.personality.get().ttl.to_string());
     for (key, value) in layout.limits(MEMORY, PROCESSES, CPU_QUOTA_US) {
         set(&key, &value);
     }
@@ -107,10 +122,28 @@ pub fn start(host: &Host<'_>, image: &Image, place: &Place, layout: &Layout, sec
     }
     set("lxc.net.0.type", "phys");
     set("lxc.net.0.link", &place.tap);
-    set("lxc.net.0.name", "eth0");
+    set("lxc.net.0.name", INTERFACE);
+    let mut start = Start {
+        name: place.name.clone(),
+        lxcpath: place.containers.clone(),
+        config: Vec::new(),
+        init: image.manifest.init.clone(),
+        log,
+        ipv6: Vec::new(),
+        ipv6_gateway: None,
+    };
+    if let Some(host) = host {
+        network(host, &mut set, &mut start);
+    }
+    start.config = config;
+    start
+}
+
+/// What the network of `host` is.
+fn network(host: &Host<'_>, set: &mut impl FnMut(&str, &str), start: &mut Start) {
+    set("lxc.sysctl.net.ipv4.ip_default_ttl", &host.template.personality.get().ttl.to_string());
     set("lxc.net.0.hwaddr", &host.mac.to_string());
     set("lxc.net.0.flags", "up");
-    let mut ipv6: Vec<(Ipv6Addr, u8)> = Vec::new();
     for (address, prefix_len) in &host.addresses {
         match address {
             IpAddr::V4(v4) => {
@@ -119,26 +152,16 @@ pub fn start(host: &Host<'_>, image: &Image, place: &Place, layout: &Layout, sec
                 let broadcast = net.map(|net| format!(" {}", net.broadcast())).unwrap_or_default();
                 set("lxc.net.0.ipv4.address", &format!("{v4}/{prefix_len}{broadcast}"));
             }
-            IpAddr::V6(v6) => ipv6.push((*v6, *prefix_len)),
+            IpAddr::V6(v6) => start.ipv6.push((*v6, *prefix_len)),
         }
     }
     let has_ipv4 = host.addresses.iter().any(|(address, _)| address.is_ipv4());
-    let mut ipv6_gateway = None;
     for gateway in &host.gateways {
         match gateway {
             IpAddr::V4(v4) if has_ipv4 => set("lxc.net.0.ipv4.gateway", &v4.to_string()),
-            IpAddr::V6(v6) if !ipv6.is_empty() => ipv6_gateway = Some(*v6),
+            IpAddr::V6(v6) if !start.ipv6.is_empty() => start.ipv6_gateway = Some(*v6),
             _ => {}
         }
-    }
-    Start {
-        name: place.name.clone(),
-        lxcpath: place.containers.clone(),
-        config,
-        init: image.manifest.init.clone(),
-        log,
-        ipv6,
-        ipv6_gateway,
     }
 }
 
@@ -150,11 +173,11 @@ fn apparmor_lacks_profile() -> bool {
 }
 
 /// Makes the container's directory: an empty overlay but for the files that tell
-/// this host from others of its image.
+/// this host from others of its image. Without a host they are nobody's, and are written over later.
 ///
 /// # Errors
 /// If the disk is full or the state directory cannot be written.
-pub fn prepare(host: &Host<'_>, kind: HostKey, place: &Place) -> io::Result<()> {
+pub fn prepare(host: Option<&Host<'_>>, kind: HostKey, place: &Place) -> io::Result<()> {
     let _ = fs::remove_dir_all(&place.dir);
     fs::DirBuilder::new().mode(0o711).create(&place.dir)?;
     let ssh = match kind {
@@ -168,29 +191,10 @@ pub fn prepare(host: &Host<'_>, kind: HostKey, place: &Place) -> io::Result<()> 
         chown(&dir, Some(ID_BASE), Some(ID_BASE))?;
     }
     let etc = place.upper().join("etc");
-    let name = &host.hostname;
-    let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\t\tlocalhost ip6-localhost ip6-loopback\n");
-    let mut resolv = String::new();
-    for gateway in &host.gateways {
-        let _ = writeln!(resolv, "nameserver {gateway}");
-    }
-    let mut files: Vec<(&str, Vec<u8>, u32)> = vec![
-        ("hostname", format!("{name}\n").into(), 0o644),
-        ("hosts", hosts.into(), 0o644),
-        ("resolv.conf", resolv.into(), 0o644),
-    ];
-    // An overlay is thrown away, but who comes back meets the key that they know.
-    let key =
-        SshKey::from_seed(host.identity.ssh_seed(host.ip)).map_err(|error| io::Error::other(error.to_string()))?;
-    match kind {
-        HostKey::Dropbear => files.push(("dropbear/dropbear_ed25519_host_key", key.dropbear(), 0o600)),
-        HostKey::Openssh => {
-            let comment = format!("root@{name}");
-            files.push(("ssh/ssh_host_ed25519_key", key.openssh(&comment).into(), 0o600));
-            files.push(("ssh/ssh_host_ed25519_key.pub", key.public_line(&comment).into(), 0o644));
-            files.push(("machine-id", format!("{:032x}\n", host.identity.machine_id(host.ip)).into(), 0o444));
-        }
-    }
+    let files = match host {
+        Some(host) => identity(host, kind)?,
+        None => files(&Who { name: NOBODY, gateways: &[], ssh_seed: [0; 32], machine_id: 0 }, kind)?,
+    };
     for (file, content, mode) in files {
         let path = etc.join(file);
         fs::write(&path, content)?;
@@ -198,6 +202,65 @@ pub fn prepare(host: &Host<'_>, kind: HostKey, place: &Place) -> io::Result<()> 
         chown(&path, Some(ID_BASE), Some(ID_BASE))?;
     }
     Ok(())
+}
+
+/// Makes the directory of a container that has ended fit for another start: the overlay's own directory of the last
+/// one is not to be used again.
+///
+/// # Errors
+/// If the disk is full or the state directory cannot be written.
+pub fn renew(place: &Place) -> io::Result<()> {
+    let work = place.dir.join("work");
+    let _ = fs::remove_dir_all(&work);
+    fs::create_dir(&work)?;
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o755))?;
+    chown(&work, Some(ID_BASE), Some(ID_BASE))
+}
+
+/// A file of a container's: its path below `/etc`, what is in it, its mode.
+pub type IdentityFile = (&'static str, Vec<u8>, u32);
+
+/// The files that tell `host` from others of its image.
+///
+/// # Errors
+/// If no key can be made.
+pub fn identity(host: &Host<'_>, kind: HostKey) -> io::Result<Vec<IdentityFile>> {
+    let (ssh_seed, machine_id) = (host.identity.ssh_seed(host.ip), host.identity.machine_id(host.ip));
+    files(&Who { name: &host.hostname, gateways: &host.gateways, ssh_seed, machine_id }, kind)
+}
+
+/// Whom files are about.
+struct Who<'a> {
+    name: &'a str,
+    gateways: &'a [IpAddr],
+    ssh_seed: [u8; 32],
+    machine_id: u128,
+}
+
+fn files(who: &Who<'_>, kind: HostKey) -> io::Result<Vec<IdentityFile>> {
+    let name = who.name;
+    let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\t\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut resolv = String::new();
+    for gateway in who.gateways {
+        let _ = writeln!(resolv, "nameserver {gateway}");
+    }
+    let mut files: Vec<IdentityFile> = vec![
+        ("hostname", format!("{name}\n").into(), 0o644),
+        ("hosts", hosts.into(), 0o644),
+        ("resolv.conf", resolv.into(), 0o644),
+    ];
+    // An overlay is thrown away, but who comes back meets the key that they know.
+    let key = SshKey::from_seed(who.ssh_seed).map_err(|error| io::Error::other(error.to_string()))?;
+    match kind {
+        HostKey::Dropbear => files.push(("dropbear/dropbear_ed25519_host_key", key.dropbear(), 0o600)),
+        HostKey::Openssh => {
+            let comment = format!("root@{name}");
+            files.push(("ssh/ssh_host_ed25519_key", key.openssh(&comment).into(), 0o600));
+            files.push(("ssh/ssh_host_ed25519_key.pub", key.public_line(&comment).into(), 0o644));
+            files.push(("machine-id", format!("{:032x}\n", who.machine_id).into(), 0o444));
+        }
+    }
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -227,12 +290,12 @@ mod tests {
     fn a_container_is_configured_as_its_host() {
         let config = config();
         let host = host::find(&config, NodeIdx(2), "10.1.0.5".parse().unwrap()).unwrap();
-        let place = Place { name: "hw-1".into(), tap: "hw1".into(), containers: "/c".into(), dir: "/c/hw-1".into() };
-        let start = start(&host, &image(), &place, &Layout::none(), Path::new("/s"));
+        let place = Place::of(Path::new("/c"), "abcdef", 1);
+        let start = start(Some(&host), &image(), &place, &Layout::none(), Path::new("/s"));
         let values = |key: &str| -> Vec<&str> {
             start.config.iter().filter(|(k, _)| k == key).map(|(_, value)| value.as_str()).collect()
         };
-        assert_eq!(values("lxc.rootfs.path"), ["overlay:/images/small/0/rootfs:/c/hw-1/upper"]);
+        assert_eq!(values("lxc.rootfs.path"), ["overlay:/images/small/0/rootfs:/c/hw-abcdef-1/upper"]);
         assert_eq!(values("lxc.idmap"), ["u 0 1000000 65536", "g 0 1000000 65536"]);
         assert_eq!(values("lxc.net.0.ipv4.address"), ["10.1.0.5/16 10.1.255.255"]);
         assert_eq!(values("lxc.net.0.ipv4.gateway"), ["10.1.0.1"]);
@@ -248,11 +311,10 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let config = config();
         let host = host::find(&config, NodeIdx(2), "10.1.0.5".parse().unwrap()).unwrap();
-        let containers = state.path().to_owned();
-        let dir = containers.join("hw-1");
-        let place = Place { name: "hw-1".into(), tap: "hw1".into(), containers, dir: dir.clone() };
+        let place = Place::of(state.path(), "abcdef", 1);
+        let dir = place.dir.clone();
         for _ in 0..2 {
-            prepare(&host, HostKey::Openssh, &place).unwrap();
+            prepare(Some(&host), HostKey::Openssh, &place).unwrap();
             fs::write(dir.join("upper/left-over"), "").unwrap_or_default();
         }
         for path in ["upper", "work", "upper/etc", "upper/etc/hostname"] {

@@ -270,7 +270,7 @@ impl Hosts {
         }
         if let Some(lease) = self.leases.by_host.get_mut(&ip).filter(|lease| !lease.releasing) {
             lease.releasing = true;
-            cx.requests.push(Request::Release { lease: lease.id });
+            cx.requests.push(Request::Release { lease: lease.id, keep: false });
         }
     }
 

@@ -309,7 +309,7 @@ fn nothing_is_sent_with_an_address_that_was_let_go() {
     assert_eq!(bench.rx(0, &syn).len(), 1);
     assert_eq!(bench.node.flows.slab.len(), 1);
     bench.rx(0, &words_of_an_owner()[0]);
-    assert!(matches!(bench.requests.as_slice(), [Request::Release { lease: ended }] if *ended == lease));
+    assert!(matches!(bench.requests.as_slice(), [Request::Release { lease: ended, keep: false }] if *ended == lease));
     assert!(bench.node.flows.slab.is_empty());
     assert!(names(&bench).contains(&"tcp.close"));
     // Not even a SYN/ACK once more, and nothing of what the container says meanwhile.

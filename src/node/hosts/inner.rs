@@ -90,7 +90,7 @@ impl Hosts {
             }
             return;
         };
-        lease.last = cx.now;
+        lease.spoken_to(Party { ip: key.remote.into(), mac: peer_mac, l4_port: key.remote_port }, cx);
         let refused = inner.conn.as_ref().is_some_and(Conn::is_closed);
         if refused && !inner.established {
             let settled = lease.live.is_some_and(|live| cx.now - live > SETTLED);

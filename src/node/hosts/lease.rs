@@ -28,6 +28,9 @@ const REAP: Duration = Duration::from_secs(1);
 pub(super) struct Lease {
     pub id: LeaseId,
     pub target: Target,
+    /// Without a frame for so long it is frozen, if that is not zero.
+    pub freeze: Duration,
+    /// The same until it is stopped.
     pub idle: Duration,
     /// The port of its TAP.
     pub port: Option<PortNo>,
@@ -39,9 +42,22 @@ pub(super) struct Lease {
     /// A service of it has answered: `container.live` was said.
     pub answered: bool,
     pub releasing: bool,
+    /// How far it is frozen.
+    pub rest: Rest,
     pub peers: ClockTable<IpAddr, Mac>,
     pub session: SessionId,
     pub for_whom: Party,
+}
+
+/// Whether the processes of a container rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rest {
+    /// They run.
+    Awake,
+    /// It was asked then that they be frozen.
+    Asked(Instant),
+    /// They are frozen.
+    Frozen,
 }
 
 /// The leases of a node, by the address that stands for their host.
@@ -60,6 +76,29 @@ pub(super) struct Leases {
 impl Drop for Leases {
     fn drop(&mut self) {
         self.total.fetch_sub(self.by_host.len() as u32, Ordering::Relaxed);
+    }
+}
+
+impl Lease {
+    /// Somebody speaks to it: if its processes are frozen, they go on. Those of the kernel that take frames always do,
+    /// so that nothing has to wait for that.
+    #[inline]
+    pub(super) fn spoken_to(&mut self, who: Party, cx: &mut Cx<'_>) {
+        self.last = cx.now;
+        if self.rest == Rest::Frozen {
+            self.thaw(who, cx);
+        }
+    }
+
+    #[cold]
+    fn thaw(&mut self, who: Party, cx: &mut Cx<'_>) {
+        self.rest = Rest::Awake;
+        cx.requests.push(Request::Thaw { lease: self.id });
+        let mut event = Event::new(EventId::ContainerThawed, cx.now);
+        event.session = self.session;
+        event.src = who;
+        event.dst = Party { ip: self.target.ip().into(), mac: self.target.mac, l4_port: 0 };
+        cx.emit(&mut event, &[]);
     }
 }
 
@@ -106,6 +145,13 @@ impl Leases {
         Some((lease.id, lease.port?))
     }
 
+    /// Somebody speaks to the container of `host`.
+    pub(super) fn spoken_to(&mut self, host: IpAddr, who: Party, cx: &mut Cx<'_>) {
+        if let Some(lease) = self.by_host.get_mut(&host) {
+            lease.spoken_to(who, cx);
+        }
+    }
+
     pub(super) fn port_of(&self, host: IpAddr) -> Option<PortNo> {
         self.by_host.get(&host)?.port
     }
@@ -118,10 +164,11 @@ impl Leases {
         self.by_host.keys().copied()
     }
 
-    /// `emulated`, `starting` or `live`.
+    /// `emulated`, `starting`, `live` or `frozen`.
     pub(super) fn state(&self, host: IpAddr) -> &'static str {
         match self.by_host.get(&host) {
             None => "emulated",
+            Some(lease) if lease.rest == Rest::Frozen => "frozen",
             Some(lease) if lease.live.is_some() => "live",
             Some(_) => "starting",
         }
@@ -158,15 +205,16 @@ impl Hosts {
     ) -> Option<LeaseId> {
         let host = self.config.host_of(target.ip());
         if let Some(lease) = self.leases.by_host.get_mut(&host) {
-            lease.last = cx.now;
+            lease.spoken_to(who, cx);
             return (!lease.releasing).then_some(lease.id);
         }
         let backend = self.backend(target)?;
         // What was started with the system stays as long as the system.
-        let idle = match backend.start {
+        let secs = |secs: u32| match backend.start {
             StartPolicy::WithSystem => Duration::ZERO,
-            StartPolicy::OnAccess => Duration::from_secs(u64::from(backend.idle_secs)),
+            StartPolicy::OnAccess => Duration::from_secs(u64::from(secs)),
         };
+        let (freeze, idle) = (secs(backend.freeze_secs), secs(backend.idle_secs));
         let mut event = Event::new(EventId::ContainerStart, cx.now);
         event.session = session;
         event.src = who;
@@ -182,6 +230,7 @@ impl Hosts {
         let lease = Lease {
             id,
             target: *target,
+            freeze,
             idle,
             port: None,
             live: None,
@@ -189,6 +238,7 @@ impl Hosts {
             last: cx.now,
             answered: false,
             releasing: false,
+            rest: Rest::Awake,
             peers: ClockTable::new(PEERS, self.leases.seed),
             session,
             for_whom: who,
@@ -245,6 +295,13 @@ impl Hosts {
                 self.mark_inner(lease);
                 self.drive(cx);
             }
+            Command::LeaseFrozen { lease } => self.lease_frozen(lease, cx),
+            Command::LeaseBusy { lease } => {
+                let now = cx.now;
+                if let Some((_, lease)) = self.leases.by_id(lease) {
+                    (lease.rest, lease.last) = (Rest::Awake, now);
+                }
+            }
             Command::LeaseGone { lease, why } => {
                 self.lease_gone(lease, &why, cx);
                 self.drive(cx);
@@ -297,11 +354,32 @@ impl Hosts {
         }
         self.leases.next_reap = cx.now + REAP;
         for lease in self.leases.by_host.values_mut() {
-            let idle = lease.idle > Duration::ZERO && cx.now - lease.last > lease.idle;
-            if idle && !lease.releasing && !self.flows.has_lease(lease.id) {
-                lease.releasing = true;
-                cx.requests.push(Request::Release { lease: lease.id });
+            let is_over = |after: Duration| after > Duration::ZERO && cx.now - lease.last > after;
+            let (idle, tired) = (is_over(lease.idle), is_over(lease.freeze));
+            if lease.releasing || !(idle || tired) || self.flows.has_lease(lease.id) {
+                continue;
             }
+            if idle {
+                lease.releasing = true;
+                cx.requests.push(Request::Release { lease: lease.id, keep: true });
+            } else if lease.rest == Rest::Awake && lease.live.is_some() {
+                lease.rest = Rest::Asked(cx.now);
+                cx.requests.push(Request::Freeze { lease: lease.id });
+            }
+        }
+    }
+
+    fn lease_frozen(&mut self, id: LeaseId, cx: &mut Cx<'_>) {
+        let Some((host, lease)) = self.leases.by_id(id) else { return };
+        let Rest::Asked(asked) = lease.rest else { return };
+        let mut event = Event::new(EventId::ContainerFrozen, cx.now);
+        event.session = lease.session;
+        event.dst = Party { ip: (*host).into(), mac: lease.target.mac, l4_port: 0 };
+        cx.emit(&mut event, &[]);
+        lease.rest = Rest::Frozen;
+        if lease.last >= asked {
+            // Somebody has spoken to it while it was being frozen.
+            lease.spoken_to(lease.for_whom, cx);
         }
     }
 
@@ -312,7 +390,7 @@ impl Hosts {
             return cx.discard(frame, DropReason::NoFlow);
         };
         if let Some(lease) = self.leases.by_host.get_mut(&host) {
-            lease.last = cx.now;
+            lease.spoken_to(Party { ip: packet.src().into(), ..Party::default() }, cx);
             lease.peers.insert(packet.src(), src_mac(frame.bytes()));
         }
         self.learn_gateway(host, packet.src(), src_mac(frame.bytes()));

@@ -47,6 +47,8 @@ mod dhcp_tests;
 mod ended;
 mod flow;
 mod flows;
+#[cfg(test)]
+mod freeze_tests;
 mod inner;
 mod lease;
 mod outward;

@@ -10,7 +10,7 @@ use super::Hosts;
 use super::flow::{App, Ending, Flow, Inner};
 use super::inner::SETTLED;
 use crate::emulate::{Splicing, Template};
-use crate::event::EventId;
+use crate::event::{EventId, Party};
 use crate::frame::Frame;
 use crate::stack::{Conn, Passed, Splice, timestamp};
 use crate::wire::{ETH, Instant, Packet, TcpHeader, checksum, set_flow_label, set_macs, word_of};
@@ -110,7 +110,8 @@ impl Hosts {
         let Some((lease, port)) = lease.and_then(|lease| lease.port.map(|port| (lease, port))) else {
             return cx.consume(frame);
         };
-        (lease.last, flow.last) = (cx.now, cx.now);
+        flow.last = cx.now;
+        lease.spoken_to(Party { ip: key.remote.into(), mac: flow.wire.peer_mac, l4_port: key.remote_port }, cx);
         let payload = packet.end - packet.l4 - tcp.len;
         if payload > 0 {
             flow.watch.ask(cx.now);

@@ -7,7 +7,7 @@ use super::session::Contact;
 use super::{Hosts, Target, origin};
 use crate::emulate::reply;
 use crate::emulate::{FlowLabel, Personality, ServiceId, TcpPort};
-use crate::event::{DropReason, PortAnswer, SessionId};
+use crate::event::{DropReason, Party, PortAnswer, SessionId};
 use crate::frame::Frame;
 use crate::stack::{FlowKey, HalfOpen, Remembered, SynInfo, SynLook, cookie, timestamp};
 use crate::wire::{
@@ -164,6 +164,8 @@ impl Hosts {
             (_, Some((_, port))) => {
                 let entry = self.half_open_of(&frame, packet, tcp, &syn, target, Answer::Container, cx.now);
                 self.held.insert(*key, entry);
+                let who = Party { ip: key.remote.into(), mac: origin(&frame), l4_port: key.remote_port };
+                self.leases.spoken_to(self.config.host_of(key.local), who, cx);
                 // The container sees the attacker's own SYN, from the MAC that it came from.
                 return cx.send(port, frame);
             }

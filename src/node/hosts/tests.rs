@@ -42,7 +42,9 @@ fn template() -> Template {
         backend: Some(Backend {
             image: "small".into(),
             start: StartPolicy::OnAccess,
+            freeze_secs: 20,
             idle_secs: 60,
+            destroy_secs: 3600,
             splice: Splicing::Auto,
         }),
         outward: Outward::Reflect,

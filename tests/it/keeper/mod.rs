@@ -1,6 +1,7 @@
 //! The keeper process with a switch, a console and a supervisor played by the
 //! test; real containers and scripts.
 
+mod life;
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -44,6 +45,7 @@ fn small() -> ImageConfig {
         recipe: "small".into(),
         packages: vec![],
         users: vec![user("root", "toor"), user("guest", "guest")],
+        pool: 0,
     }
 }
 
@@ -69,7 +71,9 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
         backend: Some(Backend {
             image: image.into(),
             start: StartPolicy::OnAccess,
+            freeze_secs: 20,
             idle_secs: 60,
+            destroy_secs: 3600,
             splice: Splicing::Auto,
         }),
         outward: Outward::Reflect,
@@ -350,7 +354,7 @@ fn a_container_lives_and_leaves_nothing() {
     let address = addresses.lines().find(|line| line.starts_with("fd770000000000000000000000000001"));
     let flags = address.and_then(|line| line.split_whitespace().nth(4)).unwrap_or("none");
     assert_eq!(u8::from_str_radix(flags, 16).unwrap() & 0x40, 0, "tentative: {addresses}");
-    keeper.say(&ToKeeper::Release { lease: LeaseId(1) });
+    keeper.say(&ToKeeper::Release { lease: LeaseId(1), keep: false });
     assert_eq!(keeper.gone(1), "released");
     assert_eq!(keeper.traces(), Vec::<String>::new());
     // The same host again: the same MAC.
@@ -388,7 +392,7 @@ fn an_attacker_logs_in_and_looks_around() {
         assert_eq!(denied, "");
         assert!(!run("root", "10.77.0.1", "cat /proc/self/cgroup /proc/1/environ").contains("hwt-"));
         drop(wire);
-        keeper.say(&ToKeeper::Release { lease: LeaseId(lease) });
+        keeper.say(&ToKeeper::Release { lease: LeaseId(lease), keep: false });
         keeper.gone(lease);
     }
     keeper.end();
@@ -447,7 +451,7 @@ fn a_container_is_there_soon() {
         let answered = began.elapsed();
         keeper.live(id);
         let released = Instant::now();
-        keeper.say(&ToKeeper::Release { lease: LeaseId(id) });
+        keeper.say(&ToKeeper::Release { lease: LeaseId(id), keep: false });
         keeper.gone(id);
         took.push((answered, released.elapsed()));
     }
@@ -526,7 +530,9 @@ fn a_container_that_dies_is_told() {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         assert_eq!(keeper.gone(id), "its init ended");
-        assert_eq!(keeper.traces(), Vec::<String>::new(), "{victim}");
+        // Its files stay for who comes back.
+        let traces = keeper.traces();
+        assert!(traces.len() == 1 && traces[0].starts_with("hw-"), "{victim}: {traces:?}");
     }
     keeper.end();
 }

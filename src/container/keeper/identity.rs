@@ -1,0 +1,112 @@
+//! Who a container is, given to one that runs already: it was kept ready before anybody knew for which host.
+//!
+//! No intruder was inside yet, so that its files can be trusted. They are written over in place, by the names that
+//! [`super::settings::prepare`] made them under: root outside is nobody inside, and could make none there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::cgroup::Layout;
+use super::host::Host;
+use super::lease::kill;
+use super::settings;
+use crate::container::image::{HostKey, Image};
+use crate::sys::{interface, netlink};
+
+/// Makes the container whose init is process `init` that of `host`: files, name, MAC, addresses, routes.
+///
+/// # Errors
+/// If it has ended, or the kernel refuses an address. Then it is of no use for any host.
+pub fn give(host: &Host<'_>, image: &Image, init: i32) -> io::Result<()> {
+    for (path, content, _) in settings::identity(host, image.manifest.host_key)? {
+        let path = format!("/proc/{init}/root/etc/{path}");
+        let mut file = OpenOptions::new().write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        file.write_all(&content)?;
+    }
+    let _inside = Inside::enter(init)?;
+    rustix::system::sethostname(host.hostname.as_bytes())?;
+    // liblxc switches it on only for a container that has an address.
+    interface::set_up("lo", true)?;
+    interface::set_mac(settings::INTERFACE, host.mac.0)?;
+    interface::set_up(settings::INTERFACE, true)?;
+    let index = interface::index(settings::INTERFACE)?;
+    for (address, prefix_len) in &host.addresses {
+        match address {
+            IpAddr::V4(v4) => netlink::add_ipv4(index, *v4, *prefix_len)?,
+            IpAddr::V6(v6) => netlink::add_ipv6(index, *v6, *prefix_len)?,
+        }
+    }
+    let has = |v4: bool| host.addresses.iter().any(|(address, _)| address.is_ipv4() == v4);
+    for gateway in &host.gateways {
+        match gateway {
+            IpAddr::V4(v4) if has(true) => netlink::add_default_route4(index, *v4)?,
+            IpAddr::V6(v6) if has(false) => netlink::add_default_route6(index, *v6)?,
+            _ => {}
+        }
+    }
+    // What this file is about is the network namespace of whoever opens it.
+    fs::write("/proc/sys/net/ipv4/ip_default_ttl", host.template.personality.get().ttl.to_string())
+}
+
+/// Forgets what a container has sent before it was anybody's.
+pub fn forget_frames(tap: &OwnedFd) {
+    let mut frame = [0; 2048];
+    // A TAP holds five hundred frames; it does not block.
+    for _ in 0..1000 {
+        if rustix::io::read(tap, frame.as_mut_slice()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends the servers of container `name` that have read at their start what is another host's now; its init starts
+/// them again at once. OpenSSH's reads its keys anew for every connection.
+pub fn restart_servers(kind: HostKey, layout: &Layout, name: &str) {
+    let server = match kind {
+        HostKey::Dropbear => "dropbear",
+        HostKey::Openssh => return,
+    };
+    for pid in layout.processes(name) {
+        if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == server) {
+            kill(pid);
+        }
+    }
+}
+
+/// The calling thread is in the network and the name of a container until this is dropped.
+struct Inside {
+    own: [(File, LinkNameSpaceType); 2],
+}
+
+impl Inside {
+    fn enter(init: i32) -> io::Result<Inside> {
+        let kinds = [("net", LinkNameSpaceType::Network), ("uts", LinkNameSpaceType::HostNameAndNISDomainName)];
+        let open = |of: &str| -> io::Result<[(File, LinkNameSpaceType); 2]> {
+            let [net, uts] = kinds.map(|(name, kind)| File::open(format!("/proc/{of}/ns/{name}")).map(|f| (f, kind)));
+            Ok([net?, uts?])
+        };
+        let theirs = open(&init.to_string())?;
+        let inside = Inside { own: open("thread-self")? };
+        for (namespace, kind) in &theirs {
+            move_into_link_name_space(namespace.as_fd(), Some(*kind))?;
+        }
+        Ok(inside)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        for (namespace, kind) in &self.own {
+            if let Err(error) = move_into_link_name_space(namespace.as_fd(), Some(*kind)) {
+                // Everything that it did from now on would be done in an intruder's network.
+                tracing::error!(%error, "the keeper cannot leave a container, and ends");
+                std::process::abort();
+            }
+        }
+    }
+}
