@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod client;
 mod console_entry;
+mod container;
 mod doctor;
 mod down;
 mod events;
@@ -62,6 +63,8 @@ enum Command {
     Status(status::Args),
     /// The hosts that someone has spoken to
     Hosts(hosts::Args),
+    /// The containers of a running honeynet
+    Container(container::Args),
     /// What happened
     Events(events::Args),
     /// The inner tables of a running honeynet
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => graph::run(args),
         Command::Status(args) => status::run(args),
         Command::Hosts(args) => hosts::run(args),
+        Command::Container(args) => container::run(args),
         Command::Events(args) => events::run(args),
         Command::Show(args) => show::run(args),
         Command::Image(args) => image::run(args),
@@ -186,6 +190,9 @@ mod tests {
             "status --json",
             "status --metrics",
             "hosts ls --json",
+            "container ls --json",
+            "container freeze 10.0.0.7 --node lan",
+            "container shell 3",
             "events ls",
             "events -f",
             "events ls --last 5 --session 0123456789abcdef --event tcp --json",

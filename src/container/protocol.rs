@@ -4,9 +4,11 @@
 //! indexes into what it was told at its start: no path, no argument, no name.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::Said;
 use crate::node::{LeaseId, NodeIdx};
 use crate::sys::xdp::Mode;
 
@@ -125,4 +127,66 @@ pub enum FromKeeper {
         /// Why, for the event.
         why: String,
     },
+}
+
+/// What somebody at this machine orders, by way of the console.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Tell of the containers with greater numbers than this, as many as go into an answer.
+    Ls(u32),
+    /// Freeze this one until somebody speaks to it.
+    Freeze(u32),
+    /// Have it go on.
+    Thaw(u32),
+    /// End it; its files stay for who comes back.
+    Stop(u32),
+    /// End it and remove its files.
+    Destroy(u32),
+}
+
+/// From the console: to be answered with [`KeeperSays::Answer`] of the same `id`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ordered {
+    /// The console's name for it.
+    pub id: u64,
+    /// What to do.
+    pub order: Order,
+}
+
+/// To the console.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum KeeperSays {
+    /// Something happened.
+    Said(Said),
+    /// What became of an order; containers if they were asked for.
+    Answer {
+        /// Which order.
+        id: u64,
+        /// The containers, or a sentence that says why not.
+        answer: Result<Vec<ContainerRow>, String>,
+    },
+}
+
+/// A container, as it is listed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ContainerRow {
+    /// What tells it from others of the honeynet, ever.
+    pub number: u32,
+    /// `queued`, `starting`, `live`, `frozen`, `ready` (kept ready for any host), `stopped` (its files are kept), `ending`.
+    pub state: String,
+    /// The node of its host; none for one that is kept ready.
+    pub node: Option<String>,
+    /// The host.
+    pub host: Option<IpAddr>,
+    /// Name of its image.
+    pub image: String,
+    /// liblxc's name for it.
+    pub name: String,
+    /// Its first process, if it runs.
+    pub init: Option<i32>,
+    /// Where its overlay lies: what differs from the image.
+    pub upper: PathBuf,
+    /// The files of its image.
+    pub lower: PathBuf,
 }

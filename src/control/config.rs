@@ -66,7 +66,7 @@ pub struct KeeperEnds {
     pub supervisor: Channel,
     /// Receives `ToKeeper`, sends `FromKeeper`.
     pub switch: Channel,
-    /// Sends [`crate::event::Said`].
+    /// Receives [`crate::container::Ordered`], sends [`crate::container::KeeperSays`].
     pub console: Channel,
     /// The TAPs of tap nodes, in the order of the plan.
     pub taps: Vec<OwnedFd>,
@@ -92,7 +92,7 @@ pub struct ConsoleEnds {
     pub supervisor: Channel,
     /// Sends `ToSwitch`, receives `ToConsole`.
     pub switch: Channel,
-    /// Receives [`crate::event::Said`].
+    /// Sends [`crate::container::Ordered`], receives [`crate::container::KeeperSays`].
     pub keeper: Channel,
     /// Events and frames to read, a pair for each shard of the data plane.
     pub rings: Vec<Rings>,

@@ -1,6 +1,6 @@
 //! What switch, console and supervisor say to each other, one message a packet,
-//! in postcard. What keeper and switch say is in [`crate::container`]; the
-//! keeper and the supervisor tell the console [`crate::event::Said`], nothing else.
+//! in postcard. What the keeper says to the others is in [`crate::container`]; the
+//! supervisor tells the console [`crate::event::Said`], nothing else.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -14,6 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::Order;
 use crate::record::{CaptureStats, Filter, LogStats, SummaryView, Utc};
 
 /// The longest line of a request, its line feed included.
@@ -43,6 +44,11 @@ pub enum Request {
         /// At most so many of each node.
         #[serde(default = "default_rows")]
         limit: u32,
+    },
+    /// An order for the keeper: an array of containers, empty unless they were asked for.
+    Container {
+        /// What to do, such as `{"ls":0}` or `{"freeze":7}`.
+        order: Order,
     },
     /// Records of what happened.
     Events {

@@ -233,7 +233,9 @@ fn much_data_passes_both_ways_unharmed() {
     let there = format!("timeout 60 {login} root@10.10.0.24 'cat >/tmp/copy' <{}", lab.path("data").display());
     lab.attacker.sh(&["sh", "-c", &there]);
     // A Linux host's connection that is open passes through to its container.
-    let mut open = lab.attacker.spawn(&["sh", "-c", &format!("{login} root@10.10.0.24 'echo here; sleep 60'")]);
+    // What is ended in the end is the log-in itself and not a shell around it.
+    let login_there = format!("exec {login} root@10.10.0.24 'echo here; sleep 60'");
+    let mut open = lab.attacker.spawn(&["sh", "-c", &login_there]);
     open.wait_line("here");
     let shown = lab.json(&["show", "flows"]).to_string();
     assert!(shown.contains("container, spliced"), "{shown}");

@@ -15,11 +15,12 @@ use super::lease::{Container, Lease, Rest, Stage, kill};
 use super::leases::START_DEADLINE;
 use super::leftovers;
 use super::pool::{self, Pool};
+use super::pressure::Pressure;
 use super::scripts::{SCRIPT_UID, Scripts};
 use super::settings;
 use super::taps::Taps;
 use super::uplinks::Uplinks;
-use crate::container::{FromKeeper, KeeperConfig, ToKeeper};
+use crate::container::{FromKeeper, KeeperConfig, KeeperSays, Ordered, ToKeeper};
 use crate::event::{Event, EventId, MAX_DATA, Said};
 use crate::node::NodeIdx;
 use crate::sys::seqpacket::Channel;
@@ -48,7 +49,7 @@ pub struct Ends {
     pub supervisor: Channel,
     /// Receives [`ToKeeper`], sends [`FromKeeper`].
     pub switch: Channel,
-    /// Sends [`Said`].
+    /// Receives [`Ordered`], sends [`KeeperSays`].
     pub console: Channel,
     /// The TAPs of the configuration's tap nodes, in their order.
     pub taps: Vec<OwnedFd>,
@@ -99,6 +100,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         greeted: follows,
         next_look: 0,
         ending: None,
+        pressure: Pressure::watch(),
         config,
     };
     for (_, written) in &found {
@@ -120,6 +122,7 @@ pub(super) struct Keeper {
     ends: Ends,
     links: OwnedFd,
     signals: Signals,
+    pressure: Option<Pressure>,
     _lock: File,
     uplinks: Uplinks,
     taps: Taps,
@@ -170,6 +173,12 @@ impl Keeper {
             if ready.switch {
                 self.take_messages(now);
             }
+            if ready.console {
+                self.take_orders(now);
+            }
+            if ready.pressure && self.ending.is_none() {
+                self.relieve(now);
+            }
         }
     }
 
@@ -182,6 +191,12 @@ impl Keeper {
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.links, PollFlags::IN),
             PollFd::new(&self.ends.switch, PollFlags::IN | output),
+            PollFd::new(&self.ends.console, PollFlags::IN),
+            // Where there is no such thing, the supervisor's channel, which never says so.
+            match &self.pressure {
+                Some(pressure) => PollFd::new(pressure, PollFlags::PRI),
+                None => PollFd::new(&self.ends.supervisor, PollFlags::empty()),
+            },
         ];
         // An order to end needs no further word of those who went first, and their closed ends would always be ready.
         let fds = if self.ending.is_some() { &mut fds[1..3] } else { &mut fds[..] };
@@ -191,11 +206,13 @@ impl Keeper {
         let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
         match fds {
             [signals, links] => Ready { signals: is_ready(signals), links: is_ready(links), ..Ready::default() },
-            [supervisor, signals, links, switch] => Ready {
+            [supervisor, signals, links, switch, console, pressure] => Ready {
                 supervisor: is_ready(supervisor),
                 signals: is_ready(signals),
                 links: is_ready(links),
                 switch: switch.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+                console: console.revents().contains(PollFlags::IN),
+                pressure: pressure.revents().contains(PollFlags::PRI),
             },
             _ => Ready::default(),
         }
@@ -277,7 +294,7 @@ impl Keeper {
         let owner = self.containers.iter().find(|(_, container)| is_its(container)).map(|(number, _)| *number);
         let Some(number) = owner else { return };
         let Some(container) = self.containers.get_mut(&number) else { return };
-        match std::mem::replace(&mut container.stage, Stage::Kept { until: i64::MAX }) {
+        match std::mem::replace(&mut container.stage, Stage::ended(now)) {
             Stage::Starting(worker) => {
                 let done = worker.answer();
                 container.stage = Stage::failed(now);
@@ -324,6 +341,14 @@ impl Keeper {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                 Err(_) => return self.end_all(now),
             }
+        }
+    }
+
+    fn take_orders(&mut self, now: i64) {
+        // The console's own runtime paces whoever asks; one that is gone is started anew, and asks again.
+        while let Ok(Some((Ordered { id, order }, _))) = self.ends.console.recv_msg::<Ordered>() {
+            let answer = self.obey(order, now);
+            let _ = self.ends.console.send_msg(&KeeperSays::Answer { id, answer }, &[]);
         }
     }
 
@@ -406,7 +431,7 @@ impl Keeper {
         let mut data = text.as_bytes().to_vec();
         data.truncate(MAX_DATA);
         // A console that does not read loses what is said to it; it is no reason to wait.
-        let _ = self.ends.console.send_msg(&Said { event, data }, &[]);
+        let _ = self.ends.console.send_msg(&KeeperSays::Said(Said { event, data }), &[]);
     }
 
     pub(super) fn send(&mut self, message: FromKeeper, fds: impl IntoIterator<Item = OwnedFd>) {
@@ -436,4 +461,6 @@ struct Ready {
     signals: bool,
     links: bool,
     switch: bool,
+    console: bool,
+    pressure: bool,
 }

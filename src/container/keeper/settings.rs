@@ -87,7 +87,8 @@ impl Place {
         Place { number, name, tap, containers: containers.to_owned(), dir }
     }
 
-    fn upper(&self) -> PathBuf {
+    /// What differs from its image.
+    pub fn upper(&self) -> PathBuf {
         self.dir.join("upper")
     }
 }
@@ -264,7 +265,7 @@ fn files(who: &Who<'_>, kind: HostKey) -> io::Result<Vec<IdentityFile>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
@@ -272,7 +273,7 @@ mod tests {
     use crate::container::keeper::host::{self, tests::config};
     use crate::node::NodeIdx;
 
-    fn image() -> Image {
+    pub fn image() -> Image {
         let manifest = Manifest {
             name: "small".into(),
             recipe: "small".into(),

@@ -6,6 +6,7 @@
 //! capability and no file but those below its own directories, and it never parses a
 //! frame.
 
+mod keeper;
 mod metrics;
 mod recorder;
 mod socket;
@@ -24,6 +25,7 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::sched;
 use crate::sys::seqpacket::AsyncChannel;
 
+use keeper::Keeper;
 use recorder::{Recorder, Shared};
 use socket::Desk;
 use switch::Switch;
@@ -63,14 +65,14 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     let result = runtime.block_on(async {
         let switch = Switch::new(ends.switch, config.plan.proxies.clone())?;
         let supervisor = Arc::new(AsyncChannel::new(ends.supervisor)?);
-        let keeper = Arc::new(AsyncChannel::new(ends.keeper)?);
-        let desk = Arc::new(Desk::new(shared.clone(), switch.clone(), supervisor.clone(), &config));
+        let keeper = Keeper::new(ends.keeper)?;
+        let desk = Arc::new(Desk::new(shared.clone(), switch.clone(), supervisor.clone(), keeper.clone(), &config));
         let listener = std::os::unix::net::UnixListener::from(ends.control);
         listener.set_nonblocking(true)?;
         tokio::spawn(desk.clone().serve(tokio::net::UnixListener::from_std(listener)?));
         tokio::spawn(switch.run(shared.clone()));
         let keeper_said = (said.clone(), wake.try_clone()?);
-        tokio::spawn(async move { listen(&keeper, &keeper_said.0, &keeper_said.1).await });
+        tokio::spawn(async move { keeper.listen(&keeper_said.0, &keeper_said.1).await });
         match (ends.metrics, serve_metrics) {
             (Some(listener), Some(serve)) => {
                 let listener = std::net::TcpListener::from(listener);
@@ -106,17 +108,8 @@ async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd)
     loop {
         match channel.recv_msg::<Said>().await {
             Ok(Some((message, _))) => {
-                let mut message = Some(message);
-                // The recorder waits for a disk: so does who speaks, not the other tasks.
-                while let Some(next) = message.take() {
-                    match said.try_send(next) {
-                        Ok(()) => wake.raise(),
-                        Err(std::sync::mpsc::TrySendError::Full(back)) => {
-                            message = Some(back);
-                            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                        }
-                        Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return,
-                    }
+                if !tell(message, said, wake).await {
+                    return;
                 }
             }
             Ok(None) => return,
@@ -129,6 +122,23 @@ async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd)
             }
         }
     }
+}
+
+/// Gives the recorder what was said. Returns whether there is one.
+async fn tell(message: Said, said: &SyncSender<Said>, wake: &EventFd) -> bool {
+    let mut message = Some(message);
+    // The recorder waits for a disk: so does who speaks, not the other tasks.
+    while let Some(next) = message.take() {
+        match said.try_send(next) {
+            Ok(()) => wake.raise(),
+            Err(std::sync::mpsc::TrySendError::Full(back)) => {
+                message = Some(back);
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::keeper::Keeper;
 use super::recorder::Shared;
 use super::switch::{Switch, cut, rows};
 use crate::control::request::{Answer, MAX_LAST, MAX_REQUEST, MAX_ROWS, Request, Status, Table};
@@ -37,6 +38,8 @@ pub struct Desk {
     pub switch: Arc<Switch>,
     /// The supervisor.
     pub supervisor: Arc<AsyncChannel>,
+    /// The keeper.
+    pub keeper: Arc<Keeper>,
     /// Name of the honeynet.
     pub name: String,
     /// When it was started.
@@ -57,12 +60,14 @@ impl Desk {
         shared: Arc<Shared>,
         switch: Arc<Switch>,
         supervisor: Arc<AsyncChannel>,
+        keeper: Arc<Keeper>,
         config: &crate::control::ConsoleConfig,
     ) -> Desk {
         Desk {
             shared,
             switch,
             supervisor,
+            keeper,
             name: config.plan.name.clone(),
             started: Utc::from_micros(config.started_micros),
             pid: config.supervisor,
@@ -148,6 +153,9 @@ impl Desk {
                 Table::Drops => self.counters("drops").await,
                 Table::Links => self.counters("links").await,
             },
+            Request::Container { order } => {
+                serde_json::to_value(self.keeper.order(order).await?).map_err(|e| e.to_string())
+            }
             Request::Metrics => Ok(self.metrics().await.into()),
             Request::Down => {
                 let sent = tokio::time::timeout(STALL, self.supervisor.send_msg(&ToSupervisor::Down, &[])).await;

@@ -13,6 +13,7 @@ use proptest::strategy::ValueTree;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::container::KeeperSays;
 use crate::control::{Query, Rings, ToConsole, ToSupervisor, ToSwitch};
 use crate::event::{Capture, Event, EventId, RingCapture, RingSink, SessionId, Sink};
 use crate::node::{BridgeConfig, NodeConfig, NodeIdx, UplinkConfig};
@@ -333,7 +334,8 @@ fn down_reaches_the_supervisor() {
 fn keeper_and_supervisor_are_heard() {
     let harness = Harness::new();
     let said = |id, text: &str| Said { event: Event::new(id, now()), data: text.as_bytes().to_vec() };
-    harness.keeper.send_msg(&said(EventId::DeviceState, "eth7: \u{1b}[2Jgone"), &[]).unwrap();
+    let flapped = said(EventId::DeviceState, "eth7: \u{1b}[2Jgone");
+    harness.keeper.send_msg(&KeeperSays::Said(flapped), &[]).unwrap();
     harness.keeper.send(b"junk", &[]).unwrap();
     let supervisor = harness.supervisor.as_ref().unwrap();
     supervisor.send_msg(&said(EventId::ProcessState, "switch started"), &[]).unwrap();

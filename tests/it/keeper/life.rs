@@ -166,8 +166,8 @@ fn who_comes_back_finds_the_same_machine() {
     // Nobody comes back any more.
     successor.say(&ToKeeper::Release { lease: LeaseId(3), keep: true });
     assert_eq!(successor.gone(3), "released");
-    let text = wait_for("that it is destroyed", || match successor.console.recv_msg::<Said>() {
-        Ok(Some((Said { event, data }, _))) if event.id == EventId::ContainerDestroyed => {
+    let text = wait_for("that it is destroyed", || match successor.console.recv_msg() {
+        Ok(Some((KeeperSays::Said(Said { event, data }), _))) if event.id == EventId::ContainerDestroyed => {
             assert_eq!((event.node, event.dst.ip.get()), (1, Some("10.77.0.1".parse().unwrap())));
             Some(String::from_utf8(data).unwrap())
         }

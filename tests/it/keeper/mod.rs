@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use honeyweave::container::image::{self, Progress};
 use honeyweave::container::keeper::tag;
-use honeyweave::container::{FromKeeper, ImageConfig, ImageUser, KeeperConfig, ToKeeper};
+use honeyweave::container::{FromKeeper, ImageConfig, ImageUser, KeeperConfig, KeeperSays, ToKeeper};
 use honeyweave::emulate::{Backend, Builtin, Outward, Secret, Splicing, StartPolicy, TcpPort, Template, UdpPort};
 use honeyweave::event::{EventId, Said};
 use honeyweave::node::{
@@ -594,7 +594,7 @@ fn an_uplink_flaps_vanishes_and_returns() {
     let mut successor = Keeper::start_in(keeper.config.clone(), Some(&ns.name));
     up(&mut successor);
     let mut said = Vec::new();
-    while let Ok(Some((Said { event, data }, _))) = keeper.console.recv_msg::<Said>() {
+    while let Ok(Some((KeeperSays::Said(Said { event, data }), _))) = keeper.console.recv_msg() {
         assert_eq!((event.id, event.node), (EventId::DeviceState, 0));
         said.push(String::from_utf8(data).unwrap());
     }

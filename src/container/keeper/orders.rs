@@ -1,0 +1,91 @@
+//! What somebody at this machine orders: the list of containers, and what becomes of one.
+
+use super::lease::{Container, Rest, Stage};
+use super::process::Keeper;
+use crate::container::{ContainerRow, FromKeeper, Order};
+
+/// Containers in one answer: it has to fit a message.
+const ROWS: usize = 64;
+
+impl Keeper {
+    /// Does what is ordered.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be done.
+    pub(super) fn obey(&mut self, order: Order, now: i64) -> Result<Vec<ContainerRow>, String> {
+        match order {
+            Order::Ls(after) => {
+                let later = self.containers.range(after.saturating_add(1)..).take(ROWS);
+                return Ok(later.map(|(_, container)| self.row(container)).collect());
+            }
+            Order::Freeze(number) => self.freeze_now(number)?,
+            Order::Thaw(number) => match &self.some(number)?.stage {
+                Stage::Live(running) if running.rest == Rest::Frozen => self.thaw(number),
+                _ => return Err("it is not frozen".into()),
+            },
+            Order::Stop(number) | Order::Destroy(number) => {
+                let keep = matches!(order, Order::Stop(_));
+                let container = self.some(number)?;
+                if container.why.is_some() {
+                    return Err("it ends already".into());
+                }
+                if keep && matches!(container.stage, Stage::Kept { .. }) {
+                    return Err("it is stopped already; `destroy` removes its files".into());
+                }
+                let secs = if keep { self.keep_secs(number) } else { None };
+                if let Some(container) = self.containers.get_mut(&number) {
+                    container.keep = secs;
+                }
+                self.end(number, if keep { "stopped by hand" } else { "destroyed by hand" }, now);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn some(&self, number: u32) -> Result<&Container, String> {
+        self.containers.get(&number).ok_or_else(|| format!("there is no container {number}"))
+    }
+
+    fn freeze_now(&mut self, number: u32) -> Result<(), String> {
+        let container = self.some(number)?;
+        let (Stage::Live(running), Some(lease)) = (&container.stage, container.lease) else {
+            return Err("it is no host's that is live".into());
+        };
+        if running.rest == Rest::Frozen {
+            return Err("it is frozen already".into());
+        }
+        self.layout.freeze(&container.place.name, true).map_err(|error| error.to_string())?;
+        if let Some(Container { stage: Stage::Live(running), .. }) = self.containers.get_mut(&number) {
+            running.rest = Rest::Frozen;
+        }
+        self.send(FromKeeper::LeaseFrozen { lease: lease.id }, None);
+        Ok(())
+    }
+
+    fn row(&self, container: &Container) -> ContainerRow {
+        let node = container.host.and_then(|(node, _)| self.config.nodes.get(usize::from(node.0)));
+        let state = match &container.stage {
+            Stage::Queued(_) => "queued",
+            Stage::Starting(_) => "starting",
+            Stage::Live(_) if container.is_spare() => "ready",
+            Stage::Live(running) if running.rest == Rest::Frozen => "frozen",
+            Stage::Live(_) => "live",
+            Stage::Kept { .. } => "stopped",
+            Stage::Dying { .. } | Stage::Sweeping { .. } | Stage::Removing(_) => "ending",
+        };
+        ContainerRow {
+            number: container.place.number,
+            state: state.into(),
+            node: node.map(|(name, _)| name.clone()),
+            host: container.host.map(|(_, host)| host),
+            image: container.image.manifest.name.clone(),
+            name: container.place.name.clone(),
+            init: match &container.stage {
+                Stage::Live(running) => Some(running.pid),
+                _ => None,
+            },
+            upper: container.place.upper(),
+            lower: container.image.rootfs(),
+        }
+    }
+}
