@@ -82,6 +82,8 @@ mapping! {
         vnc: LibraryKeys,
         /// Modbus over TCP.
         modbus: LibraryKeys,
+        /// IRC, a server that nobody else is on.
+        irc: LibraryKeys,
         /// Whether it is spoken within TLS: `true`, or what the certificate says.
         tls: TlsEntry,
         /// What is said at once, `\r\n` and all.
@@ -223,7 +225,7 @@ word_or_mapping!(
     TcpEntry,
     TcpWord,
     TcpKeys,
-    ["closed", "filtered", "tarpit", "open", "container", "http", "banner", "script", "proxy", "ssh", "ftp", "smtp", "pop3", "imap", "telnet", "mysql", "postgresql", "redis", "rdp", "smb", "vnc", "modbus"],
+    ["closed", "filtered", "tarpit", "open", "container", "http", "banner", "script", "proxy", "ssh", "ftp", "smtp", "pop3", "imap", "telnet", "mysql", "postgresql", "redis", "rdp", "smb", "vnc", "modbus", "irc"],
     "answer of a TCP port"
 );
 word_or_mapping!(

@@ -38,6 +38,7 @@ const COMPANIONS: &[(&str, &[&str])] = &[
     ("smb", &[]),
     ("vnc", &[]),
     ("modbus", &[]),
+    ("irc", &["tls"]),
 ];
 
 /// The service of a TCP port whose key stands at `port`.
@@ -117,6 +118,7 @@ fn of_tcp(keys: &TcpKeys, protocol: Protocol) -> Option<&At<LibraryKeys>> {
         Protocol::Smb => keys.smb.as_ref(),
         Protocol::Vnc => keys.vnc.as_ref(),
         Protocol::Modbus => keys.modbus.as_ref(),
+        Protocol::Irc => keys.irc.as_ref(),
         Protocol::Dns | Protocol::Ntp | Protocol::Snmp | Protocol::Sip => None,
     }
 }

@@ -24,6 +24,7 @@ templates:
       5432: {postgresql: {version: "13.9"}}
       5900: {vnc: {}}
       6379: {redis: {version: 7.0.15}}
+      6667: {irc: {}}
       # The other products of the same protocols.
       2121: {ftp: {product: proftpd, version: 1.3.8}}
       2222: {ssh: {product: dropbear, version: "2022.83"}}
@@ -31,6 +32,8 @@ templates:
       2525: {smtp: {hostname: mx2}}
       3307: {mysql: {product: mariadb}}
       1445: {smb: {}}
+      6668: {irc: {product: unrealircd}}
+      6669: {irc: {product: ngircd}}
     udp:
       53: {dns: {version: 9.18.28}}
       123: {ntp: {}}
@@ -119,7 +122,7 @@ fn assert_named(table: &BTreeMap<u16, [String; 4]>, wanted: &[(u16, &str, &str)]
 #[test]
 fn nmap_names_every_product_and_version_over_tcp() {
     let lab = library();
-    let ports = "21,22,23,25,80,110,143,445,502,1445,2121,2222,2323,2525,3306,3307,3389,5432,5900,6379";
+    let ports = "21,22,23,25,80,110,143,445,502,1445,2121,2222,2323,2525,3306,3307,3389,5432,5900,6379,6667,6668,6669";
     let table = versions(&lab, &["-p", ports]);
     assert_named(
         &table,
@@ -144,6 +147,9 @@ fn nmap_names_every_product_and_version_over_tcp() {
             (5432, "PostgreSQL DB", "13.5 - 13.8"),
             (5900, "VNC", ""),
             (6379, "Redis key-value store", "7.0.15"),
+            (6667, "InspIRCd", ""),
+            (6668, "UnrealIRCd", ""),
+            (6669, "ngircd", ""),
         ],
     );
     assert!(table[&445][3].contains("CORP") && table[&23][3].contains("gw7") && table[&5900][3].contains("3.8"));

@@ -10,6 +10,7 @@
 mod dns;
 mod ftp;
 mod imap;
+mod irc;
 mod modbus;
 mod mysql;
 mod ntlm;
@@ -78,6 +79,7 @@ enum Speaker {
     Smb(smb::Smb),
     Vnc(vnc::Vnc),
     Modbus(modbus::Modbus),
+    Irc(Box<irc::Irc>),
     /// Protocols over UDP have nothing to say here.
     Mute,
 }
@@ -98,6 +100,7 @@ impl Speaker {
             Protocol::Smb => Speaker::Smb(Default::default()),
             Protocol::Vnc => Speaker::Vnc(Default::default()),
             Protocol::Modbus => Speaker::Modbus(Default::default()),
+            Protocol::Irc => Speaker::Irc(Default::default()),
             Protocol::Dns | Protocol::Ntp | Protocol::Snmp | Protocol::Sip => Speaker::Mute,
         }
     }
@@ -113,6 +116,7 @@ impl Speaker {
             Speaker::Telnet(telnet) => telnet.open(profile, turn),
             Speaker::Mysql(mysql) => mysql.open(profile, turn),
             Speaker::Vnc(vnc) => vnc.open(profile, turn),
+            Speaker::Irc(irc) => irc.open(profile, turn),
             Speaker::Postgresql(_) | Speaker::Redis(_) | Speaker::Rdp(_) | Speaker::Smb(_) => {}
             Speaker::Modbus(_) | Speaker::Mute => {}
         }
@@ -134,7 +138,18 @@ impl Speaker {
             Speaker::Smb(smb) => smb.data(profile, input, turn),
             Speaker::Vnc(vnc) => vnc.data(profile, input, turn),
             Speaker::Modbus(modbus) => modbus.data(profile, input, turn),
+            Speaker::Irc(irc) => irc.data(profile, input, turn),
             Speaker::Mute => input.len(),
+        }
+    }
+}
+
+impl Speaker {
+    /// Nothing came for long. Whether it goes on waiting, with what it says meanwhile.
+    fn idle(&mut self, profile: &Profile, turn: &mut Turn<'_>) -> bool {
+        match self {
+            Speaker::Irc(irc) => irc.idle(profile, turn),
+            _ => false,
         }
     }
 }
@@ -157,7 +172,23 @@ impl Talk {
     /// Does what can be done now.
     pub fn poll(&mut self, profile: &Profile, now: Instant, stream: &mut dyn Stream) -> Then {
         let then = self.serve(profile, now, stream);
-        if now - self.since >= PATIENCE { Then::Close } else { then }
+        if now - self.since < PATIENCE {
+            return then;
+        }
+        // What it could not even send, nobody waits for.
+        if self.sent < self.out.len() {
+            return Then::Close;
+        }
+        let mut waits = false;
+        self.turn(stream, |speaker, _, turn| {
+            waits = speaker.idle(profile, turn);
+            0
+        });
+        if waits {
+            self.since = now;
+        }
+        let then = self.serve(profile, now, stream);
+        if waits { then } else { Then::Close }
     }
 
     fn serve(&mut self, profile: &Profile, now: Instant, stream: &mut dyn Stream) -> Then {
@@ -230,6 +261,7 @@ impl Talk {
     /// Octets that it keeps besides itself.
     pub fn kept(&self) -> usize {
         let own = match &self.speaker {
+            Speaker::Irc(irc) => irc.kept() + size_of::<irc::Irc>(),
             Speaker::Imap(imap) => imap.kept() + size_of::<imap::Imap>(),
             Speaker::Telnet(telnet) => telnet.kept() + size_of::<telnet::Telnet>(),
             Speaker::Ftp(_) | Speaker::Pop3(_) => 128,

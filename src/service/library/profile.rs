@@ -31,6 +31,8 @@ pub enum Protocol {
     Vnc,
     /// Modbus Application Protocol over TCP.
     Modbus,
+    /// RFC 1459 and RFC 2812.
+    Irc,
     /// RFC 1035, of which only who it is.
     Dns,
     /// RFC 5905.
@@ -47,12 +49,12 @@ pub type Product = (&'static str, &'static str, &'static str);
 impl Protocol {
     /// Whether the server begins.
     pub fn speaks_first(self) -> bool {
-        use Protocol::{Ftp, Imap, Mysql, Pop3, Smtp, Ssh, Telnet, Vnc};
-        matches!(self, Ssh | Ftp | Smtp | Pop3 | Imap | Telnet | Mysql | Vnc)
+        use Protocol::{Ftp, Imap, Irc, Mysql, Pop3, Smtp, Ssh, Telnet, Vnc};
+        matches!(self, Ssh | Ftp | Smtp | Pop3 | Imap | Telnet | Mysql | Vnc | Irc)
     }
 
     /// Those over TCP, in the order of the documentation.
-    pub const TCP: [Protocol; 13] = [
+    pub const TCP: [Protocol; 14] = [
         Protocol::Ssh,
         Protocol::Ftp,
         Protocol::Smtp,
@@ -66,6 +68,7 @@ impl Protocol {
         Protocol::Smb,
         Protocol::Vnc,
         Protocol::Modbus,
+        Protocol::Irc,
     ];
     /// Those over UDP.
     pub const UDP: [Protocol; 4] = [Protocol::Dns, Protocol::Ntp, Protocol::Snmp, Protocol::Sip];
@@ -86,6 +89,7 @@ impl Protocol {
             Protocol::Smb => "smb",
             Protocol::Vnc => "vnc",
             Protocol::Modbus => "modbus",
+            Protocol::Irc => "irc",
             Protocol::Dns => "dns",
             Protocol::Ntp => "ntp",
             Protocol::Snmp => "snmp",
@@ -116,6 +120,9 @@ impl Protocol {
             Protocol::Smb => &[("samba", "", "FILES"), ("windows", "", "DESKTOP-7Q2K1")],
             Protocol::Vnc => &[("vnc", "3.8", "")],
             Protocol::Modbus => &[("M221", "V1.6.2.0", "")],
+            Protocol::Irc => {
+                &[("inspircd", "2.0.29", "irc"), ("unrealircd", "3.2.10.6", "irc"), ("ngircd", "26.1", "irc")]
+            }
             Protocol::Dns => &[
                 ("bind", "9.18.28-1~deb12u2-Debian", ""),
                 ("dnsmasq", "2.90", ""),
@@ -138,7 +145,9 @@ impl Protocol {
         match self {
             Protocol::Ssh | Protocol::Mysql | Protocol::Postgresql | Protocol::Redis | Protocol::Vnc => &["version"],
             Protocol::Modbus | Protocol::Dns | Protocol::Ntp | Protocol::Sip => &["version"],
-            Protocol::Ftp | Protocol::Smtp | Protocol::Pop3 | Protocol::Imap => &["version", "hostname"],
+            Protocol::Ftp | Protocol::Smtp | Protocol::Pop3 | Protocol::Imap | Protocol::Irc => {
+                &["version", "hostname"]
+            }
             Protocol::Telnet => &["hostname"],
             Protocol::Rdp => &[],
             Protocol::Smb => &["hostname", "workgroup"],
@@ -151,6 +160,7 @@ impl Protocol {
         match self {
             Protocol::Ssh => Some("the identification line"),
             Protocol::Ftp | Protocol::Smtp | Protocol::Pop3 | Protocol::Imap => Some("the greeting"),
+            Protocol::Irc => Some("the notices before registration"),
             Protocol::Telnet => Some("what stands above the login prompt"),
             Protocol::Dns => Some("the answer to version.bind"),
             Protocol::Snmp => Some("sysDescr"),
