@@ -45,11 +45,13 @@ const COOKIE: u8 = 9;
 const NAME: u8 = 10;
 const TALK: u8 = 11;
 const TLS: u8 = 12;
+const NAMES: u8 = 13;
 
 /// The identities of one node's hosts.
 #[derive(Clone, Debug)]
 pub struct Identity {
     secret: Secret,
+    names: Secret,
     round_keys: [u32; 4],
     choice_key: u64,
     ip_id_key: u64,
@@ -93,13 +95,16 @@ impl Identity {
         let mut hasher = SipHasher13::new_with_key(&secret.0);
         hasher.write(node.as_bytes());
         let key = hasher.finish();
+        let mut names = [0; 16];
+        names[..8].copy_from_slice(&secret.derive(NAMES, &[0]).to_be_bytes());
+        names[8..].copy_from_slice(&secret.derive(NAMES, &[1]).to_be_bytes());
         let mut own = [0; 16];
         own[..8].copy_from_slice(&secret.derive(0, &[key]).to_be_bytes());
         own[8..].copy_from_slice(&secret.derive(0, &[key, 1]).to_be_bytes());
         let secret = Secret(own);
         let round_keys = [0, 1, 2, 3].map(|i| secret.derive(MAC, &[i]) as u32);
         let (choice_key, ip_id_key) = (secret.derive(CHOICE, &[]), secret.derive(IP_ID, &[]));
-        Identity { secret, round_keys, choice_key, ip_id_key }
+        Identity { secret, names: Secret(names), round_keys, choice_key, ip_id_key }
     }
 
     /// The MAC of host `number`: the vendor's `oui` and a permutation of the low
@@ -165,6 +170,11 @@ impl Identity {
         let key = self.choice_key.rotate_left(10);
         let hash = mix(mix(key, low64_of(local)) ^ low64_of(remote).rotate_left(32), u64::from(ports));
         (hash >> 44).max(1) as u32
+    }
+
+    /// What the addresses follow from that names outside the honeynet are given: the same at all nodes.
+    pub fn names(&self) -> Secret {
+        self.names
     }
 
     /// The private key (an RFC 8032 seed) of the SSH server of host `ip`.

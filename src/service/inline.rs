@@ -2,6 +2,7 @@
 //! the room there is, and never wait.
 
 use super::library::{Caller, Talk};
+use super::names::OverTcp;
 use super::tls::{Notary, Owner, Wrapped};
 use super::{HttpSite, Page, Service, ServiceKind, web};
 use crate::event::EventId;
@@ -33,6 +34,8 @@ pub enum Inline {
     Http(Box<Http>),
     /// Speaks one of the library's protocols.
     Talk(Box<Talk>),
+    /// Tells addresses of names.
+    Names(Box<OverTcp>),
     /// Speaks something within TLS.
     Tls(Box<Wrapped>),
 }
@@ -104,6 +107,7 @@ impl Inline {
             ServiceKind::Http(_) => Some(Inline::Http(Box::new(Http::new(now, false)))),
             ServiceKind::Tls(_) => Some(Inline::Tls(Box::new(Wrapped::new(caller)))),
             ServiceKind::Library(profile) => Some(Inline::Talk(Box::new(Talk::new(profile, caller)))),
+            ServiceKind::Names(_) => Some(Inline::Names(Box::new(OverTcp::new(now)))),
             ServiceKind::Script(_) | ServiceKind::Proxy(_) | ServiceKind::Container => None,
         }
     }
@@ -145,6 +149,7 @@ impl Inline {
             }
             (Inline::Http(http), ServiceKind::Http(site)) => http.poll(site, now, stream),
             (Inline::Talk(talk), ServiceKind::Library(profile)) => talk.poll(profile, now, stream),
+            (Inline::Names(tcp), ServiceKind::Names(names)) => tcp.poll(names, now, stream),
             (Inline::Tls(tls), ServiceKind::Tls(secured)) => tls.poll(secured, now, stream),
             _ => {
                 drain(stream);
@@ -159,6 +164,7 @@ impl Inline {
             Inline::Http(http) => http.answer.head.len(),
             Inline::Talk(talk) => talk.kept(),
             Inline::Tls(tls) => tls.kept(),
+            Inline::Names(tcp) => tcp.kept() + size_of::<OverTcp>(),
             Inline::Sink | Inline::Banner { .. } => 0,
         }
     }
@@ -171,6 +177,7 @@ impl Inline {
             }
             (Inline::Http(http), _) => Some(http.since + PATIENCE),
             (Inline::Talk(talk), _) => Some(talk.deadline()),
+            (Inline::Names(tcp), _) => Some(tcp.deadline()),
             (Inline::Tls(tls), ServiceKind::Tls(secured)) => tls.deadline(secured),
             _ => None,
         }

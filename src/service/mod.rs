@@ -2,6 +2,7 @@
 
 mod inline;
 mod library;
+mod names;
 pub mod tls;
 mod web;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use inline::{Inline, Stream, Then};
 pub use library::{Caller, Login, Profile, Protocol, answer};
+pub use names::Names;
 pub use web::{APPS, app};
 
 /// A service of a topology. Its place in its node's list is its [`crate::emulate::ServiceId`].
@@ -38,6 +40,8 @@ pub enum ServiceKind {
     Http(HttpSite),
     /// One of the library of services.
     Library(Box<Profile>),
+    /// A name server that makes addresses up.
+    Names(Box<Names>),
     /// One of those above within TLS.
     Tls(Box<tls::Secured>),
     /// A program, started for each connection, whose standard input and output are the connection. Index into the plan's scripts.

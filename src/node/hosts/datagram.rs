@@ -98,6 +98,16 @@ impl Hosts {
             }
             _ => return cx.discard(frame, DropReason::Filtered),
         };
+            Some(ServiceKind::Names(names)) => {
+                names.answer(asked, unread, &mut |id, data| {
+                    let mut event = event_of(id, &frame, packet, session, cx.now);
+                    cx.emit(&mut event, data);
+                });
+                if unread.is_empty() || unread.len() > 3 * asked.len() {
+                    return cx.discard(frame, DropReason::Filtered);
+                }
+                unread.as_slice()
+            }
         let headers = Headers {
             dst_mac: src_mac(frame.bytes()),
             src_mac: target.mac,
