@@ -242,6 +242,9 @@ pub fn describe(record: &Record) -> String {
     if let Some(session) = record.session {
         word(&format!("session={session}"));
     }
+    if let Some(cause) = record.cause {
+        word(&format!("cause={cause}"));
+    }
     text.trim_end().to_owned()
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod base64;
 mod capture;
+mod cause;
 mod file;
 mod log;
 mod pcap;
@@ -13,6 +14,7 @@ mod time;
 
 pub use base64::{decode as base64_decode, encode as base64_encode};
 pub use capture::{CaptureLimits, CaptureSet, CaptureSource, CaptureStats};
+pub use cause::Causes;
 pub use file::Appender;
 pub use log::{EventLog, LogError, LogLimits, LogStats};
 pub use pcap::{Direction, SNAPLEN};

@@ -43,6 +43,10 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "session_hex")]
     #[schemars(with = "Option<String>", regex(pattern = "^[0-9a-f]{16}$"))]
     pub session: Option<SessionId>,
+    /// The session that it is a consequence of, if its source is a container: the one that the container was leased for.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "session_hex")]
+    #[schemars(with = "Option<String>", regex(pattern = "^[0-9a-f]{16}$"))]
+    pub cause: Option<SessionId>,
     /// Name of the node in the topology.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -180,6 +184,7 @@ impl Record {
             time,
             event,
             session: None,
+            cause: None,
             node: None,
             src: None,
             dst: None,

@@ -128,6 +128,11 @@ pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String
     Ok(found.into())
 }
 
+/// The file that is being written in `dir`.
+pub(super) fn open_current(dir: &Path) -> io::Result<File> {
+    open(&dir.join(CURRENT))
+}
+
 // Whoever reads may be root, and the directory is the console's: no link is followed, no pipe waited for.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;

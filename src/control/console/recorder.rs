@@ -21,8 +21,8 @@ use crate::control::config::Rings;
 use crate::event::{Captured, Event, EventId, Said, decode};
 use crate::node::{NodeConfig, NodeIdx};
 use crate::record::{
-    CaptureLimits, CaptureSet, CaptureSource, CaptureStats, Direction, EventLog, LogLimits, LogStats, Record, Summary,
-    Utc,
+    CaptureLimits, CaptureSet, CaptureSource, CaptureStats, Causes, Direction, EventLog, LogLimits, LogStats, Record,
+    Summary, Utc,
 };
 use crate::sys::clock;
 use crate::sys::eventfd::{EventFd, wait_readable};
@@ -149,6 +149,8 @@ pub struct Recorder {
     /// What each thread of the data plane writes.
     rings: Vec<Readers>,
     said: Receiver<Said>,
+    /// Which session each container was leased for.
+    causes: Causes,
     wake: EventFd,
     waiting: Vec<Waiting>,
     /// Whether the last step found anything.
@@ -186,6 +188,7 @@ impl Recorder {
                 .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?,
             rings: rings.into_iter().map(open).collect::<io::Result<_>>()?,
             said,
+            causes: Causes::of_log(&dir.join("events")),
             wake,
             waiting: Vec::new(),
             busy: false,
@@ -392,6 +395,7 @@ impl Recorder {
 
     fn tell(&mut self, summary: &mut Summary, mut record: Record) {
         record.seq = self.log.next_seq();
+        self.causes.add(&mut record);
         summary.add(&mut record);
         self.shared.metrics.record(&record);
         if let Some(line) = self.log.push(&mut record)

@@ -1,0 +1,237 @@
+//! What brought about what: which session a container was leased for, and hence what everything is a consequence of that
+//! comes from it. A worm's spread is a tree of sessions then: each names the one that it follows from.
+//!
+//! Addresses alone prove little, as anybody can write any source, and one address may be in use in two VLANs: the container's
+//! MAC has to be the source's, too, which its gate vouches for and routers leave in an event.
+
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::net::IpAddr;
+use std::path::Path;
+
+use foldhash::HashMap;
+
+use super::schema::Record;
+use super::search::open_current;
+use crate::event::{EventId, SessionId};
+use crate::wire::Mac;
+
+/// Containers that are known at once; those that ended earliest are forgotten before those that run.
+const CONTAINERS: usize = 8192;
+/// How long what comes from a container that is gone is still its own: sessions and connections that end late.
+const LATE_MICROS: i64 = 600_000_000;
+
+/// Octets at the end of a log that are read for what its last writer knew.
+const TAIL: u64 = 8 << 20;
+
+/// Who came from where.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    session: SessionId,
+    /// When it ended, in microseconds since 1970.
+    ended: Option<i64>,
+}
+
+/// The containers that there are, and what they were leased for.
+#[derive(Debug, Default)]
+pub struct Causes {
+    leases: HashMap<(IpAddr, Mac), Lease>,
+}
+
+impl Causes {
+    /// Says what a record is a consequence of, and learns from it what others are.
+    pub fn add(&mut self, record: &mut Record) {
+        record.cause = self.cause(record);
+        if record.event == EventId::ProcessState && record.reason.as_deref().is_some_and(is_another_switch) {
+            // All containers went with the one before: what they did may still be told.
+            let now = record.time.micros();
+            for lease in self.leases.values_mut() {
+                lease.ended.get_or_insert(now);
+            }
+            return;
+        }
+        let end = record.dst.as_ref().and_then(|dst| Some((dst.ip?, dst.mac?)));
+        let Some(container) = end else { return };
+        match (record.event, record.session) {
+            (EventId::ContainerStart, Some(session)) => {
+                self.make_room();
+                self.leases.insert(container, Lease { session, ended: None });
+            }
+            (EventId::ContainerStart, None) => drop(self.leases.remove(&container)),
+            (EventId::ContainerStop | EventId::ContainerFailed, _) => {
+                if let Some(lease) =
+                    self.leases.get_mut(&container).filter(|lease| record.session == Some(lease.session))
+                {
+                    lease.ended.get_or_insert(record.time.micros());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a console that died knew of the containers that may still run, as the log in `events` tells it. What cannot be
+    /// read is not known.
+    pub fn of_log(events: &Path) -> Causes {
+        let mut causes = Causes::default();
+        let Ok(mut file) = open_current(events) else { return causes };
+        let from = file.metadata().map_or(0, |about| about.len()).saturating_sub(TAIL);
+        if file.seek(SeekFrom::Start(from)).is_err() {
+            return causes;
+        }
+        let (mut reader, mut line) = (BufReader::new(file.take(TAIL)), Vec::new());
+        while let Ok(1..) = reader.read_until(b'\n', &mut line) {
+            let mentions = |what: &[u8]| line.windows(what.len()).any(|part| part == what);
+            if mentions(br#""event":"container."#) || mentions(br#""event":"process."#) {
+                if let Ok(mut record) = serde_json::from_slice::<Record>(&line) {
+                    causes.add(&mut record);
+                }
+            }
+            line.clear();
+        }
+        causes
+    }
+
+    fn cause(&self, record: &Record) -> Option<SessionId> {
+        let src = record.src.as_ref()?;
+        let lease = self.leases.get(&(src.ip?, src.mac?))?;
+        let is_its = match lease.ended {
+            None => true,
+            Some(ended) => {
+                let late = matches!(record.event, EventId::SessionEnd | EventId::TcpClose);
+                record.time.micros() <= ended || (late && record.time.micros() - ended <= LATE_MICROS)
+            }
+        };
+        is_its.then_some(lease.session)
+    }
+
+    fn make_room(&mut self) {
+        if self.leases.len() < CONTAINERS {
+            return;
+        }
+        // Half of them at once, so that this is rare.
+        let mut ends: Vec<i64> = self.leases.values().map(|lease| lease.ended.unwrap_or(i64::MAX)).collect();
+        let middle = ends.len() / 2;
+        let (_, middle, _) = ends.select_nth_unstable(middle);
+        let latest = *middle;
+        self.leases.retain(|_, lease| lease.ended.unwrap_or(i64::MAX) > latest);
+        if self.leases.len() >= CONTAINERS {
+            self.leases.clear();
+        }
+    }
+}
+
+/// Whether the supervisor says that the switch is gone, or that there is a new one.
+fn is_another_switch(reason: &str) -> bool {
+    let what = ["the switch ended", "the switch was ended", "the switch was started"];
+    what.iter().any(|what| reason.starts_with(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::End;
+    use crate::event::Utc;
+    use super::*;
+
+    const A: (&str, Mac) = ("10.0.0.5", Mac([0, 12, 41, 0, 0, 5]));
+    const B: (&str, Mac) = ("10.1.0.6", Mac([0, 12, 41, 0, 0, 6]));
+    const ATTACKER: (&str, Mac) = ("192.0.2.9", Mac([2, 0, 0, 0, 0, 9]));
+
+    fn end((ip, mac): (&str, Mac)) -> Option<End> {
+        Some(End { ip: Some(ip.parse().unwrap()), mac: Some(mac), port: None })
+    }
+
+    fn record(event: EventId, src: (&str, Mac), dst: (&str, Mac), session: u64, at: i64) -> Record {
+        let mut record = Record::bare(0, Utc::from_micros(at), event);
+        (record.src, record.dst) = (end(src), end(dst));
+        record.session = (session != 0).then_some(SessionId(session));
+        record
+    }
+
+    #[test]
+    fn a_spread_is_a_chain_of_sessions() {
+        let mut causes = Causes::default();
+        let mut cause = |record: Record| {
+            let mut record = record;
+            causes.add(&mut record);
+            record.cause.map(|session| session.0)
+        };
+        assert_eq!(cause(record(EventId::TcpProbe, ATTACKER, A, 1, 10)), None);
+        assert_eq!(cause(record(EventId::ContainerStart, ATTACKER, A, 1, 11)), None);
+        // The intruder goes on from there, and from there again.
+        assert_eq!(cause(record(EventId::OutwardFlow, A, B, 1, 20)), Some(1));
+        assert_eq!(cause(record(EventId::TcpProbe, A, B, 2, 21)), Some(1));
+        assert_eq!(cause(record(EventId::ContainerStart, A, B, 2, 22)), Some(1));
+        assert_eq!(cause(record(EventId::TcpProbe, B, ATTACKER, 3, 30)), Some(2));
+        // Somebody who writes its address is not it.
+        assert_eq!(cause(record(EventId::TcpProbe, (A.0, ATTACKER.1), B, 4, 31)), None);
+        assert_eq!(cause(record(EventId::TcpProbe, ATTACKER, A, 1, 32)), None);
+    }
+
+    #[test]
+    fn what_ends_late_is_still_the_containers() {
+        let mut causes = Causes::default();
+        let mut add = |record: &mut Record| {
+            causes.add(record);
+            record.cause.map(|session| session.0)
+        };
+        add(&mut record(EventId::ContainerStart, ATTACKER, A, 1, 10));
+        // Of another lease's end it does not hear.
+        add(&mut record(EventId::ContainerStop, ATTACKER, A, 7, 11));
+        assert_eq!(add(&mut record(EventId::IcmpEcho, A, B, 2, 12)), Some(1));
+        add(&mut record(EventId::ContainerStop, ATTACKER, A, 1, 20));
+        assert_eq!(add(&mut record(EventId::SessionEnd, A, B, 2, 21)), Some(1));
+        assert_eq!(add(&mut record(EventId::ArpRequest, A, B, 3, 21)), None, "the emulated host says so itself");
+        assert_eq!(add(&mut record(EventId::SessionEnd, A, B, 2, 21 + LATE_MICROS)), None);
+        // One that nobody asked for is nobody's consequence.
+        add(&mut record(EventId::ContainerStart, ATTACKER, A, 1, 30));
+        add(&mut record(EventId::ContainerStart, ATTACKER, A, 0, 31));
+        assert_eq!(add(&mut record(EventId::IcmpEcho, A, B, 2, 32)), None);
+    }
+
+    #[test]
+    fn a_console_goes_on_where_another_one_died() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |record: &Record| {
+            let mut line = String::new();
+            record.write_line(&mut line).unwrap();
+            line
+        };
+        let start = line(&record(EventId::ContainerStart, ATTACKER, A, 1, 10));
+        let noise: String = (0..5).map(|at| line(&record(EventId::TcpProbe, ATTACKER, B, 5, at))).collect();
+        let of = |text: String| {
+            std::fs::write(dir.path().join("events.ndjson"), text).unwrap();
+            let mut next = record(EventId::IcmpEcho, A, B, 2, 100);
+            Causes::of_log(dir.path()).add(&mut next);
+            next.cause.map(|session| session.0)
+        };
+        assert_eq!(of(format!("{noise}{start}{noise}torn")), Some(1));
+        // Of an earlier run nothing is left.
+        let mut began = Record::bare(0, Utc::from_micros(50), EventId::ProcessState);
+        began.reason = Some("the switch was started: process 7".to_owned());
+        assert_eq!(of(format!("{start}{}", line(&began))), None);
+        assert_eq!(of(String::new()), None);
+        assert!(Causes::of_log(&dir.path().join("nowhere")).leases.is_empty());
+    }
+
+    #[test]
+    fn what_is_known_is_bounded() {
+        let mut causes = Causes::default();
+        for number in 0..3 * CONTAINERS as u64 {
+            let [.., a, b, c] = number.to_be_bytes();
+            let host = (format!("10.{a}.{b}.{c}"), Mac([2, 0, 0, a, b, c]));
+            causes.add(&mut record(EventId::ContainerStart, ATTACKER, (&host.0, host.1), number + 1, number as i64));
+            causes.add(&mut record(EventId::ContainerStop, ATTACKER, (&host.0, host.1), number + 1, number as i64));
+            assert!(causes.leases.len() <= CONTAINERS);
+        }
+        // One that runs outlives those that have ended.
+        causes.add(&mut record(EventId::ContainerStart, ATTACKER, A, 1, 0));
+        for number in 0..2 * CONTAINERS as u64 {
+            let [.., a, b, c] = number.to_be_bytes();
+            let host = (format!("11.{a}.{b}.{c}"), Mac([2, 1, 0, a, b, c]));
+            causes.add(&mut record(EventId::ContainerStart, ATTACKER, (&host.0, host.1), number + 1, number as i64));
+            causes.add(&mut record(EventId::ContainerStop, ATTACKER, (&host.0, host.1), number + 1, number as i64));
+        }
+        let mut late = record(EventId::IcmpEcho, A, B, 2, 9);
+        causes.add(&mut late);
+        assert_eq!(late.cause, Some(SessionId(1)));
+    }
+}
