@@ -318,6 +318,7 @@ fn population(personality: Interned) -> HostsConfig {
         ping: true,
         backend: None,
         outward: Outward::Reflect,
+        gate: Default::default(),
         cases: vec![],
         talk: Default::default(),
     };

@@ -168,6 +168,7 @@ pub fn population() -> HostsConfig {
         ping: true,
         backend: None,
         outward: Outward::Reflect,
+        gate: Default::default(),
         cases: vec![],
         talk: Default::default(),
     };

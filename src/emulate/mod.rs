@@ -4,6 +4,7 @@ mod arp;
 mod case;
 pub mod dhcp;
 mod fingerprint;
+mod gate;
 mod identity;
 mod interned;
 #[cfg(feature = "nmap-db")]
@@ -24,6 +25,7 @@ pub use fingerprint::{
     AckNumber, EchoAnswer, EchoCode, EchoDf, Fingerprint, IdPattern, IsnPattern, Opt, Quoted, QuotedChecksum,
     SeqNumber, Sequence, SynAnswer, TcpAnswer, UdpAnswer, write_options,
 };
+pub use gate::{FlowLimit, GateLimits};
 pub use identity::{Identity, Secret};
 pub use interned::Interned;
 pub use personality::{Builtin, FlowLabel, IpIdClass, Personality, SynAckOptions};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Case, Interned, Says};
+use super::{Case, GateLimits, Interned, Says};
 
 /// Index into the table of services that goes with a set of templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub enum Outward {
     Reflect,
     /// Discarded.
     Drop,
+    /// Sent on, so many new flows at a time.
+    Limit,
     /// Sent on.
     Allow,
 }
@@ -113,6 +115,8 @@ pub struct Template {
     pub backend: Option<Backend>,
     /// What becomes of what the container begins.
     pub outward: Outward,
+    /// How much the container may begin, and send by itself.
+    pub gate: GateLimits,
     /// Whom, and when, it meets as another template does: the first case that applies counts. The
     /// templates of cases have none themselves.
     pub cases: Vec<Case>,

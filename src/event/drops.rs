@@ -80,6 +80,8 @@ reasons! {
     Panic = "panic",
     /// What a DHCP server said that no host can believe.
     Refused = "refused",
+    /// What no container may say, whatever its policy, such as a router advertisement.
+    Gate = "gate",
 }
 
 impl From<crate::wire::Flaw> for DropReason {

@@ -54,11 +54,12 @@ ids! {
     /// It is gone; why is in the data. `count` is the time since it was asked for in
     /// microseconds.
     ContainerStop = "container.stop",
-    /// A container began a flow by itself: `src` is the container's host.
+    /// A container began a flow by itself: `src` is the container's host. Beyond so many, `count` flows in one second.
     OutwardFlow = "outward.flow",
     /// A flow from a container was answered by an emulated host inside instead.
     OutwardReflect = "outward.reflect",
-    /// A flow from a container was discarded by its template's policy.
+    /// A flow from a container was discarded by its template's policy; `code` 1 if by its limit, as `count` frames in one
+    /// second.
     OutwardDrop = "outward.drop",
     /// The uplink guard kept a frame from leaving; `code` is a `DropReason`.
     GuardBlock = "guard.block",
@@ -94,6 +95,8 @@ ids! {
     ContainerThawed = "container.thawed",
     /// The files of a container that was stopped are gone; why is in the data. `dst` is its host.
     ContainerDestroyed = "container.destroyed",
+    /// The gate of the container of `src` kept frames from everybody; `code` is a `Blocked`. `count` frames in one second.
+    GateBlock = "gate.block",
 }
 
 impl EventId {

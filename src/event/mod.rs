@@ -141,6 +141,68 @@ impl Release {
     pub const NAMES: [&'static str; 4] = ["owner", "probe", "idle", "evicted"];
 }
 
+/// Why a container's gate kept a frame from everybody (`code` of `gate.block`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub enum Blocked {
+    /// An IP source that is not its own.
+    SpoofedSource = 0,
+    /// A source MAC that is not its own.
+    ForeignMac = 1,
+    /// ARP or neighbor discovery that claims another's address.
+    Neighbor = 2,
+    /// A way that the packet chose by itself.
+    SourceRoute = 3,
+    /// DHCP, as a server or to a single host.
+    Dhcp = 4,
+    /// What only routers say, or are asked by a single packet.
+    RouterAdvert = 5,
+    /// A redirect.
+    Redirect = 6,
+    /// What only queriers of groups say.
+    Group = 7,
+    /// A routing protocol.
+    Routing = 8,
+    /// More than its rate.
+    Rate = 9,
+    /// IPv6 fragments that could hide one of those above.
+    Fragment = 10,
+}
+
+impl Blocked {
+    /// All of them, in the order of their codes.
+    pub const ALL: [Blocked; 11] = [
+        Blocked::SpoofedSource,
+        Blocked::ForeignMac,
+        Blocked::Neighbor,
+        Blocked::SourceRoute,
+        Blocked::Dhcp,
+        Blocked::RouterAdvert,
+        Blocked::Redirect,
+        Blocked::Group,
+        Blocked::Routing,
+        Blocked::Rate,
+        Blocked::Fragment,
+    ];
+
+    /// The name in a record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Blocked::SpoofedSource => "spoofed-source",
+            Blocked::ForeignMac => "foreign-mac",
+            Blocked::Neighbor => "neighbor",
+            Blocked::SourceRoute => "source-route",
+            Blocked::Dhcp => "dhcp",
+            Blocked::RouterAdvert => "router-advert",
+            Blocked::Redirect => "redirect",
+            Blocked::Group => "group",
+            Blocked::Routing => "routing",
+            Blocked::Rate => "rate",
+            Blocked::Fragment => "fragment",
+        }
+    }
+}
+
 /// Where events go.
 pub trait Sink {
     /// Takes an event and the octets that belong to it (cut to [`MAX_DATA`]).

@@ -128,7 +128,9 @@ impl HostsConfig {
             ServiceKind::Library(profile) if !profile.hostname.is_empty() => Some(profile.hostname.clone()),
             _ => None,
         };
-        Owner { ip: self.host_of(ip), name: said.or_else(own).unwrap_or_default(), service: service.0 }
+        // Who answers in the place of an address outside is no host of ours.
+        let host = if self.number_of(ip).is_some() { self.host_of(ip) } else { ip };
+        Owner { ip: host, name: said.or_else(own).unwrap_or_default(), service: service.0 }
     }
 
     /// The address that stands for the host of `ip`: `ip` itself, and for a single
@@ -211,6 +213,7 @@ mod tests {
             ping: true,
             backend: None,
             outward: Outward::Reflect,
+            gate: Default::default(),
             cases: vec![],
             talk: Default::default(),
         }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::time::Utc;
 use crate::emulate::{OsFamily, dhcp};
-use crate::event::{DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, Release, SessionId};
+use crate::event::{Blocked, DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, Release, SessionId};
 use crate::wire::Mac;
 
 /// Version of the record's form.
@@ -312,6 +312,8 @@ fn reason(event: &Event) -> Option<String> {
         EventId::AddressReleased => Release::NAMES.get(usize::from(event.code)).copied(),
         EventId::DhcpLost => dhcp::Loss::NAMES.get(usize::from(event.code)).copied(),
         EventId::DhcpRefused => dhcp::Refusal::NAMES.get(usize::from(event.code)).copied(),
+        EventId::OutwardDrop => ["policy", "limit"].get(usize::from(event.code)).copied(),
+        EventId::GateBlock => Blocked::ALL.get(usize::from(event.code)).map(|why| why.as_str()),
         EventId::GuardBlock => DropReason::ALL.get(usize::from(event.code)).map(|reason| reason.as_str()),
         _ => return None,
     };

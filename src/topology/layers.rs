@@ -7,13 +7,12 @@ use std::net::SocketAddr;
 use super::at::{At, Texts};
 use super::cases::{self, CaseLayer};
 use super::check::Checker;
+use super::outward::{self, OutwardLayer};
 use super::raw::{PortDefault, TcpEntry, TemplateKeys, UdpEntry};
 use super::raw_services::{TcpWord, UdpWord};
 use super::source::Span;
 use super::{services, units, vendors};
-use crate::emulate::{
-    Backend, Builtin, Interned, Outward, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
-};
+use crate::emulate::{Backend, Builtin, Interned, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};
 use crate::service::tls::{Credentials, Secured};
 use crate::service::{HttpSite, Profile, Proxy, Script, Service, ServiceKind};
 
@@ -88,7 +87,7 @@ pub struct Layer {
     pub udp: Vec<PortRule<UdpAct>>,
     pub udp_default: Option<PortDefault>,
     pub backend: Option<BackendLayer>,
-    pub outward: Option<Outward>,
+    pub outward: Option<OutwardLayer>,
     pub cases: Option<Vec<CaseLayer>>,
     pub talk: Option<Talk>,
 }
@@ -166,7 +165,7 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
         udp,
         udp_default: keys.udp_default.map(|default| default.value),
         backend,
-        outward: keys.outward.map(|outward| outward.value),
+        outward: keys.outward.map(|entry| outward::read(c, entry)),
         cases: keys.when.map(|when| cases::read(c, when)),
         talk: keys.talk.and_then(|talk| read_talk(c, talk)),
     }
@@ -349,6 +348,7 @@ pub fn merge(
         );
         return None;
     }
+    let (outward, gate) = outward::merge(c, layers.iter().filter_map(|layer| layer.outward.as_ref()), base);
     let default = |default: Option<PortDefault>| default.unwrap_or(PortDefault::Closed);
     Some(Template {
         name: name.to_owned(),
@@ -366,9 +366,8 @@ pub fn merge(
         },
         ping: layers.iter().rev().find_map(|layer| layer.ping).unwrap_or(true),
         backend,
-        outward: base
-            .map(|base| base.outward)
-            .unwrap_or_else(|| layers.iter().rev().find_map(|layer| layer.outward).unwrap_or_default()),
+        outward,
+        gate,
         cases: Vec::new(),
         talk: match layers.iter().rev().find_map(|layer| layer.talk) {
             Some(Talk::Auto) => personality.get().talk.says,

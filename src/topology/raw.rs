@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 
 use super::at::{At, Map, Text, Texts};
+use super::outward::OutwardEntry;
 pub use super::raw_ports::Ports;
 use super::source::Span;
-use crate::emulate::{Outward, Splicing, StartPolicy};
+use crate::emulate::{Splicing, StartPolicy};
 use crate::node::{Guarded, ResponseTime, TapIo, UplinkIo};
 
 /// Declares a mapping all of whose keys are optional, with the list of its keys
@@ -67,7 +68,7 @@ macro_rules! with_template_keys {
                 /// The container behind a host.
                 backend: Backend,
                 /// What becomes of what a container sends to addresses outside the honeynet (default `reflect`).
-                outward: Outward,
+                outward: OutwardEntry,
                 /// What differs by who asks, and when: the first case that applies counts.
                 when: Vec<At<CaseKeys>>,
                 /// What hosts say by themselves: `none` (default), `auto` (what their system says), or a list of `arp`, `mdns`, `llmnr`, `netbios`, `ssdp`, `ipv6`.
@@ -106,7 +107,7 @@ pub struct TemplateKeys<'a> {
     pub udp: Option<&'a At<Map<At<UdpEntry>>>>,
     pub udp_default: Option<&'a At<PortDefault>>,
     pub backend: Option<&'a At<Backend>>,
-    pub outward: Option<&'a At<Outward>>,
+    pub outward: Option<&'a At<OutwardEntry>>,
     pub when: Option<&'a At<Vec<At<CaseKeys>>>>,
     pub talk: Option<&'a At<Texts>>,
 }

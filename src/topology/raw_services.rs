@@ -276,3 +276,5 @@ impl JsonSchema for Page {
         json_schema!({ "description": "Its HTML, or a mapping with more", "anyOf": [{ "type": "string" }, keys] })
     }
 }
+
+pub(super) use word_or_mapping;

@@ -168,12 +168,16 @@ pub mod icmp6 {
     pub const ECHO_REQUEST: u8 = 128;
     /// Echo reply.
     pub const ECHO_REPLY: u8 = 129;
+    /// Router solicitation.
+    pub const ROUTER_SOLICIT: u8 = 133;
     /// Router advertisement.
     pub const ROUTER_ADVERT: u8 = 134;
     /// Neighbor solicitation.
     pub const NEIGHBOR_SOLICIT: u8 = 135;
     /// Neighbor advertisement.
     pub const NEIGHBOR_ADVERT: u8 = 136;
+    /// Redirect.
+    pub const REDIRECT: u8 = 137;
 }
 
 /// A neighbor solicitation or advertisement.

@@ -117,6 +117,7 @@ pub(super) mod tests {
                 splice: Splicing::Auto,
             }),
             outward: Outward::Reflect,
+            gate: Default::default(),
             cases: vec![],
             talk: Default::default(),
         };

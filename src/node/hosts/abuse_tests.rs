@@ -18,7 +18,7 @@ pub(super) fn bench_of(config: HostsConfig) -> Bench<Hosts> {
 }
 
 /// A packet as it comes from `src` with MAC `src_mac`.
-fn packet(macs: (Mac, Mac), src: &str, dst: &str, proto: u8, ttl: u8, l4: &[u8]) -> Vec<u8> {
+pub(super) fn packet(macs: (Mac, Mac), src: &str, dst: &str, proto: u8, ttl: u8, l4: &[u8]) -> Vec<u8> {
     let headers = Headers {
         dst_mac: macs.0,
         src_mac: macs.1,
@@ -37,7 +37,7 @@ fn packet(macs: (Mac, Mac), src: &str, dst: &str, proto: u8, ttl: u8, l4: &[u8])
     frame
 }
 
-fn datagram(src: u16, dst: u16, len: usize) -> Vec<u8> {
+pub(super) fn datagram(src: u16, dst: u16, len: usize) -> Vec<u8> {
     let mut l4 = vec![b'x'; 8 + len];
     l4[0..2].copy_from_slice(&src.to_be_bytes());
     l4[2..4].copy_from_slice(&dst.to_be_bytes());
@@ -217,7 +217,7 @@ fn a_single_hosts_container_meets_the_internet_made_up() {
 }
 
 /// A live container at an address of both families, and its MAC.
-fn dual() -> (Bench<Hosts>, Mac) {
+pub(super) fn dual() -> (Bench<Hosts>, Mac) {
     let mut config = config();
     (config.single, config.inside) = (true, vec!["10.0.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()]);
     let mut bench = bench_of(config);

@@ -13,7 +13,7 @@ use super::dhcp::Dhcp;
 use super::session::Contact;
 use super::{Hosts, is_single};
 use crate::emulate::reply;
-use crate::event::{DropReason, Event, EventId, Party};
+use crate::event::{Blocked, DropReason, Event, EventId, Party};
 use crate::frame::Frame;
 use crate::wire::{
     ARP_FRAME, Arp, ArpOddities, Mac, Neighbor, Packet, dst_mac, icmp6, solicited_node, src_mac, word_of,
@@ -187,10 +187,10 @@ impl Hosts {
         let Some(mac) = self.leases.mac_of(host) else {
             return cx.discard(frame, DropReason::LinkDown);
         };
-        let own = |ip: IpAddr| self.config.number_of(ip).is_some() && self.config.host_of(ip) == host;
+        let own = |ip: IpAddr| self.is_own(ip, host);
         if arp.sender_mac != mac || !(arp.sender.is_unspecified() || own(IpAddr::V4(arp.sender))) {
             // Another's address: the poisoning of a cache.
-            return cx.discard(frame, DropReason::BadSource);
+            return self.block(frame, host, Blocked::Neighbor, cx);
         }
         let target = IpAddr::V4(arp.target);
         if own(target) || arp.sender.is_unspecified() {
@@ -223,7 +223,13 @@ impl Hosts {
         };
         let target = IpAddr::V6(message.target);
         let unspecified = packet.src() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        let own = self.config.number_of(target).is_some() && self.config.host_of(target) == host;
+        let own = self.is_own(target, host);
+        let is_link_local = matches!(packet.src(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+        if (message.advert && !own && !message.target.is_unicast_link_local())
+            || !(unspecified || is_link_local || self.is_own(packet.src(), host))
+        {
+            return self.block(frame, host, Blocked::Neighbor, cx);
+        }
         if message.advert || unspecified || own {
             // Adverts answer what nobody asked of it: the host node answers in its place.
             return cx.consume(frame);
@@ -266,7 +272,7 @@ impl Hosts {
             return Holder::Network;
         }
         match self.outward_of(host) {
-            crate::emulate::Outward::Allow => Holder::Network,
+            crate::emulate::Outward::Allow | crate::emulate::Outward::Limit => Holder::Network,
             crate::emulate::Outward::Drop => Holder::Nobody,
             // Made up, but always the same, and not one of our hosts'.
             crate::emulate::Outward::Reflect => {

@@ -73,7 +73,9 @@ impl Hosts {
         (service, session, ip_id): (ServiceId, SessionId, u16),
         cx: &mut Cx<'_>,
     ) {
-        if self.is_inside(packet.src()) && !self.inside_answers.take(cx.now) {
+        // Whoever answers in the place of the rest of the world is asked by one container, and answers no answer.
+        let may_loop = target.template != self.elsewhere && self.is_inside(packet.src());
+        if may_loop && !self.inside_answers.take(cx.now) {
             return cx.discard(frame, DropReason::RateLimit);
         }
         let ports = be32(packet.payload(frame.bytes()), 0).rotate_left(16);
@@ -96,8 +98,6 @@ impl Hosts {
                 }
                 unread.as_slice()
             }
-            _ => return cx.discard(frame, DropReason::Filtered),
-        };
             Some(ServiceKind::Names(names)) => {
                 names.answer(asked, unread, &mut |id, data| {
                     let mut event = event_of(id, &frame, packet, session, cx.now);
@@ -108,6 +108,8 @@ impl Hosts {
                 }
                 unread.as_slice()
             }
+            _ => return cx.discard(frame, DropReason::Filtered),
+        };
         let headers = Headers {
             dst_mac: src_mac(frame.bytes()),
             src_mac: target.mac,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::{AddrRange, Command, Cx, LeaseId, Request};
 use super::flow::{App, Flow};
+use super::gate::Gate;
 use super::outward::{Allowance, OutwardKey, outward_key};
 use super::{Hosts, Target};
 use crate::emulate::{Backend, ClockTable, Outward, StartPolicy, Template};
@@ -16,8 +17,8 @@ use crate::frame::{Frame, PortNo};
 use crate::stack::FlowKey;
 use crate::wire::{Duration, ETH, Instant, Mac, Packet, proto, src_mac, word_of};
 
-/// Flows that containers of one node may have begun and that are remembered.
-const OUTWARD: usize = 65_536;
+/// Flows that a container may have begun and that are remembered.
+const BEGUN: usize = 8192;
 /// Peers whose MAC a lease remembers.
 const PEERS: usize = 4096;
 /// How long after its end a container that belongs to the system is started again.
@@ -45,6 +46,9 @@ pub(super) struct Lease {
     /// How far it is frozen.
     pub rest: Rest,
     pub peers: ClockTable<IpAddr, Mac>,
+    /// What it has begun, or may answer.
+    pub begun: ClockTable<OutwardKey, Allowance>,
+    pub gate: Gate,
     pub session: SessionId,
     pub for_whom: Party,
 }
@@ -64,8 +68,6 @@ pub(super) enum Rest {
 pub(super) struct Leases {
     pub by_host: HashMap<IpAddr, Lease>,
     pub by_port: HashMap<PortNo, IpAddr>,
-    /// What containers have begun, or may answer.
-    pub outward: ClockTable<OutwardKey, Allowance>,
     seed: u64,
     next_reap: Instant,
     /// Leases of all replicas of the node: its limit is theirs together.
@@ -104,14 +106,7 @@ impl Lease {
 
 impl Leases {
     pub(super) fn new(seed: u64, total: Arc<AtomicU32>) -> Leases {
-        Leases {
-            by_host: HashMap::new(),
-            by_port: HashMap::new(),
-            outward: ClockTable::new(OUTWARD, seed),
-            seed,
-            next_reap: Instant::ZERO,
-            total,
-        }
+        Leases { by_host: HashMap::new(), by_port: HashMap::new(), seed, next_reap: Instant::ZERO, total }
     }
 
     /// Whether there may be one more, which is counted then.
@@ -240,6 +235,8 @@ impl Hosts {
             releasing: false,
             rest: Rest::Awake,
             peers: ClockTable::new(PEERS, self.leases.seed),
+            begun: ClockTable::new(BEGUN, self.leases.seed),
+            gate: Gate::default(),
             session,
             for_whom: who,
         };
@@ -318,7 +315,8 @@ impl Hosts {
 
     fn lease_gone(&mut self, id: LeaseId, why: &str, cx: &mut Cx<'_>) {
         let Some(host) = self.leases.by_id(id).map(|(host, _)| *host) else { return };
-        let Some(lease) = self.leases.remove(host) else { return };
+        let Some(mut lease) = self.leases.remove(host) else { return };
+        lease.tell(host, cx);
         if let Some(port) = lease.port {
             self.leases.by_port.remove(&port);
         }
@@ -353,7 +351,8 @@ impl Hosts {
             return;
         }
         self.leases.next_reap = cx.now + REAP;
-        for lease in self.leases.by_host.values_mut() {
+        for (host, lease) in &mut self.leases.by_host {
+            lease.tell(*host, cx);
             let is_over = |after: Duration| after > Duration::ZERO && cx.now - lease.last > after;
             let (idle, tired) = (is_over(lease.idle), is_over(lease.freeze));
             if lease.releasing || !(idle || tired) || self.flows.has_lease(lease.id) {
@@ -392,21 +391,27 @@ impl Hosts {
         if let Some(lease) = self.leases.by_host.get_mut(&host) {
             lease.spoken_to(Party { ip: packet.src().into(), ..Party::default() }, cx);
             lease.peers.insert(packet.src(), src_mac(frame.bytes()));
+            if packet.proto == proto::UDP {
+                // What it answers to this is no flow of its own.
+                let key = outward_key(packet, frame.bytes(), true);
+                let mut allowance = lease.begun.get(&key).copied().unwrap_or_default();
+                allowance.asked(packet.end - ETH);
+                lease.begun.insert(key, allowance);
+            }
         }
         self.learn_gateway(host, packet.src(), src_mac(frame.bytes()));
-        if packet.proto == proto::UDP {
-            // What it answers to this is no flow of its own.
-            let key = outward_key(packet, frame.bytes(), true);
-            let mut allowance = self.leases.outward.get(&key).copied().unwrap_or_default();
-            allowance.asked(packet.end - ETH);
-            self.leases.outward.insert(key, allowance);
-        }
         cx.send(port, frame);
     }
 
     /// Whether a segment from the network belongs to what the container began.
     pub(super) fn is_outward(&mut self, proto: u8, flow: &FlowKey) -> bool {
-        !self.leases.by_host.is_empty() && self.leases.outward.get(&OutwardKey { proto, flow: *flow }).is_some()
+        if self.leases.by_host.is_empty() {
+            return false;
+        }
+        let lease = self.leases.by_host.get_mut(&self.config.host_of(flow.local));
+        lease
+            .and_then(|lease| lease.begun.get(&OutwardKey { proto, flow: *flow }))
+            .is_some_and(|entry| entry.is_begun())
     }
 
     /// Asks for the containers that belong to the system.

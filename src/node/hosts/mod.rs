@@ -8,7 +8,8 @@
 //! * `arp`: who has an address, ARP and neighbor discovery; `claim`, `claims`: those that nobody else answers for
 //! * `dhcp`, `tenants`: hosts that lease their addresses
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
-//! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins
+//! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins;
+//!   `gate`: what it may not, and how much of the rest; `elsewhere`: who answers in the place of the rest of the world
 //! * `cases`: hosts that are something else to some
 //! * `talk`: what hosts say by themselves, and when; `say`: how; `answer`: to whoever asks the segment
 //! * `tarpit`: connections that get nowhere
@@ -44,11 +45,15 @@ mod dhcp_hostile_tests;
 mod dhcp_shard_tests;
 #[cfg(test)]
 mod dhcp_tests;
+mod elsewhere;
 mod ended;
 mod flow;
 mod flows;
 #[cfg(test)]
 mod freeze_tests;
+mod gate;
+#[cfg(test)]
+mod gate_tests;
 mod inner;
 mod lease;
 mod outward;
@@ -79,12 +84,13 @@ use std::sync::Arc;
 use super::{Command, Cx, HostsConfig, Node, Show};
 use crate::emulate::probe;
 use crate::emulate::reply::{self, Voice};
-use crate::emulate::{Backend, ClockTable, FlowLabel, Identity, Personality, Scan, ServiceId, Template};
+use crate::emulate::{Backend, ClockTable, FlowLabel, Identity, Personality, Scan, Template};
 #[cfg(test)]
-use crate::emulate::{Builtin, Outward, TcpPort, UdpPort};
+use crate::emulate::{Builtin, Outward, ServiceId, TcpPort, UdpPort};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::tls::Notary;
+#[cfg(test)]
 use crate::service::{Service, ServiceKind};
 use crate::stack::{Budget, FlowKey, HalfOpen, HalfOpenTable, Sockets};
 use crate::wire::{
@@ -178,9 +184,9 @@ impl Hosts {
     ) -> Hosts {
         let share = |limit: u32| limit.div_ceil(u32::from(replicas));
         let elsewhere = config.templates.len() as u16;
-        let sink = ServiceId(config.services.len() as u16);
-        config.services.push(Service { name: "elsewhere".into(), kind: ServiceKind::Sink });
-        config.templates.push(outward::elsewhere_template(sink));
+        let (world, services) = elsewhere::world(&config, &identity);
+        config.services.extend(services);
+        config.templates.push(world);
         let limits = config.limits;
         Hosts {
             identity: identity.clone(),

@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 
 use super::super::{Cx, HostsConfig};
-use super::{Hosts, Pair, Target, event_of, is_single};
-use crate::emulate::{Builtin, Outward, ServiceId, TcpPort, Template, UdpPort};
-use crate::event::{DropReason, EventId, SessionId};
+use super::gate::{Policy, Told, Unsayable, begins_anew, unsayable};
+use super::{Hosts, Target, elsewhere, is_single};
+use crate::emulate::Outward;
+use crate::event::{Blocked, DropReason};
 use crate::frame::Frame;
 use crate::stack::FlowKey;
 use crate::wire::{
@@ -24,7 +25,11 @@ pub(super) struct OutwardKey {
 /// what came, because nobody has proven that they came from there. None for a
 /// flow that it began itself.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Allowance(u32);
+pub(super) struct Allowance {
+    left: u32,
+    /// The container began it, and was let.
+    begun: bool,
+}
 
 impl Allowance {
     /// Most that is saved up.
@@ -32,18 +37,22 @@ impl Allowance {
 
     /// A packet of `len` octets came.
     pub(super) fn asked(&mut self, len: usize) {
-        self.0 = self.0.saturating_add(3 * len as u32).min(Allowance::MOST);
+        self.left = self.left.saturating_add(3 * len as u32).min(Allowance::MOST);
     }
 
     /// Takes `len` octets for an answer, if so much is left.
     fn take(&mut self, len: usize) -> bool {
-        match self.0.checked_sub(len as u32) {
+        match self.left.checked_sub(len as u32) {
             Some(left) => {
-                self.0 = left;
+                self.left = left;
                 true
             }
             None => false,
         }
+    }
+
+    pub(super) fn is_begun(self) -> bool {
+        self.begun
     }
 }
 
@@ -59,13 +68,14 @@ impl Hosts {
             return cx.discard(frame, DropReason::Malformed);
         }
         if Some(src_mac(bytes)) != self.leases.mac_of(host) {
-            return cx.discard(frame, DropReason::BadSource);
+            return self.block(frame, host, Blocked::ForeignMac, cx);
         }
         if !self.holds(word_of(host), cx.now) {
             // It has an owner now, who is not to be disturbed while the container is being stopped.
             return cx.discard(frame, DropReason::Policy);
         }
         if ethertype_of(bytes) == ethertype::ARP {
+            let Some(frame) = self.admit(frame, host, cx) else { return };
             return self.container_arp(frame, host, cx);
         }
         let mut packet = Packet::EMPTY;
@@ -75,18 +85,24 @@ impl Hosts {
         if packet.proto == proto::ICMPV6 {
             let kind = packet.payload(bytes).first().copied();
             if matches!(kind, Some(icmp6::NEIGHBOR_SOLICIT | icmp6::NEIGHBOR_ADVERT)) {
+                let Some(frame) = self.admit(frame, host, cx) else { return };
                 return self.container_neighbor(frame, &packet, host, cx);
             }
         }
-        // DHCP, multicast and broadcast of a container reach nobody.
+        match unsayable(bytes, &packet) {
+            Some(Unsayable::Told(why)) => return self.block(frame, host, why, cx),
+            Some(Unsayable::Usual) => return cx.discard(frame, DropReason::Gate),
+            None => {}
+        }
+        // Multicast and broadcast of a container reach nobody.
         if !is_single(packet.dst_word) || dst_mac(bytes).is_group() {
             return cx.discard(frame, DropReason::Policy);
         }
-        if self.config.number_of(packet.src()).is_none() || self.config.host_of(packet.src()) != host {
-            return cx.discard(frame, DropReason::BadSource);
+        if !self.is_own(packet.src(), host) {
+            return self.block(frame, host, Blocked::SpoofedSource, cx);
         }
         if is_source_routed(bytes, &packet) {
-            return cx.discard(frame, DropReason::Policy);
+            return self.block(frame, host, Blocked::SourceRoute, cx);
         }
         if packet.proto == proto::TCP {
             let Some(tcp) = TcpHeader::parse(packet.payload(bytes)) else {
@@ -108,6 +124,7 @@ impl Hosts {
                 }
             }
         }
+        let Some(frame) = self.admit(frame, host, cx) else { return };
         if let Some(lease) = self.leases.by_host.get_mut(&host) {
             lease.last = cx.now;
         }
@@ -124,17 +141,26 @@ impl Hosts {
             };
         }
         let key = outward_key(packet, frame.bytes(), false);
-        let known = self.leases.outward.get(&key).is_some();
-        let solicited = is_error_about(frame.bytes(), packet)
-            && self.sessions.get(&Pair::new(packet.dst(), packet.src())).is_some();
-        if !known && !solicited {
-            self.leases.outward.insert(key, Allowance::default());
+        let Policy { outward, solicited } = self.policy_of(&frame, packet, host);
+        let entry = self.leases.by_host.get_mut(&host).and_then(|lease| lease.begun.get(&key));
+        let (known, begun) = (entry.is_some(), entry.as_ref().is_some_and(|entry| entry.begun));
+        let answers = entry.is_some_and(|left| left.take(packet.end - ETH));
+        let passes = answers
+            || match outward {
+                Outward::Allow => true,
+                Outward::Limit if begun && !begins_anew(frame.bytes(), packet) => true,
+                Outward::Limit => self.may_begin(packet, host, cx.now),
+                Outward::Drop | Outward::Reflect => false,
+            };
+        // What a limit refuses is not remembered: it may try again.
+        let begins = !solicited && !answers && !begun && (passes || outward != Outward::Limit);
+        if begins && let Some(lease) = self.leases.by_host.get_mut(&host) {
+            let left = lease.begun.get(&key).map_or(0, |entry| entry.left);
+            lease.begun.insert(key, Allowance { left, begun: passes });
         }
-        let inside = self.is_inside(packet.dst());
-        let policy = if inside || solicited { Outward::Allow } else { self.outward_of(host) };
-        if policy == Outward::Allow || self.leases.outward.get(&key).is_some_and(|left| left.take(packet.end - ETH)) {
+        if passes {
             if !known && !solicited {
-                self.note(EventId::OutwardFlow, &frame, packet, host, cx);
+                self.note(Told::Flow, &frame, packet, host, cx);
             }
             // Whatever MAC the container wrote: an intruder could name any machine of the uplink's.
             let Some(mac) = self.next_hop(host, packet.dst()) else {
@@ -143,20 +169,27 @@ impl Hosts {
             frame.bytes_mut()[..6].copy_from_slice(&mac.0);
             return cx.send(HostsConfig::LAN, frame);
         }
-        match policy {
+        match outward {
+            Outward::Limit => {
+                self.note(Told::Limit, &frame, packet, host, cx);
+                cx.discard(frame, DropReason::Policy);
+            }
             Outward::Drop | Outward::Allow => {
                 if !known {
-                    self.note(EventId::OutwardDrop, &frame, packet, host, cx);
+                    self.note(Told::Drop, &frame, packet, host, cx);
                 }
                 cx.discard(frame, DropReason::Policy);
             }
             Outward::Reflect => {
                 if !known {
-                    self.note(EventId::OutwardReflect, &frame, packet, host, cx);
+                    self.note(Told::Reflect, &frame, packet, host, cx);
                 }
-                let hops = 6 + (u64::from(be16(frame.bytes(), ETH + 16)) % 9) as u8;
+                let hops = if self.is_gateway(packet.dst()) { 0 } else { elsewhere::hops_to(packet.dst()) };
                 let target =
-                    Target { word: word_of(packet.dst()), template: self.elsewhere, mac: dst_mac(frame.bytes()), hops };
+                    Target { word: packet.dst_word, template: self.elsewhere, mac: dst_mac(frame.bytes()), hops };
+                if packet.ttl <= hops {
+                    return self.expire(frame, packet, &target, cx);
+                }
                 self.meet(frame, packet, &target, cx);
             }
         }
@@ -169,17 +202,11 @@ impl Hosts {
         let known = self.leases.peer_mac(host, dst);
         if on_link { known } else { known.or_else(|| self.leases.peer_mac(host, *gateway()?)) }
     }
-
-    /// Tells of what a container began, in the session that brought it to life.
-    fn note(&self, id: EventId, frame: &Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
-        let session = self.leases.by_host.get(&host).map_or(SessionId(0), |lease| lease.session);
-        cx.emit(&mut event_of(id, frame, packet, session, cx.now), &[]);
-    }
 }
 
 /// Whether a packet is an ICMP error about one that its receiver has sent to its
 /// sender: hosts say so even to who they would not talk to.
-fn is_error_about(frame: &[u8], packet: &Packet) -> bool {
+pub(super) fn is_error_about(frame: &[u8], packet: &Packet) -> bool {
     // As much as fits into the least MTU that everybody takes (RFC 1122 §3.2.2, RFC 4443 §2.4).
     let (kinds, most) = if packet.is_v4() { ([3, 11, 12, 3], 576) } else { ([1, 2, 3, 4], 1280) };
     let message = packet.payload(frame);
@@ -237,23 +264,4 @@ pub(super) fn outward_key(packet: &Packet, frame: &[u8], inward: bool) -> Outwar
         FlowKey { local: packet.src(), remote: packet.dst(), local_port: src, remote_port: dst }
     };
     OutwardKey { proto: packet.proto, flow }
-}
-
-/// What answers in the place of an address outside of the honeynet: a Linux
-/// host that takes every connection, so that a worm shows its next stage.
-pub(super) fn elsewhere_template(sink: ServiceId) -> Template {
-    Template {
-        name: "elsewhere".into(),
-        personality: Builtin::Linux.into(),
-        oui: [0, 0, 0],
-        tcp: Default::default(),
-        tcp_default: TcpPort::Open(sink),
-        udp: Default::default(),
-        udp_default: UdpPort::Filtered,
-        ping: true,
-        backend: None,
-        outward: Outward::Reflect,
-        cases: vec![],
-        talk: Default::default(),
-    }
 }

@@ -48,6 +48,7 @@ fn template() -> Template {
             splice: Splicing::Auto,
         }),
         outward: Outward::Reflect,
+        gate: Default::default(),
         cases: vec![],
         talk: Default::default(),
     }

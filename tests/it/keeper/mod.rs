@@ -77,6 +77,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
             splice: Splicing::Auto,
         }),
         outward: Outward::Reflect,
+        gate: Default::default(),
         cases: vec![],
         talk: Default::default(),
     };
