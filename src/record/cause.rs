@@ -80,10 +80,9 @@ impl Causes {
         let (mut reader, mut line) = (BufReader::new(file.take(TAIL)), Vec::new());
         while let Ok(1..) = reader.read_until(b'\n', &mut line) {
             let mentions = |what: &[u8]| line.windows(what.len()).any(|part| part == what);
-            if mentions(br#""event":"container."#) || mentions(br#""event":"process."#) {
-                if let Ok(mut record) = serde_json::from_slice::<Record>(&line) {
-                    causes.add(&mut record);
-                }
+            let tells = mentions(br#""event":"container."#) || mentions(br#""event":"process."#);
+            if tells && let Ok(mut record) = serde_json::from_slice::<Record>(&line) {
+                causes.add(&mut record);
             }
             line.clear();
         }

@@ -58,9 +58,18 @@ word_or_mapping!(
 #[derive(Clone, Debug, Default)]
 pub struct OutwardLayer {
     policy: Option<Outward>,
-    /// TCP, UDP and ICMP, each with the place where it is written.
-    flows: [Option<(Option<u32>, Option<u32>, Span)>; 3],
+    /// TCP, UDP and ICMP.
+    flows: [Option<FlowLayer>; 3],
     rate_bytes: Option<u64>,
+}
+
+/// What one place says about new flows of a protocol.
+#[derive(Clone, Copy, Debug)]
+struct FlowLayer {
+    burst: Option<u32>,
+    period_secs: Option<u32>,
+    /// Where it is written.
+    span: Span,
 }
 
 /// Reads a layer.
@@ -78,14 +87,14 @@ pub fn read(c: &mut Checker<'_>, entry: &At<OutwardEntry>) -> OutwardLayer {
             }
             burst.value
         });
-        let period = keys.period.as_ref().and_then(|period| {
+        let period_secs = keys.period.as_ref().and_then(|period| {
             let secs = c.unit(period.span, units::duration_secs(period))?;
             if secs == 0 {
                 c.error(period.span, "a period has a length", "here it has none", "write such as `1m`");
             }
             Some(secs.max(1))
         });
-        Some((burst, period, keys.span))
+        Some(FlowLayer { burst, period_secs, span: keys.span })
     };
     let flows = [flow(&keys.tcp), flow(&keys.udp), flow(&keys.icmp)];
     OutwardLayer {
@@ -110,13 +119,13 @@ pub fn merge<'l>(
     let mut merged = [usual.tcp, usual.udp, usual.icmp];
     for (at, limit) in merged.iter_mut().enumerate() {
         let mut said = strongest().filter_map(|layer| layer.flows[at]);
-        if let Some((.., span)) = said.clone().next().filter(|_| policy != Outward::Limit) {
+        if let Some(FlowLayer { span, .. }) = said.clone().next().filter(|_| policy != Outward::Limit) {
             let help = "write `policy: limit` beside it, or remove it";
             c.error(span, "only the policy `limit` counts flows", "here another one applies", help);
         }
         *limit = FlowLimit {
-            burst: said.clone().find_map(|(burst, ..)| burst).unwrap_or(limit.burst),
-            period_secs: said.find_map(|(_, period, _)| period).unwrap_or(limit.period_secs),
+            burst: said.clone().find_map(|said| said.burst).unwrap_or(limit.burst),
+            period_secs: said.find_map(|said| said.period_secs).unwrap_or(limit.period_secs),
         };
     }
     let [tcp, udp, icmp] = merged;

@@ -5,7 +5,7 @@ use crate::net::{Ns, Running};
 use crate::shell::{shell, ssh};
 
 /// Containers on the very segment of the wire.
-fn on_the_wire(outward: &str) -> String {
+pub fn on_the_wire(outward: &str) -> String {
     format!(
         r#"
 name: isolation
@@ -88,7 +88,7 @@ fn until(mut running: Running, mark: &str) -> Vec<String> {
 }
 
 /// A container with an outward policy, on the wire, and a server there that is none of its business.
-fn with_policy(outward: &str) -> (Lab, Ns) {
+pub fn with_policy(outward: &str) -> (Lab, Ns) {
     let mut lab = Lab::shared();
     lab.start(&on_the_wire(outward));
     lab.attacker.addr("eth0", "192.0.2.2/24");
@@ -101,7 +101,7 @@ fn with_policy(outward: &str) -> (Lab, Ns) {
 
 const FETCH: &str = "timeout 5 wget -q -O - http://198.51.100.7:8080/ || echo failed";
 
-fn server(ns: &Ns) -> Running {
+pub fn server(ns: &Ns) -> Running {
     let answer = "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nreal\n";
     // In the shell's place, so that what is killed at the end is the server itself.
     let script = format!("exec nc -n -l -p 8080 -s 198.51.100.7 -N -v <<'END'\n{answer}END\n");

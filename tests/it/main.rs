@@ -17,6 +17,7 @@ mod crash;
 mod dhcp;
 mod fingerprints;
 mod flapping;
+mod gate;
 mod golden;
 mod honeynet;
 mod impairments;

@@ -43,6 +43,9 @@ fn bench(outward: Outward, gate: GateLimits) -> Bench<Hosts> {
     bench
 }
 
+/// Writes the message with that number, for IPv6 or IPv4.
+type Writes = fn(bool, u16) -> Vec<u8>;
+
 fn own_of(dst: &str) -> &'static str {
     if dst.contains(':') { OWN_V6 } else { HOST_IP }
 }
@@ -98,7 +101,7 @@ fn each_policy_holds_for_each_protocol_in_both_families() {
     for dst in OUTSIDE {
         let v6 = dst.contains(':');
         let icmp = if v6 { proto::ICMPV6 } else { proto::ICMP };
-        let kinds: [(u8, usize, fn(bool, u16) -> Vec<u8>); 3] = [
+        let kinds: [(u8, usize, Writes); 3] = [
             (proto::TCP, 3, |_, number| syn(40_000 + number, 80)),
             (proto::UDP, 4, |_, number| question(40_000 + number)),
             (icmp, 5, echo),
