@@ -31,6 +31,11 @@ impl AddrRange {
         u64::try_from(span).unwrap_or(u64::MAX).saturating_add(1)
     }
 
+    /// Its addresses, in order.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        (word_of(self.first)..=word_of(self.last)).map(ip_of)
+    }
+
     /// Never: a range has at least its first address.
     pub fn is_empty(&self) -> bool {
         false
@@ -210,6 +215,7 @@ mod tests {
             tcp_default: TcpPort::Closed,
             udp: BTreeMap::new(),
             udp_default: UdpPort::Closed,
+            normalize: Default::default(),
             ping: true,
             backend: None,
             outward: Outward::Reflect,

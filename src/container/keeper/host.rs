@@ -6,8 +6,11 @@ use std::net::IpAddr;
 use crate::container::image::{self, Image};
 use crate::container::{ImageConfig, KeeperConfig};
 use crate::emulate::{Identity, Template};
-use crate::node::{HostsConfig, NodeConfig, NodeIdx, host_label, numbered_name};
+use crate::node::{AddrRange, HostsConfig, NodeConfig, NodeIdx, host_label, numbered_name};
 use crate::wire::Mac;
+
+/// Addresses that an interface inside is given; whoever writes a whole prefix for one host gets its first ones.
+const MOST_ADDRESSES: usize = 256;
 
 /// The host that a container is started for.
 #[derive(Clone, Debug)]
@@ -47,7 +50,7 @@ pub fn find(config: &KeeperConfig, node: NodeIdx, ip: IpAddr) -> Result<Host<'_>
     };
     // A single host has all the addresses of its node; of a population's host no other is known.
     let own: Vec<IpAddr> = match hosts.single {
-        true => hosts.ranges.iter().flat_map(|range| [range.first, range.last]).collect(),
+        true => hosts.ranges.iter().flat_map(AddrRange::addresses).take(MOST_ADDRESSES).collect(),
         false => vec![ip],
     };
     let mut addresses: Vec<(IpAddr, u8)> = Vec::new();
@@ -96,7 +99,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::emulate::{Backend, Builtin, Outward, Secret, Splicing, StartPolicy, TcpPort, UdpPort};
-    use crate::node::{AddrRange, Limits, MacMode, Segment, UplinkConfig};
+    use crate::node::{Limits, MacMode, Segment, UplinkConfig};
 
     pub fn config() -> KeeperConfig {
         let template = Template {
@@ -107,6 +110,7 @@ pub(super) mod tests {
             tcp_default: TcpPort::Closed,
             udp: BTreeMap::new(),
             udp_default: UdpPort::Closed,
+            normalize: Default::default(),
             ping: true,
             backend: Some(Backend {
                 image: "small".into(),
@@ -178,6 +182,20 @@ pub(super) mod tests {
         assert_eq!(host.hostname, "web-prod-03");
         assert_eq!(host.addresses, [("10.1.0.5".parse().unwrap(), 16), ("fd00::5".parse().unwrap(), 64)]);
         assert_eq!(host.ip, "10.1.0.5".parse::<IpAddr>().unwrap());
+    }
+
+    /// The plan joins addresses that are next to each other.
+    #[test]
+    fn a_host_with_neighboring_addresses_has_all_of_them() {
+        let mut config = config();
+        let NodeConfig::Hosts(hosts) = &mut config.nodes[2].1 else { panic!("hosts") };
+        hosts.ranges[0].last = "10.1.0.8".parse().unwrap();
+        let host = find(&config, NodeIdx(2), "10.1.0.7".parse().unwrap()).unwrap();
+        let own: Vec<String> = host.addresses.iter().map(|(address, _)| address.to_string()).collect();
+        assert_eq!(own, ["10.1.0.5", "10.1.0.6", "10.1.0.7", "10.1.0.8", "fd00::5"]);
+        let NodeConfig::Hosts(hosts) = &mut config.nodes[2].1 else { panic!("hosts") };
+        hosts.ranges[1].last = "fd00::ffff:ffff".parse().unwrap();
+        assert_eq!(find(&config, NodeIdx(2), "10.1.0.7".parse().unwrap()).unwrap().addresses.len(), 256);
     }
 
     #[test]
