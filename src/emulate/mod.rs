@@ -9,6 +9,7 @@ mod identity;
 mod interned;
 #[cfg(feature = "nmap-db")]
 pub mod nmap;
+mod own_syn;
 mod personality;
 pub mod probe;
 mod probe_write;
@@ -28,6 +29,7 @@ pub use fingerprint::{
 pub use gate::{FlowLimit, GateLimits};
 pub use identity::{Identity, Secret};
 pub use interned::Interned;
+pub use own_syn::OwnSyn;
 pub use personality::{Builtin, FlowLabel, IpIdClass, Personality, SynAckOptions};
 pub use probe::{Probe, Scan, Speaker, Turn};
 pub use scanner::{OsFamily, SynTraits, os_of_syn};
