@@ -22,6 +22,6 @@ pub use key::FlowKey;
 pub use pipe::{Due, PipeEnd, PipeReset, RelayEnd, RelayReader, RelayWriter, Wake, pipe};
 pub use segment::{Incoming, Outgoing, SynInfo};
 pub use socket::Sockets;
-pub use splice::{OpenEnd, Passed, Splice};
+pub use splice::{OpenEnd, Passed, Shift, Splice};
 pub use syn_look::{SynLook, timestamps};
 pub use tcb::KEEP_ALIVE;

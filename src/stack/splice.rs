@@ -11,21 +11,32 @@
 use crate::wire::{be16, be32, checksum, flag};
 
 /// What is added to the numbers of segments in one direction, modulo 2³².
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Shift {
-    seq: u32,
-    /// Also to the edges of SACK blocks (RFC 2018 §3).
-    ack: u32,
-    ts_value: u32,
-    ts_echo: u32,
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shift {
+    /// To the sequence number.
+    pub seq: u32,
+    /// To the acknowledgment number, and to the edges of SACK blocks (RFC 2018 §3).
+    pub ack: u32,
+    /// To the value of a timestamp.
+    pub ts_value: u32,
+    /// To its echo.
+    pub ts_echo: u32,
     /// The shifts of the window as the sender counts it and as the receiver does.
-    window: (u8, u8),
+    pub window: (u8, u8),
+    /// The largest window field.
+    pub most_window: u16,
+}
+
+impl Default for Shift {
+    fn default() -> Shift {
+        Shift { seq: 0, ack: 0, ts_value: 0, ts_echo: 0, window: (0, 0), most_window: u16::MAX }
+    }
 }
 
 impl Shift {
     /// Changes the TCP header that `l4` begins with, and its checksum unless that is
     /// partial: the pseudo header's sum stays what it is.
-    fn apply(&self, l4: &mut [u8], partial: bool) {
+    pub fn apply(&self, l4: &mut [u8], partial: bool) {
         let header_len = usize::from(l4.get(12).map_or(0, |first| first >> 4)) * 4;
         let Some(header) = l4.get_mut(..header_len).filter(|header| header.len() >= 20) else { return };
         let before = checksum::sum(0, header);
@@ -35,8 +46,8 @@ impl Shift {
             add(header, 8, self.ack);
         }
         let (from, to) = self.window;
-        if from != to {
-            let window = (u64::from(be16(header, 14)) << from >> to).min(0xffff) as u16;
+        if from != to || self.most_window < u16::MAX {
+            let window = (u64::from(be16(header, 14)) << from >> to).min(u64::from(self.most_window)) as u16;
             header[14..16].copy_from_slice(&window.to_be_bytes());
         }
         self.options(&mut header[20..], has_ack);
@@ -147,7 +158,7 @@ impl Splice {
                 ack: answers.wrapping_neg(),
                 ts_value: 0,
                 ts_echo: clock.wrapping_neg(),
-                window: (0, 0),
+                ..Shift::default()
             },
             outward: Shift {
                 seq: answers,
@@ -155,6 +166,7 @@ impl Splice {
                 ts_value: clock,
                 ts_echo: 0,
                 window: (inner.peer_scale, outer.own_scale),
+                ..Shift::default()
             },
             outer: Side { next: outer.heard, heard: outer.next, fin: None },
             inner: Side { next: inner.heard, heard: inner.next, fin: None },
