@@ -315,6 +315,7 @@ fn population(personality: Interned) -> HostsConfig {
         tcp_default: TcpPort::Closed,
         udp: Default::default(),
         udp_default: UdpPort::Closed,
+        normalize: Default::default(),
         ping: true,
         backend: None,
         outward: Outward::Reflect,

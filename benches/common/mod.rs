@@ -165,6 +165,7 @@ pub fn population() -> HostsConfig {
         tcp_default: TcpPort::Closed,
         udp: Default::default(),
         udp_default: UdpPort::Closed,
+        normalize: Default::default(),
         ping: true,
         backend: None,
         outward: Outward::Reflect,

@@ -9,6 +9,7 @@ mod identity;
 mod interned;
 #[cfg(feature = "nmap-db")]
 pub mod nmap;
+mod normalize;
 mod own_syn;
 mod personality;
 pub mod probe;
@@ -29,6 +30,7 @@ pub use fingerprint::{
 pub use gate::{FlowLimit, GateLimits};
 pub use identity::{Identity, Secret};
 pub use interned::Interned;
+pub use normalize::Normalize;
 pub use own_syn::OwnSyn;
 pub use personality::{Builtin, FlowLabel, IpIdClass, Personality, SynAckOptions};
 pub use probe::{Probe, Scan, Speaker, Turn};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Case, GateLimits, Interned, Says};
+use super::{Case, GateLimits, Interned, Normalize, Says};
 
 /// Index into the table of services that goes with a set of templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub enum UdpPort {
     Filtered,
     /// The service answers; one without a reply (`None`) stays silent, as most do.
     Open(Option<ServiceId>),
+    /// The host's container, at the same port.
+    Container,
 }
 
 /// When a host's container is there.
@@ -109,6 +111,8 @@ pub struct Template {
     pub udp: BTreeMap<u16, UdpPort>,
     /// All other UDP ports. Never `Open`.
     pub udp_default: UdpPort,
+    /// What of its container's habits is replaced by its own.
+    pub normalize: Normalize,
     /// Whether it answers echo requests.
     pub ping: bool,
     /// Its container, if it can have one.

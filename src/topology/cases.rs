@@ -129,6 +129,7 @@ impl CaseKeys {
             backend: None,
             outward: None,
             when: None,
+            normalize: None,
             talk: None,
         }
     }

@@ -11,8 +11,10 @@ use super::outward::{self, OutwardLayer};
 use super::raw::{PortDefault, TcpEntry, TemplateKeys, UdpEntry};
 use super::raw_services::{TcpWord, UdpWord};
 use super::source::Span;
-use super::{services, units, vendors};
-use crate::emulate::{Backend, Builtin, Interned, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};
+use super::{normalize, services, units, vendors};
+use crate::emulate::{
+    Backend, Builtin, Interned, Normalize, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
+};
 use crate::service::tls::{Credentials, Secured};
 use crate::service::{HttpSite, Profile, Proxy, Script, Service, ServiceKind};
 
@@ -51,6 +53,7 @@ pub enum UdpAct {
     Closed,
     Filtered,
     Open,
+    Container,
     Reply(Vec<u8>),
     Library(Box<Profile>),
 }
@@ -88,6 +91,7 @@ pub struct Layer {
     pub udp_default: Option<PortDefault>,
     pub backend: Option<BackendLayer>,
     pub outward: Option<OutwardLayer>,
+    pub normalize: Option<Normalize>,
     pub cases: Option<Vec<CaseLayer>>,
     pub talk: Option<Talk>,
 }
@@ -137,6 +141,7 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
                 UdpWord::Closed => UdpAct::Closed,
                 UdpWord::Filtered => UdpAct::Filtered,
                 UdpWord::Open => UdpAct::Open,
+                UdpWord::Container => UdpAct::Container,
             }),
             UdpEntry::Keys(service) => services::udp(c, service, key.span),
         };
@@ -166,6 +171,7 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
         udp_default: keys.udp_default.map(|default| default.value),
         backend,
         outward: keys.outward.map(|entry| outward::read(c, entry)),
+        normalize: keys.normalize.and_then(|keys| normalize::read(c, keys)),
         cases: keys.when.map(|when| cases::read(c, when)),
         talk: keys.talk.and_then(|talk| read_talk(c, talk)),
     }
@@ -284,12 +290,7 @@ pub fn merge(
             TcpAct::Container => {
                 container_port = true;
                 if !has_backend {
-                    c.error(
-                        rule.span,
-                        format!("port {label} is a container's, but `{name}` has no backend"),
-                        "no container can answer here",
-                        "add `backend: {image: small}` beside `tcp`, or write another answer",
-                    );
+                    no_backend(c, name, &label, rule.span);
                 }
                 open(ServiceKind::Container)
             }
@@ -313,6 +314,13 @@ pub fn merge(
             UdpAct::Closed => UdpPort::Closed,
             UdpAct::Filtered => UdpPort::Filtered,
             UdpAct::Open => UdpPort::Open(None),
+            UdpAct::Container => {
+                container_port = true;
+                if !has_backend {
+                    no_backend(c, name, &rule.first.to_string(), rule.span);
+                }
+                UdpPort::Container
+            }
             UdpAct::Library(profile) => {
                 let kind = ServiceKind::Library(profile.clone());
                 UdpPort::Open(services.number(format!("{name}:{}/udp", rule.first), kind))
@@ -328,13 +336,16 @@ pub fn merge(
     if let Some(Backend { start: StartPolicy::OnAccess, .. }) = backend
         && base.is_none()
         && !container_port
-        && !of_cases.any(|case| case.layer.tcp.iter().any(|rule| rule.act == TcpAct::Container))
+        && !of_cases.any(|case| {
+            let (mut tcp, mut udp) = (case.layer.tcp.iter(), case.layer.udp.iter());
+            tcp.any(|rule| rule.act == TcpAct::Container) || udp.any(|rule| rule.act == UdpAct::Container)
+        })
     {
         let span = strongest(&|layer| layer.backend.as_ref().map(|backend| backend.span)).unwrap_or(named);
         c.error(
             span,
             format!("nothing ever starts the container of `{name}`"),
-            "it starts on access, but no TCP port is `container`",
+            "it starts on access, but no port is `container`",
             "add such as `tcp: {22: container}`, or `start: with-system`",
         );
     }
@@ -364,6 +375,9 @@ pub fn merge(
             PortDefault::Closed => UdpPort::Closed,
             PortDefault::Filtered => UdpPort::Filtered,
         },
+        normalize: base
+            .map(|base| base.normalize.clone())
+            .unwrap_or_else(|| layers.iter().rev().find_map(|layer| layer.normalize.clone()).unwrap_or_default()),
         ping: layers.iter().rev().find_map(|layer| layer.ping).unwrap_or(true),
         backend,
         outward,
@@ -375,6 +389,16 @@ pub fn merge(
             None => Says::NONE,
         },
     })
+}
+
+/// A port that is a container's, of a host that has none.
+fn no_backend(c: &mut Checker<'_>, name: &str, label: &str, span: Span) {
+    c.error(
+        span,
+        format!("port {label} is a container's, but `{name}` has no backend"),
+        "no container can answer here",
+        "add `backend: {image: small}` beside the ports, or write another answer",
+    );
 }
 
 /// What a service of the data plane does; nothing, and an error, if it is too large.

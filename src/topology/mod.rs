@@ -24,6 +24,7 @@ mod library;
 mod links;
 mod mac_prefixes;
 mod nodes;
+mod normalize;
 mod outward;
 pub mod personalities;
 mod plan;

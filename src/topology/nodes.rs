@@ -59,6 +59,7 @@ const TEMPLATE: &[&str] = &[
     "udp_default",
     "backend",
     "outward",
+    "normalize",
     "talk",
     "when",
 ];

@@ -71,6 +71,8 @@ macro_rules! with_template_keys {
                 outward: OutwardEntry,
                 /// What differs by who asks, and when: the first case that applies counts.
                 when: Vec<At<CaseKeys>>,
+                /// What of a container's own habits is replaced by the host's: TTL, options, identification, TOS and timestamps unless it is said, and banners.
+                normalize: NormalizeKeys,
                 /// What hosts say by themselves: `none` (default), `auto` (what their system says), or a list of `arp`, `mdns`, `llmnr`, `netbios`, `ssdp`, `ipv6`.
                 talk: Texts,
             }
@@ -90,6 +92,7 @@ macro_rules! with_template_keys {
                     backend: self.backend.as_ref(),
                     outward: self.outward.as_ref(),
                     when: self.when.as_ref(),
+                    normalize: self.normalize.as_ref(),
                     talk: self.talk.as_ref(),
                 }
             }
@@ -109,6 +112,7 @@ pub struct TemplateKeys<'a> {
     pub backend: Option<&'a At<Backend>>,
     pub outward: Option<&'a At<OutwardEntry>>,
     pub when: Option<&'a At<Vec<At<CaseKeys>>>>,
+    pub normalize: Option<&'a At<NormalizeKeys>>,
     pub talk: Option<&'a At<Texts>>,
 }
 
@@ -474,5 +478,6 @@ pub struct User {
 }
 
 pub use super::cases::CaseKeys;
+pub use super::normalize::NormalizeKeys;
 pub use super::raw_services::{PortDefault, TcpEntry, UdpEntry};
 pub(super) use mapping;

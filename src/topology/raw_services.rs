@@ -49,6 +49,8 @@ pub enum UdpWord {
     Filtered,
     /// Taken without a reply.
     Open,
+    /// The host's container, at the same port.
+    Container,
 }
 
 mapping! {
@@ -233,7 +235,7 @@ word_or_mapping!(
     UdpEntry,
     UdpWord,
     UdpKeys,
-    ["closed", "filtered", "open", "reply", "dns", "ntp", "snmp", "sip"],
+    ["closed", "filtered", "open", "container", "reply", "dns", "ntp", "snmp", "sip"],
     "answer of a UDP port"
 );
 

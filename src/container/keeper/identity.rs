@@ -49,7 +49,10 @@ pub fn give(host: &Host<'_>, image: &Image, init: i32) -> io::Result<()> {
             _ => {}
         }
     }
-    // What this file is about is the network namespace of whoever opens it.
+    // What these files are about is the network namespace of whoever opens them.
+    if has(false) {
+        fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0")?;
+    }
     fs::write("/proc/sys/net/ipv4/ip_default_ttl", host.template.personality.get().ttl.to_string())
 }
 

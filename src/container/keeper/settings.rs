@@ -115,6 +115,8 @@ pub fn start(host: Option<&Host<'_>>, image: &Image, place: &Place, layout: &Lay
     set("lxc.proc.oom_score_adj", "500");
     set("lxc.environment", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     set("lxc.environment", "TERM=linux");
+    // The emulated host tells of each closed port, and so must its container.
+    set("lxc.sysctl.net.ipv4.icmp_ratelimit", "0");
     for (key, value) in layout.limits(MEMORY, PROCESSES, CPU_QUOTA_US) {
         set(&key, &value);
     }
@@ -155,6 +157,9 @@ fn network(host: &Host<'_>, set: &mut impl FnMut(&str, &str), start: &mut Start)
             }
             IpAddr::V6(v6) => start.ipv6.push((*v6, *prefix_len)),
         }
+    }
+    if !start.ipv6.is_empty() {
+        set("lxc.sysctl.net.ipv6.icmp.ratelimit", "0");
     }
     let has_ipv4 = host.addresses.iter().any(|(address, _)| address.is_ipv4());
     for gateway in &host.gateways {

@@ -2,10 +2,10 @@
 //! segment.
 
 use super::super::{Cx, Request, ResponseTime};
-use super::flow::{App, Ending, Flow, Inner, Wire, poll_inline, poll_pipe};
+use super::flow::{App, Ending, Flow, Inner, Normal, Wire, poll_inline, poll_pipe};
 use super::pace::Wait;
 use super::tcp::Answer;
-use super::{Hosts, Target, splice};
+use super::{Hosts, Target, patience, splice};
 use crate::emulate::ServiceId;
 use crate::event::{DropReason, EventId, Party, SessionId};
 use crate::frame::Frame;
@@ -15,6 +15,8 @@ use crate::wire::{Duration, Mac, Packet, TcpHeader, TcpOptions, flag};
 
 /// Octets that wait at most in each direction between a connection and its relay.
 const PIPE: usize = 65_536;
+/// How long the first attempt to connect to a service may take.
+pub(super) const FIRST_ATTEMPT: Duration = Duration::from_millis(20);
 /// How long data may stay unacknowledged before a connection is given up.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a peer may be silent before it is taken for gone: long enough to be asked twice. An idle
@@ -140,20 +142,30 @@ impl Hosts {
     ) -> Option<App> {
         let host = self.config.host_of(key.local);
         let party = Party { ip: key.remote.into(), mac: who.origin, l4_port: key.remote_port };
-        let lease = self.begin_lease(target, party, who.session, cx)?;
+        self.backend(target)?;
+        // Without a lease it waits for one: a RST after our SYN/ACK would say that nobody means it.
+        let lease = self.begin_lease(target, party, who.session, cx);
         self.leases.learn_peer(host, key.remote, entry.peer_mac);
         self.learn_gateway(host, key.remote, entry.peer_mac);
         let template = self.template(target.template);
         let personality = template.personality.get();
+        let banner = self.banners.of(target.template);
+        let normalize = &template.normalize;
         Some(App::Inner(Box::new(Inner {
-            lease,
+            lease: lease.unwrap_or(patience::NONE),
+            leased: cx.now,
+            given: 1,
             look: entry.look,
             offered: entry.agreed(personality),
             since: cx.now,
             conn: None,
             retry_at: cx.now,
-            attempt: Duration::from_millis(20),
+            attempt: FIRST_ATTEMPT,
             attempt_until: cx.now,
+            tries: 0,
+            deaf_since: None,
+            banner,
+            normal: Normal { ttl: normalize.ttl, ip_id: normalize.ip_id, tos: normalize.tos },
             established: false,
             may_splice: splice::is_allowed(template),
             splice: None,

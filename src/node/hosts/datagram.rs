@@ -23,13 +23,16 @@ impl Hosts {
         }
         let l4_port = be16(message, 2);
         let (session, ip_id, _) = self.touch(&frame, packet, Contact::Udp, (l4_port, true), cx);
-        let live = self.live_lease(target).is_some();
         let template = self.template(target.template);
-        let state = template.udp.get(&l4_port).copied().unwrap_or(template.udp_default);
+        let listed = template.udp.get(&l4_port).copied();
+        let state = listed.unwrap_or(template.udp_default);
         let talks = !template.talk.is_empty() && answer::listens(template, l4_port);
+        // As with TCP: what the template lists stays what it is while a container lives.
+        let live = listed.is_none() && !talks && self.live_lease(target).is_some();
         let answer = match state {
             _ if live => PortAnswer::Held,
             _ if talks => PortAnswer::Open,
+            UdpPort::Container => PortAnswer::Held,
             UdpPort::Closed => PortAnswer::Closed,
             UdpPort::Filtered => PortAnswer::Filtered,
             UdpPort::Open(_) => PortAnswer::Open,
@@ -39,6 +42,8 @@ impl Hosts {
         event.bytes_in = message.len() as u64 - 8;
         cx.emit(&mut event, &message[8..]);
         if live {
+            // Where nobody listens, the container quotes it.
+            frame.complete();
             return self.to_container(frame, packet, target, cx);
         }
         if talks {
@@ -46,21 +51,34 @@ impl Hosts {
         }
         match state {
             UdpPort::Filtered | UdpPort::Open(None) => cx.discard(frame, DropReason::Filtered),
-            UdpPort::Closed if reply::may_complain(frame.bytes(), packet) => {
-                if let Some(fingerprint) = self.fingerprint(packet, target)
-                    && probe::is_udp_probe(frame.bytes(), packet)
-                {
-                    return self.udp_probe(frame, packet, target, fingerprint, cx);
-                }
-                let voice = self.voice(target, packet, 0, ip_id, cx);
-                if reply::icmp_error(&mut frame, packet, IcmpError::PortUnreachable, target.ip(), &voice) {
-                    self.reply(frame, cx);
-                } else {
-                    cx.discard(frame, DropReason::TooBig);
-                }
-            }
-            UdpPort::Closed => cx.discard(frame, DropReason::Filtered),
+            UdpPort::Closed => self.refuse_datagram(frame, packet, target, ip_id, cx),
             UdpPort::Open(Some(service)) => self.datagram(frame, packet, target, (service, session, ip_id), cx),
+            UdpPort::Container => self.datagram_inside(frame, packet, target, session, cx),
+        }
+    }
+
+    /// Answers a datagram to a closed port.
+    pub(super) fn refuse_datagram(
+        &mut self,
+        mut frame: Frame,
+        packet: &Packet,
+        target: &Target,
+        ip_id: u16,
+        cx: &mut Cx<'_>,
+    ) {
+        if !reply::may_complain(frame.bytes(), packet) {
+            return cx.discard(frame, DropReason::Filtered);
+        }
+        if let Some(fingerprint) = self.fingerprint(packet, target)
+            && probe::is_udp_probe(frame.bytes(), packet)
+        {
+            return self.udp_probe(frame, packet, target, fingerprint, cx);
+        }
+        let voice = self.voice(target, packet, 0, ip_id, cx);
+        if reply::icmp_error(&mut frame, packet, IcmpError::PortUnreachable, target.ip(), &voice) {
+            self.reply(frame, cx);
+        } else {
+            cx.discard(frame, DropReason::TooBig);
         }
     }
 

@@ -70,6 +70,7 @@ pub(super) fn world(config: &HostsConfig, identity: &Identity) -> (Template, Vec
         tcp_default: TcpPort::Open(sink),
         udp,
         udp_default: UdpPort::Filtered,
+        normalize: Default::default(),
         ping: true,
         backend: None,
         outward: Outward::Reflect,

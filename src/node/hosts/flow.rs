@@ -2,6 +2,7 @@
 //! how segments look on the wire.
 
 use super::super::{Cx, HostsConfig, LeaseId};
+use super::banner::Banner;
 use super::pace::Stopwatch;
 use super::session::Pair;
 use super::splice::Clock;
@@ -120,7 +121,11 @@ impl Wire {
 
 /// The connection from the attacker's address into the container.
 pub(super) struct Inner {
+    /// The lease of its container; [`super::patience::NONE`] while it can have none.
     pub lease: LeaseId,
+    /// Since when it has that, and how many it has had.
+    pub leased: Instant,
+    pub given: u8,
     pub look: SynLook,
     /// What the attacker's SYN offered.
     pub offered: TcpOptions,
@@ -133,12 +138,27 @@ pub(super) struct Inner {
     /// How long the next attempt may take, and until when the present one.
     pub attempt: Duration,
     pub attempt_until: Instant,
+    /// Attempts that nothing came back from, and when the first of them was made.
+    pub tries: u8,
+    pub deaf_since: Option<Instant>,
     pub established: bool,
+    /// The first that the service says, while something of it may have to be replaced.
+    pub banner: Option<Box<Banner>>,
+    /// Which fields of segments that pass through are the host's.
+    pub normal: Normal,
     /// Whether segments may pass through once nothing waits, and how, once they do.
     pub may_splice: bool,
     pub splice: Option<Splice>,
     /// The container's timestamp clock, if it uses timestamps here.
     pub clock: Option<Clock>,
+}
+
+/// Which fields of segments that pass through are written as the host's system would.
+#[derive(Clone, Copy)]
+pub(super) struct Normal {
+    pub ttl: bool,
+    pub ip_id: bool,
+    pub tos: bool,
 }
 
 /// What answers a connection.

@@ -102,6 +102,16 @@ impl Flows {
         Some(flow)
     }
 
+    /// Has a connection into a container belong to another lease.
+    pub(super) fn adopt(&mut self, index: usize, lease: LeaseId, now: Instant) {
+        let Some(Flow { app: App::Inner(inner), .. }) = self.slab.get_mut(index) else { return };
+        if inner.lease != lease {
+            count_down(&mut self.per_lease, &inner.lease);
+            *self.per_lease.entry(lease).or_default() += 1;
+            (inner.lease, inner.leased, inner.retry_at) = (lease, now, now);
+        }
+    }
+
     /// Whether a host has connections.
     pub(super) fn has_host(&self, ip: IpAddr) -> bool {
         self.per_host.contains_key(&ip)

@@ -2,9 +2,9 @@
 //! container, over the container's own TAP.
 
 use super::super::Cx;
-use super::Hosts;
 use super::flow::{App, Ending, Flow, Inner};
 use super::splice::Clock;
+use super::{Hosts, patience};
 use crate::event::{DropReason, Event, EventId, Party};
 use crate::frame::{Frame, PortNo};
 use crate::stack::{Conn, FlowKey, Incoming, Outgoing, SynLook, timestamps};
@@ -38,6 +38,7 @@ impl Hosts {
         let inside =
             Inside { key, mac: flow.wire.mac, peer_mac: flow.wire.peer_mac, port: frame.meta.port, clock: None };
         if let App::Inner(inner) = &mut flow.app {
+            (inner.tries, inner.deaf_since) = (0, None);
             if let Some(lease) = leases.by_host.get_mut(&self.config.host_of(key.local)) {
                 lease.last = cx.now;
             }
@@ -69,7 +70,7 @@ impl Hosts {
 
     /// Moves what a connection into a container has to move.
     pub(super) fn drive_inner(&mut self, index: usize, cx: &mut Cx<'_>) {
-        let Hosts { flows, sockets, leases, config, pace, .. } = self;
+        let Hosts { flows, sockets, leases, config, pace, banners, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
         let key = flow.wire.key;
         let (mac, peer_mac) = (flow.wire.mac, flow.wire.peer_mac);
@@ -80,21 +81,26 @@ impl Hosts {
         }
         let host = config.host_of(key.local);
         let lease = leases.by_host.get_mut(&host).filter(|lease| lease.id == inner.lease);
-        let Some((lease, port)) = lease.and_then(|lease| Some((lease.port?, lease)).map(|(port, lease)| (lease, port)))
-        else {
-            if cx.now >= inner.since + PATIENCE {
+        let Some(lease) = lease.filter(|lease| inner.established || !lease.releasing) else {
+            return self.without_container(index, cx);
+        };
+        let Some(port) = lease.port else {
+            if cx.now >= inner.leased + PATIENCE {
                 flow.abort(cx.now);
             } else {
-                let at = inner.since + PATIENCE;
+                let at = inner.leased + PATIENCE;
                 flows.schedule(index, Some(at));
             }
             return;
         };
-        lease.spoken_to(Party { ip: key.remote.into(), mac: peer_mac, l4_port: key.remote_port }, cx);
+        // What does not answer is not in use.
+        if inner.established {
+            lease.spoken_to(Party { ip: key.remote.into(), mac: peer_mac, l4_port: key.remote_port }, cx);
+        }
         let refused = inner.conn.as_ref().is_some_and(Conn::is_closed);
         if refused && !inner.established {
             let settled = lease.live.is_some_and(|live| cx.now - live > SETTLED);
-            if settled || cx.now >= inner.since + PATIENCE {
+            if settled || cx.now >= inner.leased + PATIENCE {
                 let mut event = flow.event(EventId::ServiceFailed, cx.now);
                 cx.emit(&mut event, b"the container refuses the connection");
                 return flow.abort(cx.now);
@@ -104,13 +110,13 @@ impl Hosts {
             inner.retry_at = cx.now + (up / 8).clamp(RETRY.0, RETRY.1);
         }
         if inner.conn.is_none() {
-            if cx.now >= inner.since + PATIENCE {
+            if cx.now >= inner.leased + PATIENCE {
                 let mut event = flow.event(EventId::ServiceFailed, cx.now);
                 cx.emit(&mut event, b"the container does not answer");
                 return flow.abort(cx.now);
             }
             if lease.live.is_none() {
-                let at = inner.since + PATIENCE;
+                let at = inner.leased + PATIENCE;
                 flows.schedule(index, Some(at));
                 return;
             }
@@ -126,6 +132,7 @@ impl Hosts {
             inner.clock = None;
             inner.attempt = (inner.attempt * 2).min(Duration::from_secs(2));
             inner.conn = Conn::connect(cx.now, sockets);
+            inner.deaf_since.get_or_insert(cx.now);
         }
         let Some(conn) = inner.conn.as_mut() else {
             // All sockets are lent.
@@ -148,7 +155,19 @@ impl Hosts {
         let outer = &mut flow.conn;
         while conn.room() > 0 && outer.recv(|bytes| conn.send(bytes, cx.now, sockets)) > 0 {}
         let mut said = 0;
-        while outer.room() > 0 {
+        if let Some(banner) = &mut inner.banner {
+            said =
+                std::iter::from_fn(|| Some(conn.recv(|bytes| banner.take(bytes, cx.now)))).take_while(|n| *n > 0).sum();
+            let last = inner.established && (conn.at_end() || conn.is_closed());
+            if let Some(whole) = banner.whole(banners, last, cx.now) {
+                let sent = outer.send(whole, cx.now, sockets);
+                whole.drain(..sent);
+                if whole.is_empty() {
+                    inner.banner = None;
+                }
+            }
+        }
+        while inner.banner.is_none() && outer.room() > 0 {
             match conn.recv(|bytes| outer.send(bytes, cx.now, sockets)) {
                 0 => break,
                 n => said += n,
@@ -177,7 +196,8 @@ impl Hosts {
                 conn.abort();
             }
         }
-        let ended = inner.established && conn.at_end();
+        let ended = inner.established && conn.at_end() && inner.banner.is_none();
+        let line = inner.banner.as_ref().and_then(|banner| banner.deadline()).map(|at| at.max(cx.now));
         let clock = inner.clock.map(|clock| (recent, clock.value()));
         let inside = Inside { key, mac, peer_mac, port, clock };
         conn.egress(cx.now, sockets, |out| inside.send(&inner.look, &inner.offered, out, cx));
@@ -188,14 +208,18 @@ impl Hosts {
         if waiting && inner.attempt_until <= cx.now {
             inner.conn = None;
             inner.retry_at = cx.now;
+            inner.in_vain();
             flows.dirty.push(index);
+            if self.is_deaf(index, cx) {
+                self.flows.adopt(index, patience::NONE, cx.now);
+            }
             return;
         }
         let retry = waiting.then_some(inner.attempt_until);
         if ended {
             flow.close(cx.now);
         }
-        flows.schedule(index, deadline.into_iter().chain(retry).min());
+        flows.schedule(index, deadline.into_iter().chain(retry).chain(line).min());
     }
 
     /// The attacker's side is gone: so is the container's.

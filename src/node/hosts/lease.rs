@@ -10,7 +10,7 @@ use super::super::{AddrRange, Command, Cx, LeaseId, Request};
 use super::flow::{App, Flow};
 use super::gate::Gate;
 use super::outward::{Allowance, OutwardKey, outward_key};
-use super::{Hosts, Target};
+use super::{Hosts, Target, patience};
 use crate::emulate::{Backend, ClockTable, Outward, StartPolicy, Template};
 use crate::event::{DropReason, Event, EventId, Party, SessionId};
 use crate::frame::{Frame, PortNo};
@@ -40,6 +40,10 @@ pub(super) struct Lease {
     pub asked: Instant,
     /// Last frame to or from it.
     pub last: Instant,
+    /// Last frame from it; zero before the first.
+    pub heard: Instant,
+    /// It has told its MAC: its address is configured.
+    pub reachable: bool,
     /// A service of it has answered: `container.live` was said.
     pub answered: bool,
     pub releasing: bool,
@@ -231,6 +235,8 @@ impl Hosts {
             live: None,
             asked: cx.now,
             last: cx.now,
+            heard: Instant::ZERO,
+            reachable: false,
             answered: false,
             releasing: false,
             rest: Rest::Awake,
@@ -307,7 +313,8 @@ impl Hosts {
     }
 
     fn mark_inner(&mut self, lease: LeaseId) {
-        let of_lease = |flow: &Flow| matches!(&flow.app, App::Inner(inner) if inner.lease == lease);
+        // Those that wait for one may have one now.
+        let of_lease = |flow: &Flow| matches!(&flow.app, App::Inner(inner) if inner.lease == lease || inner.lease == patience::NONE);
         let marked: Vec<usize> =
             self.flows.slab.iter().filter(|(_, flow)| of_lease(flow)).map(|(index, _)| index).collect();
         self.flows.dirty.extend(marked);
@@ -322,12 +329,11 @@ impl Hosts {
         }
         self.mark_inner(id);
         for index in self.flows.dirty.clone() {
-            if let Some(flow) = self
-                .flows
-                .slab
-                .get_mut(index)
-                .filter(|flow| matches!(&flow.app, App::Inner(inner) if inner.lease == id))
-            {
+            if let Some(flow) = self.flows.slab.get_mut(index).filter(|flow| {
+                // What it has not answered yet may have another, unless there is none to be had.
+                let ends = |begun: bool| begun || lease.live.is_none();
+                matches!(&flow.app, App::Inner(inner) if inner.lease == id && ends(inner.established))
+            }) {
                 flow.abort(cx.now);
             }
         }
@@ -383,7 +389,7 @@ impl Hosts {
     }
 
     /// Hands a packet from the network to the host's container, if it lives.
-    pub(super) fn to_container(&mut self, frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
+    pub(super) fn to_container(&mut self, mut frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
         let host = self.config.host_of(target.ip());
         let Some((_, port)) = self.live_lease(target) else {
             return cx.discard(frame, DropReason::NoFlow);
@@ -400,6 +406,7 @@ impl Hosts {
             }
         }
         self.learn_gateway(host, packet.src(), src_mac(frame.bytes()));
+        self.rewrite_back(&mut frame, packet);
         cx.send(port, frame);
     }
 

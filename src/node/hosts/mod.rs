@@ -8,8 +8,9 @@
 //! * `arp`: who has an address, ARP and neighbor discovery; `claim`, `claims`: those that nobody else answers for
 //! * `dhcp`, `tenants`: hosts that lease their addresses
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
-//! * `lease`: containers; `inner`: the connection into one, `splice`: passing through it; `outward`: what one begins;
-//!   `gate`: what it may not, and how much of the rest; `elsewhere`: who answers in the place of the rest of the world
+//! * `lease`: containers; `inner`: the connection into one, `patience`: without one, `splice`: passing through it
+//! * `waiting`: datagrams for one; `outward`: what one begins, `rewrite`, `quote`: how that looks; `banner`: what it says
+//! * `gate`: what a container may not send, and how much of the rest; `elsewhere`: who answers in the place of the world
 //! * `cases`: hosts that are something else to some
 //! * `talk`: what hosts say by themselves, and when; `say`: how; `answer`: to whoever asks the segment
 //! * `tarpit`: connections that get nowhere
@@ -23,6 +24,7 @@ mod answer_tests;
 mod arp;
 #[cfg(test)]
 mod arp_tests;
+mod banner;
 mod cases;
 #[cfg(test)]
 mod cases_tests;
@@ -60,6 +62,13 @@ mod outward;
 mod pace;
 #[cfg(test)]
 mod pace_tests;
+mod patience;
+#[cfg(test)]
+mod patience_tests;
+mod quote;
+mod rewrite;
+#[cfg(test)]
+mod rewrite_tests;
 mod say;
 mod scan;
 mod session;
@@ -77,6 +86,9 @@ mod tenants;
 mod tests;
 mod together;
 mod voice;
+mod waiting;
+#[cfg(test)]
+mod waiting_tests;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -92,7 +104,7 @@ use crate::frame::{Batch, Frame};
 use crate::service::tls::Notary;
 #[cfg(test)]
 use crate::service::{Service, ServiceKind};
-use crate::stack::{Budget, FlowKey, HalfOpen, HalfOpenTable, Sockets};
+use crate::stack::{Budget, FlowKey, HalfOpenTable, Sockets};
 use crate::wire::{
     ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
 };
@@ -147,8 +159,13 @@ pub struct Hosts {
     pace: Arc<Pace>,
     ended: Ended,
     /// SYNs that wait for a container's answer.
-    held: ClockTable<crate::stack::FlowKey, HalfOpen<tcp::Answer>>,
+    held: ClockTable<FlowKey, tcp::Held>,
     leases: Leases,
+    /// What containers have begun, and how it was changed on its way out.
+    rewritten: rewrite::Rewritten,
+    /// Datagrams that wait for containers.
+    waiting: waiting::Waiting,
+    banners: banner::Banners,
     /// What is known of addresses that have to be claimed, in a node whose addresses have to be.
     claims: Option<Box<Claims>>,
     /// Hosts that lease their addresses, in a node that has such.
@@ -202,6 +219,9 @@ impl Hosts {
             ended: Ended::new(seed),
             held: ClockTable::new(1024, seed),
             leases: Leases::new(seed, containers),
+            rewritten: rewrite::Rewritten::new(seed),
+            waiting: waiting::Waiting::new(replicas),
+            banners: banner::Banners::new(&config.templates),
             claims: config.claim.as_ref().map(|claim| Box::new(Claims::new(claim, replicas, seed))),
             dhcp: config.dhcp.as_ref().map(|dhcp| Box::new(Dhcp::new(dhcp, &config, &identity))),
             scans: ClockTable::new(scan::SCANS, seed),
@@ -375,7 +395,12 @@ impl Hosts {
         };
         let is_echo = message.len() >= 8 && kind == if packet.is_v4() { 8 } else { icmp6::ECHO_REQUEST };
         if !is_echo {
-            return self.to_container(frame, packet, target, cx);
+            // What asks for something else is answered by no host, with a container or without.
+            let is_answer = if packet.is_v4() { matches!(kind, 0 | 3 | 11 | 12) } else { matches!(kind, 1..=4 | 129) };
+            return match is_answer {
+                true => self.to_container(frame, packet, target, cx),
+                false => cx.discard(frame, DropReason::Unsupported),
+            };
         }
         let (session, ip_id, first) = self.touch(&frame, packet, Contact::Icmp, (0, true), cx);
         if first {
@@ -466,6 +491,7 @@ impl Node for Hosts {
         }
         self.talk(cx);
         self.retransmit_syn_acks(cx);
+        self.deliver(cx);
         self.flows.wake_due(cx.now);
         self.drive(cx);
         self.sessions.tick(cx);
@@ -485,6 +511,7 @@ impl Node for Hosts {
             self.flows.next_deadline(),
             self.sessions.next_deadline(),
             self.leases.next_deadline(),
+            self.waiting.next_deadline(),
             self.claims.as_ref().and_then(|claims| claims.next_deadline()),
             self.dhcp.as_ref().and_then(|dhcp| dhcp.next_deadline()),
             self.talk.next_deadline(),
@@ -494,6 +521,7 @@ impl Node for Hosts {
 
     fn command(&mut self, command: Command, cx: &mut Cx<'_>) {
         self.obey(command, cx);
+        self.deliver_soon(cx);
     }
 
     fn show(&self, what: Show, now: Instant, limit: usize) -> Option<Vec<serde_json::Value>> {

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::super::{Cx, HostsConfig};
+use super::super::Cx;
 use super::gate::{Policy, Told, Unsayable, begins_anew, unsayable};
 use super::{Hosts, Target, elsewhere, is_single};
 use crate::emulate::Outward;
@@ -70,6 +70,7 @@ impl Hosts {
         if Some(src_mac(bytes)) != self.leases.mac_of(host) {
             return self.block(frame, host, Blocked::ForeignMac, cx);
         }
+        self.heard_inside(host, &frame, cx.now);
         if !self.holds(word_of(host), cx.now) {
             // It has an owner now, who is not to be disturbed while the container is being stopped.
             return cx.discard(frame, DropReason::Policy);
@@ -124,6 +125,7 @@ impl Hosts {
                 }
             }
         }
+        let Some(frame) = self.refused_inside(frame, &packet, cx) else { return };
         let Some(frame) = self.admit(frame, host, cx) else { return };
         if let Some(lease) = self.leases.by_host.get_mut(&host) {
             lease.last = cx.now;
@@ -135,9 +137,11 @@ impl Hosts {
     /// fabric, or as far as its template's policy goes.
     fn outward(&mut self, mut frame: Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
         if let Some(target) = self.target(packet.dst_word).filter(|target| self.is_ours(target.word)) {
+            let mut packet = *packet;
+            self.rewrite(&mut frame, &mut packet, host, false, cx);
             return match self.other_owner(target.word, cx) {
                 Some(owner) => cx.hand_over(owner, frame),
-                None => self.meet(frame, packet, &target, cx),
+                None => self.meet(frame, &packet, &target, cx),
             };
         }
         let key = outward_key(packet, frame.bytes(), false);
@@ -167,7 +171,7 @@ impl Hosts {
                 return cx.discard(frame, DropReason::Policy);
             };
             frame.bytes_mut()[..6].copy_from_slice(&mac.0);
-            return cx.send(HostsConfig::LAN, frame);
+            return self.leave(frame, *packet, host, cx);
         }
         match outward {
             Outward::Limit => {

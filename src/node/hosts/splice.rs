@@ -13,7 +13,7 @@ use crate::emulate::{Splicing, Template};
 use crate::event::{EventId, Party};
 use crate::frame::Frame;
 use crate::stack::{Conn, Passed, Splice, timestamp};
-use crate::wire::{ETH, Instant, Packet, TcpHeader, checksum, set_flow_label, set_macs, word_of};
+use crate::wire::{ETH, Instant, Packet, TcpHeader, checksum, flag, set_flow_label, set_macs, word_of};
 
 /// Ticks a second of a Linux system's timestamp clock.
 pub(super) const LINUX_TICKS: u32 = 1000;
@@ -55,7 +55,7 @@ impl Flow {
         let Flow { wire, conn: outer_conn, app: App::Inner(inner), closing: None, ending: None, .. } = self else {
             return false;
         };
-        if !inner.may_splice || inner.splice.is_some() || !inner.established {
+        if !inner.may_splice || inner.splice.is_some() || !inner.established || inner.banner.is_some() {
             return false;
         }
         let (Some(mut outer), Some(mut container)) =
@@ -165,22 +165,40 @@ impl Hosts {
         wire.bytes_out += u64::from(wire.next.0.wrapping_sub(before));
         wire.octets_out += (packet.end - ETH) as u64;
         wire.ip_id = wire.ip_id.wrapping_add(1);
+        let normal = inner.normal;
+        let is_rst = tcp.has(flag::RST);
         let ttl = wire.personality.ttl_of(packet.is_v4()).saturating_sub(wire.hops).max(1);
         if packet.is_v4() {
             let ip_id = ids.next(wire.personality.ip_id, word_of(wire.key.local), Some(wire.ip_id), cx);
             let ip = &mut bytes[ETH..packet.l4];
-            ip[4..6].copy_from_slice(&ip_id.to_be_bytes());
-            ip[6] = if wire.personality.tcp_df { 0x40 } else { 0 };
-            ip[8] = ttl;
+            if normal.ip_id {
+                ip[4..6].copy_from_slice(&ip_id.to_be_bytes());
+                let df = if is_rst { wire.personality.rst_df } else { wire.personality.tcp_df };
+                ip[6] = if df { 0x40 } else { 0 };
+            }
+            if normal.ttl {
+                ip[8] = ttl;
+            }
+            if normal.tos {
+                ip[1] = 0;
+            }
             ip[10..12].fill(0);
             let sum = checksum::of(ip);
             ip[10..12].copy_from_slice(&sum.to_be_bytes());
         } else {
-            bytes[ETH + 7] = ttl;
-            set_flow_label(bytes, wire.flow_label);
+            if normal.ttl {
+                bytes[ETH + 7] = ttl;
+            }
+            if normal.tos {
+                (bytes[ETH], bytes[ETH + 1]) = (0x60, bytes[ETH + 1] & 0x0f);
+            }
+            if normal.ip_id {
+                set_flow_label(bytes, wire.flow_label);
+            }
         }
         // Each segment of a super-frame gets the next identification.
         wire.ip_id = wire.ip_id.wrapping_add(segments as u16 - 1);
+        ids.skip(wire.personality.ip_id, word_of(wire.key.local), segments as u16 - 1);
         set_macs(bytes, wire.peer_mac, wire.mac);
         let port = wire.port;
         cx.send(port, frame);

@@ -54,6 +54,14 @@ pub(super) enum Answer {
     Container,
 }
 
+/// A SYN that waits for a container's answer.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    entry: HalfOpen<Answer>,
+    /// What its session counted then: the identification of a refusal.
+    ip_id: u16,
+}
+
 impl Hosts {
     #[inline]
     pub(super) fn tcp(&mut self, frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
@@ -163,7 +171,7 @@ impl Hosts {
         let answered_by = match (state, lease) {
             (_, Some((_, port))) => {
                 let entry = self.half_open_of(&frame, packet, tcp, &syn, target, Answer::Container, cx.now);
-                self.held.insert(*key, entry);
+                self.held.insert(*key, Held { entry, ip_id });
                 let who = Party { ip: key.remote.into(), mac: origin(&frame), l4_port: key.remote_port };
                 self.leases.spoken_to(self.config.host_of(key.local), who, cx);
                 // The container sees the attacker's own SYN, from the MAC that it came from.
@@ -381,7 +389,8 @@ impl Hosts {
     /// The container has answered a held SYN: with SYN/ACK (`open`) or RST.
     pub(super) fn held_answer(&mut self, frame: Frame, key: FlowKey, tcp: &TcpHeader, open: bool, cx: &mut Cx<'_>) {
         let target = self.target_to(word_of(key.local), word_of(key.remote));
-        let (Some(entry), Some(target)) = (self.held.remove(&key), target) else { return cx.consume(frame) };
+        let (Some(held), Some(target)) = (self.held.remove(&key), target) else { return cx.consume(frame) };
+        let Held { entry, ip_id } = held;
         let container_port = frame.meta.port;
         if open {
             // The container's own half of that handshake is called off; the
@@ -404,11 +413,23 @@ impl Hosts {
             }
             return self.begin(frame, key, entry, &target, cx);
         }
-        self.refuse(frame, &key, &entry, &target, cx);
+        // A firewall that drops what the host does not offer drops it while the container lives, too.
+        if self.port_state(&target, key.local_port) == TcpPort::Filtered {
+            return cx.discard(frame, DropReason::Filtered);
+        }
+        self.refuse(frame, &key, &entry, &target, ip_id, cx);
     }
 
     /// Answers a held SYN with the RST of a closed port.
-    fn refuse(&mut self, mut frame: Frame, key: &FlowKey, entry: &HalfOpen<Answer>, target: &Target, cx: &mut Cx<'_>) {
+    fn refuse(
+        &mut self,
+        mut frame: Frame,
+        key: &FlowKey,
+        entry: &HalfOpen<Answer>,
+        target: &Target,
+        ip_id: u16,
+        cx: &mut Cx<'_>,
+    ) {
         let personality = self.personality(target);
         let headers = Headers {
             dst_mac: entry.peer_mac,
@@ -418,7 +439,7 @@ impl Hosts {
             proto: proto::TCP,
             ttl: personality.ttl_of(key.local.is_ipv4()).saturating_sub(entry.hops).max(1),
             tos: 0,
-            ip_id: self.ids.next(personality.ip_id, word_of(key.local), None, cx),
+            ip_id: self.ids.next(personality.ip_id, word_of(key.local), Some(ip_id), cx),
             df: personality.rst_df,
         };
         let segment = Segment {

@@ -38,6 +38,7 @@ fn template() -> Template {
         tcp_default: TcpPort::Closed,
         udp: BTreeMap::from([(69, UdpPort::Filtered), (7, UdpPort::Open(Some(ServiceId(0))))]),
         udp_default: UdpPort::Closed,
+        normalize: Default::default(),
         ping: true,
         backend: Some(Backend {
             image: "small".into(),

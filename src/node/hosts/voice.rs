@@ -65,4 +65,12 @@ impl IpIds {
             }
         }
     }
+
+    /// Takes note that a device makes `more` packets of the last one, each with the next identification.
+    pub(super) fn skip(&mut self, class: IpIdClass, host: u128, more: u16) {
+        if class == IpIdClass::Shared && more > 0 {
+            let at = self.identity.counter(self.home(host)) as usize & (self.shared.len() - 1);
+            self.shared[at] = self.shared[at].wrapping_add(more);
+        }
+    }
 }

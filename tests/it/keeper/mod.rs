@@ -67,6 +67,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
         tcp_default: TcpPort::Closed,
         udp: BTreeMap::new(),
         udp_default: UdpPort::Closed,
+        normalize: Default::default(),
         ping: true,
         backend: Some(Backend {
             image: image.into(),
