@@ -15,12 +15,17 @@ const FREEZE: Duration = Duration::from_secs(20);
 fn idle() -> (Bench<Hosts>, LeaseId) {
     let mut bench = bench();
     let lease = live(&mut bench);
-    // Its service never answers the attacker, who gives up.
-    let key = bench.node.flows.slab.iter().next().map(|(index, _)| index);
-    assert!(key.is_some());
-    let until = bench.now + Duration::from_secs(25);
-    bench.run_until(until);
+    // The connection that has brought it to life is over.
+    bench.with(|node, cx| {
+        let all: Vec<usize> = node.flows.slab.iter().map(|(index, _)| index).collect();
+        for index in all {
+            node.flows.slab[index].abort(cx.now);
+            node.flows.dirty.push(index);
+        }
+        node.drive(cx);
+    });
     assert!(bench.node.flows.slab.is_empty());
+    later(&mut bench, Duration::from_millis(1500));
     bench.requests.clear();
     (bench, lease)
 }
