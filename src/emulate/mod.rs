@@ -5,6 +5,7 @@ mod case;
 pub mod dhcp;
 mod fingerprint;
 mod gate;
+mod hardware;
 mod identity;
 mod interned;
 #[cfg(feature = "nmap-db")]
@@ -28,6 +29,7 @@ pub use fingerprint::{
     SeqNumber, Sequence, SynAnswer, TcpAnswer, UdpAnswer, write_options,
 };
 pub use gate::{FlowLimit, GateLimits};
+pub use hardware::{ContainerLimits, Hardware};
 pub use identity::{Identity, Secret};
 pub use interned::Interned;
 pub use normalize::Normalize;

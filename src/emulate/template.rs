@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Case, GateLimits, Interned, Normalize, Says};
+use super::{Case, ContainerLimits, GateLimits, Hardware, Interned, Normalize, Says};
 
 /// Index into the table of services that goes with a set of templates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -92,6 +92,12 @@ pub struct Backend {
     pub destroy_secs: u32,
     /// Whether connections into it pass through.
     pub splice: Splicing,
+    /// What it may use.
+    pub limits: ContainerLimits,
+    /// The machine that it passes for.
+    pub hardware: Hardware,
+    /// Whether nothing inside gains rights by executing something, set-uid programs included.
+    pub no_new_privs: bool,
 }
 
 /// What a kind of host is: immutable once loaded.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::at::{At, Texts};
+use super::backend_limits::{self, LimitsLayer};
 use super::cases::{self, CaseLayer};
 use super::check::Checker;
 use super::outward::{self, OutwardLayer};
@@ -13,7 +14,7 @@ use super::raw_services::{TcpWord, UdpWord};
 use super::source::Span;
 use super::{normalize, services, units, vendors};
 use crate::emulate::{
-    Backend, Builtin, Interned, Normalize, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
+    Backend, Builtin, Hardware, Interned, Normalize, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
 };
 use crate::service::tls::{Credentials, Secured};
 use crate::service::{HttpSite, Profile, Proxy, Script, Service, ServiceKind};
@@ -76,6 +77,9 @@ pub struct BackendLayer {
     pub idle_secs: Option<u32>,
     pub destroy_secs: Option<u32>,
     pub splice: Option<Splicing>,
+    pub limits: LimitsLayer,
+    pub hardware: Hardware,
+    pub no_new_privs: Option<bool>,
     pub span: Span,
 }
 
@@ -159,6 +163,9 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
         idle_secs: backend.idle.as_ref().and_then(|idle| c.unit(idle.span, units::duration_secs(idle))),
         destroy_secs: backend.destroy.as_ref().and_then(|destroy| c.unit(destroy.span, units::duration_secs(destroy))),
         splice: backend.splice.as_ref().map(|splice| splice.value),
+        limits: backend.limits.as_ref().map(|raw| backend_limits::limits(c, raw)).unwrap_or_default(),
+        hardware: backend.hardware.as_ref().map(|raw| backend_limits::hardware(c, raw)).unwrap_or_default(),
+        no_new_privs: backend.no_new_privs.as_ref().map(|no| no.value),
         span: backend.span,
     });
     Layer {
@@ -457,6 +464,9 @@ fn backend(c: &mut Checker<'_>, layers: &[&Layer]) -> Option<Backend> {
         idle_secs: all().find_map(|part| part.idle_secs).unwrap_or(600),
         destroy_secs: all().find_map(|part| part.destroy_secs).unwrap_or(86_400),
         splice: all().find_map(|part| part.splice).unwrap_or_default(),
+        limits: LimitsLayer::merged(all().map(|part| &part.limits)),
+        hardware: all().fold(Hardware::default(), |strong, part| backend_limits::over(strong, &part.hardware)),
+        no_new_privs: all().find_map(|part| part.no_new_privs).unwrap_or_default(),
     })
 }
 

@@ -9,6 +9,7 @@
 
 mod addr;
 mod at;
+mod backend_limits;
 mod cases;
 mod check;
 mod claim;

@@ -450,6 +450,12 @@ mapping! {
         destroy: Text,
         /// Whether open connections pass through to its own TCP: `auto` (default: where the personality is `linux`), `always`, `never`.
         splice: Splicing,
+        /// What it may use.
+        limits: BackendLimits,
+        /// The machine that it passes for.
+        hardware: BackendHardware,
+        /// Whether nothing inside gains rights by executing something: then `su`, `sudo` and the like do not work (default false).
+        no_new_privs: bool,
     }
 }
 
@@ -477,6 +483,7 @@ pub struct User {
     pub password: At<Text>,
 }
 
+pub use super::backend_limits::{BackendHardware, BackendLimits};
 pub use super::cases::CaseKeys;
 pub use super::normalize::NormalizeKeys;
 pub use super::raw_services::{PortDefault, TcpEntry, UdpEntry};

@@ -80,6 +80,16 @@ pub fn rate_bytes(text: &str) -> Result<u64, UnitError> {
     Ok(bytes as u64)
 }
 
+/// A size in octets, by powers of two.
+pub fn size_bytes(text: &str) -> Result<u64, UnitError> {
+    let units = [("K", 1024.0), ("M", 1048576.0), ("G", 1073741824.0), ("T", 1099511627776.0)];
+    let value = scaled("size", text, &units, "512M or 2G")?.round();
+    if value >= 1e18 {
+        return Err((format!("`{text}` is more than any machine has"), "write such as 512M or 2G".to_owned()));
+    }
+    Ok(value as u64)
+}
+
 /// A share, 0 to 1, written as a percentage.
 pub fn percent(text: &str) -> Result<f64, UnitError> {
     let value = match split(text) {
@@ -157,6 +167,16 @@ mod tests {
         assert!(percent("0.01").unwrap_err().1.contains("1%"));
         assert!(percent("101%").is_err());
         assert!(percent("x%").is_err());
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size_bytes("512M"), Ok(512 << 20));
+        assert_eq!(size_bytes("1.5G"), Ok(3 << 29));
+        assert_eq!(size_bytes("0"), Ok(0));
+        assert!(size_bytes("512").unwrap_err().0.contains("no unit"));
+        assert!(size_bytes("512m").unwrap_err().1.contains("512M"));
+        assert!(size_bytes("512MB").is_err() && size_bytes("-1M").is_err() && size_bytes("999999999999T").is_err());
     }
 
     #[test]

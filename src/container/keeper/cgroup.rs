@@ -173,6 +173,20 @@ impl Layout {
         self.parents.iter().map(|parent| parent.join(&payload).join(file)).find(|path| path.exists())
     }
 
+    /// Sets limits, in liblxc's words, of container `name` while it runs.
+    ///
+    /// # Errors
+    /// If the kernel refuses one.
+    pub fn set(&self, name: &str, limits: &[(String, String)]) -> io::Result<()> {
+        for (key, value) in limits {
+            let file = key.strip_prefix("lxc.cgroup2.").or_else(|| key.strip_prefix("lxc.cgroup."));
+            if let Some(path) = file.and_then(|file| self.file(name, file)) {
+                fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Freezes the processes of container `name`, or has them go on.
     ///
     /// # Errors

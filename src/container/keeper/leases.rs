@@ -54,7 +54,9 @@ impl Keeper {
         if let Some(number) = self.kept_for(&lease, &image) {
             return self.start_again(number, lease);
         }
-        if let Some(number) = self.spare_of(&image) {
+        // What nobody inside may gain rights by is settled at the start.
+        let is_usual = host.template.backend.as_ref().is_none_or(|backend| !backend.no_new_privs);
+        if let Some(number) = self.spare_of(&image).filter(|_| is_usual) {
             match self.lend(number, lease) {
                 Ok(()) => return Ok(()),
                 // It is of no use any more; the host gets one of its own.
@@ -381,7 +383,9 @@ impl Keeper {
         let Stage::Live(running) = &mut container.stage else { return Err("it does not run".into()) };
         let name = &container.place.name;
         running.rest = Rest::Awake;
-        let given = self.layout.freeze(name, false).and_then(|()| identity::give(&host, &container.image, running.pid));
+        let bounds = settings::bounds(host.template.backend.as_ref(), &self.layout);
+        let given = self.layout.set(name, &bounds).and_then(|()| self.layout.freeze(name, false));
+        let given = given.and_then(|()| identity::give(&host, &container.image, running.pid));
         given.map_err(|error| error.to_string())?;
         if let Some(tap) = &container.tap {
             identity::forget_frames(tap);

@@ -21,13 +21,7 @@ use super::ssh_key::SshKey;
 use crate::container::image::{HostKey, Image};
 use crate::container::worker::Start;
 use crate::container::{ID_BASE, ID_COUNT};
-
-/// Octets of memory that a container may use.
-const MEMORY: u64 = 512 << 20;
-/// Processes that it may have.
-const PROCESSES: u32 = 512;
-/// Processor time in each period of 100 ms, in microseconds: one processor.
-const CPU_QUOTA_US: u32 = 100_000;
+use crate::emulate::Backend;
 
 const DROPPED_CAPABILITIES: &str = "audit_control audit_read audit_write block_suspend bpf checkpoint_restore \
     linux_immutable mac_admin mac_override perfmon sys_admin sys_boot sys_module sys_pacct sys_rawio sys_time \
@@ -117,7 +111,7 @@ pub fn start(host: Option<&Host<'_>>, image: &Image, place: &Place, layout: &Lay
     set("lxc.environment", "TERM=linux");
     // The emulated host tells of each closed port, and so must its container.
     set("lxc.sysctl.net.ipv4.icmp_ratelimit", "0");
-    for (key, value) in layout.limits(MEMORY, PROCESSES, CPU_QUOTA_US) {
+    for (key, value) in bounds(host.and_then(|host| host.template.backend.as_ref()), layout) {
         set(&key, &value);
     }
     if apparmor_lacks_profile() {
@@ -169,6 +163,16 @@ fn network(host: &Host<'_>, set: &mut impl FnMut(&str, &str), start: &mut Start)
             _ => {}
         }
     }
+}
+
+/// What a container of this kind may use.
+pub fn bounds(backend: Option<&Backend>, layout: &Layout) -> Vec<(String, String)> {
+    let limits = backend.map(|backend| backend.limits).unwrap_or_default();
+    let mut all = layout.limits(limits.memory, limits.processes, limits.cpu_milli.saturating_mul(100));
+    if backend.is_some_and(|backend| backend.no_new_privs) {
+        all.push(("lxc.no_new_privs".to_owned(), "1".to_owned()));
+    }
+    all
 }
 
 /// Whether AppArmor is on but has not loaded the profile that liblxc asks for by default.
