@@ -43,6 +43,11 @@ impl AsFd for Pressure {
 impl Keeper {
     /// Ends what is missed least: one that is kept ready, or the oldest that is frozen, its files kept.
     pub(super) fn relieve(&mut self, now: i64) {
+        // A container that is at its own limit waits for memory, too, and nobody else has to end for that.
+        let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        if !is_short(&memory) {
+            return;
+        }
         let Some(number) = least_missed(self.containers.iter()) else { return };
         tracing::warn!(number, "memory is short: a container that nobody speaks to ends");
         let secs = self.keep_secs(number);
@@ -53,6 +58,15 @@ impl Keeper {
         self.last_lease = now;
         self.end(number, "memory is short", now);
     }
+}
+
+/// Whether less than a tenth of the machine's memory is available, going by `/proc/meminfo`.
+fn is_short(memory: &str) -> bool {
+    let of = |name: &str| -> Option<u64> {
+        let line = memory.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_end_matches("kB").trim().parse().ok()
+    };
+    matches!((of("MemAvailable:"), of("MemTotal:")), (Some(available), Some(total)) if available < total / 10)
 }
 
 /// The oldest that is kept ready, else the oldest that is frozen.
@@ -108,6 +122,13 @@ mod tests {
             all.remove(&number);
         }
         assert_eq!(order, [5, 3, 4], "who is spoken to stays");
+    }
+
+    #[test]
+    fn memory_is_short_below_a_tenth() {
+        let memory =
+            |available: u32| format!("MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:   {available} kB\n");
+        assert!(is_short(&memory(99)) && !is_short(&memory(100)) && !is_short("") && !is_short("MemTotal: x kB"));
     }
 
     #[test]
