@@ -29,7 +29,7 @@ pub struct Args {
 pub enum Command {
     /// Build the images of a topology, or a built-in one, that are not built yet
     Build {
-        /// A topology file, or the name of a built-in image: `small` or `debian`
+        /// A topology file, the name of a built-in image such as `small` or `debian`, or a recipe's folder
         #[arg(required_unless_present_any = ["topology", "all"])]
         target: Option<String>,
         /// Only this image of the topology
@@ -65,6 +65,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
                 _ if all => RECIPES.map(built_in).to_vec(),
                 (Some(file), only) => of_topology(&file, only.or(image).as_deref())?,
                 (None, Some(name)) if image.is_none() && RECIPES.contains(&name.as_str()) => vec![built_in(&name)],
+                (None, Some(folder)) if image.is_none() && Path::new(&folder).is_dir() => vec![of_folder(&folder)?],
                 (None, Some(file)) => of_topology(Path::new(&file), image.as_deref())?,
                 (None, None) => vec![],
             };
@@ -83,6 +84,18 @@ fn built_in(name: &str) -> ImageConfig {
     ImageConfig::plain(name)
 }
 
+/// The image of a recipe's folder, under the folder's name: to try a recipe before a topology uses it.
+fn of_folder(folder: &str) -> miette::Result<ImageConfig> {
+    let path = std::fs::canonicalize(folder).map_err(|error| miette::miette!("{folder}: {error}"))?;
+    let name = path.file_name().and_then(|name| name.to_str());
+    match (name, path.to_str()) {
+        (Some(name), Some(recipe)) => {
+            Ok(ImageConfig { name: name.into(), recipe: recipe.into(), ..ImageConfig::default() })
+        }
+        _ => Err(miette::miette!("{folder}: an image is named after its folder, whose path has to be UTF-8")),
+    }
+}
+
 fn of_topology(file: &Path, only: Option<&str>) -> miette::Result<Vec<ImageConfig>> {
     let mut images =
         topology::open(file, &super::OsDb { os_db: std::env::var_os("HONEYWEAVE_OS_DB").map(Into::into) }.options())?
@@ -99,11 +112,15 @@ fn of_topology(file: &Path, only: Option<&str>) -> miette::Result<Vec<ImageConfi
     Ok(images)
 }
 
-fn build(state_dir: &Path, images: &[ImageConfig], force: bool) -> miette::Result<ExitCode> {
-    // A path that containers can be told of whatever their working directory is.
+/// The state directory, by a path that containers can be told of whatever their working directory is.
+fn ready(state_dir: &Path) -> miette::Result<PathBuf> {
     std::fs::create_dir_all(state_dir)
         .map_err(|error| miette::miette!("cannot create {}: {error}", state_dir.display()))?;
-    let state_dir = std::path::absolute(state_dir).map_err(|error| miette::miette!("{error}"))?;
+    std::path::absolute(state_dir).map_err(|error| miette::miette!("{error}"))
+}
+
+fn build(state_dir: &Path, images: &[ImageConfig], force: bool) -> miette::Result<ExitCode> {
+    let state_dir = ready(state_dir)?;
     let progress = Progress::stderr();
     for config in images {
         let built = image::build(&state_dir, config, force, &progress);
@@ -122,12 +139,12 @@ fn list(state_dir: &Path, json: bool) -> miette::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let width = images.iter().map(|image| image.manifest.name.len()).max().unwrap_or(4).max(4);
-    let mut text = format!("{:width$}  {:8}  {:16}  {:>8}  PACKAGES\n", "NAME", "RECIPE", "HASH", "SIZE");
+    let mut text = format!("{:width$}  {:11}  {:16}  {:>8}  SERVICES\n", "NAME", "RECIPE", "HASH", "SIZE");
     for image::Image { manifest, .. } in &images {
         let size = format!("{} MB", manifest.size / 1_000_000);
-        let packages = manifest.packages.join(" ");
-        text +=
-            &format!("{:width$}  {:8}  {:16}  {size:>8}  {packages}\n", manifest.name, manifest.recipe, manifest.hash);
+        let services: Vec<String> = manifest.services.iter().map(image::Service::to_string).collect();
+        let (name, recipe, hash) = (&manifest.name, &manifest.recipe, &manifest.hash);
+        text += &format!("{name:width$}  {recipe:11}  {hash:16}  {size:>8}  {}\n", services.join(" "));
     }
     super::print(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -9,12 +9,14 @@ use crate::node::{NodeConfig, NodeIdx, TapConfig};
 use crate::service::Script;
 
 /// An image of a topology.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// Its name in the topology.
     pub name: String,
-    /// A built-in recipe: `small` (busybox and dropbear) or `debian` (OpenSSH and nginx).
+    /// A built-in recipe, the absolute path of a recipe's folder, or `imported`.
     pub recipe: String,
+    /// The image's hash when the topology was read, for a recipe whose files may change.
+    pub hash: Option<String>,
     /// Debian packages besides the recipe's.
     pub packages: Vec<String>,
     /// Accounts besides the recipe's.
@@ -26,7 +28,7 @@ pub struct ImageConfig {
 impl ImageConfig {
     /// What `recipe` makes without any additions, under its own name.
     pub fn plain(recipe: &str) -> ImageConfig {
-        ImageConfig { name: recipe.into(), recipe: recipe.into(), packages: Vec::new(), users: Vec::new(), pool: 0 }
+        ImageConfig { name: recipe.into(), recipe: recipe.into(), ..ImageConfig::default() }
     }
 }
 

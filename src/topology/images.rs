@@ -1,10 +1,14 @@
 //! Images: recipes, packages and accounts.
 
+use std::path::PathBuf;
+
+use super::at::{At, Text};
 use super::check::Checker;
+use crate::container::image::{IMPORTED, Recipe};
 use crate::container::{ImageConfig, ImageUser};
 
 /// What can be built.
-pub const RECIPES: [&str; 2] = ["small", "debian"];
+pub use crate::container::image::RECIPES;
 
 /// Most containers that are kept ready of an image.
 const MAX_POOL: u32 = 64;
@@ -23,9 +27,13 @@ pub fn read(c: &mut Checker<'_>) -> Vec<ImageConfig> {
             );
         }
         let recipe = match &image.recipe {
-            Some(recipe) if RECIPES.contains(&recipe.0.as_str()) => recipe.value.0.clone(),
+            Some(recipe) if RECIPES.contains(&recipe.0.as_str()) || recipe.0 == IMPORTED => recipe.value.0.clone(),
+            Some(recipe) if recipe.0.contains('/') || recipe.0 == "." => match folder(c, recipe) {
+                Some(folder) => folder,
+                None => continue,
+            },
             Some(recipe) => {
-                c.unknown(recipe.span, "recipe", recipe, RECIPES);
+                c.unknown(recipe.span, "recipe", recipe, RECIPES.into_iter().chain([IMPORTED]));
                 continue;
             }
             None => match RECIPES.iter().find(|recipe| **recipe == name.0) {
@@ -72,10 +80,77 @@ pub fn read(c: &mut Checker<'_>) -> Vec<ImageConfig> {
             }
             pool => pool.as_ref().map_or(0, |pool| pool.value as u16),
         };
-        images.push(ImageConfig { name: name.value.0.clone(), recipe, packages, users, pool });
+        if recipe == IMPORTED && !(packages.is_empty() && users.is_empty()) {
+            let help = "log in to a container of it and capture that (`image capture`), or use a recipe";
+            let message = format!("packages and accounts cannot be added to the imported image `{}`", name.0);
+            c.error(name.span, message, "it is what was imported", help);
+            continue;
+        }
+        let mut config = ImageConfig { name: name.value.0.clone(), recipe, hash: None, packages, users, pool };
+        // What is compiled in is sound; a folder of the user's may be anything, and may change while the plan is carried out.
+        if let Some(recipe) = image.recipe.as_ref().filter(|_| config.recipe.starts_with('/')) {
+            match Recipe::of(&config) {
+                Ok(recipe) => config.hash = Some(recipe.hash),
+                Err(error) => {
+                    let help =
+                        "docs/images.md says what a recipe's folder holds; paths are relative to the topology's folder";
+                    c.error(recipe.span, error.to_string(), "here", help);
+                    continue;
+                }
+            }
+        }
+        images.push(config);
     }
     for recipe in std::mem::take(&mut c.used_recipes) {
         images.push(ImageConfig::plain(recipe));
     }
     images
+}
+
+/// The absolute path of a recipe's folder.
+fn folder(c: &mut Checker<'_>, recipe: &At<Text>) -> Option<String> {
+    let path = std::path::absolute(c.base.join(&recipe.value.0));
+    match path.map(PathBuf::into_os_string).map(std::ffi::OsString::into_string) {
+        Ok(Ok(path)) => Some(path),
+        _ => {
+            let help = "move it to where every folder's name is UTF-8";
+            c.error(recipe.span, format!("`{}` is no path that can be written down", recipe.0), "here", help);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::topology;
+
+    fn images(dir: &std::path::Path, images: &str) -> Result<Vec<super::ImageConfig>, String> {
+        let path = dir.join("t.yaml");
+        std::fs::write(&path, format!("images:\n  x: {images}\nnodes: {{s: {{kind: switch}}}}\n")).unwrap();
+        topology::load(&path).map(|plan| plan.images).map_err(|errors| format!("{errors:?}"))
+    }
+
+    #[test]
+    fn a_folder_is_a_recipe() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("mine")).unwrap();
+        std::fs::write(dir.path().join("mine/recipe.yaml"), "name: mine").unwrap();
+        let first = images(dir.path(), "{recipe: ./mine}").unwrap();
+        assert_eq!(first[0].recipe, dir.path().join("./mine").to_str().unwrap().replace("/./", "/"));
+        std::fs::write(dir.path().join("mine/recipe.yaml"), "name: mine\npackages: [nmap]").unwrap();
+        let second = images(dir.path(), "{recipe: ./mine}").unwrap();
+        assert!(first[0].hash.is_some() && second[0].hash.is_some() && first[0].hash != second[0].hash);
+        let error = images(dir.path(), "{recipe: ./other}").unwrap_err();
+        assert!(error.contains("other") && error.contains("it has no recipe.yaml"), "{error}");
+        std::fs::write(dir.path().join("mine/recipe.yaml"), "nmae: mine").unwrap();
+        assert!(images(dir.path(), "{recipe: ./mine}").unwrap_err().contains("nmae"));
+    }
+
+    #[test]
+    fn what_was_imported_is_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let imported = images(dir.path(), "{recipe: imported}").unwrap();
+        assert_eq!((imported[0].recipe.as_str(), &imported[0].hash), ("imported", &None));
+        assert!(images(dir.path(), "{recipe: imported, packages: [nmap]}").unwrap_err().contains("cannot be added"));
+    }
 }

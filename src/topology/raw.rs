@@ -462,7 +462,7 @@ mapping! {
 mapping! {
     /// What containers start from.
     struct Image {
-        /// What is built: `small` (busybox and dropbear) or `debian` (OpenSSH and nginx).
+        /// What is built: a built-in recipe such as `small` or `debian`, a recipe's folder (`./NAME`), or `imported`.
         recipe: Text,
         /// Debian packages besides the recipe's.
         packages: Vec<At<Text>>,

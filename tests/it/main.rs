@@ -37,6 +37,7 @@ mod orders;
 mod path;
 mod processes;
 mod programs;
+mod recipes;
 mod rights;
 mod services;
 mod shell;

@@ -24,10 +24,11 @@ pub fn all() -> Vec<Check> {
         checks.extend([tun(), packet_sockets(), af_xdp()]);
     }
     checks.extend([namespaces(), overlay(), cgroups(), seccomp(), liblxc(), user_ids(), state_dir()]);
-    let (unpack, bootstrap) = ("needed to build images", "needed to build the image `debian`");
+    let (unpack, bootstrap) = ("needed to build images", "needed to build images but `small` and `weak`");
     checks.push(program("apt-get", "apt", Package::Apt, unpack));
     checks.push(program("dpkg-deb", "dpkg", Package::Dpkg, unpack));
     checks.push(program("chroot", "chroot", Package::Coreutils, unpack));
+    checks.push(program("lxc-usernsexec", "lxc-usernsexec", Package::Lxc, unpack));
     checks.push(match find("debootstrap") {
         Some(path) if find("mmdebstrap").is_none() => {
             Check::ok("mmdebstrap", format!("{} in its place", path.display()))

@@ -2,17 +2,21 @@
 //! renamed when it is complete.
 
 use std::fs::{self, File, Permissions};
-use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use super::packages::{Apt, first_source, run, sources, unpack};
-use super::recipe::{Method, Recipe};
+use super::packages::{Apt, unpack};
+use super::recipe::{IMPORTED, Method, Recipe};
+use super::root::{Attributes, Root};
 use super::shift::shift;
 use super::store::{self, Image, find, images_dir, manifest_of};
-use super::{ImageError, Progress, at};
+use super::{ImageError, Progress, at, base, decoys, inside};
 use crate::container::{ID_BASE, ImageConfig};
+
+/// Where tasks find the accounts.
+const USERS: &str = ".recipe/users";
+/// The task that runs.
+const TASK: &str = ".recipe/task";
 
 /// Builds those of `images` that are not built yet.
 ///
@@ -30,10 +34,16 @@ pub fn ensure(state_dir: &Path, images: &[ImageConfig], progress: &Progress) -> 
 /// # Errors
 /// If the machine lacks something or a package cannot be had. Nothing is left of an attempt.
 pub fn build(state_dir: &Path, config: &ImageConfig, force: bool, progress: &Progress) -> Result<Image, ImageError> {
-    let recipe = Recipe::of(config)?;
     let home = images_dir(state_dir).join(&config.name);
     if !force && let Ok(image) = find(state_dir, config) {
         return Ok(image);
+    }
+    if config.recipe == IMPORTED {
+        return Err(ImageError::NotImported(config.name.clone()));
+    }
+    let recipe = Recipe::of(config)?;
+    if config.hash.as_ref().is_some_and(|planned| *planned != recipe.hash) {
+        return Err(ImageError::Recipe(config.recipe.clone(), "it was changed just now: try again".into()));
     }
     if !rustix::process::geteuid().is_root() {
         return Err(ImageError::NotRoot);
@@ -61,18 +71,21 @@ pub fn build(state_dir: &Path, config: &ImageConfig, force: bool, progress: &Pro
         fs::set_permissions(dir, Permissions::from_mode(0o755)).map_err(at("set the mode of", dir))?;
     }
     match recipe.method {
-        Method::Unpack => unpack_all(state_dir, &recipe, &rootfs, progress)?,
-        Method::Bootstrap => bootstrap(&attempt.dir, &recipe, &rootfs, progress)?,
+        Method::Unpack => {
+            unpack_all(state_dir, &recipe, &rootfs, progress)?;
+            shift(&rootfs, ID_BASE)?;
+        }
+        Method::Bootstrap => {
+            let base = base::base(state_dir, &config.name, force, progress)?;
+            base::copy(&base, &rootfs, progress)?;
+            base::install(state_dir, &config.name, &recipe.packages, &rootfs, progress)?;
+        }
     }
-    progress.step(&config.name, "setting it up");
     finish(&recipe, &rootfs, progress)?;
-    progress.step(&config.name, "giving it to the containers' user ids");
+    // What was written from outside on the way.
     shift(&rootfs, ID_BASE)?;
     let manifest = manifest_of(&recipe, &rootfs);
-    let path = attempt.dir.join("manifest.json");
-    let text = serde_json::to_vec_pretty(&manifest).map_err(|e| at("write", &path)(e.into()))?;
-    let mut file = File::create(&path).map_err(at("create", &path))?;
-    file.write_all(&text).and_then(|()| file.sync_all()).map_err(at("write", &path))?;
+    store::write_manifest(&attempt.dir, &manifest)?;
     let dir = home.join(&recipe.hash);
     // A folder without a manifest: what an interrupted removal left.
     if dir.exists() {
@@ -84,8 +97,8 @@ pub fn build(state_dir: &Path, config: &ImageConfig, force: bool, progress: &Pro
 }
 
 /// The folder of a build, which is removed if it is still there in the end.
-struct Attempt {
-    dir: PathBuf,
+pub(super) struct Attempt {
+    pub dir: PathBuf,
 }
 
 impl Drop for Attempt {
@@ -95,7 +108,7 @@ impl Drop for Attempt {
 }
 
 /// Locks the file `path`; calls `waiting` if another process has it.
-fn lock(path: &Path, waiting: impl FnOnce()) -> Result<File, ImageError> {
+pub(super) fn lock(path: &Path, waiting: impl FnOnce()) -> Result<File, ImageError> {
     let file = File::options().create(true).append(true).mode(0o600).open(path).map_err(at("open", path))?;
     if file.try_lock().is_err() {
         waiting();
@@ -115,54 +128,36 @@ fn unpack_all(state_dir: &Path, recipe: &Recipe, rootfs: &Path, progress: &Progr
     files.iter().try_for_each(|file| unpack(file, rootfs, progress))
 }
 
-fn bootstrap(dir: &Path, recipe: &Recipe, rootfs: &Path, progress: &Progress) -> Result<(), ImageError> {
-    let sources = sources()?;
-    let path = dir.join(if sources.contains("URIs:") { "apt.sources" } else { "apt.list" });
-    fs::write(&path, &sources).map_err(at("write", &path))?;
-    progress.step(&recipe.image, "bootstrapping, which takes half a minute");
-    let packages = format!("--include={}", recipe.packages.join(","));
-    let mut command = Command::new("mmdebstrap");
-    command.args(["--variant=minbase", "--mode=root", "--format=directory", "--skip=output/dev", &packages]);
-    // Without a suite it takes what the sources say.
-    command.arg("").arg(rootfs).arg(&path);
-    match run(command, "mmdebstrap", progress) {
-        // Distributions that do not come from Debian often have the older tool only, which takes a single source.
-        Err(ImageError::NoProgram(_)) => {
-            let (mirror, suite) = first_source(&sources).ok_or(ImageError::NoSources)?;
-            let mut command = Command::new("debootstrap");
-            command.args(["--variant=minbase", &packages, &suite]).arg(rootfs).arg(&mirror);
-            match run(command, "debootstrap", progress) {
-                Err(ImageError::NoProgram(_)) => Err(ImageError::NoProgram("mmdebstrap".into())),
-                other => other,
-            }?;
-        }
-        other => other?,
-    }
-    fs::remove_file(&path).map_err(at("remove", &path))
-}
-
-/// Writes the recipe's files and runs its task.
+/// Writes the recipe's files, runs its tasks in order, and lays its decoys.
 fn finish(recipe: &Recipe, rootfs: &Path, progress: &Progress) -> Result<(), ImageError> {
+    let root = Root::open(rootfs).map_err(at("open", rootfs))?;
+    let now = seconds_now();
+    let put = |path: &str, content: &[u8], mode: u32| {
+        let attributes = Attributes { mode, uid: ID_BASE, gid: ID_BASE, mtime: now, capability: None };
+        let path = Path::new(path);
+        root.put_file(path, &attributes, &mut &*content).map(drop).map_err(at("write", path))
+    };
     for file in &recipe.files {
-        let path = rootfs.join(file.path.trim_start_matches('/'));
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(at("create", parent))?;
-        }
-        fs::write(&path, &file.content).map_err(at("write", &path))?;
-        let mode = Permissions::from_mode(file.mode.unwrap_or(0o644));
-        fs::set_permissions(&path, mode).map_err(at("set the mode of", &path))?;
+        put(&file.path, &file.content, file.mode)?;
     }
     let users: String = recipe.users.iter().map(|user| format!("{}:{}\n", user.name, user.password)).collect();
-    let given = [(rootfs.join(".users"), users.as_str()), (rootfs.join(".task"), recipe.task)];
-    for (path, content) in &given {
-        fs::write(path, content).map_err(at("write", path))?;
+    put(USERS, users.as_bytes(), 0o600)?;
+    let environment = [("USERS", "/.recipe/users"), ("DEBIAN_FRONTEND", "noninteractive"), ("LC_ALL", "C")];
+    for task in &recipe.tasks {
+        progress.step(&recipe.image, &format!("task {}", task.name));
+        put(TASK, &task.script, 0o600)?;
+        let shell = recipe.method.shell();
+        let script = format!("exec {} /.recipe/task", shell.join(" "));
+        let what = format!("task {}", task.name);
+        inside::run_inside(rootfs, shell, &script, &environment, &what, progress).map_err(|error| match error {
+            ImageError::Tool { status, output, .. } => ImageError::Task { task: task.name.clone(), status, output },
+            other => other,
+        })?;
     }
-    let mut command = Command::new("chroot");
-    command.arg(rootfs).args(&recipe.shell).arg("/.task");
-    command.env_clear().env("USERS", "/.users").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    let done = run(command, "setting up the image", progress);
-    for (path, _) in &given {
-        fs::remove_file(path).map_err(at("remove", path))?;
-    }
-    done
+    root.remove(Path::new(".recipe")).map_err(at("remove", &rootfs.join(".recipe")))?;
+    decoys::lay(recipe, &root, now)
+}
+
+fn seconds_now() -> i64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec
 }

@@ -1,26 +1,31 @@
-//! Images that containers start from: built from Debian packages by built-in
-//! recipes, shifted into the containers' user ids, cached by what they consist of.
+//! Images that containers start from: built from Debian packages by recipes,
+//! imported, or captured from a container; all with the containers' user ids.
 //!
 //! ```text
 //! STATE/images/NAME/HASH/rootfs         the files, owned by uid 1,000,000 and up
 //! STATE/images/NAME/HASH/manifest.json  what they are
 //! STATE/cache/apt/                      packages and package lists
+//! STATE/cache/base/                     the minimal Debian that images share
 //! ```
-//! HASH stands for recipe, packages and accounts: two topologies that give one
+//! HASH stands for recipe, packages and accounts (or for what was imported): two topologies that give one
 //! name to different images do not hurt each other, and a container goes on
 //! while its image is built anew.
 
+mod base;
 mod build;
+mod decoys;
+mod inside;
 mod packages;
 mod progress;
 mod recipe;
+mod root;
 mod shift;
 mod store;
 
 pub use build::{build, ensure};
 pub use packages::sources;
 pub use progress::Progress;
-pub use recipe::{HostKey, RECIPES, Recipe};
+pub use recipe::{HostKey, IMPORTED, Proto, RECIPES, Recipe, Service};
 pub use store::{Image, Manifest, find, list, remove};
 
 use std::io;
@@ -30,15 +35,15 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// There is no such recipe.
-    #[error("image `{image}`: there is no recipe `{recipe}`; there are {}", RECIPES.join(" and "))]
+    #[error("image `{image}`: there is no recipe `{recipe}`; there are {}, and folders (`./NAME`)", RECIPES.join(", "))]
     UnknownRecipe {
         /// The image.
         image: String,
         /// The recipe asked for.
         recipe: String,
     },
-    /// A built-in recipe is broken.
-    #[error("the built-in recipe `{0}` cannot be read: {1}")]
+    /// A recipe is broken.
+    #[error("the recipe `{0}` cannot be used: {1}")]
     Recipe(String, String),
     /// It is not built.
     #[error("image `{0}` is not built: run `honeyweave image build` with the topology")]
@@ -65,6 +70,27 @@ pub enum ImageError {
         status: String,
         /// The last lines that it wrote.
         output: Vec<String>,
+    },
+    /// A task of a recipe failed.
+    #[error("task {task} failed ({status}){}\nmend its script, or remove it, and build again", last_lines(output))]
+    Task {
+        /// Its file's name.
+        task: String,
+        /// How it ended.
+        status: String,
+        /// The last lines that it wrote.
+        output: Vec<String>,
+    },
+    /// It was never imported.
+    #[error("image `{0}` is not on this machine: run `honeyweave image import {0} FILE` or `image capture {0}`")]
+    NotImported(String),
+    /// What was to be imported cannot be.
+    #[error("cannot import {}: {why}", path.display())]
+    Import {
+        /// What it was.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        why: String,
     },
     /// The machine has no sources of Debian packages.
     #[error("this machine has no APT sources of a Debian release: write some into a file and name it in {SOURCES_ENV}")]

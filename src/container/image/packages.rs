@@ -51,19 +51,28 @@ pub fn run(mut command: Command, what: &str, progress: &Progress) -> Result<(), 
 /// The machine's APT, with a cache of our own.
 pub struct Apt {
     cache: PathBuf,
+    /// What counts as installed, in the format of `/var/lib/dpkg/status`.
+    status: PathBuf,
     sources: Option<PathBuf>,
 }
 
 impl Apt {
-    /// With its cache in `cache`.
+    /// With its cache in `cache`, for a root in which nothing is installed.
     pub fn new(cache: PathBuf) -> Result<Apt, ImageError> {
+        // An empty status file: nothing counts as installed, so every dependency is fetched.
+        let status = cache.join("status");
+        let apt = Apt::upon(cache, status)?;
+        fs::write(&apt.status, "").map_err(at("write", &apt.status))?;
+        Ok(apt)
+    }
+
+    /// With its cache in `cache`, for a root in which is installed what `status` says.
+    pub fn upon(cache: PathBuf, status: PathBuf) -> Result<Apt, ImageError> {
         for dir in ["archives/partial", "lists/partial", "none/partial"] {
             let dir = cache.join(dir);
             fs::create_dir_all(&dir).map_err(at("create", &dir))?;
         }
-        let status = cache.join("status");
-        fs::write(&status, "").map_err(at("write", &status))?;
-        Ok(Apt { cache, sources: None })
+        Ok(Apt { cache, status, sources: None })
     }
 
     /// Fetches `packages` and all they depend on; returns the files.
@@ -115,8 +124,7 @@ impl Apt {
         let mut option = |text: String| {
             command.arg("-o").arg(text);
         };
-        // An empty status file: nothing counts as installed, so every dependency is fetched.
-        option(format!("Dir::State::status={}", self.cache.join("status").display()));
+        option(format!("Dir::State::status={}", self.status.display()));
         option(format!("Dir::Cache::archives={}", self.cache.join(archives).display()));
         option("Dir::Cache::pkgcache=".into());
         option("Dir::Cache::srcpkgcache=".into());

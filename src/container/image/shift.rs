@@ -50,7 +50,8 @@ fn capability_of(path: &Path, base: u32) -> Option<Vec<u8>> {
     bind_capability(value.get(..len)?, base)
 }
 
-fn bind_capability(value: &[u8], base: u32) -> Option<Vec<u8>> {
+/// The capabilities `value` (a `vfs_cap_data` of revision 2) as ones of revision 3 for the namespace whose root is `base`.
+pub fn bind_capability(value: &[u8], base: u32) -> Option<Vec<u8>> {
     let (magic, sets) = value.split_first_chunk::<4>()?;
     let magic = u32::from_le_bytes(*magic);
     if magic & 0xff00_0000 != 0x0200_0000 || sets.len() != 16 {

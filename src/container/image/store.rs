@@ -1,11 +1,12 @@
 //! The images of a machine.
 
 use std::fs::{self, File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::recipe::{HostKey, Recipe};
+use super::recipe::{HostKey, IMPORTED, Recipe, Service, hash_of};
 use super::shift::{is_plain, size_of};
 use super::{ImageError, at};
 use crate::container::ImageConfig;
@@ -27,6 +28,15 @@ pub struct Manifest {
     pub init: Vec<String>,
     /// Where the host's SSH key belongs.
     pub host_key: HostKey,
+    /// What answers when it runs, as far as that is known.
+    #[serde(default)]
+    pub services: Vec<Service>,
+    /// `NAME=VALUE`, for the first process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<String>,
+    /// Where the first process starts, if not in `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
     /// Octets of all files.
     pub size: u64,
 }
@@ -75,20 +85,29 @@ pub(super) fn images_dir(state_dir: &Path) -> PathBuf {
 /// # Errors
 /// If it is not built, or the recipe is unknown.
 pub fn find(state_dir: &Path, config: &ImageConfig) -> Result<Image, ImageError> {
-    let recipe = Recipe::of(config)?;
-    let dir = images_dir(state_dir).join(&config.name).join(&recipe.hash);
-    Image::load(&dir).ok_or_else(|| ImageError::Missing(config.name.clone()))
+    let home = images_dir(state_dir).join(&config.name);
+    if config.recipe == IMPORTED {
+        let imported = |image: &Image| image.manifest.recipe == IMPORTED;
+        return below(&home).into_iter().find(imported).ok_or_else(|| ImageError::NotImported(config.name.clone()));
+    }
+    Image::load(&home.join(hash_of(config)?)).ok_or_else(|| ImageError::Missing(config.name.clone()))
+}
+
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.filter(|e| is_plain(&e.file_name())).map(|e| e.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// The images of one name.
+pub(super) fn below(home: &Path) -> Vec<Image> {
+    folders(home).iter().filter_map(|dir| Image::load(dir)).collect()
 }
 
 /// All images, by name.
 pub fn list(state_dir: &Path) -> Vec<Image> {
-    let folders = |dir: PathBuf| -> Vec<PathBuf> {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut paths: Vec<PathBuf> = entries.filter(|e| is_plain(&e.file_name())).map(|e| e.path()).collect();
-        paths.sort();
-        paths
-    };
-    folders(images_dir(state_dir)).into_iter().flat_map(folders).filter_map(|dir| Image::load(&dir)).collect()
+    folders(&images_dir(state_dir)).iter().flat_map(|home| below(home)).collect()
 }
 
 /// Removes every image named `name`. Returns how many there were.
@@ -124,6 +143,14 @@ pub(super) fn discard(image: &Image) -> Result<(), ImageError> {
     fs::remove_dir_all(&gone).map_err(at("remove", &gone))
 }
 
+/// Writes `manifest` into the folder `dir` of an image, so that it survives a loss of power.
+pub(super) fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), ImageError> {
+    let path = dir.join("manifest.json");
+    let text = serde_json::to_vec_pretty(manifest).map_err(|e| at("write", &path)(e.into()))?;
+    let mut file = File::create(&path).map_err(at("create", &path))?;
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(at("write", &path))
+}
+
 pub(super) fn manifest_of(recipe: &Recipe, rootfs: &Path) -> Manifest {
     Manifest {
         name: recipe.image.clone(),
@@ -133,6 +160,9 @@ pub(super) fn manifest_of(recipe: &Recipe, rootfs: &Path) -> Manifest {
         users: recipe.users.iter().map(|user| user.name.clone()).collect(),
         init: recipe.init.clone(),
         host_key: recipe.host_key,
+        services: recipe.services.clone(),
+        environment: vec![],
+        workdir: None,
         size: size_of(rootfs),
     }
 }

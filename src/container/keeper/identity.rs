@@ -72,7 +72,7 @@ pub fn forget_frames(tap: &OwnedFd) {
 pub fn restart_servers(kind: HostKey, layout: &Layout, name: &str) {
     let server = match kind {
         HostKey::Dropbear => "dropbear",
-        HostKey::Openssh => return,
+        HostKey::Openssh | HostKey::None => return,
     };
     for pid in layout.processes(name) {
         if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == server) {

@@ -109,6 +109,10 @@ pub fn start(host: Option<&Host<'_>>, image: &Image, place: &Place, layout: &Lay
     set("lxc.proc.oom_score_adj", "500");
     set("lxc.environment", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     set("lxc.environment", "TERM=linux");
+    image.manifest.environment.iter().for_each(|variable| set("lxc.environment", variable));
+    if let Some(workdir) = &image.manifest.workdir {
+        set("lxc.init.cwd", workdir);
+    }
     // The emulated host tells of each closed port, and so must its container.
     set("lxc.sysctl.net.ipv4.icmp_ratelimit", "0");
     for (key, value) in bounds(host.and_then(|host| host.template.backend.as_ref()), layout) {
@@ -191,10 +195,11 @@ pub fn prepare(host: Option<&Host<'_>>, kind: HostKey, place: &Place) -> io::Res
     let _ = fs::remove_dir_all(&place.dir);
     fs::DirBuilder::new().mode(0o711).create(&place.dir)?;
     let ssh = match kind {
-        HostKey::Dropbear => "dropbear",
-        HostKey::Openssh => "ssh",
+        HostKey::Dropbear => Some("upper/etc/dropbear"),
+        HostKey::Openssh => Some("upper/etc/ssh"),
+        HostKey::None => None,
     };
-    for dir in ["upper", "work", "upper/etc", &format!("upper/etc/{ssh}")] {
+    for dir in ["upper", "work", "upper/etc"].into_iter().chain(ssh) {
         let dir = place.dir.join(dir);
         fs::create_dir(&dir)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
@@ -269,6 +274,7 @@ fn files(who: &Who<'_>, kind: HostKey) -> io::Result<Vec<IdentityFile>> {
             files.push(("ssh/ssh_host_ed25519_key.pub", key.public_line(&comment).into(), 0o644));
             files.push(("machine-id", format!("{:032x}\n", who.machine_id).into(), 0o444));
         }
+        HostKey::None => {}
     }
     Ok(files)
 }
@@ -291,6 +297,9 @@ pub(super) mod tests {
             users: vec![],
             init: vec!["/sbin/init".into()],
             host_key: HostKey::Dropbear,
+            services: vec![],
+            environment: vec!["HOME=/root".into()],
+            workdir: None,
             size: 0,
         };
         Image { manifest, dir: "/images/small/0".into() }

@@ -45,7 +45,7 @@ fn small() -> ImageConfig {
         recipe: "small".into(),
         packages: vec![],
         users: vec![user("root", "toor"), user("guest", "guest")],
-        pool: 0,
+        ..ImageConfig::default()
     }
 }
 

@@ -1,5 +1,5 @@
-# Runs inside the image as root, by its own shell. $USERS is a file of
-# "name:password" lines.
+# What packages that are only unpacked lack: folders, applets, the linker's cache, accounts.
+# $USERS is a file of "name:password" lines.
 set -eu
 b=/bin/busybox
 $b mkdir -p /bin /sbin /usr/bin /usr/sbin /root /home /tmp /run /proc /sys /dev /mnt /opt /srv \
@@ -41,4 +41,3 @@ while IFS= read -r line; do
 done <"$USERS"
 $b chown 0:42 /etc/shadow
 $b chmod 640 /etc/shadow
-$b rm -rf /usr/share/doc /usr/share/man /usr/share/locale /usr/share/lintian
