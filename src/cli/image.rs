@@ -1,10 +1,11 @@
-//! `honeyweave image`: the images that containers start from.
+//! `honeyweave image`: the images that containers start from; and `__import`, which reads what is brought.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::container::ImageConfig;
-use crate::container::image::{self, Progress, RECIPES};
+use crate::container::image::import::{self, Imported, Limits};
+use crate::container::image::{self, ImageError, Progress, RECIPES};
 use crate::topology;
 
 /// Arguments.
@@ -22,6 +23,13 @@ pub struct Args {
         default_value = "/var/lib/honeyweave"
     )]
     pub state_dir: PathBuf,
+}
+
+/// Arguments of the process that reads what is brought.
+#[derive(clap::Args, Debug)]
+pub struct ImportEntry {
+    /// The image that it is about, for whoever looks at the list of processes
+    pub name: Option<String>,
 }
 
 /// What to do with images.
@@ -43,6 +51,30 @@ pub enum Command {
         /// Build anew what is there already
         #[arg(long)]
         force: bool,
+    },
+    /// Make an image of the tar archive of a system's root (gzip, zstd, xz), or of an OCI layout
+    Import {
+        /// Its name; a topology uses it by `images: {NAME: {recipe: imported}}`
+        name: String,
+        /// The archive, or the layout's folder or archive
+        path: PathBuf,
+        /// The first process with its arguments [default: what the image says, or /sbin/init]
+        #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
+        init: Vec<String>,
+        /// Most octets that it may unpack to, in GiB
+        #[arg(long, value_name = "GIB", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1024))]
+        max_size: u64,
+    },
+    /// Make an image of a container: what it started from and what was changed in it since
+    Capture {
+        /// Its name; a topology uses it by `images: {NAME: {recipe: imported}}`
+        name: String,
+        /// A container that runs, by the name of its host, or a folder with an overlay's `upper` in it
+        #[arg(long, value_name = "CONTAINER|DIR")]
+        from: String,
+        /// The image that it started from, for a folder
+        #[arg(long, value_name = "IMAGE")]
+        upon: Option<String>,
     },
     /// List the images of this machine
     Ls {
@@ -71,6 +103,21 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             };
             build(&args.state_dir, &images, force)
         }
+        Command::Import { name, path, init, max_size } => {
+            let state_dir = ready(&args.state_dir)?;
+            let limits = Limits { octets: max_size << 30, ..Limits::default() };
+            let progress = Progress::stderr();
+            report(import::import(&state_dir, &name, &path, &init, limits, &progress), &progress)
+        }
+        Command::Capture { name, from, upon } => {
+            let state_dir = ready(&args.state_dir)?;
+            let overlay = import::find_overlay(&state_dir, &from, upon.as_deref());
+            let overlay = overlay.map_err(|error| miette::miette!("{error}"))?;
+            let progress = Progress::stderr();
+            let captured =
+                import::capture(&state_dir, &name, &overlay.lower, &overlay.upper, Limits::default(), &progress);
+            report(captured, &progress)
+        }
         Command::Ls { json } => list(&args.state_dir, json),
         Command::Rm { image } => match image::remove(&args.state_dir, &image) {
             Ok(0) => Err(miette::miette!("there is no image `{image}` in {}", args.state_dir.display())),
@@ -78,6 +125,12 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             Err(error) => Err(miette::miette!("{error}")),
         },
     }
+}
+
+/// Runs as the process that reads what is brought.
+pub fn import_entry(_args: ImportEntry) -> miette::Result<ExitCode> {
+    import::worker::main().map_err(|error| miette::miette!("{error}"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn built_in(name: &str) -> ImageConfig {
@@ -117,6 +170,23 @@ fn ready(state_dir: &Path) -> miette::Result<PathBuf> {
     std::fs::create_dir_all(state_dir)
         .map_err(|error| miette::miette!("cannot create {}: {error}", state_dir.display()))?;
     std::path::absolute(state_dir).map_err(|error| miette::miette!("{error}"))
+}
+
+/// Says what was imported and what was left out.
+fn report(imported: Result<Imported, ImageError>, progress: &Progress) -> miette::Result<ExitCode> {
+    let Imported { image, tally, user } = imported.map_err(|error| miette::miette!("{error}"))?;
+    let name = &image.manifest.name;
+    for (count, what) in [(tally.devices, "device nodes"), (tally.others, "sockets and FIFOs")] {
+        if count > 0 {
+            progress.done(name, &format!("{count} {what} were left out"));
+        }
+    }
+    if let Some(user) = user {
+        let user: String = user.chars().filter(|c| !c.is_control()).take(64).collect();
+        progress.done(name, &format!("its first process will run as root and not as `{user}`"));
+    }
+    super::print(&format!("{name} {}\n", image.dir.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn build(state_dir: &Path, images: &[ImageConfig], force: bool) -> miette::Result<ExitCode> {

@@ -88,6 +88,9 @@ enum Command {
     Console(console_entry::Args),
     #[command(name = "__lxc", hide = true)]
     Lxc(lxc_entry::Args),
+    /// The process that reads what is imported; started by `image import`
+    #[command(name = "__import", hide = true)]
+    ImportEntry(image::ImportEntry),
 }
 
 /// Which honeynet a command is about.
@@ -145,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Switch(args) => switch_entry::run(args),
         Command::Console(args) => console_entry::run(args),
         Command::Lxc(args) => lxc_entry::run(args),
+        Command::ImportEntry(args) => image::import_entry(args),
     };
     match result {
         Ok(code) => code,
@@ -204,6 +208,10 @@ mod tests {
             "show links --json",
             "image build t.yaml",
             "image ls",
+            "image import old ./rootfs.tar.xz --init /sbin/init -v",
+            "image import app ./layout --max-size 2 --state-dir /tmp/x",
+            "image capture worked --from hw-ab12-3",
+            "image capture worked --from /tmp/overlay --upon debian",
             "image rm small",
             "personality ls --json",
             "personality show linux",

@@ -235,3 +235,39 @@ fn a_recipe_of_ones_own_is_built_anew_when_it_changes() {
     lab.down();
     image_ok(&["rm", &name]);
 }
+
+#[test]
+fn a_system_is_imported_worked_in_and_captured() {
+    let (old, worked) = (format!("old-{}", std::process::id()), format!("worked-{}", std::process::id()));
+    let lab = Lab::shared();
+    let small = made(&["build", "small"]).0.join("rootfs");
+    let archive = lab.path("rootfs.tar.xz");
+    let mut tar = Command::new("tar");
+    tar.args(["--owner=0", "--group=0", "-cJf"]).arg(&archive).arg("-C").arg(&small).arg(".");
+    assert!(tar.status().unwrap().success());
+    let imported = made(&["import", &old, archive.to_str().unwrap()]).1;
+    assert_eq!(imported["init"], serde_json::json!(["/sbin/init"]));
+    assert_eq!(imported["host_key"], "dropbear");
+    // What is no archive says so and leaves what was there.
+    let output = image(&["import", &old, "/etc/passwd"]);
+    assert!(!output.status.success() && !String::from_utf8_lossy(&output.stderr).is_empty());
+    let mut lab = lab;
+    lab.start(&topology(&old, &[22], &format!("images:\n  {old}: {{recipe: imported}}")));
+    lab.attacker_at("192.0.2.2/24", "192.0.2.1");
+    ssh(
+        &lab.attacker,
+        "root:toor",
+        "echo work >/root/work; rm /etc/issue; mkdir /srv/data; ln -s /etc/shadow /srv/data/link",
+    );
+    let host = ssh(&lab.attacker, "root:toor", "hostname");
+    image_ok(&["capture", &worked, "--from", host.trim()]);
+    lab.down();
+    drop(lab);
+    let lab = up(&topology(&worked, &[22], &format!("images:\n  {worked}: {{recipe: imported}}")));
+    let text = ssh(&lab.attacker, "root:toor", "cat /root/work; ls /etc/issue 2>&1; readlink /srv/data/link");
+    assert_eq!(text, "work\nls: /etc/issue: No such file or directory\n/etc/shadow\n");
+    drop(lab);
+    for image in [&old, &worked] {
+        image_ok(&["rm", image]);
+    }
+}

@@ -14,6 +14,7 @@
 mod base;
 mod build;
 mod decoys;
+pub mod import;
 mod inside;
 mod packages;
 mod progress;
