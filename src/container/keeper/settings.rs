@@ -100,6 +100,9 @@ pub fn start(host: Option<&Host<'_>>, image: &Image, place: &Place, layout: &Lay
     }
     let (lower, upper) = (image.rootfs(), place.upper());
     set("lxc.rootfs.path", &format!("overlay:{}:{}", lower.display(), upper.display()));
+    // The overlay is mounted as root of the container's user namespace, who may not set the attributes that mark a
+    // directory as removed and made anew: without this, removing one of the image's fails with EIO.
+    set("lxc.rootfs.options", "userxattr");
     set("lxc.uts.name", host.map_or(NOBODY, |host| &host.hostname));
     set("lxc.tty.max", "0");
     set("lxc.pty.max", "64");
