@@ -11,6 +11,7 @@ mod drops;
 mod id;
 mod ip;
 mod ring;
+mod utc;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,7 @@ pub use drops::{Counters, DropReason};
 pub use id::EventId;
 pub use ip::MaybeIp;
 pub use ring::{RingSink, decode};
+pub use utc::Utc;
 
 /// Octets of payload that may go along with an event.
 pub const MAX_DATA: usize = 1024;

@@ -24,8 +24,8 @@ use serde::Deserialize;
 use super::file::Appender;
 use super::schema::Record;
 use super::search::{CURRENT, first_seq, rotated_files};
-use super::time::Utc;
 use crate::event::EventId;
+use crate::event::Utc;
 
 const RETRY_MICROS: i64 = 1_000_000;
 

@@ -10,8 +10,8 @@ mod pcap;
 mod schema;
 mod search;
 mod summary;
-mod time;
 
+pub use crate::event::Utc;
 pub use base64::{decode as base64_decode, encode as base64_encode};
 pub use capture::{CaptureLimits, CaptureSet, CaptureSource, CaptureStats};
 pub use cause::Causes;
@@ -21,4 +21,3 @@ pub use pcap::{Direction, SNAPLEN};
 pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless};
 pub use search::{Filter, LogFile, log_files, search};
 pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView, Top};
-pub use time::Utc;

@@ -15,9 +15,8 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::time::Utc;
 use crate::emulate::{OsFamily, dhcp};
-use crate::event::{Blocked, DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, Release, SessionId};
+use crate::event::{Blocked, DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, Release, SessionId, Utc};
 use crate::wire::Mac;
 
 /// Version of the record's form.

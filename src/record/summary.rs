@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt};
 use serde::{Deserialize, Serialize};
 
 use super::schema::{Proto, Record};
-use super::time::Utc;
+use crate::event::Utc;
 use crate::event::{EventId, SessionId};
 use crate::wire::Mac;
 

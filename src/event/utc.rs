@@ -14,6 +14,8 @@ const SHAPE: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
 pub struct Utc(i64);
 
 impl Utc {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Utc = Utc(0);
     const MIN: i64 = -62_167_219_200_000_000;
     const MAX: i64 = 253_402_300_799_999_999;
 
