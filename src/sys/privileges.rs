@@ -2,7 +2,9 @@
 //! process, before it has a second thread.
 
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
+use rustix::mount::OpenTreeFlags;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
@@ -16,6 +18,18 @@ const MEMLOCK: u64 = 256 * 1024 * 1024;
 /// If the process is not allowed to (it must be root), or if it could still return to being root.
 pub fn drop_to(uid: u32, gid: u32) -> io::Result<()> {
     raise_memlock();
+    drop_to_with(uid, gid, CapabilitySet::empty())
+}
+
+/// The same, but for the capability to read and search whatever anybody owns.
+///
+/// # Errors
+/// See [`drop_to`].
+pub fn drop_to_reader(uid: u32, gid: u32) -> io::Result<()> {
+    drop_to_with(uid, gid, CapabilitySet::DAC_READ_SEARCH)
+}
+
+fn drop_to_with(uid: u32, gid: u32, kept: CapabilitySet) -> io::Result<()> {
     // Bits of capabilities that the kernel does not know are refused; the first refusal is the end of the list.
     for bit in 0..64u64 {
         let Some(capability) = CapabilitySet::from_bits(1 << bit) else { break };
@@ -23,6 +37,7 @@ pub fn drop_to(uid: u32, gid: u32) -> io::Result<()> {
             break;
         }
     }
+    rustix::thread::set_keep_capabilities(!kept.is_empty())?;
     // The C library changes these for every thread, unlike the bare calls.
     // SAFETY: an empty list of groups is a null pointer with length 0; the others take numbers.
     let failed = unsafe {
@@ -35,7 +50,7 @@ pub fn drop_to(uid: u32, gid: u32) -> io::Result<()> {
     }
     rustix::thread::clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    rustix::thread::set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // SAFETY: takes a number; it must fail, which is what is being checked.
@@ -99,6 +114,22 @@ pub fn confine_to(root: &std::path::Path, memory: u64) -> io::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
     Ok(rustix::process::setrlimit(Resource::As, limit)?)
+}
+
+/// Leaves all files behind but those at and below `directories`, which are returned in their order, and makes the last
+/// one the root of what is left. No path, no link and no `..` leads out of any of them.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`.
+pub fn leave_files(directories: &[BorrowedFd<'_>]) -> io::Result<Vec<OwnedFd>> {
+    let alone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    // Copies of the mount that are mounted nowhere: they have nothing above them.
+    let copies = directories.iter().map(|directory| rustix::mount::open_tree(directory, "", alone));
+    let copies = copies.collect::<Result<Vec<OwnedFd>, _>>()?;
+    let root = copies.last().ok_or(io::ErrorKind::InvalidInput)?;
+    rustix::process::fchdir(root)?;
+    rustix::process::chroot(".")?;
+    Ok(copies)
 }
 
 /// Gives the calling thread, and what it starts, a mount namespace of its own.

@@ -20,6 +20,18 @@ use super::uring;
 /// # Errors
 /// If the kernel lacks seccomp, or without `no_new_privs`.
 pub fn confine() -> io::Result<()> {
+    confine_to(&[])
+}
+
+/// The same for a process that also reads files and writes some, below directories that it has.
+///
+/// # Errors
+/// See [`confine`].
+pub fn confine_reader() -> io::Result<()> {
+    confine_to(FILES)
+}
+
+fn confine_to(more: &[libc::c_long]) -> io::Result<()> {
     let arch: TargetArch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
     // Library code takes ENOSYS of clone3 as a hint to use clone, whose flags a filter can see.
     let no_clone3 = SeccompFilter::new(
@@ -28,12 +40,9 @@ pub fn confine() -> io::Result<()> {
         SeccompAction::Errno(libc::ENOSYS as u32),
         arch,
     );
-    let listed = SeccompFilter::new(
-        rules().map_err(io::Error::other)?,
-        SeccompAction::Errno(libc::EPERM as u32),
-        SeccompAction::Allow,
-        arch,
-    );
+    let mut rules = rules().map_err(io::Error::other)?;
+    rules.extend(more.iter().map(|call| (*call, vec![])));
+    let listed = SeccompFilter::new(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, arch);
     // The list comes last: it forbids adding filters.
     for filter in [no_clone3, listed] {
         let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(io::Error::other)?;
@@ -101,6 +110,23 @@ const FREE: &[libc::c_long] = &[
     libc::SYS_epoll_wait,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
+];
+
+/// What files need. `openat`, which can be led out of a directory by what is in it, is not among them.
+const FILES: &[libc::c_long] = &[
+    libc::SYS_fgetxattr,
+    libc::SYS_fsync,
+    libc::SYS_getdents64,
+    libc::SYS_openat2,
+    libc::SYS_readlinkat,
+    libc::SYS_renameat2,
+    libc::SYS_statx,
+    libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_newfstatat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_renameat,
 ];
 
 fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
