@@ -17,6 +17,7 @@ mod graph;
 mod hosts;
 mod image;
 mod import;
+mod inspector_entry;
 mod keeper_entry;
 mod log;
 mod lxc_entry;
@@ -91,6 +92,8 @@ enum Command {
     /// The process that reads what is imported; started by `image import`
     #[command(name = "__import", hide = true)]
     ImportEntry(image::ImportEntry),
+    #[command(name = "__inspector", hide = true)]
+    Inspector(inspector_entry::Args),
 }
 
 /// Which honeynet a command is about.
@@ -149,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Console(args) => console_entry::run(args),
         Command::Lxc(args) => lxc_entry::run(args),
         Command::ImportEntry(args) => image::import_entry(args),
+        Command::Inspector(args) => inspector_entry::run(args),
     };
     match result {
         Ok(code) => code,

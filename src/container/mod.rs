@@ -3,6 +3,7 @@
 
 mod config;
 pub mod image;
+pub mod inspector;
 pub mod keeper;
 #[cfg(feature = "lxc")]
 #[allow(unsafe_code)]

@@ -1,0 +1,470 @@
+//! What somebody changed in a container: its overlay's upper directory held
+//! against the image.
+//!
+//! First everything is listed, from the root down, by what is known without reading
+//! (so that a flood of files somewhere deep hides nothing above it); then the files
+//! are read, the smallest first (so that a few large ones keep out nothing else).
+//! The overlay is that of a container that is frozen or dead, or at least it should
+//! be: what changes meanwhile is said to, and hurts nothing.
+
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::limits::Limits;
+use super::manifest::{Change, Counts, Cut, Differs, How, Kind, Sha256Hex, Why};
+use super::name::Name;
+use super::tree::{self, PATH_MAX};
+use crate::event::Utc;
+
+/// Where something is cut, at most.
+const CUTS: usize = 1000;
+
+/// What became of contents that were offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offer {
+    /// They are kept.
+    Kept,
+    /// They do not fit any more.
+    Full,
+    /// Contents are not kept at all.
+    Unwanted,
+}
+
+/// Takes the contents of files.
+pub trait Keep {
+    /// Takes what was added or changed.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn content(&mut self, hash: Sha256Hex, octets: &[u8]) -> io::Result<Offer>;
+
+    /// Takes an executable or a script.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn sample(&mut self, hash: Sha256Hex, octets: &[u8]) -> io::Result<()>;
+}
+
+/// Keeps nothing.
+pub struct Nothing;
+
+impl Keep for Nothing {
+    fn content(&mut self, _: Sha256Hex, _: &[u8]) -> io::Result<Offer> {
+        Ok(Offer::Unwanted)
+    }
+
+    fn sample(&mut self, _: Sha256Hex, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Default, Debug, Serialize)]
+pub struct Diff {
+    /// How many changes of each kind there are.
+    pub counts: Counts,
+    /// What is not told.
+    pub cut: Vec<Cut>,
+    /// The changes, by path.
+    pub changes: Vec<Change>,
+}
+
+/// Lists how the overlay with the upper directory `upper` differs from the image in the directory `lower`, and has
+/// `keep` take the contents of files. What last changed before `prepared` is honeyweave's own and is passed over.
+///
+/// # Errors
+/// If one of the two directories cannot be read at all, or `keep` fails.
+pub fn compare(
+    upper: impl AsFd,
+    lower: impl AsFd,
+    prepared: Option<Utc>,
+    limits: &Limits,
+    keep: &mut dyn Keep,
+) -> io::Result<Diff> {
+    let (upper, lower) = (tree::directory(upper, b"")?, tree::directory(lower, b"")?);
+    let mut walk = Walk {
+        prepared,
+        limits,
+        diff: Diff::default(),
+        pending: VecDeque::from([Pending { path: vec![], below: true }]),
+        links: HashMap::new(),
+        seen: 0,
+    };
+    while let Some(next) = walk.pending.pop_front() {
+        walk.directory(&upper, &lower, next);
+    }
+    let Walk { mut diff, .. } = walk;
+    Reading { upper: &upper, lower: &lower, limits, left: limits.read, keep }.read_all(&mut diff)?;
+    diff.changes.sort_by(|a, b| a.path.cmp(&b.path));
+    for change in &diff.changes {
+        *match change.change {
+            How::Added => &mut diff.counts.added,
+            How::Changed => &mut diff.counts.changed,
+            How::Deleted => &mut diff.counts.deleted,
+        } += 1;
+    }
+    Ok(diff)
+}
+
+/// A directory that is to be looked at.
+struct Pending {
+    path: Vec<u8>,
+    /// Whether the image shows through what contains it.
+    below: bool,
+}
+
+struct Walk<'a> {
+    prepared: Option<Utc>,
+    limits: &'a Limits,
+    diff: Diff,
+    pending: VecDeque<Pending>,
+    /// The first path of each file that has several.
+    links: HashMap<(u64, u64), Name>,
+    seen: usize,
+}
+
+/// A path as it is told.
+fn shown(path: &[u8]) -> Name {
+    Name::new([b"/", path].concat())
+}
+
+/// A path as it is opened.
+fn opened(name: &Name) -> &[u8] {
+    name.as_bytes().strip_prefix(b"/").unwrap_or(name.as_bytes())
+}
+
+impl Walk<'_> {
+    fn cut(&mut self, path: &[u8], why: Why) {
+        if self.diff.cut.len() < CUTS {
+            self.diff.cut.push(Cut { path: shown(path), why });
+        }
+    }
+
+    /// Whether there is room for another change.
+    fn has_room(&self) -> bool {
+        self.diff.changes.len() < self.limits.changes && self.seen < self.limits.changes.saturating_mul(4)
+    }
+
+    fn push(&mut self, change: Change) {
+        if self.diff.changes.len() < self.limits.changes {
+            self.diff.changes.push(change);
+        }
+    }
+
+    fn directory(&mut self, upper: &File, lower: &File, Pending { path, below }: Pending) {
+        let opened = tree::directory(upper, &path).and_then(|dir| Ok((dir.metadata()?, dir)));
+        let (meta, dir) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.cut(&path, unreadable(&error)),
+        };
+        let mark = tree::overlay_attribute(&dir, "opaque");
+        let opaque = mark.as_deref() == Some(b"y");
+        let old = if below { tree::look(lower, &path).ok() } else { None };
+        let old_dir = if below && !opaque { tree::directory(lower, &path).ok() } else { None };
+        if !path.is_empty() {
+            self.judge_directory(&path, &meta, old.as_ref().map(|found| &found.meta), opaque);
+        }
+        let (names, more) = match tree::names(&dir, self.limits.per_directory) {
+            Ok(names) => names,
+            Err(error) => return self.cut(&path, unreadable(&error)),
+        };
+        if more {
+            self.cut(&path, Why::TooManyEntries);
+        }
+        for name in names {
+            if !self.has_room() {
+                self.pending.clear();
+                return self.cut(&path, Why::TooManyChanges);
+            }
+            self.seen += 1;
+            let path = if path.is_empty() { name.clone() } else { [&path, &b"/"[..], &name].concat() };
+            if path.len() >= PATH_MAX {
+                self.cut(&path[..PATH_MAX / 2], Why::PathTooLong);
+                continue;
+            }
+            let found = match tree::look(&dir, &name) {
+                Ok(found) => found,
+                Err(error) => {
+                    self.cut(&path, unreadable(&error));
+                    continue;
+                }
+            };
+            if found.meta.is_dir() {
+                self.pending.push_back(Pending { path, below: old_dir.is_some() });
+                continue;
+            }
+            let old = old_dir.as_ref().and_then(|dir| tree::look(dir, &name).ok());
+            // A regular file can be one, too, in a directory that says so.
+            let whiteout = tree::is_whiteout(&found.meta)
+                || mark.as_deref() == Some(b"x")
+                    && found.meta.is_file()
+                    && found.meta.size() == 0
+                    && tree::file(&dir, &name).is_ok_and(|file| tree::overlay_attribute(&file, "whiteout").is_some());
+            match (whiteout, old) {
+                (true, Some(old)) => self.push(Change {
+                    path: shown(&path),
+                    change: How::Deleted,
+                    differs: vec![],
+                    entry: tree::entry(&old.meta),
+                    opaque: false,
+                    target: tree::target(&old).ok().filter(|_| old.meta.is_symlink()).map(Name::new),
+                    same_as: None,
+                    sha256: None,
+                    kept: false,
+                    sample: false,
+                    why: None,
+                    was: None,
+                }),
+                (true, None) => {}
+                (false, old) => self.judge(&path, &found, old.as_ref()),
+            }
+        }
+    }
+
+    fn judge_directory(&mut self, path: &[u8], meta: &Metadata, old: Option<&Metadata>, opaque: bool) {
+        let entry = tree::entry(meta);
+        let was = old.map(tree::entry);
+        let mut differs = Vec::new();
+        if let Some(was) = &was {
+            for (differ, is) in [
+                (Differs::Kind, was.kind != Kind::Directory),
+                (Differs::Mode, was.mode != entry.mode),
+                (Differs::Owner, (was.uid, was.gid) != (entry.uid, entry.gid)),
+            ] {
+                if is {
+                    differs.push(differ);
+                }
+            }
+            // It is in the overlay because of what it contains.
+            if differs.is_empty() && !opaque {
+                return;
+            }
+        } else if self.is_ours(meta) {
+            return;
+        }
+        let change = if was.is_some() { How::Changed } else { How::Added };
+        // That nothing of the image shows through matters only where there would be something.
+        let opaque = opaque && was.is_some();
+        self.push(Change {
+            path: shown(path),
+            change,
+            differs,
+            entry,
+            opaque,
+            target: None,
+            same_as: None,
+            sha256: None,
+            kept: false,
+            sample: false,
+            why: None,
+            was,
+        });
+    }
+
+    /// Whether nobody inside had it in hand.
+    fn is_ours(&mut self, meta: &Metadata) -> bool {
+        let ours = self.prepared.is_some_and(|prepared| tree::ctime(meta) < prepared);
+        self.diff.counts.passed_over += u64::from(ours);
+        ours
+    }
+
+    fn judge(&mut self, path: &[u8], found: &tree::Found, old: Option<&tree::Found>) {
+        if self.is_ours(&found.meta) {
+            return;
+        }
+        let entry = tree::entry(&found.meta);
+        let target = |found: &tree::Found| found.meta.is_symlink().then(|| tree::target(found).ok()).flatten();
+        let leads = target(found);
+        let was = old.map(|old| tree::entry(&old.meta));
+        let mut differs = Vec::new();
+        if let (Some(was), Some(old)) = (&was, old) {
+            // What is of the same size is read later.
+            let content = was.kind == entry.kind
+                && (entry.kind == Kind::File && was.size != entry.size
+                    || target(old) != leads
+                    || was.device != entry.device);
+            for (differ, is) in [
+                (Differs::Kind, was.kind != entry.kind),
+                (Differs::Content, content),
+                (Differs::Mode, was.mode != entry.mode),
+                (Differs::Owner, (was.uid, was.gid) != (entry.uid, entry.gid)),
+                (Differs::Time, was.mtime != entry.mtime),
+            ] {
+                if is {
+                    differs.push(differ);
+                }
+            }
+        }
+        let mut same_as = None;
+        if found.meta.nlink() > 1 {
+            match self.links.entry((found.meta.dev(), found.meta.ino())) {
+                Slot::Occupied(first) => same_as = Some(first.get().clone()),
+                Slot::Vacant(place) => drop(place.insert(shown(path))),
+            }
+        }
+        self.push(Change {
+            path: shown(path),
+            change: if was.is_some() { How::Changed } else { How::Added },
+            differs,
+            entry,
+            opaque: false,
+            target: leads.map(Name::new),
+            same_as,
+            sha256: None,
+            kept: false,
+            sample: false,
+            why: None,
+            was,
+        });
+    }
+}
+
+fn unreadable(error: &io::Error) -> Why {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => Why::ChangedMeanwhile,
+        _ => Why::Unreadable,
+    }
+}
+
+/// Tells of every path of a file what was found by the one that was read.
+fn tell_links(changes: &mut [Change]) {
+    let read: HashMap<Name, Change> = {
+        let named = changes.iter().filter_map(|change| change.same_as.as_ref()).collect::<HashSet<_>>();
+        let first = changes.iter().filter(|change| change.same_as.is_none() && named.contains(&change.path));
+        first.map(|change| (change.path.clone(), change.clone())).collect()
+    };
+    for change in changes {
+        let Some(first) = change.same_as.as_ref().and_then(|name| read.get(name)) else { continue };
+        (change.sha256, change.kept, change.sample, change.why) = (first.sha256, first.kept, first.sample, first.why);
+        let is_new = first.change == How::Added || first.differs.contains(&Differs::Content);
+        if change.change == How::Changed && is_new && !change.differs.contains(&Differs::Content) {
+            change.differs.insert(0, Differs::Content);
+        }
+    }
+}
+
+/// The second half: contents.
+struct Reading<'a> {
+    upper: &'a File,
+    lower: &'a File,
+    limits: &'a Limits,
+    /// Octets that may still be read.
+    left: u64,
+    keep: &'a mut dyn Keep,
+}
+
+/// What reading a file gave.
+struct Contents {
+    hash: Sha256Hex,
+    /// The octets, unless they are too many.
+    octets: Option<Vec<u8>>,
+    script: bool,
+    changed: bool,
+}
+
+impl Reading<'_> {
+    fn read_all(mut self, diff: &mut Diff) -> io::Result<()> {
+        let mut order: Vec<usize> = (0..diff.changes.len()).collect();
+        order.retain(|at| {
+            let change = &diff.changes[*at];
+            change.change != How::Deleted && change.entry.kind == Kind::File && change.same_as.is_none()
+        });
+        order.sort_by_key(|at| diff.changes[*at].entry.size);
+        for at in order {
+            self.read(&mut diff.changes[at], &mut diff.counts)?;
+        }
+        tell_links(&mut diff.changes);
+        // Opened for writing, and left as it was.
+        let before = diff.changes.len();
+        diff.changes.retain(|change| change.change != How::Changed || change.opaque || !change.differs.is_empty());
+        diff.counts.passed_over += (before - diff.changes.len()) as u64;
+        Ok(())
+    }
+
+    fn read(&mut self, change: &mut Change, counts: &mut Counts) -> io::Result<()> {
+        let path = opened(&change.path);
+        let contents = match self.contents(self.upper, path, change.entry.size) {
+            Ok(contents) => contents,
+            Err(why) => {
+                change.why = Some(why);
+                // Not known to be the image's.
+                if change.change == How::Changed && !change.differs.contains(&Differs::Content) {
+                    change.differs.insert(0, Differs::Content);
+                }
+                return Ok(());
+            }
+        };
+        change.sha256 = Some(contents.hash);
+        if contents.changed {
+            change.why = Some(Why::ChangedMeanwhile);
+        }
+        if let Some(was) = &change.was
+            && was.kind == Kind::File
+            && was.size == change.entry.size
+        {
+            match self.contents(self.lower, path, was.size) {
+                Ok(old) if old.hash == contents.hash => return Ok(()),
+                _ => change.differs.insert(0, Differs::Content),
+            }
+        }
+        change.sample = contents.script || change.entry.mode.0 & 0o111 != 0;
+        counts.samples += u64::from(change.sample);
+        let Some(octets) = contents.octets else {
+            change.why.get_or_insert(Why::FileTooLarge);
+            return Ok(());
+        };
+        if change.sample {
+            self.keep.sample(contents.hash, &octets)?;
+        }
+        match self.keep.content(contents.hash, &octets)? {
+            Offer::Kept => {
+                change.kept = true;
+                counts.kept += 1;
+                counts.octets += octets.len() as u64;
+            }
+            Offer::Full => drop(change.why.get_or_insert(Why::ArchiveFull)),
+            Offer::Unwanted => {}
+        }
+        Ok(())
+    }
+
+    fn contents(&mut self, root: &File, path: &[u8], size: u64) -> Result<Contents, Why> {
+        // A file with holes may claim more than any disk has.
+        if size > self.left {
+            return Err(Why::ReadEnough);
+        }
+        let file = tree::file(root, path).map_err(|error| unreadable(&error))?;
+        let before = file.metadata().map_err(|_| Why::Unreadable)?;
+        let mut digest = Sha256::new();
+        let mut octets = Some(Vec::new());
+        let most = self.limits.file;
+        let read = tree::read(&file, self.left, |piece| {
+            digest.update(piece);
+            match &mut octets {
+                Some(all) if all.len() as u64 + piece.len() as u64 <= most => all.extend_from_slice(piece),
+                _ => octets = None,
+            }
+        });
+        let read = read.map_err(|_| Why::Unreadable)?;
+        self.left -= read;
+        let after = file.metadata().map_err(|_| Why::Unreadable)?;
+        if self.left == 0 && after.size() > read {
+            return Err(Why::ReadEnough);
+        }
+        let state = |meta: &Metadata| (meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+        let script = octets.as_ref().is_some_and(|octets| octets.starts_with(b"\x7fELF") || octets.starts_with(b"#!"));
+        Ok(Contents {
+            hash: Sha256Hex(digest.finalize().into()),
+            octets,
+            script,
+            changed: state(&before) != state(&after) || read != size,
+        })
+    }
+}

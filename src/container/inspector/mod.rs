@@ -1,0 +1,200 @@
+//! Evidence: what somebody changed in a container, taken before that is destroyed.
+//!
+//! A file system that an attacker had in hand is no matter for the keeper, which is
+//! root. So a process of its own, `honeyweave __inspector`, looks at it, once: a user
+//! of its own, with the right to read what anybody owns and no other, without
+//! network, without any file but those in the overlay, the image and the directory of
+//! evidence, and with few system calls. It tells the keeper nothing but figures and
+//! names of its own making.
+
+pub mod archive;
+mod diff;
+mod limits;
+mod manifest;
+mod name;
+mod process;
+pub mod read;
+mod retention;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{Gid, Mode as Bits, OFlags, Uid};
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+
+pub use archive::{SAMPLES, host_of};
+pub use diff::{Diff, Keep, Nothing, Offer, compare};
+pub use limits::Limits;
+pub use manifest::{
+    Change, Contents, Counts, Cut, Differs, Entry, How, Kind, Leased, Manifest, Mode, Sha256Hex, VERSION, Why,
+};
+pub use name::{Name, ParseNameError};
+pub use process::main;
+
+use crate::event::Utc;
+use crate::sys::handed;
+
+/// The user and group that inspectors run as, and that owns evidence.
+pub const INSPECTOR_UID: u32 = 61_983;
+/// Octets of a request or an answer: no more than a pipe holds, so that nobody waits for the other.
+const MESSAGE: usize = 60 * 1024;
+
+/// What an inspector is to do.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// Where things lie. The inspector is handed them open and never learns their names.
+    #[serde(skip)]
+    pub directories: Directories,
+    /// The container's number, for the archive's name.
+    pub number: u32,
+    /// The time.
+    pub now: Utc,
+    /// What the container was for.
+    pub leased: Leased,
+    /// What in the overlay last changed before that is honeyweave's own; when the container's start was asked for.
+    pub prepared: Option<Utc>,
+    /// What is kept: all when a container ends, samples when it is frozen.
+    pub contents: Contents,
+    /// How much of everything.
+    pub limits: Limits,
+}
+
+/// The directories that an inspector gets.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Directories {
+    /// The upper directory of the container's overlay.
+    pub upper: PathBuf,
+    /// The files of its image.
+    pub lower: PathBuf,
+    /// Where evidence lies, `STATE/NAME/evidence`; it is made if it is not there.
+    pub evidence: PathBuf,
+}
+
+/// What an inspector answers. Nothing of it is an attacker's but numbers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// It is done.
+    Taken(Taken),
+    /// It failed, and why.
+    Failed(String),
+}
+
+/// What was taken.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Taken {
+    /// Name of the archive, in the directory of evidence.
+    pub archive: String,
+    /// Its octets.
+    pub octets: u64,
+    /// How many changes it tells.
+    pub counts: Counts,
+    /// How many places it does not tell of; the manifest says which.
+    pub cut: u64,
+    /// Samples that were not there before.
+    pub new_samples: u64,
+    /// Archives that went because they were old or there was too much, at most 100 of them named.
+    pub removed: Vec<String>,
+    /// How many archives went.
+    pub removed_archives: u64,
+    /// How many samples went.
+    pub removed_samples: u64,
+    /// Octets that went.
+    pub removed_octets: u64,
+    /// Why old evidence could not be looked through.
+    pub retention_failed: Option<String>,
+}
+
+/// A process that takes the evidence of one container.
+#[derive(Debug)]
+pub struct Inspector {
+    /// Its process id.
+    pub pid: i32,
+    answer: PipeReader,
+    /// When it is killed.
+    pub deadline: i64,
+}
+
+impl Inspector {
+    /// Starts `program` as an inspector that does `job`. `deadline` is the caller's to keep.
+    ///
+    /// # Errors
+    /// If a directory is not there or the program cannot be started.
+    pub fn start(program: &Path, job: &Job, deadline: i64) -> io::Result<Inspector> {
+        let request = serde_json::to_vec(job)?;
+        if request.len() > MESSAGE {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "what the container was for is told too long"));
+        }
+        let Directories { upper, lower, evidence } = &job.directories;
+        let (upper, lower) = (open(upper)?, open(lower)?);
+        let named = |error: io::Error| {
+            let dir = evidence.display();
+            io::Error::new(error.kind(), format!("cannot make the directory of evidence {dir}: {error}"))
+        };
+        let evidence = make(rustix::fs::CWD, evidence).map_err(named)?;
+        let samples = make(evidence.as_fd(), Path::new(archive::SAMPLES)).map_err(named)?;
+        let (answer, output) = io::pipe()?;
+        let mut command = Command::new(program);
+        command.args(["__inspector", &job.leased.container]).env_clear();
+        command.stdin(Stdio::piped()).stdout(output).stderr(Stdio::null());
+        handed::hand_down(&mut command, &[upper.as_fd(), lower.as_fd(), samples.as_fd(), evidence.as_fd()])?;
+        let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // The request is smaller than a pipe's buffer, so this does not wait. One that died already says why by its answer.
+            let _ = stdin.write_all(&request);
+        }
+        Ok(Inspector { pid: child.id() as i32, answer, deadline })
+    }
+
+    /// What it answered, once it has ended.
+    pub fn answer(mut self) -> Answer {
+        let mut text = Vec::new();
+        let read = rustix::io::ioctl_fionbio(&self.answer, true).map_err(io::Error::from).and_then(|()| {
+            match (&mut self.answer).take(MESSAGE as u64).read_to_end(&mut text) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                other => other,
+            }
+        });
+        match (read, serde_json::from_slice(&text)) {
+            (_, Ok(answer)) => answer,
+            (Err(error), _) => Answer::Failed(format!("the inspector's answer cannot be read: {error}")),
+            (Ok(_), Err(_)) => Answer::Failed("the inspector was killed or crashed".into()),
+        }
+    }
+
+    /// Kills it. What it had begun is removed by a later one.
+    pub fn kill(&self) {
+        if let Some(pid) = Pid::from_raw(self.pid) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Makes a directory of evidence, or sees to it that one that is there is the inspectors'. What is in it may be an
+/// inspector's making that an attacker has got hold of: a link in its place is an error and is not followed.
+fn make(at: BorrowedFd<'_>, directory: &Path) -> io::Result<File> {
+    match rustix::fs::mkdirat(at, directory, Bits::RWXU) {
+        Err(error) if error != rustix::io::Errno::EXIST => return Err(error.into()),
+        _ => {}
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = File::from(rustix::fs::openat(at, directory, flags, Bits::empty())?);
+    let owner = INSPECTOR_UID;
+    rustix::fs::fchown(&opened, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
+    rustix::fs::fchmod(&opened, Bits::RWXU)?;
+    Ok(opened)
+}
+
+fn open(directory: &Path) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(directory, flags, Bits::empty());
+    let named = |error| io::Error::other(format!("cannot open the directory {}: {error}", directory.display()));
+    opened.map(File::from).map_err(named)
+}

@@ -1,0 +1,89 @@
+//! Evidence is kept until it is old or there is too much of it; the oldest goes first.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, FileType};
+
+use super::archive::{UNFINISHED, is_archive, is_sample};
+use super::limits::Limits;
+use super::tree;
+use crate::event::Utc;
+
+/// Seconds after which an unfinished file is nobody's any more.
+const UNFINISHED_SECS: i64 = 3600;
+/// Entries of the directory that are looked at.
+const ENTRIES: usize = 1_000_000;
+
+/// What went.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Pruned {
+    /// Names of archives.
+    pub archives: Vec<String>,
+    /// How many samples.
+    pub samples: u64,
+    /// Octets of both.
+    pub octets: u64,
+    /// Octets that are left.
+    pub left: u64,
+}
+
+struct Kept<'a> {
+    directory: BorrowedFd<'a>,
+    name: String,
+    written: i64,
+    octets: u64,
+    is_sample: bool,
+}
+
+/// Removes archives and samples that are older than `limits.age_secs` at the time `now`, and then the oldest as long
+/// as there are more octets than `limits.total`, but never `spared`. A sample is as old as the last archive that it
+/// belongs to, and goes after that.
+///
+/// # Errors
+/// If the directories cannot be listed.
+pub fn prune(
+    directory: BorrowedFd<'_>,
+    samples: BorrowedFd<'_>,
+    limits: &Limits,
+    now: Utc,
+    spared: &str,
+) -> io::Result<Pruned> {
+    let now = now.micros() / 1_000_000;
+    let mut kept = Vec::new();
+    for (directory, holds_samples) in [(directory, false), (samples, true)] {
+        let (names, _) = tree::names(&tree::directory(directory.as_fd(), b"")?, ENTRIES)?;
+        for name in names.into_iter().filter_map(|name| String::from_utf8(name).ok()) {
+            let Ok(stat) = rustix::fs::statat(directory, &*name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                continue;
+            }
+            let (written, octets) = (stat.st_mtime as i64, stat.st_size as u64);
+            if name.starts_with(UNFINISHED) {
+                if written < now - UNFINISHED_SECS {
+                    let _ = rustix::fs::unlinkat(directory, &*name, AtFlags::empty());
+                }
+            } else if if holds_samples { is_sample(&name) } else { is_archive(&name) && name != spared } {
+                kept.push(Kept { directory, name, written, octets, is_sample: holds_samples });
+            }
+        }
+    }
+    kept.sort_by(|a, b| (a.written, a.is_sample, &a.name).cmp(&(b.written, b.is_sample, &b.name)));
+    let spared = rustix::fs::statat(directory, spared, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_size as u64);
+    let mut pruned = Pruned { left: kept.iter().map(|kept| kept.octets).sum::<u64>() + spared, ..Pruned::default() };
+    let oldest = now.saturating_sub(i64::try_from(limits.age_secs).unwrap_or(i64::MAX));
+    for kept in kept {
+        if kept.written >= oldest && pruned.left <= limits.total {
+            break;
+        }
+        match rustix::fs::unlinkat(kept.directory, &*kept.name, AtFlags::empty()) {
+            Ok(()) if kept.is_sample => pruned.samples += 1,
+            Ok(()) => pruned.archives.push(kept.name),
+            // Another inspector was faster.
+            Err(_) => {}
+        }
+        pruned.octets += kept.octets;
+        pruned.left = pruned.left.saturating_sub(kept.octets);
+    }
+    Ok(pruned)
+}
