@@ -13,6 +13,7 @@ mod container;
 mod doctor;
 mod down;
 mod events;
+mod evidence;
 mod graph;
 mod hosts;
 mod image;
@@ -68,6 +69,8 @@ enum Command {
     Container(container::Args),
     /// What happened
     Events(events::Args),
+    /// What intruders left in containers
+    Evidence(evidence::Args),
     /// The inner tables of a running honeynet
     Show(show::Args),
     /// The images that containers start from
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Hosts(args) => hosts::run(args),
         Command::Container(args) => container::run(args),
         Command::Events(args) => events::run(args),
+        Command::Evidence(args) => evidence::run(args),
         Command::Show(args) => show::run(args),
         Command::Image(args) => image::run(args),
         Command::Personality(args) => personality::run(args),
@@ -204,6 +208,10 @@ mod tests {
             "events ls",
             "events -f",
             "events ls --last 5 --session 0123456789abcdef --event tcp --json",
+            "evidence ls --json --name x",
+            "evidence show 20260131T235959Z-10.1.0.10-7.tar.zst --state-dir /tmp/x",
+            "evidence verify /tmp/x.tar.zst --json",
+            "evidence diff --upper /tmp/a --lower /tmp/b",
             "show fdb",
             "show fib",
             "show neigh",
@@ -239,6 +247,8 @@ mod tests {
             "audit t.yaml --only everything",
             "audit t.yaml --hosts 0",
             "import other x",
+            "evidence show",
+            "evidence diff --upper /tmp/a",
             "bench echo --prefix 10.1.0.0/16",
             "bench echo -i eth1 --prefix 10.1.0.0/16 --sources 5",
             "bench echo -i eth1 --prefix 10.1.0.0/16 --via 10.0.0.1 --on-link",

@@ -2,6 +2,7 @@
 //! test; real containers and scripts.
 
 mod life;
+mod evidence;
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
