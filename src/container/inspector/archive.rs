@@ -83,6 +83,8 @@ pub struct Writer<'a> {
     contents: Contents,
     /// Octets of contents that still fit.
     room: u64,
+    /// Octets of new samples that still fit: one container must not drive out the evidence of all others.
+    sample_room: u64,
     tar: Option<tar::Builder<zstd::Encoder<'static, File>>>,
     have: BTreeSet<Sha256Hex>,
     used: BTreeSet<Sha256Hex>,
@@ -101,7 +103,7 @@ pub struct Written {
 }
 
 impl<'a> Writer<'a> {
-    /// Begins one in `directory`, with samples in `samples`.
+    /// Begins one in `directory`, with samples in `samples`; `room` octets of contents fit, and as many of new samples.
     ///
     /// # Errors
     /// If the disk is full or the directories cannot be written.
@@ -118,7 +120,8 @@ impl<'a> Writer<'a> {
         let file = create(directory, &format!("{UNFINISHED}{stem}"))?;
         let tar = Some(tar::Builder::new(zstd::Encoder::new(file, LEVEL)?));
         let (have, used) = (BTreeSet::new(), BTreeSet::new());
-        Ok(Writer { directory, samples, stem, taken, contents, room, tar, have, used, new_samples: 0 })
+        let sample_room = room;
+        Ok(Writer { directory, samples, stem, taken, contents, room, sample_room, tar, have, used, new_samples: 0 })
     }
 
     fn append(&mut self, name: &str, octets: &[u8]) -> io::Result<()> {
@@ -208,6 +211,7 @@ impl Keep for Writer<'_> {
         let name = format!("{hash}{SAMPLE_ENDING}");
         let there = rustix::fs::statat(self.samples, &*name, AtFlags::SYMLINK_NOFOLLOW);
         if there.is_err() {
+            let Some(room) = self.sample_room.checked_sub(octets.len() as u64) else { return Ok(()) };
             // Two inspectors may write the same one at once, each under a name of its own.
             let unfinished = format!("{UNFINISHED}{}-{hash}", self.stem);
             let written = create(self.samples, &unfinished).and_then(|file| {
@@ -220,6 +224,7 @@ impl Keep for Writer<'_> {
                 let _ = rustix::fs::unlinkat(self.samples, &*unfinished, AtFlags::empty());
                 return Err(error);
             }
+            self.sample_room = room;
             self.new_samples += 1;
         }
         self.used.insert(hash);

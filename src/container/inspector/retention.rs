@@ -58,7 +58,7 @@ pub fn prune(
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 continue;
             }
-            let (written, octets) = (stat.st_mtime as i64, stat.st_size as u64);
+            let (written, octets) = (stat.st_mtime, u64::try_from(stat.st_size).unwrap_or(0));
             if name.starts_with(UNFINISHED) {
                 if written < now - UNFINISHED_SECS {
                     let _ = rustix::fs::unlinkat(directory, &*name, AtFlags::empty());

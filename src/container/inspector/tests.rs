@@ -311,14 +311,16 @@ fn an_archive_holds_what_its_manifest_says() {
 fn what_does_not_fit_is_told() {
     let mut bench = Bench::new();
     bench.limits.archive = 100;
-    bench.file("upper/small", &[1; 60]);
-    bench.file("upper/larger", &[2; 61]);
+    let (small, larger) = ([b"#!"[..].to_vec(), vec![1; 58]].concat(), [b"#!"[..].to_vec(), vec![2; 59]].concat());
+    bench.file("upper/small", &small);
+    bench.file("upper/larger", &larger);
     let taken = bench.take();
     let archive = bench.archive(&taken.archive);
     let told = by_path(archive.manifest.changes.clone());
     assert!(told["/small"].kept && !told["/larger"].kept);
     assert_eq!(told["/larger"].why, Some(Why::ArchiveFull));
-    assert_eq!(told["/larger"].sha256, Some(hash(&[2; 61])));
+    assert_eq!(told["/larger"].sha256, Some(hash(&larger)));
+    assert_eq!((taken.counts.samples, taken.new_samples), (2, 1), "nor does every sample");
     assert_eq!(archive.mistakes(|_| None), Vec::<String>::new());
 }
 
