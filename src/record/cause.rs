@@ -127,8 +127,8 @@ fn is_another_switch(reason: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::schema::End;
-    use crate::event::Utc;
     use super::*;
+    use crate::event::Utc;
 
     const A: (&str, Mac) = ("10.0.0.5", Mac([0, 12, 41, 0, 0, 5]));
     const B: (&str, Mac) = ("10.1.0.6", Mac([0, 12, 41, 0, 0, 6]));

@@ -1,8 +1,8 @@
 //! The keeper process with a switch, a console and a supervisor played by the
 //! test; real containers and scripts.
 
-mod life;
 mod evidence;
+mod life;
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
