@@ -33,6 +33,9 @@ pub enum Work {
     Version,
 }
 
+/// The link to an image's files in a container's directory.
+pub const LOWER: &str = "lower";
+
 /// A container to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
@@ -46,6 +49,10 @@ pub struct Start {
     pub init: Vec<String>,
     /// Where liblxc writes what went wrong.
     pub log: PathBuf,
+    /// Its own directory: [`LOWER`], `upper` and `work` make an overlay on `rootfs`.
+    pub dir: PathBuf,
+    /// The number of a process after which those of sessions begin.
+    pub last_pid: u32,
     /// IPv6 addresses of `eth0`, which liblxc would leave tentative for a second.
     pub ipv6: Vec<(Ipv6Addr, u8)>,
     /// The IPv6 default gateway.
@@ -78,11 +85,9 @@ pub fn main() -> std::io::Result<()> {
     let mut request = Vec::new();
     std::io::stdin().lock().read_to_end(&mut request)?;
     let done = match serde_json::from_slice::<Work>(&request) {
-        Ok(Work::Remove { path }) => match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Done::Failed(format!("cannot remove {}: {error}", path.display()))
-            }
-            _ => Done::Removed,
+        Ok(Work::Remove { path }) => match super::keeper::remove_dir(&path) {
+            Err(error) => Done::Failed(format!("cannot remove {}: {error}", path.display())),
+            Ok(()) => Done::Removed,
         },
         Ok(work) => act(work),
         Err(error) => Done::Failed(format!("the keeper's request cannot be read: {error}")),
@@ -122,8 +127,12 @@ fn act(work: Work) -> Done {
 
 #[cfg(feature = "lxc")]
 fn start_container(start: &Start) -> Result<Done, super::lxc::LxcError> {
+    use super::keeper::hide;
     use super::lxc;
 
+    if let Err(error) = mount_root(&start.dir) {
+        return Ok(Done::Failed(format!("its root file system cannot be mounted: {error}")));
+    }
     let mut container = lxc::Container::open(&start.name, &start.lxcpath)?;
     for (key, value) in &start.config {
         container.set(key, value)?;
@@ -139,7 +148,33 @@ fn start_container(start: &Start) -> Result<Done, super::lxc::LxcError> {
         container.stop();
         return Ok(Done::Failed(format!("its IPv6 address could not be set: {error}")));
     }
+    // Where the kernel cannot do that, the container's numbers are small.
+    let _ = crate::sys::pids::continue_after(init, start.last_pid);
+    // Last: this process is inside from now on.
+    if let Err(error) = hide::put_on(init, &hide::dir_in(&start.dir)) {
+        container.stop();
+        return Ok(Done::Failed(match error.kind() {
+            std::io::ErrorKind::NotFound => "its init ended at once".into(),
+            _ => format!("what tells of this machine cannot be covered: {error}"),
+        }));
+    }
     Ok(Done::Started { init, monitor })
+}
+
+/// Mounts the overlay that the container's files are, with a `/dev` of its own. The paths are relative, and the
+/// source is a disk's, because the container's table of mounts shows them.
+#[cfg(feature = "lxc")]
+fn mount_root(dir: &std::path::Path) -> std::io::Result<()> {
+    use std::ffi::CString;
+    use std::path::Path;
+
+    use super::keeper::hide;
+    use crate::sys::mounts;
+
+    std::env::set_current_dir(dir)?;
+    let options = CString::new(format!("lowerdir={LOWER},upperdir=upper,workdir=work"))?;
+    mounts::mount(Path::new(hide::ROOT_DEVICE), Path::new("rootfs"), c"overlay", &options)?;
+    hide::devices(Path::new("rootfs/dev"))
 }
 
 /// Gives `eth0` of the container its IPv6 addresses, from outside: liblxc would

@@ -47,6 +47,7 @@ mod talk;
 mod tap_ring;
 mod taps;
 mod tcp;
+mod tells;
 mod threads;
 mod tls;
 mod topologies;

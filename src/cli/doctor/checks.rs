@@ -23,7 +23,7 @@ pub fn all() -> Vec<Check> {
     if root {
         checks.extend([tun(), packet_sockets(), af_xdp()]);
     }
-    checks.extend([namespaces(), overlay(), cgroups(), seccomp(), liblxc(), user_ids(), state_dir()]);
+    checks.extend([namespaces(), overlay(), disks(), cgroups(), seccomp(), liblxc(), user_ids(), state_dir()]);
     let (unpack, bootstrap) = ("needed to build images", "needed to build images but `small` and `weak`");
     checks.push(program("apt-get", "apt", Package::Apt, unpack));
     checks.push(program("dpkg-deb", "dpkg", Package::Dpkg, unpack));
@@ -144,6 +144,20 @@ fn overlay() -> Check {
             Check::missing("overlayfs", "the kernel does not have it", Some("sudo modprobe overlay".to_owned()))
         }
     }
+}
+
+/// What containers have their disks from; without, they have them in memory.
+fn disks() -> Check {
+    let in_memory = "containers' disks are in memory, of which they then have less";
+    if !Path::new("/dev/loop-control").exists() {
+        let found = format!("there is no /dev/loop-control: {in_memory}");
+        return Check::limited("disks", found, Some("sudo modprobe loop".to_owned()));
+    }
+    if find("mkfs.ext4").is_none() {
+        let found = format!("`mkfs.ext4` is not installed: {in_memory}");
+        return Check::limited("disks", found, Some(install(Package::E2fsprogs)));
+    }
+    Check::ok("disks", "containers get disks of limited size")
 }
 
 fn cgroups() -> Check {

@@ -28,6 +28,8 @@ pub enum Package {
     Bootstrap,
     /// `chroot`.
     Coreutils,
+    /// `mkfs.ext4`.
+    E2fsprogs,
 }
 
 impl Distribution {
@@ -66,6 +68,7 @@ impl Distribution {
             (Package::Bootstrap, Apt) => "mmdebstrap",
             (Package::Bootstrap, _) => "debootstrap",
             (Package::Coreutils, _) => "coreutils",
+            (Package::E2fsprogs, _) => "e2fsprogs",
         };
         let command = match self {
             Apt => "sudo apt-get install -y --no-install-recommends",

@@ -122,6 +122,19 @@ impl Layout {
         limits
     }
 
+    /// Only these devices, in liblxc's words. In version 2 it is a program that the kernel runs, and no controller.
+    pub fn devices(&self, allowed: &[&str]) -> Vec<(String, String)> {
+        let prefix = match (self.v1.iter().any(|c| c == "devices"), self.is_present() && self.v1.is_empty()) {
+            (true, _) => "lxc.cgroup.devices",
+            (false, true) => "lxc.cgroup2.devices",
+            (false, false) => return Vec::new(),
+        };
+        let deny = (format!("{prefix}.deny"), "a".to_owned());
+        std::iter::once(deny)
+            .chain(allowed.iter().map(|device| (format!("{prefix}.allow"), (*device).to_owned())))
+            .collect()
+    }
+
     /// The cgroups of container `name`. liblxc appends a number if one of another container's has the name, which no
     /// number of ours is used twice for.
     fn of(&self, name: &str) -> Vec<PathBuf> {
@@ -316,6 +329,9 @@ mod tests {
             "cpuset cpu memory pids\n".into()
         });
         assert_eq!(keys(&v2), ["lxc.cgroup2.memory.max", "lxc.cgroup2.pids.max", "lxc.cgroup2.cpu.max"]);
+        assert_eq!(layout.devices(&["c 1:3 rwm"]).len(), 0);
+        assert_eq!(v2.devices(&["c 1:3 rwm"])[1], ("lxc.cgroup2.devices.allow".to_owned(), "c 1:3 rwm".to_owned()));
+        assert!(Layout::none().devices(&["a"]).is_empty());
         assert_eq!(v2.describe(), (2, vec!["memory", "pids", "cpu"]));
         assert!(keys(&Layout::none()).is_empty() && !Layout::none().is_present());
     }

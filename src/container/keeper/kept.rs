@@ -4,20 +4,19 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::lease::{Container, Lease, Stage};
+use super::machine::Machine;
 use super::process::{Keeper, SECOND};
-use super::settings::{self, Place};
-use super::{host, leftovers};
+use super::settings::{self, Age, Place};
+use super::{disk, hide, host, leftovers};
 use crate::container::KeeperConfig;
 use crate::container::image::Image;
 use crate::node::{LeaseId, NodeIdx};
 
-/// The file in a container's directory that says what it is for.
-const LEASE: &str = "lease.json";
 /// Most that are kept; past that, who waits longest goes.
 const MOST: usize = 256;
 
@@ -32,6 +31,20 @@ pub struct Written {
     pub host: IpAddr,
     /// Name and hash of the image.
     pub image: (String, String),
+    /// Octets of its disk.
+    pub disk: u64,
+    /// The boot of the machine that it was written in: what disks hold is not to be relied on after a crash.
+    pub boot: String,
+}
+
+/// The file that says what the container in `dir` is for. It is not on its disk, which may be gone.
+fn file_of(dir: &Path) -> PathBuf {
+    dir.with_extension("json")
+}
+
+/// What tells this boot of the machine from others.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Writes down what `container` is for. Nothing waits for the disk: after a loss of power it is not there, or whole.
@@ -40,15 +53,23 @@ pub fn write(container: &Container, config: &KeeperConfig) -> io::Result<()> {
     let node = config.nodes.get(usize::from(lease.node.0)).map(|(name, _)| name.clone()).unwrap_or_default();
     let manifest = &container.image.manifest;
     let image = (manifest.name.clone(), manifest.hash.clone());
-    let text = serde_json::to_vec(&Written { lease: lease.id, node, host: lease.host, image })?;
-    let new = container.place.dir.join("lease.new");
+    let text = serde_json::to_vec(&Written {
+        lease: lease.id,
+        node,
+        host: lease.host,
+        image,
+        disk: container.disk,
+        boot: boot(),
+    })?;
+    let file = file_of(&container.place.dir);
+    let new = file.with_extension("new");
     File::create(&new)?.write_all(&text)?;
-    fs::rename(&new, container.place.dir.join(LEASE))
+    fs::rename(&new, file)
 }
 
 /// What the container in `dir` was for, if it was anybody's.
 pub fn read(dir: &Path) -> Option<Written> {
-    serde_json::from_slice(&fs::read(dir.join(LEASE)).ok()?).ok()
+    serde_json::from_slice(&fs::read(file_of(dir)).ok()?).ok()
 }
 
 impl Keeper {
@@ -60,22 +81,31 @@ impl Keeper {
             if let Some(container) = self.adopted(place.clone(), &written, now) {
                 self.containers.insert(number, container);
             } else {
-                let _ = fs::remove_dir_all(&place.dir);
+                let _ = disk::remove(&place.dir);
             }
         }
     }
 
+    /// None if it is of no use: not this honeynet's any more, or its files cannot be had.
     fn adopted(&self, place: Place, written: &Written, now: i64) -> Option<Container> {
         let node = self.config.nodes.iter().position(|(name, _)| *name == written.node)?;
         let node = NodeIdx(node as u16);
         let host = host::find(&self.config, node, written.host).ok()?;
         let image = host.image(&self.config).ok().filter(|image| image.manifest.hash == written.image.1)?;
+        if written.boot != boot() {
+            return None;
+        }
+        if let Err(error) = settings::rest(&place).and_then(|()| disk::restore(&place.dir)) {
+            tracing::warn!(%error, dir = %place.dir.display(), "what a container has written is lost");
+            return None;
+        }
         let secs = host.template.backend.as_ref()?.destroy_secs;
         Some(Container {
             lease: None,
             host: Some((node, host.ip)),
             _held: image.hold().ok()?,
             place,
+            disk: written.disk,
             image,
             tap: None,
             stage: Stage::Kept { until: now + i64::from(secs) * SECOND },
@@ -98,10 +128,14 @@ impl Keeper {
     pub(super) fn start_again(&mut self, number: u32, lease: Lease) -> Result<(), String> {
         let Some(container) = self.containers.remove(&number) else { return Err("it is gone".into()) };
         let host = host::find(&self.config, lease.node, lease.host)?;
-        let Container { place, image, .. } = container;
-        settings::renew(&place).map_err(|error| format!("cannot use {} again: {error}", place.dir.display()))?;
-        let start = settings::start(Some(&host), &image, &place, &self.layout, &self.seccomp);
-        let number = self.begin(place, image, start, (lease.node, lease.host))?;
+        let Container { place, image, disk, .. } = container;
+        let machine = Machine::of(&host, self.config.secret, &self.here);
+        settings::renew(&place)
+            .and_then(|()| hide::write(&machine, &self.here, disk, &hide::dir_in(&place.dir)))
+            .map_err(|error| format!("cannot use {} again: {error}", place.dir.display()))?;
+        let age = Age::of(&host);
+        let start = settings::start(Some(&host), age, &image, &place, (&self.layout, &self.seccomp));
+        let number = self.begin((place, disk), image, start, (lease.node, lease.host))?;
         self.hand_over(number, lease);
         Ok(())
     }

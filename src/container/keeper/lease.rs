@@ -113,6 +113,8 @@ pub struct Container {
     pub host: Option<(NodeIdx, IpAddr)>,
     /// Where its things lie.
     pub place: Place,
+    /// Octets of its disk.
+    pub disk: u64,
     /// What it was made from.
     pub image: Image,
     /// Keeps its image from being removed.

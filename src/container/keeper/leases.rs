@@ -1,14 +1,16 @@
 //! What the keeper does with containers: each of these takes one a step further.
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 
 use rustix::process::Signal;
 
 use super::lease::{Container, Lease, Rest, Running, Stage, Worker, init_handle, kill};
+use super::machine::Machine;
 use super::process::{Keeper, SECOND};
-use super::settings::{self, Place};
-use super::{host, identity, kept, leftovers};
+use super::settings::{self, Age, Place};
+use super::{disk, hide, host, identity, kept, leftovers};
 use crate::container::FromKeeper;
 use crate::container::image::Image;
 use crate::container::worker::{Done, Start, Work};
@@ -54,8 +56,7 @@ impl Keeper {
         if let Some(number) = self.kept_for(&lease, &image) {
             return self.start_again(number, lease);
         }
-        // What nobody inside may gain rights by is settled at the start.
-        let is_usual = host.template.backend.as_ref().is_none_or(|backend| !backend.no_new_privs);
+        let is_usual = self.is_usual(&host);
         if let Some(number) = self.spare_of(&image).filter(|_| is_usual) {
             match self.lend(number, lease) {
                 Ok(()) => return Ok(()),
@@ -66,12 +67,27 @@ impl Keeper {
         let place = self.new_place();
         let host = host::find(&self.config, lease.node, lease.host)?;
         self.check_ways(&place, &image)?;
-        let start = settings::start(Some(&host), &image, &place, &self.layout, &self.seccomp);
-        settings::prepare(Some(&host), image.manifest.host_key, &place)
-            .map_err(|error| format!("cannot make its directory {}: {error}", place.dir.display()))?;
-        let number = self.begin(place, image, start, (lease.node, lease.host))?;
+        let age = Age::of(&host);
+        let start = settings::start(Some(&host), age, &image, &place, (&self.layout, &self.seccomp));
+        let limit = host.template.backend.as_ref().map_or(disk::LEAST, |backend| backend.limits.disk);
+        let size = self.grant(limit)?;
+        let machine = Machine::of(&host, self.config.secret, &self.here);
+        let disk = (&mut self.disks, size);
+        settings::prepare(Some(&host), image.manifest.host_key, &place, &image.rootfs(), disk)
+            .and_then(|()| hide::write(&machine, &self.here, size, &hide::dir_in(&place.dir)))
+            .map_err(|error| unmade(&place, &error))?;
+        let number = self.begin((place, size), image, start, (lease.node, lease.host))?;
         self.hand_over(number, lease);
         Ok(())
+    }
+
+    /// Octets of the disk of a new container that is to have `limit`.
+    ///
+    /// # Errors
+    /// If the machine's disk is too full.
+    pub(super) fn grant(&self, limit: u64) -> Result<u64, String> {
+        let others = self.containers.values().map(|container| (container.place.dir.as_path(), container.disk));
+        self.disks.grant(limit, others)
     }
 
     /// A name that was never used.
@@ -96,7 +112,7 @@ impl Keeper {
     /// [`NodeIdx`] is whom its files are for, if that is known.
     pub(super) fn begin(
         &mut self,
-        place: Place,
+        (place, disk): (Place, u64),
         image: Image,
         start: Start,
         host: impl Into<Option<(NodeIdx, IpAddr)>>,
@@ -106,12 +122,13 @@ impl Keeper {
             let opened = tap::open(&place.tap, tap::Offload::Tcp);
             opened.map(|(tap, _)| (held, tap)).map_err(|error| format!("cannot open a TAP: {error}"))
         });
-        let (held, tap) = tap.inspect_err(|_| drop(fs::remove_dir_all(&place.dir)))?;
+        let (held, tap) = tap.inspect_err(|_| drop(disk::remove(&place.dir)))?;
         let number = place.number;
         let container = Container {
             lease: None,
             host: host.into(),
             place,
+            disk,
             image,
             _held: held,
             tap: Some(tap),
@@ -285,6 +302,9 @@ impl Keeper {
         container.tap = None;
         match container.keep {
             Some(secs) if secs > 0 && self.ending.is_none() => {
+                if let Err(error) = settings::rest(&container.place) {
+                    tracing::warn!(%error, container = name, "what was mounted for a container that has ended stays");
+                }
                 container.stage = Stage::Kept { until: now + i64::from(secs) * SECOND };
                 self.gone(number);
             }
@@ -299,7 +319,7 @@ impl Keeper {
         match Worker::start(&self.worker, &container.place.name, &work, now, REMOVE_DEADLINE) {
             Ok(worker) => container.stage = Stage::Removing(worker),
             Err(_) => {
-                let _ = fs::remove_dir_all(&container.place.dir);
+                let _ = disk::remove(&container.place.dir);
                 self.removed(number, now);
             }
         }
@@ -383,8 +403,13 @@ impl Keeper {
         let Stage::Live(running) = &mut container.stage else { return Err("it does not run".into()) };
         let name = &container.place.name;
         running.rest = Rest::Awake;
-        let bounds = settings::bounds(host.template.backend.as_ref(), &self.layout);
-        let given = self.layout.set(name, &bounds).and_then(|()| self.layout.freeze(name, false));
+        let limits = settings::limits(host.template.backend.as_ref(), &self.layout);
+        let machine = Machine::of(&host, self.config.secret, &self.here);
+        let given = self
+            .layout
+            .set(name, &limits)
+            .and_then(|()| hide::write_over(&machine, &self.here, container.disk, &hide::dir_in(&container.place.dir)));
+        let given = given.and_then(|()| self.layout.freeze(name, false));
         let given = given.and_then(|()| identity::give(&host, &container.image, running.pid));
         given.map_err(|error| error.to_string())?;
         if let Some(tap) = &container.tap {
@@ -395,6 +420,12 @@ impl Keeper {
         self.send(FromKeeper::LeaseLive { lease: lease.id }, None);
         Ok(())
     }
+}
+
+/// Removes what there is of a directory that could not be made, and says so.
+pub fn unmade(place: &Place, error: &io::Error) -> String {
+    let _ = disk::remove(&place.dir);
+    format!("cannot make its directory {}: {error}", place.dir.display())
 }
 
 /// Kills children whose command line names container `name`: a monitor that is

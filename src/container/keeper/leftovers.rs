@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal};
 use sha2::{Digest, Sha256};
 
 use super::cgroup::Layout;
+use super::disk::{self, Disks};
 use super::kept::{self, Written};
 use crate::container::KeeperConfig;
 use crate::sys::{clock, netlink};
@@ -101,14 +102,17 @@ pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<(
         }
     }
     for entry in fs::read_dir(containers_dir(config)).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
+        // Beside each directory may be a file of the same name that says what it is for, and another that is its disk.
+        let path = entry.path().with_extension("");
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         if !name.starts_with("hw-") {
             continue;
         }
         let number = name.strip_prefix(&prefix).and_then(|number| number.parse().ok());
-        match number.zip(kept::read(&entry.path())) {
-            Some(of) => found.push(of),
-            None => drop(fs::remove_dir_all(entry.path())),
+        match number.zip(kept::read(&path)) {
+            Some(of) if !found.contains(&of) => found.push(of),
+            Some(_) => {}
+            None => drop(disk::remove(&path)),
         }
     }
     found
@@ -145,6 +149,7 @@ pub fn remove_empty(config: &KeeperConfig, layout: &Layout) {
     for file in [".lock", "seccomp"] {
         let _ = fs::remove_file(dir.join(file));
     }
+    Disks::remove_blanks(&dir);
     let _ = fs::remove_dir(&dir);
     let locks = Path::new("/run/lxc/lock");
     if let Ok(inside) = dir.strip_prefix("/") {
@@ -217,12 +222,14 @@ mod tests {
             node: "n".into(),
             host: "10.1.0.5".parse().unwrap(),
             image: ("small".into(), "0".into()),
+            disk: 1 << 20,
+            boot: "a".into(),
         };
         let text = serde_json::to_vec(&of).unwrap();
-        fs::write(dir.join(container_name(&tag, 7)).join("lease.json"), text).unwrap();
+        fs::write(dir.join(container_name(&tag, 7)).with_extension("json"), text).unwrap();
         assert_eq!(sweep_all(&config, &Layout::none(), 0), [(7, of)]);
         assert!(dir.join(container_name(&tag, 7)).exists() && !dir.join(container_name(&tag, 8)).exists());
-        fs::remove_dir_all(dir.join(container_name(&tag, 7))).unwrap();
+        disk::remove(&dir.join(container_name(&tag, 7))).unwrap();
         remove_empty(&config, &Layout::none());
         assert!(!containers_dir(&config).exists());
     }

@@ -10,12 +10,15 @@
 //! ```
 
 mod cgroup;
+mod disk;
+pub(super) mod hide;
 mod host;
 mod identity;
 mod kept;
 mod lease;
 mod leases;
 mod leftovers;
+mod machine;
 mod orders;
 mod pool;
 mod pressure;
@@ -28,6 +31,7 @@ mod uplinks;
 mod xdp;
 
 pub use cgroup::Layout;
+pub(super) use disk::remove as remove_dir;
 pub use leftovers::{closed_to_containers, tag};
 pub use process::{Ends, run};
 pub use scripts::SCRIPT_UID;

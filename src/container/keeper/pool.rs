@@ -1,10 +1,13 @@
 //! Containers that are kept ready: started, their services listening, frozen, and nobody's yet. A host that comes to
 //! life gets one and its own name, addresses and keys in a millisecond or two.
 
-use super::host;
+use super::hide;
+use super::host::{self, Host};
 use super::lease::{Container, Rest, Stage};
+use super::leases::unmade;
+use super::machine::Machine;
 use super::process::{Keeper, MILLISECOND, SECOND};
-use super::settings;
+use super::settings::{self, Age};
 use crate::container::image::{self, Image};
 use crate::container::{ImageConfig, KeeperConfig};
 
@@ -31,7 +34,8 @@ pub struct Pool {
 
 /// The pools that the topology asks for.
 pub fn pools(config: &KeeperConfig) -> Vec<Pool> {
-    let wanted = config.images.iter().filter(|image| image.pool > 0);
+    let is_used = |image: &&ImageConfig| image.pool > 0 && settings::usual(config, Some(&image.name)).is_some();
+    let wanted = config.images.iter().filter(is_used);
     wanted.map(|image| Pool { image: image.clone(), not_before: 0 }).collect()
 }
 
@@ -86,10 +90,30 @@ impl Keeper {
         let image = image::find(&self.config.state_dir, &self.pools[pool].image).map_err(|error| error.to_string())?;
         let place = self.new_place();
         self.check_ways(&place, &image)?;
-        let start = settings::start(None, &image, &place, &self.layout, &self.seccomp);
-        settings::prepare(None, image.manifest.host_key, &place)
-            .map_err(|error| format!("cannot make its directory {}: {error}", place.dir.display()))?;
-        self.begin(place, image, start, None).map(drop)
+        let name = &self.pools[pool].image.name;
+        let Some((template, backend)) = settings::usual(&self.config, Some(name)) else {
+            return Err(format!("no template has containers of {name}"));
+        };
+        let (secret, size) = (self.config.secret, self.grant(backend.limits.disk)?);
+        let machine = Machine::of_nobody(template, place.number, secret, &self.here);
+        let age = Age::of_nobody(secret, place.number);
+        let start = settings::start(None, age, &image, &place, (&self.layout, &self.seccomp));
+        let disk = (&mut self.disks, size);
+        settings::prepare(None, image.manifest.host_key, &place, &image.rootfs(), disk)
+            .and_then(|()| hide::write(&machine, &self.here, size, &hide::dir_in(&place.dir)))
+            .map_err(|error| unmade(&place, &error))?;
+        self.begin((place, size), image, start, None).map(drop)
+    }
+
+    /// Whether one that is kept ready can become a container of `host`. Some things are settled at the start: what
+    /// nobody inside may gain rights by, the size of its disk, and which files of its machine are covered.
+    pub(super) fn is_usual(&self, host: &Host<'_>) -> bool {
+        let Some(own) = &host.template.backend else { return false };
+        let Some((template, usual)) = settings::usual(&self.config, Some(&own.image)) else { return false };
+        let tells_memory = |template| Machine::of_nobody(template, 0, self.config.secret, &self.here).memory.is_some();
+        !own.no_new_privs
+            && own.limits.disk == usual.limits.disk
+            && tells_memory(host.template) == tells_memory(template)
     }
 
     /// One that was to be kept ready did not come to be, or did not stay.

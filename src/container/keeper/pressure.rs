@@ -97,6 +97,7 @@ mod tests {
             lease: None,
             host: (!spare).then(|| (NodeIdx(0), "10.0.0.1".parse().unwrap())),
             place: Place::of(Path::new("/c"), "abcdef", number),
+            disk: 0,
             image: image(),
             _held: null(),
             tap: None,

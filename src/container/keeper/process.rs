@@ -11,9 +11,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::WaitOptions;
 
 use super::cgroup::Layout;
+use super::disk::Disks;
 use super::lease::{Container, Lease, Rest, Stage, kill};
 use super::leases::START_DEADLINE;
 use super::leftovers;
+use super::machine::Here;
 use super::pool::{self, Pool};
 use super::pressure::Pressure;
 use super::scripts::{SCRIPT_UID, Scripts};
@@ -73,6 +75,8 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
     let found = leftovers::sweep_all(&config, &layout, 3 * SECOND);
     let seccomp = leftovers::containers_dir(&config).join("seccomp");
     fs::write(&seccomp, settings::SECCOMP)?;
+    let usual_disk = settings::usual(&config, None).map(|(_, backend)| backend.limits.disk);
+    let disks = Disks::new(&leftovers::containers_dir(&config), usual_disk);
     ends.switch.set_nonblocking(true)?;
     ends.console.set_nonblocking(true)?;
     let links = netlink::watch_links()?;
@@ -84,6 +88,8 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         scripts: Scripts::new(&config.name, &config.scripts),
         layout,
         seccomp,
+        disks,
+        here: Here::look(),
         worker,
         ends,
         links,
@@ -118,6 +124,8 @@ pub(super) struct Keeper {
     pub(super) tag: String,
     pub(super) layout: Layout,
     pub(super) seccomp: PathBuf,
+    pub(super) disks: Disks,
+    pub(super) here: Here,
     pub(super) worker: PathBuf,
     ends: Ends,
     links: OwnedFd,
@@ -157,6 +165,9 @@ impl Keeper {
                 .is_some_and(|until| (self.containers.is_empty() && self.scripts.running() == 0) || now >= until)
             {
                 return;
+            }
+            if self.ending.is_none() {
+                self.disks.refill();
             }
             let ready = self.wait(self.next_deadline(now).min(next));
             let now = clock::monotonic_micros();

@@ -9,19 +9,48 @@ use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
+use rustix::process::Resource;
 
 use super::cgroup::Layout;
+use super::disk::{self, Disks};
+use super::hide;
 use super::host::Host;
 use super::leftovers;
 use super::ssh_key::SshKey;
 use crate::container::image::{HostKey, Image};
-use crate::container::worker::Start;
-use crate::container::{ID_BASE, ID_COUNT};
-use crate::emulate::Backend;
+use crate::container::worker::{LOWER, Start};
+use crate::container::{ID_BASE, ID_COUNT, KeeperConfig};
+use crate::emulate::{Backend, Identity, Secret, Template};
+use crate::node::NodeConfig;
+use crate::sys::mounts;
+
+/// The devices that may be used; all others, the machine's disks among them, may at most be named.
+const DEVICES: [&str; 10] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
+
+/// Locked memory, message queues and pending signals are the machine's, not the container's, so they are bounded
+/// as on any machine; core files would go where the machine's kernel says.
+const PRLIMITS: [(&str, Resource, u64); 5] = [
+    ("memlock", Resource::Memlock, 8 << 20),
+    ("msgqueue", Resource::Msgqueue, 819_200),
+    ("sigpending", Resource::Sigpending, 8192),
+    ("core", Resource::Core, 0),
+    ("rtprio", Resource::Rtprio, 0),
+];
 
 const DROPPED_CAPABILITIES: &str = "audit_control audit_read audit_write block_suspend bpf checkpoint_restore \
     linux_immutable mac_admin mac_override perfmon sys_admin sys_boot sys_module sys_pacct sys_rawio sys_time \
@@ -58,6 +87,40 @@ pub const INTERFACE: &str = "eth0";
 /// The name of one that is nobody's yet.
 const NOBODY: &str = "localhost";
 
+/// The first template whose containers are of image `name`, or of any image.
+pub fn usual<'a>(config: &'a KeeperConfig, name: Option<&str>) -> Option<(&'a Template, &'a Backend)> {
+    let templates = config.nodes.iter().filter_map(|(_, node)| match node {
+        NodeConfig::Hosts(hosts) => Some(&hosts.templates),
+        _ => None,
+    });
+    let mut backed = templates.flatten().filter_map(|template| Some((template, template.backend.as_ref()?)));
+    backed.find(|(_, backend)| name.is_none_or(|name| backend.image == name))
+}
+
+/// What is settled about a container's past when it starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Age {
+    /// Seconds since its boot at the machine's own boot.
+    uptime_secs: u64,
+    /// The number of a process after which those of sessions begin.
+    last_pid: u32,
+}
+
+impl Age {
+    /// That of a host; its time stamps on the wire say the same.
+    pub fn of(host: &Host<'_>) -> Age {
+        let last_pid = 1200 + (host.identity.machine_id(host.ip) % 20_000) as u32;
+        Age { uptime_secs: host.identity.uptime_secs(host.ip), last_pid }
+    }
+
+    /// One like it, for container `number`, which is made before its host is known.
+    pub fn of_nobody(secret: Secret, number: u32) -> Age {
+        let like = Identity::new(secret, "");
+        let number = IpAddr::from(number.to_be_bytes());
+        Age { uptime_secs: like.uptime_secs(number), last_pid: 1200 + (like.machine_id(number) % 20_000) as u32 }
+    }
+}
+
 /// Where a container's things lie.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -85,11 +148,22 @@ impl Place {
     pub fn upper(&self) -> PathBuf {
         self.dir.join("upper")
     }
+
+    /// Where the overlay is mounted.
+    fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
 }
 
 /// The request that starts a container of `image`: that of `host`, or, without one, one that [`super::identity`] makes
 /// a host's later. Until then its interface is down and has no address, so that it says nothing to anybody.
-pub fn start(host: Option<&Host<'_>>, image: &Image, place: &Place, layout: &Layout, seccomp: &Path) -> Start {
+pub fn start(
+    host: Option<&Host<'_>>,
+    age: Age,
+    image: &Image,
+    place: &Place,
+    (layout, seccomp): (&Layout, &Path),
+) -> Start {
     let mut config: Vec<(String, String)> = Vec::new();
     let mut set = |key: &str, value: &str| config.push((key.into(), value.into()));
     let log = place.dir.join("log");
@@ -98,12 +172,11 @@ pub fn start(host: Option<&Host<'_>>, image: &Image, place: &Place, layout: &Lay
     for kind in ["u", "g"] {
         set("lxc.idmap", &format!("{kind} 0 {ID_BASE} {ID_COUNT}"));
     }
-    let (lower, upper) = (image.rootfs(), place.upper());
-    set("lxc.rootfs.path", &format!("overlay:{}:{}", lower.display(), upper.display()));
-    // The overlay is mounted as root of the container's user namespace, who may not set the attributes that mark a
-    // directory as removed and made anew: without this, removing one of the image's fails with EIO.
-    set("lxc.rootfs.options", "userxattr");
+    // The worker mounts it: liblxc would show the machine's paths in the container's table of mounts.
+    set("lxc.rootfs.path", &format!("dir:{}", place.rootfs().display()));
     set("lxc.uts.name", host.map_or(NOBODY, |host| &host.hostname));
+    set("lxc.autodev", "0");
+    set("lxc.console.path", "none");
     set("lxc.tty.max", "0");
     set("lxc.pty.max", "64");
     set("lxc.mount.auto", "proc:mixed sys:ro");
@@ -121,6 +194,9 @@ pub fn start(host: Option<&Host<'_>>, image: &Image, place: &Place, layout: &Lay
     for (key, value) in bounds(host.and_then(|host| host.template.backend.as_ref()), layout) {
         set(&key, &value);
     }
+    for (key, value) in clocks(age.uptime_secs) {
+        set(&key, &value);
+    }
     if apparmor_lacks_profile() {
         set("lxc.apparmor.profile", "unconfined");
     }
@@ -131,8 +207,10 @@ pub fn start(host: Option<&Host<'_>>, image: &Image, place: &Place, layout: &Lay
         name: place.name.clone(),
         lxcpath: place.containers.clone(),
         config: Vec::new(),
-        init: image.manifest.init.clone(),
+        init: as_a_kernel_starts_it(&image.manifest.init, &image.rootfs()),
         log,
+        dir: place.dir.clone(),
+        last_pid: age.last_pid,
         ipv6: Vec::new(),
         ipv6_gateway: None,
     };
@@ -172,14 +250,49 @@ fn network(host: &Host<'_>, set: &mut impl FnMut(&str, &str), start: &mut Start)
     }
 }
 
-/// What a container of this kind may use.
-pub fn bounds(backend: Option<&Backend>, layout: &Layout) -> Vec<(String, String)> {
+/// How much a container of this kind may use, which can be changed while it runs.
+pub fn limits(backend: Option<&Backend>, layout: &Layout) -> Vec<(String, String)> {
     let limits = backend.map(|backend| backend.limits).unwrap_or_default();
-    let mut all = layout.limits(limits.memory, limits.processes, limits.cpu_milli.saturating_mul(100));
+    layout.limits(limits.memory, limits.processes, limits.cpu_milli.saturating_mul(100))
+}
+
+/// What a container of this kind may use.
+fn bounds(backend: Option<&Backend>, layout: &Layout) -> Vec<(String, String)> {
+    let mut all = limits(backend, layout);
+    all.extend(layout.devices(&DEVICES));
+    for (key, resource, most) in PRLIMITS {
+        // Not every root may raise a limit, so where ours is lower it stays.
+        let own = rustix::process::getrlimit(resource).maximum.unwrap_or(most);
+        all.push((format!("lxc.prlimit.{key}"), most.min(own).to_string()));
+    }
     if backend.is_some_and(|backend| backend.no_new_privs) {
         all.push(("lxc.no_new_privs".to_owned(), "1".to_owned()));
     }
     all
+}
+
+/// The time since a boot that was so long before the machine's own.
+fn clocks(uptime_secs: u64) -> Vec<(String, String)> {
+    if !Path::new("/proc/self/ns/time").exists() {
+        return Vec::new();
+    }
+    let uptime = format!("{uptime_secs}s");
+    ["boot", "monotonic"].map(|clock| (format!("lxc.time.offset.{clock}"), uptime.clone())).to_vec()
+}
+
+/// The command of `init` without what liblxc adds to its environment: `container=lxc`, which `systemd-detect-virt`
+/// and others look for. A kernel hands over nothing but these. Where the image has no `env` it stays as it is, and so it
+/// does where there is no such program: liblxc says that, and `env` would not be heard.
+fn as_a_kernel_starts_it(init: &[String], rootfs: &Path) -> Vec<String> {
+    let is_there = |path: &&str| rootfs.join(path.trim_start_matches('/')).symlink_metadata().is_ok();
+    let has_init = init.first().is_some_and(|init| is_there(&init.as_str()));
+    match ["/usr/bin/env", "/bin/env"].iter().find(|path| is_there(path)) {
+        Some(env) if has_init => {
+            let words = [*env, "-i", "HOME=/", "TERM=linux"].map(str::to_owned);
+            words.into_iter().chain(init.iter().cloned()).collect()
+        }
+        _ => init.to_vec(),
+    }
 }
 
 /// Whether AppArmor is on but has not loaded the profile that liblxc asks for by default.
@@ -189,14 +302,23 @@ fn apparmor_lacks_profile() -> bool {
     on && !profiles.contains("lxc-container-default-cgns")
 }
 
-/// Makes the container's directory: an empty overlay but for the files that tell
-/// this host from others of its image. Without a host they are nobody's, and are written over later.
+/// Makes the container's directory, on a disk of `size` octets: an overlay of `lower`, empty but for the files that
+/// tell this host from others of its image. Without a host they are nobody's, and are written over later.
 ///
 /// # Errors
 /// If the disk is full or the state directory cannot be written.
-pub fn prepare(host: Option<&Host<'_>>, kind: HostKey, place: &Place) -> io::Result<()> {
-    let _ = fs::remove_dir_all(&place.dir);
+pub fn prepare(
+    host: Option<&Host<'_>>,
+    kind: HostKey,
+    place: &Place,
+    lower: &Path,
+    (disks, size): (&mut Disks, u64),
+) -> io::Result<()> {
+    disk::remove(&place.dir)?;
     fs::DirBuilder::new().mode(0o711).create(&place.dir)?;
+    disks.mount(&place.dir, size)?;
+    fs::create_dir(place.rootfs())?;
+    symlink(lower, place.dir.join(LOWER))?;
     let ssh = match kind {
         HostKey::Dropbear => Some("upper/etc/dropbear"),
         HostKey::Openssh => Some("upper/etc/ssh"),
@@ -223,16 +345,29 @@ pub fn prepare(host: Option<&Host<'_>>, kind: HostKey, place: &Place) -> io::Res
 }
 
 /// Makes the directory of a container that has ended fit for another start: the overlay's own directory of the last
-/// one is not to be used again.
+/// one is not to be used again, nor the files of its machine.
 ///
 /// # Errors
 /// If the disk is full or the state directory cannot be written.
 pub fn renew(place: &Place) -> io::Result<()> {
+    rest(place)?;
+    let _ = fs::remove_dir_all(hide::dir_in(&place.dir));
     let work = place.dir.join("work");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir(&work)?;
     fs::set_permissions(&work, fs::Permissions::from_mode(0o755))?;
     chown(&work, Some(ID_BASE), Some(ID_BASE))
+}
+
+/// Takes away all that is mounted for a container that has ended but its disk, so that it takes no memory.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn rest(place: &Place) -> io::Result<()> {
+    for path in [place.rootfs()].into_iter().chain(hide::mounts_in(&place.dir)) {
+        mounts::unmount(&path)?;
+    }
+    Ok(())
 }
 
 /// A file of a container's: its path below `/etc`, what is in it, its mode.
@@ -313,11 +448,12 @@ pub(super) mod tests {
         let config = config();
         let host = host::find(&config, NodeIdx(2), "10.1.0.5".parse().unwrap()).unwrap();
         let place = Place::of(Path::new("/c"), "abcdef", 1);
-        let start = start(Some(&host), &image(), &place, &Layout::none(), Path::new("/s"));
+        let start = start(Some(&host), Age::of(&host), &image(), &place, (&Layout::none(), Path::new("/s")));
         let values = |key: &str| -> Vec<&str> {
             start.config.iter().filter(|(k, _)| k == key).map(|(_, value)| value.as_str()).collect()
         };
-        assert_eq!(values("lxc.rootfs.path"), ["overlay:/images/small/0/rootfs:/c/hw-abcdef-1/upper"]);
+        assert_eq!(values("lxc.rootfs.path"), ["dir:/c/hw-abcdef-1/rootfs"]);
+        assert_eq!(start.dir, place.dir);
         assert_eq!(values("lxc.idmap"), ["u 0 1000000 65536", "g 0 1000000 65536"]);
         assert_eq!(values("lxc.net.0.ipv4.address"), ["10.1.0.5/16 10.1.255.255"]);
         assert_eq!(values("lxc.net.0.ipv4.gateway"), ["10.1.0.1"]);
@@ -335,8 +471,10 @@ pub(super) mod tests {
         let host = host::find(&config, NodeIdx(2), "10.1.0.5".parse().unwrap()).unwrap();
         let place = Place::of(state.path(), "abcdef", 1);
         let dir = place.dir.clone();
+        let mut disks = Disks::new(state.path(), None);
         for _ in 0..2 {
-            prepare(Some(&host), HostKey::Openssh, &place).unwrap();
+            prepare(Some(&host), HostKey::Openssh, &place, Path::new("/image"), (&mut disks, disk::LEAST)).unwrap();
+            assert!(!dir.join("upper/left-over").exists());
             fs::write(dir.join("upper/left-over"), "").unwrap_or_default();
         }
         for path in ["upper", "work", "upper/etc", "upper/etc/hostname"] {
@@ -346,5 +484,6 @@ pub(super) mod tests {
         assert_eq!((key.mode() & 0o777, key.uid()), (0o600, ID_BASE));
         assert_eq!(fs::read_to_string(dir.join("upper/etc/hostname")).unwrap(), "web-prod-03\n");
         assert!(fs::read_to_string(dir.join("upper/etc/resolv.conf")).unwrap().contains("nameserver 10.1.0.1\n"));
+        disk::remove(&dir).unwrap();
     }
 }

@@ -1,0 +1,359 @@
+//! The machine that a container passes for: what its topology says about it, and
+//! for the rest one that fits the vendor of its MAC, chosen by the installation's
+//! secret and the template, so that all hosts of a template are of one kind.
+
+use std::fs;
+
+use super::host::Host;
+use crate::emulate::{Secret, Template};
+
+/// What is fixed about the machine that all this runs on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Here {
+    /// `uname -r`
+    pub release: String,
+    /// What `/proc/version` says.
+    pub version: String,
+    /// Octets of memory.
+    pub memory: u64,
+    /// Logical processors that may be used.
+    pub cpus: u16,
+    /// `/proc/cpuinfo` of the first processor.
+    pub cpuinfo: String,
+}
+
+impl Here {
+    /// What the kernel says.
+    pub fn look() -> Here {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let total = read("/proc/meminfo")
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        let cpuinfo = read("/proc/cpuinfo");
+        Here {
+            release: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            version: read("/proc/version"),
+            memory: total.unwrap_or(1 << 20) << 10,
+            cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u16),
+            cpuinfo: cpuinfo.split("\n\n").next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// A line of `/proc/cpuinfo`.
+    pub fn cpu(&self, key: &str) -> Option<&str> {
+        let named = |line: &&str| line.split(':').next().is_some_and(|name| name.trim() == key);
+        Some(self.cpuinfo.lines().find(named)?.split_once(':')?.1.trim())
+    }
+}
+
+/// A processor, in the words of `/proc/cpuinfo`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cpu {
+    pub name: String,
+    pub maker: &'static str,
+    pub family: u32,
+    pub model: u32,
+    pub stepping: u32,
+    pub mhz: u32,
+    pub cache_kib: u32,
+}
+
+/// A kind of machine.
+struct Make {
+    /// Vendors of MACs that come with it.
+    ouis: &'static [[u8; 3]],
+    vendor: &'static str,
+    models: &'static [&'static str],
+    board: (&'static str, &'static str),
+    bios: (&'static str, &'static str, &'static str),
+    chassis: (&'static str, &'static str),
+    disk: (&'static str, &'static str),
+    serial: Serial,
+    is_virtual: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Serial {
+    Vmware,
+    /// Letters and digits after a prefix.
+    Plain(&'static str, usize),
+    Unsaid,
+}
+
+const MAKES: [Make; 6] = [
+    Make {
+        ouis: &[[0xb8, 0xca, 0x3a]],
+        vendor: "Dell Inc.",
+        models: &["PowerEdge R640", "PowerEdge R740", "PowerEdge R440"],
+        board: ("Dell Inc.", "0H28RR"),
+        bios: ("Dell Inc.", "2.19.1", "06/04/2023"),
+        chassis: ("Dell Inc.", "23"),
+        disk: ("DELL", "PERC H730P Mini"),
+        serial: Serial::Plain("", 7),
+        is_virtual: false,
+    },
+    Make {
+        ouis: &[[0x3c, 0xd9, 0x2b]],
+        vendor: "HPE",
+        models: &["ProLiant DL360 Gen10", "ProLiant DL380 Gen10"],
+        board: ("HPE", "ProLiant DL360 Gen10"),
+        bios: ("HPE", "U32", "07/20/2023"),
+        chassis: ("HPE", "23"),
+        disk: ("HPE", "LOGICAL VOLUME"),
+        serial: Serial::Plain("CZJ", 7),
+        is_virtual: false,
+    },
+    Make {
+        ouis: &[[0x54, 0xee, 0x75]],
+        vendor: "Lenovo",
+        models: &["ThinkSystem SR630 -[7X02CTO1WW]-", "ThinkSystem SR650 -[7X06CTO1WW]-"],
+        board: ("Lenovo", "-[7X02CTO1WW]-"),
+        bios: ("Lenovo", "-[IVE178E-3.10]-", "10/21/2022"),
+        chassis: ("Lenovo", "23"),
+        disk: ("Lenovo", "RAID 930-8i-2GB"),
+        serial: Serial::Plain("J30", 5),
+        is_virtual: false,
+    },
+    Make {
+        ouis: &[[0x00, 0x25, 0x90]],
+        vendor: "Supermicro",
+        models: &["SYS-6019U-TN4RT", "SYS-1029P-WTR"],
+        board: ("Supermicro", "X11DPU"),
+        bios: ("American Megatrends Inc.", "3.4", "10/30/2020"),
+        chassis: ("Supermicro", "1"),
+        disk: ("ATA", "INTEL SSDSC2KB48"),
+        serial: Serial::Plain("S2", 12),
+        is_virtual: false,
+    },
+    Make {
+        ouis: &[[0x52, 0x54, 0x00]],
+        vendor: "QEMU",
+        models: &["Standard PC (Q35 + ICH9, 2009)"],
+        board: ("", ""),
+        bios: ("SeaBIOS", "1.16.2-debian-1.16.2-1", "04/01/2014"),
+        chassis: ("QEMU", "1"),
+        disk: ("ATA", "QEMU HARDDISK"),
+        serial: Serial::Unsaid,
+        is_virtual: true,
+    },
+    Make {
+        ouis: &[[0x00, 0x0c, 0x29], [0x00, 0x50, 0x56]],
+        vendor: "VMware, Inc.",
+        models: &["VMware Virtual Platform"],
+        board: ("Intel Corporation", "440BX Desktop Reference Platform"),
+        bios: ("Phoenix Technologies LTD", "6.00", "11/12/2020"),
+        chassis: ("No Enclosure", "1"),
+        disk: ("VMware", "Virtual disk"),
+        serial: Serial::Vmware,
+        is_virtual: true,
+    },
+];
+
+/// Name, family, model, stepping, MHz, KiB of cache.
+type CpuRow = (&'static str, u32, u32, u32, u32, u32);
+
+const INTEL: [CpuRow; 3] = [
+    ("Intel(R) Xeon(R) Silver 4210 CPU @ 2.20GHz", 6, 85, 7, 2200, 14_080),
+    ("Intel(R) Xeon(R) Gold 6230 CPU @ 2.10GHz", 6, 85, 7, 2100, 28_160),
+    ("Intel(R) Xeon(R) CPU E5-2650 v4 @ 2.20GHz", 6, 79, 1, 2200, 30_720),
+];
+const AMD: [CpuRow; 2] = [
+    ("AMD EPYC 7302 16-Core Processor", 23, 49, 0, 3000, 512),
+    ("AMD EPYC 7282 16-Core Processor", 23, 49, 0, 2800, 512),
+];
+
+/// Sizes of disks, as they are sold.
+const DISKS: [u64; 4] = [240, 480, 600, 960];
+
+/// The machine of one host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Machine {
+    pub vendor: String,
+    pub product: String,
+    pub serial: String,
+    /// Of the machine, and of its root file system.
+    pub uuids: [String; 2],
+    /// Of its boot.
+    pub boot_id: String,
+    pub board: (&'static str, &'static str),
+    pub bios: (&'static str, &'static str, &'static str),
+    pub chassis: (&'static str, &'static str),
+    pub cpu: Cpu,
+    pub cpus: u16,
+    /// Octets, if it is not what this machine has.
+    pub memory: Option<u64>,
+    pub disk: u64,
+    pub disk_model: (&'static str, &'static str),
+    pub is_virtual: bool,
+}
+
+/// What tells these choices from others that follow from the same secret; `emulate` counts from 1.
+const MACHINE: u8 = 0x40;
+const NOBODY: u8 = 0x41;
+
+impl Machine {
+    /// The machine of `host`.
+    pub fn of(host: &Host<'_>, secret: Secret, here: &Here) -> Machine {
+        Machine::of_template(host.template, host.identity.machine_id(host.ip), secret, here)
+    }
+
+    /// The machine of a container of `template` that is made before its host is known, with number `number`.
+    pub fn of_nobody(template: &Template, number: u32, secret: Secret, here: &Here) -> Machine {
+        let id = [0, 1].map(|half| secret.derive(NOBODY, &[u64::from(number), half]));
+        Machine::of_template(template, u128::from(id[0]) << 64 | u128::from(id[1]), secret, here)
+    }
+
+    fn of_template(template: &Template, id: u128, secret: Secret, here: &Here) -> Machine {
+        let said = template.backend.as_ref().map(|backend| backend.hardware.clone()).unwrap_or_default();
+        let name = template.name.bytes().fold(0u64, |hash, octet| hash.wrapping_mul(0x100_0193) ^ u64::from(octet));
+        let choose = |what: u64, count: usize| (secret.derive(MACHINE, &[name, what]) % count.max(1) as u64) as usize;
+        let make = make(said.vendor.as_deref(), template.oui, choose(0, 4));
+        let rows: &[CpuRow] = if here.cpu("vendor_id") == Some("AuthenticAMD") { &AMD } else { &INTEL };
+        let uuid = |what: u64| uuid(u128::from(secret.derive(MACHINE, &[id as u64, what])) << 64 | id >> 17);
+        Machine {
+            product: said.model.unwrap_or_else(|| make.models[choose(1, make.models.len())].to_owned()),
+            vendor: said.vendor.unwrap_or_else(|| make.vendor.to_owned()),
+            serial: said.serial.unwrap_or_else(|| serial(make.serial, secret.derive(MACHINE, &[id as u64]), id)),
+            uuids: [uuid(1), uuid(2)],
+            boot_id: uuid(3),
+            board: make.board,
+            bios: make.bios,
+            chassis: make.chassis,
+            cpu: said
+                .cpu
+                .map_or_else(|| cpu_of(rows[choose(2, rows.len())], here), |name| cpu_named(name, rows[0], here)),
+            cpus: said.cpus.unwrap_or(here.cpus),
+            memory: said.memory.filter(|memory| *memory != here.memory),
+            disk: said.disk.unwrap_or(DISKS[choose(3, DISKS.len())] * 1_000_000_000 / 512 * 512),
+            disk_model: make.disk,
+            is_virtual: make.is_virtual,
+        }
+    }
+}
+
+/// The kind of machine by its vendor, or by that of its MAC; otherwise the physical one that was chosen.
+fn make(vendor: Option<&str>, oui: [u8; 3], chosen: usize) -> &'static Make {
+    let first = |name: &str| name.split([' ', ',']).next().unwrap_or_default().to_lowercase();
+    let named = vendor.and_then(|vendor| MAKES.iter().find(|make| first(make.vendor) == first(vendor)));
+    named.or_else(|| MAKES.iter().find(|make| make.ouis.contains(&oui))).unwrap_or(&MAKES[chosen])
+}
+
+fn cpu_of((name, family, model, stepping, mhz, cache_kib): CpuRow, _here: &Here) -> Cpu {
+    let maker = if name.starts_with("AMD") { "AuthenticAMD" } else { "GenuineIntel" };
+    Cpu { name: name.to_owned(), maker, family, model, stepping, mhz, cache_kib }
+}
+
+/// A processor of which only the name is known: one of ours, or one like ours.
+fn cpu_named(name: String, like: CpuRow, here: &Here) -> Cpu {
+    if let Some(row) = INTEL.iter().chain(&AMD).find(|row| row.0 == name) {
+        return cpu_of(*row, here);
+    }
+    let like = if name.contains("AMD") {
+        AMD[0]
+    } else if name.contains("Intel") {
+        INTEL[0]
+    } else {
+        like
+    };
+    let ghz = name.rsplit_once("@ ").and_then(|(_, text)| text.strip_suffix("GHz")?.trim().parse::<f64>().ok());
+    let mhz = ghz.map_or(like.4, |ghz| (ghz * 1000.0) as u32);
+    Cpu { name, mhz, ..cpu_of(like, here) }
+}
+
+/// A random UUID (RFC 9562 §5.4) made of `bits`.
+fn uuid(bits: u128) -> String {
+    let bits = bits & !(0xf000_u128 << 64) & !(0xc000_u128 << 48) | 0x4000_u128 << 64 | 0x8000_u128 << 48;
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+fn serial(style: Serial, mut seed: u64, id: u128) -> String {
+    const SIGNS: &[u8; 32] = b"0123456789BCDFGHJKLMNPQRSTVWXYZ2";
+    match style {
+        Serial::Unsaid => String::new(),
+        Serial::Plain(prefix, count) => {
+            let mut text = prefix.to_owned();
+            for _ in 0..count {
+                text.push(char::from(SIGNS[(seed % 32) as usize]));
+                seed /= 32;
+            }
+            text
+        }
+        Serial::Vmware => {
+            let octets = id.to_be_bytes();
+            let half = |part: &[u8]| part.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(" ");
+            format!("VMware-56 4d {}-{}", half(&octets[2..8]), half(&octets[8..]))
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::container::keeper::host::{self, tests::config};
+    use crate::emulate::Hardware;
+    use crate::node::{NodeConfig, NodeIdx};
+
+    pub fn here() -> Here {
+        Here {
+            release: "6.1.0-18-amd64".into(),
+            version: "Linux version 6.1.0-18-amd64 (me@here) (gcc 15) #1 SMP Debian 6.1.76-1 (2024-02-01)\n".into(),
+            memory: 8 << 30,
+            cpus: 2,
+            cpuinfo: "vendor_id\t: AuthenticAMD\nflags\t\t: fpu sse hypervisor\nbugs\t\t: spectre_v1\n".into(),
+        }
+    }
+
+    fn machine(ip: &str, secret: u8, change: impl Fn(&mut Template)) -> Machine {
+        let mut config = config();
+        if let NodeConfig::Hosts(hosts) = &mut config.nodes[1].1 {
+            change(&mut hosts.templates[0]);
+        }
+        let host = host::find(&config, NodeIdx(1), ip.parse().unwrap()).unwrap();
+        Machine::of(&host, Secret([secret; 16]), &here())
+    }
+
+    #[test]
+    fn a_template_is_one_kind_of_machine_and_its_hosts_differ() {
+        let of_oui = |oui| move |template: &mut Template| template.oui = oui;
+        let one = machine("10.1.0.12", 1, of_oui([0xb8, 0xca, 0x3a]));
+        let two = machine("10.1.0.13", 1, of_oui([0xb8, 0xca, 0x3a]));
+        assert_eq!(one, machine("10.1.0.12", 1, of_oui([0xb8, 0xca, 0x3a])));
+        assert_eq!((&one.vendor, &one.product, &one.cpu), (&two.vendor, &two.product, &two.cpu));
+        assert_eq!(one.vendor, "Dell Inc.");
+        assert!(one.cpu.name.starts_with("AMD"), "as the processor itself would say");
+        assert!(one.serial != two.serial && one.uuids != two.uuids && one.boot_id != two.boot_id);
+        assert_eq!((one.serial.len(), one.cpus, one.memory), (7, 2, None));
+        assert!(machine("10.1.0.12", 1, |_| {}).serial.starts_with("VMware-56 4d "));
+        // Of no known vendor: any, but one that exists; and not the same everywhere.
+        let kinds: std::collections::HashSet<String> =
+            (0..32).map(|secret| machine("10.1.0.12", secret, of_oui([2, 0, 0])).vendor).collect();
+        assert!(kinds.len() > 1, "{kinds:?}");
+    }
+
+    #[test]
+    fn what_the_topology_says_counts() {
+        let hardware = Hardware {
+            vendor: Some("Dell Inc.".into()),
+            model: Some("PowerEdge R999".into()),
+            serial: Some("ABC".into()),
+            cpu: Some("Intel(R) Xeon(R) Platinum 9000 CPU @ 3.50GHz".into()),
+            cpus: Some(64),
+            memory: Some(16 << 30),
+            disk: Some(480_000_000_000),
+        };
+        let machine = machine("10.1.0.12", 1, |template| {
+            template.backend.as_mut().unwrap().hardware = hardware.clone();
+        });
+        assert_eq!((machine.product.as_str(), machine.serial.as_str()), ("PowerEdge R999", "ABC"));
+        assert_eq!((machine.cpu.mhz, machine.cpu.maker, machine.cpu.model), (3500, "GenuineIntel", 85));
+        assert_eq!((machine.cpus, machine.memory, machine.disk), (64, Some(16 << 30), 480_000_000_000));
+        assert_eq!(machine.bios.0, "Dell Inc.", "although the MAC is VMware's");
+    }
+
+    #[test]
+    fn uuids_are_random_ones() {
+        assert_eq!(uuid(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(uuid(0), "00000000-0000-4000-8000-000000000000");
+    }
+}
