@@ -59,7 +59,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
 
 /// What is no mistake, but not what everybody wants, on this machine.
 pub fn warnings(plan: &Plan) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = super::contradictions::find(plan);
     for node in &plan.nodes {
         let NodeConfig::Uplink(uplink) = &node.config else { continue };
         let (name, interface) = (&node.name, &uplink.interface);

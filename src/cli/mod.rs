@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod console_entry;
 mod container;
+mod contradictions;
 mod doctor;
 mod down;
 mod events;
