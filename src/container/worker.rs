@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
+use super::keeper::Machine;
+
 /// What a worker is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
@@ -51,6 +53,10 @@ pub struct Start {
     pub log: PathBuf,
     /// Its own directory: [`LOWER`], `upper` and `work` make an overlay on `rootfs`.
     pub dir: PathBuf,
+    /// The machine that it passes for.
+    pub machine: Box<Machine>,
+    /// Octets of its disk.
+    pub disk: u64,
     /// The number of a process after which those of sessions begin.
     pub last_pid: u32,
     /// IPv6 addresses of `eth0`, which liblxc would leave tentative for a second.
@@ -151,7 +157,7 @@ fn start_container(start: &Start) -> Result<Done, super::lxc::LxcError> {
     // Where the kernel cannot do that, the container's numbers are small.
     let _ = crate::sys::pids::continue_after(init, start.last_pid);
     // Last: this process is inside from now on.
-    if let Err(error) = hide::put_on(init, &hide::dir_in(&start.dir)) {
+    if let Err(error) = hide::cover(init, &start.machine, start.disk, &start.dir) {
         container.stop();
         return Ok(Done::Failed(match error.kind() {
             std::io::ErrorKind::NotFound => "its init ended at once".into(),

@@ -11,6 +11,8 @@
 mod proc;
 mod sys;
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ffi::CStr;
 use std::fs;
 use std::io;
@@ -29,18 +31,26 @@ const FIRST_SECTOR: u64 = 2048;
 /// Where the container's network interface is.
 const NET_DEVICE: &str = "devices/pci0000:00/0000:03:00.0";
 /// Octets that all files together may have.
-const SIZE: &CStr = c"size=2m,mode=755";
+const SIZE: &CStr = c"size=32m,mode=755";
 
 /// The directory below a container's own in which its machine's files are.
 pub fn dir_in(dir: &Path) -> PathBuf {
     dir.join("machine")
 }
 
-/// Writes the files of `machine` into `dir`, which is made.
+/// Covers what tells of this machine in the container whose init is `init` and whose directory is `dir`. This process,
+/// which has one thread, stays in the container's mount namespace.
 ///
 /// # Errors
-/// If the kernel refuses.
-pub fn write(machine: &Machine, here: &Here, root_size: u64, dir: &Path) -> io::Result<()> {
+/// If the container is gone, or the kernel is too old.
+pub fn cover(init: i32, machine: &Machine, root_size: u64, dir: &Path) -> io::Result<()> {
+    let dir = dir_in(dir);
+    write(machine, &Here::look(), root_size, &dir)?;
+    put_on(init, &dir)
+}
+
+/// Writes the files of `machine` into `dir`, which is made.
+fn write(machine: &Machine, here: &Here, root_size: u64, dir: &Path) -> io::Result<()> {
     fs::create_dir(dir)?;
     // The names are what a table of mounts shows.
     for (at, name) in parts(dir).into_iter().zip(["proc", "sysfs"]) {
@@ -74,7 +84,7 @@ pub fn mounts_in(dir: &Path) -> [PathBuf; 2] {
 }
 
 fn fill(machine: &Machine, here: &Here, root_size: u64, dir: &Path) -> io::Result<()> {
-    let tree = Tree { root: dir.join("proc") };
+    let tree = Tree::new(dir.join("proc"));
     for (name, content) in proc::files(machine, here, root_size) {
         tree.file(name, &content)?;
     }
@@ -82,16 +92,11 @@ fn fill(machine: &Machine, here: &Here, root_size: u64, dir: &Path) -> io::Resul
     for dir in ["acpi", "scsi"] {
         tree.dir(dir)?;
     }
-    sys::files(&Tree { root: dir.join("sys") }, machine, root_size)
+    sys::files(&Tree::new(dir.join("sys")), machine, root_size)
 }
 
-/// Puts the files of [`write`] over those of the container whose init is `init`. This
-/// process, which has one thread, stays in the container's mount namespace.
-///
-/// # Errors
-/// If the container is gone, or the kernel is too old.
-#[cfg_attr(not(feature = "lxc"), allow(dead_code))]
-pub fn put_on(init: i32, dir: &Path) -> io::Result<()> {
+/// Puts the files of [`write`] over those of the container whose init is `init`.
+fn put_on(init: i32, dir: &Path) -> io::Result<()> {
     let mut covers = Vec::new();
     let mut pending = vec![PathBuf::new()];
     let proc = dir.join("proc");
@@ -128,7 +133,6 @@ pub fn put_on(init: i32, dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// If the kernel refuses.
-#[cfg_attr(not(feature = "lxc"), allow(dead_code))]
 pub fn devices(dir: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
@@ -179,10 +183,19 @@ fn own(path: &Path, group: u32) -> io::Result<()> {
 /// A directory that is filled by relative paths.
 struct Tree {
     root: PathBuf,
+    /// What was made already.
+    dirs: RefCell<HashSet<String>>,
 }
 
 impl Tree {
+    fn new(root: PathBuf) -> Tree {
+        Tree { root, dirs: RefCell::default() }
+    }
+
     fn dir(&self, path: &str) -> io::Result<PathBuf> {
+        if !self.dirs.borrow_mut().insert(path.to_owned()) {
+            return Ok(self.root.join(path));
+        }
         let mut at = self.root.clone();
         for part in Path::new(path) {
             at.push(part);

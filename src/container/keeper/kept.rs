@@ -12,7 +12,7 @@ use super::lease::{Container, Lease, Stage};
 use super::machine::Machine;
 use super::process::{Keeper, SECOND};
 use super::settings::{self, Age, Place};
-use super::{disk, hide, host, leftovers};
+use super::{disk, host, leftovers};
 use crate::container::KeeperConfig;
 use crate::container::image::Image;
 use crate::node::{LeaseId, NodeIdx};
@@ -130,11 +130,9 @@ impl Keeper {
         let host = host::find(&self.config, lease.node, lease.host)?;
         let Container { place, image, disk, .. } = container;
         let machine = Machine::of(&host, self.config.secret, &self.here);
-        settings::renew(&place)
-            .and_then(|()| hide::write(&machine, &self.here, disk, &hide::dir_in(&place.dir)))
-            .map_err(|error| format!("cannot use {} again: {error}", place.dir.display()))?;
-        let age = Age::of(&host);
-        let start = settings::start(Some(&host), age, &image, &place, (&self.layout, &self.seccomp));
+        settings::renew(&place).map_err(|error| format!("cannot use {} again: {error}", place.dir.display()))?;
+        let made = (Age::of(&host), machine, disk);
+        let start = settings::start(Some(&host), made, &image, &place, (&self.layout, &self.seccomp));
         let number = self.begin((place, disk), image, start, (lease.node, lease.host))?;
         self.hand_over(number, lease);
         Ok(())

@@ -67,14 +67,13 @@ impl Keeper {
         let place = self.new_place();
         let host = host::find(&self.config, lease.node, lease.host)?;
         self.check_ways(&place, &image)?;
-        let age = Age::of(&host);
-        let start = settings::start(Some(&host), age, &image, &place, (&self.layout, &self.seccomp));
         let limit = host.template.backend.as_ref().map_or(disk::LEAST, |backend| backend.limits.disk);
         let size = self.grant(limit)?;
         let machine = Machine::of(&host, self.config.secret, &self.here);
+        let made = (Age::of(&host), machine, size);
+        let start = settings::start(Some(&host), made, &image, &place, (&self.layout, &self.seccomp));
         let disk = (&mut self.disks, size);
         settings::prepare(Some(&host), image.manifest.host_key, &place, &image.rootfs(), disk)
-            .and_then(|()| hide::write(&machine, &self.here, size, &hide::dir_in(&place.dir)))
             .map_err(|error| unmade(&place, &error))?;
         let number = self.begin((place, size), image, start, (lease.node, lease.host))?;
         self.hand_over(number, lease);

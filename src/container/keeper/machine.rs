@@ -4,6 +4,8 @@
 
 use std::fs;
 
+use serde::{Deserialize, Serialize};
+
 use super::host::Host;
 use crate::emulate::{Secret, Template};
 
@@ -47,14 +49,21 @@ impl Here {
 }
 
 /// A processor, in the words of `/proc/cpuinfo`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cpu {
+    /// `model name`
     pub name: String,
-    pub maker: &'static str,
+    /// `vendor_id`
+    pub maker: String,
+    /// `cpu family`
     pub family: u32,
+    /// `model`
     pub model: u32,
+    /// `stepping`
     pub stepping: u32,
+    /// `cpu MHz`
     pub mhz: u32,
+    /// `cache size`, in KiB.
     pub cache_kib: u32,
 }
 
@@ -64,10 +73,10 @@ struct Make {
     ouis: &'static [[u8; 3]],
     vendor: &'static str,
     models: &'static [&'static str],
-    board: (&'static str, &'static str),
-    bios: (&'static str, &'static str, &'static str),
-    chassis: (&'static str, &'static str),
-    disk: (&'static str, &'static str),
+    board: [&'static str; 2],
+    bios: [&'static str; 3],
+    chassis: [&'static str; 2],
+    disk: [&'static str; 2],
     serial: Serial,
     is_virtual: bool,
 }
@@ -85,10 +94,10 @@ const MAKES: [Make; 6] = [
         ouis: &[[0xb8, 0xca, 0x3a]],
         vendor: "Dell Inc.",
         models: &["PowerEdge R640", "PowerEdge R740", "PowerEdge R440"],
-        board: ("Dell Inc.", "0H28RR"),
-        bios: ("Dell Inc.", "2.19.1", "06/04/2023"),
-        chassis: ("Dell Inc.", "23"),
-        disk: ("DELL", "PERC H730P Mini"),
+        board: ["Dell Inc.", "0H28RR"],
+        bios: ["Dell Inc.", "2.19.1", "06/04/2023"],
+        chassis: ["Dell Inc.", "23"],
+        disk: ["DELL", "PERC H730P Mini"],
         serial: Serial::Plain("", 7),
         is_virtual: false,
     },
@@ -96,10 +105,10 @@ const MAKES: [Make; 6] = [
         ouis: &[[0x3c, 0xd9, 0x2b]],
         vendor: "HPE",
         models: &["ProLiant DL360 Gen10", "ProLiant DL380 Gen10"],
-        board: ("HPE", "ProLiant DL360 Gen10"),
-        bios: ("HPE", "U32", "07/20/2023"),
-        chassis: ("HPE", "23"),
-        disk: ("HPE", "LOGICAL VOLUME"),
+        board: ["HPE", "ProLiant DL360 Gen10"],
+        bios: ["HPE", "U32", "07/20/2023"],
+        chassis: ["HPE", "23"],
+        disk: ["HPE", "LOGICAL VOLUME"],
         serial: Serial::Plain("CZJ", 7),
         is_virtual: false,
     },
@@ -107,10 +116,10 @@ const MAKES: [Make; 6] = [
         ouis: &[[0x54, 0xee, 0x75]],
         vendor: "Lenovo",
         models: &["ThinkSystem SR630 -[7X02CTO1WW]-", "ThinkSystem SR650 -[7X06CTO1WW]-"],
-        board: ("Lenovo", "-[7X02CTO1WW]-"),
-        bios: ("Lenovo", "-[IVE178E-3.10]-", "10/21/2022"),
-        chassis: ("Lenovo", "23"),
-        disk: ("Lenovo", "RAID 930-8i-2GB"),
+        board: ["Lenovo", "-[7X02CTO1WW]-"],
+        bios: ["Lenovo", "-[IVE178E-3.10]-", "10/21/2022"],
+        chassis: ["Lenovo", "23"],
+        disk: ["Lenovo", "RAID 930-8i-2GB"],
         serial: Serial::Plain("J30", 5),
         is_virtual: false,
     },
@@ -118,10 +127,10 @@ const MAKES: [Make; 6] = [
         ouis: &[[0x00, 0x25, 0x90]],
         vendor: "Supermicro",
         models: &["SYS-6019U-TN4RT", "SYS-1029P-WTR"],
-        board: ("Supermicro", "X11DPU"),
-        bios: ("American Megatrends Inc.", "3.4", "10/30/2020"),
-        chassis: ("Supermicro", "1"),
-        disk: ("ATA", "INTEL SSDSC2KB48"),
+        board: ["Supermicro", "X11DPU"],
+        bios: ["American Megatrends Inc.", "3.4", "10/30/2020"],
+        chassis: ["Supermicro", "1"],
+        disk: ["ATA", "INTEL SSDSC2KB48"],
         serial: Serial::Plain("S2", 12),
         is_virtual: false,
     },
@@ -129,10 +138,10 @@ const MAKES: [Make; 6] = [
         ouis: &[[0x52, 0x54, 0x00]],
         vendor: "QEMU",
         models: &["Standard PC (Q35 + ICH9, 2009)"],
-        board: ("", ""),
-        bios: ("SeaBIOS", "1.16.2-debian-1.16.2-1", "04/01/2014"),
-        chassis: ("QEMU", "1"),
-        disk: ("ATA", "QEMU HARDDISK"),
+        board: ["", ""],
+        bios: ["SeaBIOS", "1.16.2-debian-1.16.2-1", "04/01/2014"],
+        chassis: ["QEMU", "1"],
+        disk: ["ATA", "QEMU HARDDISK"],
         serial: Serial::Unsaid,
         is_virtual: true,
     },
@@ -140,10 +149,10 @@ const MAKES: [Make; 6] = [
         ouis: &[[0x00, 0x0c, 0x29], [0x00, 0x50, 0x56]],
         vendor: "VMware, Inc.",
         models: &["VMware Virtual Platform"],
-        board: ("Intel Corporation", "440BX Desktop Reference Platform"),
-        bios: ("Phoenix Technologies LTD", "6.00", "11/12/2020"),
-        chassis: ("No Enclosure", "1"),
-        disk: ("VMware", "Virtual disk"),
+        board: ["Intel Corporation", "440BX Desktop Reference Platform"],
+        bios: ["Phoenix Technologies LTD", "6.00", "11/12/2020"],
+        chassis: ["No Enclosure", "1"],
+        disk: ["VMware", "Virtual disk"],
         serial: Serial::Vmware,
         is_virtual: true,
     },
@@ -166,24 +175,35 @@ const AMD: [CpuRow; 2] = [
 const DISKS: [u64; 4] = [240, 480, 600, 960];
 
 /// The machine of one host.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Machine {
+    /// Who made it.
     pub vendor: String,
+    /// What it is called.
     pub product: String,
+    /// Its serial number; empty if it tells none.
     pub serial: String,
     /// Of the machine, and of its root file system.
     pub uuids: [String; 2],
     /// Of its boot.
     pub boot_id: String,
-    pub board: (&'static str, &'static str),
-    pub bios: (&'static str, &'static str, &'static str),
-    pub chassis: (&'static str, &'static str),
+    /// Who made it and what it is called.
+    pub board: [String; 2],
+    /// Who made it, version and date.
+    pub bios: [String; 3],
+    /// Who made it, and its type in DMI's numbers.
+    pub chassis: [String; 2],
+    /// Its processors.
     pub cpu: Cpu,
+    /// How many there are.
     pub cpus: u16,
     /// Octets, if it is not what this machine has.
     pub memory: Option<u64>,
+    /// Octets of its disk, a multiple of 512.
     pub disk: u64,
-    pub disk_model: (&'static str, &'static str),
+    /// Who made it and what it is called.
+    pub disk_model: [String; 2],
+    /// Whether it is a virtual one.
     pub is_virtual: bool,
 }
 
@@ -216,16 +236,16 @@ impl Machine {
             serial: said.serial.unwrap_or_else(|| serial(make.serial, secret.derive(MACHINE, &[id as u64]), id)),
             uuids: [uuid(1), uuid(2)],
             boot_id: uuid(3),
-            board: make.board,
-            bios: make.bios,
-            chassis: make.chassis,
+            board: make.board.map(str::to_owned),
+            bios: make.bios.map(str::to_owned),
+            chassis: make.chassis.map(str::to_owned),
             cpu: said
                 .cpu
                 .map_or_else(|| cpu_of(rows[choose(2, rows.len())], here), |name| cpu_named(name, rows[0], here)),
             cpus: said.cpus.unwrap_or(here.cpus),
             memory: said.memory.filter(|memory| *memory != here.memory),
             disk: said.disk.unwrap_or(DISKS[choose(3, DISKS.len())] * 1_000_000_000 / 512 * 512),
-            disk_model: make.disk,
+            disk_model: make.disk.map(str::to_owned),
             is_virtual: make.is_virtual,
         }
     }
@@ -240,7 +260,7 @@ fn make(vendor: Option<&str>, oui: [u8; 3], chosen: usize) -> &'static Make {
 
 fn cpu_of((name, family, model, stepping, mhz, cache_kib): CpuRow, _here: &Here) -> Cpu {
     let maker = if name.starts_with("AMD") { "AuthenticAMD" } else { "GenuineIntel" };
-    Cpu { name: name.to_owned(), maker, family, model, stepping, mhz, cache_kib }
+    Cpu { name: name.to_owned(), maker: maker.to_owned(), family, model, stepping, mhz, cache_kib }
 }
 
 /// A processor of which only the name is known: one of ours, or one like ours.
@@ -346,9 +366,9 @@ pub(super) mod tests {
             template.backend.as_mut().unwrap().hardware = hardware.clone();
         });
         assert_eq!((machine.product.as_str(), machine.serial.as_str()), ("PowerEdge R999", "ABC"));
-        assert_eq!((machine.cpu.mhz, machine.cpu.maker, machine.cpu.model), (3500, "GenuineIntel", 85));
+        assert_eq!((machine.cpu.mhz, machine.cpu.maker.as_str(), machine.cpu.model), (3500, "GenuineIntel", 85));
         assert_eq!((machine.cpus, machine.memory, machine.disk), (64, Some(16 << 30), 480_000_000_000));
-        assert_eq!(machine.bios.0, "Dell Inc.", "although the MAC is VMware's");
+        assert_eq!(machine.bios[0], "Dell Inc.", "although the MAC is VMware's");
     }
 
     #[test]

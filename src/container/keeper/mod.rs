@@ -11,6 +11,7 @@
 
 mod cgroup;
 mod disk;
+#[cfg_attr(not(feature = "lxc"), allow(dead_code))]
 pub(super) mod hide;
 mod host;
 mod identity;
@@ -33,6 +34,7 @@ mod xdp;
 pub use cgroup::Layout;
 pub(super) use disk::remove as remove_dir;
 pub use leftovers::{closed_to_containers, tag};
+pub use machine::Machine;
 pub use process::{Ends, run};
 pub use scripts::SCRIPT_UID;
 pub use ssh_key::SshKey;

@@ -1,7 +1,6 @@
 //! Containers that are kept ready: started, their services listening, frozen, and nobody's yet. A host that comes to
 //! life gets one and its own name, addresses and keys in a millisecond or two.
 
-use super::hide;
 use super::host::{self, Host};
 use super::lease::{Container, Rest, Stage};
 use super::leases::unmade;
@@ -96,11 +95,10 @@ impl Keeper {
         };
         let (secret, size) = (self.config.secret, self.grant(backend.limits.disk)?);
         let machine = Machine::of_nobody(template, place.number, secret, &self.here);
-        let age = Age::of_nobody(secret, place.number);
-        let start = settings::start(None, age, &image, &place, (&self.layout, &self.seccomp));
+        let made = (Age::of_nobody(secret, place.number), machine, size);
+        let start = settings::start(None, made, &image, &place, (&self.layout, &self.seccomp));
         let disk = (&mut self.disks, size);
         settings::prepare(None, image.manifest.host_key, &place, &image.rootfs(), disk)
-            .and_then(|()| hide::write(&machine, &self.here, size, &hide::dir_in(&place.dir)))
             .map_err(|error| unmade(&place, &error))?;
         self.begin((place, size), image, start, None).map(drop)
     }

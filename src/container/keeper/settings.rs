@@ -20,6 +20,7 @@ use super::disk::{self, Disks};
 use super::hide;
 use super::host::Host;
 use super::leftovers;
+use super::machine::Machine;
 use super::ssh_key::SshKey;
 use crate::container::image::{HostKey, Image};
 use crate::container::worker::{LOWER, Start};
@@ -159,7 +160,7 @@ impl Place {
 /// a host's later. Until then its interface is down and has no address, so that it says nothing to anybody.
 pub fn start(
     host: Option<&Host<'_>>,
-    age: Age,
+    (age, machine, disk): (Age, Machine, u64),
     image: &Image,
     place: &Place,
     (layout, seccomp): (&Layout, &Path),
@@ -210,6 +211,8 @@ pub fn start(
         init: as_a_kernel_starts_it(&image.manifest.init, &image.rootfs()),
         log,
         dir: place.dir.clone(),
+        machine: Box::new(machine),
+        disk,
         last_pid: age.last_pid,
         ipv6: Vec::new(),
         ipv6_gateway: None,
@@ -448,7 +451,9 @@ pub(super) mod tests {
         let config = config();
         let host = host::find(&config, NodeIdx(2), "10.1.0.5".parse().unwrap()).unwrap();
         let place = Place::of(Path::new("/c"), "abcdef", 1);
-        let start = start(Some(&host), Age::of(&host), &image(), &place, (&Layout::none(), Path::new("/s")));
+        let machine = Machine::of(&host, config.secret, &crate::container::keeper::machine::tests::here());
+        let made = (Age::of(&host), machine, disk::LEAST);
+        let start = start(Some(&host), made, &image(), &place, (&Layout::none(), Path::new("/s")));
         let values = |key: &str| -> Vec<&str> {
             start.config.iter().filter(|(k, _)| k == key).map(|(_, value)| value.as_str()).collect()
         };
@@ -459,6 +464,12 @@ pub(super) mod tests {
         assert_eq!(values("lxc.net.0.ipv4.gateway"), ["10.1.0.1"]);
         assert_eq!(values("lxc.net.0.hwaddr"), [host.mac.to_string()]);
         assert_eq!(values("lxc.sysctl.net.ipv4.ip_default_ttl"), ["64"]);
+        // The clock inside is the one that time stamps outside follow.
+        let uptime = format!("{}s", host.identity.uptime_secs(host.ip));
+        assert_eq!(values("lxc.time.offset.boot"), [&uptime]);
+        assert_eq!(values("lxc.time.offset.monotonic"), [&uptime]);
+        assert_eq!(values("lxc.prlimit.core"), ["0"]);
+        assert!(values("lxc.no_new_privs").is_empty() && start.last_pid >= 1200);
         assert_eq!(start.ipv6, [("fd00::5".parse().unwrap(), 64)]);
         assert_eq!(start.ipv6_gateway, Some("fd00::1".parse().unwrap()));
         assert!(!start.config.iter().any(|(key, value)| key == "lxc.mount.entry" || value.contains("/lib")));

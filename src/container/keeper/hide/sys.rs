@@ -8,14 +8,14 @@ const DISK_DEVICE: &str = "devices/pci0000:00/0000:00:17.0/host0/target0:2:0/0:2
 
 /// Fills the tree, for a root file system of `root_size` octets.
 pub fn files(sys: &Tree, machine: &Machine, root_size: u64) -> io::Result<()> {
-    let (board_vendor, board) = machine.board;
-    let (bios_vendor, bios, bios_date) = machine.bios;
-    let (chassis_vendor, chassis) = machine.chassis;
+    let [board_vendor, board] = &machine.board;
+    let [bios_vendor, bios, bios_date] = &machine.bios;
+    let [chassis_vendor, chassis] = &machine.chassis;
     let dmi = "devices/virtual/dmi/id";
     for (name, value, mode) in [
-        ("sys_vendor", machine.vendor.as_str(), 0o444),
+        ("sys_vendor", &machine.vendor, 0o444),
         ("product_name", &machine.product, 0o444),
-        ("product_version", "", 0o444),
+        ("product_version", &String::new(), 0o444),
         ("product_serial", &machine.serial, 0o400),
         ("product_uuid", &machine.uuids[0], 0o400),
         ("board_vendor", board_vendor, 0o444),
@@ -35,7 +35,7 @@ pub fn files(sys: &Tree, machine: &Machine, root_size: u64) -> io::Result<()> {
     sys.dir("devices/virtual/net")?;
     sys.link("class/net/eth0", &format!("../../{NET_DEVICE}/net/eth0"))?;
     sys.link("class/net/lo", "../../devices/virtual/net/lo")?;
-    let (vendor, model) = machine.disk_model;
+    let [vendor, model] = &machine.disk_model;
     sys.file(&format!("{DISK_DEVICE}/vendor"), &format!("{vendor:<8}\n"))?;
     sys.file(&format!("{DISK_DEVICE}/model"), &format!("{model:<16}\n"))?;
     sys.file(&format!("{DISK_DEVICE}/type"), "0\n")?;
