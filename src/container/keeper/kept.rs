@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::lease::{Container, Lease, Stage};
-use super::machine::Machine;
+use super::machine::{Age, Machine};
 use super::process::{Keeper, SECOND};
-use super::settings::{self, Age, Place};
+use super::settings::{self, Place};
 use super::{disk, host, leftovers};
 use crate::container::KeeperConfig;
 use crate::container::image::Image;

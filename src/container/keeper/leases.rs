@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use rustix::process::Signal;
 
 use super::lease::{Container, Lease, Rest, Running, Stage, Worker, init_handle, kill};
-use super::machine::Machine;
+use super::machine::{Age, Machine};
 use super::process::{Keeper, SECOND};
-use super::settings::{self, Age, Place};
+use super::settings::{self, Place};
 use super::{disk, hide, host, identity, kept, leftovers};
 use crate::container::FromKeeper;
 use crate::container::image::Image;

@@ -3,11 +3,12 @@
 //! secret and the template, so that all hosts of a template are of one kind.
 
 use std::fs;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::host::Host;
-use crate::emulate::{Secret, Template};
+use crate::emulate::{Identity, Secret, Template};
 
 /// What is fixed about the machine that all this runs on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -251,6 +252,30 @@ impl Machine {
     }
 }
 
+/// What is settled about a container's past when it starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Age {
+    /// Seconds since its boot at the machine's own boot.
+    pub uptime_secs: u64,
+    /// The number of a process after which those of sessions begin.
+    pub last_pid: u32,
+}
+
+impl Age {
+    /// That of a host; its time stamps on the wire say the same.
+    pub fn of(host: &Host<'_>) -> Age {
+        let last_pid = 1200 + (host.identity.machine_id(host.ip) % 20_000) as u32;
+        Age { uptime_secs: host.identity.uptime_secs(host.ip), last_pid }
+    }
+
+    /// One like it, for container `number`, which is made before its host is known.
+    pub fn of_nobody(secret: Secret, number: u32) -> Age {
+        let like = Identity::new(secret, "");
+        let number = IpAddr::from(number.to_be_bytes());
+        Age { uptime_secs: like.uptime_secs(number), last_pid: 1200 + (like.machine_id(number) % 20_000) as u32 }
+    }
+}
+
 /// The kind of machine by its vendor, or by that of its MAC; otherwise the physical one that was chosen.
 fn make(vendor: Option<&str>, oui: [u8; 3], chosen: usize) -> &'static Make {
     let first = |name: &str| name.split([' ', ',']).next().unwrap_or_default().to_lowercase();
@@ -349,6 +374,17 @@ pub(super) mod tests {
         let kinds: std::collections::HashSet<String> =
             (0..32).map(|secret| machine("10.1.0.12", secret, of_oui([2, 0, 0])).vendor).collect();
         assert!(kinds.len() > 1, "{kinds:?}");
+    }
+
+    #[test]
+    fn one_that_is_nobodys_yet_is_of_its_templates_kind() {
+        let config = config();
+        let host = host::find(&config, NodeIdx(1), "10.1.0.12".parse().unwrap()).unwrap();
+        let of = |number| Machine::of_nobody(host.template, number, config.secret, &here());
+        let hosts = Machine::of(&host, config.secret, &here());
+        assert_eq!((&of(1).product, &of(1).cpu, of(1).disk), (&hosts.product, &hosts.cpu, hosts.disk));
+        assert_eq!(of(1), of(1));
+        assert!(of(1).boot_id != of(2).boot_id && of(1).serial != hosts.serial);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use super::host::{self, Host};
 use super::lease::{Container, Rest, Stage};
 use super::leases::unmade;
-use super::machine::Machine;
+use super::machine::{Age, Machine};
 use super::process::{Keeper, MILLISECOND, SECOND};
-use super::settings::{self, Age};
+use super::settings;
 use crate::container::image::{self, Image};
 use crate::container::{ImageConfig, KeeperConfig};
 

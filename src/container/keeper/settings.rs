@@ -20,12 +20,12 @@ use super::disk::{self, Disks};
 use super::hide;
 use super::host::Host;
 use super::leftovers;
-use super::machine::Machine;
+use super::machine::{Age, Machine};
 use super::ssh_key::SshKey;
 use crate::container::image::{HostKey, Image};
 use crate::container::worker::{LOWER, Start};
 use crate::container::{ID_BASE, ID_COUNT, KeeperConfig};
-use crate::emulate::{Backend, Identity, Secret, Template};
+use crate::emulate::{Backend, Template};
 use crate::node::NodeConfig;
 use crate::sys::mounts;
 
@@ -96,30 +96,6 @@ pub fn usual<'a>(config: &'a KeeperConfig, name: Option<&str>) -> Option<(&'a Te
     });
     let mut backed = templates.flatten().filter_map(|template| Some((template, template.backend.as_ref()?)));
     backed.find(|(_, backend)| name.is_none_or(|name| backend.image == name))
-}
-
-/// What is settled about a container's past when it starts.
-#[derive(Clone, Copy, Debug)]
-pub struct Age {
-    /// Seconds since its boot at the machine's own boot.
-    uptime_secs: u64,
-    /// The number of a process after which those of sessions begin.
-    last_pid: u32,
-}
-
-impl Age {
-    /// That of a host; its time stamps on the wire say the same.
-    pub fn of(host: &Host<'_>) -> Age {
-        let last_pid = 1200 + (host.identity.machine_id(host.ip) % 20_000) as u32;
-        Age { uptime_secs: host.identity.uptime_secs(host.ip), last_pid }
-    }
-
-    /// One like it, for container `number`, which is made before its host is known.
-    pub fn of_nobody(secret: Secret, number: u32) -> Age {
-        let like = Identity::new(secret, "");
-        let number = IpAddr::from(number.to_be_bytes());
-        Age { uptime_secs: like.uptime_secs(number), last_pid: 1200 + (like.machine_id(number) % 20_000) as u32 }
-    }
 }
 
 /// Where a container's things lie.
@@ -473,6 +449,24 @@ pub(super) mod tests {
         assert_eq!(start.ipv6, [("fd00::5".parse().unwrap(), 64)]);
         assert_eq!(start.ipv6_gateway, Some("fd00::1".parse().unwrap()));
         assert!(!start.config.iter().any(|(key, value)| key == "lxc.mount.entry" || value.contains("/lib")));
+    }
+
+    #[test]
+    fn one_that_is_nobodys_yet_has_an_age_and_no_network() {
+        let config = config();
+        let (template, _) = usual(&config, Some("small")).unwrap();
+        assert!(usual(&config, Some("other")).is_none());
+        let place = Place::of(Path::new("/c"), "abcdef", 1);
+        let offset = |number| {
+            let here = crate::container::keeper::machine::tests::here();
+            let machine = Machine::of_nobody(template, number, config.secret, &here);
+            let made = (Age::of_nobody(config.secret, number), machine, disk::LEAST);
+            let start = start(None, made, &image(), &place, (&Layout::none(), Path::new("/s")));
+            assert!(!start.config.iter().any(|(key, _)| key.contains("address") || key.contains("hwaddr")));
+            let boot = start.config.iter().find(|(key, _)| key == "lxc.time.offset.boot").unwrap();
+            boot.1.trim_end_matches('s').parse::<u64>().unwrap()
+        };
+        assert!((3600..60 * 86_400).contains(&offset(1)) && offset(1) != offset(2));
     }
 
     #[test]

@@ -84,7 +84,9 @@ fn one_kept_ready_and_one_made_for_a_host_are_the_same_machine() {
         keeper.live(1);
         let command = "cd /etc; for f in hostname hosts resolv.conf dropbear/*; do echo $f; ls -ln $f | cut -c1-20; \
                        md5sum <$f; done; ip -o addr | sed 's/valid_lft.*//; s/^[0-9]*//'; ip route; ip -6 route; \
-                       sysctl net.ipv4.ip_default_ttl; ps -o args | grep -v sed";
+                       sysctl net.ipv4.ip_default_ttl; ps -o args | grep -v sed; grep -r . /sys/class/dmi/id/; \
+                       cat /proc/sys/kernel/random/boot_id /proc/cmdline; md5sum /proc/cpuinfo /proc/partitions; \
+                       ls /sys/devices/system/cpu; df -k / | tail -n 1 | tr -s ' ' | cut -d' ' -f1,2";
         let text = ssh(&attacker, &keeper.config, ("web", "10.77.0.1"), "root:toor@10.77.0.1", command);
         keeper.end();
         // Numbers of interfaces and processes are of no account.
@@ -92,6 +94,7 @@ fn one_kept_ready_and_one_made_for_a_host_are_the_same_machine() {
     };
     let (cold, warm) = (look(0), look(1));
     assert!(cold.contains("dropbear_ed25519_host_key") && cold.contains("10.77.0.254"), "{cold}");
+    assert!(cold.contains("BOOT_IMAGE=") && cold.contains("sys_vendor") && cold.contains("/dev/sda1 "), "{cold}");
     assert_eq!(cold, warm);
 }
 
