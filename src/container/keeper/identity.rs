@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::cgroup::Layout;
@@ -17,6 +19,9 @@ use super::lease::kill;
 use super::settings;
 use crate::container::image::{HostKey, Image};
 use crate::sys::{interface, netlink};
+
+/// A server that was killed is waited for so long; it takes less than a millisecond unless the machine is busy.
+const DEATH_NANOS: i64 = 50_000_000;
 
 /// Makes the container whose init is process `init` that of `host`: files, name, MAC, addresses, routes.
 ///
@@ -74,10 +79,18 @@ pub fn restart_servers(kind: HostKey, layout: &Layout, name: &str) {
         HostKey::Dropbear => "dropbear",
         HostKey::Openssh | HostKey::None => return,
     };
+    let mut dying = Vec::new();
     for pid in layout.processes(name) {
         if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == server) {
+            let handle = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
             kill(pid);
+            dying.extend(handle);
         }
+    }
+    // Until it is gone it takes connections, which its end would break off.
+    let patience = Timespec { tv_sec: 0, tv_nsec: DEATH_NANOS };
+    for handle in &dying {
+        let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&patience));
     }
 }
 
