@@ -17,6 +17,7 @@ header:lxc/lxccontainer.h      build  lxc-dev           lxc-devel        lxc    
 lib:libclang                   build  libclang-dev      clang-devel      clang          clang-devel
 cmd:lxc-start                  run    lxc               lxc              lxc            lxc
 cmd:mmdebstrap                 run    mmdebstrap        mmdebstrap       mmdebstrap     -
+cmd:mkfs.ext4                  run    e2fsprogs         e2fsprogs        e2fsprogs      e2fsprogs
 cmd:dpkg-deb                   run    dpkg              dpkg             dpkg           dpkg
 cmd:ip                         run    iproute2          iproute          iproute2       iproute2
 file:/etc/ssl/certs            run    ca-certificates   ca-certificates  ca-certificates ca-certificates
