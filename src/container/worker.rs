@@ -178,7 +178,8 @@ fn mount_root(dir: &std::path::Path) -> std::io::Result<()> {
     use crate::sys::mounts;
 
     std::env::set_current_dir(dir)?;
-    let options = CString::new(format!("lowerdir={LOWER},upperdir=upper,workdir=work"))?;
+    // Marks of removed directories in `user.` attributes can be read without the right to rule the machine.
+    let options = CString::new(format!("lowerdir={LOWER},upperdir=upper,workdir=work,userxattr"))?;
     mounts::mount(Path::new(hide::ROOT_DEVICE), Path::new("rootfs"), c"overlay", &options)?;
     hide::devices(Path::new("rootfs/dev"))
 }
