@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::container::image::root::Root;
 use crate::container::image::shift::is_plain;
 use crate::container::image::{Image, ImageError, list};
+use crate::container::worker::LOWER;
 
 /// An overlay.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,9 +53,27 @@ pub fn find_overlay(state_dir: &Path, from: &str, upon: Option<&str>) -> Result<
     }
 }
 
+/// The directories of containers, as they are seen from here and by keepers: one that runs within `ip netns exec` has
+/// mounts of its own, and the disks of its containers are among them.
 fn dirs(state_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let nets = fs::read_dir(state_dir).into_iter().flatten().flatten().map(|net| net.path().join("containers"));
-    nets.flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten()).map(|entry| entry.path())
+    let state_dir = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+    let views = std::iter::once(state_dir.clone()).chain(keepers().map(move |pid| {
+        let inside = state_dir.strip_prefix("/").unwrap_or(&state_dir);
+        Path::new("/proc").join(pid).join("root").join(inside)
+    }));
+    let nets = views.flat_map(|view| fs::read_dir(view).into_iter().flatten().flatten());
+    let all = nets.flat_map(|net| fs::read_dir(net.path().join("containers")).into_iter().flatten().flatten());
+    all.map(|entry| entry.path()).filter(|dir| dir.join("upper").is_dir())
+}
+
+/// The processes that are keepers.
+fn keepers() -> impl Iterator<Item = String> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    pids.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|octet| *octet == 0).nth(1) == Some(b"__keeper")
+    })
 }
 
 fn container_dir(state_dir: &Path, name: &str) -> Option<PathBuf> {
@@ -71,40 +90,21 @@ fn hostname(dir: &Path) -> Option<String> {
 }
 
 fn containers(state_dir: &Path) -> Vec<String> {
-    let with_upper = dirs(state_dir).filter(|dir| dir.join("upper").is_dir());
-    with_upper.filter_map(|dir| Some(dir.file_name()?.to_str()?.to_owned())).take(20).collect()
+    let mut names: Vec<String> =
+        dirs(state_dir).filter_map(|dir| Some(dir.file_name()?.to_str()?.to_owned())).take(20).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
-/// The lower directory of the overlay that is mounted with `upper` in some process's namespace.
+/// The lower directory of the overlay whose upper one is `upper`.
 fn lower_of(upper: &Path) -> Option<PathBuf> {
-    let upper = upper.to_str()?;
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    processes.filter(|entry| entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit())).find_map(
-        |entry| {
-            let mounts = fs::read_to_string(entry.path().join("mountinfo")).ok()?;
-            mounts.lines().find_map(|line| lower_in(line, upper))
-        },
-    )
-}
-
-fn lower_in(line: &str, upper: &str) -> Option<PathBuf> {
-    let (_, after) = line.split_once(" - overlay ")?;
-    let options = after.split_whitespace().nth(1)?;
-    let option = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
-    (option("upperdir")? == upper).then(|| PathBuf::from(option("lowerdir").unwrap_or_default()))
+    fs::read_link(upper.parent()?.join(LOWER)).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mount_tells_what_is_below() {
-        let line = "87 86 0:52 / / rw,relatime - overlay overlay rw,lowerdir=/i/a/1/rootfs,upperdir=/c/hw-1/upper,workdir=/c/hw-1/work";
-        assert_eq!(lower_in(line, "/c/hw-1/upper"), Some("/i/a/1/rootfs".into()));
-        assert_eq!(lower_in(line, "/c/hw-2/upper"), None);
-        assert_eq!(lower_in("1 2 3:4 / / rw - ext4 /dev/sda rw", "/c/hw-1/upper"), None);
-    }
 
     #[test]
     fn what_is_not_there_is_told() {
