@@ -31,8 +31,14 @@ pub fn continue_after(pid: i32, last: u32) -> io::Result<()> {
         }
         child => {
             let mut status = 0;
-            // SAFETY: waits for a child of ours, and writes to a number of ours.
-            let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
+            let ended = loop {
+                // SAFETY: waits for a child of ours, and writes to a number of ours.
+                let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
+                // liblxc leaves handlers of signals behind. Not waited for, the child would be seen in the namespace.
+                if ended != -1 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                    break ended;
+                }
+            };
             match ended == child && status == 0 {
                 true => Ok(()),
                 false => Err(io::Error::other("the kernel does not take a number of a process")),
