@@ -108,19 +108,6 @@ impl Container {
         (pid > 0).then_some(pid)
     }
 
-    /// Its state in liblxc's words, such as `RUNNING`.
-    pub fn state(&self) -> String {
-        // SAFETY: `raw` is valid until `drop`.
-        let Some(call) = unsafe { self.raw.as_ref() }.state else { return String::new() };
-        // SAFETY: the object is valid; the string returned is static.
-        let text = unsafe { call(self.raw.as_ptr()) };
-        if text.is_null() {
-            return String::new();
-        }
-        // SAFETY: not null, zero-terminated and static.
-        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
-    }
-
     /// Kills everything in it. Returns whether liblxc could.
     pub fn stop(&mut self) -> bool {
         // SAFETY: `raw` is valid until `drop`.

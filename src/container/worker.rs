@@ -19,20 +19,11 @@ use super::keeper::Machine;
 pub enum Work {
     /// Start a container and wait until its init runs.
     Start(Start),
-    /// Kill a container by liblxc's own means.
-    Stop {
-        /// Its name.
-        name: String,
-        /// The directory that its name is unique in.
-        lxcpath: PathBuf,
-    },
     /// Remove a directory with all that is in it, which may be much.
     Remove {
         /// Which.
         path: PathBuf,
     },
-    /// Say which liblxc is installed.
-    Version,
 }
 
 /// The link to an image's files in a container's directory.
@@ -75,12 +66,8 @@ pub enum Done {
         /// The process of liblxc's that watches over it.
         monitor: i32,
     },
-    /// It was stopped, or did not run.
-    Stopped,
     /// It was removed.
     Removed,
-    /// The version of liblxc.
-    Version(String),
     /// It failed, and why.
     Failed(String),
 }
@@ -109,18 +96,8 @@ fn act(_work: Work) -> Done {
 
 #[cfg(feature = "lxc")]
 fn act(work: Work) -> Done {
-    use super::lxc;
-
     match work {
         Work::Remove { .. } => Done::Removed,
-        Work::Version => Done::Version(lxc::version()),
-        Work::Stop { name, lxcpath } => match lxc::Container::open(&name, &lxcpath) {
-            Ok(mut container) => match container.state() == "STOPPED" || container.stop() {
-                true => Done::Stopped,
-                false => Done::Failed(format!("liblxc could not stop {name}")),
-            },
-            Err(error) => Done::Failed(error.to_string()),
-        },
         Work::Start(start) => {
             let began = start_container(&start);
             began.unwrap_or_else(|error| {
