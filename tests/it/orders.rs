@@ -52,6 +52,10 @@ fn containers_are_listed_frozen_stopped_and_destroyed_by_hand() {
     let again = order(&lab, "freeze");
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("frozen already"), "{again:?}");
     assert!(order(&lab, "thaw").status.success());
+    // One that is awake is frozen until somebody speaks to it.
+    assert!(order(&lab, "freeze").status.success());
+    assert!(is(&lab, "192.0.2.20", "frozen").is_some());
+    assert_eq!(shell(&lab.attacker, "192.0.2.20", "cat /root/tool"), "mine\n");
     // A shell from outside, as its root.
     let mut inside = Command::new(env!("CARGO_BIN_EXE_honeyweave"));
     inside.args(["container", "shell", "192.0.2.20", "--name", &lab.name]);

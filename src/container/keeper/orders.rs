@@ -19,10 +19,16 @@ impl Keeper {
                 return Ok(later.map(|(_, container)| self.row(container)).collect());
             }
             Order::Freeze(number) => self.freeze_now(number)?,
-            Order::Thaw(number) => match &self.some(number)?.stage {
-                Stage::Live(running) if running.rest == Rest::Frozen => self.thaw(number),
-                _ => return Err("it is not frozen".into()),
-            },
+            Order::Thaw(number) => {
+                let container = self.some(number)?;
+                let lease = match (&container.stage, container.lease) {
+                    (Stage::Live(running), Some(lease)) if running.rest == Rest::Frozen => lease.id,
+                    _ => return Err("it is no host's that is frozen".into()),
+                };
+                self.thaw(number);
+                // Whoever speaks to it need not ask for that, and it is to be frozen again only after a while.
+                self.send(FromKeeper::LeaseBusy { lease }, None);
+            }
             Order::Stop(number) | Order::Destroy(number) => {
                 let keep = matches!(order, Order::Stop(_));
                 let container = self.some(number)?;

@@ -98,6 +98,25 @@ fn who_has_something_to_do_is_asked_again_later() {
 }
 
 #[test]
+fn what_is_frozen_by_hand_goes_on_like_any_other() {
+    let (mut bench, lease) = idle();
+    bench.with(|node, cx| node.command(Command::LeaseFrozen { lease }, cx));
+    assert_eq!((rest(&bench), names(&bench).last()), (Rest::Frozen, Some(&"container.frozen")));
+    let syn = tcp_frame(&bench, 5, 4444, 100, 0, flag::SYN, b"");
+    bench.rx(0, &syn);
+    assert!(matches!(bench.requests.as_slice(), [Request::Thaw { lease: id }] if *id == lease));
+    // By hand, too: nobody has to ask for it any more, and it is frozen again when it was idle for long enough.
+    bench.with(|node, cx| node.command(Command::LeaseFrozen { lease }, cx));
+    bench.requests.clear();
+    bench.with(|node, cx| node.command(Command::LeaseBusy { lease }, cx));
+    assert_eq!((rest(&bench), names(&bench).last()), (Rest::Awake, Some(&"container.thawed")));
+    bench.rx(0, &syn);
+    assert!(bench.requests.is_empty());
+    later(&mut bench, FREEZE + Duration::from_secs(3));
+    assert!(matches!(bench.requests.as_slice(), [Request::Freeze { lease: id }] if *id == lease));
+}
+
+#[test]
 fn what_was_started_with_the_system_is_never_frozen() {
     let mut config = super::tests::config();
     let backend = config.templates[0].backend.as_mut().unwrap();

@@ -98,8 +98,12 @@ impl Lease {
 
     #[cold]
     fn thaw(&mut self, who: Party, cx: &mut Cx<'_>) {
-        self.rest = Rest::Awake;
         cx.requests.push(Request::Thaw { lease: self.id });
+        self.thawed(who, cx);
+    }
+
+    fn thawed(&mut self, who: Party, cx: &mut Cx<'_>) {
+        self.rest = Rest::Awake;
         let mut event = Event::new(EventId::ContainerThawed, cx.now);
         event.session = self.session;
         event.src = who;
@@ -300,9 +304,12 @@ impl Hosts {
             }
             Command::LeaseFrozen { lease } => self.lease_frozen(lease, cx),
             Command::LeaseBusy { lease } => {
-                let now = cx.now;
-                if let Some((_, lease)) = self.leases.by_id(lease) {
-                    (lease.rest, lease.last) = (Rest::Awake, now);
+                let Some((_, lease)) = self.leases.by_id(lease) else { return };
+                lease.last = cx.now;
+                match lease.rest {
+                    // By hand.
+                    Rest::Frozen => lease.thawed(Party::default(), cx),
+                    Rest::Asked(_) | Rest::Awake => lease.rest = Rest::Awake,
                 }
             }
             Command::LeaseGone { lease, why } => {
@@ -376,13 +383,18 @@ impl Hosts {
 
     fn lease_frozen(&mut self, id: LeaseId, cx: &mut Cx<'_>) {
         let Some((host, lease)) = self.leases.by_id(id) else { return };
-        let Rest::Asked(asked) = lease.rest else { return };
+        // It may be that nobody asked, and somebody at the machine has frozen it.
+        let asked = match lease.rest {
+            Rest::Asked(asked) => Some(asked),
+            Rest::Awake => None,
+            Rest::Frozen => return,
+        };
         let mut event = Event::new(EventId::ContainerFrozen, cx.now);
         event.session = lease.session;
         event.dst = Party { ip: (*host).into(), mac: lease.target.mac, l4_port: 0 };
         cx.emit(&mut event, &[]);
         lease.rest = Rest::Frozen;
-        if lease.last >= asked {
+        if asked.is_some_and(|asked| lease.last >= asked) {
             // Somebody has spoken to it while it was being frozen.
             lease.spoken_to(lease.for_whom, cx);
         }
