@@ -53,13 +53,16 @@ struct Attached {
 }
 
 impl Disks {
-    /// For containers below `dir`, the first of which probably have `size` octets.
-    pub fn new(dir: &Path, size: Option<u64>) -> Disks {
+    /// For containers below `dir`, the first of which probably are to have `limit` octets.
+    pub fn new(dir: &Path, limit: Option<u64>) -> Disks {
         let broken = match Path::new("/dev/loop-control").exists() {
             true => None,
             false => Some("there is no /dev/loop-control".to_owned()),
         };
-        Disks { dir: dir.to_owned(), broken, spare: None, next: size }
+        let mut disks = Disks { dir: dir.to_owned(), broken, spare: None, next: None };
+        // What they get may be less, and one of another size would be made while an attacker waits.
+        disks.next = limit.and_then(|limit| disks.grant(limit, std::iter::empty()).ok());
+        disks
     }
 
     /// How many octets the disk of a new container may have that is to have `limit`, beside those that are there
