@@ -214,7 +214,7 @@ expect "what leaves the honeynet is answered inside of it" grep -q '[12] packets
 title "8. What honeyweave knows"
 # Events are written with their batch; the last ones need a moment to arrive.
 for _ in $(seq 20); do
-    [ "$(count container.live)" -lt 3 ] || [ "$(count session.start)" -lt "$sweep_size" ] || break
+    [ "$(count container.live)" -lt 3 ] || [ "$(count_sessions)" -lt "$sweep_size" ] || break
     sleep 0.2
 done
 hw status --json >"$work/status" || echo '{}' >"$work/status"
@@ -222,7 +222,7 @@ hw show drops --json >"$work/drops" || echo '[]' >"$work/drops"
 kill "$follower" 2>/dev/null || true
 wait "$follower" 2>/dev/null || true
 follower=
-sessions=$(count session.start) started=$(count container.start) live=$(count container.live)
+sessions=$(count_sessions) started=$(count container.start) live=$(count container.live)
 failed=$(count container.failed) lost=$(count_lost)
 records=$(cat "$state"/events/events*.ndjson | wc -l)
 mapfile -t captures < <(find "$state/captures" -name '*.pcapng' -size +0)
