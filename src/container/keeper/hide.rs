@@ -11,12 +11,11 @@
 mod proc;
 mod sys;
 
-use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::machine::{Here, Machine};
@@ -59,18 +58,19 @@ fn write(machine: &Machine, here: &Here, root_size: u64, dir: &Path) -> io::Resu
         // Not by options, which a table of mounts shows.
         own(&at, 0)?;
     }
-    fill(machine, here, root_size, dir)
+    trees(machine, here, root_size).iter().zip(parts(dir)).try_for_each(|(tree, at)| tree.put(&at))
 }
 
 /// Writes over the files of [`write`] those of another machine, in place, so that a container that they cover shows
-/// them at once. Both machines must be alike in whether their memory is told.
+/// them at once. Both machines must be alike in whether their memory is told. What they have in common, which is
+/// nearly all, is left as it is.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn write_over(machine: &Machine, here: &Here, root_size: u64, dir: &Path) -> io::Result<()> {
-    // There may be more of them than the other machine has.
-    fs::remove_dir_all(dir.join("sys/devices/system/cpu"))?;
-    fill(machine, here, root_size, dir)
+pub fn write_over((old, new): (&Machine, &Machine), here: &Here, root_size: u64, dir: &Path) -> io::Result<()> {
+    let trees = |machine| trees(machine, here, root_size);
+    let changes = trees(old).into_iter().zip(trees(new));
+    changes.zip(parts(dir)).try_for_each(|((old, new), at)| new.put_over(&old, &at))
 }
 
 /// The two file systems of the files in `dir`.
@@ -83,16 +83,18 @@ pub fn mounts_in(dir: &Path) -> [PathBuf; 2] {
     parts(&dir_in(dir))
 }
 
-fn fill(machine: &Machine, here: &Here, root_size: u64, dir: &Path) -> io::Result<()> {
-    let tree = Tree::new(dir.join("proc"));
+/// What is in the two file systems of a machine.
+fn trees(machine: &Machine, here: &Here, root_size: u64) -> [Tree; 2] {
+    let (mut proc, mut sys) = (Tree::default(), Tree::default());
     for (name, content) in proc::files(machine, here, root_size) {
-        tree.file(name, &content)?;
+        proc.file(name, content);
     }
     // Not empty where one looks, but of nobody's business.
     for dir in ["acpi", "scsi"] {
-        tree.dir(dir)?;
+        proc.dir(dir);
     }
-    sys::files(&Tree::new(dir.join("sys")), machine, root_size)
+    sys::files(&mut sys, machine, root_size);
+    [proc, sys]
 }
 
 /// Puts the files of [`write`] over those of the container whose init is `init`.
@@ -180,55 +182,77 @@ fn own(path: &Path, group: u32) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(ID_BASE), Some(ID_BASE + group))
 }
 
-/// A directory that is filled by relative paths.
+/// What is in a directory, by relative paths.
+#[derive(Default)]
 struct Tree {
-    root: PathBuf,
-    /// What was made already.
-    dirs: RefCell<HashSet<String>>,
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Entry {
+    Dir,
+    File { content: String, mode: u32 },
+    Link(String),
 }
 
 impl Tree {
-    fn new(root: PathBuf) -> Tree {
-        Tree { root, dirs: RefCell::default() }
+    fn dir(&mut self, path: &str) {
+        for (end, _) in path.match_indices('/') {
+            self.entries.insert(path[..end].to_owned(), Entry::Dir);
+        }
+        self.entries.insert(path.to_owned(), Entry::Dir);
     }
 
-    fn dir(&self, path: &str) -> io::Result<PathBuf> {
-        if !self.dirs.borrow_mut().insert(path.to_owned()) {
-            return Ok(self.root.join(path));
+    fn add(&mut self, path: &str, entry: Entry) {
+        if let Some((dir, _)) = path.rsplit_once('/') {
+            self.dir(dir);
         }
-        let mut at = self.root.clone();
-        for part in Path::new(path) {
-            at.push(part);
-            match fs::DirBuilder::new().mode(0o755).create(&at) {
-                Ok(()) => chown(&at, Some(ID_BASE), Some(ID_BASE))?,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+        self.entries.insert(path.to_owned(), entry);
+    }
+
+    fn file(&mut self, path: &str, content: String) {
+        self.add(path, Entry::File { content, mode: 0o444 });
+    }
+
+    fn file_of_mode(&mut self, path: &str, content: String, mode: u32) {
+        self.add(path, Entry::File { content, mode });
+    }
+
+    fn link(&mut self, path: &str, to: &str) {
+        self.add(path, Entry::Link(to.to_owned()));
+    }
+
+    /// Makes all of it in the empty directory `root`. A directory comes before what is in it.
+    fn put(&self, root: &Path) -> io::Result<()> {
+        self.entries.iter().try_for_each(|(path, entry)| entry.put(&root.join(path)))
+    }
+
+    /// Makes the directory `root`, in which `old` was put, what this says.
+    fn put_over(&self, old: &Tree, root: &Path) -> io::Result<()> {
+        // What is in a directory goes before it.
+        for (path, entry) in old.entries.iter().rev().filter(|(path, _)| !self.entries.contains_key(*path)) {
+            match entry {
+                Entry::Dir => fs::remove_dir(root.join(path))?,
+                _ => fs::remove_file(root.join(path))?,
             }
         }
-        Ok(at)
+        let changed = self.entries.iter().filter(|(path, entry)| old.entries.get(*path) != Some(*entry));
+        changed.into_iter().try_for_each(|(path, entry)| entry.put(&root.join(path)))
     }
+}
 
-    fn file(&self, path: &str, content: &str) -> io::Result<()> {
-        self.file_of_mode(path, content, 0o444)
-    }
-
-    fn file_of_mode(&self, path: &str, content: &str, mode: u32) -> io::Result<()> {
-        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let path = self.dir(dir)?.join(name);
-        let mut file = fs::File::options().write(true).create(true).truncate(true).mode(mode).open(&path)?;
-        io::Write::write_all(&mut file, content.as_bytes())?;
-        chown(&path, Some(ID_BASE), Some(ID_BASE))
-    }
-
-    fn link(&self, path: &str, to: &str) -> io::Result<()> {
-        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let path = self.dir(dir)?.join(name);
-        match symlink(to, &path) {
-            // Links say nothing that differs between machines.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            other => other?,
+impl Entry {
+    fn put(&self, path: &Path) -> io::Result<()> {
+        match self {
+            Entry::Dir => fs::DirBuilder::new().mode(0o755).create(path)?,
+            Entry::Link(to) => symlink(to, path)?,
+            Entry::File { content, mode } => {
+                // In place, if it is there: whatever shows it goes on to show it.
+                let mut file = fs::File::options().write(true).create(true).truncate(true).mode(*mode).open(path)?;
+                io::Write::write_all(&mut file, content.as_bytes())?;
+            }
         }
-        own(&path, 0)
+        own(path, 0)
     }
 }
 
@@ -258,10 +282,22 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.join("sys/block/sda/device/type")).unwrap(), "0\n");
         let other = Machine { cpus: 1, vendor: "Other".into(), ..machine() };
         let cpuinfo = fs::File::open(dir.join("proc/cpuinfo")).unwrap();
-        write_over(&other, &here(), 1 << 30, &dir).unwrap();
+        write_over((&machine(), &other), &here(), 1 << 30, &dir).unwrap();
         assert_eq!(std::io::read_to_string(cpuinfo).unwrap().matches("processor\t").count(), 1, "the same file");
         assert_eq!(fs::read_to_string(dir.join("sys/class/dmi/id/sys_vendor")).unwrap(), "Other\n");
         assert!(!dir.join("sys/devices/system/cpu/cpu1").exists());
+        let afresh = state.path().join("afresh");
+        write(&other, &here(), 1 << 30, &afresh).unwrap();
+        let listing = |dir: &Path| {
+            let find = ["find", ".", "-printf", "%p %l %m %U %G %y\n", "-type", "f", "-exec", "cat", "{}", ";"];
+            let output = std::process::Command::new("env").arg("-C").arg(dir).args(find).output().unwrap();
+            let mut lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert!(listing(&dir).len() > 100, "{:?}", listing(&dir));
+        assert_eq!(listing(&dir), listing(&afresh), "whatever it was before");
+        parts(&afresh).iter().for_each(|part| mounts::unmount(part).unwrap());
         devices(&dir.join("dev")).unwrap();
         let meta = fs::metadata(dir.join("dev/tty")).unwrap();
         assert_eq!((meta.mode() & 0o777, meta.uid(), meta.gid()), (0o666, ID_BASE, ID_BASE + 5));

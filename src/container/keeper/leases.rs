@@ -398,16 +398,20 @@ impl Keeper {
     /// Makes a container that was kept ready that of a lease.
     fn lend(&mut self, number: u32, lease: Lease) -> Result<(), String> {
         let host = host::find(&self.config, lease.node, lease.host)?;
+        let of_image = settings::usual(&self.config, host.template.backend.as_ref().map(|own| own.image.as_str()));
+        let Some((usual, _)) = of_image else { return Err("no template has containers of its image".into()) };
         let Some(container) = self.containers.get_mut(&number) else { return Err("it is gone".into()) };
         let Stage::Live(running) = &mut container.stage else { return Err("it does not run".into()) };
         let name = &container.place.name;
         running.rest = Rest::Awake;
         let limits = settings::limits(host.template.backend.as_ref(), &self.layout);
+        let made = Machine::of_nobody(usual, number, self.config.secret, &self.here);
         let machine = Machine::of(&host, self.config.secret, &self.here);
+        let dir = hide::dir_in(&container.place.dir);
         let given = self
             .layout
             .set(name, &limits)
-            .and_then(|()| hide::write_over(&machine, &self.here, container.disk, &hide::dir_in(&container.place.dir)));
+            .and_then(|()| hide::write_over((&made, &machine), &self.here, container.disk, &dir));
         let given = given.and_then(|()| self.layout.freeze(name, false));
         let given = given.and_then(|()| identity::give(&host, &container.image, running.pid));
         given.map_err(|error| error.to_string())?;

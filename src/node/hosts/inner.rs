@@ -14,7 +14,7 @@ use crate::wire::{Duration, Headers, Mac, Packet, Segment, TcpHeader, TcpOptions
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two attempts to connect to a service that does not listen yet: an eighth of the time that its
 /// container has been up, within these bounds.
-const RETRY: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(100));
+const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 /// A service that refuses although the container has run for so long is not there.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 

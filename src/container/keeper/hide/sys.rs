@@ -1,13 +1,11 @@
 //! A `/sys` that tells of another machine: its maker, its disk, its processors.
 
-use std::io;
-
 use super::{FIRST_SECTOR, Machine, NET_DEVICE, Tree};
 
 const DISK_DEVICE: &str = "devices/pci0000:00/0000:00:17.0/host0/target0:2:0/0:2:0:0";
 
 /// Fills the tree, for a root file system of `root_size` octets.
-pub fn files(sys: &Tree, machine: &Machine, root_size: u64) -> io::Result<()> {
+pub fn files(sys: &mut Tree, machine: &Machine, root_size: u64) {
     let [board_vendor, board] = &machine.board;
     let [bios_vendor, bios, bios_date] = &machine.bios;
     let [chassis_vendor, chassis] = &machine.chassis;
@@ -28,17 +26,17 @@ pub fn files(sys: &Tree, machine: &Machine, root_size: u64) -> io::Result<()> {
         ("chassis_type", chassis, 0o444),
         ("chassis_serial", &machine.serial, 0o400),
     ] {
-        sys.file_of_mode(&format!("{dmi}/{name}"), &format!("{value}\n"), mode)?;
+        sys.file_of_mode(&format!("{dmi}/{name}"), format!("{value}\n"), mode);
     }
-    sys.link("class/dmi/id", "../../devices/virtual/dmi/id")?;
-    sys.dir(&format!("{NET_DEVICE}/net"))?;
-    sys.dir("devices/virtual/net")?;
-    sys.link("class/net/eth0", &format!("../../{NET_DEVICE}/net/eth0"))?;
-    sys.link("class/net/lo", "../../devices/virtual/net/lo")?;
+    sys.link("class/dmi/id", "../../devices/virtual/dmi/id");
+    sys.dir(&format!("{NET_DEVICE}/net"));
+    sys.dir("devices/virtual/net");
+    sys.link("class/net/eth0", &format!("../../{NET_DEVICE}/net/eth0"));
+    sys.link("class/net/lo", "../../devices/virtual/net/lo");
     let [vendor, model] = &machine.disk_model;
-    sys.file(&format!("{DISK_DEVICE}/vendor"), &format!("{vendor:<8}\n"))?;
-    sys.file(&format!("{DISK_DEVICE}/model"), &format!("{model:<16}\n"))?;
-    sys.file(&format!("{DISK_DEVICE}/type"), "0\n")?;
+    sys.file(&format!("{DISK_DEVICE}/vendor"), format!("{vendor:<8}\n"));
+    sys.file(&format!("{DISK_DEVICE}/model"), format!("{model:<16}\n"));
+    sys.file(&format!("{DISK_DEVICE}/type"), "0\n".to_owned());
     let sectors = machine.disk / 512;
     let root = root_size / 512;
     let block = format!("{DISK_DEVICE}/block/sda");
@@ -59,28 +57,27 @@ pub fn files(sys: &Tree, machine: &Machine, root_size: u64) -> io::Result<()> {
         ("sda2/start", format!("{}\n", FIRST_SECTOR + root)),
         ("sda2/size", format!("{}\n", sectors - (FIRST_SECTOR + root).min(sectors))),
     ] {
-        sys.file(&format!("{block}/{path}"), &value)?;
+        sys.file(&format!("{block}/{path}"), value);
     }
-    sys.link(&format!("{block}/device"), "../../../0:2:0:0")?;
-    sys.link("block/sda", &format!("../{block}"))?;
-    sys.link("class/block/sda", &format!("../../{block}"))?;
-    sys.link("class/block/sda1", &format!("../../{block}/sda1"))?;
-    sys.link("class/block/sda2", &format!("../../{block}/sda2"))?;
+    sys.link(&format!("{block}/device"), "../../../0:2:0:0");
+    sys.link("block/sda", &format!("../{block}"));
+    sys.link("class/block/sda", &format!("../../{block}"));
+    sys.link("class/block/sda1", &format!("../../{block}/sda1"));
+    sys.link("class/block/sda2", &format!("../../{block}/sda2"));
     let all = match machine.cpus {
         1 => "0\n".to_owned(),
         count => format!("0-{}\n", count - 1),
     };
     for name in ["online", "possible", "present"] {
-        sys.file(&format!("devices/system/cpu/{name}"), &all)?;
+        sys.file(&format!("devices/system/cpu/{name}"), all.clone());
     }
     for number in 0..machine.cpus {
         for (name, value) in [("core_id", number), ("physical_package_id", 0)] {
-            sys.file(&format!("devices/system/cpu/cpu{number}/topology/{name}"), &format!("{value}\n"))?;
+            sys.file(&format!("devices/system/cpu/cpu{number}/topology/{name}"), format!("{value}\n"));
         }
     }
-    sys.file("kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n")?;
+    sys.file("kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n".to_owned());
     for dir in ["bus", "firmware", "fs/cgroup", "fs/ext4", "module", "power"] {
-        sys.dir(dir)?;
+        sys.dir(dir);
     }
-    Ok(())
 }
