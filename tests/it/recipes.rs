@@ -259,8 +259,9 @@ fn a_system_is_imported_worked_in_and_captured() {
         "root:toor",
         "echo work >/root/work; rm /etc/issue; mkdir /srv/data; ln -s /etc/shadow /srv/data/link",
     );
-    let host = ssh(&lab.attacker, "root:toor", "hostname");
-    image_ok(&["capture", &worked, "--from", host.trim()]);
+    // Other tests' hosts may be called the same.
+    let running = lab.json(&["container", "ls"])[0]["name"].as_str().unwrap().to_owned();
+    image_ok(&["capture", &worked, "--from", &running]);
     lab.down();
     drop(lab);
     let lab = up(&topology(&worked, &[22], &format!("images:\n  {worked}: {{recipe: imported}}")));

@@ -1,5 +1,6 @@
 //! Which overlay is a container's, and of what image.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -21,13 +22,13 @@ pub struct Overlay {
 /// Finds the overlay of `from`: a container that runs, by its own name or its host's, or a folder with `upper` in it, which was made over the image `upon`.
 ///
 /// # Errors
-/// If there is none of that name, or nothing says of which image it is.
+/// If there is none of that name, or several are; or nothing says of which image it is.
 pub fn find_overlay(state_dir: &Path, from: &str, upon: Option<&str>) -> Result<Overlay, ImageError> {
     let failed = |why: String| ImageError::Import { path: from.into(), why };
     let images = list(state_dir);
     let dir = match from.contains('/') {
         true => Some(PathBuf::from(from)),
-        false => container_dir(state_dir, from),
+        false => container_dir(state_dir, from).map_err(failed)?,
     };
     let upper = dir.map(|dir| dir.join("upper")).filter(|upper| upper.is_dir());
     let Some(upper) = upper else {
@@ -76,9 +77,24 @@ fn keepers() -> impl Iterator<Item = String> {
     })
 }
 
-fn container_dir(state_dir: &Path, name: &str) -> Option<PathBuf> {
-    let named = |dir: &PathBuf| dir.ends_with(name) || hostname(dir).is_some_and(|hostname| hostname == name);
-    is_plain(name.as_ref()).then(|| dirs(state_dir).find(named))?
+/// The directory of the container `name`, or else of the only one whose host is called so.
+fn container_dir(state_dir: &Path, name: &str) -> Result<Option<PathBuf>, String> {
+    if !is_plain(name.as_ref()) {
+        return Ok(None);
+    }
+    let own_name = |dir: &PathBuf| dir.file_name().map(OsStr::to_owned);
+    let mut found: Vec<PathBuf> = dirs(state_dir).filter(|dir| dir.ends_with(name)).collect();
+    if found.is_empty() {
+        found = dirs(state_dir).filter(|dir| hostname(dir).is_some_and(|hostname| hostname == name)).collect();
+    }
+    // A keeper's view and this one's show the same container twice.
+    found.sort_by_key(own_name);
+    found.dedup_by_key(|dir| own_name(dir));
+    if found.len() > 1 {
+        let names: Vec<String> = found.iter().filter_map(own_name).map(|name| name.to_string_lossy().into()).collect();
+        return Err(format!("several containers have this host name: take one of {}", names.join(", ")));
+    }
+    Ok(found.pop())
 }
 
 /// What the container in `dir` calls itself. Intruders may have put anything there.
@@ -117,5 +133,10 @@ mod tests {
         assert!(error("hw-7", None).contains("--upon"));
         assert!(error("web-3", None).contains("--upon"));
         assert!(error("hw-7", Some("none")).contains("no image `none`"));
+        // Another honeynet has a host of the same name: nobody can know which one is meant.
+        fs::create_dir_all(state.path().join("other/containers/hw-9/upper/etc")).unwrap();
+        fs::write(state.path().join("other/containers/hw-9/upper/etc/hostname"), "web-3\n").unwrap();
+        assert!(error("web-3", None).contains("take one of hw-7, hw-9"), "{}", error("web-3", None));
+        assert!(error("hw-9", None).contains("--upon"));
     }
 }
