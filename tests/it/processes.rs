@@ -148,6 +148,8 @@ fn a_killed_process_is_back_within_a_second() {
         if kind == "switch" {
             assert!(begin.elapsed() < Duration::from_millis(2500), "{:?}", begin.elapsed());
         }
+        // What the console has heard and not written yet would end with it.
+        wait_for("its record", || honeynet.log().contains(&format!("the {kind} was started again")).then_some(()));
     }
     let fetched = attacker.sh(&["curl", "-s", "-m5", "http://192.0.2.103/"]);
     assert_eq!(fetched, "here we are");
