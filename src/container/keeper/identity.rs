@@ -23,16 +23,24 @@ use crate::sys::{interface, netlink};
 /// A server that was killed is waited for so long; it takes less than a millisecond unless the machine is busy.
 const DEATH_NANOS: i64 = 50_000_000;
 
-/// Makes the container whose init is process `init` that of `host`: files, name, MAC, addresses, routes.
+/// Writes the files of `host` into the container whose init is process `init`.
 ///
 /// # Errors
-/// If it has ended, or the kernel refuses an address. Then it is of no use for any host.
-pub fn give(host: &Host<'_>, image: &Image, init: i32) -> io::Result<()> {
+/// If it has ended. Then it is of no use for any host.
+pub fn write(host: &Host<'_>, image: &Image, init: i32) -> io::Result<()> {
     for (path, content, _) in settings::identity(host, image.manifest.host_key)? {
         let path = format!("/proc/{init}/root/etc/{path}");
         let mut file = OpenOptions::new().write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
         file.write_all(&content)?;
     }
+    Ok(())
+}
+
+/// Gives the container whose init is process `init` the name, MAC, addresses and routes of `host`.
+///
+/// # Errors
+/// If it has ended, or the kernel refuses an address. Then it is of no use for any host.
+pub fn connect(host: &Host<'_>, init: i32) -> io::Result<()> {
     let _inside = Inside::enter(init)?;
     rustix::system::sethostname(host.hostname.as_bytes())?;
     // liblxc switches it on only for a container that has an address.
@@ -74,10 +82,10 @@ pub fn forget_frames(tap: &OwnedFd) {
 
 /// Ends the servers of container `name` that have read at their start what is another host's now; its init starts
 /// them again at once. OpenSSH's reads its keys anew for every connection.
-pub fn restart_servers(kind: HostKey, layout: &Layout, name: &str) {
+pub fn end_servers(kind: HostKey, layout: &Layout, name: &str) -> Dying {
     let server = match kind {
         HostKey::Dropbear => "dropbear",
-        HostKey::Openssh | HostKey::None => return,
+        HostKey::Openssh | HostKey::None => return Dying(Vec::new()),
     };
     let mut dying = Vec::new();
     for pid in layout.processes(name) {
@@ -87,10 +95,20 @@ pub fn restart_servers(kind: HostKey, layout: &Layout, name: &str) {
             dying.extend(handle);
         }
     }
-    // Until it is gone it takes connections, which its end would break off.
-    let patience = Timespec { tv_sec: 0, tv_nsec: DEATH_NANOS };
-    for handle in &dying {
-        let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&patience));
+    Dying(dying)
+}
+
+/// Processes that were killed.
+#[must_use = "until they are gone they take connections, which their end would break off"]
+pub struct Dying(Vec<OwnedFd>);
+
+impl Dying {
+    /// Waits until they are gone.
+    pub fn wait(&self) {
+        let patience = Timespec { tv_sec: 0, tv_nsec: DEATH_NANOS };
+        for handle in &self.0 {
+            let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&patience));
+        }
     }
 }
 

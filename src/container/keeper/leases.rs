@@ -408,17 +408,18 @@ impl Keeper {
         let made = Machine::of_nobody(usual, number, self.config.secret, &self.here);
         let machine = Machine::of(&host, self.config.secret, &self.here);
         let dir = hide::dir_in(&container.place.dir);
-        let given = self
-            .layout
-            .set(name, &limits)
-            .and_then(|()| hide::write_over((&made, &machine), &self.here, container.disk, &dir));
-        let given = given.and_then(|()| self.layout.freeze(name, false));
-        let given = given.and_then(|()| identity::give(&host, &container.image, running.pid));
-        given.map_err(|error| error.to_string())?;
+        let failed = |error: io::Error| error.to_string();
+        identity::write(&host, &container.image, running.pid).map_err(failed)?;
+        // They end when they go on, and others begin while the rest is done.
+        let ended = identity::end_servers(container.image.manifest.host_key, &self.layout, name);
+        let given = self.layout.freeze(name, false);
+        let given = given.and_then(|()| identity::connect(&host, running.pid));
+        let given = given.and_then(|()| self.layout.set(name, &limits));
+        given.and_then(|()| hide::write_over((&made, &machine), &self.here, container.disk, &dir)).map_err(failed)?;
         if let Some(tap) = &container.tap {
             identity::forget_frames(tap);
         }
-        identity::restart_servers(container.image.manifest.host_key, &self.layout, name);
+        ended.wait();
         self.hand_over(number, lease);
         self.send(FromKeeper::LeaseLive { lease: lease.id }, None);
         Ok(())
