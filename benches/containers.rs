@@ -172,7 +172,14 @@ fn warm(settings: &Settings, rows: &mut Rows) {
 
 fn sweep(settings: &Settings, rows: &mut Rows) {
     let hosts = settings.number("hosts");
-    let lab = up(&topology(hosts, "small", "", ""));
+    sweep_of("none kept ready", &up(&topology(hosts, "small", "", "")), hosts, rows);
+    let pool = hosts / 2;
+    let lab = up(&topology(hosts, "small", &format!("\n    pool: {pool}"), ""));
+    wait_for("a full pool", || (state::frozen(&lab) >= pool as usize).then_some(()));
+    sweep_of("half of them kept ready", &lab, hosts, rows);
+}
+
+fn sweep_of(ready: &str, lab: &Lab, hosts: u64, rows: &mut Rows) {
     let began = Instant::now();
     // Started in the attacker's place by one thread; who is started later is at least not ahead.
     let clients: Vec<_> = lab.attacker.enter(|| (0..hosts).map(|n| (n, ssh(&host(n)))).collect());
@@ -192,7 +199,7 @@ fn sweep(settings: &Settings, rows: &mut Rows) {
         eprintln!("{}: {why}", host(*n));
     }
     let answered = all.iter().filter(|(_, _, answered, _)| *answered).count();
-    let what = |text: &str| format!("{hosts} hosts touched at once by ssh: {text}");
+    let what = |text: &str| format!("{hosts} hosts touched at once by ssh, {ready}: {text}");
     rows.put(what("those that answer"), answered as f64, "hosts", Some(hosts as f64), false);
     let last = all.iter().map(|(_, took, _, _)| *took).max().unwrap_or_default();
     rows.put(what("the last one's answer"), last.as_secs_f64(), "s", Some(1.5), true);
@@ -265,20 +272,30 @@ fn freeze(settings: &Settings, rows: &mut Rows) {
         return skipped("freeze", "its topologies know no `freeze`");
     }
     let samples = settings.number("samples");
+    let (mut pauses, mut thawed) = (Vec::new(), Vec::new());
     let lab = up(&topology(1, "small", "", ", freeze: 1s, idle: 1h"));
     contact(&lab, &host(0));
-    let (mut live, mut thawed) = (Vec::new(), Vec::new());
     for _ in 0..samples {
+        let began = Instant::now();
         wait_for("the container to be frozen", || (state::frozen(&lab) > 0).then_some(()));
+        pauses.push(began.elapsed());
         thawed.push(contact(&lab, &host(0)));
+    }
+    let (freezes, thaws) = state::switch_freezer(&lab, samples);
+    drop(lab);
+    // What has waited as long without being frozen: caches have forgotten it as well.
+    let lab = up(&topology(1, "small", "", ", freeze: 1h, idle: 1h"));
+    contact(&lab, &host(0));
+    let mut live = Vec::new();
+    for pause in pauses {
+        std::thread::sleep(pause);
         live.push(contact(&lab, &host(0)));
     }
     let median = |times: &[Duration]| figures::percentile(times, 50.0);
     let more = median(&thawed).saturating_sub(median(&live));
-    rows.times("first byte, live container", live, None);
+    rows.times("first byte, live container that was idle as long", live, None);
     rows.times("first byte, frozen container", thawed, None);
     rows.put("thaw: what a frozen one takes more, median".into(), more.as_secs_f64() * 1e3, "ms", Some(2.0), true);
-    let (freezes, thaws) = state::switch_freezer(&lab, samples);
     rows.times("freeze, by its cgroup", freezes, Some(2.0));
     rows.times("thaw, by its cgroup", thaws, Some(2.0));
 }
