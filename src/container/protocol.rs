@@ -36,6 +36,11 @@ pub enum ToKeeper {
         /// Which.
         lease: LeaseId,
     },
+    /// In answer to [`FromKeeper::Follows`], with one descriptor: this lease has a container, and that is its TAP.
+    Holds {
+        /// Which.
+        lease: LeaseId,
+    },
     /// Stop it.
     Release {
         /// Which.
@@ -93,6 +98,9 @@ pub enum FromKeeper {
         /// MTU of the TAP.
         mtu: u32,
     },
+    /// Another keeper died, and this one follows it: say what you have, with [`ToKeeper::Holds`] for each lease whose TAP
+    /// has come, and by asking once more for what was asked for in vain.
+    Follows,
     /// The container's init runs.
     LeaseLive {
         /// Which lease.

@@ -3,6 +3,7 @@
 mod build;
 mod config;
 pub mod console;
+mod devices;
 mod ends;
 pub mod place;
 mod process;

@@ -15,7 +15,7 @@ use super::protocol::{FromSupervisor, ToSupervisor};
 use super::watch::{Check, Watch};
 use super::{ends, place};
 use crate::container::KeeperConfig;
-use crate::container::keeper::open_tap;
+use crate::container::keeper::{Layout, open_tap};
 use crate::event::{Event, EventId, Said};
 use crate::node::TapConfig;
 use crate::sys::seqpacket::Channel;
@@ -100,6 +100,8 @@ pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
     // What a dead keeper leaves running becomes ours.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|e| SupervisorError::System("become the reaper of orphans", e.into()))?;
+    // Mounts that have to be made for that are ours: disks that the keeper puts there outlive it.
+    Layout::find();
     privileges::raise_memlock();
     privileges::raise_descriptors();
     let mut supervisor = Supervisor {

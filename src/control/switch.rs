@@ -17,20 +17,20 @@ use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::config::{Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
+use super::devices::{tap_rings, uplink_devices};
 use super::protocol::{FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};
 use crate::container::{FromKeeper, ToKeeper};
 use crate::emulate::WallClock;
 use crate::event::{RingCapture, RingSink, Sink};
 use crate::fabric::{Attachment, Workers};
 use crate::frame::PortNo;
-use crate::netdev::{AfPacket, Netdev, Tap, TapRing, Xdp};
-use crate::node::{Command, LeaseId, NodeConfig, NodeIdx, Request, TapConfig, TapIo, UplinkConfig};
+use crate::netdev::{Netdev, Tap, TapRing};
+use crate::node::{Command, LeaseId, NodeConfig, NodeIdx, Request, TapConfig, UplinkConfig};
 use crate::relay;
 use crate::service::ServiceKind;
 use crate::stack::RelayEnd;
 use crate::sys::ring::RingWriter;
 use crate::sys::seqpacket::{AsyncChannel, Channel};
-use crate::sys::xdp::{Mode, Socket};
 use crate::sys::{clock, eventfd, memory, privileges, sched, seccomp};
 use crate::topology::Plan;
 
@@ -79,16 +79,6 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
     // No frame, message or descriptor has come in so far.
     seccomp::confine()?;
     runtime.block_on(serve(config.plan, (workers, tap_rings), (ends.supervisor, ends.keeper, ends.console)))
-}
-
-/// The rings by which frames of TAPs pass, one for each thread. Once confined, the process cannot make one.
-fn tap_rings(io: TapIo, threads: u16) -> Vec<Option<TapRing>> {
-    let ring = |_| {
-        let ring = (io == TapIo::Auto).then(TapRing::new)?;
-        ring.inspect_err(|error| tracing::info!(%error, "TAPs are read without io_uring, which this machine lacks"))
-            .ok()
-    };
-    (0..threads).map(ring).collect()
 }
 
 async fn serve(
@@ -171,8 +161,19 @@ struct Lease {
     shard: u16,
     node: NodeIdx,
     host: IpAddr,
-    /// Where its TAP is attached, and its number in captures.
-    tap: Option<(PortNo, u32)>,
+    tap: Option<LeaseTap>,
+    /// Its end was asked for, and whether its files are to stay.
+    released: Option<bool>,
+}
+
+/// The TAP of a container.
+struct LeaseTap {
+    /// Where it is attached.
+    port: PortNo,
+    /// Its number in captures.
+    number: u32,
+    /// For a keeper that follows one that died.
+    fd: OwnedFd,
 }
 
 /// A connection that waits for who answers it.
@@ -295,13 +296,14 @@ impl Switch {
             }
             FromKeeper::UplinkDown { node } => self.workers.detach(node, UplinkConfig::WIRE),
             FromKeeper::TapDown { node } => self.workers.detach(node, TapConfig::WIRE),
+            FromKeeper::Follows => self.say_what_is_held(),
             FromKeeper::LeaseTap { lease, mtu } => self.tap(lease, mtu, fds.next())?,
             FromKeeper::LeaseLive { lease } => self.command(lease, Command::LeaseLive { lease }),
             FromKeeper::LeaseFrozen { lease } => self.command(lease, Command::LeaseFrozen { lease }),
             FromKeeper::LeaseBusy { lease } => self.command(lease, Command::LeaseBusy { lease }),
             FromKeeper::LeaseGone { lease, why } => {
-                if let Some(Lease { node, tap: Some((port, _)), .. }) = self.leases.get(&lease) {
-                    self.workers.detach(*node, *port);
+                if let Some(Lease { node, tap: Some(tap), .. }) = self.leases.get(&lease) {
+                    self.workers.detach(*node, tap.port);
                 }
                 self.command(lease, Command::LeaseGone { lease, why });
                 self.leases.remove(&lease);
@@ -321,17 +323,42 @@ impl Switch {
     /// Attaches the TAP of a lease that still is one.
     fn tap(&mut self, lease: LeaseId, mtu: u32, fd: Option<OwnedFd>) -> io::Result<()> {
         let Some(fd) = fd else { return Ok(()) };
-        let Some(Lease { shard, node, host, tap: None }) = self.leases.get(&lease) else { return Ok(()) };
+        if !self.leases.contains_key(&lease) {
+            // It was asked for twice, of two keepers, and was over for the first.
+            self.tell_keeper(ToKeeper::Release { lease, keep: true });
+        }
+        let Some(Lease { shard, node, host, tap: None, .. }) = self.leases.get(&lease) else { return Ok(()) };
         let (home, node, host, number) = (Some(*shard), *node, *host, self.next_tap);
         self.next_tap = self.next_tap.checked_add(1).unwrap_or(FIRST_TAP);
         self.announce(number, node, host);
         let (devices, name, capture) = (self.taps(&fd, mtu)?, format!("tap of {host}"), Some(number));
         let port = self.workers.attach(Attachment { node, port: None, devices, home, name, capture })?;
         if let Some(lease) = self.leases.get_mut(&lease) {
-            lease.tap = Some((port, number));
+            lease.tap = Some(LeaseTap { port, number, fd });
         }
         self.command(lease, Command::LeaseTap { lease, port });
         Ok(())
+    }
+
+    fn release(&mut self, id: LeaseId, keep: bool) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.released = Some(keep);
+        }
+        self.tell_keeper(ToKeeper::Release { lease: id, keep });
+    }
+
+    /// Tells a keeper that follows another what there is, and once more what the other one may not have done.
+    fn say_what_is_held(&self) {
+        for (id, lease) in &self.leases {
+            let (id, node, host) = (*id, lease.node, lease.host);
+            match (&lease.tap, lease.released) {
+                (_, Some(keep)) => self.tell_keeper(ToKeeper::Release { lease: id, keep }),
+                (None, None) => self.tell_keeper(ToKeeper::Lease { lease: id, node, host }),
+                (Some(tap), None) => {
+                    let _ = self.to_keeper.send((ToKeeper::Holds { lease: id }, tap.fd.try_clone().ok()));
+                }
+            }
+        }
     }
 
     /// Tells the console whose frames carry `number`.
@@ -342,7 +369,7 @@ impl Switch {
     fn console_said(&mut self, message: ToSwitch, fd: Option<OwnedFd>) {
         match message {
             ToSwitch::Hello => {
-                let taps = self.leases.values().filter_map(|lease| Some((lease, lease.tap?.1)));
+                let taps = self.leases.values().filter_map(|lease| Some((lease, lease.tap.as_ref()?.number)));
                 taps.for_each(|(lease, number)| self.announce(number, lease.node, lease.host));
             }
             ToSwitch::Query { id, what } => self.query(id, what),
@@ -375,13 +402,13 @@ impl Switch {
         for (shard, request) in self.workers.requests() {
             match request {
                 Request::Lease { node, lease, host } => {
-                    self.leases.insert(lease, Lease { shard, node, host, tap: None });
+                    self.leases.insert(lease, Lease { shard, node, host, tap: None, released: None });
                     self.tell_keeper(ToKeeper::Lease { lease, node, host });
                 }
                 Request::Rebuilt { node } => self.end_leases(shard, node),
                 Request::Freeze { lease } => self.tell_keeper(ToKeeper::Freeze { lease }),
                 Request::Thaw { lease } => self.tell_keeper(ToKeeper::Thaw { lease }),
-                Request::Release { lease, keep } => self.tell_keeper(ToKeeper::Release { lease, keep }),
+                Request::Release { lease, keep } => self.release(lease, keep),
                 Request::Open { service, peer, local, pipe } => {
                     let conn = self.next_conn;
                     match service.kind {
@@ -411,9 +438,10 @@ impl Switch {
     /// Ends the containers of a node's replica that no longer knows of them.
     fn end_leases(&mut self, shard: u16, node: NodeIdx) {
         for (id, lease) in self.leases.iter_mut().filter(|(_, lease)| (lease.shard, lease.node) == (shard, node)) {
-            if let Some((port, _)) = lease.tap.take() {
-                self.workers.detach(node, port);
+            if let Some(tap) = lease.tap.take() {
+                self.workers.detach(node, tap.port);
             }
+            lease.released = Some(true);
             let _ = self.to_keeper.send((ToKeeper::Release { lease: *id, keep: true }, None));
         }
     }
@@ -446,38 +474,6 @@ impl Switch {
             refused(waiting.pipe, "nobody took the connection in time");
         }
     }
-}
-
-/// The devices of an uplink, one for each shard. They send by the first socket of `fds` and receive by the others, which
-/// share the interface's frames; or by one and the AF_XDP sockets that follow it with their memory, which the first
-/// shard receives by. `None` if there are not enough.
-fn uplink_devices(
-    mtu: u32,
-    xdp: Option<(Mode, u32)>,
-    mut fds: impl Iterator<Item = OwnedFd>,
-    shards: u16,
-) -> io::Result<Option<Vec<Box<dyn Netdev>>>> {
-    let Some(tx) = fds.next() else { return Ok(None) };
-    let receiver = |fd| io::Result::Ok(AfPacket::new(fd, mtu).sending_by(tx.try_clone()?));
-    let Some((mode, ring)) = xdp else {
-        let devices = fds.map(|fd| Ok(Box::new(receiver(fd)?) as Box<dyn Netdev>)).collect::<io::Result<Vec<_>>>()?;
-        return Ok((devices.len() == usize::from(shards)).then_some(devices));
-    };
-    let (Some(socket), Some(memory)) = (fds.next(), fds.next()) else { return Ok(None) };
-    let packet = receiver(socket.try_clone()?)?;
-    let sockets = fds.enumerate().map(|(number, fd)| Socket::open(fd, memory.as_fd(), number, ring));
-    let first: Box<dyn Netdev> =
-        match sockets.collect::<io::Result<_>>().and_then(|sockets| Xdp::new(packet, sockets, mode)) {
-            Ok(device) => Box::new(device),
-            // Its sockets are closed by now, and everything comes by the packet socket.
-            Err(error) => {
-                tracing::error!(%error, "AF_XDP is of no use");
-                Box::new(receiver(socket)?)
-            }
-        };
-    let sender = |_| io::Result::Ok(Box::new(AfPacket::sender(tx.try_clone()?, mtu)) as Box<dyn Netdev>);
-    let others = (1..shards).map(sender).collect::<io::Result<Vec<_>>>()?;
-    Ok(Some([first].into_iter().chain(others).collect()))
 }
 
 /// Closes a connection that nobody answers; its host says so as an event.

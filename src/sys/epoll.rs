@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 const AT_ONCE: usize = 256;
 
 /// Descriptors to wait on, each with a number of the caller's.
+#[derive(Debug)]
 pub struct Epoll(OwnedFd);
 
 impl Epoll {
@@ -60,10 +61,15 @@ impl Epoll {
     }
 }
 
+/// It has something to read when one of its descriptors has.
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
     use crate::sys::eventfd::EventFd;
 

@@ -143,6 +143,11 @@ impl Layout {
         paths.filter(|path| path.is_dir()).collect()
     }
 
+    /// Whether container `name` has any cgroup where we put them.
+    pub fn has(&self, name: &str) -> bool {
+        !self.of(name).is_empty()
+    }
+
     /// The cgroups of containers whose name is wanted.
     fn all(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         let mut found = Vec::new();

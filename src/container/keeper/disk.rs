@@ -201,7 +201,11 @@ pub fn restore(dir: &Path) -> io::Result<()> {
     mounts::mount(&path, dir, c"ext4", OPTIONS)
 }
 
-fn is_mounted(dir: &Path) -> io::Result<bool> {
+/// Whether the disk of `dir` is there.
+///
+/// # Errors
+/// If there is no such directory.
+pub fn is_mounted(dir: &Path) -> io::Result<bool> {
     let above = dir.parent().ok_or(io::ErrorKind::NotFound)?;
     Ok(fs::metadata(dir)?.dev() != fs::metadata(above)?.dev())
 }

@@ -8,22 +8,36 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::lease::{Container, Lease, Stage};
+use super::cgroup::Layout;
+use super::host::Host;
+use super::lease::{Container, Lease, Running, Stage};
 use super::machine::{Age, Machine};
 use super::process::{Keeper, SECOND};
 use super::settings::{self, Place};
-use super::{disk, host, leftovers};
-use crate::container::KeeperConfig;
+use super::{adopt, disk, host, leftovers};
 use crate::container::image::Image;
+use crate::container::{FromKeeper, KeeperConfig};
 use crate::node::{LeaseId, NodeIdx};
+use crate::sys::clock;
 
 /// Most that are kept; past that, who waits longest goes.
 const MOST: usize = 256;
 
+/// The processes of a container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Alive {
+    /// Its init.
+    pub init: i32,
+    /// When that was started ([`adopt::born`]): the number alone may be another process's by now.
+    pub born: u64,
+    /// liblxc's process that watches over it.
+    pub monitor: i32,
+}
+
 /// What a container is for, as it is written down.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Written {
-    /// The lease that it had last.
+    /// The lease that it had last; 0 if it has outlived the switch that had asked for it.
     pub lease: LeaseId,
     /// The node, by its name: its number may be another one after a restart.
     pub node: String,
@@ -33,6 +47,9 @@ pub struct Written {
     pub image: (String, String),
     /// Octets of its disk.
     pub disk: u64,
+    /// Its processes, once it runs.
+    #[serde(default)]
+    pub alive: Option<Alive>,
     /// The boot of the machine that it was written in: what disks hold is not to be relied on after a crash.
     pub boot: String,
 }
@@ -49,36 +66,83 @@ fn boot() -> String {
 
 /// Writes down what `container` is for. Nothing waits for the disk: after a loss of power it is not there, or whole.
 pub fn write(container: &Container, config: &KeeperConfig) -> io::Result<()> {
-    let Some(lease) = container.lease else { return Ok(()) };
-    let node = config.nodes.get(usize::from(lease.node.0)).map(|(name, _)| name.clone()).unwrap_or_default();
+    let Some((node, host)) = container.host else { return Ok(()) };
+    let node = config.nodes.get(usize::from(node.0)).map(|(name, _)| name.clone()).unwrap_or_default();
     let manifest = &container.image.manifest;
     let image = (manifest.name.clone(), manifest.hash.clone());
     let text = serde_json::to_vec(&Written {
-        lease: lease.id,
+        lease: container.lease.map_or(LeaseId(0), |lease| lease.id),
         node,
-        host: lease.host,
+        host,
         image,
         disk: container.disk,
+        alive: match &container.stage {
+            Stage::Live(Running { pid, monitor, .. }) => {
+                adopt::born(*pid).map(|born| Alive { init: *pid, born, monitor: *monitor })
+            }
+            _ => None,
+        },
         boot: boot(),
     })?;
     let file = file_of(&container.place.dir);
     let new = file.with_extension("new");
-    File::create(&new)?.write_all(&text)?;
-    fs::rename(&new, file)
+    let written = File::create(&new).and_then(|mut new| new.write_all(&text)).and_then(|()| fs::rename(&new, &file));
+    written.inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
-/// What the container in `dir` was for, if it was anybody's.
+/// What the container in `dir` was for, if it was anybody's, and if that can be read.
 pub fn read(dir: &Path) -> Option<Written> {
-    serde_json::from_slice(&fs::read(file_of(dir)).ok()?).ok()
+    let file = file_of(dir);
+    let text = match fs::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        other => other,
+    };
+    let written = text.and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from));
+    written.inspect_err(|error| tracing::warn!(%error, file = %file.display(), "what is unreadable is removed")).ok()
+}
+
+/// A container that a predecessor has left.
+#[derive(Debug)]
+pub struct Found {
+    /// Its number.
+    pub number: u32,
+    /// What it is for.
+    pub written: Written,
+    /// Its processes, if they still run and can go on.
+    pub running: Option<Running>,
+}
+
+/// The host that a container is for, and its image, if there are both.
+fn of_use<'a>(config: &'a KeeperConfig, written: &Written) -> Option<(NodeIdx, Host<'a>, Image)> {
+    let node = config.nodes.iter().position(|(name, _)| *name == written.node)?;
+    let node = NodeIdx(node as u16);
+    let host = host::find(config, node, written.host).ok()?;
+    let image = host.image(config).ok().filter(|image| image.manifest.hash == written.image.1)?;
+    (written.boot == boot()).then_some((node, host, image))
+}
+
+/// The processes of the container in `place`, if they are to go on.
+pub fn running(config: &KeeperConfig, layout: &Layout, place: &Place, written: &Written) -> Option<Running> {
+    of_use(config, written)?;
+    adopt::runs(place, written, layout, clock::monotonic_micros())
 }
 
 impl Keeper {
-    /// Takes over the files that a predecessor left. What is of no host any more, or of another image, is removed.
-    pub(super) fn adopt(&mut self, found: Vec<(u32, Written)>, now: i64) {
-        for (number, written) in found {
+    /// Takes over what a predecessor left: containers that run, and files of those that do not. What is of no host any
+    /// more, or of another image, is removed.
+    pub(super) fn adopt(&mut self, found: Vec<Found>, now: i64) {
+        for Found { number, written, running } in found {
             self.number = self.number.max(number);
             let place = Place::of(&leftovers::containers_dir(&self.config), &self.tag, number);
-            if let Some(container) = self.adopted(place.clone(), &written, now) {
+            if running.is_none() && written.lease != LeaseId(0) {
+                let why = "the keeper was started anew".into();
+                self.send(FromKeeper::LeaseGone { lease: written.lease, why }, None);
+            }
+            let container = match running {
+                Some(running) => self.adopted_alive(place.clone(), &written, running, now),
+                None => self.adopted(place.clone(), &written, now),
+            };
+            if let Some(container) = container {
                 self.containers.insert(number, container);
             } else {
                 let _ = disk::remove(&place.dir);
@@ -86,15 +150,35 @@ impl Keeper {
         }
     }
 
+    /// The same for a container that runs. If that cannot be, it ends.
+    fn adopted_alive(&mut self, place: Place, written: &Written, running: Running, now: i64) -> Option<Container> {
+        let init = running.init.try_clone();
+        let (name, host) = (place.name.clone(), written.host);
+        let adopted = of_use(&self.config, written).and_then(|(node, host, image)| {
+            let host = (node, host.ip);
+            let id = Some(written.lease).filter(|id| *id != LeaseId(0));
+            let lease = id.map(|id| Lease { id, node, host: host.1 });
+            let held = image.hold().ok()?;
+            let stage = Stage::ended(now);
+            let (disk, host) = (written.disk, Some(host));
+            let (tap, why, keep, unclaimed) = (None, None, None, None);
+            Some(Container { lease, host, place, disk, image, _held: held, tap, stage, why, keep, unclaimed })
+        });
+        let adopted = adopted.and_then(|mut container| {
+            self.inherit(&mut container, running, now).ok()?;
+            Some(container)
+        });
+        if adopted.is_none() {
+            tracing::warn!(container = name, %host, "what ran when the keeper died cannot be taken over, and ends");
+            let _ = init.map(|init| rustix::process::pidfd_send_signal(init, rustix::process::Signal::KILL));
+            leftovers::end(&self.layout, |other| other == name, now + SECOND);
+        }
+        adopted
+    }
+
     /// None if it is of no use: not this honeynet's any more, or its files cannot be had.
     fn adopted(&self, place: Place, written: &Written, now: i64) -> Option<Container> {
-        let node = self.config.nodes.iter().position(|(name, _)| *name == written.node)?;
-        let node = NodeIdx(node as u16);
-        let host = host::find(&self.config, node, written.host).ok()?;
-        let image = host.image(&self.config).ok().filter(|image| image.manifest.hash == written.image.1)?;
-        if written.boot != boot() {
-            return None;
-        }
+        let (node, host, image) = of_use(&self.config, written)?;
         if let Err(error) = settings::rest(&place).and_then(|()| disk::restore(&place.dir)) {
             tracing::warn!(%error, dir = %place.dir.display(), "what a container has written is lost");
             return None;
@@ -111,6 +195,7 @@ impl Keeper {
             stage: Stage::Kept { until: now + i64::from(secs) * SECOND },
             why: None,
             keep: None,
+            unclaimed: None,
         })
     }
 
@@ -155,5 +240,71 @@ impl Keeper {
                 self.end(number, "too many containers are kept", now);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written() -> Written {
+        Written {
+            lease: LeaseId(77),
+            node: "office".into(),
+            host: "10.1.0.5".parse().unwrap(),
+            image: ("small".into(), "0".into()),
+            disk: 1 << 30,
+            alive: Some(Alive { init: 1234, born: 5678, monitor: 1233 }),
+            boot: boot(),
+        }
+    }
+
+    #[test]
+    fn what_a_loss_of_power_leaves_is_whole_or_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let dir = state.path().join("hw-abcdef-7");
+        assert_eq!(read(&dir), None);
+        let text = serde_json::to_vec(&written()).unwrap();
+        for len in 0..text.len() {
+            fs::write(file_of(&dir), &text[..len]).unwrap();
+            assert_eq!(read(&dir), None, "{len} octets of {}", text.len());
+            // Blocks that were never written.
+            let zeroed: Vec<u8> =
+                text.iter().enumerate().map(|(at, octet)| if at < len { *octet } else { 0 }).collect();
+            fs::write(file_of(&dir), zeroed).unwrap();
+            assert_eq!(read(&dir), None, "zeroes behind {len} octets");
+        }
+        fs::write(file_of(&dir), &text).unwrap();
+        assert_eq!(read(&dir), Some(written()));
+        fs::remove_file(file_of(&dir)).unwrap();
+        fs::create_dir(file_of(&dir)).unwrap();
+        assert_eq!(read(&dir), None, "a directory in its place");
+    }
+
+    #[test]
+    fn what_another_process_is_by_now_does_not_run() {
+        let state = tempfile::tempdir().unwrap();
+        let place = Place::of(state.path(), "abcdef", 7);
+        fs::create_dir(&place.dir).unwrap();
+        let me = std::process::id() as i32;
+        let runs =
+            |alive: Option<Alive>| adopt::runs(&place, &Written { alive, ..written() }, &Layout::none(), 0).is_some();
+        let monitor = crate::container::worker::parent_of(me).unwrap();
+        let born = adopt::born(me).unwrap();
+        assert!(!runs(None));
+        for alive in [
+            Alive { init: me, born: born + 1, monitor },
+            Alive { init: me, born, monitor: me },
+            Alive { init: i32::MAX, born, monitor },
+            Alive { init: 0, born, monitor },
+            // Right, but there is no disk.
+            Alive { init: me, born, monitor },
+        ] {
+            assert!(!runs(Some(alive)), "{alive:?}");
+        }
+        crate::sys::mounts::mount(Path::new("none"), &place.dir, c"tmpfs", c"size=64k").unwrap();
+        let it_runs = runs(Some(Alive { init: me, born, monitor }));
+        disk::remove(&place.dir).unwrap();
+        assert!(it_runs);
     }
 }

@@ -69,7 +69,7 @@ pub struct Running {
     pub init: OwnedFd,
     /// The number of that process.
     pub pid: i32,
-    /// liblxc's process that watches over it: a child of the keeper.
+    /// liblxc's process that watches over it: a child of the keeper, or of the supervisor if a predecessor started it.
     pub monitor: i32,
     /// Since when it runs.
     pub since: i64,
@@ -119,7 +119,7 @@ pub struct Container {
     pub image: Image,
     /// Keeps its image from being removed.
     pub _held: File,
-    /// Its TAP, until that is handed to the switch.
+    /// Its TAP. The switch has another descriptor, but it may die.
     pub tap: Option<OwnedFd>,
     /// How far it is.
     pub stage: Stage,
@@ -127,6 +127,8 @@ pub struct Container {
     pub why: Option<String>,
     /// Whether its files stay when it has ended, and for how many seconds.
     pub keep: Option<u32>,
+    /// It has outlived the keeper or the switch of before, and ends then unless somebody says that it is theirs.
+    pub unclaimed: Option<i64>,
 }
 
 impl Container {

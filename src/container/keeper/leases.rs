@@ -39,20 +39,30 @@ impl Keeper {
         }
         let host = host::find(&self.config, lease.node, lease.host)?;
         let lease = Lease { host: host.ip, ..lease };
-        let of_node = |container: &&Container| container.lease.is_some_and(|other| other.node == lease.node);
+        let limit = host.hosts.limits.containers as usize;
+        let of_node = |container: &&Container| {
+            container.unclaimed.is_none() && container.lease.is_some_and(|other| other.node == lease.node)
+        };
         let running = self.containers.values().filter(of_node).count();
-        if running >= host.hosts.limits.containers as usize {
+        if running >= limit {
             return Err(format!("{running} containers of this node run already, which is its limit"));
         }
         let is_same = |container: &Container| {
             container.lease.is_some_and(|other| (other.node, other.host) == (lease.node, lease.host))
                 && container.why.is_none()
+                && container.unclaimed.is_none()
         };
         if self.containers.values().any(is_same) {
             return Err(format!("{} has a container already", lease.host));
         }
         self.last_lease = now;
+        self.make_room(&lease, limit, now);
+        let host = host::find(&self.config, lease.node, lease.host)?;
         let image = host.image(&self.config)?;
+        if let Some(number) = self.unclaimed_of(&lease, &image) {
+            self.claim(number, lease);
+            return Ok(());
+        }
         if let Some(number) = self.kept_for(&lease, &image) {
             return self.start_again(number, lease);
         }
@@ -134,6 +144,7 @@ impl Keeper {
             stage: Stage::Queued(Box::new(start)),
             why: None,
             keep: None,
+            unclaimed: None,
         };
         self.containers.insert(number, container);
         self.queue.push_back(number);
@@ -146,7 +157,9 @@ impl Keeper {
         container.lease = Some(lease);
         container.host = Some((lease.node, lease.host));
         let mtu = interface::mtu(&container.place.tap).unwrap_or(1500);
-        let tap = container.tap.take();
+        container.unclaimed = None;
+        // Without a descriptor for a copy, the container ends with the switch.
+        let tap = container.tap.as_ref().and_then(|tap| tap.try_clone().ok()).or_else(|| container.tap.take());
         if let Err(error) = kept::write(container, &self.config) {
             let dir = container.place.dir.display();
             tracing::warn!(%error, %dir, "what this container is for cannot be written down");
@@ -201,6 +214,10 @@ impl Keeper {
                 let ended = container.why.is_some();
                 container.stage = Stage::Live(running);
                 let lease = container.lease;
+                if let Err(error) = kept::write(container, &self.config) {
+                    let name = &container.place.name;
+                    tracing::warn!(%error, name, "should the keeper die, this container ends with it");
+                }
                 match lease {
                     _ if ended => self.kill_live(number, now),
                     Some(lease) => self.send(FromKeeper::LeaseLive { lease: lease.id }, None),
@@ -227,6 +244,15 @@ impl Keeper {
             (container.lease.is_some_and(|lease| lease.id == id)).then_some(*number)
         };
         self.containers.iter().find_map(has)
+    }
+
+    /// Begins to end container `number`, whose files stay for who comes back, or do not.
+    pub(super) fn end_and(&mut self, number: u32, keep: bool, why: &str, now: i64) {
+        let secs = if keep { self.keep_secs(number) } else { None };
+        if let Some(container) = self.containers.get_mut(&number) {
+            container.keep = secs;
+        }
+        self.end(number, why, now);
     }
 
     /// Begins to end container `number`.
@@ -261,7 +287,9 @@ impl Keeper {
     /// Its monitor did not end by itself.
     pub(super) fn kill_monitor(&mut self, number: u32, now: i64) {
         let Some(container) = self.containers.get_mut(&number) else { return };
-        if let Stage::Dying { monitor, .. } = container.stage {
+        if let Stage::Dying { monitor, .. } = container.stage
+            && !self.inherited.kill(monitor)
+        {
             kill(monitor);
         }
         container.stage = Stage::ended(now);

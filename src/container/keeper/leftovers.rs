@@ -1,5 +1,6 @@
 //! Names, and what a dead predecessor or a failed start left under them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -10,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::cgroup::Layout;
 use super::disk::{self, Disks};
-use super::kept::{self, Written};
+use super::kept::{self, Found};
+use super::settings::Place;
 use crate::container::KeeperConfig;
 use crate::sys::{clock, netlink};
 
@@ -77,22 +79,32 @@ pub fn closed_to_containers(path: &Path) -> Option<PathBuf> {
     way.iter().rev().find(closed).map(|dir| dir.to_path_buf())
 }
 
-/// Ends all containers of a predecessor that died: processes, cgroups, TAPs, and the overlays of those that were
-/// nobody's. Waits for them up to `patience` microseconds. Returns what the others were for: their leases, of which
-/// the switch still thinks that they live, and the hosts whose files are still there.
-pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<(u32, Written)> {
+/// Ends what a predecessor that died has left and that cannot go on: processes, cgroups, TAPs, and the overlays of those
+/// that were nobody's. Waits for them up to `patience` microseconds. Returns the others: what runs, and files that wait for
+/// who comes back.
+pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<Found> {
     let tag = tag(config);
     let prefix = format!("hw-{tag}-");
     let until = clock::monotonic_micros() + patience;
     let dir = containers_dir(config);
+    let (mut found, mut nobodys) = (Vec::new(), Vec::new());
+    for (path, number) in left_in(&dir, &prefix) {
+        match number.zip(kept::read(&path)) {
+            Some((number, written)) => {
+                let running = kept::running(config, layout, &Place::of(&dir, &tag, number), &written);
+                found.push(Found { number, written, running });
+            }
+            None => nobodys.push(path),
+        }
+    }
+    let goes_on: Vec<String> =
+        found.iter().filter(|found| found.running.is_some()).map(|found| container_name(&tag, found.number)).collect();
+    let ends = |name: &str| name.starts_with(&prefix) && !goes_on.iter().any(|other| other == name);
     let layout = layout.everywhere();
-    while layout.kill_all(|name| name.starts_with(&prefix)) + kill_monitored(&dir, &prefix) > 0
-        && clock::monotonic_micros() < until
-    {
+    while layout.kill_all(ends) + kill_monitored(&dir, ends) > 0 && clock::monotonic_micros() < until {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    layout.remove_all(|name| name.starts_with(&prefix));
-    let mut found = Vec::new();
+    end(&layout, ends, until);
     let taps = format!("hw{tag}");
     // Unlike /sys/class/net this is about the process's own network namespace.
     for line in fs::read_to_string("/proc/self/net/dev").unwrap_or_default().lines() {
@@ -101,33 +113,46 @@ pub fn sweep_all(config: &KeeperConfig, layout: &Layout, patience: i64) -> Vec<(
             let _ = netlink::delete_link(name);
         }
     }
-    for entry in fs::read_dir(containers_dir(config)).into_iter().flatten().flatten() {
-        // Beside each directory may be a file of the same name that says what it is for, and another that is its disk.
-        let path = entry.path().with_extension("");
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !name.starts_with("hw-") {
-            continue;
-        }
-        let number = name.strip_prefix(&prefix).and_then(|number| number.parse().ok());
-        match number.zip(kept::read(&path)) {
-            Some(of) if !found.contains(&of) => found.push(of),
-            Some(_) => {}
-            None => drop(disk::remove(&path)),
+    for path in nobodys {
+        if let Err(error) = disk::remove(&path) {
+            tracing::warn!(%error, path = %path.display(), "what a container has left cannot be removed");
         }
     }
     found
 }
 
-/// Kills containers by the names that liblxc gives to their monitors, and
-/// returns how many there were. Where no cgroups are mounted (`ip netns exec`
-/// hides them) nothing else tells whose they are.
-fn kill_monitored(dir: &Path, prefix: &str) -> usize {
-    let wanted = format!("[lxc monitor] {} {prefix}", dir.display());
+/// The containers that there is anything of in `dir`, each with its number if it has one of ours.
+fn left_in(dir: &Path, prefix: &str) -> BTreeMap<PathBuf, Option<u32>> {
+    let mut left = BTreeMap::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        // Beside each directory may be a file of the same name that says what it is for, and another that is its disk.
+        let path = entry.path().with_extension("");
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("hw-") {
+            let number = name.strip_prefix(prefix).and_then(|number| number.parse().ok());
+            left.insert(path, number);
+        }
+    }
+    left
+}
+
+/// Ends all containers that are `wanted`, as far as cgroups tell of them, and waits for that until `until`.
+pub fn end(layout: &Layout, wanted: impl Fn(&str) -> bool + Copy, until: i64) {
+    while layout.kill_all(wanted) + layout.remove_all(wanted) > 0 && clock::monotonic_micros() < until {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Kills containers by the names that liblxc gives to their monitors, and workers
+/// by those that they were started with; returns how many there were. Where no cgroups are mounted (`ip netns exec`
+/// hides them) nothing else tells whose they are, and a monitor is in none at first.
+fn kill_monitored(dir: &Path, wanted: impl Fn(&str) -> bool) -> usize {
     let mut killed = 0;
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(monitor) = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?)) else { continue };
-        if !fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(wanted.as_bytes())) {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if !container_of(&String::from_utf8_lossy(&line), dir).is_some_and(&wanted) {
             continue;
         }
         killed += 1;
@@ -139,6 +164,13 @@ fn kill_monitored(dir: &Path, prefix: &str) -> usize {
         }
     }
     killed
+}
+
+/// The container of a monitor or a worker with that command line.
+fn container_of<'a>(line: &'a str, dir: &Path) -> Option<&'a str> {
+    let monitor = line.strip_prefix("[lxc monitor] ").and_then(|rest| rest.strip_prefix(&*dir.to_string_lossy()));
+    let worker = || line.split_once("\0__lxc\0").map(|(_, name)| name);
+    monitor.and_then(|rest| rest.strip_prefix(' ')).or_else(worker)?.split('\0').next()
 }
 
 /// Removes what is left when the last container is gone: our directory, and the
@@ -164,6 +196,7 @@ pub fn remove_empty(config: &KeeperConfig, layout: &Layout) {
 mod tests {
     use super::*;
     use crate::container::keeper::host::tests::config;
+    use crate::container::keeper::kept::Written;
     use crate::node::LeaseId;
 
     #[test]
@@ -193,12 +226,12 @@ mod tests {
             child
         };
         let (mut ours, mut other) = (monitor("hw-abcdef-1"), monitor("hw-fedcba-1"));
-        assert_eq!(kill_monitored(dir, "hw-abcdef-"), 1);
+        assert_eq!(kill_monitored(dir, |name| name.starts_with("hw-abcdef-")), 1);
         assert_eq!(ours.wait().unwrap().signal(), Some(libc::SIGKILL));
         assert!(other.try_wait().unwrap().is_none(), "another honeynet's goes on");
         other.kill().unwrap();
         other.wait().unwrap();
-        assert_eq!(kill_monitored(dir, "hw-"), 0);
+        assert_eq!(kill_monitored(dir, |name| name.starts_with("hw-")), 0);
     }
 
     #[test]
@@ -223,11 +256,13 @@ mod tests {
             host: "10.1.0.5".parse().unwrap(),
             image: ("small".into(), "0".into()),
             disk: 1 << 20,
+            alive: None,
             boot: "a".into(),
         };
         let text = serde_json::to_vec(&of).unwrap();
         fs::write(dir.join(container_name(&tag, 7)).with_extension("json"), text).unwrap();
-        assert_eq!(sweep_all(&config, &Layout::none(), 0), [(7, of)]);
+        let found = sweep_all(&config, &Layout::none(), 0);
+        assert!(matches!(&found[..], [Found { number: 7, written, running: None }] if *written == of), "{found:?}");
         assert!(dir.join(container_name(&tag, 7)).exists() && !dir.join(container_name(&tag, 8)).exists());
         disk::remove(&dir.join(container_name(&tag, 7))).unwrap();
         remove_empty(&config, &Layout::none());

@@ -9,6 +9,7 @@
 //!   └─▶ files of the same host (`kept`): Queued ◀────────────────────────┘
 //! ```
 
+mod adopt;
 mod cgroup;
 mod disk;
 #[cfg_attr(not(feature = "lxc"), allow(dead_code))]

@@ -104,6 +104,7 @@ mod tests {
             stage: Stage::Live(running),
             why: why.map(str::to_owned),
             keep: None,
+            unclaimed: None,
         };
         (number, container)
     }

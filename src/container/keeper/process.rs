@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::WaitOptions;
 
+use super::adopt::Inherited;
 use super::cgroup::Layout;
 use super::disk::Disks;
 use super::lease::{Container, Lease, Rest, Stage, kill};
@@ -73,8 +74,13 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
     let (lock, follows) = leftovers::claim(&config)?;
     let layout = Layout::find();
     let found = leftovers::sweep_all(&config, &layout, 3 * SECOND);
+    // After a loss of power they are whole by name only.
+    Disks::remove_blanks(&leftovers::containers_dir(&config));
     let seccomp = leftovers::containers_dir(&config).join("seccomp");
-    fs::write(&seccomp, settings::SECCOMP)?;
+    // A successor finds it, even on a disk that is full by now.
+    if !fs::read(&seccomp).is_ok_and(|text| text == settings::SECCOMP.as_bytes()) {
+        fs::write(&seccomp, settings::SECCOMP)?;
+    }
     let usual_disk = settings::usual(&config, None).map(|(_, backend)| backend.limits.disk);
     let disks = Disks::new(&leftovers::containers_dir(&config), usual_disk);
     ends.switch.set_nonblocking(true)?;
@@ -107,13 +113,14 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         next_look: 0,
         ending: None,
         pressure: Pressure::watch(),
+        inherited: Inherited::new()?,
+        next_tap_look: 0,
         config,
     };
-    for (_, written) in &found {
-        let why = "the keeper was started anew".into();
-        keeper.send(FromKeeper::LeaseGone { lease: written.lease, why }, None);
-    }
     keeper.adopt(found, clock::monotonic_micros());
+    if follows {
+        keeper.send(FromKeeper::Follows, None);
+    }
     keeper.work();
     leftovers::remove_empty(&keeper.config, &keeper.layout);
     Ok(())
@@ -142,6 +149,10 @@ pub(super) struct Keeper {
     pub(super) pools: Vec<Pool>,
     /// When somebody got a container last.
     pub(super) last_lease: i64,
+    /// Monitors that a predecessor has started.
+    pub(super) inherited: Inherited,
+    /// When it is looked again whether TAPs are still there.
+    pub(super) next_tap_look: i64,
     /// Those that are to start.
     pub(super) queue: VecDeque<u32>,
     outgoing: VecDeque<(FromKeeper, Vec<OwnedFd>)>,
@@ -158,7 +169,7 @@ impl Keeper {
             let now = clock::monotonic_micros();
             self.pass_deadlines(now);
             self.start_queued(now);
-            let next = self.refill(now).min(self.settle_spares(now));
+            let next = self.refill(now).min(self.settle_spares(now)).min(self.look_after_old(now));
             self.flush();
             if self
                 .ending
@@ -181,6 +192,9 @@ impl Keeper {
                 netlink::drain(&self.links);
                 self.next_look = 0;
             }
+            if ready.inherited {
+                self.inherited.ended().into_iter().for_each(|monitor| self.child_ended(monitor, now));
+            }
             if ready.switch {
                 self.take_messages(now);
             }
@@ -201,6 +215,7 @@ impl Keeper {
             PollFd::new(&self.ends.supervisor, PollFlags::IN),
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.links, PollFlags::IN),
+            PollFd::new(&self.inherited, PollFlags::IN),
             PollFd::new(&self.ends.switch, PollFlags::IN | output),
             PollFd::new(&self.ends.console, PollFlags::IN),
             // Where there is no such thing, the supervisor's channel, which never says so.
@@ -210,17 +225,23 @@ impl Keeper {
             },
         ];
         // An order to end needs no further word of those who went first, and their closed ends would always be ready.
-        let fds = if self.ending.is_some() { &mut fds[1..3] } else { &mut fds[..] };
+        let fds = if self.ending.is_some() { &mut fds[1..4] } else { &mut fds[..] };
         if poll(fds, Some(&timeout)).is_err() {
             return Ready::default();
         }
         let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
         match fds {
-            [signals, links] => Ready { signals: is_ready(signals), links: is_ready(links), ..Ready::default() },
-            [supervisor, signals, links, switch, console, pressure] => Ready {
+            [signals, links, inherited] => Ready {
+                signals: is_ready(signals),
+                links: is_ready(links),
+                inherited: is_ready(inherited),
+                ..Ready::default()
+            },
+            [supervisor, signals, links, inherited, switch, console, pressure] => Ready {
                 supervisor: is_ready(supervisor),
                 signals: is_ready(signals),
                 links: is_ready(links),
+                inherited: is_ready(inherited),
                 switch: switch.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
                 console: console.revents().contains(PollFlags::IN),
                 pressure: pressure.revents().contains(PollFlags::PRI),
@@ -344,7 +365,7 @@ impl Keeper {
     fn take_messages(&mut self, now: i64) {
         loop {
             match self.ends.switch.recv_msg::<ToKeeper>() {
-                Ok(Some((message, _))) => self.take(message, now),
+                Ok(Some((message, fds))) => self.take(message, fds, now),
                 // The supervisor keeps both ends: a closed channel means that it is gone, too.
                 Ok(None) => return self.end_all(now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -363,15 +384,11 @@ impl Keeper {
         }
     }
 
-    fn take(&mut self, message: ToKeeper, now: i64) {
+    fn take(&mut self, message: ToKeeper, fds: Vec<OwnedFd>, now: i64) {
         match message {
             ToKeeper::Hello => {
                 self.outgoing.clear();
-                // The switch of before, which has asked for them, is gone: nobody is told of their end.
-                self.end_containers("the switch was started anew", now, |container| container.lease.is_some());
-                for container in self.containers.values_mut() {
-                    container.lease = None;
-                }
+                self.outlive_switch(now);
                 self.scripts.kill();
                 self.uplinks.forget();
                 self.taps.forget();
@@ -379,10 +396,13 @@ impl Keeper {
                 self.look_at_devices(now);
             }
             ToKeeper::Lease { lease, node, host } => {
-                if self.of_lease(lease).is_none()
-                    && let Err(why) = self.lease(Lease { id: lease, node, host }, now)
-                {
-                    self.send(FromKeeper::LeaseGone { lease, why }, None);
+                match self.of_lease(lease) {
+                    Some(number) => self.asked_again(number, now),
+                    None => {
+                        if let Err(why) = self.lease(Lease { id: lease, node, host }, now) {
+                            self.send(FromKeeper::LeaseGone { lease, why }, None);
+                        }
+                    }
                 }
                 // Whoever asks next need not wait until all of them are prepared.
                 self.start_queued(now);
@@ -398,15 +418,12 @@ impl Keeper {
                     self.thaw(number);
                 }
             }
-            ToKeeper::Release { lease, keep } => {
-                if let Some(number) = self.of_lease(lease) {
-                    let secs = if keep { self.keep_secs(number) } else { None };
-                    if let Some(container) = self.containers.get_mut(&number) {
-                        container.keep = secs;
-                    }
-                    self.end(number, "released", now);
-                }
-            }
+            ToKeeper::Holds { lease } => self.held(lease, fds.into_iter().next(), now),
+            ToKeeper::Release { lease, keep } => match self.of_lease(lease) {
+                Some(number) => self.end_and(number, keep, "released", now),
+                // What was asked for before may have been lost with a keeper that died.
+                None => self.send(FromKeeper::LeaseGone { lease, why: "it is gone already".into() }, None),
+            },
             ToKeeper::Script { conn, script, peer, local } => match self.scripts.start(now, script, peer, local) {
                 Ok(socket) => self.send(FromKeeper::ScriptOpen { conn }, Some(socket)),
                 Err(why) => self.send(FromKeeper::ScriptFailed { conn, why }, None),
@@ -471,6 +488,7 @@ struct Ready {
     supervisor: bool,
     signals: bool,
     links: bool,
+    inherited: bool,
     switch: bool,
     console: bool,
     pressure: bool,

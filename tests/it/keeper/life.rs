@@ -160,9 +160,11 @@ fn who_comes_back_finds_the_same_machine() {
     keeper.say(&ToKeeper::Release { lease: LeaseId(1), keep: true });
     assert_eq!(keeper.gone(1), "released");
     assert_eq!(visit(&mut keeper, 2, "cat /root/tool; ls /etc/issue 2>&1 | grep -c No"), "mine\n1\n");
-    // A keeper that is killed takes the container with it, and its successor has the files.
+    // A keeper is killed, and the container, too: the successor has the files.
     keeper.child.kill().unwrap();
     keeper.child.wait().unwrap();
+    let init = rustix::process::Pid::from_raw(keeper.inits()[0]).unwrap();
+    rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
     let mut successor = Keeper::start_unasked(keeper.config.clone());
     assert_eq!(successor.gone(2), "the keeper was started anew");
     assert_eq!(visit(&mut successor, 3, "cat /root/tool"), "mine\n");
