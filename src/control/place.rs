@@ -201,14 +201,15 @@ pub fn secret(dir: &Path) -> io::Result<Secret> {
     }
     let mut secret = [0; 16];
     File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut secret))?;
-    // Renamed into place: a start that is interrupted leaves no half of a secret.
+    // Renamed into place: a start that is interrupted, or a loss of power, leaves no half of a secret.
     let half = dir.join("secret.new");
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(&secret)?;
         file.sync_all()?;
-        std::fs::rename(&half, &path)
+        std::fs::rename(&half, &path)?;
+        File::open(dir)?.sync_all()
     };
     write().map_err(|e| at(&path, &e))?;
     Ok(Secret(secret))
@@ -252,8 +253,16 @@ mod tests {
         assert_eq!(secret(dir.path()).unwrap().0, first.0);
         let file = dir.path().join("secret");
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        std::fs::write(&file, b"short").unwrap();
-        assert_eq!(secret(dir.path()).unwrap_err().kind(), ErrorKind::InvalidData);
+        for len in (0..16).chain([17]) {
+            std::fs::write(&file, vec![7; len]).unwrap();
+            let error = secret(dir.path()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData, "{len} octets");
+            assert!(error.to_string().contains("remove it to get new hosts"), "{error}");
+        }
+        // Half of one that was being made is no secret, and in nobody's way.
+        std::fs::rename(&file, dir.path().join("secret.new")).unwrap();
+        assert_ne!(secret(dir.path()).unwrap().0, first.0);
+        assert!(!dir.path().join("secret.new").exists());
     }
 
     #[test]

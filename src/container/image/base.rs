@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::build::{Attempt, lock};
 use super::packages::{Apt, first_source, run, sources};
 use super::shift::shift;
+use super::store;
 use super::{ImageError, Progress, at, inside};
 use crate::container::ID_BASE;
 
@@ -51,7 +52,7 @@ pub fn base(state_dir: &Path, image: &str, anew: bool, progress: &Progress) -> R
     progress.step(image, "bootstrapping a minimal Debian, which takes half a minute");
     bootstrap(&attempt.dir, &sources, &made, progress)?;
     shift(&made, ID_BASE)?;
-    fs::rename(&attempt.dir, &dir).map_err(at("rename", &attempt.dir))?;
+    store::publish(&attempt.dir, &dir)?;
     Ok(rootfs)
 }
 

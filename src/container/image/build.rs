@@ -91,7 +91,7 @@ pub fn build(state_dir: &Path, config: &ImageConfig, force: bool, progress: &Pro
     if dir.exists() {
         fs::remove_dir_all(&dir).map_err(at("remove", &dir))?;
     }
-    fs::rename(&attempt.dir, &dir).map_err(at("rename", &attempt.dir))?;
+    store::publish(&attempt.dir, &dir)?;
     progress.done(&config.name, &format!("built, {} MB", manifest.size / 1_000_000));
     Ok(Image { manifest, dir })
 }

@@ -71,7 +71,12 @@ impl Image {
     }
 
     fn load(dir: &Path) -> Option<Image> {
-        let manifest = serde_json::from_slice(&fs::read(dir.join("manifest.json")).ok()?).ok()?;
+        let path = dir.join("manifest.json");
+        let text = fs::read(&path).ok()?;
+        let broken = |error: &serde_json::Error| {
+            tracing::warn!(%error, path = %path.display(), "an image that cannot be read is none");
+        };
+        let manifest = serde_json::from_slice(&text).inspect_err(broken).ok()?;
         dir.join("rootfs").is_dir().then(|| Image { manifest, dir: dir.to_owned() })
     }
 }
@@ -143,6 +148,14 @@ pub(super) fn discard(image: &Image) -> Result<(), ImageError> {
     fs::remove_dir_all(&gone).map_err(at("remove", &gone))
 }
 
+/// Gives the folder `made` of an image its name `dir`, when all that is in it has reached the disk: after a loss of power
+/// it is there whole, or not at all.
+pub(super) fn publish(made: &Path, dir: &Path) -> Result<(), ImageError> {
+    let home = File::open(dir.parent().unwrap_or(dir)).map_err(at("open", dir))?;
+    rustix::fs::syncfs(&home).map_err(|error| at("write", made)(error.into()))?;
+    fs::rename(made, dir).and_then(|()| home.sync_all()).map_err(at("rename", made))
+}
+
 /// Writes `manifest` into the folder `dir` of an image, so that it survives a loss of power.
 pub(super) fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), ImageError> {
     let path = dir.join("manifest.json");
@@ -198,6 +211,22 @@ mod tests {
         assert_eq!(remove(state.path(), "one").unwrap(), 0);
         assert_eq!(list(state.path()).len(), 1);
         assert!(!images_dir(state.path()).join("one").exists());
+    }
+
+    #[test]
+    fn an_image_that_is_not_whole_is_none() {
+        let state = tempfile::tempdir().unwrap();
+        let (one, two) = (put(state.path(), "one"), put(state.path(), "two"));
+        let text = serde_json::to_vec(&one.manifest).unwrap();
+        for len in 0..text.len() {
+            fs::write(one.dir.join("manifest.json"), &text[..len]).unwrap();
+            assert_eq!(list(state.path()), [two.clone()], "{len} octets of {}", text.len());
+        }
+        fs::write(one.dir.join("manifest.json"), &text).unwrap();
+        assert_eq!(list(state.path()), [one, two.clone()]);
+        let moved = two.dir.with_file_name("moved");
+        publish(&two.dir, &moved).unwrap();
+        assert!(moved.join("rootfs/file").exists() && !two.dir.exists());
     }
 
     #[test]

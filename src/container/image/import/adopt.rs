@@ -162,7 +162,7 @@ impl Place {
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(at("remove", &dir))?;
         }
-        fs::rename(&self.attempt.dir, &dir).map_err(at("rename", &self.attempt.dir))?;
+        store::publish(&self.attempt.dir, &dir)?;
         progress.done(&self.name, &format!("imported, {} MB", manifest.size / 1_000_000));
         Ok(Imported { image: Image { manifest, dir }, tally: answer.tally, user: answer.user })
     }
