@@ -1,12 +1,17 @@
-//! Whatever is killed below a honeynet: neighbors notice nothing, and the host is there again with what was on it.
+//! Whatever is killed below a honeynet: neighbors notice nothing, what can go on goes on, and what cannot is there again
+//! with what was on it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::lab::{Lab, process};
-use crate::net::{sh, wait_for};
-use crate::shell::shell;
+use crate::net::{Running, sh, wait_for};
+use crate::shell::{shell, ssh};
 
-const TOPOLOGY: &str = "
+pub const TOPOLOGY: &str = "
 name: crash
 templates:
   shell:
@@ -28,10 +33,64 @@ links:
 ";
 
 /// The first process of the container of `host`, if it is live.
-fn init(lab: &Lab, host: &str) -> Option<i64> {
+pub fn init(lab: &Lab, host: &str) -> Option<i64> {
     let rows = lab.json(&["container", "ls"]);
     let is_it = |row: &&Value| row["host"] == host && row["state"] == "live";
     rows.as_array()?.iter().find(is_it)?["init"].as_i64()
+}
+
+/// Pings `hosts` every 5 ms for a second.
+fn pings(lab: &Lab, hosts: &[&str]) -> Running {
+    lab.attacker.spawn(&[&["fping", "-q", "-i", "1", "-c", "200", "-p", "5", "-t", "1000"], hosts].concat())
+}
+
+/// Panics unless all of `count` hosts have answered all.
+fn all_answered(fping: Running, count: usize, about: &str) {
+    let (_, said) = fping.wait();
+    assert_eq!(said.matches("= 200/200/0%").count(), count, "{about}: {said}");
+}
+
+fn killed(pid: i64) {
+    sh(&["kill", "-9", &pid.to_string()]);
+}
+
+/// Somebody who is logged in to a host, and says lines to `cat` there.
+struct Session {
+    client: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Session {
+    fn open(lab: &Lab, host: &str) -> Session {
+        let options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"];
+        let login = format!("root@{host}");
+        let args = [&["sshpass", "-p", "toor", "ssh", "-T"][..], &options, &[&login, "cat"]].concat();
+        let mut client = lab
+            .attacker
+            .command(&args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(client.stdout.take().unwrap());
+        Session { client, lines }
+    }
+
+    /// What comes back of a line.
+    fn echo(&mut self, text: &str) -> String {
+        writeln!(self.client.stdin.as_mut().unwrap(), "{text}").unwrap();
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+    }
 }
 
 #[test]
@@ -41,39 +100,150 @@ fn whatever_is_killed_neighbors_notice_nothing_and_the_files_are_still_there() {
     assert_eq!(shell(&lab.attacker, "192.0.2.21", "echo mine >/root/tool; id -u"), "0\n");
     assert_eq!(shell(&lab.attacker, "192.0.2.20", "echo mine >/root/tool; id -u"), "0\n");
     let neighbor = wait_for("the neighbor", || init(&lab, "192.0.2.21"));
-    for victim in ["init", "monitor", "keeper"] {
+    for victim in ["init", "monitor"] {
         let before = wait_for("the container", || init(&lab, "192.0.2.20"));
         let pid = match victim {
-            "init" => before as i32,
-            "monitor" => honeyweave::container::worker::parent_of(before as i32).unwrap(),
-            _ => process(&lab, "keeper").unwrap(),
+            "init" => before,
+            _ => honeyweave::container::worker::parent_of(before as i32).unwrap().into(),
         };
-        let fping = lab.attacker.spawn(&[
-            "fping",
-            "-q",
-            "-c",
-            "200",
-            "-p",
-            "5",
-            "-t",
-            "1000",
-            "192.0.2.100",
-            "192.0.2.101",
-            "192.0.2.21",
-        ]);
-        sh(&["kill", "-9", &pid.to_string()]);
-        let (_, said) = fping.wait();
-        assert_eq!(said.matches("= 200/200/0%").count(), 3, "{victim}: {said}");
+        let fping = pings(&lab, &["192.0.2.100", "192.0.2.101", "192.0.2.21"]);
+        killed(pid);
+        all_answered(fping, 3, victim);
         wait_for("its end", || (init(&lab, "192.0.2.20") != Some(before)).then_some(()));
         // Whoever comes next finds the machine as it was.
         let text = shell(&lab.attacker, "192.0.2.20", "cat /root/tool");
         assert_eq!(text, "mine\n", "{victim}");
-        if victim != "keeper" {
-            assert_eq!(init(&lab, "192.0.2.21"), Some(neighbor), "{victim}: the neighbor's container goes on");
-        }
+        assert_eq!(init(&lab, "192.0.2.21"), Some(neighbor), "{victim}: the neighbor's container goes on");
     }
-    // With the keeper ended what it had started, and the neighbor's files are there, too.
-    assert_eq!(shell(&lab.attacker, "192.0.2.21", "cat /root/tool"), "mine\n");
+    assert!(lab.down().as_secs() < 10);
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn sessions_in_containers_outlive_the_keeper() {
+    let mut lab = Lab::up(TOPOLOGY);
+    lab.attacker_at("192.0.2.2/24", "192.0.2.1");
+    let mut session = Session::open(&lab, "192.0.2.20");
+    assert_eq!(session.echo("before"), "before\n");
+    shell(&lab.attacker, "192.0.2.21", "setsid sleep 1000 </dev/null >/dev/null 2>&1 &");
+    let before = ["192.0.2.20", "192.0.2.21"].map(|host| wait_for("the container", || init(&lab, host)));
+    for round in ["first", "second"] {
+        let keeper = process(&lab, "keeper").unwrap();
+        let fping = pings(&lab, &["192.0.2.100", "192.0.2.20", "192.0.2.21"]);
+        killed(keeper.into());
+        for n in 0..50 {
+            let text = format!("{round} {n}");
+            assert_eq!(session.echo(&text), format!("{text}\n"));
+        }
+        all_answered(fping, 3, round);
+        wait_for("the next keeper", || process(&lab, "keeper").filter(|pid| *pid != keeper));
+        let after = ["192.0.2.20", "192.0.2.21"].map(|host| wait_for("the container", || init(&lab, host)));
+        assert_eq!(after, before, "{round}");
+        assert_eq!(session.echo(round), format!("{round}\n"));
+    }
+    // The successor rules them: one that it has not started ends when it is told, and another begins.
+    assert_eq!(shell(&lab.attacker, "192.0.2.21", "ps -o args | grep '^sleep 1000' | wc -l"), "1\n");
+    killed(before[1]);
+    assert_eq!(shell(&lab.attacker, "192.0.2.21", "ps -o args | grep '^sleep 1000' | wc -l"), "0\n");
+    shell(&lab.attacker, "192.0.2.22", "true");
+    assert!(lab.down().as_secs() < 10);
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn what_runs_in_containers_outlives_the_switch() {
+    let mut lab = Lab::up(TOPOLOGY);
+    lab.attacker_at("192.0.2.2/24", "192.0.2.1");
+    shell(&lab.attacker, "192.0.2.20", "setsid sleep 1000 </dev/null >/dev/null 2>&1 &");
+    let before = wait_for("the container", || init(&lab, "192.0.2.20"));
+    // One after the death of the keeper, which has no TAP but what the switch hands over.
+    for also_keeper in [false, true] {
+        if also_keeper {
+            let keeper = process(&lab, "keeper").unwrap();
+            killed(keeper.into());
+            wait_for("the next keeper", || process(&lab, "keeper").filter(|pid| *pid != keeper));
+            // It answers orders only when it has taken everything over, and the switch has been asked by then.
+            wait_for("the container", || init(&lab, "192.0.2.20"));
+            shell(&lab.attacker, "192.0.2.20", "true");
+        }
+        killed(process(&lab, "switch").unwrap().into());
+        let began = Instant::now();
+        let ping = || lab.attacker.run(&["ping", "-c1", "-W1", "192.0.2.100"]).status.success();
+        wait_for("an answer", || ping().then_some(()));
+        println!("the first answer of another switch: after {:?}", began.elapsed());
+        let count = wait_for("the container", || {
+            let output = ssh(&lab.attacker, "192.0.2.20", "ps -o args | grep '^sleep 1000' | wc -l");
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        });
+        assert_eq!(count, "1\n", "what was begun there goes on");
+        assert_eq!(init(&lab, "192.0.2.20"), Some(before));
+    }
+    assert!(lab.down().as_secs() < 10);
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_container_without_its_network_device_is_replaced_within_seconds() {
+    let mut lab = Lab::up(TOPOLOGY);
+    lab.attacker_at("192.0.2.2/24", "192.0.2.1");
+    assert_eq!(shell(&lab.attacker, "192.0.2.20", "echo mine >/root/tool; id -u"), "0\n");
+    let link = |words: &[&str]| {
+        let init = wait_for("the container", || init(&lab, "192.0.2.20"));
+        sh(&[&["nsenter", "-t", &init.to_string(), "-n", "ip", "link"], words].concat());
+        init
+    };
+    // Under another name it is what it was.
+    let before = link(&["set", "eth0", "down"]);
+    link(&["set", "eth0", "name", "other"]);
+    link(&["set", "other", "up"]);
+    assert_eq!(shell(&lab.attacker, "192.0.2.20", "cat /root/tool"), "mine\n");
+    assert_eq!(init(&lab, "192.0.2.20"), Some(before));
+    // Removed: nobody has to come for that to be noticed.
+    let began = Instant::now();
+    link(&["del", "other"]);
+    wait_for("its end", || (init(&lab, "192.0.2.20") != Some(before)).then_some(()));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    lab.wait_event("container.stop", |event| event["reason"] == "its network device was removed");
+    assert_eq!(shell(&lab.attacker, "192.0.2.20", "cat /root/tool"), "mine\n");
+    // Switched off: who comes next waits until it is given up.
+    let before = link(&["set", "eth0", "down"]);
+    let began = Instant::now();
+    assert_eq!(shell(&lab.attacker, "192.0.2.20", "id -u"), "0\n");
+    println!("a container whose device is down: replaced after {:?}", began.elapsed());
+    assert_ne!(init(&lab, "192.0.2.20"), Some(before));
+    assert!(lab.down().as_secs() < 10);
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_full_disk_stops_new_containers_and_nothing_else() {
+    let mut lab = Lab::shared();
+    lab.on_small_disk(4096);
+    lab.start(TOPOLOGY);
+    lab.attacker_at("192.0.2.2/24", "192.0.2.1");
+    assert_eq!(shell(&lab.attacker, "192.0.2.20", "id -u"), "0\n");
+    let before = wait_for("the container", || init(&lab, "192.0.2.20"));
+    let files = lab.fill_disk();
+    let fping = pings(&lab, &["192.0.2.100", "192.0.2.101", "192.0.2.20"]);
+    // No container can be had. The handshake was the emulator's.
+    let contact = lab.attacker.run(&["timeout", "3", "nc", "-v", "192.0.2.21", "22"]);
+    assert!(String::from_utf8_lossy(&contact.stderr).contains("succeeded"), "{contact:?}");
+    assert_eq!(contact.stdout, b"");
+    all_answered(fping, 3, "a full disk");
+    // What is emulated answers, and what runs goes on, with another keeper, too.
+    lab.attacker.sh(&["nc", "-z", "-w", "2", "192.0.2.102", "445"]);
+    let keeper = process(&lab, "keeper").unwrap();
+    killed(keeper.into());
+    wait_for("the next keeper", || process(&lab, "keeper").filter(|pid| *pid != keeper));
+    assert_eq!(shell(&lab.attacker, "192.0.2.20", "id -u"), "0\n");
+    assert_eq!(init(&lab, "192.0.2.20"), Some(before));
+    // With room again, nothing that happened meanwhile is missing.
+    files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    let failed = lab.wait_event("container.failed", |event| event["dst"]["ip"] == "192.0.2.21");
+    assert!(failed["reason"].as_str().unwrap().contains("too full"), "{failed}");
+    lab.wait_event("tcp.open", |event| event["dst"]["ip"] == "192.0.2.102");
+    assert!(!lab.events().iter().any(|event| event["event"] == "gap"));
+    assert_eq!(shell(&lab.attacker, "192.0.2.21", "id -u"), "0\n");
     assert!(lab.down().as_secs() < 10);
     assert_eq!(lab.leftovers(), Vec::<String>::new());
 }

@@ -40,6 +40,7 @@ pub struct Lab {
     /// Threads of the data plane: one, unless the test is about them, however many processors there are.
     pub threads: u16,
     up: Option<Running>,
+    small_disk: bool,
     dir: tempfile::TempDir,
     net: Net,
     _share: Share,
@@ -66,9 +67,14 @@ impl Lab {
 
     /// The same for a test that measures time: no other lab runs beside it.
     pub fn up_alone(topology: &str) -> Lab {
-        let mut lab = Lab::new(Share::All(MACHINE.write().unwrap_or_else(|e| e.into_inner())));
+        let mut lab = Lab::alone();
         lab.start(topology);
         lab
+    }
+
+    /// A wire of such a test whose honeynet is yet to be started.
+    pub fn alone() -> Lab {
+        Lab::new(Share::All(MACHINE.write().unwrap_or_else(|e| e.into_inner())))
     }
 
     /// A wire whose honeynet is yet to be started.
@@ -87,10 +93,36 @@ impl Lab {
             wire,
             threads: threads(),
             up: None,
+            small_disk: false,
             dir: tempfile::tempdir().unwrap(),
             net,
             _share: share,
         }
+    }
+
+    /// Gives the honeynet's own directory a disk of so many MiB, before it is started.
+    pub fn on_small_disk(&mut self, mib: u64) {
+        let (file, dir) = (self.path("disk"), self.own_dir());
+        std::fs::File::create(&file).unwrap().set_len(mib << 20).unwrap();
+        std::fs::create_dir_all(&dir).unwrap();
+        let (file, dir) = (file.to_str().unwrap(), dir.to_str().unwrap());
+        let options = ["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard"];
+        crate::net::sh(&[&["mkfs.ext4"][..], &options, &[file]].concat());
+        crate::net::sh(&["mount", "-o", "loop", file, dir]);
+        self.small_disk = true;
+    }
+
+    /// Fills that disk to its last block, until the files that are returned are removed.
+    pub fn fill_disk(&self) -> [PathBuf; 2] {
+        let files = ["filler", "rest"].map(|name| self.own_dir().join(name));
+        let stat = rustix::fs::statvfs(&self.own_dir()).unwrap();
+        // Blocks that nobody has to write.
+        let most = (stat.f_bavail * stat.f_frsize).saturating_sub(8 << 20);
+        crate::net::sh(&["fallocate", "-l", &most.to_string(), files[0].to_str().unwrap()]);
+        let mut rest = std::fs::File::create(&files[1]).unwrap();
+        let full = std::iter::repeat_with(|| std::io::Write::write(&mut rest, &[1; 1 << 16])).find_map(Result::err);
+        assert_eq!(full.map(|error| error.kind()), Some(std::io::ErrorKind::StorageFull));
+        files
     }
 
     /// Another namespace of the same network.
@@ -203,7 +235,7 @@ impl Lab {
         begin.elapsed()
     }
 
-    /// What of the honeynet is still on the machine: processes, interfaces, mounts, cgroups.
+    /// What of the honeynet is still on the machine: processes, interfaces, mounts, loop devices, cgroups.
     pub fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -216,7 +248,8 @@ impl Lab {
         }
         let tag = self.tag();
         for line in std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
-            if line.contains(&self.name) || line.contains(&tag) {
+            let own_disk = self.small_disk && line.split(' ').nth(4) == self.own_dir().to_str();
+            if !own_disk && (line.contains(&self.name) || line.contains(&tag)) {
                 left.push(format!("mount {line}"));
             }
         }
@@ -226,6 +259,12 @@ impl Lab {
                 Some(ns) => ns.sh(&["ip", "-o", "link"]),
             };
             left.extend(links.lines().filter(|line| line.contains(&tag)).map(|line| format!("interface {line}")));
+        }
+        for entry in std::fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+            let file = std::fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+            if file.contains(&self.name) {
+                left.push(format!("{} of {file}", entry.file_name().to_string_lossy()));
+            }
         }
         left.extend(self.cgroups().iter().map(|group| format!("cgroup {}", group.display())));
         if self.own_dir().join("containers").exists() {
@@ -275,6 +314,9 @@ impl Drop for Lab {
             while alive(up.pid()) && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(10));
             }
+        }
+        if self.small_disk {
+            let _ = Command::new("umount").arg("-l").arg(self.own_dir()).status();
         }
         let _ = std::fs::remove_dir_all(self.own_dir());
         let _ = std::fs::remove_file(format!("/run/honeyweave/{}.lock", self.name));
