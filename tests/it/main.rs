@@ -26,6 +26,7 @@ mod impairments;
 mod import;
 mod isolation;
 mod keeper;
+mod kills;
 mod lab;
 mod library;
 mod limits;
