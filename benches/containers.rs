@@ -1,9 +1,10 @@
 //! What containers cost an attacker's patience and the machine: first octets from warm, cold and frozen ones, a
-//! sweep that brings many to life at once, hundreds that do nothing, and thousands of lives one after the other.
+//! sweep that brings many to life at once, hundreds that do nothing, thousands of lives one after the other, and what
+//! others notice when something is killed.
 //!
-//! `cargo bench --bench containers -- [PART...] [KEY=NUMBER...]`; parts are `cold`, `warm`, `freeze`, `sweep`, `idle`,
-//! `soak`, and `all`; without any the first three, which take a minute. Numbers: `samples` (20) of each latency, `hosts` (50) of the sweep, `idle` (500)
-//! containers, `cycles` (2000) of the soak and `minutes` (30) that it may take. Rows go to target/containers.json;
+//! `cargo bench --bench containers -- [PART...] [KEY=NUMBER...]`; parts are `cold`, `warm`, `freeze`, `kills`, `sweep`,
+//! `idle`, `soak`, and `all`; without any the first three, which take a minute. Numbers: `samples` (20) of each latency, `hosts` (50) of the sweep, `idle` (500)
+//! containers, `cycles` (2000) of the soak and `minutes` (30) that it may take, `seconds` (5) before and during each kill. Rows go to target/containers.json;
 //! the exit code is 1 if a figure is not what was asked for.
 
 // What is measured is the real time that real processes take.
@@ -11,6 +12,8 @@
 
 #[path = "containers/figures.rs"]
 mod figures;
+#[path = "containers/kills.rs"]
+mod kills;
 // The parts of the integration tests that make namespaces and bring honeynets up.
 #[path = "../tests/it/lab.rs"]
 mod lab;
@@ -31,7 +34,7 @@ use figures::Rows;
 use lab::Lab;
 use net::wait_for;
 
-const PARTS: [&str; 6] = ["cold", "warm", "freeze", "sweep", "idle", "soak"];
+const PARTS: [&str; 7] = ["cold", "warm", "freeze", "kills", "sweep", "idle", "soak"];
 /// Those that every bench runs.
 const SHORT: usize = 3;
 
@@ -45,8 +48,14 @@ pub struct Settings {
 
 impl Settings {
     fn read() -> Result<Settings, String> {
-        let mut numbers =
-            BTreeMap::from([("samples", 20), ("hosts", 50), ("idle", 500), ("cycles", 2000), ("minutes", 30)]);
+        let mut numbers = BTreeMap::from([
+            ("samples", 20),
+            ("hosts", 50),
+            ("idle", 500),
+            ("cycles", 2000),
+            ("minutes", 30),
+            ("seconds", 5),
+        ]);
         let mut parts = Vec::new();
         // cargo adds options of its own.
         for word in std::env::args().skip(1).filter(|word| !word.starts_with("--")) {
@@ -319,6 +328,7 @@ fn main() -> ExitCode {
         match &**part {
             "cold" => cold(&settings, &mut rows),
             "warm" => warm(&settings, &mut rows),
+            "kills" => kills::run(&settings, &mut rows),
             "sweep" => sweep(&settings, &mut rows),
             "idle" => idle(&settings, &mut rows),
             "soak" => soak::run(&settings, &mut rows),
