@@ -27,6 +27,9 @@ const RDONLY: u64 = 1;
 const NOSUID: u64 = 2;
 const NODEV: u64 = 4;
 const NOEXEC: u64 = 8;
+const NOATIME: u64 = 0x10;
+/// The bits that say when times of access change, of which one value is set.
+const ATIME: u64 = 0x70;
 
 /// A copy of the mount at `path` (of what lies below it, if it is no mount's root) that is nowhere yet. It cannot be
 /// written through, and nothing in it can be executed.
@@ -36,7 +39,20 @@ const NOEXEC: u64 = 8;
 pub fn pick(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = rustix::mount::open_tree(CWD, path, flags)?;
-    let attributes = Attributes { set: RDONLY | NOSUID | NODEV | NOEXEC, clear: 0, propagation: 0, userns: 0 };
+    set(&tree, &Attributes { set: RDONLY | NOSUID | NODEV | NOEXEC, clear: 0, propagation: 0, userns: 0 })?;
+    Ok(tree)
+}
+
+/// Has a mount that is nowhere yet leave no trace of being read: nothing can be written through it or executed, and no
+/// time of access changes.
+///
+/// # Errors
+/// If it is no mount of its own, or the kernel is older than 5.12.
+pub fn only_look(tree: &OwnedFd) -> io::Result<()> {
+    set(tree, &Attributes { set: RDONLY | NOSUID | NODEV | NOEXEC | NOATIME, clear: ATIME, propagation: 0, userns: 0 })
+}
+
+fn set(tree: &OwnedFd, attributes: &Attributes) -> io::Result<()> {
     // SAFETY: the descriptor is open, the path an empty string, and the structure of the size given; the call keeps none of them.
     let result = unsafe {
         libc::syscall(
@@ -44,14 +60,14 @@ pub fn pick(path: &Path) -> io::Result<OwnedFd> {
             tree.as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<Attributes>(),
         )
     };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(tree)
+    Ok(())
 }
 
 /// Puts a mount of [`pick`] upon `path`, which may be a symbolic link: that is covered, not followed.

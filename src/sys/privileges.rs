@@ -8,6 +8,8 @@ use rustix::mount::OpenTreeFlags;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
+use super::mounts;
+
 /// Locked memory that a process may have, in octets; enough for packet rings of several uplinks.
 const MEMLOCK: u64 = 256 * 1024 * 1024;
 
@@ -117,15 +119,17 @@ pub fn confine_to(root: &std::path::Path, memory: u64) -> io::Result<()> {
 }
 
 /// Leaves all files behind but those at and below `directories`, which are returned in their order, and makes the last
-/// one the root of what is left. No path, no link and no `..` leads out of any of them.
+/// one the root of what is left. No path, no link and no `..` leads out of any of them. The first `looked_at` of them can
+/// only be read, and who reads there leaves no trace.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`.
-pub fn leave_files(directories: &[BorrowedFd<'_>]) -> io::Result<Vec<OwnedFd>> {
+pub fn leave_files(directories: &[BorrowedFd<'_>], looked_at: usize) -> io::Result<Vec<OwnedFd>> {
     let alone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     // Copies of the mount that are mounted nowhere: they have nothing above them.
     let copies = directories.iter().map(|directory| rustix::mount::open_tree(directory, "", alone));
     let copies = copies.collect::<Result<Vec<OwnedFd>, _>>()?;
+    copies.iter().take(looked_at).try_for_each(mounts::only_look)?;
     let root = copies.last().ok_or(io::ErrorKind::InvalidInput)?;
     rustix::process::fchdir(root)?;
     rustix::process::chroot(".")?;

@@ -212,8 +212,10 @@ impl Keep for Writer<'_> {
         let there = rustix::fs::statat(self.samples, &*name, AtFlags::SYMLINK_NOFOLLOW);
         if there.is_err() {
             let Some(room) = self.sample_room.checked_sub(octets.len() as u64) else { return Ok(()) };
-            // Two inspectors may write the same one at once, each under a name of its own.
+            // Two inspectors may write the same one at once, each under a name of its own. One that was killed may have
+            // left it.
             let unfinished = format!("{UNFINISHED}{}-{hash}", self.stem);
+            let _ = rustix::fs::unlinkat(self.samples, &*unfinished, AtFlags::empty());
             let written = create(self.samples, &unfinished).and_then(|file| {
                 let mut encoder = zstd::Encoder::new(file, LEVEL)?;
                 encoder.write_all(octets)?;

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::limits::Limits;
@@ -22,6 +22,7 @@ use super::manifest::{Change, Counts, Cut, Differs, How, Kind, Sha256Hex, Why};
 use super::name::Name;
 use super::tree::{self, PATH_MAX};
 use crate::event::Utc;
+use crate::sys::clock;
 
 /// Where something is cut, at most.
 const CUTS: usize = 1000;
@@ -66,7 +67,7 @@ impl Keep for Nothing {
 }
 
 /// What was found.
-#[derive(Clone, PartialEq, Default, Debug, Serialize)]
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 pub struct Diff {
     /// How many changes of each kind there are.
     pub counts: Counts,
@@ -101,7 +102,8 @@ pub fn compare(
         walk.directory(&upper, &lower, next);
     }
     let Walk { mut diff, .. } = walk;
-    Reading { upper: &upper, lower: &lower, limits, left: limits.read, keep }.read_all(&mut diff)?;
+    let until = clock::monotonic_micros().saturating_add_unsigned(limits.read_secs.saturating_mul(1_000_000));
+    Reading { upper: &upper, lower: &lower, limits, left: limits.read, until, keep }.read_all(&mut diff)?;
     diff.changes.sort_by(|a, b| a.path.cmp(&b.path));
     for change in &diff.changes {
         *match change.change {
@@ -357,6 +359,8 @@ struct Reading<'a> {
     limits: &'a Limits,
     /// Octets that may still be read.
     left: u64,
+    /// When no more is read.
+    until: i64,
     keep: &'a mut dyn Keep,
 }
 
@@ -437,7 +441,7 @@ impl Reading<'_> {
 
     fn contents(&mut self, root: &File, path: &[u8], size: u64) -> Result<Contents, Why> {
         // A file with holes may claim more than any disk has.
-        if size > self.left {
+        if size > self.left || clock::monotonic_micros() >= self.until {
             return Err(Why::ReadEnough);
         }
         let file = tree::file(root, path).map_err(|error| unreadable(&error))?;
@@ -445,17 +449,20 @@ impl Reading<'_> {
         let mut digest = Sha256::new();
         let mut octets = Some(Vec::new());
         let most = self.limits.file;
+        let mut in_time = true;
         let read = tree::read(&file, self.left, |piece| {
             digest.update(piece);
             match &mut octets {
                 Some(all) if all.len() as u64 + piece.len() as u64 <= most => all.extend_from_slice(piece),
                 _ => octets = None,
             }
+            in_time = clock::monotonic_micros() < self.until;
+            in_time
         });
         let read = read.map_err(|_| Why::Unreadable)?;
         self.left -= read;
         let after = file.metadata().map_err(|_| Why::Unreadable)?;
-        if self.left == 0 && after.size() > read {
+        if (self.left == 0 || !in_time) && after.size() > read {
             return Err(Why::ReadEnough);
         }
         let state = |meta: &Metadata| (meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());

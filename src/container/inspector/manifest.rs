@@ -53,20 +53,46 @@ pub struct Leased {
     pub image: String,
     /// What the image was built of.
     pub image_hash: String,
+    /// Who brought it to life first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attacker: Option<IpAddr>,
+    /// The session in which that happened, as in events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// When it became this host's.
+    pub began: Utc,
+    /// When its processes ended, if they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Utc>,
+    /// Why its files were destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Each time that it came to life: the first one, and the last ones of many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Visit>,
+    /// How many there were between the first one and the others.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_leases: u32,
+}
+
+/// A time that a container was somebody's: from its start until its processes ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Visit {
+    /// When it was asked for.
+    pub began: Utc,
+    /// When its processes ended, if they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Utc>,
+    /// Why they ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Who brought it to life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attacker: Option<IpAddr>,
     /// The session in which that happened, as in events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// When it was started.
-    pub began: Utc,
-    /// When it ended, if it has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<Utc>,
-    /// Why it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
 }
 
 /// What is kept of changed files.
@@ -123,7 +149,7 @@ pub enum Why {
     FileTooLarge,
     /// The archive has as much as it may have.
     ArchiveFull,
-    /// As much was read as may be read for one container.
+    /// As much was read as may be read for one container, or for as long.
     ReadEnough,
     /// It became something else, or changed, while it was looked at.
     ChangedMeanwhile,
@@ -168,6 +194,11 @@ pub struct Change {
     /// What the image has in its place, for what is changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<Entry>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]

@@ -22,11 +22,11 @@ mod tests;
 
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::fs::{Gid, Mode as Bits, OFlags, Uid};
+use rustix::fs::{Gid, MemfdFlags, Mode as Bits, OFlags, Uid};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ pub use archive::{SAMPLES, host_of};
 pub use diff::{Diff, Keep, Nothing, Offer, compare};
 pub use limits::Limits;
 pub use manifest::{
-    Change, Contents, Counts, Cut, Differs, Entry, How, Kind, Leased, Manifest, Mode, Sha256Hex, VERSION, Why,
+    Change, Contents, Counts, Cut, Differs, Entry, How, Kind, Leased, Manifest, Mode, Sha256Hex, VERSION, Visit, Why,
 };
 pub use name::{Name, ParseNameError};
 pub use process::main;
@@ -46,6 +46,8 @@ use crate::sys::handed;
 pub const INSPECTOR_UID: u32 = 61_983;
 /// Octets of a request or an answer: no more than a pipe holds, so that nobody waits for the other.
 const MESSAGE: usize = 60 * 1024;
+/// What is said of an inspector that has ended without a word: another one may do better.
+pub const CRASHED: &str = "the inspector was killed or crashed";
 
 /// What an inspector is to do.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -61,8 +63,11 @@ pub struct Job {
     pub leased: Leased,
     /// What in the overlay last changed before that is honeyweave's own; when the container's start was asked for.
     pub prepared: Option<Utc>,
-    /// What is kept: all when a container ends, samples when it is frozen.
+    /// What is kept: all when a container ends; samples where there is no room for more.
     pub contents: Contents,
+    /// Nothing is kept or written; the changes are told.
+    #[serde(default)]
+    pub list: bool,
     /// How much of everything.
     pub limits: Limits,
 }
@@ -78,11 +83,13 @@ pub struct Directories {
     pub evidence: PathBuf,
 }
 
-/// What an inspector answers. Nothing of it is an attacker's but numbers.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// What an inspector answers. Nothing of it is an attacker's but numbers, and a list, which is for those who asked for one.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Answer {
     /// It is done.
     Taken(Taken),
+    /// The changes.
+    Listed(Diff),
     /// It failed, and why.
     Failed(String),
 }
@@ -117,9 +124,19 @@ pub struct Taken {
 pub struct Inspector {
     /// Its process id.
     pub pid: i32,
-    answer: PipeReader,
+    output: Output,
     /// When it is killed.
     pub deadline: i64,
+    /// Whether that was done.
+    pub killed: bool,
+}
+
+/// Where an answer goes.
+#[derive(Debug)]
+enum Output {
+    Pipe(PipeReader),
+    /// A list may be long, and is not read by who started the inspector.
+    Memory(OwnedFd),
 }
 
 impl Inspector {
@@ -140,24 +157,42 @@ impl Inspector {
         };
         let evidence = make(rustix::fs::CWD, evidence).map_err(named)?;
         let samples = make(evidence.as_fd(), Path::new(archive::SAMPLES)).map_err(named)?;
-        let (answer, output) = io::pipe()?;
+        let (output, stdout) = if job.list {
+            let memory = rustix::fs::memfd_create(c"honeyweave-list", MemfdFlags::CLOEXEC)?;
+            let stdout = Stdio::from(memory.try_clone()?);
+            (Output::Memory(memory), stdout)
+        } else {
+            let (answer, stdout) = io::pipe()?;
+            (Output::Pipe(answer), stdout.into())
+        };
         let mut command = Command::new(program);
         command.args(["__inspector", &job.leased.container]).env_clear();
-        command.stdin(Stdio::piped()).stdout(output).stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::null());
         handed::hand_down(&mut command, &[upper.as_fd(), lower.as_fd(), samples.as_fd(), evidence.as_fd()])?;
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // The request is smaller than a pipe's buffer, so this does not wait. One that died already says why by its answer.
             let _ = stdin.write_all(&request);
         }
-        Ok(Inspector { pid: child.id() as i32, answer, deadline })
+        Ok(Inspector { pid: child.id() as i32, output, deadline, killed: false })
     }
 
-    /// What it answered, once it has ended.
+    /// The memory that its answer is in, if it was to make a list.
+    pub fn list(&self) -> Option<BorrowedFd<'_>> {
+        match &self.output {
+            Output::Pipe(_) => None,
+            Output::Memory(memory) => Some(memory.as_fd()),
+        }
+    }
+
+    /// What it answered, once it has ended, if it was to take something.
     pub fn answer(mut self) -> Answer {
+        let Output::Pipe(answer) = &mut self.output else {
+            return Answer::Failed("the inspector was to make a list".into());
+        };
         let mut text = Vec::new();
-        let read = rustix::io::ioctl_fionbio(&self.answer, true).map_err(io::Error::from).and_then(|()| {
-            match (&mut self.answer).take(MESSAGE as u64).read_to_end(&mut text) {
+        let read = rustix::io::ioctl_fionbio(&*answer, true).map_err(io::Error::from).and_then(|()| {
+            match answer.take(MESSAGE as u64).read_to_end(&mut text) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
                 other => other,
             }
@@ -165,12 +200,14 @@ impl Inspector {
         match (read, serde_json::from_slice(&text)) {
             (_, Ok(answer)) => answer,
             (Err(error), _) => Answer::Failed(format!("the inspector's answer cannot be read: {error}")),
-            (Ok(_), Err(_)) => Answer::Failed("the inspector was killed or crashed".into()),
+            (Ok(_), Err(_)) if self.killed => Answer::Failed("the inspector took too long and was killed".into()),
+            (Ok(_), Err(_)) => Answer::Failed(CRASHED.into()),
         }
     }
 
     /// Kills it. What it had begun is removed by a later one.
-    pub fn kill(&self) {
+    pub fn kill(&mut self) {
+        self.killed = true;
         if let Some(pid) = Pid::from_raw(self.pid) {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }

@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::process::{Resource, Rlimit};
 
 use super::archive::{Writer, stem};
-use super::{Answer, INSPECTOR_UID, Job, MESSAGE, Manifest, Taken, VERSION, compare, retention};
-use crate::sys::{handed, privileges, seccomp};
+use super::{
+    Answer, Change, Cut, Diff, INSPECTOR_UID, Job, MESSAGE, Manifest, Nothing, Taken, VERSION, Why, compare, retention,
+};
+use crate::sys::{handed, privileges, sched, seccomp};
 
 /// Octets of address space. The largest file that is kept and the list of changes are in memory.
 const MEMORY: u64 = 1 << 30;
@@ -19,6 +21,10 @@ const CPU_SECS: u64 = 300;
 const DESCRIPTORS: u64 = 128;
 /// Archives that are named in an answer.
 const NAMED: usize = 100;
+/// By how much it stands back behind others.
+const STAND_BACK: i32 = 10;
+/// Octets of a list of changes, as it is told.
+pub(super) const LISTED: usize = 8 << 20;
 
 /// Runs as an inspector: confines itself, reads a request, does it, answers. Ends with its parent.
 ///
@@ -30,6 +36,10 @@ pub fn main() -> io::Result<()> {
             let mut request = Vec::new();
             io::stdin().lock().take(MESSAGE as u64 + 1).read_to_end(&mut request)?;
             match serde_json::from_slice::<Job>(&request) {
+                Ok(job) if job.list => match list(&job, [&upper, &lower]) {
+                    Ok(diff) => Answer::Listed(diff),
+                    Err(error) => Answer::Failed(error.to_string()),
+                },
                 Ok(job) => match take(&job, [&upper, &lower, &samples, &evidence]) {
                     Ok(taken) => Answer::Taken(taken),
                     Err(error) => Answer::Failed(error.to_string()),
@@ -44,10 +54,14 @@ pub fn main() -> io::Result<()> {
 
 /// Gives up every right but that to read, and returns the directories: overlay, image, samples, evidence.
 fn confine() -> io::Result<[OwnedFd; 4]> {
+    // Those who live go first.
+    sched::stand_back(STAND_BACK);
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32);
+    privileges::die_with_parent(parent)?;
     let handed = (0..4).map(handed::inherited).collect::<io::Result<Vec<_>>>()?;
     privileges::leave_network()?;
-    let directories = privileges::leave_files(&handed.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
+    // The overlay and the image.
+    let directories = privileges::leave_files(&handed.iter().map(AsFd::as_fd).collect::<Vec<_>>(), 2)?;
     drop(handed);
     for (resource, most) in [
         (Resource::As, MEMORY),
@@ -64,6 +78,22 @@ fn confine() -> io::Result<[OwnedFd; 4]> {
     privileges::die_with_parent(parent)?;
     seccomp::confine_reader()?;
     directories.try_into().map_err(|_| io::Error::other("a directory is missing"))
+}
+
+/// Tells what was changed, and keeps nothing. What is told last is left out if it is too long.
+pub(super) fn list(job: &Job, [upper, lower]: [&OwnedFd; 2]) -> io::Result<Diff> {
+    let mut diff = compare(upper, lower, job.prepared, &job.limits, &mut Nothing)?;
+    let mut octets = 0;
+    let mut fits = |change: &Change| {
+        octets += serde_json::to_vec(change).map_or(LISTED, |text| text.len() + 1);
+        octets <= LISTED
+    };
+    let told = diff.changes.iter().take_while(|change| fits(change)).count();
+    if let Some(first) = diff.changes.get(told) {
+        diff.cut.push(Cut { path: first.path.clone(), why: Why::TooManyChanges });
+        diff.changes.truncate(told);
+    }
+    Ok(diff)
 }
 
 /// Does the job.

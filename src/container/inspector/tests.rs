@@ -94,10 +94,12 @@ impl Bench {
             began: NOW,
             ended: None,
             why: Some("released".into()),
+            leases: vec![],
+            more_leases: 0,
         };
         let directories = Directories::default();
         let (prepared, contents, limits) = (self.prepared, self.contents, self.limits.clone());
-        Job { directories, number: 7, now: self.now, leased, prepared, contents, limits }
+        Job { directories, number: 7, now: self.now, leased, prepared, contents, list: false, limits }
     }
 
     fn take(&self) -> Taken {
@@ -176,6 +178,21 @@ fn each_kind_of_change_is_told() {
     assert_eq!(say("/var/log/old"), (How::Added, vec![]));
     assert_eq!(say("/root/.ssh").0, How::Added);
     assert!(!told.contains_key("/etc") && !told.contains_key("/etc/same"), "{:?}", told.keys());
+}
+
+#[test]
+fn what_takes_too_long_to_read_is_told_as_that() {
+    let mut bench = Bench::new();
+    bench.limits.read_secs = 1;
+    bench.file("upper/small", b"read first");
+    bench.limits.read = u64::MAX;
+    File::create(bench.path("upper/holes")).unwrap().set_len(1 << 40).unwrap();
+    let began = crate::sys::clock::monotonic_micros();
+    let diff = bench.diff();
+    let took = crate::sys::clock::monotonic_micros() - began;
+    assert!(took < 10_000_000, "{took}");
+    assert_eq!(diff["/small"].sha256, Some(hash(b"read first")));
+    assert_eq!((diff["/holes"].sha256, diff["/holes"].why), (None, Some(Why::ReadEnough)));
 }
 
 #[test]

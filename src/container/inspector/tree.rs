@@ -101,8 +101,9 @@ pub fn overlay_attribute(file: &File, name: &str) -> Option<Vec<u8>> {
     })
 }
 
-/// Reads `file` to its end or up to `limit` octets, by pieces. Returns how many there were.
-pub fn read(mut file: &File, limit: u64, mut piece: impl FnMut(&[u8])) -> io::Result<u64> {
+/// Reads `file` to its end or up to `limit` octets, by pieces, for as long as `piece` wants more. Returns how many there
+/// were.
+pub fn read(mut file: &File, limit: u64, mut piece: impl FnMut(&[u8]) -> bool) -> io::Result<u64> {
     let mut buffer = vec![0; 128 * 1024];
     let mut total = 0;
     while total < limit {
@@ -110,8 +111,10 @@ pub fn read(mut file: &File, limit: u64, mut piece: impl FnMut(&[u8])) -> io::Re
         match file.read(&mut buffer[..most]) {
             Ok(0) => break,
             Ok(n) => {
-                piece(&buffer[..n]);
                 total += n as u64;
+                if !piece(&buffer[..n]) {
+                    break;
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
