@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::inspector::Limits;
 use crate::emulate::Secret;
 use crate::node::{NodeConfig, NodeIdx, TapConfig};
 use crate::service::Script;
@@ -58,6 +59,8 @@ pub struct KeeperConfig {
     pub images: Vec<ImageConfig>,
     /// Shards of the data plane, which share an uplink's frames.
     pub threads: u16,
+    /// How much evidence is kept, and for how long.
+    pub evidence: Limits,
 }
 
 impl KeeperConfig {

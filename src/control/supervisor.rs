@@ -133,6 +133,7 @@ fn prepare(setup: &Setup) -> Result<[Process; 3], SupervisorError> {
         nodes: plan.nodes.iter().map(|node| (node.name.clone(), node.config.clone())).collect(),
         scripts: plan.scripts.clone(),
         images: plan.images.clone(),
+        evidence: plan.evidence.clone(),
         threads: setup.threads,
     };
     let open = |tap: &TapConfig| open_tap(&tap.interface).map_err(|e| SupervisorError::Tap(tap.interface.clone(), e));

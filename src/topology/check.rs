@@ -9,7 +9,7 @@ use super::raw::{Kind, Topology};
 use super::source::{Source, Span};
 use super::units::UnitError;
 use super::vendors::Vendors;
-use super::{domains, images, links, nodes, segments};
+use super::{domains, evidence, images, links, nodes, segments};
 use crate::node::{NodeConfig, TapIo};
 use crate::service::{Proxy, Script};
 use crate::topology::plan::{Plan, PlanNode};
@@ -86,6 +86,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
     let inside = segments::settle(&mut c, &mut drafts, &map);
     c.judge_proxies(&inside);
     let images = images::read(&mut c);
+    let evidence = evidence::read(&mut c);
     if !c.errors.is_empty() {
         return Err(c.errors);
     }
@@ -99,6 +100,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         tap_io: raw.tap_io.as_ref().map_or(TapIo::default(), |at| at.value),
         links: links.into_iter().map(|link| link.plan).collect(),
         images,
+        evidence,
         scripts: c.scripts,
         proxies: c.proxies,
     })

@@ -17,6 +17,7 @@ mod devices;
 mod dhcp;
 mod domains;
 mod error;
+mod evidence;
 mod graph;
 mod images;
 pub mod import;

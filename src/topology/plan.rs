@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::container::ImageConfig;
+use crate::container::inspector::Limits;
 use crate::frame::PortNo;
 use crate::node::{LinkConfig, NodeConfig, NodeIdx, TapIo};
 use crate::service::{Proxy, Script};
@@ -40,6 +41,8 @@ pub struct Plan {
     pub links: Vec<PlanLink>,
     /// Images that templates name.
     pub images: Vec<ImageConfig>,
+    /// How much evidence is kept, and for how long.
+    pub evidence: Limits,
     /// Scripts that services name.
     pub scripts: Vec<Script>,
     /// Proxies that services name.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 
 use super::at::{At, Map, Text, Texts};
+use super::evidence::EvidenceKeys;
 use super::outward::OutwardEntry;
 pub use super::raw_ports::Ports;
 use super::source::Span;
@@ -133,6 +134,8 @@ pub struct Topology {
     pub templates: Option<Map<At<Template>>>,
     /// What containers start from, by name; `small` and `debian` are there without being written.
     pub images: Option<Map<At<Image>>>,
+    /// How much is kept of what intruders change in containers, and for how long.
+    pub evidence: Option<At<EvidenceKeys>>,
     /// The nodes, by name.
     pub nodes: At<Map<At<Node>>>,
     /// What connects them.

@@ -66,6 +66,7 @@ impl Running {
             tap_io: Default::default(),
             links: vec![],
             images: vec![],
+            evidence: Default::default(),
             scripts: vec![],
             proxies: vec![],
         };

@@ -171,6 +171,7 @@ pub(super) mod tests {
             scripts: vec![],
             threads: 1,
             images: vec![],
+            evidence: Default::default(),
         }
     }
 

@@ -39,6 +39,7 @@ fn plan(proxies: Vec<Proxy>) -> Plan {
         tap_io: Default::default(),
         links: vec![],
         images: vec![],
+        evidence: Default::default(),
         scripts: vec![],
         proxies,
     }
