@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Said;
+use super::inspector::Taken;
+use crate::event::{Said, SessionId};
 use crate::node::{LeaseId, NodeIdx};
 use crate::sys::xdp::Mode;
 
@@ -25,6 +26,8 @@ pub enum ToKeeper {
         node: NodeIdx,
         /// One of its addresses.
         host: IpAddr,
+        /// Who brings it to life, and in which session, for what is written down about it.
+        by: Option<(IpAddr, SessionId)>,
     },
     /// Nobody has spoken to it for a while: freeze it if it has nothing to do.
     Freeze {
@@ -151,6 +154,10 @@ pub enum Order {
     Stop(u32),
     /// End it and remove its files.
     Destroy(u32),
+    /// Take what was changed in it, while its processes rest, and tell the archive's name.
+    Snapshot(u32),
+    /// List what was changed in it.
+    Diff(u32),
 }
 
 /// From the console: to be answered with [`KeeperSays::Answer`] of the same `id`.
@@ -167,13 +174,24 @@ pub struct Ordered {
 pub enum KeeperSays {
     /// Something happened.
     Said(Said),
-    /// What became of an order; containers if they were asked for.
+    /// What became of an order.
     Answer {
         /// Which order.
         id: u64,
-        /// The containers, or a sentence that says why not.
-        answer: Result<Vec<ContainerRow>, String>,
+        /// What was asked for, or a sentence that says why not.
+        answer: Result<Answered, String>,
     },
+}
+
+/// What an order is answered with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Answered {
+    /// Containers, if they were asked for.
+    Containers(Vec<ContainerRow>),
+    /// What was taken.
+    Taken(Taken),
+    /// With one descriptor: memory with an inspector's [`super::inspector::Answer`], a list of changes.
+    Changes,
 }
 
 /// A container, as it is listed.

@@ -45,7 +45,8 @@ pub enum Request {
         #[serde(default = "default_rows")]
         limit: u32,
     },
-    /// An order for the keeper: an array of containers, empty unless they were asked for.
+    /// An order for the keeper: an array of containers, empty unless they were asked for; of `snapshot` what was taken, of
+    /// `diff` the changes, each as an object.
     Container {
         /// What to do, such as `{"ls":0}` or `{"freeze":7}`.
         order: Order,

@@ -93,10 +93,19 @@ ids! {
     ContainerFrozen = "container.frozen",
     /// They go on: `src` speaks to it, or it is to end.
     ContainerThawed = "container.thawed",
-    /// The files of a container that was stopped are gone; why is in the data. `dst` is its host.
+    /// The files of a container that was stopped are gone: in the data are the name of the archive of what was changed in
+    /// it (empty if there is none), a zero octet, and why. `dst` is its host.
     ContainerDestroyed = "container.destroyed",
     /// The gate of the container of `src` kept frames from everybody; `code` is a `Blocked`. `count` frames in one second.
     GateBlock = "gate.block",
+    /// What was changed in the container of `dst` was taken, `count` changes; in the data are the archive's name, a zero
+    /// octet, and how.
+    EvidenceTaken = "evidence.taken",
+    /// It was not; in the data are a zero octet, why, and what follows from that.
+    EvidenceFailed = "evidence.failed",
+    /// `count` archives and samples went because they were old or there was too much; in the data are a zero octet and
+    /// more about that.
+    EvidenceDeleted = "evidence.deleted",
 }
 
 impl EventId {

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Counters, DropReason, Event, Sink};
+use crate::event::{Counters, DropReason, Event, SessionId, Sink};
 use crate::frame::{Batch, Frame, Pool, PortNo};
 use crate::service::Service;
 use crate::stack::{RelayEnd, Wake};
@@ -55,6 +55,8 @@ pub enum Request {
         lease: LeaseId,
         /// The host that is to come to life.
         host: IpAddr,
+        /// Who brings it to life, and in which session; nobody if it belongs to the system.
+        by: Option<(IpAddr, SessionId)>,
     },
     /// Nobody has spoken to the container for a while: freeze it if it has nothing to do.
     Freeze {

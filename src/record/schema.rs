@@ -67,6 +67,9 @@ pub struct Record {
     /// Why: a short name where the event has a fixed set of them, otherwise a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The archive of what was changed in a container: a name in `STATE/NAME/evidence`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
     /// How many frames, attempts or events this stands for; 1 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -191,6 +194,7 @@ impl Record {
             answer: None,
             scanner_os: None,
             reason: None,
+            archive: None,
             count: None,
             bytes_in: None,
             bytes_out: None,
@@ -230,9 +234,10 @@ impl Record {
         record.bytes_in = (always || event.bytes_in != 0).then_some(event.bytes_in);
         record.bytes_out = (always || event.bytes_out != 0).then_some(event.bytes_out);
         if ours {
-            if !data.is_empty() {
-                record.reason = Some(escape(&String::from_utf8_lossy(data)).into_owned());
-            }
+            let text = String::from_utf8_lossy(data);
+            let (archive, why) = text.split_once('\0').filter(|_| names_archive(event.id)).unwrap_or(("", &text));
+            let told = |text: &str| (!text.is_empty()).then(|| escape(text).into_owned());
+            (record.archive, record.reason) = (told(archive), told(why));
         } else if !data.is_empty() {
             record.data = Some(super::base64::encode(data));
             record.text = printable(data);
@@ -276,18 +281,24 @@ fn has_ports(event: &Event) -> (bool, bool) {
 
 // These say something of honeyweave's own, so their data is a sentence and not evidence.
 fn data_is_our_text(id: EventId) -> bool {
-    matches!(
-        id,
-        EventId::ServiceFailed
-            | EventId::ContainerFailed
-            | EventId::ContainerStop
-            | EventId::ContainerDestroyed
-            | EventId::DeviceState
-            | EventId::NodePanic
-            | EventId::ProcessState
-            | EventId::Gap
-            | EventId::LogDeleted
-    )
+    names_archive(id)
+        || matches!(
+            id,
+            EventId::ServiceFailed
+                | EventId::ContainerFailed
+                | EventId::ContainerStop
+                | EventId::DeviceState
+                | EventId::NodePanic
+                | EventId::ProcessState
+                | EventId::Gap
+                | EventId::LogDeleted
+        )
+}
+
+/// Whether the text begins with the name of an archive and a zero octet.
+fn names_archive(id: EventId) -> bool {
+    use EventId::{ContainerDestroyed, EvidenceDeleted, EvidenceFailed, EvidenceTaken};
+    matches!(id, ContainerDestroyed | EvidenceTaken | EvidenceFailed | EvidenceDeleted)
 }
 
 fn proto(event: &Event) -> Option<Proto> {

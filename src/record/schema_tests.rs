@@ -256,6 +256,26 @@ fn times_are_durations_and_not_counts() {
 }
 
 #[test]
+fn an_archive_is_named_apart_from_the_reason() {
+    let read = |id, data: &[u8]| {
+        let record = Record::of_event(1, Utc::default(), None, &Event::new(id, Instant::ZERO), data);
+        (record.archive, record.reason, record.data)
+    };
+    let told = |archive: &str, why: &str| {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        (some(archive), some(why), None)
+    };
+    let destroyed = EventId::ContainerDestroyed;
+    assert_eq!(read(destroyed, b"a-7.tar.zst\0nobody came back"), told("a-7.tar.zst", "nobody came back"));
+    assert_eq!(read(destroyed, b"\0released"), told("", "released"));
+    assert_eq!(read(EventId::EvidenceTaken, b"a-7.tar.zst\0"), told("a-7.tar.zst", ""));
+    assert_eq!(read(EventId::EvidenceFailed, b"\0full\x1b"), told("", "full\\u{1b}"));
+    // Others say what they say.
+    assert_eq!(read(EventId::ContainerStop, b"a\0b"), told("", "a\\u{0}b"));
+    assert_eq!(read(EventId::ContainerStop, b""), told("", ""));
+}
+
+#[test]
 fn the_published_schema_is_this_one() {
     let published = include_str!("../../docs/events.schema.json");
     let published: Value = serde_json::from_str(published).unwrap();

@@ -4,7 +4,7 @@
 //! mount_setattr(2)) and the loop devices of 5.8 (`LOOP_CONFIGURE`).
 
 use std::ffi::CStr;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -128,6 +128,17 @@ struct LoopConfig {
     block_size: u32,
     info: LoopInfo,
     reserved: [u64; 8],
+}
+
+/// The block device on the file at `path`, an absolute one, if it has one.
+pub fn attached(path: &Path) -> Option<PathBuf> {
+    let has = |device: &fs::DirEntry| {
+        // The kernel ends the path by a line feed.
+        let backing = fs::read(device.path().join("loop/backing_file")).unwrap_or_default();
+        backing.strip_suffix(b"\n") == Some(path.as_os_str().as_encoded_bytes())
+    };
+    let device = fs::read_dir("/sys/block").ok()?.flatten().find(has)?;
+    Some(Path::new("/dev").join(device.file_name()))
 }
 
 /// A block device on `file`. It is there until the file returned is closed and nothing is mounted from it.

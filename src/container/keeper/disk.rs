@@ -27,6 +27,8 @@ const SHARE: u64 = 64;
 pub const LEAST: u64 = 16 << 20;
 /// The largest part of a blank disk's file that is copied: its file system's own structures.
 const MOST_STRUCTURE: u64 = 64 << 20;
+/// Where the state of an ext4 file system stands.
+const STATE: u64 = 1024 + 0x3a;
 /// The file of a disk that is nobody's yet.
 const NEW: &str = ".disk-new";
 /// Nothing of a disk has to outlive a crash of the machine, so nothing waits for the machine's.
@@ -196,9 +198,31 @@ pub fn restore(dir: &Path) -> io::Result<()> {
     if is_mounted(dir)? {
         return Ok(());
     }
+    // It may just be on its way to the file. A second device would not know of that, and both would write.
+    if let Some(device) = mounts::attached(&file_of(dir))
+        && mounts::mount(&device, dir, c"ext4", OPTIONS).is_ok()
+    {
+        return Ok(());
+    }
     let disk = File::options().read(true).write(true).open(file_of(dir))?;
     let (_device, path) = mounts::attach(&disk)?;
     mounts::mount(&path, dir, c"ext4", OPTIONS)
+}
+
+/// Takes the disk of `dir` away, if it is a file: what is on it is safe from then on.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn rest(dir: &Path) -> io::Result<()> {
+    if file_of(dir).exists() { mounts::unmount(dir) } else { Ok(()) }
+}
+
+/// Whether the disk of `dir`, which is mounted nowhere, was left in order.
+pub fn is_clean(dir: &Path) -> bool {
+    // ext4 clears this bit of its superblock while it is mounted, if there is no journal.
+    let mut state = [0; 2];
+    let read = File::open(file_of(dir)).and_then(|disk| disk.read_exact_at(&mut state, STATE));
+    read.is_ok() && u16::from_le_bytes(state) & 1 == 1
 }
 
 /// Whether the disk of `dir` is there.
@@ -215,7 +239,8 @@ fn file_of(dir: &Path) -> PathBuf {
     dir.with_extension("disk")
 }
 
-fn used(dir: &Path) -> u64 {
+/// Octets that are used of the file system at `dir`.
+pub fn used(dir: &Path) -> u64 {
     rustix::fs::statvfs(dir).map_or(0, |stat| (stat.f_blocks - stat.f_bfree.min(stat.f_blocks)) * stat.f_frsize)
 }
 
@@ -295,10 +320,22 @@ mod tests {
         drop(file);
         assert!(used(&dir) > LEAST / 2);
         restore(&dir).unwrap();
-        mounts::unmount(&dir).unwrap();
+        assert!(!is_clean(&dir), "it is in use");
+        rest(&dir).unwrap();
         assert!(!dir.join("filler").exists());
+        assert!(is_clean(&dir));
         restore(&dir).unwrap();
-        assert_eq!(fs::metadata(dir.join("filler")).unwrap().len(), written, "the same disk");
+        let filler = File::open(dir.join("filler")).unwrap();
+        assert_eq!(filler.metadata().unwrap().len(), written, "the same disk");
+        // Somebody still reads what is mounted nowhere any more.
+        let device = mounts::attached(&file_of(&dir));
+        assert!(device.is_some());
+        rest(&dir).unwrap();
+        assert!(!is_clean(&dir));
+        restore(&dir).unwrap();
+        assert_eq!(mounts::attached(&file_of(&dir)), device, "no second device");
+        assert_eq!(fs::metadata(&dir).unwrap().dev(), filler.metadata().unwrap().dev());
+        drop(filler);
         remove(&dir).unwrap();
         assert!(!dir.exists());
         remove(&dir).unwrap();

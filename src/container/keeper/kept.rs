@@ -14,9 +14,11 @@ use super::lease::{Container, Lease, Running, Stage};
 use super::machine::{Age, Machine};
 use super::process::{Keeper, SECOND};
 use super::settings::{self, Place};
+use super::used::Used;
 use super::{adopt, disk, host, leftovers};
-use crate::container::image::Image;
+use crate::container::image::{self, Image};
 use crate::container::{FromKeeper, KeeperConfig};
+use crate::event::{Event, EventId};
 use crate::node::{LeaseId, NodeIdx};
 use crate::sys::clock;
 
@@ -52,6 +54,9 @@ pub struct Written {
     pub alive: Option<Alive>,
     /// The boot of the machine that it was written in: what disks hold is not to be relied on after a crash.
     pub boot: String,
+    /// What else is known of it.
+    #[serde(default)]
+    pub used: Option<Used>,
 }
 
 /// The file that says what the container in `dir` is for. It is not on its disk, which may be gone.
@@ -65,16 +70,14 @@ fn boot() -> String {
 }
 
 /// Writes down what `container` is for. Nothing waits for the disk: after a loss of power it is not there, or whole.
-pub fn write(container: &Container, config: &KeeperConfig) -> io::Result<()> {
-    let Some((node, host)) = container.host else { return Ok(()) };
-    let node = config.nodes.get(usize::from(node.0)).map(|(name, _)| name.clone()).unwrap_or_default();
+pub fn write(container: &Container) -> io::Result<()> {
+    let Some(used) = &container.used else { return Ok(()) };
     let manifest = &container.image.manifest;
-    let image = (manifest.name.clone(), manifest.hash.clone());
     let text = serde_json::to_vec(&Written {
         lease: container.lease.map_or(LeaseId(0), |lease| lease.id),
-        node,
-        host,
-        image,
+        node: used.leased.node.clone(),
+        host: used.leased.host,
+        image: (manifest.name.clone(), manifest.hash.clone()),
         disk: container.disk,
         alive: match &container.stage {
             Stage::Live(Running { pid, monitor, .. }) => {
@@ -83,6 +86,7 @@ pub fn write(container: &Container, config: &KeeperConfig) -> io::Result<()> {
             _ => None,
         },
         boot: boot(),
+        used: Some(used.clone()),
     })?;
     let file = file_of(&container.place.dir);
     let new = file.with_extension("new");
@@ -129,7 +133,7 @@ pub fn running(config: &KeeperConfig, layout: &Layout, place: &Place, written: &
 
 impl Keeper {
     /// Takes over what a predecessor left: containers that run, and files of those that do not. What is of no host any
-    /// more, or of another image, is removed.
+    /// more, or of another image, goes, as does what was to go already; what was changed in it is taken before.
     pub(super) fn adopt(&mut self, found: Vec<Found>, now: i64) {
         for Found { number, written, running } in found {
             self.number = self.number.max(number);
@@ -138,14 +142,26 @@ impl Keeper {
                 let why = "the keeper was started anew".into();
                 self.send(FromKeeper::LeaseGone { lease: written.lease, why }, None);
             }
-            let container = match running {
+            let ends = written.used.as_ref().is_some_and(|used| used.taken.is_some());
+            let stays = match running {
                 Some(running) => self.adopted_alive(place.clone(), &written, running, now),
+                None if ends => None,
                 None => self.adopted(place.clone(), &written, now),
             };
-            if let Some(container) = container {
-                self.containers.insert(number, container);
-            } else {
-                let _ = disk::remove(&place.dir);
+            match stays.map_or_else(|| self.of_no_use(place.clone(), &written), Ok) {
+                Ok(container) => {
+                    let ends = container.why.is_some();
+                    self.containers.insert(number, container);
+                    if ends {
+                        self.dispose(number, now);
+                    }
+                }
+                Err(why) => {
+                    let dir = place.dir.display();
+                    tracing::error!(%dir, why, "what was changed in a container is lost");
+                    self.tell_lost(&written, &why, now);
+                    let _ = disk::remove(&place.dir);
+                }
             }
         }
     }
@@ -157,12 +173,28 @@ impl Keeper {
         let adopted = of_use(&self.config, written).and_then(|(node, host, image)| {
             let host = (node, host.ip);
             let id = Some(written.lease).filter(|id| *id != LeaseId(0));
-            let lease = id.map(|id| Lease { id, node, host: host.1 });
+            let used = written.used.clone();
+            let by = used.as_ref().and_then(Used::by);
+            let lease = id.map(|id| Lease { id, node, host: host.1, by });
             let held = image.hold().ok()?;
             let stage = Stage::ended(now);
             let (disk, host) = (written.disk, Some(host));
-            let (tap, why, keep, unclaimed) = (None, None, None, None);
-            Some(Container { lease, host, place, disk, image, _held: held, tap, stage, why, keep, unclaimed })
+            let (tap, why, keep, unclaimed, look) = (None, None, None, None, None);
+            Some(Container {
+                lease,
+                host,
+                place,
+                disk,
+                image,
+                _held: held,
+                tap,
+                stage,
+                why,
+                keep,
+                unclaimed,
+                used,
+                look,
+            })
         });
         let adopted = adopted.and_then(|mut container| {
             self.inherit(&mut container, running, now).ok()?;
@@ -174,6 +206,46 @@ impl Keeper {
             leftovers::end(&self.layout, |other| other == name, now + SECOND);
         }
         adopted
+    }
+
+    /// One whose files nobody will come back to.
+    ///
+    /// # Errors
+    /// A sentence that says why nothing can be known of what was changed in it.
+    fn of_no_use(&self, place: Place, written: &Written) -> Result<Container, String> {
+        let used = written.used.clone().ok_or("it is not known what it was for")?;
+        if written.boot != boot() && !disk::is_clean(&place.dir) {
+            return Err("the machine went down while its disk was in use".into());
+        }
+        let (name, hash) = &written.image;
+        let is_its = |image: &Image| image.manifest.name == *name && image.manifest.hash == *hash;
+        let image = image::list(&self.config.state_dir).into_iter().find(is_its);
+        let image = image.ok_or_else(|| format!("its image `{name}` was removed"))?;
+        settings::rest(&place).and_then(|()| disk::restore(&place.dir)).map_err(|error| error.to_string())?;
+        let node = self.config.nodes.iter().position(|(name, _)| *name == written.node);
+        let why = used.leased.why.clone();
+        Ok(Container {
+            lease: None,
+            host: node.map(|node| (NodeIdx(node as u16), written.host)),
+            _held: image.hold().map_err(|error| error.to_string())?,
+            place,
+            disk: written.disk,
+            image,
+            tap: None,
+            stage: Stage::Inspecting(None),
+            why: Some(why.unwrap_or_else(|| "the keeper was started anew, and has no use for it".into())),
+            keep: None,
+            used: Some(used),
+            look: None,
+            unclaimed: None,
+        })
+    }
+
+    fn tell_lost(&self, written: &Written, why: &str, now: i64) {
+        let node = self.config.nodes.iter().position(|(name, _)| *name == written.node);
+        let node = NodeIdx(node.map_or(Event::NO_NODE, |node| node as u16));
+        let text = format!("\0{why}; what was changed in it is lost");
+        self.tell(EventId::EvidenceFailed, node, Some(written.host), &text, now);
     }
 
     /// None if it is of no use: not this honeynet's any more, or its files cannot be had.
@@ -196,6 +268,8 @@ impl Keeper {
             why: None,
             keep: None,
             unclaimed: None,
+            used: written.used.clone(),
+            look: None,
         })
     }
 
@@ -211,16 +285,30 @@ impl Keeper {
 
     /// Starts a container again from the files that were kept.
     pub(super) fn start_again(&mut self, number: u32, lease: Lease) -> Result<(), String> {
-        let Some(container) = self.containers.remove(&number) else { return Err("it is gone".into()) };
-        let host = host::find(&self.config, lease.node, lease.host)?;
-        let Container { place, image, disk, .. } = container;
-        let machine = Machine::of(&host, self.config.secret, &self.here);
-        settings::renew(&place).map_err(|error| format!("cannot use {} again: {error}", place.dir.display()))?;
-        let made = (Age::of(&host), machine, disk);
-        let start = settings::start(Some(&host), made, &image, &place, (&self.layout, &self.seccomp));
-        let number = self.begin((place, disk), image, start, (lease.node, lease.host))?;
+        let Some(mut before) = self.containers.remove(&number) else { return Err("it is gone".into()) };
+        if let Err(why) = self.begin_again(&before, lease) {
+            // Its files stay somebody's, who sees to it that they go.
+            before.why = Some(why.clone());
+            before.stage = Stage::Inspecting(None);
+            self.containers.insert(number, before);
+            self.dispose(number, clock::monotonic_micros());
+            return Err(why);
+        }
+        if let Some(container) = self.containers.get_mut(&number) {
+            (container.used, container.look) = (before.used.take(), before.look.take());
+        }
         self.hand_over(number, lease);
         Ok(())
+    }
+
+    fn begin_again(&mut self, before: &Container, lease: Lease) -> Result<(), String> {
+        let host = host::find(&self.config, lease.node, lease.host)?;
+        let Container { place, image, disk, .. } = before;
+        let machine = Machine::of(&host, self.config.secret, &self.here);
+        settings::renew(place).map_err(|error| format!("cannot use {} again: {error}", place.dir.display()))?;
+        let made = (Age::of(&host), machine, *disk);
+        let start = settings::start(Some(&host), made, image, place, (&self.layout, &self.seccomp));
+        self.begin((place.clone(), *disk), image.clone(), start, (lease.node, lease.host)).map(drop)
     }
 
     /// Has those removed that nobody came back to, and the oldest of too many.
@@ -256,6 +344,7 @@ mod tests {
             disk: 1 << 30,
             alive: Some(Alive { init: 1234, born: 5678, monitor: 1233 }),
             boot: boot(),
+            used: None,
         }
     }
 

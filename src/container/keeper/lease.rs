@@ -9,10 +9,14 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::evidence::Look;
 use super::process::SECOND;
 use super::settings::Place;
+use super::used::Used;
 use crate::container::image::Image;
+use crate::container::inspector::Inspector;
 use crate::container::worker::{Done, Start, Work};
+use crate::event::SessionId;
 use crate::node::{LeaseId, NodeIdx};
 
 /// How long processes that were killed may take to vanish.
@@ -46,6 +50,8 @@ pub enum Stage {
         /// When they go.
         until: i64,
     },
+    /// An inspector takes what was changed in it, or is to do so when others are done.
+    Inspecting(Option<Inspector>),
     /// A worker removes its files.
     Removing(Worker),
 }
@@ -102,6 +108,8 @@ pub struct Lease {
     pub node: NodeIdx,
     /// The host that it is for.
     pub host: IpAddr,
+    /// Who brought it to life, and in which session.
+    pub by: Option<(IpAddr, SessionId)>,
 }
 
 /// One container.
@@ -129,6 +137,10 @@ pub struct Container {
     pub keep: Option<u32>,
     /// It has outlived the keeper or the switch of before, and ends then unless somebody says that it is theirs.
     pub unclaimed: Option<i64>,
+    /// What is known of it, if anybody ever had it.
+    pub used: Option<Used>,
+    /// Somebody at the machine looks at what was changed in it.
+    pub look: Option<Look>,
 }
 
 impl Container {

@@ -14,9 +14,9 @@ use super::{disk, hide, host, identity, kept, leftovers};
 use crate::container::FromKeeper;
 use crate::container::image::Image;
 use crate::container::worker::{Done, Start, Work};
-use crate::event::EventId;
+use crate::event::{EventId, Utc};
 use crate::node::{LeaseId, NodeIdx};
-use crate::sys::{interface, netlink, tap};
+use crate::sys::{clock, interface, netlink, tap};
 
 /// A start that takes longer hangs: a healthy one takes 30 ms.
 pub const START_DEADLINE: i64 = 10 * SECOND;
@@ -28,7 +28,7 @@ const MOST_SLOW: usize = 8;
 const DEATH_DEADLINE: i64 = 3 * SECOND;
 const REMOVE_DEADLINE: i64 = 60 * SECOND;
 /// For how long it is seen whether a container has something to do before it is frozen.
-const WATCH: i64 = SECOND;
+pub(super) const WATCH: i64 = SECOND;
 /// What a container with nothing to do may use of a processor in that time, in microseconds.
 const IDLE_USE: u64 = 20_000;
 
@@ -131,7 +131,9 @@ impl Keeper {
             let opened = tap::open(&place.tap, tap::Offload::Tcp);
             opened.map(|(tap, _)| (held, tap)).map_err(|error| format!("cannot open a TAP: {error}"))
         });
-        let (held, tap) = tap.inspect_err(|_| drop(disk::remove(&place.dir)))?;
+        // What somebody had before is worth more than that.
+        let is_new = kept::read(&place.dir).is_none();
+        let (held, tap) = tap.inspect_err(|_| drop(is_new.then(|| disk::remove(&place.dir))))?;
         let number = place.number;
         let container = Container {
             lease: None,
@@ -145,6 +147,8 @@ impl Keeper {
             why: None,
             keep: None,
             unclaimed: None,
+            used: None,
+            look: None,
         };
         self.containers.insert(number, container);
         self.queue.push_back(number);
@@ -153,6 +157,7 @@ impl Keeper {
 
     /// Container `number` is that lease's from now on, and its TAP the switch's.
     pub(super) fn hand_over(&mut self, number: u32, lease: Lease) {
+        self.handed(number, lease);
         let Some(container) = self.containers.get_mut(&number) else { return };
         container.lease = Some(lease);
         container.host = Some((lease.node, lease.host));
@@ -160,7 +165,7 @@ impl Keeper {
         container.unclaimed = None;
         // Without a descriptor for a copy, the container ends with the switch.
         let tap = container.tap.as_ref().and_then(|tap| tap.try_clone().ok()).or_else(|| container.tap.take());
-        if let Err(error) = kept::write(container, &self.config) {
+        if let Err(error) = kept::write(container) {
             let dir = container.place.dir.display();
             tracing::warn!(%error, %dir, "what this container is for cannot be written down");
         }
@@ -213,8 +218,11 @@ impl Keeper {
             Ok(running) => {
                 let ended = container.why.is_some();
                 container.stage = Stage::Live(running);
+                if let Some(used) = &mut container.used {
+                    used.ran = true;
+                }
                 let lease = container.lease;
-                if let Err(error) = kept::write(container, &self.config) {
+                if let Err(error) = kept::write(container) {
                     let name = &container.place.name;
                     tracing::warn!(%error, name, "should the keeper die, this container ends with it");
                 }
@@ -268,7 +276,7 @@ impl Keeper {
                 self.sweep(number, now);
             }
             Stage::Live(_) => self.kill_live(number, now),
-            Stage::Kept { .. } => self.remove(number, now),
+            Stage::Kept { .. } => self.dispose(number, now),
             // A start that was begun is waited for: what it would leave when killed is harder to find.
             _ => {}
         }
@@ -327,15 +335,21 @@ impl Keeper {
         // The device is back here, or gone with the container's network namespace.
         let _ = netlink::delete_link(&container.place.tap);
         container.tap = None;
+        if let Some(used) = &mut container.used {
+            used.rested(container.why.as_deref(), Utc::from_micros(clock::realtime_micros()));
+        }
         match container.keep {
             Some(secs) if secs > 0 && self.ending.is_none() => {
                 if let Err(error) = settings::rest(&container.place) {
                     tracing::warn!(%error, container = name, "what was mounted for a container that has ended stays");
                 }
                 container.stage = Stage::Kept { until: now + i64::from(secs) * SECOND };
+                if let Err(error) = kept::write(container) {
+                    tracing::warn!(%error, container = container.place.name, "that it has ended cannot be written down");
+                }
                 self.gone(number);
             }
-            _ => self.remove(number, now),
+            _ => self.dispose(number, now),
         }
     }
 
@@ -355,15 +369,17 @@ impl Keeper {
     /// The files of container `number` are gone.
     pub(super) fn removed(&mut self, number: u32, now: i64) {
         self.gone(number);
-        let Some(container) = self.containers.remove(&number) else { return };
-        if let Some((node, host)) = container.host {
-            let why = container.why.unwrap_or_default();
-            self.tell(EventId::ContainerDestroyed, node, Some(host), &why, now);
+        let Some(mut container) = self.containers.remove(&number) else { return };
+        self.look_in_vain(container.look.take());
+        if container.host.is_some() || container.used.is_some() {
+            let why = container.why.as_deref().unwrap_or_default();
+            let archive = container.used.as_ref().and_then(|used| used.archive.as_deref()).unwrap_or_default();
+            self.tell_of_container(EventId::ContainerDestroyed, &container, (archive, why), 1, now);
         }
     }
 
     /// Container `number` is nobody's any more.
-    fn gone(&mut self, number: u32) {
+    pub(super) fn gone(&mut self, number: u32) {
         let Some(container) = self.containers.get_mut(&number) else { return };
         let Some(lease) = container.lease.take() else { return };
         let why = match container.stage {

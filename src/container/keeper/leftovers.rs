@@ -197,6 +197,7 @@ mod tests {
     use super::*;
     use crate::container::keeper::host::tests::config;
     use crate::container::keeper::kept::Written;
+    use crate::container::keeper::used::{Used, tests::used};
     use crate::node::LeaseId;
 
     #[test]
@@ -258,6 +259,7 @@ mod tests {
             disk: 1 << 20,
             alive: None,
             boot: "a".into(),
+            used: Some(Used { ran: true, ..used() }),
         };
         let text = serde_json::to_vec(&of).unwrap();
         fs::write(dir.join(container_name(&tag, 7)).with_extension("json"), text).unwrap();

@@ -3,7 +3,7 @@
 //! with a deadline, and many run at once.
 //!
 //! ```text
-//! Lease ─▶ Queued ─▶ Starting ─▶ Live ⇄ frozen ─▶ Dying ─▶ Sweeping ─▶ Kept ─▶ Removing
+//! Lease ─▶ Queued ─▶ Starting ─▶ Live ⇄ frozen ─▶ Dying ─▶ Sweeping ─▶ Kept ─▶ Inspecting ─▶ Removing
 //!   │        └──────────┴── failed ─────────────────────────┘            │
 //!   ├─▶ one that is kept ready (`pool`): Live                            │
 //!   └─▶ files of the same host (`kept`): Queued ◀────────────────────────┘
@@ -12,6 +12,7 @@
 mod adopt;
 mod cgroup;
 mod disk;
+mod evidence;
 #[cfg_attr(not(feature = "lxc"), allow(dead_code))]
 pub(super) mod hide;
 mod host;
@@ -30,6 +31,7 @@ mod settings;
 mod ssh_key;
 mod taps;
 mod uplinks;
+mod used;
 mod xdp;
 
 pub use cgroup::Layout;

@@ -1,13 +1,37 @@
 //! What somebody at this machine orders: the list of containers, and what becomes of one.
 
+use std::os::fd::BorrowedFd;
+
 use super::lease::{Container, Rest, Stage};
 use super::process::Keeper;
-use crate::container::{ContainerRow, FromKeeper, Order};
+use crate::container::{Answered, ContainerRow, FromKeeper, KeeperSays, Order, Ordered};
 
 /// Containers in one answer: it has to fit a message.
 const ROWS: usize = 64;
 
 impl Keeper {
+    pub(super) fn take_orders(&mut self, now: i64) {
+        // The console's own runtime paces whoever asks; one that is gone is started anew, and asks again.
+        while let Ok(Some((Ordered { id, order }, _))) = self.ends.console.recv_msg::<Ordered>() {
+            let answer = match order {
+                // Who looks has to wait for an inspector.
+                Order::Snapshot(number) | Order::Diff(number) => {
+                    match self.look(id, number, matches!(order, Order::Diff(_)), now) {
+                        Ok(()) => continue,
+                        Err(why) => Err(why),
+                    }
+                }
+                order => self.obey(order, now).map(Answered::Containers),
+            };
+            self.answer(&KeeperSays::Answer { id, answer }, None);
+        }
+    }
+
+    /// Says something to the console. One that does not read loses it; it is no reason to wait.
+    pub(super) fn answer(&self, message: &KeeperSays, memory: Option<BorrowedFd<'_>>) {
+        let _ = self.ends.console.send_msg(message, memory.as_slice());
+    }
+
     /// Does what is ordered.
     ///
     /// # Errors
@@ -18,6 +42,8 @@ impl Keeper {
                 let later = self.containers.range(after.saturating_add(1)..).take(ROWS);
                 return Ok(later.map(|(_, container)| self.row(container)).collect());
             }
+            // Whoever looks is answered later.
+            Order::Snapshot(_) | Order::Diff(_) => return Err("it is no order for at once".into()),
             Order::Freeze(number) => self.freeze_now(number)?,
             Order::Thaw(number) => {
                 let container = self.some(number)?;
@@ -77,7 +103,7 @@ impl Keeper {
             Stage::Live(running) if running.rest == Rest::Frozen => "frozen",
             Stage::Live(_) => "live",
             Stage::Kept { .. } => "stopped",
-            Stage::Dying { .. } | Stage::Sweeping { .. } | Stage::Removing(_) => "ending",
+            Stage::Dying { .. } | Stage::Sweeping { .. } | Stage::Inspecting(_) | Stage::Removing(_) => "ending",
         };
         ContainerRow {
             number: container.place.number,

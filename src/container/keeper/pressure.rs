@@ -105,6 +105,8 @@ mod tests {
             why: why.map(str::to_owned),
             keep: None,
             unclaimed: None,
+            used: None,
+            look: None,
         };
         (number, container)
     }

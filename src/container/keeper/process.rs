@@ -13,6 +13,7 @@ use rustix::process::WaitOptions;
 use super::adopt::Inherited;
 use super::cgroup::Layout;
 use super::disk::Disks;
+use super::evidence::Look;
 use super::lease::{Container, Lease, Rest, Stage, kill};
 use super::leases::START_DEADLINE;
 use super::leftovers;
@@ -23,7 +24,7 @@ use super::scripts::{SCRIPT_UID, Scripts};
 use super::settings;
 use super::taps::Taps;
 use super::uplinks::Uplinks;
-use crate::container::{FromKeeper, KeeperConfig, KeeperSays, Ordered, ToKeeper};
+use crate::container::{FromKeeper, KeeperConfig, KeeperSays, ToKeeper};
 use crate::event::{Event, EventId, MAX_DATA, Said};
 use crate::node::NodeIdx;
 use crate::sys::seqpacket::Channel;
@@ -42,6 +43,8 @@ const LOOK_INTERVAL: i64 = 5 * SECOND;
 const CLOSE_LOOK_INTERVAL: i64 = 500 * MILLISECOND;
 /// When everything must be gone after the order to end.
 const END_DEADLINE: i64 = 7 * SECOND;
+/// How long before that no more evidence is taken: what is left has to be laid aside.
+const LEAVE: i64 = 3 * SECOND / 2;
 /// Messages that may wait for a switch that does not read.
 const BACKLOG: usize = 16_384;
 
@@ -122,6 +125,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         keeper.send(FromKeeper::Follows, None);
     }
     keeper.work();
+    keeper.leave_uninspected(true);
     leftovers::remove_empty(&keeper.config, &keeper.layout);
     Ok(())
 }
@@ -134,7 +138,7 @@ pub(super) struct Keeper {
     pub(super) disks: Disks,
     pub(super) here: Here,
     pub(super) worker: PathBuf,
-    ends: Ends,
+    pub(super) ends: Ends,
     links: OwnedFd,
     signals: Signals,
     pressure: Option<Pressure>,
@@ -169,6 +173,10 @@ impl Keeper {
             let now = clock::monotonic_micros();
             self.pass_deadlines(now);
             self.start_queued(now);
+            match self.ending {
+                Some(until) if now >= until - LEAVE => self.leave_uninspected(false),
+                _ => self.inspect_queued(now),
+            }
             let next = self.refill(now).min(self.settle_spares(now)).min(self.look_after_old(now));
             self.flush();
             if self
@@ -256,7 +264,8 @@ impl Keeper {
             next = next.min(self.next_look);
         }
         next = next.min(self.scripts.next_deadline().unwrap_or(i64::MAX));
-        next = next.min(self.ending.unwrap_or(i64::MAX));
+        let ending = |until: i64| if now < until - LEAVE { until - LEAVE } else { until };
+        next = next.min(self.ending.map_or(i64::MAX, ending));
         for container in self.containers.values() {
             next = next.min(match &container.stage {
                 Stage::Queued(_) => i64::MAX,
@@ -269,7 +278,9 @@ impl Keeper {
                 Stage::Dying { deadline, .. } => *deadline,
                 Stage::Sweeping { .. } => now + SWEEP_INTERVAL,
                 Stage::Kept { until } => *until,
+                Stage::Inspecting(inspector) => inspector.as_ref().map_or(i64::MAX, |inspector| inspector.deadline),
             });
+            next = next.min(container.look.as_ref().map_or(i64::MAX, Look::deadline));
         }
         next
     }
@@ -280,6 +291,7 @@ impl Keeper {
         }
         self.scripts.expire(now);
         self.expire_kept(now);
+        self.expire_inspectors(now);
         let due: Vec<u32> = self.containers.keys().copied().collect();
         for number in due {
             let Some(container) = self.containers.get_mut(&number) else { continue };
@@ -321,8 +333,13 @@ impl Keeper {
             Stage::Starting(worker) | Stage::Removing(worker) => worker.pid == pid,
             Stage::Live(running) => running.monitor == pid,
             Stage::Dying { monitor, .. } => *monitor == pid,
+            Stage::Inspecting(inspector) => inspector.as_ref().is_some_and(|inspector| inspector.pid == pid),
             Stage::Queued(_) | Stage::Sweeping { .. } | Stage::Kept { .. } => false,
         };
+        let looks = |container: &Container| container.look.as_ref().is_some_and(|look| look.is_process(pid));
+        if let Some((number, _)) = self.containers.iter().find(|(_, container)| looks(container)) {
+            return self.looked(*number, now);
+        }
         let owner = self.containers.iter().find(|(_, container)| is_its(container)).map(|(number, _)| *number);
         let Some(number) = owner else { return };
         let Some(container) = self.containers.get_mut(&number) else { return };
@@ -333,6 +350,10 @@ impl Keeper {
                 self.started(number, done, now);
             }
             Stage::Removing(_) => self.removed(number, now),
+            Stage::Inspecting(Some(inspector)) => {
+                container.stage = Stage::Inspecting(None);
+                self.inspected(number, inspector, now);
+            }
             other => {
                 container.stage = other;
                 self.monitor_ended(number, now);
@@ -376,14 +397,6 @@ impl Keeper {
         }
     }
 
-    fn take_orders(&mut self, now: i64) {
-        // The console's own runtime paces whoever asks; one that is gone is started anew, and asks again.
-        while let Ok(Some((Ordered { id, order }, _))) = self.ends.console.recv_msg::<Ordered>() {
-            let answer = self.obey(order, now);
-            let _ = self.ends.console.send_msg(&KeeperSays::Answer { id, answer }, &[]);
-        }
-    }
-
     fn take(&mut self, message: ToKeeper, fds: Vec<OwnedFd>, now: i64) {
         match message {
             ToKeeper::Hello => {
@@ -395,11 +408,11 @@ impl Keeper {
                 self.greeted = true;
                 self.look_at_devices(now);
             }
-            ToKeeper::Lease { lease, node, host } => {
+            ToKeeper::Lease { lease, node, host, by } => {
                 match self.of_lease(lease) {
                     Some(number) => self.asked_again(number, now),
                     None => {
-                        if let Err(why) = self.lease(Lease { id: lease, node, host }, now) {
+                        if let Err(why) = self.lease(Lease { id: lease, node, host, by }, now) {
                             self.send(FromKeeper::LeaseGone { lease, why }, None);
                         }
                     }
@@ -458,8 +471,7 @@ impl Keeper {
         event.dst.ip = host.into();
         let mut data = text.as_bytes().to_vec();
         data.truncate(MAX_DATA);
-        // A console that does not read loses what is said to it; it is no reason to wait.
-        let _ = self.ends.console.send_msg(&KeeperSays::Said(Said { event, data }), &[]);
+        self.answer(&KeeperSays::Said(Said { event, data }), None);
     }
 
     pub(super) fn send(&mut self, message: FromKeeper, fds: impl IntoIterator<Item = OwnedFd>) {

@@ -1,26 +1,37 @@
 //! The console's end of its channel to the keeper: what it says happened, and orders for containers.
+//!
+//! Lists of what intruders changed are an inspector's words, which was near what they left: they are read as what
+//! they have to be, within bounds, before anybody is told them.
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::tell;
-use crate::container::{ContainerRow, KeeperSays, Order, Ordered};
+use crate::container::inspector::Answer;
+use crate::container::{Answered, KeeperSays, Order, Ordered};
 use crate::event::Said;
-use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
 use crate::sys::seqpacket::{AsyncChannel, Channel};
+use crate::sys::{clock, memory};
 
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(5);
+/// The same while a container is looked at: longer than the keeper lets an inspector work on the largest of disks.
+const LOOK: Duration = Duration::from_secs(600);
+/// Octets of a list of changes: more than an inspector writes.
+const LISTED: usize = 32 << 20;
 /// Orders that wait for an answer at once.
 const ORDERS: usize = 64;
 
-type Asker = oneshot::Sender<Result<Vec<ContainerRow>, String>>;
+type Asked = Result<(Answered, Option<OwnedFd>), String>;
+type Asker = oneshot::Sender<Asked>;
 
 /// The keeper, as the console sees it.
 pub struct Keeper {
@@ -43,12 +54,25 @@ impl Keeper {
     ///
     /// # Errors
     /// A sentence for who ordered it, if it cannot be done or nobody answers.
-    pub async fn order(&self, order: Order) -> Result<Vec<ContainerRow>, String> {
-        let Order::Ls(mut after) = order else { return self.ask(order).await };
+    pub async fn order(&self, order: Order) -> Result<Value, String> {
+        let told = |value: &dyn Fn() -> serde_json::Result<Value>| value().map_err(|error| error.to_string());
+        let Order::Ls(mut after) = order else {
+            return match self.ask(order).await? {
+                (Answered::Containers(rows), _) => told(&|| serde_json::to_value(&rows)),
+                (Answered::Taken(taken), _) => told(&|| serde_json::to_value(&taken)),
+                (Answered::Changes, memory) => {
+                    let memory = memory.ok_or("the keeper answered without an answer")?;
+                    let read = tokio::task::spawn_blocking(move || read_changes(memory)).await;
+                    read.map_err(|error| error.to_string())?
+                }
+            };
+        };
         let mut all = Vec::new();
         loop {
-            let rows = self.ask(Order::Ls(after)).await?;
-            let Some(last) = rows.last() else { return Ok(all) };
+            let (Answered::Containers(rows), _) = self.ask(Order::Ls(after)).await? else {
+                return Err("the keeper answered something else".into());
+            };
+            let Some(last) = rows.last() else { return told(&|| serde_json::to_value(&all)) };
             // They come in the order of their numbers, or for ever.
             if last.number <= after {
                 return Err("the keeper lists its containers in no order".into());
@@ -58,7 +82,7 @@ impl Keeper {
         }
     }
 
-    async fn ask(&self, order: Order) -> Result<Vec<ContainerRow>, String> {
+    async fn ask(&self, order: Order) -> Asked {
         let (asker, answered) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
@@ -75,7 +99,8 @@ impl Keeper {
             self.channel.send_msg(&Ordered { id, order }, &[]).await.map_err(|error| format!("the keeper: {error}"))?;
             answered.await.map_err(|_| "the keeper went away".to_owned())?
         };
-        let result = tokio::time::timeout(ANSWER, exchange).await;
+        let patience = if matches!(order, Order::Snapshot(_) | Order::Diff(_)) { LOOK } else { ANSWER };
+        let result = tokio::time::timeout(patience, exchange).await;
         self.waiting().1.remove(&id);
         result
             .unwrap_or_else(|_| Err("the keeper does not answer; `honeyweave events` says whether it restarts".into()))
@@ -90,10 +115,10 @@ impl Keeper {
                         return;
                     }
                 }
-                Ok(Some((KeeperSays::Answer { id, answer }, _))) => {
+                Ok(Some((KeeperSays::Answer { id, answer }, mut fds))) => {
                     if let Some(asker) = self.waiting().1.remove(&id) {
                         // Whoever asked may have given up.
-                        let _ = asker.send(answer);
+                        let _ = asker.send(answer.map(|answered| (answered, fds.pop())));
                     }
                 }
                 Ok(None) => return,
@@ -110,5 +135,44 @@ impl Keeper {
 
     fn waiting(&self) -> MutexGuard<'_, (u64, HashMap<u64, Asker>)> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The list of changes that an inspector has written.
+fn read_changes(fd: OwnedFd) -> Result<Value, String> {
+    // Anything but memory could make the reader wait for ever.
+    let kind = rustix::fs::fstat(&fd).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode));
+    if !matches!(kind, Ok(rustix::fs::FileType::RegularFile)) {
+        return Err("the keeper answered with something that is no memory".into());
+    }
+    let text = memory::read_all(fd, LISTED).map_err(|error| format!("the list of changes: {error}"))?;
+    if text.is_empty() {
+        return Err("the inspector took too long, or crashed; it may be that there is too much to read".into());
+    }
+    match serde_json::from_slice::<Answer>(&text) {
+        Ok(Answer::Listed(diff)) => serde_json::to_value(diff).map_err(|error| error.to_string()),
+        Ok(Answer::Failed(why)) => Err(why),
+        Ok(Answer::Taken(_)) => Err("the inspector answered something else".into()),
+        Err(error) => Err(format!("the list of changes is none: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::inspector::Diff;
+
+    #[test]
+    fn only_a_list_of_changes_is_told() {
+        let read = |text: &[u8]| read_changes(memory::sealed(c"honeyweave-test", text).unwrap());
+        let list = serde_json::to_vec(&Answer::Listed(Diff::default())).unwrap();
+        assert_eq!(read(&list).unwrap()["changes"], serde_json::json!([]));
+        let failed = serde_json::to_vec(&Answer::Failed("cannot open".into())).unwrap();
+        assert_eq!(read(&failed), Err("cannot open".into()));
+        assert!(read(b"").unwrap_err().contains("crashed"));
+        assert!(read(b"{\"Listed\":{\"changes\":[7]}}").unwrap_err().contains("is none"));
+        assert!(read(&vec![b' '; LISTED + 1]).unwrap_err().contains("more than"));
+        let (pipe, _) = io::pipe().unwrap();
+        assert!(read_changes(pipe.into()).unwrap_err().contains("no memory"));
     }
 }

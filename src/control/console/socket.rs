@@ -153,9 +153,7 @@ impl Desk {
                 Table::Drops => self.counters("drops").await,
                 Table::Links => self.counters("links").await,
             },
-            Request::Container { order } => {
-                serde_json::to_value(self.keeper.order(order).await?).map_err(|e| e.to_string())
-            }
+            Request::Container { order } => self.keeper.order(order).await,
             Request::Metrics => Ok(self.metrics().await.into()),
             Request::Down => {
                 let sent = tokio::time::timeout(STALL, self.supervisor.send_msg(&ToSupervisor::Down, &[])).await;

@@ -228,7 +228,8 @@ impl Hosts {
             return None;
         }
         let id = LeaseId(cx.rng.next_u64());
-        cx.requests.push(Request::Lease { node: cx.node, lease: id, host });
+        let by = who.ip.get().map(|ip| (ip, session));
+        cx.requests.push(Request::Lease { node: cx.node, lease: id, host, by });
         cx.emit(&mut event, &[]);
         let lease = Lease {
             id,
