@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use serde_json::json;
 
-use super::Target;
 use super::client::Client;
 use super::show::print_rows;
+use super::{Target, evidence, table};
+use crate::container::inspector::{Diff, Taken};
 use crate::container::{ContainerRow, Order};
 use crate::control::request::Request;
 use crate::record::escape;
@@ -42,6 +43,24 @@ pub enum Command {
     Stop(Which),
     /// End one and remove its files
     Destroy(Which),
+    /// Take evidence of one as it is now; its processes rest meanwhile, for 5 s at most
+    Snapshot {
+        /// Which container
+        #[command(flatten)]
+        which: Which,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what was changed in one: path, kind, size, mode, owner, SHA-256
+    Diff {
+        /// Which container
+        #[command(flatten)]
+        which: Which,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Look around in one that runs, as its root. What an intruder left there may watch you
     Shell(Which),
 }
@@ -76,11 +95,30 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         Command::Stop(which) => (which, Order::Stop),
         Command::Destroy(which) => (which, Order::Destroy),
         Command::Shell(which) => return shell(&which),
+        Command::Snapshot { which, json } => {
+            let taken: Taken = look(&which, Order::Snapshot)?;
+            let text = if json { evidence::pretty(&taken)? } else { evidence::taken(&taken) };
+            table::put(&text)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Diff { which, json } => {
+            let diff: Diff = look(&which, Order::Diff)?;
+            let text = if json { evidence::pretty(&diff)? } else { evidence::changes(&diff) };
+            table::put(&text)?;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     let mut client = Client::connect(&which.target)?;
     let row = find(list(&mut client)?, &which)?;
     client.ask::<Vec<ContainerRow>>(&Request::Container { order: order(row.number) })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What somebody changed in a container.
+fn look<T: serde::de::DeserializeOwned>(which: &Which, order: fn(u32) -> Order) -> miette::Result<T> {
+    let mut client = Client::connect(&which.target)?;
+    let row = find(list(&mut client)?, which)?;
+    client.ask(&Request::Container { order: order(row.number) })
 }
 
 fn list(client: &mut Client) -> miette::Result<Vec<ContainerRow>> {

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Target, show, table};
-use crate::container::inspector::{self, Change, Diff, How, Limits, Manifest, Nothing, SAMPLES, Sha256Hex, read};
+use crate::container::inspector::{
+    self, Change, Diff, How, Limits, Manifest, Nothing, SAMPLES, Sha256Hex, Taken, read,
+};
 use crate::control::place::STATE_DIR;
 use crate::record::{Utc, escape};
 
@@ -97,7 +99,8 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     }
 }
 
-fn pretty(value: &impl serde::Serialize) -> miette::Result<String> {
+/// `value` as JSON that a terminal may show.
+pub(super) fn pretty(value: &impl serde::Serialize) -> miette::Result<String> {
     let text = serde_json::to_string_pretty(value).map_err(|error| miette!("{error}"))?;
     Ok(format!("{}\n", table::safe_json(&text)))
 }
@@ -204,7 +207,7 @@ fn sample(samples: &Path, hash: &Sha256Hex) -> Option<io::Result<Sha256Hex>> {
     let read = file.and_then(|file| {
         let mut digest = Sha256::new();
         // The largest that is kept, and one octet that it must not have.
-        let most = Limits::default().file + 1;
+        let most = Limits::MOST_FILE + 1;
         io::copy(&mut io::Read::take(zstd::Decoder::new(file)?, most), &mut Digesting(&mut digest))?;
         Ok(Sha256Hex(digest.finalize().into()))
     });
@@ -243,13 +246,39 @@ fn tell(manifest: &Manifest) -> String {
         ("why", known(leased.why.clone())),
     ];
     let mut text: String = facts.iter().map(|(name, value)| format!("{name:10} {}\n", escape(value))).collect();
+    let later = leased.leases.iter().skip(1);
+    for visit in later {
+        let (ended, who) =
+            (known(visit.ended.map(|at| at.to_string())), known(visit.attacker.map(|ip| ip.to_string())));
+        text += &format!("again      {} to {ended}, {}\n", visit.began, escape(&who));
+    }
+    if leased.more_leases > 0 {
+        text += &format!("and        {} times before the last\n", leased.more_leases);
+    }
     text.push('\n');
     let diff = Diff { counts: manifest.counts, cut: manifest.cut.clone(), changes: manifest.changes.clone() };
     text + &changes(&diff)
 }
 
+/// What was taken, for people.
+pub(super) fn taken(taken: &Taken) -> String {
+    let counts = &taken.counts;
+    let mut text = format!(
+        "{}\n{} added, {} changed, {} deleted; contents of {} files kept\n",
+        escape(&taken.archive),
+        counts.added,
+        counts.changed,
+        counts.deleted,
+        counts.kept
+    );
+    if taken.cut > 0 {
+        text += &format!("{} places are not told; `honeyweave evidence show` says which\n", taken.cut);
+    }
+    text
+}
+
 /// Changes for people, one a line, its path last: nobody knows how long it is.
-fn changes(diff: &Diff) -> String {
+pub(super) fn changes(diff: &Diff) -> String {
     let rows: Vec<[String; 6]> = diff.changes.iter().map(cells).collect();
     let width = |at: usize| rows.iter().map(|row| row[at].len()).max().unwrap_or(0);
     let widths = [0, 1, 2, 3, 4].map(width);

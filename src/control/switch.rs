@@ -21,7 +21,7 @@ use super::devices::{tap_rings, uplink_devices};
 use super::protocol::{FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};
 use crate::container::{FromKeeper, ToKeeper};
 use crate::emulate::WallClock;
-use crate::event::{RingCapture, RingSink, Sink};
+use crate::event::{RingCapture, RingSink, SessionId, Sink};
 use crate::fabric::{Attachment, Workers};
 use crate::frame::PortNo;
 use crate::netdev::{Netdev, Tap, TapRing};

@@ -64,6 +64,36 @@ fn containers_are_listed_frozen_stopped_and_destroyed_by_hand() {
     let output = inside.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.starts_with("0\nhosts-") && text.ends_with("mine\n"), "{text}");
+    // What was changed in it, told and taken while it lives.
+    let odd = "printf '#!/bin/sh\\n' >\"/root/$(printf 'odd\\nname\\033[2J')\"; chmod 6711 /root/odd*; rm /etc/shells; \
+               echo fresh >/root/fresh; stat -c %x /root/fresh";
+    let accessed = shell(&lab.attacker, "192.0.2.20", odd);
+    let diff = lab.json(&["container", "diff", "192.0.2.20"]);
+    let changes = diff["changes"].as_array().unwrap();
+    let of =
+        |path: &str| changes.iter().find(|change| change["path"] == path).unwrap_or_else(|| panic!("{path}: {diff}"));
+    let tool = of("/root/tool");
+    let sha256 = "fcbc800db3f1867000b852f1ce0044b8f1584f76ade1ed6e65189824f95c3cda";
+    assert_eq!((&tool["kind"], &tool["size"], &tool["uid"]), (&"file".into(), &5.into(), &0.into()));
+    assert_eq!(tool["sha256"], sha256);
+    assert_eq!(of("/root/odd\\x0aname\\x1b[2J")["mode"], "6711");
+    assert_eq!(of("/etc/shells")["change"], "deleted");
+    let told = order(&lab, "diff");
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("/root/odd\\x0aname\\x1b[2J") && !told.contains('\u{1b}'), "{told}");
+    let snapshot = lab.json(&["container", "snapshot", "192.0.2.20"]);
+    let archive = snapshot["archive"].as_str().unwrap();
+    assert!(snapshot["counts"]["added"].as_u64().unwrap() >= 2, "{snapshot}");
+    assert!(lab.command(&["evidence", "verify", archive]).status.success());
+    let taken = lab.wait_event("evidence.taken", |event| event["archive"] == archive);
+    assert_eq!((&taken["reason"], &taken["dst"]["ip"]), (&"by hand".into(), &"192.0.2.20".into()));
+    // It goes on, and nothing shows that somebody has read its files.
+    assert_eq!(shell(&lab.attacker, "192.0.2.20", "stat -c %x /root/fresh"), accessed);
+    let nothing = wait_for("one that is kept ready", || {
+        rows(&lab).iter().find(|row| row["state"] == "ready").map(|row| row["number"].to_string())
+    });
+    let refused = lab.command(&["container", "snapshot", &nothing]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nobody has had it yet"), "{refused:?}");
     // Its processes end, its files stay, also for a container of another number.
     assert!(order(&lab, "stop").status.success());
     wait_for("that it is stopped", || is(&lab, "192.0.2.20", "stopped"));
@@ -73,6 +103,11 @@ fn containers_are_listed_frozen_stopped_and_destroyed_by_hand() {
     assert!(order(&lab, "destroy").status.success());
     let gone = lab.wait_event("container.destroyed", |event| event["dst"]["ip"] == "192.0.2.20");
     assert_eq!((&gone["node"], &gone["reason"]), (&"hosts".into(), &"destroyed by hand".into()));
+    let last = gone["archive"].as_str().unwrap();
+    assert!(last != archive && lab.command(&["evidence", "verify", last]).status.success(), "{gone}");
+    let leased = lab.json(&["evidence", "show", last])["leased"].clone();
+    assert_eq!((leased["leases"].as_array().unwrap().len(), &leased["attacker"]), (2, &"192.0.2.2".into()), "{leased}");
+    assert_eq!((&leased["session"], &leased["why"]), (&frozen["session"], &"destroyed by hand".into()), "{leased}");
     assert_eq!(shell(&lab.attacker, "192.0.2.20", "ls /root"), "");
     let nobody = lab.command(&["container", "thaw", "192.0.2.99"]);
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("there is no container `192.0.2.99`"), "{nobody:?}");
