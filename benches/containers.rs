@@ -90,7 +90,8 @@ impl Settings {
 
 /// A segment of `hosts` hosts (10.9.0.0 and up) with a container each.
 pub fn topology(hosts: u64, image: &str, image_keys: &str, backend: &str) -> String {
-    let last = 10 + hosts - 1;
+    // All come from one attacker.
+    let (last, most) = (10 + hosts - 1, hosts + 8);
     format!(
         r#"
 name: containers
@@ -112,14 +113,13 @@ nodes:
     addresses: 10.9.0.10-10.9.{}.{}
     template: shell
     prefix: [10.9.0.0/16]
-    limits: {{containers: {}, sessions: 100000}}
+    limits: {{containers: {most}, containers_per_source: {most}, sessions: 100000}}
 links:
   - endpoints: [wan, "core:1"]
   - endpoints: [shells, "core:2"]
 "#,
         last / 256,
         last % 256,
-        hosts + 8
     )
 }
 

@@ -13,6 +13,7 @@ use super::{Target, evidence, table};
 use crate::container::inspector::{Diff, Taken};
 use crate::container::{ContainerRow, Order};
 use crate::control::request::Request;
+use crate::node::attacker_of;
 use crate::record::escape;
 
 /// Arguments.
@@ -76,6 +77,9 @@ pub struct Which {
     /// The node of the host, where several have its address
     #[arg(long)]
     pub node: Option<String>,
+    /// The attacker, where each has a container of their own
+    #[arg(long, value_name = "IP")]
+    pub attacker: Option<IpAddr>,
 }
 
 /// Does what was asked for.
@@ -85,8 +89,8 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             let rows: Vec<ContainerRow> = list(&mut Client::connect(&target)?)?;
             let shown = |row: &ContainerRow| match json {
                 true => json!(row),
-                false => json!({"container": row.number, "host": row.host, "node": row.node, "state": row.state,
-                                "image": row.image, "process": row.init}),
+                false => json!({"container": row.number, "host": row.host, "attacker": row.attacker, "node": row.node,
+                                "state": row.state, "image": row.image, "process": row.init}),
             };
             return print_rows(&rows.iter().map(shown).collect::<Vec<_>>(), json);
         }
@@ -130,7 +134,10 @@ fn find(rows: Vec<ContainerRow>, which: &Which) -> miette::Result<ContainerRow> 
     let (text, ip) = (&which.container, which.container.parse::<IpAddr>().ok());
     let is_it = |row: &ContainerRow| {
         let named = row.name == *text || row.number.to_string() == *text || (ip.is_some() && row.host == ip);
-        named && which.node.as_ref().is_none_or(|node| row.node.as_ref() == Some(node))
+        let is_granted = |ip: IpAddr| row.attacker == Some(attacker_of(ip));
+        named
+            && which.node.as_ref().is_none_or(|node| row.node.as_ref() == Some(node))
+            && which.attacker.is_none_or(is_granted)
     };
     let mut found: Vec<ContainerRow> = rows.into_iter().filter(is_it).collect();
     match (found.pop(), found.is_empty()) {
@@ -141,6 +148,12 @@ fn find(rows: Vec<ContainerRow>, which: &Which) -> miette::Result<ContainerRow> 
             escape(text)
         )),
         (Some(row), false) => {
+            let attackers: Vec<_> =
+                found.iter().chain([&row]).filter_map(|row| row.attacker).map(|ip| ip.to_string()).collect();
+            if !attackers.is_empty() {
+                let help = format!("say whose by its number, or by --attacker: {}", attackers.join(", "));
+                return Err(miette!(help = help, "{} has several containers", escape(text)));
+            }
             let nodes: Vec<_> = found.iter().chain([&row]).filter_map(|row| row.node.as_deref()).map(escape).collect();
             let help = format!("say of which node by --node: {}", nodes.join(", "));
             Err(miette!(help = help, "several hosts have the address {}", escape(text)))
@@ -182,6 +195,7 @@ mod tests {
             state: "live".into(),
             node: Some(node.into()),
             host: host.parse().ok(),
+            attacker: None,
             image: "small".into(),
             name: format!("hw-abcdef-{number}"),
             init: None,
@@ -198,6 +212,7 @@ mod tests {
                 container: text.into(),
                 target: Target { name: None, state_dir: None },
                 node: node.map(str::to_owned),
+                attacker: None,
             };
             find(rows(), &which).map(|row| row.number).map_err(|error| error.to_string())
         };

@@ -28,6 +28,8 @@ pub enum ToKeeper {
         host: IpAddr,
         /// Who brings it to life, and in which session, for what is written down about it.
         by: Option<(IpAddr, SessionId)>,
+        /// The attacker that it is granted to, as [`crate::node::attacker_of`] has it, where the host's template says so.
+        attacker: Option<IpAddr>,
     },
     /// Nobody has spoken to it for a while: freeze it if it has nothing to do.
     Freeze {
@@ -205,6 +207,8 @@ pub struct ContainerRow {
     pub node: Option<String>,
     /// The host.
     pub host: Option<IpAddr>,
+    /// The attacker that it was granted to, where each has one of its own: an IPv4 address, or the network of an IPv6 /64.
+    pub attacker: Option<IpAddr>,
     /// Name of its image.
     pub image: String,
     /// liblxc's name for it.

@@ -162,6 +162,7 @@ struct Lease {
     node: NodeIdx,
     host: IpAddr,
     by: Option<(IpAddr, SessionId)>,
+    attacker: Option<IpAddr>,
     tap: Option<LeaseTap>,
     /// Its end was asked for, and whether its files are to stay.
     released: Option<bool>,
@@ -351,10 +352,10 @@ impl Switch {
     /// Tells a keeper that follows another what there is, and once more what the other one may not have done.
     fn say_what_is_held(&self) {
         for (id, lease) in &self.leases {
-            let (id, node, host, by) = (*id, lease.node, lease.host, lease.by);
+            let (id, node, host, by, attacker) = (*id, lease.node, lease.host, lease.by, lease.attacker);
             match (&lease.tap, lease.released) {
                 (_, Some(keep)) => self.tell_keeper(ToKeeper::Release { lease: id, keep }),
-                (None, None) => self.tell_keeper(ToKeeper::Lease { lease: id, node, host, by }),
+                (None, None) => self.tell_keeper(ToKeeper::Lease { lease: id, node, host, by, attacker }),
                 (Some(tap), None) => {
                     let _ = self.to_keeper.send((ToKeeper::Holds { lease: id }, tap.fd.try_clone().ok()));
                 }
@@ -402,9 +403,9 @@ impl Switch {
     fn requests(&mut self) -> io::Result<()> {
         for (shard, request) in self.workers.requests() {
             match request {
-                Request::Lease { node, lease, host, by } => {
-                    self.leases.insert(lease, Lease { shard, node, host, by, tap: None, released: None });
-                    self.tell_keeper(ToKeeper::Lease { lease, node, host, by });
+                Request::Lease { node, lease, host, by, attacker } => {
+                    self.leases.insert(lease, Lease { shard, node, host, by, attacker, tap: None, released: None });
+                    self.tell_keeper(ToKeeper::Lease { lease, node, host, by, attacker });
                 }
                 Request::Rebuilt { node } => self.end_leases(shard, node),
                 Request::Freeze { lease } => self.tell_keeper(ToKeeper::Freeze { lease }),

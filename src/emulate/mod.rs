@@ -40,4 +40,4 @@ pub use scanner::{OsFamily, SynTraits, os_of_syn};
 pub use table::{Announced, ClockTable, SlotIdx, Vacant};
 pub use talk::{Naming, Says, TalkHabits};
 pub use tcp_habits::{KeepAlive, TcpHabits};
-pub use template::{Backend, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};
+pub use template::{Backend, Grant, Outward, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort};

@@ -47,6 +47,17 @@ pub enum StartPolicy {
     OnAccess,
 }
 
+/// Who shares the container of a host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grant {
+    /// All who come to that host.
+    #[default]
+    PerHost,
+    /// Nobody: each attacker finds a machine of his own, and finds it again.
+    PerAttacker,
+}
+
 /// What becomes of traffic that a container begins towards addresses outside the honeynet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -84,6 +95,8 @@ pub struct Backend {
     pub image: String,
     /// When it is there.
     pub start: StartPolicy,
+    /// Who shares it.
+    pub grant: Grant,
     /// Seconds without a frame, a connection or work to do until its processes are frozen; 0 never.
     pub freeze_secs: u32,
     /// Seconds without a connection until it is stopped, its files kept; 0 never.

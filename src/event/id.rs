@@ -96,6 +96,9 @@ ids! {
     /// The files of a container that was stopped are gone: in the data are the name of the archive of what was changed in
     /// it (empty if there is none), a zero octet, and why. `dst` is its host.
     ContainerDestroyed = "container.destroyed",
+    /// `src` has been given as many containers as one source may have, `count` of them: its connections wait. At most one a
+    /// minute.
+    ContainerHeld = "container.held",
     /// The gate of the container of `src` kept frames from everybody; `code` is a `Blocked`. `count` frames in one second.
     GateBlock = "gate.block",
     /// What was changed in the container of `dst` was taken, `count` changes; in the data are the archive's name, a zero

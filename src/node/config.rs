@@ -334,6 +334,8 @@ pub struct Limits {
     pub flows: u32,
     /// Containers at once.
     pub containers: u32,
+    /// Containers at once that were started for one source: an IPv4 address, or an IPv6 /64.
+    pub containers_per_source: u32,
     /// MiB that all connections together may buffer.
     pub buffers: u32,
     /// Hosts that say something by themselves.
@@ -362,6 +364,7 @@ impl Default for Limits {
             half_open: 1_048_576,
             flows: 131_072,
             containers: 64,
+            containers_per_source: 16,
             buffers: 256,
             talkers: 256,
         }

@@ -30,7 +30,7 @@ pub use config::{
     NodeConfig, PortVlan, ResponseTime, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig,
     UplinkIo,
 };
-pub use hosts::{Hosts, Pace, Together};
+pub use hosts::{Admission, Hosts, Pace, Together, attacker_of};
 pub use hosts_config::{host_label, numbered_name};
 pub use router::Router;
 pub use shard::{MAX_SHARDS, Shard};
@@ -57,6 +57,8 @@ pub enum Request {
         host: IpAddr,
         /// Who brings it to life, and in which session; nobody if it belongs to the system.
         by: Option<(IpAddr, SessionId)>,
+        /// The attacker that it is granted to, as [`attacker_of`] has it; none if whoever comes shares it.
+        attacker: Option<IpAddr>,
     },
     /// Nobody has spoken to the container for a while: freeze it if it has nothing to do.
     Freeze {

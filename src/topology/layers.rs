@@ -14,7 +14,8 @@ use super::raw_services::{TcpWord, UdpWord};
 use super::source::Span;
 use super::{normalize, services, units, vendors};
 use crate::emulate::{
-    Backend, Builtin, Hardware, Interned, Normalize, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template, UdpPort,
+    Backend, Builtin, Grant, Hardware, Interned, Normalize, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template,
+    UdpPort,
 };
 use crate::service::tls::{Credentials, Secured};
 use crate::service::{HttpSite, Profile, Proxy, Script, Service, ServiceKind};
@@ -73,6 +74,7 @@ pub struct PortRule<A> {
 pub struct BackendLayer {
     pub image: Option<(String, Span)>,
     pub start: Option<StartPolicy>,
+    pub grant: Option<Grant>,
     pub freeze_secs: Option<u32>,
     pub idle_secs: Option<u32>,
     pub destroy_secs: Option<u32>,
@@ -158,6 +160,7 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
             c.image(image, image.span);
             (image.value.0.clone(), image.span)
         }),
+        grant: backend.grant.as_ref().map(|grant| grant.value),
         start: backend.start.as_ref().map(|start| start.value),
         freeze_secs: backend.freeze.as_ref().and_then(|freeze| c.unit(freeze.span, units::duration_secs(freeze))),
         idle_secs: backend.idle.as_ref().and_then(|idle| c.unit(idle.span, units::duration_secs(idle))),
@@ -460,6 +463,7 @@ fn backend(c: &mut Checker<'_>, layers: &[&Layer]) -> Option<Backend> {
     Some(Backend {
         image,
         start: all().find_map(|part| part.start).unwrap_or_default(),
+        grant: all().find_map(|part| part.grant).unwrap_or_default(),
         freeze_secs: all().find_map(|part| part.freeze_secs).unwrap_or(120),
         idle_secs: all().find_map(|part| part.idle_secs).unwrap_or(600),
         destroy_secs: all().find_map(|part| part.destroy_secs).unwrap_or(86_400),

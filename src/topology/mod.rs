@@ -18,6 +18,7 @@ mod dhcp;
 mod domains;
 mod error;
 mod evidence;
+mod granted;
 mod graph;
 mod images;
 pub mod import;

@@ -12,7 +12,7 @@ use super::layers::{self, Layer, Services};
 use super::population::{chosen, read_limits, read_mac};
 use super::raw::{Kind, Node};
 use super::source::Span;
-use super::units;
+use super::{granted, units};
 use crate::emulate::Case;
 use crate::node::{HostsConfig, NodeConfig, Segment, TapConfig, UplinkConfig};
 
@@ -428,6 +428,7 @@ fn hosts(
             let help = "use `start: on-access`, or raise `limits: {containers: ...}`";
             c.error(span, message, format!("at most {} run at once", limits.containers), help);
         }
+        granted::judge(c, &title, merged.backend.as_ref(), span);
         if merged.backend.is_some() && dhcp.is_some() {
             let message = format!("a host that leases its address has no container, which `{title}` would give it");
             let help = "use a template without `backend`, or a population with `addresses`";

@@ -81,11 +81,13 @@ pub(super) fn read_limits(c: &mut Checker<'_>, node: &Node) -> Option<Limits> {
     let half_open = bounded(&limits.half_open, default.half_open, 1 << 24);
     let flows = bounded(&limits.flows, default.flows, 1 << 20);
     let containers = bounded(&limits.containers, default.containers, 4096);
+    let usual = (containers / 4).max(8).min(containers);
+    let containers_per_source = bounded(&limits.containers_per_source, usual, containers);
     let buffers = bounded(&limits.buffers, default.buffers, 1 << 20);
     let talkers = bounded(&limits.talkers, default.talkers, 4096);
     let session_idle_secs = match &limits.session_idle {
         Some(text) => c.unit(text.span, units::duration_secs(text))?.max(1),
         None => default.session_idle_secs,
     };
-    Some(Limits { sessions, session_idle_secs, half_open, flows, containers, buffers, talkers })
+    Some(Limits { sessions, session_idle_secs, half_open, flows, containers, containers_per_source, buffers, talkers })
 }

@@ -13,7 +13,7 @@ use super::evidence::EvidenceKeys;
 use super::outward::OutwardEntry;
 pub use super::raw_ports::Ports;
 use super::source::Span;
-use crate::emulate::{Splicing, StartPolicy};
+use crate::emulate::{Grant, Splicing, StartPolicy};
 use crate::node::{Guarded, ResponseTime, TapIo, UplinkIo};
 
 /// Declares a mapping all of whose keys are optional, with the list of its keys
@@ -402,6 +402,8 @@ mapping! {
         flows: u32,
         /// Containers at once (default 64).
         containers: u32,
+        /// Containers at once that were started for one source (default: a quarter of `containers`, but not less than 8).
+        containers_per_source: u32,
         /// MiB that all connections together may buffer (default 256).
         buffers: u32,
         /// Hosts that say something by themselves (default 256).
@@ -442,6 +444,8 @@ mapping! {
     struct Backend {
         /// The image that it starts from.
         image: Text,
+        /// Who shares it: all who come to the host (`per-host`, default); nobody, each attacker has one (`per-attacker`).
+        grant: Grant,
         /// `on-access` (default): started by the first attacker who completes a handshake; or `with-system`.
         start: StartPolicy,
         /// Time without a frame, a connection or work to do until its processes are frozen (default 2m); 0 never. They go on

@@ -155,8 +155,9 @@ impl Keeper {
     /// Containers that nobody claims are not in the way of one for `lease`: one of them ends if its node has `limit`.
     pub(super) fn make_room(&mut self, lease: &Lease, limit: usize, now: i64) {
         let mut others = self.containers.iter().filter(|(_, container)| {
-            container.host.is_some_and(|(node, host)| node == lease.node && host != lease.host)
-                && container.why.is_none()
+            container.host.is_some_and(|(node, host)| {
+                node == lease.node && (host, container.attacker) != (lease.host, lease.attacker)
+            }) && container.why.is_none()
         });
         let (mut count, mut oldest) = (0, None);
         for (number, container) in &mut others {
@@ -208,6 +209,7 @@ impl Keeper {
                 && container.why.is_none()
                 && container.tap.is_some()
                 && container.host == Some((lease.node, lease.host))
+                && container.attacker == lease.attacker
                 && container.image.dir == image.dir
         };
         self.containers.iter().find(|(_, container)| is_it(container)).map(|(number, _)| *number)

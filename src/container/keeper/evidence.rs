@@ -408,6 +408,7 @@ impl Keeper {
         let used = container.used.as_ref();
         let mut event = Event::new(id, Instant::from_micros(now));
         event.node = container.host.map_or(Event::NO_NODE, |(node, _)| node.0);
+        event.src.ip = container.attacker.into();
         event.dst.ip = container.host.map(|(_, host)| host).or(used.map(|used| used.leased.host)).into();
         event.session = used.map(Used::session).unwrap_or_default();
         event.count = count;

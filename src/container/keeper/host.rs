@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::container::image::{self, Image};
 use crate::container::{ImageConfig, KeeperConfig};
-use crate::emulate::{Identity, Template};
-use crate::node::{AddrRange, HostsConfig, NodeConfig, NodeIdx, host_label, numbered_name};
+use crate::emulate::{Grant, Identity, Template};
+use crate::node::{AddrRange, HostsConfig, NodeConfig, NodeIdx, attacker_of, host_label, numbered_name};
 use crate::wire::Mac;
 
 /// Addresses that an interface inside is given; whoever writes a whole prefix for one host gets its first ones.
@@ -71,6 +71,19 @@ pub fn find(config: &KeeperConfig, node: NodeIdx, ip: IpAddr) -> Result<Host<'_>
 }
 
 impl Host<'_> {
+    /// Whether it can have a container that is `attacker`'s, or nobody's.
+    ///
+    /// # Errors
+    /// If its containers are shared, or that is no attacker: no sound switch asks for such.
+    pub fn may_grant(&self, attacker: Option<IpAddr>) -> Result<(), String> {
+        let each = self.template.backend.as_ref().is_some_and(|backend| backend.grant == Grant::PerAttacker);
+        match attacker {
+            Some(ip) if !each => Err(format!("{} has one container for all, and none for {ip}", self.ip)),
+            Some(ip) if attacker_of(ip) != ip => Err(format!("{ip} stands for no attacker")),
+            _ => Ok(()),
+        }
+    }
+
     /// The image that its template names, if it is built.
     pub fn image(&self, config: &KeeperConfig) -> Result<Image, String> {
         let Some(backend) = &self.template.backend else {
@@ -115,6 +128,7 @@ pub(super) mod tests {
             backend: Some(Backend {
                 image: "small".into(),
                 start: StartPolicy::OnAccess,
+                grant: Grant::PerHost,
                 freeze_secs: 20,
                 idle_secs: 60,
                 destroy_secs: 3600,
@@ -200,6 +214,23 @@ pub(super) mod tests {
         let NodeConfig::Hosts(hosts) = &mut config.nodes[2].1 else { panic!("hosts") };
         hosts.ranges[1].last = "fd00::ffff:ffff".parse().unwrap();
         assert_eq!(find(&config, NodeIdx(2), "10.1.0.7".parse().unwrap()).unwrap().addresses.len(), 256);
+    }
+
+    #[test]
+    fn grants_what_the_template_says() {
+        let mut config = config();
+        let granted = |config: &KeeperConfig, attacker: Option<&str>| {
+            let host = find(config, NodeIdx(1), "10.1.0.12".parse().unwrap()).unwrap();
+            host.may_grant(attacker.map(|ip| ip.parse().unwrap()))
+        };
+        assert_eq!(granted(&config, None), Ok(()));
+        assert!(granted(&config, Some("192.0.2.1")).unwrap_err().contains("one container for all"));
+        let NodeConfig::Hosts(hosts) = &mut config.nodes[1].1 else { panic!("hosts") };
+        hosts.templates[0].backend.as_mut().unwrap().grant = Grant::PerAttacker;
+        for whose in [None, Some("192.0.2.1"), Some("2001:db8:1:2::")] {
+            assert_eq!(granted(&config, whose), Ok(()));
+        }
+        assert!(granted(&config, Some("2001:db8:1:2::3")).unwrap_err().contains("stands for no attacker"));
     }
 
     #[test]

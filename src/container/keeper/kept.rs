@@ -1,6 +1,7 @@
 //! Files of containers that have ended, for whoever comes back: until they are destroyed, a host comes to life with
 //! what was done to it before. What they are for lies beside them, so that a successor of the keeper's knows.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -45,6 +46,9 @@ pub struct Written {
     pub node: String,
     /// The host.
     pub host: IpAddr,
+    /// The attacker that it was granted to, where each has one of its own.
+    #[serde(default)]
+    pub attacker: Option<IpAddr>,
     /// Name and hash of the image.
     pub image: (String, String),
     /// Octets of its disk.
@@ -77,6 +81,7 @@ pub fn write(container: &Container) -> io::Result<()> {
         lease: container.lease.map_or(LeaseId(0), |lease| lease.id),
         node: used.leased.node.clone(),
         host: used.leased.host,
+        attacker: container.attacker,
         image: (manifest.name.clone(), manifest.hash.clone()),
         disk: container.disk,
         alive: match &container.stage {
@@ -121,6 +126,7 @@ fn of_use<'a>(config: &'a KeeperConfig, written: &Written) -> Option<(NodeIdx, H
     let node = config.nodes.iter().position(|(name, _)| *name == written.node)?;
     let node = NodeIdx(node as u16);
     let host = host::find(config, node, written.host).ok()?;
+    host.may_grant(written.attacker).ok()?;
     let image = host.image(config).ok().filter(|image| image.manifest.hash == written.image.1)?;
     (written.boot == boot()).then_some((node, host, image))
 }
@@ -175,12 +181,13 @@ impl Keeper {
             let id = Some(written.lease).filter(|id| *id != LeaseId(0));
             let used = written.used.clone();
             let by = used.as_ref().and_then(Used::by);
-            let lease = id.map(|id| Lease { id, node, host: host.1, by });
+            let lease = id.map(|id| Lease { id, node, host: host.1, by, attacker: written.attacker });
             let held = image.hold().ok()?;
             let stage = Stage::ended(now);
             let (disk, host) = (written.disk, Some(host));
             let (tap, why, keep, unclaimed, look) = (None, None, None, None, None);
             Some(Container {
+                attacker: written.attacker,
                 lease,
                 host,
                 place,
@@ -225,6 +232,7 @@ impl Keeper {
         let node = self.config.nodes.iter().position(|(name, _)| *name == written.node);
         let why = used.leased.why.clone();
         Ok(Container {
+            attacker: written.attacker,
             lease: None,
             host: node.map(|node| (NodeIdx(node as u16), written.host)),
             _held: image.hold().map_err(|error| error.to_string())?,
@@ -259,6 +267,7 @@ impl Keeper {
         Some(Container {
             lease: None,
             host: Some((node, host.ip)),
+            attacker: written.attacker,
             _held: image.hold().ok()?,
             place,
             disk: written.disk,
@@ -277,6 +286,7 @@ impl Keeper {
     pub(super) fn kept_for(&self, lease: &Lease, image: &Image) -> Option<u32> {
         let is_it = |container: &Container| {
             container.host == Some((lease.node, lease.host))
+                && container.attacker == lease.attacker
                 && container.image.dir == image.dir
                 && matches!(container.stage, Stage::Kept { .. })
         };
@@ -314,21 +324,38 @@ impl Keeper {
     /// Has those removed that nobody came back to, and the oldest of too many.
     pub(super) fn expire_kept(&mut self, now: i64) {
         let mut kept: Vec<(i64, u32)> = Vec::new();
+        let mut of: Vec<(u32, Option<IpAddr>)> = Vec::new();
         for (number, container) in &self.containers {
             if let Stage::Kept { until } = container.stage {
                 kept.push((until, *number));
             }
         }
         kept.sort_unstable();
-        let too_many = kept.len().saturating_sub(MOST);
-        for (index, (until, number)) in kept.into_iter().enumerate() {
+        of.extend(kept.iter().map(|(_, number)| (*number, self.containers.get(number).and_then(|c| c.attacker))));
+        let surplus = surplus(of, MOST);
+        for (until, number) in kept {
             if until <= now {
                 self.end(number, "nobody came back", now);
-            } else if index < too_many {
+            } else if surplus.contains(&number) {
                 self.end(number, "too many containers are kept", now);
             }
         }
     }
+}
+
+/// Which of these are more than `most`: of the attacker who has most machines the one that waits longest, so that
+/// nobody's are pushed out by who makes many. Those first that wait longest; what is shared is nobody's.
+fn surplus(mut kept: Vec<(u32, Option<IpAddr>)>, most: usize) -> Vec<u32> {
+    let mut gone = Vec::new();
+    while kept.len() > most {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        kept.iter().filter_map(|(_, attacker)| *attacker).for_each(|ip| *counts.entry(ip).or_default() += 1);
+        let count = |attacker: &Option<IpAddr>| attacker.and_then(|ip| counts.get(&ip)).copied().unwrap_or(1);
+        let greatest = kept.iter().map(|(_, attacker)| count(attacker)).max().unwrap_or(1);
+        let Some(at) = kept.iter().position(|(_, attacker)| count(attacker) == greatest) else { break };
+        gone.push(kept.remove(at).0);
+    }
+    gone
 }
 
 #[cfg(test)]
@@ -345,6 +372,7 @@ mod tests {
             alive: Some(Alive { init: 1234, born: 5678, monitor: 1233 }),
             boot: boot(),
             used: None,
+            attacker: None,
         }
     }
 
@@ -395,5 +423,16 @@ mod tests {
         let it_runs = runs(Some(Alive { init: me, born, monitor }));
         disk::remove(&place.dir).unwrap();
         assert!(it_runs);
+    }
+
+    #[test]
+    fn who_keeps_most_loses_the_oldest() {
+        let [a, b] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().ok());
+        let kept = vec![(1, b), (2, None), (3, a), (4, a), (5, None), (6, a), (7, b)];
+        assert_eq!(surplus(kept.clone(), 7), Vec::<u32>::new());
+        assert_eq!(surplus(kept.clone(), 6), [3]);
+        // Then both have two.
+        assert_eq!(surplus(kept.clone(), 4), [3, 1, 4]);
+        assert_eq!(surplus(vec![(1, None), (2, None), (3, a)], 1), [1, 2], "the oldest, where nobody has more");
     }
 }

@@ -110,6 +110,8 @@ pub struct Lease {
     pub host: IpAddr,
     /// Who brought it to life, and in which session.
     pub by: Option<(IpAddr, SessionId)>,
+    /// The attacker that it is granted to, where each has one of its own.
+    pub attacker: Option<IpAddr>,
 }
 
 /// One container.
@@ -119,6 +121,8 @@ pub struct Container {
     pub lease: Option<Lease>,
     /// The host that its files are for; of one that is kept ready nobody knows yet.
     pub host: Option<(NodeIdx, IpAddr)>,
+    /// The attacker that its files are for, where each has one of its own.
+    pub attacker: Option<IpAddr>,
     /// Where its things lie.
     pub place: Place,
     /// Octets of its disk.

@@ -38,6 +38,7 @@ impl Keeper {
             return Err(crate::container::NO_LXC.into());
         }
         let host = host::find(&self.config, lease.node, lease.host)?;
+        host.may_grant(lease.attacker)?;
         let lease = Lease { host: host.ip, ..lease };
         let limit = host.hosts.limits.containers as usize;
         let of_node = |container: &&Container| {
@@ -48,8 +49,9 @@ impl Keeper {
             return Err(format!("{running} containers of this node run already, which is its limit"));
         }
         let is_same = |container: &Container| {
-            container.lease.is_some_and(|other| (other.node, other.host) == (lease.node, lease.host))
-                && container.why.is_none()
+            container.lease.is_some_and(|other| {
+                (other.node, other.host, other.attacker) == (lease.node, lease.host, lease.attacker)
+            }) && container.why.is_none()
                 && container.unclaimed.is_none()
         };
         if self.containers.values().any(is_same) {
@@ -138,6 +140,7 @@ impl Keeper {
         let container = Container {
             lease: None,
             host: host.into(),
+            attacker: None,
             place,
             disk,
             image,
@@ -161,6 +164,7 @@ impl Keeper {
         let Some(container) = self.containers.get_mut(&number) else { return };
         container.lease = Some(lease);
         container.host = Some((lease.node, lease.host));
+        container.attacker = lease.attacker;
         let mtu = interface::mtu(&container.place.tap).unwrap_or(1500);
         container.unclaimed = None;
         // Without a descriptor for a copy, the container ends with the switch.

@@ -255,6 +255,7 @@ mod tests {
             lease: LeaseId(77),
             node: "n".into(),
             host: "10.1.0.5".parse().unwrap(),
+            attacker: None,
             image: ("small".into(), "0".into()),
             disk: 1 << 20,
             alive: None,

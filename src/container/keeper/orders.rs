@@ -110,6 +110,7 @@ impl Keeper {
             state: state.into(),
             node: node.map(|(name, _)| name.clone()),
             host: container.host.map(|(_, host)| host),
+            attacker: container.attacker,
             image: container.image.manifest.name.clone(),
             name: container.place.name.clone(),
             init: match &container.stage {

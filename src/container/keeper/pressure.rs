@@ -95,6 +95,7 @@ mod tests {
         let running = Running { init: null().into(), pid: 1, monitor: 1, since: 0, rest };
         let container = Container {
             lease: None,
+            attacker: None,
             host: (!spare).then(|| (NodeIdx(0), "10.0.0.1".parse().unwrap())),
             place: Place::of(Path::new("/c"), "abcdef", number),
             disk: 0,

@@ -408,11 +408,11 @@ impl Keeper {
                 self.greeted = true;
                 self.look_at_devices(now);
             }
-            ToKeeper::Lease { lease, node, host, by } => {
+            ToKeeper::Lease { lease, node, host, by, attacker } => {
                 match self.of_lease(lease) {
                     Some(number) => self.asked_again(number, now),
                     None => {
-                        if let Err(why) = self.lease(Lease { id: lease, node, host, by }, now) {
+                        if let Err(why) = self.lease(Lease { id: lease, node, host, by, attacker }, now) {
                             self.send(FromKeeper::LeaseGone { lease, why }, None);
                         }
                     }
@@ -469,6 +469,11 @@ impl Keeper {
         let mut event = Event::new(id, Instant::from_micros(now));
         event.node = node.0;
         event.dst.ip = host.into();
+        self.say(event, text);
+    }
+
+    /// Tells the console of something that happened.
+    pub(super) fn say(&self, event: Event, text: &str) {
         let mut data = text.as_bytes().to_vec();
         data.truncate(MAX_DATA);
         self.answer(&KeeperSays::Said(Said { event, data }), None);

@@ -149,7 +149,7 @@ pub mod tests {
 
     fn lease(id: u64) -> Lease {
         let by = Some(("192.0.2.7".parse().unwrap(), SessionId(id)));
-        Lease { id: LeaseId(id), node: NodeIdx(2), host: "fd00::5".parse().unwrap(), by }
+        Lease { id: LeaseId(id), node: NodeIdx(2), host: "fd00::5".parse().unwrap(), by, attacker: None }
     }
 
     pub fn used() -> Used {

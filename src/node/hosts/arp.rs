@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::super::{Cx, HostsConfig};
 use super::dhcp::Dhcp;
+use super::grant::Whose;
 use super::session::Contact;
 use super::{Hosts, is_single};
 use crate::emulate::reply;
@@ -45,11 +46,11 @@ impl Hosts {
         if arp.operation == Arp::REPLY {
             self.heard_gateway(arp.sender, arp.sender_mac);
             // An answer to what a container asked.
-            let host = self.config.host_of(target.ip());
+            let whose = self.grants.seeker(self.config.host_of(target.ip()), IpAddr::V4(arp.sender));
             if dst_mac(frame.bytes()) == target.mac
-                && let Some(port) = self.leases.port_of(host)
+                && let Some(port) = self.leases.port_of(whose)
             {
-                self.leases.learn_peer(host, IpAddr::V4(arp.sender), arp.sender_mac);
+                self.leases.learn_peer(whose, IpAddr::V4(arp.sender), arp.sender_mac);
                 return cx.send(port, frame);
             }
             return cx.consume(frame);
@@ -141,12 +142,12 @@ impl Hosts {
             return cx.hand_over(owner, frame);
         }
         if message.advert {
-            let host = self.config.host_of(packet.dst());
-            if let (Some(port), Some(target)) = (self.leases.port_of(host), self.target(packet.dst_word))
+            let whose = self.grants.seeker(self.config.host_of(packet.dst()), IpAddr::V6(message.target));
+            if let (Some(port), Some(target)) = (self.leases.port_of(whose), self.target(packet.dst_word))
                 && dst_mac(frame.bytes()) == target.mac
             {
                 if let Some(mac) = message.mac.filter(|mac| !mac.is_group()) {
-                    self.leases.learn_peer(host, IpAddr::V6(message.target), mac);
+                    self.leases.learn_peer(whose, IpAddr::V6(message.target), mac);
                 }
                 return cx.send(port, frame);
             }
@@ -180,17 +181,18 @@ impl Hosts {
     }
 
     /// ARP from a container: who it asks for decides who answers.
-    pub(super) fn container_arp(&mut self, mut frame: Frame, host: IpAddr, cx: &mut Cx<'_>) {
+    pub(super) fn container_arp(&mut self, mut frame: Frame, whose: Whose, cx: &mut Cx<'_>) {
+        let host = whose.host;
         let Some(arp) = Arp::parse(frame.bytes()) else {
             return cx.discard(frame, DropReason::Malformed);
         };
-        let Some(mac) = self.leases.mac_of(host) else {
+        let Some(mac) = self.leases.mac_of(whose) else {
             return cx.discard(frame, DropReason::LinkDown);
         };
         let own = |ip: IpAddr| self.is_own(ip, host);
         if arp.sender_mac != mac || !(arp.sender.is_unspecified() || own(IpAddr::V4(arp.sender))) {
             // Another's address: the poisoning of a cache.
-            return self.block(frame, host, Blocked::Neighbor, cx);
+            return self.block(frame, whose, Blocked::Neighbor, cx);
         }
         let target = IpAddr::V4(arp.target);
         if own(target) || arp.sender.is_unspecified() {
@@ -200,7 +202,7 @@ impl Hosts {
         if arp.operation != Arp::REQUEST {
             return cx.discard(frame, DropReason::Policy);
         }
-        match self.who_has(host, target) {
+        match self.who_has(whose, target) {
             Holder::Us(mac) => {
                 reply::arp(&mut frame, &arp, mac);
                 let port = frame.meta.port;
@@ -208,6 +210,7 @@ impl Hosts {
             }
             Holder::Network => {
                 // Nothing but the question leaves, whatever it came with.
+                self.seeks(whose, target);
                 arp.write(Mac::BROADCAST, mac, frame.bytes_mut());
                 frame.set_len(ARP_FRAME);
                 cx.send(HostsConfig::LAN, frame);
@@ -217,7 +220,8 @@ impl Hosts {
     }
 
     /// Neighbor discovery from a container.
-    pub(super) fn container_neighbor(&mut self, mut frame: Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
+    pub(super) fn container_neighbor(&mut self, mut frame: Frame, packet: &Packet, whose: Whose, cx: &mut Cx<'_>) {
+        let host = whose.host;
         let Some(message) = self.checked_neighbor(&frame, packet) else {
             return cx.discard(frame, DropReason::Malformed);
         };
@@ -228,13 +232,13 @@ impl Hosts {
         if (message.advert && !own && !message.target.is_unicast_link_local())
             || !(unspecified || is_link_local || self.is_own(packet.src(), host))
         {
-            return self.block(frame, host, Blocked::Neighbor, cx);
+            return self.block(frame, whose, Blocked::Neighbor, cx);
         }
         if message.advert || unspecified || own {
             // Adverts answer what nobody asked of it: the host node answers in its place.
             return cx.consume(frame);
         }
-        match self.who_has(host, target) {
+        match self.who_has(whose, target) {
             Holder::Us(mac) => {
                 if reply::neighbor(&mut frame, packet, message.target, mac, false) {
                     let port = frame.meta.port;
@@ -244,12 +248,13 @@ impl Hosts {
                 }
             }
             Holder::Network => {
-                let Some(mac) = self.leases.mac_of(host) else { return cx.discard(frame, DropReason::LinkDown) };
+                let Some(mac) = self.leases.mac_of(whose) else { return cx.discard(frame, DropReason::LinkDown) };
                 let IpAddr::V6(src) = packet.src() else { return cx.discard(frame, DropReason::Malformed) };
                 if self.config.number_of(packet.src()).is_none() || self.config.host_of(packet.src()) != host {
                     return cx.discard(frame, DropReason::BadSource);
                 }
                 // Nothing but the question leaves, whatever it came with.
+                self.seeks(whose, target);
                 let group = solicited_node(message.target);
                 let question = Neighbor { advert: false, target: message.target, mac: Some(mac) };
                 let len = question.write(Mac::ipv6_multicast(group), mac, src, group, 0, frame.space());
@@ -261,8 +266,8 @@ impl Hosts {
     }
 
     /// Who answers a container that looks for `ip`.
-    fn who_has(&self, host: IpAddr, ip: IpAddr) -> Holder {
-        if let Some(mac) = self.leases.peer_mac(host, ip) {
+    fn who_has(&self, whose: Whose, ip: IpAddr) -> Holder {
+        if let Some(mac) = self.leases.peer_mac(whose, ip) {
             return Holder::Us(mac);
         }
         if let Some(target) = self.target(word_of(ip)).filter(|target| self.is_ours(target.word)) {
@@ -271,7 +276,7 @@ impl Hosts {
         if self.config.segment.gateways.contains(&ip) || self.is_inside(ip) {
             return Holder::Network;
         }
-        match self.outward_of(host) {
+        match self.outward_of(whose) {
             crate::emulate::Outward::Allow | crate::emulate::Outward::Limit => Holder::Network,
             crate::emulate::Outward::Drop => Holder::Nobody,
             // Made up, but always the same, and not one of our hosts'.

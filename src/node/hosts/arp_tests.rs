@@ -151,7 +151,7 @@ fn nothing_is_learned_from_what_is_odd() {
     let mut bench = bench_of(with_habits("11111111111"));
     live(&mut bench);
     let own = mac_of(&bench, HOST_IP);
-    let host = HOST_IP.parse().unwrap();
+    let host: IpAddr = HOST_IP.parse().unwrap();
     for mut question in questions() {
         question[..6].copy_from_slice(&own.0);
         // Another than the one who has spoken to the container already.

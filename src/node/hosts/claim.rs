@@ -20,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::super::{Cx, Request};
 use super::claims::{ANSWER, Asker, Claim, Claims, LESSON, Lesson, MOST, Owner, Wanted};
 use super::flow::Ending;
+use super::lease::Lease;
 use super::{Hosts, Target, is_single};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, Release};
 use crate::frame::{Frame, PortNo};
@@ -268,9 +269,16 @@ impl Hosts {
             }
             self.finish(index, cx);
         }
-        if let Some(lease) = self.leases.by_host.get_mut(&ip).filter(|lease| !lease.releasing) {
-            lease.releasing = true;
-            cx.requests.push(Request::Release { lease: lease.id, keep: false });
+        let mut release = |lease: &mut Lease| {
+            if !std::mem::replace(&mut lease.releasing, true) {
+                cx.requests.push(Request::Release { lease: lease.id, keep: false });
+            }
+        };
+        if self.grants.any {
+            let all = self.leases.by_host.iter_mut();
+            all.filter(|(whose, _)| whose.host == ip).for_each(|(_, lease)| release(lease));
+        } else if let Some(lease) = self.leases.by_host.get_mut(&ip.into()) {
+            release(lease);
         }
     }
 

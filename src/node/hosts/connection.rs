@@ -140,18 +140,19 @@ impl Hosts {
         who: Who,
         cx: &mut Cx<'_>,
     ) -> Option<App> {
-        let host = self.config.host_of(key.local);
+        let whose = self.whose(target, key.remote, entry.port);
         let party = Party { ip: key.remote.into(), mac: who.origin, l4_port: key.remote_port };
         self.backend(target)?;
         // Without a lease it waits for one: a RST after our SYN/ACK would say that nobody means it.
-        let lease = self.begin_lease(target, party, who.session, cx);
-        self.leases.learn_peer(host, key.remote, entry.peer_mac);
-        self.learn_gateway(host, key.remote, entry.peer_mac);
+        let lease = self.begin_lease(target, whose, (party, entry.port), who.session, cx);
+        self.leases.learn_peer(whose, key.remote, entry.peer_mac);
+        self.learn_gateway(whose, key.remote, entry.peer_mac);
         let template = self.template(target.template);
         let personality = template.personality.get();
         let banner = self.banners.of(target.template);
         let normalize = &template.normalize;
         Some(App::Inner(Box::new(Inner {
+            whose,
             lease: lease.unwrap_or(patience::NONE),
             leased: cx.now,
             given: 1,

@@ -27,7 +27,7 @@ fn a_handshake_asks_for_a_container_and_a_ping_does_not() {
     assert!(
         matches!(bench.requests.as_slice(), [Request::Lease { host, .. }] if *host == HOST_IP.parse::<IpAddr>().unwrap())
     );
-    assert_eq!(bench.node.leases.state(HOST_IP.parse().unwrap()), "starting");
+    assert_eq!(bench.node.leases.states()[&HOST_IP.parse::<IpAddr>().unwrap()].0.as_str(), "starting");
     // The container never comes: the attacker's connection is reset in the end.
     let Request::Lease { lease, .. } = bench.requests[0] else { unreachable!() };
     bench.with(|node, cx| node.command(Command::LeaseGone { lease, why: "no image".into() }, cx));

@@ -28,9 +28,12 @@ impl Hosts {
         let state = listed.unwrap_or(template.udp_default);
         let talks = !template.talk.is_empty() && answer::listens(template, l4_port);
         // As with TCP: what the template lists stays what it is while a container lives.
-        let live = listed.is_none() && !talks && self.live_lease(target).is_some();
+        let may_be_inside = listed.is_none() && !talks && !self.leases.by_host.is_empty();
+        let whose = (may_be_inside && target.template != self.elsewhere)
+            .then(|| self.whose_datagram(target, &frame, packet))
+            .filter(|whose| self.leases.live(*whose).is_some());
         let answer = match state {
-            _ if live => PortAnswer::Held,
+            _ if whose.is_some() => PortAnswer::Held,
             _ if talks => PortAnswer::Open,
             UdpPort::Container => PortAnswer::Held,
             UdpPort::Closed => PortAnswer::Closed,
@@ -41,10 +44,10 @@ impl Hosts {
         event.code = answer as u16;
         event.bytes_in = message.len() as u64 - 8;
         cx.emit(&mut event, &message[8..]);
-        if live {
+        if let Some(whose) = whose {
             // Where nobody listens, the container quotes it.
             frame.complete();
-            return self.to_container(frame, packet, target, cx);
+            return self.to_container(frame, packet, target, whose, cx);
         }
         if talks {
             return self.asked_one(frame, packet, target, cx);
@@ -53,7 +56,10 @@ impl Hosts {
             UdpPort::Filtered | UdpPort::Open(None) => cx.discard(frame, DropReason::Filtered),
             UdpPort::Closed => self.refuse_datagram(frame, packet, target, ip_id, cx),
             UdpPort::Open(Some(service)) => self.datagram(frame, packet, target, (service, session, ip_id), cx),
-            UdpPort::Container => self.datagram_inside(frame, packet, target, session, cx),
+            UdpPort::Container => {
+                let whose = self.whose_datagram(target, &frame, packet);
+                self.datagram_inside(frame, packet, target, whose, session, cx)
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::super::{Cx, HostsConfig, LeaseId};
 use super::banner::Banner;
+use super::grant::Whose;
 use super::pace::Stopwatch;
 use super::session::Pair;
 use super::splice::Clock;
@@ -121,7 +122,9 @@ impl Wire {
 
 /// The connection from the attacker's address into the container.
 pub(super) struct Inner {
-    /// The lease of its container; [`super::patience::NONE`] while it can have none.
+    /// Whose container it is into.
+    pub whose: Whose,
+    /// The lease of that; [`super::patience::NONE`] while it can have none.
     pub lease: LeaseId,
     /// Since when it has that, and how many it has had.
     pub leased: Instant,

@@ -47,7 +47,7 @@ fn who_is_not_spoken_to_is_frozen_and_then_stopped() {
     later(&mut bench, Duration::from_secs(5));
     assert_eq!(bench.requests.len(), 1, "it is asked once");
     bench.with(|node, cx| node.command(Command::LeaseFrozen { lease }, cx));
-    assert_eq!(bench.node.leases.state(HOST_IP.parse().unwrap()), "frozen");
+    assert_eq!(bench.node.leases.states()[&HOST_IP.parse::<IpAddr>().unwrap()].0.as_str(), "frozen");
     assert_eq!(names(&bench).last(), Some(&"container.frozen"));
     later(&mut bench, Duration::from_secs(60));
     assert!(matches!(bench.requests.as_slice(), [_, Request::Release { lease: id, keep: true }] if *id == lease));

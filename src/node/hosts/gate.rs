@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use super::super::Cx;
+use super::grant::Whose;
 use super::lease::Lease;
 use super::outward::is_error_about;
 use super::{Hosts, Pair, event_of, is_single};
@@ -189,21 +190,21 @@ impl Lease {
 
 impl Hosts {
     /// Whether a frame that a container sends by itself is within its rates; one that is not is discarded.
-    pub(super) fn admit(&mut self, frame: Frame, host: IpAddr, cx: &mut Cx<'_>) -> Option<Frame> {
+    pub(super) fn admit(&mut self, frame: Frame, whose: Whose, cx: &mut Cx<'_>) -> Option<Frame> {
         let Hosts { leases, config, .. } = self;
-        let lease = leases.by_host.get_mut(&host)?;
+        let lease = leases.by_host.get_mut(&whose)?;
         let limits = config.templates.get(usize::from(lease.target.template)).map(|template| template.gate);
         let rate = limits.unwrap_or_default().rate_bytes;
         if lease.gate.admits(frame.len(), rate, cx.now) {
             return Some(frame);
         }
-        self.block(frame, host, Blocked::Rate, cx);
+        self.block(frame, whose, Blocked::Rate, cx);
         None
     }
 
     /// Discards what a container may not send, and tells of it.
-    pub(super) fn block(&mut self, frame: Frame, host: IpAddr, why: Blocked, cx: &mut Cx<'_>) {
-        if let Some(lease) = self.leases.by_host.get_mut(&host) {
+    pub(super) fn block(&mut self, frame: Frame, whose: Whose, why: Blocked, cx: &mut Cx<'_>) {
+        if let Some(lease) = self.leases.by_host.get_mut(&whose) {
             let packet = Packet::parse(frame.bytes()).ok();
             let dst = packet.as_ref().map(|packet| packet.dst());
             let dst = Party { ip: dst.into(), mac: dst_mac(frame.bytes()), l4_port: 0 };
@@ -213,8 +214,8 @@ impl Hosts {
     }
 
     /// Tells of what a container began, in the session that brought it to life: at once, or together with others.
-    pub(super) fn note(&mut self, told: Told, frame: &Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
-        let Some(lease) = self.leases.by_host.get_mut(&host) else { return };
+    pub(super) fn note(&mut self, told: Told, frame: &Frame, packet: &Packet, whose: Whose, cx: &mut Cx<'_>) {
+        let Some(lease) = self.leases.by_host.get_mut(&whose) else { return };
         let (id, code) = told.id_and_code();
         let mut event = event_of(id, frame, packet, lease.session, cx.now);
         event.code = code;
@@ -226,8 +227,8 @@ impl Hosts {
     }
 
     /// What a packet of a container is to which the policy applies.
-    pub(super) fn policy_of(&mut self, frame: &Frame, packet: &Packet, host: IpAddr) -> Policy {
-        let outward = self.outward_of(host);
+    pub(super) fn policy_of(&mut self, frame: &Frame, packet: &Packet, whose: Whose) -> Policy {
+        let outward = self.outward_of(whose);
         if is_error_about(frame.bytes(), packet) && self.sessions.get(&Pair::new(packet.dst(), packet.src())).is_some()
         {
             return Policy { outward: Outward::Allow, solicited: true };
@@ -239,9 +240,9 @@ impl Hosts {
     }
 
     /// Whether one more flow of a container may leave by a policy of limits.
-    pub(super) fn may_begin(&mut self, packet: &Packet, host: IpAddr, now: Instant) -> bool {
+    pub(super) fn may_begin(&mut self, packet: &Packet, whose: Whose, now: Instant) -> bool {
         let Hosts { leases, config, .. } = self;
-        let Some(lease) = leases.by_host.get_mut(&host) else { return false };
+        let Some(lease) = leases.by_host.get_mut(&whose) else { return false };
         let limits = config.templates.get(usize::from(lease.target.template)).map(|template| template.gate);
         // The rest of a fragmented packet tells no ports.
         !packet.fragment && lease.gate.begins(packet, &limits.unwrap_or_default(), now)

@@ -281,7 +281,7 @@ fn with_neighbor() -> Bench<Hosts> {
     let neighbor = word_of("10.0.1.8".parse().unwrap());
     bench.with(|node, cx| {
         let target = node.target(neighbor).unwrap();
-        node.begin_lease(&target, Party::default(), SessionId(9), cx);
+        node.begin_lease(&target, target.ip().into(), (Party::default(), HostsConfig::LAN), SessionId(9), cx);
     });
     let Some(Request::Lease { lease, .. }) = bench.requests.pop() else { panic!("no lease") };
     bench.with(|node, cx| node.command(Command::LeaseTap { lease, port: PortNo(2) }, cx));
@@ -420,7 +420,7 @@ fn a_flood_from_inside_is_its_own_containers_loss() {
     assert_eq!(bench.counters.discarded(DropReason::RateLimit), u64::from(flood) - 2000);
     // The neighbor is served meanwhile, and what it began is remembered.
     let ours = bench.node.config.host_of("10.0.1.8".parse().unwrap());
-    assert_eq!(bench.node.leases.by_host[&ours].begun.len(), 1);
+    assert_eq!(bench.node.leases.by_host[&ours.into()].begun.len(), 1);
     let next = packet((GATEWAY_MAC, other), "10.0.1.8", OUTSIDE[0], proto::TCP, 64, &syn(6, 80));
     assert_eq!(by(2, &bench.rx(2, &next)), 1);
     a_second_later(&mut bench);

@@ -3,6 +3,7 @@
 
 use super::super::Cx;
 use super::flow::{App, Ending, Flow, Inner};
+use super::grant::Whose;
 use super::splice::Clock;
 use super::{Hosts, patience};
 use crate::event::{DropReason, Event, EventId, Party};
@@ -26,10 +27,15 @@ impl Hosts {
         frame: Frame,
         packet: &Packet,
         tcp: &TcpHeader,
+        whose: Whose,
         cx: &mut Cx<'_>,
     ) {
         let Hosts { flows, sockets, leases, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return cx.consume(frame) };
+        // Another container of the same host may write the same addresses and ports.
+        if matches!(&flow.app, App::Inner(inner) if inner.whose != whose) {
+            return cx.discard(frame, DropReason::Policy);
+        }
         if flow.is_spliced() {
             return self.splice_outward(index, frame, packet, tcp, cx);
         }
@@ -39,7 +45,7 @@ impl Hosts {
             Inside { key, mac: flow.wire.mac, peer_mac: flow.wire.peer_mac, port: frame.meta.port, clock: None };
         if let App::Inner(inner) = &mut flow.app {
             (inner.tries, inner.deaf_since) = (0, None);
-            if let Some(lease) = leases.by_host.get_mut(&self.config.host_of(key.local)) {
+            if let Some(lease) = leases.by_host.get_mut(&whose) {
                 lease.last = cx.now;
             }
             let mut segment = Incoming::of(tcp, packet.payload(frame.bytes()));
@@ -70,7 +76,7 @@ impl Hosts {
 
     /// Moves what a connection into a container has to move.
     pub(super) fn drive_inner(&mut self, index: usize, cx: &mut Cx<'_>) {
-        let Hosts { flows, sockets, leases, config, pace, banners, .. } = self;
+        let Hosts { flows, sockets, leases, pace, banners, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
         let key = flow.wire.key;
         let (mac, peer_mac) = (flow.wire.mac, flow.wire.peer_mac);
@@ -79,8 +85,8 @@ impl Hosts {
         if inner.splice.is_some() {
             return;
         }
-        let host = config.host_of(key.local);
-        let lease = leases.by_host.get_mut(&host).filter(|lease| lease.id == inner.lease);
+        let host = inner.whose.host;
+        let lease = leases.by_host.get_mut(&inner.whose).filter(|lease| lease.id == inner.lease);
         let Some(lease) = lease.filter(|lease| inner.established || !lease.releasing) else {
             return self.without_container(index, cx);
         };
@@ -224,10 +230,9 @@ impl Hosts {
 
     /// The attacker's side is gone: so is the container's.
     pub(super) fn end_inner(&mut self, flow: &mut Flow, cx: &mut Cx<'_>) {
-        let host = self.config.host_of(flow.wire.key.local);
-        let port = self.leases.port_of(host);
         let (key, mac, peer_mac) = (flow.wire.key, flow.wire.mac, flow.wire.peer_mac);
         let App::Inner(inner) = &mut flow.app else { return };
+        let port = self.leases.port_of(inner.whose);
         let Some(mut conn) = inner.conn.take() else { return };
         if let Some(port) = port.filter(|_| !conn.is_closed() && !conn.is_time_wait()) {
             let inside = Inside { key, mac, peer_mac, port, clock: None };
@@ -241,15 +246,15 @@ impl Hosts {
 impl Hosts {
     /// A connection passes through from now on: what either side still waits to have acknowledged is.
     pub(super) fn spliced(&mut self, index: usize, cx: &mut Cx<'_>) {
-        let Hosts { flows, ids, leases, config, .. } = self;
+        let Hosts { flows, ids, leases, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
         let (key, mac, peer_mac) = (flow.wire.key, flow.wire.mac, flow.wire.peer_mac);
         let recent = flow.wire.ts.map_or(0, |(_, recent)| recent);
         let Flow { conn, wire, .. } = flow;
         conn.acknowledge(|out| wire.send(out, ids, cx));
         if let App::Inner(inner) = &mut flow.app
-            && let Inner { conn: Some(conn), look, offered, clock, .. } = &mut **inner
-            && let Some(port) = leases.port_of(config.host_of(key.local))
+            && let Inner { conn: Some(conn), look, offered, clock, whose, .. } = &mut **inner
+            && let Some(port) = leases.port_of(*whose)
         {
             let inside = Inside { key, mac, peer_mac, port, clock: clock.map(|clock| (recent, clock.value())) };
             conn.acknowledge(|out| inside.send(look, offered, out, cx));

@@ -4,17 +4,16 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::super::{AddrRange, Command, Cx, LeaseId, Request};
+use super::super::{AddrRange, Command, Cx, HostsConfig, LeaseId, Request};
 use super::flow::{App, Flow};
 use super::gate::Gate;
+use super::grant::{Admission, Refusal, Whose};
 use super::outward::{Allowance, OutwardKey, outward_key};
 use super::{Hosts, Target, patience};
 use crate::emulate::{Backend, ClockTable, Outward, StartPolicy, Template};
 use crate::event::{DropReason, Event, EventId, Party, SessionId};
 use crate::frame::{Frame, PortNo};
-use crate::stack::FlowKey;
 use crate::wire::{Duration, ETH, Instant, Mac, Packet, proto, src_mac, word_of};
 
 /// Flows that a container may have begun and that are remembered.
@@ -55,6 +54,10 @@ pub(super) struct Lease {
     pub gate: Gate,
     pub session: SessionId,
     pub for_whom: Party,
+    /// Who is held to account for it; nobody if it belongs to the system.
+    pub source: Option<IpAddr>,
+    /// Whether its host has one for each attacker.
+    pub is_one_of_several: bool,
 }
 
 /// Whether the processes of a container rest.
@@ -68,24 +71,53 @@ pub(super) enum Rest {
     Frozen,
 }
 
-/// The leases of a node, by the address that stands for their host.
+/// The leases of a node, by whose they are.
 pub(super) struct Leases {
-    pub by_host: HashMap<IpAddr, Lease>,
-    pub by_port: HashMap<PortNo, IpAddr>,
+    pub by_host: HashMap<Whose, Lease, foldhash::fast::FixedState>,
+    pub by_port: HashMap<PortNo, Whose>,
     seed: u64,
     next_reap: Instant,
-    /// Leases of all replicas of the node: its limit is theirs together.
-    total: Arc<AtomicU32>,
+    /// Leases of all replicas of the node: its limits are theirs together.
+    pub admission: Arc<Admission>,
 }
 
 /// A replica that panicked leaves its containers to those who end them.
 impl Drop for Leases {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.by_host.len() as u32, Ordering::Relaxed);
+        self.by_host.values().for_each(|lease| self.admission.leave(lease.source));
+    }
+}
+
+/// What a host is at present; of several containers the one counts that is most alive.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(super) enum State {
+    #[default]
+    Emulated,
+    Starting,
+    Frozen,
+    Live,
+}
+
+impl State {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            State::Emulated => "emulated",
+            State::Starting => "starting",
+            State::Frozen => "frozen",
+            State::Live => "live",
+        }
     }
 }
 
 impl Lease {
+    fn state(&self) -> State {
+        match self.live {
+            _ if self.rest == Rest::Frozen => State::Frozen,
+            Some(_) => State::Live,
+            None => State::Starting,
+        }
+    }
+
     /// Somebody speaks to it: if its processes are frozen, they go on. Those of the kernel that take frames always do,
     /// so that nothing has to wait for that.
     #[inline]
@@ -113,101 +145,91 @@ impl Lease {
 }
 
 impl Leases {
-    pub(super) fn new(seed: u64, total: Arc<AtomicU32>) -> Leases {
-        Leases { by_host: HashMap::new(), by_port: HashMap::new(), seed, next_reap: Instant::ZERO, total }
+    pub(super) fn new(seed: u64, admission: Arc<Admission>) -> Leases {
+        let by_host = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
+        Leases { by_host, by_port: HashMap::new(), seed, next_reap: Instant::ZERO, admission }
     }
 
-    /// Whether there may be one more, which is counted then.
-    fn admit(&self, limit: u32) -> bool {
-        let more = |count| (count < limit).then_some(count + 1);
-        self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    /// Whether there are as many as may be.
-    pub(super) fn is_full(&self, limit: u32) -> bool {
-        self.total.load(Ordering::Relaxed) >= limit
-    }
-
-    fn remove(&mut self, host: IpAddr) -> Option<Lease> {
-        let lease = self.by_host.remove(&host)?;
-        self.total.fetch_sub(1, Ordering::Relaxed);
+    fn remove(&mut self, whose: Whose) -> Option<Lease> {
+        let lease = self.by_host.remove(&whose)?;
+        self.admission.leave(lease.source);
         Some(lease)
     }
 
-    pub(super) fn has(&self, host: IpAddr) -> bool {
-        self.by_host.contains_key(&host)
+    pub(super) fn has(&self, whose: Whose) -> bool {
+        self.by_host.contains_key(&whose)
     }
 
-    /// The lease and port of a host whose container runs.
+    /// The port of a container that runs.
     #[inline]
-    pub(super) fn live(&self, host: IpAddr) -> Option<(LeaseId, PortNo)> {
-        if self.by_host.is_empty() {
-            return None;
-        }
-        let lease = self.by_host.get(&host).filter(|lease| lease.live.is_some() && !lease.releasing)?;
-        Some((lease.id, lease.port?))
+    pub(super) fn live(&self, whose: Whose) -> Option<PortNo> {
+        let lease = self.by_host.get(&whose).filter(|lease| lease.live.is_some() && !lease.releasing)?;
+        lease.port
     }
 
-    /// Somebody speaks to the container of `host`.
-    pub(super) fn spoken_to(&mut self, host: IpAddr, who: Party, cx: &mut Cx<'_>) {
-        if let Some(lease) = self.by_host.get_mut(&host) {
+    /// Somebody speaks to a container.
+    pub(super) fn spoken_to(&mut self, whose: Whose, who: Party, cx: &mut Cx<'_>) {
+        if let Some(lease) = self.by_host.get_mut(&whose) {
             lease.spoken_to(who, cx);
         }
     }
 
-    pub(super) fn port_of(&self, host: IpAddr) -> Option<PortNo> {
-        self.by_host.get(&host)?.port
+    pub(super) fn port_of(&self, whose: Whose) -> Option<PortNo> {
+        self.by_host.get(&whose)?.port
     }
 
-    pub(super) fn mac_of(&self, host: IpAddr) -> Option<Mac> {
-        Some(self.by_host.get(&host)?.target.mac)
+    pub(super) fn mac_of(&self, whose: Whose) -> Option<Mac> {
+        Some(self.by_host.get(&whose)?.target.mac)
     }
 
+    /// The hosts of the containers; those that have several come several times.
     pub(super) fn hosts(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.by_host.keys().copied()
+        self.by_host.keys().map(|whose| whose.host)
     }
 
-    /// `emulated`, `starting`, `live` or `frozen`.
-    pub(super) fn state(&self, host: IpAddr) -> &'static str {
-        match self.by_host.get(&host) {
-            None => "emulated",
-            Some(lease) if lease.rest == Rest::Frozen => "frozen",
-            Some(lease) if lease.live.is_some() => "live",
-            Some(_) => "starting",
-        }
-    }
-
-    pub(super) fn learn_peer(&mut self, host: IpAddr, peer: IpAddr, mac: Mac) {
-        if let Some(lease) = self.by_host.get_mut(&host) {
+    pub(super) fn learn_peer(&mut self, whose: impl Into<Whose>, peer: IpAddr, mac: Mac) {
+        if let Some(lease) = self.by_host.get_mut(&whose.into()) {
             lease.peers.insert(peer, mac);
         }
     }
 
-    pub(super) fn peer_mac(&self, host: IpAddr, peer: IpAddr) -> Option<Mac> {
-        self.by_host.get(&host)?.peers.peek(&peer).copied()
+    pub(super) fn peer_mac(&self, whose: impl Into<Whose>, peer: IpAddr) -> Option<Mac> {
+        self.by_host.get(&whose.into())?.peers.peek(&peer).copied()
+    }
+
+    /// What becomes of the containers of each host, and whom they were granted to where there are several.
+    pub(super) fn states(&self) -> HashMap<IpAddr, (State, Vec<IpAddr>)> {
+        let mut states: HashMap<IpAddr, (State, Vec<IpAddr>)> = HashMap::new();
+        for (whose, lease) in &self.by_host {
+            let (state, attackers) = states.entry(whose.host).or_default();
+            *state = lease.state().max(*state);
+            attackers.extend(whose.attacker);
+        }
+        states
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         (!self.by_host.is_empty()).then_some(self.next_reap)
     }
 
-    fn by_id(&mut self, id: LeaseId) -> Option<(&IpAddr, &mut Lease)> {
+    fn by_id(&mut self, id: LeaseId) -> Option<(&Whose, &mut Lease)> {
         self.by_host.iter_mut().find(|(_, lease)| lease.id == id)
     }
 }
 
 impl Hosts {
-    /// The lease of a host's container; asks for one if there is none. `None` if
+    /// The lease of a container; asks for one if there is none, for `who`, whose frames come by `port`. `None` if
     /// the host cannot have one, or there are too many already.
     pub(super) fn begin_lease(
         &mut self,
         target: &Target,
-        who: Party,
+        whose: Whose,
+        (who, port): (Party, PortNo),
         session: SessionId,
         cx: &mut Cx<'_>,
     ) -> Option<LeaseId> {
-        let host = self.config.host_of(target.ip());
-        if let Some(lease) = self.leases.by_host.get_mut(&host) {
+        let Whose { host, attacker } = whose;
+        if let Some(lease) = self.leases.by_host.get_mut(&whose) {
             lease.spoken_to(who, cx);
             return (!lease.releasing).then_some(lease.id);
         }
@@ -222,14 +244,23 @@ impl Hosts {
         event.session = session;
         event.src = who;
         event.dst = Party { ip: host.into(), mac: target.mac, l4_port: 0 };
-        if !self.leases.admit(self.config.limits.containers) {
-            event.id = EventId::ContainerFailed;
-            cx.emit(&mut event, b"as many containers as the topology allows are running");
-            return None;
+        let by: Option<IpAddr> = who.ip.into();
+        let source = by.and_then(|by| self.source_of(by, port));
+        match self.leases.admission.admit(source, &self.config.limits) {
+            Ok(()) => {}
+            Err(Refusal::Full) => {
+                event.id = EventId::ContainerFailed;
+                cx.emit(&mut event, b"as many containers as the topology allows are running");
+                return None;
+            }
+            Err(Refusal::Source(source, has)) => {
+                self.tell_held((source, has), event, cx);
+                return None;
+            }
         }
         let id = LeaseId(cx.rng.next_u64());
         let by = who.ip.get().map(|ip| (ip, session));
-        cx.requests.push(Request::Lease { node: cx.node, lease: id, host, by });
+        cx.requests.push(Request::Lease { node: cx.node, lease: id, host, by, attacker });
         cx.emit(&mut event, &[]);
         let lease = Lease {
             id,
@@ -250,48 +281,51 @@ impl Hosts {
             gate: Gate::default(),
             session,
             for_whom: who,
+            source,
+            is_one_of_several: self.grants_each(target.template),
         };
-        self.leases.by_host.insert(host, lease);
+        self.leases.by_host.insert(whose, lease);
         self.leases.next_reap = self.leases.next_reap.max(cx.now);
         Some(id)
     }
 
     /// A peer that is not on the link was seen behind its router's MAC. What ARP or
     /// neighbor discovery told is worth more: anybody can write any source.
-    pub(super) fn learn_gateway(&mut self, host: IpAddr, peer: IpAddr, mac: Mac) {
+    pub(super) fn learn_gateway(&mut self, whose: Whose, peer: IpAddr, mac: Mac) {
         let on_link = self.config.segment.prefixes.iter().any(|net| net.contains(&peer));
         if on_link {
             return;
         }
         if let Some(gateway) = self.config.segment.gateways.iter().find(|gateway| gateway.is_ipv4() == peer.is_ipv4())
-            && self.leases.peer_mac(host, *gateway).is_none()
+            && self.leases.peer_mac(whose, *gateway).is_none()
         {
-            self.leases.learn_peer(host, *gateway, mac);
+            self.leases.learn_peer(whose, *gateway, mac);
         }
     }
 
-    /// The lease and port of the container that stands behind `target`, if it
-    /// runs. Whoever answers in the place of the rest of the world has none.
+    /// Whose container `src`, whose frames come by `port`, meets behind `target`, and its port, if it runs. Whoever
+    /// answers in the place of the rest of the world has none.
     #[inline]
-    pub(super) fn live_lease(&self, target: &Target) -> Option<(LeaseId, PortNo)> {
-        if target.template == self.elsewhere {
+    pub(super) fn live_lease(&self, target: &Target, src: IpAddr, port: PortNo) -> Option<(Whose, PortNo)> {
+        if target.template == self.elsewhere || self.leases.by_host.is_empty() {
             return None;
         }
-        self.leases.live(self.config.host_of(target.ip()))
+        let whose = self.whose(target, src, port);
+        self.leases.live(whose).map(|port| (whose, port))
     }
 
-    pub(super) fn outward_of(&self, host: IpAddr) -> Outward {
-        let template = self.leases.by_host.get(&host).map_or(self.elsewhere, |lease| lease.target.template);
+    pub(super) fn outward_of(&self, whose: Whose) -> Outward {
+        let template = self.leases.by_host.get(&whose).map_or(self.elsewhere, |lease| lease.target.template);
         self.template(template).outward
     }
 
     pub(super) fn obey(&mut self, command: Command, cx: &mut Cx<'_>) {
         match command {
             Command::LeaseTap { lease, port } => {
-                if let Some((host, lease)) = self.leases.by_id(lease) {
+                if let Some((whose, lease)) = self.leases.by_id(lease) {
                     lease.port = Some(port);
-                    let host = *host;
-                    self.leases.by_port.insert(port, host);
+                    let whose = *whose;
+                    self.leases.by_port.insert(port, whose);
                 }
             }
             Command::LeaseLive { lease } => {
@@ -329,8 +363,9 @@ impl Hosts {
     }
 
     fn lease_gone(&mut self, id: LeaseId, why: &str, cx: &mut Cx<'_>) {
-        let Some(host) = self.leases.by_id(id).map(|(host, _)| *host) else { return };
-        let Some(mut lease) = self.leases.remove(host) else { return };
+        let Some(whose) = self.leases.by_id(id).map(|(whose, _)| *whose) else { return };
+        let Some(mut lease) = self.leases.remove(whose) else { return };
+        let host = whose.host;
         lease.tell(host, cx);
         if let Some(port) = lease.port {
             self.leases.by_port.remove(&port);
@@ -365,8 +400,8 @@ impl Hosts {
             return;
         }
         self.leases.next_reap = cx.now + REAP;
-        for (host, lease) in &mut self.leases.by_host {
-            lease.tell(*host, cx);
+        for (whose, lease) in &mut self.leases.by_host {
+            lease.tell(whose.host, cx);
             let is_over = |after: Duration| after > Duration::ZERO && cx.now - lease.last > after;
             let (idle, tired) = (is_over(lease.idle), is_over(lease.freeze));
             if lease.releasing || !(idle || tired) || self.flows.has_lease(lease.id) {
@@ -383,7 +418,7 @@ impl Hosts {
     }
 
     fn lease_frozen(&mut self, id: LeaseId, cx: &mut Cx<'_>) {
-        let Some((host, lease)) = self.leases.by_id(id) else { return };
+        let Some((whose, lease)) = self.leases.by_id(id) else { return };
         // It may be that nobody asked, and somebody at the machine has frozen it.
         let asked = match lease.rest {
             Rest::Asked(asked) => Some(asked),
@@ -392,7 +427,8 @@ impl Hosts {
         };
         let mut event = Event::new(EventId::ContainerFrozen, cx.now);
         event.session = lease.session;
-        event.dst = Party { ip: (*host).into(), mac: lease.target.mac, l4_port: 0 };
+        event.src.ip = whose.attacker.into();
+        event.dst = Party { ip: whose.host.into(), mac: lease.target.mac, l4_port: 0 };
         cx.emit(&mut event, &[]);
         lease.rest = Rest::Frozen;
         if asked.is_some_and(|asked| lease.last >= asked) {
@@ -401,13 +437,19 @@ impl Hosts {
         }
     }
 
-    /// Hands a packet from the network to the host's container, if it lives.
-    pub(super) fn to_container(&mut self, mut frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
-        let host = self.config.host_of(target.ip());
-        let Some((_, port)) = self.live_lease(target) else {
+    /// Hands a packet from the network to a container behind `target`, if it lives.
+    pub(super) fn to_container(
+        &mut self,
+        mut frame: Frame,
+        packet: &Packet,
+        target: &Target,
+        whose: Whose,
+        cx: &mut Cx<'_>,
+    ) {
+        let Some(port) = self.leases.live(whose).filter(|_| target.template != self.elsewhere) else {
             return cx.discard(frame, DropReason::NoFlow);
         };
-        if let Some(lease) = self.leases.by_host.get_mut(&host) {
+        if let Some(lease) = self.leases.by_host.get_mut(&whose) {
             lease.spoken_to(Party { ip: packet.src().into(), ..Party::default() }, cx);
             lease.peers.insert(packet.src(), src_mac(frame.bytes()));
             if packet.proto == proto::UDP {
@@ -418,20 +460,9 @@ impl Hosts {
                 lease.begun.insert(key, allowance);
             }
         }
-        self.learn_gateway(host, packet.src(), src_mac(frame.bytes()));
+        self.learn_gateway(whose, packet.src(), src_mac(frame.bytes()));
         self.rewrite_back(&mut frame, packet);
         cx.send(port, frame);
-    }
-
-    /// Whether a segment from the network belongs to what the container began.
-    pub(super) fn is_outward(&mut self, proto: u8, flow: &FlowKey) -> bool {
-        if self.leases.by_host.is_empty() {
-            return false;
-        }
-        let lease = self.leases.by_host.get_mut(&self.config.host_of(flow.local));
-        lease
-            .and_then(|lease| lease.begun.get(&OutwardKey { proto, flow: *flow }))
-            .is_some_and(|entry| entry.is_begun())
     }
 
     /// Asks for the containers that belong to the system.
@@ -443,12 +474,15 @@ impl Hosts {
         let most = self.config.limits.containers;
         let addresses: Vec<IpAddr> = self.config.ranges.iter().flat_map(addresses_of).take(65_536).collect();
         for ip in addresses {
-            let Some(target) = self.target(word_of(ip)).filter(|_| !self.leases.is_full(most)) else { continue };
+            let Some(target) = self.target(word_of(ip)).filter(|_| !self.leases.admission.is_full(most)) else {
+                continue;
+            };
             if self.other_owner(target.word, cx).is_some() {
                 continue;
             }
-            if starts(self.template(target.template)) && !self.leases.has(self.config.host_of(ip)) {
-                self.begin_lease(&target, Party::default(), SessionId(0), cx);
+            let whose = Whose::from(self.config.host_of(ip));
+            if starts(self.template(target.template)) && !self.leases.has(whose) {
+                self.begin_lease(&target, whose, (Party::default(), HostsConfig::LAN), SessionId(0), cx);
             }
         }
     }

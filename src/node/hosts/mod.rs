@@ -8,7 +8,7 @@
 //! * `arp`: who has an address, ARP and neighbor discovery; `claim`, `claims`: those that nobody else answers for
 //! * `dhcp`, `tenants`: hosts that lease their addresses
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
-//! * `lease`: containers; `inner`: the connection into one, `patience`: without one, `splice`: passing through it
+//! * `lease`: containers; `grant`: whose they are; `inner`: the connection into one, `patience`: without one, `splice`: passing through it
 //! * `waiting`: datagrams for one; `outward`: what one begins, `rewrite`, `quote`: how that looks; `banner`: what it says
 //! * `gate`: what a container may not send, and how much of the rest; `elsewhere`: who answers in the place of the world
 //! * `cases`: hosts that are something else to some
@@ -56,6 +56,9 @@ mod freeze_tests;
 mod gate;
 #[cfg(test)]
 mod gate_tests;
+mod grant;
+#[cfg(test)]
+mod grant_tests;
 mod inner;
 mod lease;
 mod outward;
@@ -98,7 +101,7 @@ use crate::emulate::probe;
 use crate::emulate::reply::{self, Voice};
 use crate::emulate::{Backend, ClockTable, FlowLabel, Identity, Personality, Scan, Template};
 #[cfg(test)]
-use crate::emulate::{Builtin, Outward, ServiceId, TcpPort, UdpPort};
+use crate::emulate::{Builtin, Grant, Outward, ServiceId, TcpPort, UdpPort};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::tls::Notary;
@@ -113,6 +116,8 @@ use claims::Claims;
 use dhcp::Dhcp;
 use ended::Ended;
 use flows::Flows;
+use grant::Grants;
+pub use grant::{Admission, attacker_of};
 use lease::Leases;
 pub use pace::Pace;
 use session::{Contact, Pair, Sessions, Touch};
@@ -161,6 +166,7 @@ pub struct Hosts {
     /// SYNs that wait for a container's answer.
     held: ClockTable<FlowKey, tcp::Held>,
     leases: Leases,
+    grants: Grants,
     /// What containers have begun, and how it was changed on its way out.
     rewritten: rewrite::Rewritten,
     /// Datagrams that wait for containers.
@@ -219,6 +225,7 @@ impl Hosts {
             ended: Ended::new(seed),
             held: ClockTable::new(1024, seed),
             leases: Leases::new(seed, containers),
+            grants: Grants::new(&config, seed),
             rewritten: rewrite::Rewritten::new(seed),
             waiting: waiting::Waiting::new(replicas),
             banners: banner::Banners::new(&config.templates),
@@ -398,7 +405,10 @@ impl Hosts {
             // What asks for something else is answered by no host, with a container or without.
             let is_answer = if packet.is_v4() { matches!(kind, 0 | 3 | 11 | 12) } else { matches!(kind, 1..=4 | 129) };
             return match is_answer {
-                true => self.to_container(frame, packet, target, cx),
+                true => {
+                    let whose = self.whose_message(target, &frame, packet);
+                    self.to_container(frame, packet, target, whose, cx)
+                }
                 false => cx.discard(frame, DropReason::Unsupported),
             };
         }

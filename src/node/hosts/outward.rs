@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::super::Cx;
 use super::gate::{Policy, Told, Unsayable, begins_anew, unsayable};
+use super::grant::Whose;
 use super::{Hosts, Target, elsewhere, is_single};
 use crate::emulate::Outward;
 use crate::event::{Blocked, DropReason};
@@ -60,24 +61,25 @@ impl Hosts {
     /// A frame from a container's TAP.
     pub(super) fn from_container(&mut self, frame: Frame, cx: &mut Cx<'_>) {
         self.sessions.leave();
-        let Some(host) = self.leases.by_port.get(&frame.meta.port).copied() else {
+        let Some(whose) = self.leases.by_port.get(&frame.meta.port).copied() else {
             return cx.discard(frame, DropReason::LinkDown);
         };
+        let host = whose.host;
         let bytes = frame.bytes();
         if bytes.len() < ETH {
             return cx.discard(frame, DropReason::Malformed);
         }
-        if Some(src_mac(bytes)) != self.leases.mac_of(host) {
-            return self.block(frame, host, Blocked::ForeignMac, cx);
+        if Some(src_mac(bytes)) != self.leases.mac_of(whose) {
+            return self.block(frame, whose, Blocked::ForeignMac, cx);
         }
-        self.heard_inside(host, &frame, cx.now);
+        self.heard_inside(whose, &frame, cx.now);
         if !self.holds(word_of(host), cx.now) {
             // It has an owner now, who is not to be disturbed while the container is being stopped.
             return cx.discard(frame, DropReason::Policy);
         }
         if ethertype_of(bytes) == ethertype::ARP {
-            let Some(frame) = self.admit(frame, host, cx) else { return };
-            return self.container_arp(frame, host, cx);
+            let Some(frame) = self.admit(frame, whose, cx) else { return };
+            return self.container_arp(frame, whose, cx);
         }
         let mut packet = Packet::EMPTY;
         if let Err(flaw) = packet.read(bytes) {
@@ -86,12 +88,12 @@ impl Hosts {
         if packet.proto == proto::ICMPV6 {
             let kind = packet.payload(bytes).first().copied();
             if matches!(kind, Some(icmp6::NEIGHBOR_SOLICIT | icmp6::NEIGHBOR_ADVERT)) {
-                let Some(frame) = self.admit(frame, host, cx) else { return };
-                return self.container_neighbor(frame, &packet, host, cx);
+                let Some(frame) = self.admit(frame, whose, cx) else { return };
+                return self.container_neighbor(frame, &packet, whose, cx);
             }
         }
         match unsayable(bytes, &packet) {
-            Some(Unsayable::Told(why)) => return self.block(frame, host, why, cx),
+            Some(Unsayable::Told(why)) => return self.block(frame, whose, why, cx),
             Some(Unsayable::Usual) => return cx.discard(frame, DropReason::Gate),
             None => {}
         }
@@ -100,10 +102,10 @@ impl Hosts {
             return cx.discard(frame, DropReason::Policy);
         }
         if !self.is_own(packet.src(), host) {
-            return self.block(frame, host, Blocked::SpoofedSource, cx);
+            return self.block(frame, whose, Blocked::SpoofedSource, cx);
         }
         if is_source_routed(bytes, &packet) {
-            return self.block(frame, host, Blocked::SourceRoute, cx);
+            return self.block(frame, whose, Blocked::SourceRoute, cx);
         }
         if packet.proto == proto::TCP {
             let Some(tcp) = TcpHeader::parse(packet.payload(bytes)) else {
@@ -111,82 +113,90 @@ impl Hosts {
             };
             let key = FlowKey { local: packet.src(), remote: packet.dst(), local_port: tcp.src, remote_port: tcp.dst };
             if let Some(index) = self.flows.find(&key) {
-                return self.inner_ingress(index, frame, &packet, &tcp, cx);
+                return self.inner_ingress(index, frame, &packet, &tcp, whose, cx);
             }
             if tcp.has(flag::SYN) {
                 self.ended.forget(&key);
             } else if self.ended.has(&key, cx.now) {
                 return cx.consume(frame);
             }
-            if self.held.peek(&key).is_some() {
+            if let Some(held) = self.held.peek(&key) {
+                // Another container of the same host is not asked.
+                if held.inside != frame.meta.port {
+                    return cx.discard(frame, DropReason::Policy);
+                }
                 let open = tcp.has(flag::SYN | flag::ACK);
                 if open || tcp.has(flag::RST) {
                     return self.held_answer(frame, key, &tcp, open, cx);
                 }
             }
         }
-        let Some(frame) = self.refused_inside(frame, &packet, cx) else { return };
-        let Some(frame) = self.admit(frame, host, cx) else { return };
-        if let Some(lease) = self.leases.by_host.get_mut(&host) {
+        let Some(frame) = self.refused_inside(frame, &packet, whose, cx) else { return };
+        let Some(frame) = self.admit(frame, whose, cx) else { return };
+        if let Some(lease) = self.leases.by_host.get_mut(&whose) {
             lease.last = cx.now;
         }
-        self.outward(frame, &packet, host, cx);
+        self.outward(frame, &packet, whose, cx);
     }
 
     /// What a container sends by itself: to a neighbor of this node, into the
     /// fabric, or as far as its template's policy goes.
-    fn outward(&mut self, mut frame: Frame, packet: &Packet, host: IpAddr, cx: &mut Cx<'_>) {
+    fn outward(&mut self, mut frame: Frame, packet: &Packet, whose: Whose, cx: &mut Cx<'_>) {
         if let Some(target) = self.target(packet.dst_word).filter(|target| self.is_ours(target.word)) {
+            if !self.may_own(&frame, packet, whose, cx.now) {
+                return cx.discard(frame, DropReason::Policy);
+            }
             let mut packet = *packet;
-            self.rewrite(&mut frame, &mut packet, host, false, cx);
+            self.rewrite(&mut frame, &mut packet, whose, false, cx);
             return match self.other_owner(target.word, cx) {
                 Some(owner) => cx.hand_over(owner, frame),
                 None => self.meet(frame, &packet, &target, cx),
             };
         }
         let key = outward_key(packet, frame.bytes(), false);
-        let Policy { outward, solicited } = self.policy_of(&frame, packet, host);
-        let entry = self.leases.by_host.get_mut(&host).and_then(|lease| lease.begun.get(&key));
+        let Policy { outward, solicited } = self.policy_of(&frame, packet, whose);
+        let entry = self.leases.by_host.get_mut(&whose).and_then(|lease| lease.begun.get(&key));
         let (known, begun) = (entry.is_some(), entry.as_ref().is_some_and(|entry| entry.begun));
         let answers = entry.is_some_and(|left| left.take(packet.end - ETH));
         let passes = answers
             || match outward {
                 Outward::Allow => true,
                 Outward::Limit if begun && !begins_anew(frame.bytes(), packet) => true,
-                Outward::Limit => self.may_begin(packet, host, cx.now),
+                Outward::Limit => self.may_begin(packet, whose, cx.now),
                 Outward::Drop | Outward::Reflect => false,
             };
         // What a limit refuses is not remembered: it may try again.
         let begins = !solicited && !answers && !begun && (passes || outward != Outward::Limit);
-        if begins && let Some(lease) = self.leases.by_host.get_mut(&host) {
+        if begins && let Some(lease) = self.leases.by_host.get_mut(&whose) {
             let left = lease.begun.get(&key).map_or(0, |entry| entry.left);
             lease.begun.insert(key, Allowance { left, begun: passes });
         }
         if passes {
             if !known && !solicited {
-                self.note(Told::Flow, &frame, packet, host, cx);
+                self.note(Told::Flow, &frame, packet, whose, cx);
             }
             // Whatever MAC the container wrote: an intruder could name any machine of the uplink's.
-            let Some(mac) = self.next_hop(host, packet.dst()) else {
+            let Some(mac) = self.next_hop(whose, packet.dst()).filter(|_| self.may_own(&frame, packet, whose, cx.now))
+            else {
                 return cx.discard(frame, DropReason::Policy);
             };
             frame.bytes_mut()[..6].copy_from_slice(&mac.0);
-            return self.leave(frame, *packet, host, cx);
+            return self.leave(frame, *packet, whose, cx);
         }
         match outward {
             Outward::Limit => {
-                self.note(Told::Limit, &frame, packet, host, cx);
+                self.note(Told::Limit, &frame, packet, whose, cx);
                 cx.discard(frame, DropReason::Policy);
             }
             Outward::Drop | Outward::Allow => {
                 if !known {
-                    self.note(Told::Drop, &frame, packet, host, cx);
+                    self.note(Told::Drop, &frame, packet, whose, cx);
                 }
                 cx.discard(frame, DropReason::Policy);
             }
             Outward::Reflect => {
                 if !known {
-                    self.note(Told::Reflect, &frame, packet, host, cx);
+                    self.note(Told::Reflect, &frame, packet, whose, cx);
                 }
                 let hops = if self.is_gateway(packet.dst()) { 0 } else { elsewhere::hops_to(packet.dst()) };
                 let target =
@@ -200,11 +210,11 @@ impl Hosts {
     }
 
     /// The MAC that leads to `dst`, as ARP and neighbor discovery have told the container's host.
-    fn next_hop(&self, host: IpAddr, dst: IpAddr) -> Option<Mac> {
+    fn next_hop(&self, whose: Whose, dst: IpAddr) -> Option<Mac> {
         let gateway = || self.config.segment.gateways.iter().find(|gateway| gateway.is_ipv4() == dst.is_ipv4());
         let on_link = self.config.segment.prefixes.iter().any(|net| net.contains(&dst));
-        let known = self.leases.peer_mac(host, dst);
-        if on_link { known } else { known.or_else(|| self.leases.peer_mac(host, *gateway()?)) }
+        let known = self.leases.peer_mac(whose, dst);
+        if on_link { known } else { known.or_else(|| self.leases.peer_mac(whose, *gateway()?)) }
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::{Cx, HostsConfig, LeaseId, Request};
 use super::Hosts;
 use super::connection::FIRST_ATTEMPT;
 use super::flow::{App, Flow, Inner};
+use super::grant::Whose;
 use crate::event::{EventId, Party};
 use crate::frame::Frame;
 use crate::wire::{
@@ -36,8 +37,7 @@ impl Inner {
 impl Hosts {
     /// Does what can be done for a connection that has no container, or whose container is gone.
     pub(super) fn without_container(&mut self, index: usize, cx: &mut Cx<'_>) {
-        let most = self.config.limits.containers;
-        let Hosts { flows, sockets, config, .. } = self;
+        let Hosts { flows, sockets, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
         if flow.closing.is_some() {
             return;
@@ -57,13 +57,14 @@ impl Hosts {
             return flow.close(cx.now);
         }
         let (ip, remote, session) = (flow.wire.key.local, flow.wire.key.remote, flow.session);
-        let (peer_mac, l4_port) = (flow.wire.peer_mac, flow.wire.key.remote_port);
+        let (peer_mac, l4_port, port, whose) =
+            (flow.wire.peer_mac, flow.wire.key.remote_port, flow.wire.port, inner.whose);
         let who = Party { ip: remote.into(), mac: flow.event(EventId::TcpOpen, cx.now).src.mac, l4_port };
-        let host = config.host_of(ip);
         // One that cannot be had is not asked for: each request is an event.
-        let lease = if self.leases.has(host) || !self.leases.is_full(most) {
+        let has_room = || self.leases.admission.has_room(self.source_of(remote, port), &self.config.limits);
+        let lease = if self.leases.has(whose) || has_room() {
             let target = self.target_to(word_of(ip), word_of(remote));
-            target.and_then(|target| self.begin_lease(&target, who, session, cx))
+            target.and_then(|target| self.begin_lease(&target, whose, (who, port), session, cx))
         } else {
             None
         };
@@ -73,8 +74,8 @@ impl Hosts {
                 inner.given += 1;
                 inner.attempt = FIRST_ATTEMPT;
             }
-            self.leases.learn_peer(host, remote, peer_mac);
-            self.learn_gateway(host, remote, peer_mac);
+            self.leases.learn_peer(whose, remote, peer_mac);
+            self.learn_gateway(whose, remote, peer_mac);
             self.flows.dirty.push(index);
         } else {
             self.flows.schedule(index, Some(cx.now + AGAIN));
@@ -87,12 +88,12 @@ impl Hosts {
     pub(super) fn is_deaf(&mut self, index: usize, cx: &mut Cx<'_>) -> bool {
         let Some(Flow { app: App::Inner(inner), wire, .. }) = self.flows.slab.get(index) else { return false };
         let (id, tries, since, key, peer_mac) = (inner.lease, inner.tries, inner.deaf_since, wire.key, wire.peer_mac);
-        let host = self.config.host_of(key.local);
+        let whose = inner.whose;
         if tries == ASK {
-            self.ask_inside(host, key.local, (key.remote, peer_mac), cx);
+            self.ask_inside(whose, key.local, (key.remote, peer_mac), cx);
         }
         let Hosts { flows, leases, .. } = self;
-        let Some(lease) = leases.by_host.get_mut(&host).filter(|lease| lease.id == id) else { return false };
+        let Some(lease) = leases.by_host.get_mut(&whose).filter(|lease| lease.id == id) else { return false };
         let silent = since.is_some_and(|since| lease.heard < since);
         if tries != GIVE_UP || !silent || lease.live.is_none() || lease.releasing {
             return false;
@@ -107,8 +108,8 @@ impl Hosts {
     }
 
     /// Asks a container for its MAC, in the name of an attacker: any kernel answers whose link is up, whatever it filters.
-    pub(super) fn ask_inside(&mut self, host: IpAddr, ip: IpAddr, (asker, mac): (IpAddr, Mac), cx: &mut Cx<'_>) {
-        let Some(lease) = self.leases.by_host.get(&host) else { return };
+    pub(super) fn ask_inside(&mut self, whose: Whose, ip: IpAddr, (asker, mac): (IpAddr, Mac), cx: &mut Cx<'_>) {
+        let Some(lease) = self.leases.by_host.get(&whose) else { return };
         let (Some(port), own) = (lease.port.filter(|port| *port != HostsConfig::LAN), lease.target.mac) else { return };
         let Some(mut frame) = cx.pool.head() else { return };
         let len = match (ip, asker) {
@@ -128,8 +129,8 @@ impl Hosts {
     }
 
     /// A container has sent something, whatever it is.
-    pub(super) fn heard_inside(&mut self, host: IpAddr, frame: &Frame, now: Instant) {
-        let Some(lease) = self.leases.by_host.get_mut(&host) else { return };
+    pub(super) fn heard_inside(&mut self, whose: Whose, frame: &Frame, now: Instant) {
+        let Some(lease) = self.leases.by_host.get_mut(&whose) else { return };
         lease.heard = now;
         if lease.reachable {
             return;

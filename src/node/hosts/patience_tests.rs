@@ -42,7 +42,7 @@ fn past_the_limit_nobody_is_reset() {
     // Another host has the one container that there may be.
     let other = bench.node.target(word_of("10.0.1.9".parse().unwrap())).unwrap();
     bench.with(|node, cx| {
-        node.begin_lease(&other, Party::default(), SessionId(1), cx).unwrap();
+        node.begin_lease(&other, other.ip().into(), (Party::default(), HostsConfig::LAN), SessionId(1), cx).unwrap();
     });
     let first = lease(&mut bench).unwrap();
     let mut client = Client::new(&bench, 22);
@@ -57,7 +57,7 @@ fn past_the_limit_nobody_is_reset() {
     // A container ends: the next is for the one who waits.
     bench.with(|node, cx| node.command(Command::LeaseGone { lease: first, why: "idle".into() }, cx));
     assert!(lease(&mut bench).is_some());
-    assert_eq!(bench.node.leases.state(HOST_IP.parse().unwrap()), "starting");
+    assert_eq!(bench.node.leases.states()[&HOST_IP.parse::<IpAddr>().unwrap()].0.as_str(), "starting");
 }
 
 #[test]

@@ -6,9 +6,8 @@
 //! on the way back, for which a connection has an entry in a bounded table. Neighbors on the same node answer straight
 //! into the container's port, past that way: their connections keep those numbers.
 
-use std::net::IpAddr;
-
 use super::super::{Cx, HostsConfig};
+use super::grant::Whose;
 use super::outward::{OutwardKey, outward_key};
 use super::session::Pair;
 use super::{Hosts, quote};
@@ -108,27 +107,27 @@ fn is_error(packet: &Packet, frame: &[u8]) -> bool {
 
 impl Hosts {
     /// Sends a container's packet to the network as its host's system would have written it.
-    pub(super) fn leave(&mut self, mut frame: Frame, mut packet: Packet, host: IpAddr, cx: &mut Cx<'_>) {
-        let class = self.speaker(host).map(|(personality, normalize)| (personality.ip_id, normalize.ip_id));
+    pub(super) fn leave(&mut self, mut frame: Frame, mut packet: Packet, whose: Whose, cx: &mut Cx<'_>) {
+        let class = self.speaker(whose).map(|(personality, normalize)| (personality.ip_id, normalize.ip_id));
         // The device counts identifications up within a super-frame, which these do not do.
         let counts = !matches!(class, Some((IpIdClass::Zero | IpIdClass::Random, true)) if packet.is_v4());
         if counts || frame.segments() == 1 {
-            self.rewrite(&mut frame, &mut packet, host, true, cx);
+            self.rewrite(&mut frame, &mut packet, whose, true, cx);
             return cx.send(HostsConfig::LAN, frame);
         }
         let mut parts = std::mem::take(&mut self.rewritten.parts);
         cx.pool.segment(frame, &mut parts);
         for mut part in parts.drain(..) {
             if packet.read(part.bytes()).is_ok() {
-                self.rewrite(&mut part, &mut packet, host, true, cx);
+                self.rewrite(&mut part, &mut packet, whose, true, cx);
                 cx.send(HostsConfig::LAN, part);
             }
         }
         self.rewritten.parts = parts;
     }
 
-    fn speaker(&self, host: IpAddr) -> Option<(&'static Personality, &Normalize)> {
-        let lease = self.leases.by_host.get(&host)?;
+    fn speaker(&self, whose: Whose) -> Option<(&'static Personality, &Normalize)> {
+        let lease = self.leases.by_host.get(&whose)?;
         let template = self.template(lease.target.template);
         Some((template.personality.get(), &template.normalize))
     }
@@ -139,11 +138,11 @@ impl Hosts {
         &mut self,
         frame: &mut Frame,
         packet: &mut Packet,
-        host: IpAddr,
+        whose: Whose,
         returns: bool,
         cx: &mut Cx<'_>,
     ) {
-        let Some((personality, normalize)) = self.speaker(host) else { return };
+        let Some((personality, normalize)) = self.speaker(whose) else { return };
         let (ttl, tos, ip_id) = (normalize.ttl, normalize.tos, normalize.ip_id);
         let (options, timestamps) = (normalize.options, normalize.timestamps);
         let key = outward_key(packet, frame.bytes(), false);

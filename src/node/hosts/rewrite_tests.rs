@@ -33,7 +33,7 @@ fn bench_of(system: Builtin, normalize: Normalize) -> Bench<Hosts> {
 fn open_lease(bench: &mut Bench<Hosts>) {
     let target = bench.node.target(word_of(HOST_IP.parse().unwrap())).unwrap();
     bench.with(|node, cx| {
-        node.begin_lease(&target, Party::default(), SessionId(1), cx).unwrap();
+        node.begin_lease(&target, target.ip().into(), (Party::default(), HostsConfig::LAN), SessionId(1), cx).unwrap();
     });
     let Some(crate::node::Request::Lease { lease, .. }) = bench.requests.pop() else { panic!("no lease") };
     bench.with(|node, cx| node.command(Command::LeaseTap { lease, port: PortNo(1) }, cx));

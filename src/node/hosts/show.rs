@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::json;
 
+use super::lease::State;
 use super::{Hosts, flow};
 use crate::wire::{Instant, word_of};
 
@@ -23,16 +24,21 @@ impl Hosts {
         for (ip, since) in self.dhcp.iter().flat_map(|dhcp| dhcp.kept_here()) {
             hosts.entry(ip).or_insert((0, 0, since));
         }
+        let states = self.leases.states();
         let listed = hosts.into_iter().map(|(ip, (sessions, frames, last))| {
             let target = self.target(word_of(ip));
+            let (state, granted) = states
+                .get(&self.config.host_of(ip))
+                .map_or((State::Emulated, &[][..]), |(state, granted)| (*state, granted));
             let template = target.map(|target| self.template(target.template));
             json!({
                 "ip": ip.to_string(),
                 "mac": target.map(|target| target.mac.to_string()),
                 "template": template.map(|template| template.name.as_str()),
                 "personality": template.map(|template| &*template.personality.get().name),
-                "state": self.state_of(ip),
+                "state": self.state_of(ip, state),
                 "attackers": sessions,
+                "granted": granted.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "frames": frames,
                 "idle_s": (now - last).secs(),
             })
@@ -52,6 +58,7 @@ impl Hosts {
                 "personality": &*template.personality.get().name,
                 "state": state,
                 "attackers": 0,
+                "granted": [],
                 "frames": 0,
                 "idle_s": (now - tenant.since).secs(),
             })
@@ -59,15 +66,14 @@ impl Hosts {
     }
 
     /// What a host is at present.
-    fn state_of(&self, ip: IpAddr) -> &'static str {
-        let state = self.leases.state(self.config.host_of(ip));
+    fn state_of(&self, ip: IpAddr, state: State) -> &'static str {
         if self.dhcp.is_some() {
             return if self.target(word_of(ip)).is_some() { "leased" } else { "released" };
         }
         match &self.claims {
             Some(claims) if self.target(word_of(ip)).is_some() && !claims.has(word_of(ip)) => "released",
-            Some(claims) if claims.has(word_of(ip)) && !self.leases.has(ip) => "claimed",
-            _ => state,
+            Some(claims) if claims.has(word_of(ip)) && state == State::Emulated => "claimed",
+            _ => state.as_str(),
         }
     }
 

@@ -106,7 +106,8 @@ impl Hosts {
     ) {
         let Some(flow) = self.flows.slab.get_mut(index) else { return cx.consume(frame) };
         let key = flow.wire.key;
-        let lease = self.leases.by_host.get_mut(&self.config.host_of(key.local));
+        let App::Inner(inner) = &flow.app else { return cx.consume(frame) };
+        let lease = self.leases.by_host.get_mut(&inner.whose);
         let Some((lease, port)) = lease.and_then(|lease| lease.port.map(|port| (lease, port))) else {
             return cx.consume(frame);
         };
@@ -143,10 +144,12 @@ impl Hosts {
         tcp: &TcpHeader,
         cx: &mut Cx<'_>,
     ) {
-        let Hosts { flows, leases, config, ids, pace, .. } = self;
+        let Hosts { flows, leases, ids, pace, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return cx.consume(frame) };
         let payload = packet.end - packet.l4 - tcp.len;
-        if let Some(lease) = leases.by_host.get_mut(&config.host_of(flow.wire.key.local)) {
+        if let App::Inner(inner) = &flow.app
+            && let Some(lease) = leases.by_host.get_mut(&inner.whose)
+        {
             lease.last = cx.now;
             if payload > 0
                 && let Some((wait, took)) = flow.watch.say(cx.now)

@@ -3,12 +3,13 @@
 use super::super::Cx;
 use super::connection::Who;
 use super::inner::inward;
+use super::outward::OutwardKey;
 use super::session::Contact;
 use super::{Hosts, Target, origin};
 use crate::emulate::reply;
 use crate::emulate::{FlowLabel, Personality, ServiceId, TcpPort};
 use crate::event::{DropReason, Party, PortAnswer, SessionId};
-use crate::frame::Frame;
+use crate::frame::{Frame, PortNo};
 use crate::stack::{FlowKey, HalfOpen, Remembered, SynInfo, SynLook, cookie, timestamp};
 use crate::wire::{
     ETH, Headers, Instant, Packet, Segment, TcpHeader, TcpOptions, flag, proto, set_flow_label, src_mac, word_of,
@@ -60,6 +61,8 @@ pub(super) struct Held {
     entry: HalfOpen<Answer>,
     /// What its session counted then: the identification of a refusal.
     ip_id: u16,
+    /// The port of the container that was asked.
+    pub inside: PortNo,
 }
 
 impl Hosts {
@@ -89,8 +92,8 @@ impl Hosts {
             let who = Who { session, origin: origin(&frame) };
             return self.handshake(frame, packet, &tcp, key, &entry, target, who, ip_id, cx);
         }
-        if self.is_outward(proto::TCP, &key) {
-            return self.to_container(frame, packet, target, cx);
+        if let Some(whose) = self.whose_outward(OutwardKey { proto: proto::TCP, flow: key }, target) {
+            return self.to_container(frame, packet, target, whose, cx);
         }
         let Some(frame) = self.after_the_end(frame, packet, &tcp, &key, target, cx) else { return };
         if let Some(entry) = self.recall(&frame, packet, &tcp, &key, target, cx.now) {
@@ -159,7 +162,7 @@ impl Hosts {
         let template = self.template(target.template);
         let listed = template.tcp.get(&tcp.dst).copied();
         let state = listed.unwrap_or(template.tcp_default);
-        let lease = if listed.is_some() { None } else { self.live_lease(target) };
+        let lease = if listed.is_some() { None } else { self.live_lease(target, key.remote, frame.meta.port) };
         let answer = match (state, lease) {
             (_, Some(_)) => PortAnswer::Held,
             (TcpPort::Closed, _) => PortAnswer::Closed,
@@ -169,13 +172,13 @@ impl Hosts {
         };
         self.probe(&frame, packet, session, answer, cx);
         let answered_by = match (state, lease) {
-            (_, Some((_, port))) => {
+            (_, Some((whose, inside))) => {
                 let entry = self.half_open_of(&frame, packet, tcp, &syn, target, Answer::Container, cx.now);
-                self.held.insert(*key, Held { entry, ip_id });
+                self.held.insert(*key, Held { entry, ip_id, inside });
                 let who = Party { ip: key.remote.into(), mac: origin(&frame), l4_port: key.remote_port };
-                self.leases.spoken_to(self.config.host_of(key.local), who, cx);
+                self.leases.spoken_to(whose, who, cx);
                 // The container sees the attacker's own SYN, from the MAC that it came from.
-                return cx.send(port, frame);
+                return cx.send(inside, frame);
             }
             (TcpPort::Closed, _) => return self.rst(frame, packet, tcp, target, ip_id, cx),
             (TcpPort::Filtered, _) => return cx.discard(frame, DropReason::Filtered),
@@ -390,7 +393,7 @@ impl Hosts {
     pub(super) fn held_answer(&mut self, frame: Frame, key: FlowKey, tcp: &TcpHeader, open: bool, cx: &mut Cx<'_>) {
         let target = self.target_to(word_of(key.local), word_of(key.remote));
         let (Some(held), Some(target)) = (self.held.remove(&key), target) else { return cx.consume(frame) };
-        let Held { entry, ip_id } = held;
+        let Held { entry, ip_id, .. } = held;
         let container_port = frame.meta.port;
         if open {
             // The container's own half of that handshake is called off; the

@@ -43,6 +43,7 @@ fn template() -> Template {
         backend: Some(Backend {
             image: "small".into(),
             start: StartPolicy::OnAccess,
+            grant: Grant::PerHost,
             freeze_secs: 20,
             idle_secs: 60,
             destroy_secs: 3600,

@@ -1,9 +1,8 @@
 //! What the replicas of a node share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
-use super::Pace;
+use super::{Admission, Pace};
 use crate::emulate::WallClock;
 
 /// What the replicas of a node have in common, and with it those of others.
@@ -12,7 +11,7 @@ pub struct Together {
     /// How many there are.
     pub replicas: u16,
     /// Containers of all of them.
-    pub containers: Arc<AtomicU32>,
+    pub containers: Arc<Admission>,
     /// What the honeynet knows of how long services take.
     pub pace: Arc<Pace>,
     /// What time it is.

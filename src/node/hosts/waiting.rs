@@ -5,9 +5,9 @@
 //! and none of them is answered more than once.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use super::super::{Cx, HostsConfig, LeaseId};
+use super::grant::Whose;
 use super::inner::SETTLED;
 use super::outward::outward_key;
 use super::session::Pair;
@@ -95,19 +95,23 @@ impl Hosts {
         mut frame: Frame,
         packet: &Packet,
         target: &Target,
+        whose: Whose,
         session: SessionId,
         cx: &mut Cx<'_>,
     ) {
-        let host = self.config.host_of(target.ip());
-        let live = self.live_lease(target).map(|(id, _)| id);
-        let since = self.leases.by_host.get(&host).and_then(|lease| lease.live);
+        let lease = self.leases.by_host.get(&whose);
+        let live = self.leases.live(whose).and(lease.map(|lease| lease.id));
+        let since = lease.and_then(|lease| lease.live);
         let settled = since.is_some_and(|since| cx.now - since > SETTLED);
         let full = |id| self.waiting.by_lease.get(&id).is_some_and(|held| held.len() >= MOST);
         if live.is_some_and(|id| settled || full(id)) {
-            return self.to_container(frame, packet, target, cx);
+            return self.to_container(frame, packet, target, whose, cx);
         }
-        let may = self.leases.has(host)
-            || (!self.leases.is_full(self.config.limits.containers) && self.waiting.may_start(cx.now));
+        let port = frame.meta.port;
+        let may = lease.is_some() || {
+            let source = self.source_of(packet.src(), port);
+            self.leases.admission.has_room(source, &self.config.limits) && self.waiting.may_start(cx.now)
+        };
         if !may {
             return cx.discard(frame, DropReason::RateLimit);
         }
@@ -115,13 +119,13 @@ impl Hosts {
         frame.complete();
         let l4 = packet.payload(frame.bytes());
         let party = Party { ip: packet.src().into(), mac: origin(&frame), l4_port: be16(l4, 0) };
-        let Some(lease) = self.begin_lease(target, party, session, cx) else {
+        let Some(lease) = self.begin_lease(target, whose, (party, port), session, cx) else {
             return cx.discard(frame, DropReason::Filtered);
         };
         let key =
             FlowKey { local: packet.dst(), remote: packet.src(), local_port: be16(l4, 2), remote_port: be16(l4, 0) };
-        self.leases.learn_peer(host, packet.src(), src_mac(frame.bytes()));
-        self.learn_gateway(host, packet.src(), src_mac(frame.bytes()));
+        self.leases.learn_peer(whose, packet.src(), src_mac(frame.bytes()));
+        self.learn_gateway(whose, packet.src(), src_mac(frame.bytes()));
         let held = self.waiting.by_lease.entry(lease).or_default();
         if held.len() >= MOST || packet.end > HEAD_FRAME {
             return cx.discard(frame, DropReason::TableFull);
@@ -142,9 +146,11 @@ impl Hosts {
             return;
         }
         let mut all = std::mem::take(&mut self.waiting.by_lease);
-        let (mut next, mut unknown): (Option<Instant>, Vec<(IpAddr, FlowKey)>) = (None, Vec::new());
+        let (mut next, mut unknown): (Option<Instant>, Vec<(Whose, FlowKey)>) = (None, Vec::new());
         all.retain(|id, datagrams| {
-            let Some(lease) = self.leases.by_host.values_mut().find(|lease| lease.id == *id) else { return false };
+            let Some((whose, lease)) = self.leases.by_host.iter_mut().find(|(_, lease)| lease.id == *id) else {
+                return false;
+            };
             let (Some(port), true) = (lease.port, lease.live.is_some() && !lease.releasing) else {
                 // It is delivered when the container says that it lives.
                 return true;
@@ -152,8 +158,7 @@ impl Hosts {
             // Its first process runs before its address is there, and until then datagrams are lost without a word.
             let up = lease.live.map_or(Duration::ZERO, |live| cx.now - live);
             if !lease.reachable && up < UNREACHABLE {
-                unknown
-                    .extend(datagrams.first().map(|datagram| (self.config.host_of(datagram.key.local), datagram.key)));
+                unknown.extend(datagrams.first().map(|datagram| (*whose, datagram.key)));
                 next = next.into_iter().chain([cx.now + RETRY.0]).min();
                 return true;
             }
@@ -183,9 +188,9 @@ impl Hosts {
         });
         self.waiting.by_lease = all;
         self.waiting.next = next;
-        for (host, key) in unknown {
-            if let Some(mac) = self.leases.peer_mac(host, key.remote) {
-                self.ask_inside(host, key.local, (key.remote, mac), cx);
+        for (whose, key) in unknown {
+            if let Some(mac) = self.leases.peer_mac(whose, key.remote) {
+                self.ask_inside(whose, key.local, (key.remote, mac), cx);
             }
         }
     }
@@ -200,11 +205,16 @@ impl Hosts {
 
     /// A container says that nobody listens on a UDP port. While it starts, the datagram is delivered again; later its
     /// host's system says so. Gives the frame back if it says nothing of the kind.
-    pub(super) fn refused_inside(&mut self, mut frame: Frame, packet: &Packet, cx: &mut Cx<'_>) -> Option<Frame> {
+    pub(super) fn refused_inside(
+        &mut self,
+        mut frame: Frame,
+        packet: &Packet,
+        whose: Whose,
+        cx: &mut Cx<'_>,
+    ) -> Option<Frame> {
         let Some(key) = quote::refused(packet, frame.bytes()) else { return Some(frame) };
-        let host = self.config.host_of(key.local);
         let Some(target) = self.target_to(word_of(key.local), word_of(key.remote)) else { return Some(frame) };
-        let Some(lease) = self.leases.by_host.get(&host) else { return Some(frame) };
+        let Some(lease) = self.leases.by_host.get(&whose) else { return Some(frame) };
         let up = lease.live.map_or(Duration::ZERO, |live| cx.now - live);
         if let Some(datagrams) = self.waiting.by_lease.get_mut(&lease.id)
             && let Some(datagram) = datagrams.iter_mut().find(|datagram| datagram.key == key && datagram.delivered)
@@ -226,9 +236,10 @@ impl Hosts {
             return None;
         }
         // A neighbor of the same node is behind its own container's port.
-        let neighbor = self.config.number_of(key.remote).map(|_| self.config.host_of(key.remote));
+        let neighbor = self.target(word_of(key.remote));
+        let neighbor = neighbor.map(|neighbor| self.own_or_shared(&neighbor, key.local, frame.meta.port));
         let port = neighbor.and_then(|neighbor| self.leases.port_of(neighbor)).unwrap_or(HostsConfig::LAN);
-        let sender = self.leases.peer_mac(host, key.remote);
+        let sender = self.leases.peer_mac(whose, key.remote);
         let Some(quoted) = sender.and_then(|sender| quote::unwrap(&mut frame, packet, target.mac, sender)) else {
             cx.discard(frame, DropReason::Policy);
             return None;

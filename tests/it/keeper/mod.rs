@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use honeyweave::container::image::{self, Progress};
 use honeyweave::container::keeper::tag;
 use honeyweave::container::{FromKeeper, ImageConfig, ImageUser, KeeperConfig, KeeperSays, ToKeeper};
-use honeyweave::emulate::{Backend, Builtin, Outward, Secret, Splicing, StartPolicy, TcpPort, Template, UdpPort};
+use honeyweave::emulate::{
+    Backend, Builtin, Grant, Outward, Secret, Splicing, StartPolicy, TcpPort, Template, UdpPort,
+};
 use honeyweave::event::{EventId, Said, SessionId};
 use honeyweave::node::{
     AddrRange, HostsConfig, LeaseId, Limits, MacMode, NodeConfig, NodeIdx, Segment, UplinkConfig, UplinkIo,
@@ -75,6 +77,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
         backend: Some(Backend {
             image: image.into(),
             start: StartPolicy::OnAccess,
+            grant: Grant::PerHost,
             freeze_secs: 20,
             idle_secs: 60,
             destroy_secs: 3600,
@@ -207,9 +210,13 @@ impl Keeper {
     }
 
     fn lease(&mut self, id: u64, node: u16, host: &str) {
-        let host = host.parse().unwrap();
-        let by = Some((Ipv4Addr::new(10, 77, 0, 254).into(), SessionId(id)));
-        self.say(&ToKeeper::Lease { lease: LeaseId(id), node: NodeIdx(node), host, by });
+        self.grant(id, node, host, None);
+    }
+
+    fn grant(&mut self, id: u64, node: u16, host: &str, attacker: Option<&str>) {
+        let (host, attacker) = (host.parse().unwrap(), attacker.map(|ip| ip.parse().unwrap()));
+        let by = Some((attacker.unwrap_or(Ipv4Addr::new(10, 77, 0, 254).into()), SessionId(id)));
+        self.say(&ToKeeper::Lease { lease: LeaseId(id), node: NodeIdx(node), host, by, attacker });
     }
 
     fn tap(&mut self, id: u64) -> Tap {

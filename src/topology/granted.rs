@@ -1,0 +1,68 @@
+//! What of a `backend` depends on whose its containers are.
+
+use super::check::Checker;
+use super::source::Span;
+use crate::emulate::{Backend, Grant, StartPolicy};
+
+/// Reports what a node of hosts cannot do.
+pub fn judge(c: &mut Checker<'_>, title: &str, backend: Option<&Backend>, span: Span) {
+    let Some(backend) = backend else { return };
+    if backend.grant == Grant::PerAttacker && backend.start == StartPolicy::WithSystem {
+        let message = format!("containers of `{title}` would start with the system, each for one attacker");
+        let help = "use `start: on-access`, or `grant: per-host`";
+        c.error(span, message, "no attacker is there yet", help);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::emulate::{Backend, Grant};
+    use crate::node::{HostsConfig, NodeConfig};
+    use crate::topology::{parse, tests::good};
+
+    fn hosts(text: &str) -> HostsConfig {
+        let NodeConfig::Hosts(hosts) = good(text).nodes.remove(0).config else { panic!("no hosts") };
+        hosts
+    }
+
+    fn backend(keys: &str) -> Backend {
+        let text =
+            format!("nodes: {{web: {{kind: host, address: 10.0.0.1, tcp: {{22: container}}, backend: {{{keys}}}}}}}");
+        hosts(&text).templates[0].backend.clone().unwrap()
+    }
+
+    #[test]
+    fn whose_containers_are() {
+        assert_eq!(backend("image: small").grant, Grant::PerHost);
+        assert_eq!(backend("image: small, grant: per-attacker").grant, Grant::PerAttacker);
+    }
+
+    #[test]
+    fn one_source_may_have_a_quarter() {
+        let limits = |limits: &str| {
+            let text = format!("nodes: {{web: {{kind: hosts, addresses: 10.0.0.0/24, limits: {{{limits}}}}}}}");
+            let limits = hosts(&text).limits;
+            (limits.containers, limits.containers_per_source)
+        };
+        assert_eq!(limits("sessions: 9"), (64, 16));
+        assert_eq!(limits("containers: 400"), (400, 100));
+        assert_eq!(limits("containers: 3"), (3, 3));
+        assert_eq!(limits("containers_per_source: 2"), (64, 2));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (keys, message) in [
+            (
+                "kind: host, address: 10.0.0.1, backend: {image: small, grant: per-attacker, start: with-system}",
+                "each for one attacker",
+            ),
+            ("kind: host, address: 10.0.0.1, backend: {image: small, grant: per-atacker}", "per-attacker"),
+            ("kind: hosts, addresses: 10.0.0.0/24, limits: {containers: 4, containers_per_source: 5}", "out of range"),
+        ] {
+            let text = format!("nodes: {{web: {{{keys}, tcp: {{22: container}}}}}}");
+            let mistakes = parse("t", &text).unwrap_err();
+            assert!(format!("{mistakes:?}").contains(message), "{keys}: {mistakes:?}");
+        }
+    }
+}
