@@ -201,7 +201,8 @@ pub enum Answered {
 pub struct ContainerRow {
     /// What tells it from others of the honeynet, ever.
     pub number: u32,
-    /// `queued`, `starting`, `live`, `frozen`, `ready` (kept ready for any host), `stopped` (its files are kept), `ending`.
+    /// `queued`, `starting`, `live`, `frozen`, `ready` (kept ready for any host), `stopped` (its files are kept), `made` (its
+    /// files are there, and nobody had it yet), `ending`.
     pub state: String,
     /// The node of its host; none for one that is kept ready.
     pub node: Option<String>,

@@ -97,6 +97,8 @@ pub struct Backend {
     pub start: StartPolicy,
     /// Who shares it.
     pub grant: Grant,
+    /// Whether its files are made when the honeynet starts, so that only the start is left to wait for.
+    pub predefined: bool,
     /// Seconds without a frame, a connection or work to do until its processes are frozen; 0 never.
     pub freeze_secs: u32,
     /// Seconds without a connection until it is stopped, its files kept; 0 never.

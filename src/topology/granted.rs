@@ -1,16 +1,21 @@
-//! What of a `backend` depends on whose its containers are.
+//! What of a `backend` depends on whose its containers are, and on when they are made.
 
 use super::check::Checker;
 use super::source::Span;
 use crate::emulate::{Backend, Grant, StartPolicy};
 
 /// Reports what a node of hosts cannot do.
-pub fn judge(c: &mut Checker<'_>, title: &str, backend: Option<&Backend>, span: Span) {
+pub fn judge(c: &mut Checker<'_>, title: &str, backend: Option<&Backend>, is_claimed: bool, span: Span) {
     let Some(backend) = backend else { return };
     if backend.grant == Grant::PerAttacker && backend.start == StartPolicy::WithSystem {
         let message = format!("containers of `{title}` would start with the system, each for one attacker");
-        let help = "use `start: on-access`, or `grant: per-host`";
+        let help = "use `start: on-access`, with `predefined: true` so that only the start is waited for; or `grant: per-host`";
         c.error(span, message, "no attacker is there yet", help);
+    }
+    if backend.predefined && is_claimed {
+        let message = format!("containers of `{title}` would be made for addresses that are yet to be claimed");
+        let help = "remove `predefined`, or use a population without `claim`";
+        c.error(span, message, "nobody knows which of them will be hosts", help);
     }
 }
 
@@ -32,9 +37,11 @@ mod tests {
     }
 
     #[test]
-    fn whose_containers_are() {
-        assert_eq!(backend("image: small").grant, Grant::PerHost);
-        assert_eq!(backend("image: small, grant: per-attacker").grant, Grant::PerAttacker);
+    fn whose_containers_are_and_how_they_come_to_be() {
+        let plain = backend("image: small");
+        assert_eq!((plain.grant, plain.predefined), (Grant::PerHost, false));
+        let each = backend("image: small, grant: per-attacker, predefined: true");
+        assert_eq!((each.grant, each.predefined), (Grant::PerAttacker, true));
     }
 
     #[test]
@@ -58,6 +65,10 @@ mod tests {
                 "each for one attacker",
             ),
             ("kind: host, address: 10.0.0.1, backend: {image: small, grant: per-atacker}", "per-attacker"),
+            (
+                "kind: hosts, addresses: 10.0.0.0/24, claim: {}, backend: {image: small, predefined: true}",
+                "yet to be claimed",
+            ),
             ("kind: hosts, addresses: 10.0.0.0/24, limits: {containers: 4, containers_per_source: 5}", "out of range"),
         ] {
             let text = format!("nodes: {{web: {{{keys}, tcp: {{22: container}}}}}}");

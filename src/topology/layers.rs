@@ -75,6 +75,7 @@ pub struct BackendLayer {
     pub image: Option<(String, Span)>,
     pub start: Option<StartPolicy>,
     pub grant: Option<Grant>,
+    pub predefined: Option<bool>,
     pub freeze_secs: Option<u32>,
     pub idle_secs: Option<u32>,
     pub destroy_secs: Option<u32>,
@@ -161,6 +162,7 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
             (image.value.0.clone(), image.span)
         }),
         grant: backend.grant.as_ref().map(|grant| grant.value),
+        predefined: backend.predefined.as_ref().map(|predefined| predefined.value),
         start: backend.start.as_ref().map(|start| start.value),
         freeze_secs: backend.freeze.as_ref().and_then(|freeze| c.unit(freeze.span, units::duration_secs(freeze))),
         idle_secs: backend.idle.as_ref().and_then(|idle| c.unit(idle.span, units::duration_secs(idle))),
@@ -464,6 +466,7 @@ fn backend(c: &mut Checker<'_>, layers: &[&Layer]) -> Option<Backend> {
         image,
         start: all().find_map(|part| part.start).unwrap_or_default(),
         grant: all().find_map(|part| part.grant).unwrap_or_default(),
+        predefined: all().find_map(|part| part.predefined).unwrap_or_default(),
         freeze_secs: all().find_map(|part| part.freeze_secs).unwrap_or(120),
         idle_secs: all().find_map(|part| part.idle_secs).unwrap_or(600),
         destroy_secs: all().find_map(|part| part.destroy_secs).unwrap_or(86_400),

@@ -428,7 +428,7 @@ fn hosts(
             let help = "use `start: on-access`, or raise `limits: {containers: ...}`";
             c.error(span, message, format!("at most {} run at once", limits.containers), help);
         }
-        granted::judge(c, &title, merged.backend.as_ref(), span);
+        granted::judge(c, &title, merged.backend.as_ref(), claim.is_some(), span);
         if merged.backend.is_some() && dhcp.is_some() {
             let message = format!("a host that leases its address has no container, which `{title}` would give it");
             let help = "use a template without `backend`, or a population with `addresses`";

@@ -444,6 +444,8 @@ mapping! {
     struct Backend {
         /// The image that it starts from.
         image: Text,
+        /// Whether its files are made when the honeynet starts, so that only the start is left to wait for (default false).
+        predefined: bool,
         /// Who shares it: all who come to the host (`per-host`, default); nobody, each attacker has one (`per-attacker`).
         grant: Grant,
         /// `on-access` (default): started by the first attacker who completes a handshake; or `with-system`.

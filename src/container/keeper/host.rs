@@ -129,6 +129,7 @@ pub(super) mod tests {
                 image: "small".into(),
                 start: StartPolicy::OnAccess,
                 grant: Grant::PerHost,
+                predefined: false,
                 freeze_secs: 20,
                 idle_secs: 60,
                 destroy_secs: 3600,

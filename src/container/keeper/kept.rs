@@ -24,7 +24,7 @@ use crate::node::{LeaseId, NodeIdx};
 use crate::sys::clock;
 
 /// Most that are kept; past that, who waits longest goes.
-const MOST: usize = 256;
+pub const MOST: usize = 256;
 
 /// The processes of a container.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -284,18 +284,23 @@ impl Keeper {
 
     /// The container whose files are those of the lease's host, if they are kept and of this image.
     pub(super) fn kept_for(&self, lease: &Lease, image: &Image) -> Option<u32> {
-        let is_it = |container: &Container| {
+        let is_it = |container: &&Container| {
             container.host == Some((lease.node, lease.host))
-                && container.attacker == lease.attacker
                 && container.image.dir == image.dir
                 && matches!(container.stage, Stage::Kept { .. })
         };
-        self.containers.iter().find(|(_, container)| is_it(container)).map(|(number, _)| *number)
+        let kept = || self.containers.values().filter(is_it);
+        // What nobody had yet is the next attacker's who has none.
+        let own = kept().find(|container| container.attacker == lease.attacker && !container.is_unused());
+        own.or_else(|| kept().find(|container| container.is_unused())).map(|container| container.place.number)
     }
 
     /// Starts a container again from the files that were kept.
     pub(super) fn start_again(&mut self, number: u32, lease: Lease) -> Result<(), String> {
         let Some(mut before) = self.containers.remove(&number) else { return Err("it is gone".into()) };
+        if before.is_unused() {
+            self.make_again((lease.node, lease.host));
+        }
         if let Err(why) = self.begin_again(&before, lease) {
             // Its files stay somebody's, who sees to it that they go.
             before.why = Some(why.clone());
@@ -326,7 +331,9 @@ impl Keeper {
         let mut kept: Vec<(i64, u32)> = Vec::new();
         let mut of: Vec<(u32, Option<IpAddr>)> = Vec::new();
         for (number, container) in &self.containers {
-            if let Stage::Kept { until } = container.stage {
+            if let Stage::Kept { until } = container.stage
+                && !container.is_unused()
+            {
                 kept.push((until, *number));
             }
         }

@@ -380,6 +380,9 @@ impl Keeper {
             let archive = container.used.as_ref().and_then(|used| used.archive.as_deref()).unwrap_or_default();
             self.tell_of_container(EventId::ContainerDestroyed, &container, (archive, why), 1, now);
         }
+        if let Some(host) = container.host {
+            self.make_again(host);
+        }
     }
 
     /// Container `number` is nobody's any more.

@@ -6,10 +6,12 @@
 //! Lease ─▶ Queued ─▶ Starting ─▶ Live ⇄ frozen ─▶ Dying ─▶ Sweeping ─▶ Kept ─▶ Inspecting ─▶ Removing
 //!   │        └──────────┴── failed ─────────────────────────┘            │
 //!   ├─▶ one that is kept ready (`pool`): Live                            │
-//!   └─▶ files of the same host (`kept`): Queued ◀────────────────────────┘
+//!   ├─▶ files of the same host and attacker (`kept`): Queued ◀───────────┘
+//!   └─▶ files that nobody had yet (`ahead`): Queued
 //! ```
 
 mod adopt;
+mod ahead;
 mod cgroup;
 mod disk;
 mod evidence;

@@ -102,6 +102,7 @@ impl Keeper {
             Stage::Live(_) if container.is_spare() => "ready",
             Stage::Live(running) if running.rest == Rest::Frozen => "frozen",
             Stage::Live(_) => "live",
+            Stage::Kept { .. } if container.is_unused() => "made",
             Stage::Kept { .. } => "stopped",
             Stage::Dying { .. } | Stage::Sweeping { .. } | Stage::Inspecting(_) | Stage::Removing(_) => "ending",
         };

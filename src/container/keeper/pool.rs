@@ -11,7 +11,7 @@ use crate::container::image::{self, Image};
 use crate::container::{ImageConfig, KeeperConfig};
 
 /// Nothing is made ready for so long after somebody got a container: what the attacker waits for goes first.
-const PAUSE: i64 = 300 * MILLISECOND;
+pub const PAUSE: i64 = 300 * MILLISECOND;
 /// Made ready at once.
 const AT_ONCE: usize = 1;
 /// After a failure, no other is made for so long.

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::WaitOptions;
 
 use super::adopt::Inherited;
+use super::ahead;
 use super::cgroup::Layout;
 use super::disk::Disks;
 use super::evidence::Look;
@@ -108,6 +109,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         number: 0,
         containers: BTreeMap::new(),
         pools: pool::pools(&config),
+        ahead: ahead::wanted(&config),
         last_lease: 0,
         queue: VecDeque::new(),
         outgoing: VecDeque::new(),
@@ -151,6 +153,8 @@ pub(super) struct Keeper {
     /// All containers, by their numbers.
     pub(super) containers: BTreeMap<u32, Container>,
     pub(super) pools: Vec<Pool>,
+    /// Hosts whose containers are yet to be made ahead.
+    pub(super) ahead: VecDeque<(NodeIdx, IpAddr)>,
     /// When somebody got a container last.
     pub(super) last_lease: i64,
     /// Monitors that a predecessor has started.
@@ -177,7 +181,8 @@ impl Keeper {
                 Some(until) if now >= until - LEAVE => self.leave_uninspected(false),
                 _ => self.inspect_queued(now),
             }
-            let next = self.refill(now).min(self.settle_spares(now)).min(self.look_after_old(now));
+            let next =
+                self.refill(now).min(self.settle_spares(now)).min(self.look_after_old(now)).min(self.make_ahead(now));
             self.flush();
             if self
                 .ending

@@ -44,6 +44,7 @@ fn template() -> Template {
             image: "small".into(),
             start: StartPolicy::OnAccess,
             grant: Grant::PerHost,
+            predefined: false,
             freeze_secs: 20,
             idle_secs: 60,
             destroy_secs: 3600,

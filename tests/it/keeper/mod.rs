@@ -78,6 +78,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
             image: image.into(),
             start: StartPolicy::OnAccess,
             grant: Grant::PerHost,
+            predefined: false,
             freeze_secs: 20,
             idle_secs: 60,
             destroy_secs: 3600,
