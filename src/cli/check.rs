@@ -1,8 +1,10 @@
 //! `honeyweave check`: what is wrong with a topology.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::container::ImageConfig;
+use crate::container::image::{self, IMPORTED};
 use crate::node::{NodeConfig, UplinkIo};
 use crate::sys::{claims, ethtool, interface};
 use crate::topology::{self, Plan};
@@ -14,6 +16,9 @@ pub struct Args {
     pub topology: PathBuf,
     #[command(flatten)]
     os_db: super::OsDb,
+    /// Where images lie [default: /var/lib/honeyweave]
+    #[arg(long, value_name = "DIR", env = "HONEYWEAVE_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -22,6 +27,12 @@ pub struct Args {
 /// Checks the topology and prints every mistake.
 pub fn run(args: Args) -> miette::Result<ExitCode> {
     let file = args.topology.display().to_string();
+    let state_dir = args.state_dir.unwrap_or_else(|| crate::control::place::STATE_DIR.into());
+    let warnings = |plan: &Plan| {
+        let mut all = warnings(plan);
+        all.extend(not_captured(plan, &state_dir));
+        all
+    };
     match topology::open(&args.topology, &args.os_db.options()).map(|loaded| loaded.plan) {
         Ok(plan) if args.json => {
             let value = serde_json::json!({
@@ -82,6 +93,20 @@ pub fn warnings(plan: &Plan) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Images that nothing builds, and that were not captured or imported here.
+fn not_captured(plan: &Plan, state_dir: &Path) -> Vec<String> {
+    let missing = |image: &&ImageConfig| image.recipe == IMPORTED && image::find(state_dir, image).is_err();
+    let warning = |image: &ImageConfig| {
+        format!(
+            "nothing was captured or imported as `{0}` in {1}, and `up` will refuse to start: work in a container and keep \
+             that with `honeyweave image capture {0} --from HOST`, or `honeyweave image import {0} FILE`",
+            image.name,
+            state_dir.display()
+        )
+    };
+    plan.images.iter().filter(missing).map(warning).collect()
 }
 
 fn hosts(plan: &Plan) -> u64 {

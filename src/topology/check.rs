@@ -40,6 +40,8 @@ pub struct Checker<'a> {
     pub named_proxies: Vec<NamedProxy>,
     /// Built-in images that are named without being written.
     pub used_recipes: Vec<&'static str>,
+    /// Captured images that are named without being written.
+    pub captured: Vec<String>,
     /// Ports of all templates so far.
     pub ports: usize,
     /// Octets of the pages of all nodes so far.
@@ -69,6 +71,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         proxies: Vec::new(),
         named_proxies: Vec::new(),
         used_recipes: Vec::new(),
+        captured: Vec::new(),
         ports: 0,
         page_octets: 0,
         personalities: Personalities::new(options.os_db.clone()),

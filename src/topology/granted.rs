@@ -42,6 +42,17 @@ mod tests {
         assert_eq!((plain.grant, plain.predefined), (Grant::PerHost, false));
         let each = backend("image: small, grant: per-attacker, predefined: true");
         assert_eq!((each.grant, each.predefined), (Grant::PerAttacker, true));
+        assert_eq!(backend("clone: worked").image, "worked");
+    }
+
+    #[test]
+    fn what_was_captured_needs_no_entry_in_images() {
+        let node = "nodes: {web: {kind: host, address: 10.0.0.1, tcp: {22: container}, backend: {clone: worked}}}";
+        let plan = good(node);
+        let [image] = plan.images.as_slice() else { panic!("{:?}", plan.images) };
+        assert_eq!((image.name.as_str(), image.recipe.as_str()), ("worked", "imported"));
+        let plan = good(&format!("images: {{worked: {{recipe: imported, pool: 2}}}}\n{node}"));
+        assert_eq!((plan.images.len(), plan.images[0].pool), (1, 2));
     }
 
     #[test]
@@ -65,6 +76,9 @@ mod tests {
                 "each for one attacker",
             ),
             ("kind: host, address: 10.0.0.1, backend: {image: small, grant: per-atacker}", "per-attacker"),
+            ("kind: host, address: 10.0.0.1, backend: {image: small, clone: worked}", "one origin"),
+            ("kind: host, address: 10.0.0.1, backend: {clone: small}", "is built, not captured"),
+            ("kind: host, address: 10.0.0.1, backend: {clone: \"A b\"}", "cannot name an image"),
             (
                 "kind: hosts, addresses: 10.0.0.0/24, claim: {}, backend: {image: small, predefined: true}",
                 "yet to be claimed",

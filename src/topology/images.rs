@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use super::at::{At, Text};
 use super::check::Checker;
+use super::raw::Backend;
+use super::source::Span;
 use crate::container::image::{IMPORTED, Recipe};
 use crate::container::{ImageConfig, ImageUser};
 
@@ -13,18 +15,67 @@ pub use crate::container::image::RECIPES;
 /// Most containers that are kept ready of an image.
 const MAX_POOL: u32 = 64;
 
+/// The image that a `backend` names, as `image` or as `clone`.
+pub fn of_backend(c: &mut Checker<'_>, backend: &Backend) -> Option<(String, Span)> {
+    let named = match (&backend.image, &backend.clone) {
+        (Some(image), Some(clone)) => {
+            let help = "keep `clone` for what was captured of a container, `image` for everything else";
+            c.error(clone.span, "a container has one origin", format!("here is another than `{}`", image.0), help);
+            image
+        }
+        (Some(image), None) => image,
+        (None, Some(clone)) => {
+            is_captured(c, clone);
+            return Some((clone.value.0.clone(), clone.span));
+        }
+        (None, None) => return None,
+    };
+    c.image(named, named.span);
+    Some((named.value.0.clone(), named.span))
+}
+
+/// Notes that what was captured under a name is used, or reports that it is something else.
+fn is_captured(c: &mut Checker<'_>, clone: &At<Text>) {
+    let written = c.raw.images.as_ref().and_then(|images| images.iter().find(|(name, _)| name.0 == clone.0));
+    match written {
+        Some((_, image)) if image.recipe.as_ref().is_some_and(|recipe| recipe.0 == IMPORTED) => {}
+        None if !RECIPES.contains(&clone.0.as_str()) && is_name(&clone.0) => {
+            if !c.captured.contains(&clone.0) {
+                c.captured.push(clone.value.0.clone());
+            }
+        }
+        None if !is_name(&clone.0) => cannot_be_named(c, &clone.0, clone.span),
+        _ => {
+            let help = format!(
+                "write `image: {0}`; or start a container of it, work in it, keep that with `honeyweave image capture \
+                 CONTAINER NAME`, and write `clone: NAME`",
+                clone.0
+            );
+            c.error(clone.span, format!("the image `{}` is built, not captured", clone.0), "here", help);
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('-')
+}
+
+fn cannot_be_named(c: &mut Checker<'_>, name: &str, span: Span) {
+    c.error(
+        span,
+        format!("`{name}` cannot name an image"),
+        "a folder is named after it",
+        "use 1 to 64 lower-case letters, digits and `-`, beginning with a letter or a digit",
+    );
+}
+
 /// Reads `images` and adds the built-in ones that are named without being written.
 pub fn read(c: &mut Checker<'_>) -> Vec<ImageConfig> {
     let mut images = Vec::new();
     for (name, image) in c.raw.images.iter().flat_map(|map| map.iter()) {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) || name.starts_with('-') {
-            c.error(
-                name.span,
-                format!("`{}` cannot name an image", name.0),
-                "a folder is named after it",
-                "use 1 to 64 lower-case letters, digits and `-`, beginning with a letter or a digit",
-            );
+        if !is_name(&name.0) {
+            cannot_be_named(c, &name.0, name.span);
         }
         let recipe = match &image.recipe {
             Some(recipe) if RECIPES.contains(&recipe.0.as_str()) || recipe.0 == IMPORTED => recipe.value.0.clone(),
@@ -103,6 +154,9 @@ pub fn read(c: &mut Checker<'_>) -> Vec<ImageConfig> {
     }
     for recipe in std::mem::take(&mut c.used_recipes) {
         images.push(ImageConfig::plain(recipe));
+    }
+    for name in std::mem::take(&mut c.captured) {
+        images.push(ImageConfig { name, recipe: IMPORTED.into(), ..ImageConfig::plain(IMPORTED) });
     }
     images
 }

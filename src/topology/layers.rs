@@ -12,7 +12,7 @@ use super::outward::{self, OutwardLayer};
 use super::raw::{PortDefault, TcpEntry, TemplateKeys, UdpEntry};
 use super::raw_services::{TcpWord, UdpWord};
 use super::source::Span;
-use super::{normalize, services, units, vendors};
+use super::{images, normalize, services, units, vendors};
 use crate::emulate::{
     Backend, Builtin, Grant, Hardware, Interned, Normalize, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template,
     UdpPort,
@@ -157,10 +157,7 @@ pub fn read(c: &mut Checker<'_>, keys: &TemplateKeys<'_>) -> Layer {
         }
     }
     let backend = keys.backend.map(|backend| BackendLayer {
-        image: backend.image.as_ref().map(|image| {
-            c.image(image, image.span);
-            (image.value.0.clone(), image.span)
-        }),
+        image: images::of_backend(c, backend),
         grant: backend.grant.as_ref().map(|grant| grant.value),
         predefined: backend.predefined.as_ref().map(|predefined| predefined.value),
         start: backend.start.as_ref().map(|start| start.value),
@@ -458,7 +455,7 @@ fn backend(c: &mut Checker<'_>, layers: &[&Layer]) -> Option<Backend> {
             first.span,
             "the backend has no image",
             "an image to start from is missing",
-            "add `image: small` or `image: debian`, or the name of one of `images`",
+            "add `image: small` or `image: debian`, the name of one of `images`, or `clone: NAME` of what was captured",
         );
         return None;
     };

@@ -444,6 +444,8 @@ mapping! {
     struct Backend {
         /// The image that it starts from.
         image: Text,
+        /// What was captured of a container (`image capture`), to start from that: needs no entry in `images`.
+        clone: Text,
         /// Whether its files are made when the honeynet starts, so that only the start is left to wait for (default false).
         predefined: bool,
         /// Who shares it: all who come to the host (`per-host`, default); nobody, each attacker has one (`per-attacker`).
