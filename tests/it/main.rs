@@ -19,6 +19,7 @@ mod fingerprints;
 mod flapping;
 mod gate;
 mod golden;
+mod grants;
 mod hogs;
 mod honeynet;
 mod identity;
