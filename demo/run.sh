@@ -222,7 +222,7 @@ hw show drops --json >"$work/drops" || echo '[]' >"$work/drops"
 kill "$follower" 2>/dev/null || true
 wait "$follower" 2>/dev/null || true
 follower=
-sessions=$(count_sessions) started=$(count container.start) live=$(count container.live)
+sessions=$(jq ".summary.sessions_started // 0" "$work/status") started=$(count container.start) live=$(count container.live)
 failed=$(count container.failed) lost=$(count_lost)
 records=$(cat "$state"/events/events*.ndjson | wc -l)
 mapfile -t captures < <(find "$state/captures" -name '*.pcapng' -size +0)

@@ -45,7 +45,7 @@ show_events() {
     jq -n --unbuffered -r --arg dim "$dim" --arg bright "$cyan" --arg plain "$plain" --arg over "$over" -f demo/events.jq
 }
 
-# How many records of one event the log has; how many sessions they are about; how many were lost. Uses $state.
+# How many records of one event the log has; how many sessions began; how many records were lost. Uses $state.
 count() { cat "$state"/events/events*.ndjson 2>/dev/null | grep -c "\"event\":\"$1\"" || true; }
-count_sessions() { cat "$state"/events/events*.ndjson 2>/dev/null | grep -o '"session":"[0-9a-f]*"' | sort -u | wc -l; }
+count_sessions() { hw status --json 2>/dev/null | jq '.summary.sessions_started' || echo 0; }
 count_lost() { jq -n '[inputs | select(.event == "gap") | .count // 1] | add // 0' "$state"/events/events*.ndjson; }

@@ -53,8 +53,9 @@ fn describe(status: &Status) -> String {
     let _ = writeln!(text, "data plane  {threads} thread{plural}");
     let _ = writeln!(
         text,
-        "sessions    {} begun, {} ended",
+        "sessions    {} begun; {} went on after the first look, {} of them ended",
         count(summary.sessions_started),
+        count(summary.sessions_returned),
         count(summary.sessions_ended)
     );
     let containers = summary.containers;
@@ -184,6 +185,9 @@ mod tests {
             summary: SummaryView {
                 attackers: vec![attacker],
                 events: vec![("tcp.probe".into(), 12_000)],
+                sessions_started: 9000,
+                sessions_returned: 7,
+                sessions_ended: 5,
                 ..SummaryView::default()
             },
             log: LogStats { failing: Some("No space left on device".into()), ..LogStats::default() },
@@ -194,6 +198,7 @@ mod tests {
         for part in [
             "office, up 1 min 1 s",
             "12,000, 0 lost",
+            "9,000 begun; 7 went on after the first look, 5 of them ended",
             "TROUBLE     the switch: it said \\u{1b}[2J",
             "TROUBLE     the event log: No space left on device",
             "core\\u{7}",

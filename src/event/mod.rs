@@ -69,6 +69,8 @@ pub struct Event {
     /// A small code whose meaning depends on the id (an ICMP type, a [`PortAnswer`], a [`DropReason`]). The high octet
     /// of a `tcp.probe` is the attacker's system, if it tells that: one of `emulate::OsFamily`.
     pub code: u16,
+    /// Whether no record of its session was made before: each session is counted by this one.
+    pub first: bool,
     /// How many frames or attempts this stands for.
     pub count: u64,
     /// Octets that the attacker sent.
@@ -93,6 +95,7 @@ impl Event {
             dst: Party::default(),
             proto: 0,
             code: 0,
+            first: false,
             count: 1,
             bytes_in: 0,
             bytes_out: 0,

@@ -1,12 +1,11 @@
 //! Events on their way from the switch to the console, through shared memory.
-
 //!
 //! A record is an event in words, lowest octet first, and its octets. Words that most events leave at their
 //! defaults are left out; nothing is formatted, for one event a frame is what a scan amounts to:
 //!
 //! | word | bits |
 //! |---|---|
-//! | head | 0 id, 8 protocol, 16 code, 32 node, 48 [`IPV4`] and [`FIGURES`] |
+//! | head | 0 id, 8 protocol, 16 code, 32 node, 48 [`IPV4`], [`FIGURES`] and [`FIRST`] |
 //! | time | microseconds |
 //! | session | |
 //! | ends, source first, each | 0 port, 16 MAC |
@@ -21,6 +20,8 @@ use crate::wire::{Instant, Mac};
 const IPV4: u64 = 1 << 48;
 /// Count and octets are there.
 const FIGURES: u64 = 1 << 49;
+/// It is the first record of its session.
+const FIRST: u64 = 1 << 50;
 /// Words that an event needs at most.
 const WORDS: usize = 12;
 
@@ -66,6 +67,7 @@ fn encode(event: &Event, words: &mut [u64; WORDS]) -> usize {
     let end = |party: &Party| party.mac.to_u64() << 16 | u64::from(party.l4_port);
     let mut head =
         event.id as u64 | u64::from(event.proto) << 8 | u64::from(event.code) << 16 | u64::from(event.node) << 32;
+    head |= if event.first { FIRST } else { 0 };
     let mut len = 5;
     if let (Some(src), Some(dst)) = (event.src.ip.v4(), event.dst.ip.v4()) {
         head |= IPV4;
@@ -97,13 +99,14 @@ pub fn decode(record: &[u8]) -> Option<(Event, &[u8])> {
         Some(u64::from_le_bytes(*word))
     };
     let head = next()?;
-    if (head & !(IPV4 | FIGURES)) >> 48 != 0 {
+    if (head & !(IPV4 | FIGURES | FIRST)) >> 48 != 0 {
         return None;
     }
     let id = *EventId::ALL.get(usize::from(head as u8))?;
     let mut event = Event::new(id, Instant::from_micros(next()? as i64));
     event.session = SessionId(next()?);
     (event.proto, event.code, event.node) = ((head >> 8) as u8, (head >> 16) as u16, (head >> 32) as u16);
+    event.first = head & FIRST != 0;
     let [src, dst] = [next()?, next()?];
     let [src_ip, dst_ip] = if head & IPV4 != 0 {
         let both = next()?;
@@ -140,6 +143,7 @@ mod tests {
             dst: party(0xfffe),
             proto: u8::MAX,
             code: u16::MAX,
+            first: true,
             count: u64::MAX,
             bytes_in: u64::MAX,
             bytes_out: u64::MAX,
@@ -194,7 +198,7 @@ mod tests {
         assert!((0..record.len()).all(|len| decode(&record[..len]).is_none()), "cut short");
         let with = |data: &[u8]| [&record, data].concat();
         assert!(decode(&with(&[0; MAX_DATA])).is_some() && decode(&with(&[0; MAX_DATA + 1])).is_none());
-        for bit in 50..64 {
+        for bit in 51..64 {
             let mut record = record.clone();
             record[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode(&record), None, "bit {bit}");
@@ -209,6 +213,11 @@ mod tests {
         (event.src.ip, event.dst.ip) = (ip([192, 0, 2, 9]), ip([10, 0, 0, 1]));
         let record = record_of(&event);
         assert_eq!((record.len(), decode(&record)), (48, Some((event, &b""[..]))));
+        // That it is the first of its session costs nothing, neither here nor in memory.
+        event.first = true;
+        let record = record_of(&event);
+        assert_eq!((record.len(), decode(&record)), (48, Some((event, &b""[..]))));
+        assert_eq!(size_of::<Event>(), 96);
         event.count = 2;
         assert_eq!((record_of(&event).len(), decode(&record_of(&event))), (72, Some((event, &b""[..]))));
         event.src.ip = MaybeIp::NONE;

@@ -109,7 +109,10 @@ pub struct SummaryView {
     pub events: Vec<(String, u64)>,
     /// Sessions begun.
     pub sessions_started: u64,
-    /// Sessions ended.
+    /// Those of them that went on after the first look.
+    #[serde(default)]
+    pub sessions_returned: u64,
+    /// Those of these that ended.
     pub sessions_ended: u64,
     /// Containers started, live, failed and stopped.
     pub containers: Containers,
@@ -142,6 +145,7 @@ pub struct Containers {
 #[derive(Debug)]
 pub struct Summary {
     events: Vec<u64>,
+    sessions: u64,
     containers: Containers,
     lost: u64,
     attackers: Top<IpAddr>,
@@ -158,6 +162,7 @@ impl Default for Summary {
     fn default() -> Summary {
         Summary {
             events: vec![0; EventId::ALL.len()],
+            sessions: 0,
             containers: Containers::default(),
             lost: 0,
             attackers: Top::new(ATTACKERS),
@@ -172,6 +177,11 @@ impl Default for Summary {
 }
 
 impl Summary {
+    /// Counts a session of which the first record was made.
+    pub fn session_began(&mut self) {
+        self.sessions += 1;
+    }
+
     /// Adds what a record says. Completes the record where the summary knows more: how long a session was.
     pub fn add(&mut self, record: &mut Record) {
         // The code of an id is its place in `ALL`.
@@ -230,7 +240,8 @@ impl Summary {
                 .filter(|(_, n)| **n > 0)
                 .map(|(id, n)| (id.as_str().to_owned(), *n))
                 .collect(),
-            sessions_started: of(EventId::SessionStart),
+            sessions_started: self.sessions,
+            sessions_returned: of(EventId::SessionStart),
             sessions_ended: of(EventId::SessionEnd),
             containers: self.containers,
             lost: self.lost,

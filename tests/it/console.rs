@@ -124,14 +124,15 @@ impl Running {
 
     fn attack(&self) {
         let mut sink = RingSink::new(RingWriter::open(self.events.try_clone().unwrap()).unwrap());
-        for (id, session, data) in [
-            (EventId::SessionStart, 1, &b""[..]),
-            (EventId::TcpProbe, 1, b""),
-            (EventId::TcpData, 1, b"\x1b]0;owned\x07"),
-            (EventId::TcpData, 2, b"GET / HTTP/1.0\r\n\r\n"),
+        for (id, session, first, data) in [
+            (EventId::SessionStart, 1, true, &b""[..]),
+            (EventId::TcpProbe, 1, false, b""),
+            (EventId::TcpData, 1, false, b"\x1b]0;owned\x07"),
+            (EventId::TcpData, 2, true, b"GET / HTTP/1.0\r\n\r\n"),
         ] {
             let mut event = Event::new(id, Instant::from_micros(clock::monotonic_micros()));
             event.session = SessionId(session);
+            event.first = first;
             event.src.ip = std::net::IpAddr::from([192, 0, 2, 9]).into();
             event.src.l4_port = 40000;
             event.dst.ip = std::net::IpAddr::from([10, 0, 0, 1]).into();
@@ -209,7 +210,8 @@ fn people_and_programs_read_what_happened() {
     assert!(hwt.out("show links --node edge").contains("core:0  edge:1  up"));
 
     let status = hwt.out("status --name hwt");
-    for part in ["honeynet    hwt, up ", "process 4711", "events      4, 0 lost", "192.0.2.9", "80/tcp"] {
+    let sessions = "sessions    2 begun; 1 went on after the first look, 0 of them ended";
+    for part in ["honeynet    hwt, up ", sessions, "process 4711", "events      4, 0 lost", "192.0.2.9", "80/tcp"] {
         assert!(status.contains(part), "{part} in {status}");
     }
     let status: Value = serde_json::from_str(&hwt.out("status --json")).unwrap();

@@ -94,7 +94,7 @@ impl Metrics {
         Metrics {
             events,
             sessions_started: counter("honeyweave_sessions_started_total", "Sessions begun."),
-            sessions: standing("honeyweave_sessions", "Sessions that have not ended."),
+            sessions: standing("honeyweave_sessions", "Sessions that went on after the first look and have not ended."),
             flows: standing("honeyweave_flows", "TCP connections that are open."),
             containers: gauge("honeyweave_containers", "Containers that are live."),
             containers_started: counter("honeyweave_containers_started_total", "Containers started."),
@@ -123,7 +123,6 @@ impl Metrics {
         }
         match record.event {
             EventId::SessionStart => {
-                self.sessions_started.increment(1);
                 self.sessions.change(|n| n + 1);
             }
             EventId::SessionEnd => self.sessions.change(|n| n.saturating_sub(1)),
@@ -134,6 +133,11 @@ impl Metrics {
             EventId::ContainerFailed => self.containers_failed.increment(1),
             _ => {}
         }
+    }
+
+    /// Counts a session of which the first record was made.
+    pub fn session_began(&self) {
+        self.sessions_started.increment(1);
     }
 
     /// Counts events that were lost before they came here.
@@ -225,10 +229,12 @@ mod tests {
             metrics.record(&Record::bare(0, Utc::default(), id));
         }
         metrics.lost(3);
+        metrics.session_began();
         let text = metrics.render();
         assert_eq!(value(&text, "honeyweave_events_total{event=\"session.start\"}"), Some(2.0));
         assert_eq!(value(&text, "honeyweave_events_total{event=\"node.panic\"}"), Some(0.0));
         assert_eq!(value(&text, "honeyweave_sessions "), Some(1.0));
+        assert_eq!(value(&text, "honeyweave_sessions_started_total "), Some(1.0));
         assert_eq!(value(&text, "honeyweave_flows "), Some(1.0));
         assert_eq!(value(&text, "honeyweave_events_lost_total "), Some(3.0));
         assert!(text.contains("# HELP honeyweave_events_total Events recorded"));

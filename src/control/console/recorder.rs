@@ -390,6 +390,10 @@ impl Recorder {
         let time = Utc::from_micros(event.at.total_micros().saturating_add(offset));
         let node = self.shared.nodes.get(usize::from(event.node)).map(String::as_str);
         let record = Record::of_event(0, time, node, event, data);
+        if event.first {
+            summary.session_began();
+            self.shared.metrics.session_began();
+        }
         self.tell(summary, record);
     }
 

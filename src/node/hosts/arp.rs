@@ -115,6 +115,7 @@ impl Hosts {
             event.session = session.id;
             event.src = Party { ip: who.into(), mac, l4_port: 0 };
             event.dst = Party { ip: host.into(), mac: Mac::ZERO, l4_port: 0 };
+            event.first = self.sessions.is_first_record();
             cx.emit(&mut event, &[]);
         }
     }

@@ -84,6 +84,7 @@ impl Hosts {
     ) {
         let mut event = event_of(EventId::TcpProbe, frame, packet, session, cx.now);
         event.code = answer as u16;
+        event.first = self.sessions.is_first_record();
         // Once a session: nobody changes it in the midst of a scan.
         if self.sessions.has_no_system()
             && let Some(os) = scanner_os(frame, packet)

@@ -42,6 +42,7 @@ impl Hosts {
         };
         let mut event = event_of(EventId::UdpDatagram, &frame, packet, session, cx.now);
         event.code = answer as u16;
+        event.first = self.sessions.is_first_record();
         event.bytes_in = message.len() as u64 - 8;
         cx.emit(&mut event, &message[8..]);
         if let Some(whose) = whose {

@@ -416,6 +416,7 @@ impl Hosts {
         if first {
             let mut event = event_of(EventId::IcmpEcho, &frame, packet, session, cx.now);
             event.code = u16::from(kind) << 8 | u16::from(code);
+            event.first = self.sessions.is_first_record();
             cx.emit(&mut event, &[]);
         }
         if !self.template(target.template).ping {

@@ -22,6 +22,8 @@ pub(super) enum Contact {
 const SYSTEM_TOLD: u8 = 0x80;
 /// The same of one whose beginning was told.
 const START_TOLD: u8 = 0x40;
+/// The same of one of which a record was made.
+const FIRST_TOLD: u8 = 0x20;
 
 /// Who talks to whom. IPv4 addresses are mapped into IPv6: two words compare and hash faster than two enums.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +62,15 @@ pub(super) struct Session {
     pub frames: u32,
     pub bytes_in: u64,
     pub bytes_out: u64,
+}
+
+impl Session {
+    #[inline]
+    fn is_first_record(&mut self) -> bool {
+        let before = self.seen;
+        self.seen |= FIRST_TOLD;
+        before & FIRST_TOLD == 0
+    }
 }
 
 /// All sessions of a node.
@@ -193,6 +204,12 @@ impl Sessions {
         }
     }
 
+    /// Whether a record that is made now is the first of the session of the frame in hand. From now on, none is.
+    #[inline]
+    pub(super) fn is_first_record(&mut self) -> bool {
+        self.present.and_then(|at| self.table.at(at)).is_some_and(Session::is_first_record)
+    }
+
     /// Counts an answer of `len` octets to the frame in hand.
     #[inline(always)]
     pub(super) fn answered(&mut self, len: usize) {
@@ -247,9 +264,11 @@ fn event_of(id: EventId, pair: &Pair, session: &Session, now: Instant) -> Event 
 #[cold]
 fn start(touch: &Touch, session: &mut Session, cx: &mut Cx<'_>) {
     session.seen |= START_TOLD;
+    let first = session.is_first_record();
     let mut event = event_of(EventId::SessionStart, &touch.pair, session, session.last);
     event.dst.l4_port = touch.l4_port;
     event.proto = touch.proto;
+    event.first = first;
     cx.emit(&mut event, &[]);
 }
 

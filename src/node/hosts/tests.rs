@@ -252,6 +252,7 @@ fn whoever_looks_once_leaves_one_record_and_whoever_says_nothing_that_is_told_to
         bench.now += Duration::from_secs(400);
         bench.with(|node, cx| node.tick(cx));
         assert!(bench.node.sessions.len() == 0 && bench.events.iter().all(|(event, _)| event.session.0 != 0));
+        assert_eq!(firsts(&bench), 1, "counted once");
         (before, names(&bench))
     };
     let bench = bench();
@@ -274,6 +275,26 @@ fn whoever_looks_once_leaves_one_record_and_whoever_says_nothing_that_is_told_to
     }
     assert_eq!(names(&bench), ["tcp.probe", "session.start", "tcp.probe"]);
     assert_eq!((bench.events[1].0.at, bench.events[1].0.dst.l4_port), (began, 81));
+    assert!(bench.events[0].0.first && firsts(&bench) == 1, "the start tells of a session that was counted");
+}
+
+/// A session whose first frame was no record of its own is counted, too.
+#[test]
+fn each_session_is_counted_by_the_first_record_of_it() {
+    let mut bench = bench();
+    for (port, flags) in [(1u16, flag::RST), (2, flag::ACK), (3, flag::SYN)] {
+        bench.rx(0, &tcp_frame(&bench, port, 81, 100, 0, flags, b""));
+        bench.now += Duration::from_secs(400);
+        bench.with(|node, cx| node.tick(cx));
+        assert_eq!(firsts(&bench), usize::from(port), "{:?}", names(&bench));
+    }
+    let sessions: std::collections::HashSet<u64> = bench.events.iter().map(|(event, _)| event.session.0).collect();
+    assert_eq!(sessions.len(), 3);
+}
+
+/// Events that say that they are the first of their session.
+fn firsts(bench: &Bench<Hosts>) -> usize {
+    bench.events.iter().filter(|(event, _)| event.first).count()
 }
 
 #[test]
