@@ -10,6 +10,7 @@ mod pcap;
 mod schema;
 mod search;
 mod summary;
+mod top;
 
 pub use crate::event::Utc;
 pub use base64::{decode as base64_decode, encode as base64_encode};
@@ -20,4 +21,5 @@ pub use log::{EventLog, LogError, LogLimits, LogStats};
 pub use pcap::{Direction, SNAPLEN};
 pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless};
 pub use search::{Filter, LogFile, log_files, search};
-pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView, Top};
+pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView};
+pub use top::Top;

@@ -2,13 +2,13 @@
 //! memory, however many attackers there are.
 
 use std::collections::VecDeque;
-use std::hash::Hash;
 use std::net::IpAddr;
 
 use foldhash::{HashMap, HashMapExt};
 use serde::{Deserialize, Serialize};
 
 use super::schema::{Proto, Record};
+use super::top::Top;
 use crate::event::Utc;
 use crate::event::{EventId, SessionId};
 use crate::wire::Mac;
@@ -19,46 +19,6 @@ const CONTAINERS: usize = 1024;
 const SESSIONS: usize = 65_536;
 const LAST: usize = 32;
 const SHOWN: usize = 10;
-
-/// Counts the most frequent keys in bounded memory (Space-Saving, Metwally et
-/// al. 2005): a key that occurs more often than total/capacity is never missed,
-/// and no count is too low.
-#[derive(Clone, Debug)]
-pub struct Top<K> {
-    capacity: usize,
-    counts: HashMap<K, u64>,
-}
-
-impl<K: Copy + Eq + Hash + Ord> Top<K> {
-    /// Keeps `capacity` keys.
-    pub fn new(capacity: usize) -> Top<K> {
-        Top { capacity: capacity.max(1), counts: HashMap::new() }
-    }
-
-    /// Counts `key`; returns the key that had to give way.
-    pub fn count(&mut self, key: K, by: u64) -> Option<K> {
-        if let Some(count) = self.counts.get_mut(&key) {
-            *count = count.saturating_add(by);
-            return None;
-        }
-        if self.counts.len() < self.capacity {
-            self.counts.insert(key, by);
-            return None;
-        }
-        let (least, count) = self.counts.iter().map(|(key, count)| (*key, *count)).min_by_key(|(_, count)| *count)?;
-        self.counts.remove(&least);
-        self.counts.insert(key, count.saturating_add(by));
-        Some(least)
-    }
-
-    /// The `n` most frequent keys, the first the most frequent.
-    pub fn first(&self, n: usize) -> Vec<(K, u64)> {
-        let mut all: Vec<(K, u64)> = self.counts.iter().map(|(key, count)| (*key, *count)).collect();
-        all.sort_by(|(a_key, a), (b_key, b)| b.cmp(a).then(a_key.cmp(b_key)));
-        all.truncate(n);
-        all
-    }
-}
 
 /// An attacker among the busiest.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -343,8 +303,6 @@ fn is_an_attackers(id: EventId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::record::End;
 
@@ -364,8 +322,8 @@ mod tests {
                 summary.add(&mut record(EventId::TcpProbe, 7, 1, 22));
             }
         }
-        assert!(summary.about.len() <= ATTACKERS && summary.attackers.counts.len() <= ATTACKERS);
-        assert!(summary.ports.counts.len() <= PORTS && summary.last.len() <= LAST);
+        assert!(summary.about.len() <= ATTACKERS && summary.attackers.len() <= ATTACKERS);
+        assert!(summary.ports.len() <= PORTS && summary.last.len() <= LAST);
         let view = summary.view();
         assert_eq!(view.attackers[0].ip, IpAddr::V4(7.into()));
         assert!(view.attackers[0].events >= 2_000);
@@ -409,23 +367,5 @@ mod tests {
         let view = summary.view();
         assert_eq!(view.running, []);
         assert_eq!(view.containers, Containers { started: 1, live: 1, failed: 0, stopped: 1 });
-    }
-
-    proptest! {
-        #[test]
-        fn no_count_is_too_low_and_no_frequent_key_is_missed(keys in proptest::collection::vec(0u8..40, 1..400)) {
-            let mut top = Top::new(10);
-            for key in &keys {
-                top.count(*key, 1);
-            }
-            let kept: HashMap<u8, u64> = top.first(10).into_iter().collect();
-            for key in 0u8..40 {
-                let true_count = keys.iter().filter(|k| **k == key).count() as u64;
-                match kept.get(&key) {
-                    Some(count) => prop_assert!(*count >= true_count),
-                    None => prop_assert!(true_count <= keys.len() as u64 / 10),
-                }
-            }
-        }
     }
 }
