@@ -312,3 +312,105 @@ fn a_linux_host_begins_connections_as_itself() {
     // Connections to it and from it have one clock.
     clocks_tick(&seen.iter().collect::<Vec<_>>(), Some(1000.0));
 }
+
+/// Two hosts of one node.
+const NEIGHBORS: &str = r#"
+name: neighbors
+templates:
+  box: {personality: PERSONALITY, vendor: dell, tcp: {22: container}, backend: {image: tools, idle: 10m}, outward: allow}
+images:
+  tools: {recipe: small, packages: [nmap, iperf3, tcpdump], users: [{name: root, password: toor}]}
+nodes:
+  wan: {kind: uplink}
+  both:
+    kind: hosts
+    addresses: 192.0.2.100-192.0.2.101
+    template: box
+    prefix: [192.0.2.0/24]
+    gateway: [192.0.2.1]
+links:
+  - endpoints: [wan, both]
+"#;
+
+const ONE: &str = "192.0.2.100";
+const OTHER: &str = "192.0.2.101";
+
+/// The first SYNs from a container to a neighbor on its node and to the attacker, as these see them, besides their time.
+fn first_words(lab: &Lab) -> [Vec<Seen>; 2] {
+    shell(&lab.attacker, ONE, "true");
+    shell(&lab.attacker, OTHER, "true");
+    let (capture, file) = capture(lab, "words.pcap");
+    // What the neighbor hears at a port of its own, which nobody has listed.
+    let listen = "tcpdump -i eth0 -U --immediate-mode -w /tmp/words.pcap src host 192.0.2.100 >/dev/null 2>/tmp/said & \
+                  while ! grep -q listening /tmp/said; do sleep 0.05; done; \
+                  (nc -l -p 4444 >/tmp/got; md5sum </tmp/got >/tmp/sum) >/dev/null 2>&1 & sleep 0.2; echo";
+    shell(&lab.attacker, OTHER, &format!("({listen}) 2>/dev/null"));
+    let sent = shell(
+        &lab.attacker,
+        ONE,
+        "nc -w 1 192.0.2.2 9002 </dev/null; sleep 1; \
+         head -c 2000000 /dev/urandom >/tmp/data; nc -w 5 192.0.2.101 4444 </tmp/data; \
+         nc -w 1 192.0.2.2 9003 </dev/null; nc -w 5 192.0.2.101 22 </dev/null | head -n 1; md5sum </tmp/data",
+    );
+    assert!(sent.starts_with("SSH-2.0-"), "{sent}");
+    let sum = sent.lines().last().unwrap().to_owned();
+    wait_for("all of it at the neighbor", || {
+        (shell(&lab.attacker, OTHER, "cat /tmp/sum").trim() == sum.trim()).then_some(())
+    });
+    shell(&lab.attacker, OTHER, "killall tcpdump");
+    let inside = shell(&lab.attacker, OTHER, "base64 /tmp/words.pcap");
+    let copy = lab.path("inside.pcap");
+    std::fs::write(&copy, decode(&inside)).unwrap();
+    end(capture, &file, &lab.attacker, ONE, 404);
+    [frames(copy.to_str().unwrap(), ONE), frames(&file, ONE)]
+}
+
+fn decode(base64: &str) -> Vec<u8> {
+    use std::io::Write;
+    let mut decoder = std::process::Command::new("base64")
+        .arg("-d")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = decoder.stdin.take().unwrap();
+    let text = base64.to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()).unwrap());
+    let output = decoder.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output.stdout
+}
+
+/// A neighbor on the same node is met as everybody is: with the host's options, and with its clock.
+fn is_the_same_to_neighbors(personality: &str, hz: Option<f64>) {
+    let lab = Lab::up_alone(&NEIGHBORS.replace("PERSONALITY", personality));
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    let [inside, outside] = first_words(&lab);
+    let syns = |frames: &[Seen]| -> BTreeSet<String> {
+        frames.iter().filter(|frame| frame.kind == "syn").map(|frame| frame.fields.clone()).collect()
+    };
+    // The MAC is the host's there, too.
+    assert_eq!(syns(&inside), syns(&outside), "{personality}");
+    assert_eq!(syns(&inside).len(), 1);
+    let of_syns = |frames: Vec<Seen>| frames.into_iter().filter(|frame| frame.kind == "syn");
+    let mut all: Vec<Seen> = of_syns(inside).chain(of_syns(outside)).collect();
+    all.sort_by(|a, b| a.at.total_cmp(&b.at));
+    println!("{personality}: {all:#?}");
+    let clocks: Vec<(f64, u32)> = all.iter().filter_map(|frame| Some((frame.at, frame.clock?))).collect();
+    let Some(hz) = hz else { return assert!(clocks.is_empty()) };
+    let (began, first) = clocks[0];
+    for (at, clock) in &clocks {
+        let ticks = f64::from(clock.wrapping_sub(first) as i32);
+        assert!((ticks - (at - began) * hz).abs() < 0.1 * hz + 1.0, "{clocks:?}");
+    }
+}
+
+#[test]
+fn a_windows_host_is_the_same_to_its_neighbors() {
+    is_the_same_to_neighbors("windows", None);
+}
+
+#[test]
+fn an_old_linux_host_is_the_same_to_its_neighbors() {
+    is_the_same_to_neighbors("linux-2.6", Some(250.0));
+}

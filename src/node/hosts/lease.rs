@@ -461,7 +461,7 @@ impl Hosts {
             }
         }
         self.learn_gateway(whose, packet.src(), src_mac(frame.bytes()));
-        self.rewrite_back(&mut frame, packet);
+        self.rewrite_back(&mut frame, packet, false);
         cx.send(port, frame);
     }
 

@@ -9,7 +9,8 @@
 //! * `dhcp`, `tenants`: hosts that lease their addresses
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `grant`: whose they are; `inner`: the connection into one, `patience`: without one, `splice`: passing through it
-//! * `waiting`: datagrams for one; `outward`: what one begins, `rewrite`, `quote`: how that looks; `banner`: what it says
+//! * `waiting`: datagrams for one; `outward`: what one begins, `rewrite`, `quote`: how that looks, `beside`: and
+//!   what its neighbors here answer; `banner`: what it says
 //! * `gate`: what a container may not send, and how much of the rest; `elsewhere`: who answers in the place of the world
 //! * `cases`: hosts that are something else to some
 //! * `talk`: what hosts say by themselves, and when; `say`: how; `answer`: to whoever asks the segment
@@ -25,6 +26,9 @@ mod arp;
 #[cfg(test)]
 mod arp_tests;
 mod banner;
+mod beside;
+#[cfg(test)]
+mod beside_tests;
 mod cases;
 #[cfg(test)]
 mod cases_tests;
@@ -306,6 +310,7 @@ impl Hosts {
         if let Err(flaw) = packet.read(frame.bytes()) {
             return cx.discard(frame, flaw.into());
         }
+        let Some(frame) = self.answered_elsewhere(frame, &packet, cx) else { return };
         match self.target(packet.dst_word) {
             Some(target) if self.holds(target.word, cx.now) => self.meet(frame, &packet, &target, cx),
             _ => cx.discard(frame, DropReason::NoHost),
@@ -513,6 +518,7 @@ impl Node for Hosts {
         if self.dhcp.is_some() {
             self.tend_leases(cx);
         }
+        self.answer_beside(cx);
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -533,6 +539,7 @@ impl Node for Hosts {
     fn command(&mut self, command: Command, cx: &mut Cx<'_>) {
         self.obey(command, cx);
         self.deliver_soon(cx);
+        self.answer_beside(cx);
     }
 
     fn show(&self, what: Show, now: Instant, limit: usize) -> Option<Vec<serde_json::Value>> {

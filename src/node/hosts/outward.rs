@@ -147,7 +147,7 @@ impl Hosts {
                 return cx.discard(frame, DropReason::Policy);
             }
             let mut packet = *packet;
-            self.rewrite(&mut frame, &mut packet, whose, false, cx);
+            self.rewrite(&mut frame, &mut packet, whose, true, cx);
             return match self.other_owner(target.word, cx) {
                 Some(owner) => cx.hand_over(owner, frame),
                 None => self.meet(frame, &packet, &target, cx),

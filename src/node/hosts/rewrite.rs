@@ -3,8 +3,8 @@
 //! a traceroute) stay as they are; a real host's would, too.
 //!
 //! Whatever changes a number that the peer repeats (sequence numbers, timestamps, the scale of windows) has to be undone
-//! on the way back, for which a connection has an entry in a bounded table. Neighbors on the same node answer straight
-//! into the container's port, past that way: their connections keep those numbers.
+//! on the way back, for which a connection has an entry in a bounded table. Neighbors on the same node answer past that
+//! way, straight into the container's port: see `beside`.
 
 use super::super::{Cx, HostsConfig};
 use super::grant::Whose;
@@ -50,6 +50,8 @@ impl Clocks {
 /// What is known of one flow.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
+    /// Its other end is a neighbor on the same node.
+    beside: bool,
     /// The container's initial sequence number, and what is added to its numbers on the way out.
     isn: u32,
     shift: u32,
@@ -66,9 +68,9 @@ struct Begun {
 }
 
 impl Begun {
-    fn new(cx: &mut Cx<'_>) -> Begun {
+    fn new(beside: bool, cx: &mut Cx<'_>) -> Begun {
         let (scales, ip_id) = ((0, 0), cx.rng.next_u32() as u16);
-        Begun { isn: 0, shift: 0, scales, scaled: false, most: u16::MAX, clocks: None, ids: (0, 0), ip_id }
+        Begun { beside, isn: 0, shift: 0, scales, scaled: false, most: u16::MAX, clocks: None, ids: (0, 0), ip_id }
     }
 }
 
@@ -76,12 +78,14 @@ impl Begun {
 pub(super) struct Rewritten {
     flows: ClockTable<OutwardKey, Begun>,
     /// Memory for the segments of a super-frame.
-    parts: Batch,
+    pub parts: Batch,
+    /// A container has spoken to a neighbor on this node.
+    pub beside: bool,
 }
 
 impl Rewritten {
     pub(super) fn new(seed: u64) -> Rewritten {
-        Rewritten { flows: ClockTable::new(FLOWS, seed), parts: Batch::default() }
+        Rewritten { flows: ClockTable::new(FLOWS, seed), parts: Batch::default(), beside: false }
     }
 }
 
@@ -112,14 +116,14 @@ impl Hosts {
         // The device counts identifications up within a super-frame, which these do not do.
         let counts = !matches!(class, Some((IpIdClass::Zero | IpIdClass::Random, true)) if packet.is_v4());
         if counts || frame.segments() == 1 {
-            self.rewrite(&mut frame, &mut packet, whose, true, cx);
+            self.rewrite(&mut frame, &mut packet, whose, false, cx);
             return cx.send(HostsConfig::LAN, frame);
         }
         let mut parts = std::mem::take(&mut self.rewritten.parts);
         cx.pool.segment(frame, &mut parts);
         for mut part in parts.drain(..) {
             if packet.read(part.bytes()).is_ok() {
-                self.rewrite(&mut part, &mut packet, whose, true, cx);
+                self.rewrite(&mut part, &mut packet, whose, false, cx);
                 cx.send(HostsConfig::LAN, part);
             }
         }
@@ -132,24 +136,24 @@ impl Hosts {
         Some((template.personality.get(), &template.normalize))
     }
 
-    /// Changes a packet that leaves a container, and `packet` with it. `returns` says whether what answers it passes
-    /// [`Hosts::rewrite_back`].
+    /// Changes a packet that leaves a container, and `packet` with it. `beside` says that it is for a neighbor on this node.
     pub(super) fn rewrite(
         &mut self,
         frame: &mut Frame,
         packet: &mut Packet,
         whose: Whose,
-        returns: bool,
+        beside: bool,
         cx: &mut Cx<'_>,
     ) {
         let Some((personality, normalize)) = self.speaker(whose) else { return };
         let (ttl, tos, ip_id) = (normalize.ttl, normalize.tos, normalize.ip_id);
         let (options, timestamps) = (normalize.options, normalize.timestamps);
+        self.rewritten.beside |= beside;
         let key = outward_key(packet, frame.bytes(), false);
         let mut raw = false;
         if packet.proto == proto::TCP && !packet.fragment {
             if options {
-                raw = !self.rewrite_tcp(frame, packet, &key, personality, returns, timestamps, cx);
+                raw = !self.rewrite_tcp(frame, packet, &key, personality, beside, timestamps, cx);
             }
         } else if is_error(packet, frame.bytes()) {
             quote::shorten(frame, packet, personality);
@@ -166,7 +170,7 @@ impl Hosts {
             }
         }
         let number = if ip_id && !raw && !packet.fragment && packet.is_v4() {
-            Some(self.number(&key, personality, frame, packet, cx))
+            Some(self.number(&key, personality, frame, packet, beside, cx))
         } else {
             None
         };
@@ -221,12 +225,13 @@ impl Hosts {
         personality: &Personality,
         frame: &Frame,
         packet: &Packet,
+        beside: bool,
         cx: &mut Cx<'_>,
     ) -> u16 {
         let (written, more) = (be32(frame.bytes(), ETH + 4) >> 16, frame.segments() as u16 - 1);
         let flows = &mut self.rewritten.flows;
         if flows.get(key).is_none() {
-            flows.insert(*key, Begun::new(cx));
+            flows.insert(*key, Begun::new(beside, cx));
         }
         let Some(flow) = flows.get(key) else { return 0 };
         // What belongs to no connection counts with whatever else the host says to that peer.
@@ -252,7 +257,7 @@ impl Hosts {
         packet: &mut Packet,
         key: &OutwardKey,
         personality: &'static Personality,
-        returns: bool,
+        beside: bool,
         timestamps: bool,
         cx: &mut Cx<'_>,
     ) -> bool {
@@ -260,7 +265,7 @@ impl Hosts {
         if tcp.flags & (flag::SYN | flag::ACK) == flag::SYN {
             let kernels = is_kernels(&packet.payload(frame.bytes())[20..tcp.len]);
             if kernels {
-                self.begin_anew(frame, packet, &tcp, key, personality, returns, timestamps, cx);
+                self.begin_anew(frame, packet, &tcp, key, personality, beside, timestamps, cx);
             } else {
                 self.rewritten.flows.remove(key);
             }
@@ -294,7 +299,7 @@ impl Hosts {
         tcp: &TcpHeader,
         key: &OutwardKey,
         personality: &'static Personality,
-        returns: bool,
+        beside: bool,
         timestamps: bool,
         cx: &mut Cx<'_>,
     ) {
@@ -309,19 +314,18 @@ impl Hosts {
             // Sent again.
             Some(flow) => flow,
             None => {
-                let isn = if returns { self.isn_of(&key.flow, cx.now) } else { tcp.seq };
+                let isn = self.isn_of(&key.flow, cx.now);
                 let own = offered.timestamps.map_or(0, |(own, _)| own);
                 let hz = personality.ts_hz;
                 let host = || timestamp(self.ts_offset(personality, &key.flow), hz, cx.now);
-                let ours = if returns { personality.window_scale } else { scale.unwrap_or(0) };
                 let scales = syn.options.iter().any(|option| matches!(option, Opt::Scale(_)));
                 Begun {
                     isn: tcp.seq,
                     shift: isn.wrapping_sub(tcp.seq),
-                    scales: (scale.unwrap_or(0), ours),
+                    scales: (scale.unwrap_or(0), personality.window_scale),
                     most: if scales { u16::MAX } else { syn.window.max(1) },
-                    clocks: (returns && timestamps && hz > 0).then(|| Clocks { own, host: host(), hz }),
-                    ..Begun::new(cx)
+                    clocks: (timestamps && hz > 0).then(|| Clocks { own, host: host(), hz }),
+                    ..Begun::new(beside, cx)
                 }
             }
         };
@@ -346,11 +350,12 @@ impl Hosts {
         self.identity.isn(key.local, key.local_port, key.remote, key.remote_port).wrapping_add(clock)
     }
 
-    /// Changes a packet from the network into what a container expects in answer to what it wrote itself.
-    pub(super) fn rewrite_back(&mut self, frame: &mut Frame, packet: &Packet) {
+    /// Changes a packet from the network, or from a neighbor `beside` on this node, into what a container expects in answer
+    /// to what it wrote itself.
+    pub(super) fn rewrite_back(&mut self, frame: &mut Frame, packet: &Packet, beside: bool) {
         if packet.proto == proto::TCP {
             let key = outward_key(packet, frame.bytes(), true);
-            let Some(flow) = self.rewritten.flows.get(&key) else { return };
+            let Some(flow) = self.rewritten.flows.get(&key).filter(|flow| flow.beside == beside) else { return };
             let partial = frame.meta.offload.needs_csum();
             let l4 = &mut frame.bytes_mut()[packet.l4..packet.end];
             let Some(tcp) = TcpHeader::parse(l4) else { return };
@@ -365,7 +370,7 @@ impl Hosts {
             shift.apply(l4, partial);
         } else if is_error(packet, frame.bytes())
             && let Some((key, at)) = quote::key(packet, frame.bytes())
-            && let Some(flow) = self.rewritten.flows.get(&key)
+            && let Some(flow) = self.rewritten.flows.get(&key).filter(|flow| flow.beside == beside)
         {
             let (shift, ids) = (flow.shift.wrapping_neg(), flow.ids);
             frame.complete();

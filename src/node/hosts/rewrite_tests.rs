@@ -15,10 +15,10 @@ use crate::wire::{Duration, Headers, Segment as TcpSegment, TcpOptions, be32, fl
 const PEER: &str = "10.0.99.1";
 const PEER_MAC: Mac = Mac([2, 0xcc, 0, 0, 0, 1]);
 /// Linux, its clock at 5000.
-const SYN: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0x13, 0x88, 0, 0, 0, 0, 1, 3, 3, 9];
+pub(super) const SYN: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0x13, 0x88, 0, 0, 0, 0, 1, 3, 3, 9];
 
 /// A host of that system whose container lives, and a neighbor of it on the network.
-fn bench_of(system: Builtin, normalize: Normalize) -> Bench<Hosts> {
+pub(super) fn bench_of(system: Builtin, normalize: Normalize) -> Bench<Hosts> {
     let mut config = config();
     config.templates[0].personality = system.into();
     config.templates[0].normalize = normalize;
@@ -30,7 +30,7 @@ fn bench_of(system: Builtin, normalize: Normalize) -> Bench<Hosts> {
 }
 
 /// A container that nobody is connected to.
-fn open_lease(bench: &mut Bench<Hosts>) {
+pub(super) fn open_lease(bench: &mut Bench<Hosts>) {
     let target = bench.node.target(word_of(HOST_IP.parse().unwrap())).unwrap();
     bench.with(|node, cx| {
         node.begin_lease(&target, target.ip().into(), (Party::default(), HostsConfig::LAN), SessionId(1), cx).unwrap();
@@ -40,7 +40,7 @@ fn open_lease(bench: &mut Bench<Hosts>) {
     bench.with(|node, cx| node.command(Command::LeaseLive { lease }, cx));
 }
 
-fn headers(bench: &Bench<Hosts>, proto: u8, outward: bool) -> Headers {
+pub(super) fn headers(bench: &Bench<Hosts>, proto: u8, outward: bool) -> Headers {
     let own = mac_of(bench, HOST_IP);
     let (host, peer) = (HOST_IP.parse().unwrap(), PEER.parse().unwrap());
     let (src, dst) = if outward { (host, peer) } else { (peer, host) };
