@@ -341,9 +341,9 @@ fn first_words(lab: &Lab) -> [Vec<Seen>; 2] {
     shell(&lab.attacker, OTHER, "true");
     let (capture, file) = capture(lab, "words.pcap");
     // What the neighbor hears at a port of its own, which nobody has listed.
-    let listen = "tcpdump -i eth0 -U --immediate-mode -w /tmp/words.pcap src host 192.0.2.100 >/dev/null 2>/tmp/said & \
+    let listen = "tcpdump -Z root -i eth0 -U --immediate-mode -w /tmp/words.pcap src host 192.0.2.100 >/dev/null 2>/tmp/said & \
                   while ! grep -q listening /tmp/said; do sleep 0.05; done; \
-                  (nc -l -p 4444 >/tmp/got; md5sum </tmp/got >/tmp/sum) >/dev/null 2>&1 & sleep 0.2; echo";
+                  (sleep 8 | nc -l -p 4444 >/tmp/got; md5sum </tmp/got >/tmp/sum) >/dev/null 2>&1 & sleep 0.2; echo";
     shell(&lab.attacker, OTHER, &format!("({listen}) 2>/dev/null"));
     let sent = shell(
         &lab.attacker,
@@ -355,7 +355,7 @@ fn first_words(lab: &Lab) -> [Vec<Seen>; 2] {
     assert!(sent.starts_with("SSH-2.0-"), "{sent}");
     let sum = sent.lines().last().unwrap().to_owned();
     wait_for("all of it at the neighbor", || {
-        (shell(&lab.attacker, OTHER, "cat /tmp/sum").trim() == sum.trim()).then_some(())
+        (shell(&lab.attacker, OTHER, "cat /tmp/sum 2>/dev/null || true").trim() == sum.trim()).then_some(())
     });
     shell(&lab.attacker, OTHER, "killall tcpdump");
     let inside = shell(&lab.attacker, OTHER, "base64 /tmp/words.pcap");
@@ -386,8 +386,13 @@ fn is_the_same_to_neighbors(personality: &str, hz: Option<f64>) {
     let lab = Lab::up_alone(&NEIGHBORS.replace("PERSONALITY", personality));
     lab.attacker.addr("eth0", "192.0.2.2/24");
     let [inside, outside] = first_words(&lab);
+    // The connection proper, once it is known that somebody listens, is of another window inside.
     let syns = |frames: &[Seen]| -> BTreeSet<String> {
-        frames.iter().filter(|frame| frame.kind == "syn").map(|frame| frame.fields.clone()).collect()
+        let all = frames.iter().filter(|frame| frame.kind == "syn").map(|frame| {
+            let (before, after) = frame.fields.split_once("window ").unwrap();
+            format!("{before}{}", after.split_once(' ').unwrap().1)
+        });
+        all.collect()
     };
     // The MAC is the host's there, too.
     assert_eq!(syns(&inside), syns(&outside), "{personality}");
@@ -413,4 +418,43 @@ fn a_windows_host_is_the_same_to_its_neighbors() {
 #[test]
 fn an_old_linux_host_is_the_same_to_its_neighbors() {
     is_the_same_to_neighbors("linux-2.6", Some(250.0));
+}
+
+#[test]
+fn what_a_container_sends_in_pieces_can_be_put_together() {
+    let lab = Lab::up(PAIR);
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    shell(&lab.attacker, "192.0.2.101", "true");
+    let (capture, file) = capture(&lab, "pieces.pcap");
+    // Echo requests of 4000 octets: the attacker's kernel answers what it could put together.
+    shell(&lab.attacker, "192.0.2.101", "ping -c 3 -s 4000 -W 1 192.0.2.2 || true");
+    end(capture, &file, &lab.attacker, "192.0.2.101", 405);
+    let fields = |filter: &str, field: &str| -> Vec<String> {
+        let text = crate::net::sh(&[
+            "tshark",
+            "-o",
+            "ip.defragment:FALSE",
+            "-r",
+            &file,
+            "-Y",
+            filter,
+            "-T",
+            "fields",
+            "-e",
+            field,
+        ]);
+        text.lines().map(str::to_owned).collect()
+    };
+    let pieces = "ip.src == 192.0.2.101 && (ip.flags.mf == 1 || ip.frag_offset > 0)";
+    let ids: Vec<u16> = fields(pieces, "ip.id")
+        .iter()
+        .map(|id| u16::from_str_radix(id.trim_start_matches("0x"), 16).unwrap())
+        .collect();
+    assert_eq!(ids.len(), 9, "{ids:?}");
+    for datagram in ids.chunks(3) {
+        assert!(datagram.iter().all(|id| *id == datagram[0]), "{ids:?}");
+    }
+    assert_eq!(class(&[ids[0], ids[3], ids[6]]), "counts", "as Windows numbers all that it sends: {ids:?}");
+    let answered = fields("ip.src == 192.0.2.2 && icmp.type == 0 && ip.frag_offset == 0 && ip.flags.mf == 1", "ip.len");
+    assert_eq!(answered.len(), 3, "the attacker's kernel put them together");
 }

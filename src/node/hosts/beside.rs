@@ -54,7 +54,7 @@ impl Hosts {
     /// Passes what another shard has answered to a container of this one on to it. Gives back what is no such answer.
     pub(super) fn answered_elsewhere(&mut self, frame: Frame, packet: &Packet, cx: &mut Cx<'_>) -> Option<Frame> {
         let host = self.config.host_of(packet.dst());
-        if self.leases.by_port.get(&frame.meta.port) != Some(&host) {
+        if self.leases.by_port.get(&frame.meta.port).is_none_or(|whose| whose.host != host) {
             // A container's frame, whose answers have to go back to the shard that keeps it.
             self.rewritten.beside = true;
             return Some(frame);

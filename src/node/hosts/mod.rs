@@ -9,7 +9,7 @@
 //! * `dhcp`, `tenants`: hosts that lease their addresses
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `grant`: whose they are; `inner`: the connection into one, `patience`: without one, `splice`: passing through it
-//! * `waiting`: datagrams for one; `outward`: what one begins, `rewrite`, `quote`: how that looks, `beside`: and
+//! * `waiting`: datagrams for one; `outward`: what one begins, `rewrite`, `fragments`, `quote`: how that looks, `beside`: and
 //!   what its neighbors here answer; `banner`: what it says
 //! * `gate`: what a container may not send, and how much of the rest; `elsewhere`: who answers in the place of the world
 //! * `cases`: hosts that are something else to some
@@ -55,6 +55,9 @@ mod elsewhere;
 mod ended;
 mod flow;
 mod flows;
+mod fragments;
+#[cfg(test)]
+mod fragments_tests;
 #[cfg(test)]
 mod freeze_tests;
 mod gate;
@@ -173,6 +176,8 @@ pub struct Hosts {
     grants: Grants,
     /// What containers have begun, and how it was changed on its way out.
     rewritten: rewrite::Rewritten,
+    /// What they send in pieces.
+    fragments: fragments::Fragments,
     /// Datagrams that wait for containers.
     waiting: waiting::Waiting,
     banners: banner::Banners,
@@ -231,6 +236,7 @@ impl Hosts {
             leases: Leases::new(seed, containers),
             grants: Grants::new(&config, seed),
             rewritten: rewrite::Rewritten::new(seed),
+            fragments: fragments::Fragments::new(seed),
             waiting: waiting::Waiting::new(replicas),
             banners: banner::Banners::new(&config.templates),
             claims: config.claim.as_ref().map(|claim| Box::new(Claims::new(claim, replicas, seed))),

@@ -10,7 +10,7 @@ use super::super::{Cx, HostsConfig};
 use super::grant::Whose;
 use super::outward::{OutwardKey, outward_key};
 use super::session::Pair;
-use super::{Hosts, quote};
+use super::{Hosts, fragments, quote};
 use crate::emulate::{ClockTable, FlowLabel, IpIdClass, Normalize, Opt, Personality, write_options};
 use crate::frame::{Batch, Frame};
 use crate::stack::{FlowKey, Shift, timestamp};
@@ -101,6 +101,9 @@ fn is_kernels(options: &[u8]) -> bool {
 
 /// Whether an ICMP message is an error (RFC 792, RFC 4443 §2.1).
 fn is_error(packet: &Packet, frame: &[u8]) -> bool {
+    if fragments::is_later(packet, frame) {
+        return false;
+    }
     let kind = packet.payload(frame).first().copied().unwrap_or(0);
     match packet.proto {
         proto::ICMP => matches!(kind, 3 | 4 | 5 | 11 | 12),
@@ -155,7 +158,7 @@ impl Hosts {
             if options {
                 raw = !self.rewrite_tcp(frame, packet, &key, personality, beside, timestamps, cx);
             }
-        } else if is_error(packet, frame.bytes()) {
+        } else if is_error(packet, frame.bytes()) && !packet.fragment {
             quote::shorten(frame, packet, personality);
         }
         let is_error = is_error(packet, frame.bytes());
@@ -169,10 +172,10 @@ impl Hosts {
                 packet.ttl = initial;
             }
         }
-        let number = if ip_id && !raw && !packet.fragment && packet.is_v4() {
-            Some(self.number(&key, personality, frame, packet, beside, cx))
-        } else {
-            None
+        let number = match packet.is_v4() && ip_id && !raw {
+            true if packet.fragment => self.number_of_fragment(&key, personality, frame, packet, beside, cx),
+            true => Some(self.number(&key, personality, frame, packet, beside, cx)),
+            false => None,
         };
         let label = match personality.flow_label {
             FlowLabel::Zero => 0,
@@ -199,6 +202,8 @@ impl Hosts {
         }
         if let Some(number) = number {
             ip[4..6].copy_from_slice(&number.to_be_bytes());
+        }
+        if number.is_some() && !packet.fragment {
             let df = match packet.proto {
                 proto::TCP => {
                     if is_rst {
@@ -219,7 +224,7 @@ impl Hosts {
     }
 
     /// The identification of a packet, and of as many more as it has segments.
-    fn number(
+    pub(super) fn number(
         &mut self,
         key: &OutwardKey,
         personality: &Personality,
@@ -228,6 +233,11 @@ impl Hosts {
         beside: bool,
         cx: &mut Cx<'_>,
     ) -> u16 {
+        // Who sends no identification does with what is in pieces.
+        let class = match personality.ip_id {
+            IpIdClass::Zero if packet.fragment => IpIdClass::Random,
+            class => class,
+        };
         let (written, more) = (be32(frame.bytes(), ETH + 4) >> 16, frame.segments() as u16 - 1);
         let flows = &mut self.rewritten.flows;
         if flows.get(key).is_none() {
@@ -242,9 +252,9 @@ impl Hosts {
         };
         let counter = session.unwrap_or(&mut flow.ip_id);
         *counter = counter.wrapping_add(1);
-        let number = self.ids.next(personality.ip_id, word_of(key.flow.local), Some(*counter), cx);
+        let number = self.ids.next(class, word_of(key.flow.local), Some(*counter), cx);
         *counter = counter.wrapping_add(more);
-        self.ids.skip(personality.ip_id, word_of(key.flow.local), more);
+        self.ids.skip(class, word_of(key.flow.local), more);
         flow.ids = (written as u16, number);
         number
     }
