@@ -39,6 +39,8 @@ pub struct Lab {
     pub wire: Ns,
     /// Threads of the data plane: one, unless the test is about them, however many processors there are.
     pub threads: u16,
+    /// Whether the honeynet finds version 2 of cgroups only, as on a machine with a systemd of today.
+    pub only_cgroup2: bool,
     up: Option<Running>,
     small_disk: bool,
     dir: tempfile::TempDir,
@@ -92,6 +94,7 @@ impl Lab {
             attacker,
             wire,
             threads: threads(),
+            only_cgroup2: false,
             up: None,
             small_disk: false,
             dir: tempfile::tempdir().unwrap(),
@@ -160,7 +163,12 @@ impl Lab {
         drop(images);
         // Not `ip netns exec`, which also hides the cgroups.
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.wire.name)).args([PROGRAM, "up", topology, "--uplink", "up0"]);
+        command.arg(format!("--net=/run/netns/{}", self.wire.name));
+        if self.only_cgroup2 {
+            let mounts = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
+            command.args(["unshare", "--mount", "sh", "-c", mounts, "sh"]);
+        }
+        command.args([PROGRAM, "up", topology, "--uplink", "up0"]);
         command.args(["--name", &self.name, "--threads", &self.threads.to_string(), "--state-dir"]).arg(&state);
         let mut up = Running::start(&mut command);
         up.wait_line(&format!("ready {}", self.name));

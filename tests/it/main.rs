@@ -9,6 +9,7 @@ mod arp;
 mod audit;
 mod bench;
 mod cases;
+mod cgroup2;
 mod claim;
 mod clients;
 mod console;

@@ -253,10 +253,22 @@ impl Layout {
 
 /// Kills everything in a cgroup and below it.
 fn kill(cgroup: &Path) -> usize {
-    let mut killed = 0;
-    walk(cgroup, &mut |dir| {
+    let processes = |dir: &Path| {
         let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        for pid in text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+        text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect::<Vec<_>>()
+    };
+    let mut killed = 0;
+    // Version 2 (since Linux 5.14) does it at once, so that nothing that forks all the time escapes.
+    let file = fs::OpenOptions::new().write(true).open(cgroup.join("cgroup.kill"));
+    if let Ok(mut file) = file {
+        walk(cgroup, &mut |dir| killed += processes(dir).len());
+        if file.write_all(b"1").is_ok() {
+            return killed;
+        }
+        killed = 0;
+    }
+    walk(cgroup, &mut |dir| {
+        for pid in processes(dir) {
             killed += 1;
             // It may have ended since.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -339,6 +351,67 @@ mod tests {
         assert!(Layout::none().devices(&["a"]).is_empty());
         assert_eq!(v2.describe(), (2, vec!["memory", "pids", "cpu"]));
         assert!(keys(&Layout::none()).is_empty() && !Layout::none().is_present());
+    }
+
+    /// The kernel's version 2, which the machine has beside version 1, too. What it does without controllers is all of this.
+    #[test]
+    fn version_2_freezes_counts_and_kills_what_forks_all_the_time() {
+        use std::process::{Command, Stdio};
+
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, unmount};
+
+        let until = |what: &str, is: &dyn Fn() -> bool| {
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while !is() {
+                assert!(std::time::Instant::now() < deadline, "{what}");
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+        };
+        // A mount that no other thread sees.
+        privileges::own_mounts().unwrap();
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        mount("none", dir.path(), "cgroup2", MountFlags::NOSUID, None).unwrap();
+        let table = format!("cgroup2 {} cgroup2 rw 0 0\n", dir.path().display());
+        let controllers = |path: &Path| fs::read_to_string(path.join("cgroup.controllers")).unwrap();
+        let layout = Layout::parse(&table, "0::/\n", controllers);
+        let name = format!("hw-test-{}", std::process::id());
+        let payload = dir.path().join(format!("lxc.payload.{name}"));
+        fs::create_dir_all(payload.join("inner")).unwrap();
+        fs::create_dir(dir.path().join(format!("lxc.monitor.{name}"))).unwrap();
+        let start = |cgroup: &Path, does: &str| {
+            // It enters by itself: whatever it begins is within.
+            let line = format!("echo $$ >{}/cgroup.procs && {does}", cgroup.display());
+            Command::new("sh").args(["-c", &line]).stdout(Stdio::null()).spawn().unwrap()
+        };
+        let children =
+            [start(&payload, "while :; do (:) & wait; done"), start(&payload.join("inner"), "exec sleep 1000")];
+        until("both are within", &|| {
+            !layout.processes(&name).is_empty()
+                && fs::read_to_string(payload.join("inner/cgroup.procs")).is_ok_and(|text| !text.is_empty())
+        });
+        until("it uses a processor", &|| layout.processor_use(&name).is_some_and(|used| used > 1000));
+        assert!(!layout.is_frozen(&name));
+        layout.freeze(&name, true).unwrap();
+        until("it is frozen", &|| layout.is_frozen(&name));
+        let used = layout.processor_use(&name);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(layout.processor_use(&name), used, "nothing runs");
+        layout.freeze(&name, false).unwrap();
+        until("it goes on", &|| !layout.is_frozen(&name) && layout.processor_use(&name) > used);
+        // Frozen again: it dies all the same.
+        layout.freeze(&name, true).unwrap();
+        until("it is frozen again", &|| layout.is_frozen(&name));
+        assert!(layout.remove(&name) > 0, "what is in use stays");
+        assert!(layout.kill(&name) >= 2);
+        for mut child in children {
+            use std::os::unix::process::ExitStatusExt;
+            assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+        }
+        until("all of them are gone", &|| layout.processes(&name).is_empty());
+        until("its cgroups can be removed", &|| layout.remove(&name) == 0);
+        assert_eq!((layout.kill(&name), layout.is_frozen(&name)), (0, false));
+        unmount(dir.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
     }
 
     #[test]
