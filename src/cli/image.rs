@@ -82,6 +82,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Remove builds that newer ones have taken the place of and nothing uses
+    Prune {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Remove an image
     Rm {
         /// Its name
@@ -114,11 +120,10 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             let overlay = import::find_overlay(&state_dir, &from, upon.as_deref());
             let overlay = overlay.map_err(|error| miette::miette!("{error}"))?;
             let progress = Progress::stderr();
-            let captured =
-                import::capture(&state_dir, &name, &overlay.lower, &overlay.upper, Limits::default(), &progress);
-            report(captured, &progress)
+            report(import::capture(&state_dir, &name, &overlay, Limits::default(), &progress), &progress)
         }
         Command::Ls { json } => list(&args.state_dir, json),
+        Command::Prune { dry_run } => prune(&args.state_dir, dry_run),
         Command::Rm { image } => match image::remove(&args.state_dir, &image) {
             Ok(0) => Err(miette::miette!("there is no image `{image}` in {}", args.state_dir.display())),
             Ok(_) => Ok(ExitCode::SUCCESS),
@@ -197,6 +202,21 @@ fn build(state_dir: &Path, images: &[ImageConfig], force: bool) -> miette::Resul
         let image = built.map_err(|error| miette::miette!("image `{}`: {error}", config.name))?;
         super::print(&format!("{} {}\n", config.name, image.dir.display()))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prune(state_dir: &Path, dry: bool) -> miette::Result<ExitCode> {
+    let pruned = image::prune(state_dir, dry).map_err(|error| miette::miette!("{error}"))?;
+    let mut text = String::new();
+    for (images, what) in
+        [(&pruned.removed, if dry { "would be removed" } else { "removed" }), (&pruned.used, "kept: in use")]
+    {
+        for image in images {
+            let (manifest, size) = (&image.manifest, image.manifest.size / 1_000_000);
+            text += &format!("{} {}  {size} MB  {what}\n", manifest.name, manifest.hash);
+        }
+    }
+    super::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

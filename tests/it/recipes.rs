@@ -259,12 +259,29 @@ fn a_system_is_imported_worked_in_and_captured() {
         "root:toor",
         "echo work >/root/work; rm /etc/issue; mkdir /srv/data; ln -s /etc/shadow /srv/data/link",
     );
+    // An intruder who writes one file after the other, with much to copy between them.
+    ssh(
+        &lab.attacker,
+        "root:toor",
+        "mkdir /srv/b; for i in $(seq 20); do head -c 4000000 /dev/zero >/srv/b/$i; done; \
+         (i=0; while :; do i=$((i+1)); for f in a c; do echo $i >/srv/.$f; mv /srv/.$f /srv/$f; done; done) \
+         >/dev/null 2>&1 & sleep 0.5",
+    );
     // Other tests' hosts may be called the same.
     let running = lab.json(&["container", "ls"])[0]["name"].as_str().unwrap().to_owned();
     image_ok(&["capture", &worked, "--from", &running]);
+    // It goes on.
+    let count = || ssh(&lab.attacker, "root:toor", "cat /srv/c").trim().parse::<u64>().unwrap_or(0);
+    let before = count();
+    wait_for("that it goes on", || (count() > before).then_some(()));
     lab.down();
     drop(lab);
     let lab = up(&topology(&worked, &[22], &format!("images:\n  {worked}: {{recipe: imported}}")));
+    let counts = ssh(&lab.attacker, "root:toor", "cat /srv/a /srv/c");
+    let [first, last] = counts.split_whitespace().map(|n| n.parse::<u64>().unwrap()).collect::<Vec<_>>()[..] else {
+        panic!("{counts:?}")
+    };
+    assert!(first == last || first == last + 1, "the files fit together: {first} {last}");
     let text = ssh(&lab.attacker, "root:toor", "cat /root/work; ls /etc/issue 2>&1; readlink /srv/data/link");
     assert_eq!(text, "work\nls: /etc/issue: No such file or directory\n/etc/shadow\n");
     drop(lab);

@@ -27,7 +27,7 @@ pub use build::{build, ensure};
 pub use packages::sources;
 pub use progress::Progress;
 pub use recipe::{HostKey, IMPORTED, Proto, RECIPES, Recipe, Service};
-pub use store::{Image, Manifest, find, list, remove};
+pub use store::{Image, Manifest, Pruned, find, list, prune, remove};
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -93,6 +93,13 @@ pub enum ImageError {
         /// What is wrong with it and what to do.
         why: String,
     },
+    /// Nothing tells which image a container needs.
+    #[error(
+        "{}: this is the disk of a container whose honeynet did not end orderly, and nothing tells which image it needs: \
+         bring that honeynet up, and end it by `down`",
+        .0.display()
+    )]
+    Unclear(PathBuf),
     /// The machine has no sources of Debian packages.
     #[error("this machine has no APT sources of a Debian release: write some into a file and name it in {SOURCES_ENV}")]
     NoSources,

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::build::lock;
+use super::import::lowers;
 use super::recipe::{HostKey, IMPORTED, Recipe, Service, hash_of};
 use super::shift::{is_plain, size_of};
 use super::{ImageError, at};
@@ -70,6 +72,21 @@ impl Image {
         }
     }
 
+    /// Whether somebody holds it.
+    fn is_held(&self) -> Result<bool, ImageError> {
+        let path = self.dir.join("manifest.json");
+        match File::open(&path).map_err(at("open", &path))?.try_lock() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(at("lock", &path)(error)),
+        }
+    }
+
+    /// When it was made; of what cannot be told, long ago.
+    fn made(&self) -> Option<std::time::SystemTime> {
+        fs::metadata(self.dir.join("manifest.json")).and_then(|meta| meta.modified()).ok()
+    }
+
     fn load(dir: &Path) -> Option<Image> {
         let path = dir.join("manifest.json");
         let text = fs::read(&path).ok()?;
@@ -130,6 +147,49 @@ pub fn remove(state_dir: &Path, name: &str) -> Result<usize, ImageError> {
         let _ = fs::remove_dir_all(dir);
     }
     Ok(images.len())
+}
+
+/// What [`prune`] found.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Pruned {
+    /// Builds that are gone.
+    pub removed: Vec<Image>,
+    /// Older builds that something still uses.
+    pub used: Vec<Image>,
+}
+
+/// Removes the builds that another one of their name has taken the place of: all but the newest, unless a honeynet holds
+/// them or a container's files lie over them. What was imported and what was built are told apart. With `dry`, nothing is
+/// removed.
+///
+/// # Errors
+/// If a build cannot be removed, or a container may need one of which nothing tells.
+pub fn prune(state_dir: &Path, dry: bool) -> Result<Pruned, ImageError> {
+    let lowers = lowers(state_dir)?;
+    let mut pruned = Pruned::default();
+    for home in folders(&images_dir(state_dir)) {
+        // Nobody builds meanwhile: what has just been built is the newest.
+        let _lock = lock(&home.join(".lock"), || {})?;
+        let (imported, built): (Vec<Image>, Vec<Image>) =
+            below(&home).into_iter().partition(|image| image.manifest.recipe == IMPORTED);
+        for mut images in [imported, built] {
+            images.sort_by_cached_key(Image::made);
+            images.pop();
+            for image in images {
+                let free = !lowers.contains(&image.rootfs()) && !image.is_held()?;
+                match (free, dry) {
+                    (true, false) => match discard(&image) {
+                        Ok(()) => pruned.removed.push(image),
+                        Err(ImageError::Busy(_)) => pruned.used.push(image),
+                        Err(error) => return Err(error),
+                    },
+                    (true, true) => pruned.removed.push(image),
+                    (false, _) => pruned.used.push(image),
+                }
+            }
+        }
+    }
+    Ok(pruned)
 }
 
 /// Removes one image unless it is in use.
@@ -220,13 +280,59 @@ mod tests {
         let text = serde_json::to_vec(&one.manifest).unwrap();
         for len in 0..text.len() {
             fs::write(one.dir.join("manifest.json"), &text[..len]).unwrap();
-            assert_eq!(list(state.path()), [two.clone()], "{len} octets of {}", text.len());
+            assert_eq!(list(state.path()), std::slice::from_ref(&two), "{len} octets of {}", text.len());
         }
         fs::write(one.dir.join("manifest.json"), &text).unwrap();
         assert_eq!(list(state.path()), [one, two.clone()]);
         let moved = two.dir.with_file_name("moved");
         publish(&two.dir, &moved).unwrap();
         assert!(moved.join("rootfs/file").exists() && !two.dir.exists());
+    }
+
+    #[test]
+    fn what_another_build_has_taken_the_place_of_is_removed_unless_somebody_uses_it() {
+        let state = tempfile::tempdir().unwrap();
+        let old = |image: &Image, hash: &str, age: u64| {
+            let dir = image.dir.with_file_name(hash);
+            fs::create_dir_all(dir.join("rootfs")).unwrap();
+            let manifest = Manifest { hash: hash.into(), ..image.manifest.clone() };
+            write_manifest(&dir, &manifest).unwrap();
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+            File::options().append(true).open(dir.join("manifest.json")).unwrap().set_modified(then).unwrap();
+            Image { manifest, dir }
+        };
+        let newest = put(state.path(), "one");
+        let [held, over, free] = [("c", 10), ("b", 20), ("a", 30)].map(|(hash, age)| old(&newest, hash, age));
+        let other = put(state.path(), "two");
+        // Another kind of image under the same name is none of its builds.
+        let brought = old(&other, "d", 40);
+        let manifest = Manifest { recipe: IMPORTED.into(), ..brought.manifest.clone() };
+        write_manifest(&brought.dir, &manifest).unwrap();
+        let brought = Image { manifest, ..brought };
+        let lock = held.hold().unwrap();
+        // The files of a container that was stopped lie over it.
+        let container = state.path().join("net/containers/hw-7");
+        fs::create_dir_all(container.join("upper")).unwrap();
+        std::os::unix::fs::symlink(over.rootfs(), container.join("lower")).unwrap();
+        let removed = |dry| prune(state.path(), dry).unwrap();
+        let expected = Pruned { removed: vec![free.clone()], used: vec![over.clone(), held.clone()] };
+        assert_eq!(removed(true), expected);
+        assert!(free.dir.exists(), "it was only looked at");
+        assert_eq!(removed(false), expected);
+        let mut left = list(state.path());
+        left.sort_by_key(|image| image.manifest.hash.clone());
+        let mut kept = vec![newest.clone(), over, held.clone(), other, brought];
+        kept.sort_by_key(|image| image.manifest.hash.clone());
+        assert_eq!(left, kept);
+        drop(lock);
+        fs::remove_dir_all(&container).unwrap();
+        fs::write(container.with_extension("disk"), "").unwrap();
+        let error = prune(state.path(), true).unwrap_err().to_string();
+        assert!(error.contains("hw-7.disk") && error.contains("`down`"), "{error}");
+        fs::remove_dir_all(state.path().join("net")).unwrap();
+        assert_eq!(removed(false).removed.len(), 2);
+        assert_eq!(removed(false), Pruned::default());
+        assert!(newest.hold().is_ok());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 
+use super::container::Overlay;
+use super::still::Still;
 use super::unpack::Tally;
 use super::worker::{Answer, Kind, Request};
 use super::{Limits, layout::hex};
@@ -50,24 +52,28 @@ pub fn import(
     place.adopt(answer, None, progress)
 }
 
-/// Makes the image `name` of a container's overlay: what is in `upper` over what the image `lower` has.
+/// Makes the image `name` of a container's `overlay`: what was changed over what its image has. A container that runs is
+/// frozen while its files are read, so that they fit together.
 ///
 /// # Errors
 /// If it cannot be read or is too large; if an image of that name is in use. Nothing is left of an attempt.
 pub fn capture(
     state_dir: &Path,
     name: &str,
-    lower: &Image,
-    upper: &Path,
+    overlay: &Overlay,
     limits: Limits,
     progress: &Progress,
 ) -> Result<Imported, ImageError> {
+    let Overlay { lower, upper, container } = overlay;
     let _held = lower.hold()?;
     let place = Place::take(state_dir, name, progress)?;
     progress.step(name, "copying the image below");
     base::copy(&lower.rootfs(), &place.rootfs, progress)?;
     progress.step(name, "laying the container's changes over it");
-    let answer = place.read(Kind::Overlay, upper, &lower.manifest.init, limits)?;
+    let still = container.as_deref().and_then(|container| Still::keep(container, name, progress));
+    let answer = place.read(Kind::Overlay, upper, &lower.manifest.init, limits);
+    drop(still);
+    let answer = answer?;
     // What tells one host from others of its image is given to each anew.
     place.adopt(answer, Some(&lower.manifest), progress)
 }

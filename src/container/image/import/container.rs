@@ -17,6 +17,8 @@ pub struct Overlay {
     pub lower: Image,
     /// What was changed.
     pub upper: PathBuf,
+    /// The name of the container that may be at work in it.
+    pub container: Option<String>,
 }
 
 /// Finds the overlay of `from`: a container that runs, by its own name or its host's, or a folder with `upper` in it, which was made over the image `upon`.
@@ -49,7 +51,10 @@ pub fn find_overlay(state_dir: &Path, from: &str, upon: Option<&str>) -> Result<
         None => lower_of(&upper).and_then(|lower| images.into_iter().find(|image| image.rootfs() == lower)),
     };
     match lower {
-        Some(lower) => Ok(Overlay { lower, upper }),
+        Some(lower) => {
+            let container = upper.parent().and_then(Path::file_name).and_then(|name| name.to_str()).map(str::to_owned);
+            Ok(Overlay { lower, upper, container })
+        }
         None => Err(failed("no container that runs has it: name the image that it started from by `--upon`".into())),
     }
 }
@@ -111,6 +116,26 @@ fn containers(state_dir: &Path) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// The files of images that those of containers lie over, of all honeynets whose state is in `state_dir`, whether the
+/// containers run or not.
+///
+/// # Errors
+/// If there are containers of which nothing tells: their honeynet did not end orderly, and their disks are not mounted.
+pub fn lowers(state_dir: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    let seen: Vec<PathBuf> = dirs(state_dir).collect();
+    let nets = fs::read_dir(state_dir).into_iter().flatten().flatten();
+    let entries = nets.flat_map(|net| fs::read_dir(net.path().join("containers")).into_iter().flatten().flatten());
+    for disk in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "disk")) {
+        if !seen.iter().any(|dir| dir.file_name() == disk.file_stem()) {
+            return Err(ImageError::Unclear(disk));
+        }
+    }
+    let mut lowers: Vec<PathBuf> = seen.iter().filter_map(|dir| lower_of(&dir.join("upper"))).collect();
+    lowers.sort();
+    lowers.dedup();
+    Ok(lowers)
 }
 
 /// The lower directory of the overlay whose upper one is `upper`.

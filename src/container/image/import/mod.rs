@@ -14,13 +14,14 @@ mod container;
 mod layout;
 mod manifest;
 mod overlay;
+mod still;
 mod unpack;
 pub mod worker;
 
 pub use adopt::{Imported, capture, import};
 pub use archive::{Content, Member, members};
 pub use compression::Compression;
-pub use container::{Overlay, find_overlay};
+pub use container::{Overlay, find_overlay, lowers};
 pub use layout::Layout;
 pub use manifest::{Config, Descriptor, config, layers};
 
