@@ -45,6 +45,8 @@ cmd:dnsmasq                    test   dnsmasq-base      dnsmasq          dnsmasq
 cmd:dig                        test   bind9-dnsutils    bind-utils       bind           bind-utils
 cmd:nmblookup                  test   samba-common-bin  samba-client     smbclient      samba-client
 cmd:openssl                    test   openssl           openssl          openssl        openssl
+cmd:skopeo                     test   skopeo            skopeo           skopeo         skopeo
+cmd:umoci                      test   umoci             -                umoci          umoci
 cmd:psql                       test   postgresql-client postgresql       postgresql     postgresql
 cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch
 cmd:vde_plug2tap               compare vde2             vde2             vde2           vde2

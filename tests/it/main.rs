@@ -36,6 +36,7 @@ mod listener;
 mod net;
 mod netdev;
 mod netdev_xdp;
+mod oci;
 mod offloads;
 mod orders;
 mod path;

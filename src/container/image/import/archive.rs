@@ -13,6 +13,8 @@ use crate::container::image::root::{MAX_DEPTH, inside};
 
 /// Octets of a path.
 const MAX_PATH: usize = 4096;
+/// Octets of a block of an archive.
+const BLOCK: u64 = 512;
 /// Octets of an extended header.
 const MAX_HEADER: u64 = 1 << 20;
 /// The attribute that holds a program's capabilities.
@@ -200,6 +202,34 @@ fn place(name: &[u8]) -> Result<PathBuf, ReadError> {
     match path.components().count() > MAX_DEPTH {
         true => Err(bad!("`{}` lies too deep", shown(name))),
         false => Ok(path),
+    }
+}
+
+/// Reads whole blocks: some tools (umoci's `insert`) end an archive with the content of its last member. Only for what is
+/// known to be all of it, as one that was cut off looks alike.
+pub struct Whole<R> {
+    source: R,
+    read: u64,
+    ended: bool,
+}
+
+impl<R: Read> Whole<R> {
+    /// What `source` gives, and zeros until the block is full.
+    pub fn of(source: R) -> Whole<R> {
+        Whole { source, read: 0, ended: false }
+    }
+}
+
+impl<R: Read> Read for Whole<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut got = if self.ended { 0 } else { self.source.read(buffer)? };
+        if got == 0 && !buffer.is_empty() {
+            self.ended = true;
+            got = usize::try_from(self.read.next_multiple_of(BLOCK) - self.read).unwrap_or(0).min(buffer.len());
+            buffer[..got].fill(0);
+        }
+        self.read += got as u64;
+        Ok(got)
     }
 }
 

@@ -264,9 +264,9 @@ fn two_layers() -> [Vec<u8>; 2] {
         ("opt/tool", Regular, "a file now"),
         ("../.wh.etc", Directory, ""),
     ]);
-    // The last member is for another test.
-    let end = upper.len() - 1024 - 512;
-    [lower, gzip(&[&upper[..end], &[0; 1024]].concat())]
+    // The last member is for another test; the layer ends with the content of the one before, as umoci's do.
+    let end = upper.len() - 1024 - 512 - (512 - "a file now".len());
+    [lower, gzip(&upper[..end])]
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::archive::{Content, Member, members};
+use super::archive::{Content, Member, Whole, members};
 use super::compression::Compression;
 use super::layout::{Digesting, Layout, Section, matches};
 use super::manifest::{Descriptor, layers};
@@ -86,7 +86,7 @@ impl Unpacker<'_> {
         let mut whiteouts: Vec<PathBuf> = Vec::new();
         let mut digest = Digesting::new(section.clone());
         let mut left = self.left;
-        members(compression.reader(&mut digest), &mut left, &mut |member, _| {
+        members(Whole::of(compression.reader(&mut digest)), &mut left, &mut |member, _| {
             if is_whiteout(&member.path) {
                 whiteouts.push(member.path);
             }
@@ -100,7 +100,7 @@ impl Unpacker<'_> {
             self.white_out(&whiteout)?;
         }
         let mut left = self.left;
-        let result = members(compression.reader(section), &mut left, &mut |member, content| {
+        let result = members(Whole::of(compression.reader(section)), &mut left, &mut |member, content| {
             if is_whiteout(&member.path) { Ok(()) } else { self.put(member, content) }
         });
         self.left = left;
