@@ -47,6 +47,7 @@ cmd:nmblookup                  test   samba-common-bin  samba-client     smbclie
 cmd:openssl                    test   openssl           openssl          openssl        openssl
 cmd:skopeo                     test   skopeo            skopeo           skopeo         skopeo
 cmd:umoci                      test   umoci             -                umoci          umoci
+cmd:apparmor_parser            test   apparmor          -                apparmor       apparmor-parser
 cmd:psql                       test   postgresql-client postgresql       postgresql     postgresql
 cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch
 cmd:vde_plug2tap               compare vde2             vde2             vde2           vde2

@@ -12,6 +12,7 @@
 
 mod adopt;
 mod ahead;
+mod apparmor;
 mod cgroup;
 mod disk;
 mod evidence;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use ipnet::Ipv4Net;
 use rustix::process::Resource;
 
+use super::apparmor;
 use super::cgroup::Layout;
 use super::disk::{self, Disks};
 use super::hide;
@@ -53,7 +54,7 @@ const PRLIMITS: [(&str, Resource, u64); 5] = [
     ("rtprio", Resource::Rtprio, 0),
 ];
 
-const DROPPED_CAPABILITIES: &str = "audit_control audit_read audit_write block_suspend bpf checkpoint_restore \
+pub(super) const DROPPED_CAPABILITIES: &str = "audit_control audit_read audit_write block_suspend bpf checkpoint_restore \
     linux_immutable mac_admin mac_override perfmon sys_admin sys_boot sys_module sys_pacct sys_rawio sys_time \
     syslog wake_alarm";
 
@@ -174,8 +175,8 @@ pub fn start(
     for (key, value) in clocks(age.uptime_secs) {
         set(&key, &value);
     }
-    if apparmor_lacks_profile() {
-        set("lxc.apparmor.profile", "unconfined");
+    if let Some(profile) = apparmor::profile() {
+        set("lxc.apparmor.profile", profile);
     }
     set("lxc.net.0.type", "phys");
     set("lxc.net.0.link", &place.tap);
@@ -272,13 +273,6 @@ fn as_a_kernel_starts_it(init: &[String], rootfs: &Path) -> Vec<String> {
         }
         _ => init.to_vec(),
     }
-}
-
-/// Whether AppArmor is on but has not loaded the profile that liblxc asks for by default.
-fn apparmor_lacks_profile() -> bool {
-    let on = fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'));
-    let profiles = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
-    on && !profiles.contains("lxc-container-default-cgns")
 }
 
 /// Makes the container's directory, on a disk of `size` octets: an overlay of `lower`, empty but for the files that
