@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::abuse_tests::{bench_of, datagram, packet};
 use super::container_tests::live;
-use super::tests::{ATTACKER, ATTACKER_IP, HOST_IP, config, mac_of, tcp_of};
+use super::tests::{ATTACKER, ATTACKER_IP, HOST_IP, config, mac_of};
 use super::*;
 use crate::emulate::{FlowLimit, GateLimits};
 use crate::event::Blocked;
@@ -14,11 +14,11 @@ use crate::node::testing::{Bench, eth};
 use crate::wire::{ARP_FRAME, Arp, Duration, Neighbor, flag, solicited_node};
 
 const OWN_V6: &str = "fd00::1:0";
-const GATEWAYS: [&str; 2] = ["10.0.0.1", "fd00::ffff"];
-const GATEWAY_MAC: Mac = Mac([2, 0xee, 0, 0, 0, 9]);
+pub(super) const GATEWAYS: [&str; 2] = ["10.0.0.1", "fd00::ffff"];
+pub(super) const GATEWAY_MAC: Mac = Mac([2, 0xee, 0, 0, 0, 9]);
 /// Addresses outside the honeynet.
-const OUTSIDE: [&str; 2] = ["8.8.8.8", "2001:4860::8888"];
-const LIMITS: GateLimits = GateLimits {
+pub(super) const OUTSIDE: [&str; 2] = ["8.8.8.8", "2001:4860::8888"];
+pub(super) const LIMITS: GateLimits = GateLimits {
     tcp: FlowLimit { burst: 3, period_secs: 60 },
     udp: FlowLimit { burst: 4, period_secs: 60 },
     icmp: FlowLimit { burst: 5, period_secs: 60 },
@@ -26,7 +26,7 @@ const LIMITS: GateLimits = GateLimits {
 };
 
 /// A live container with addresses of both families, which knows its gateways.
-fn bench(outward: Outward, gate: GateLimits) -> Bench<Hosts> {
+pub(super) fn bench(outward: Outward, gate: GateLimits) -> Bench<Hosts> {
     let mut config = config();
     config.single = true;
     config.inside = vec!["10.0.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()];
@@ -46,16 +46,16 @@ fn bench(outward: Outward, gate: GateLimits) -> Bench<Hosts> {
 /// Writes the message with that number, for IPv6 or IPv4.
 type Writes = fn(bool, u16) -> Vec<u8>;
 
-fn own_of(dst: &str) -> &'static str {
+pub(super) fn own_of(dst: &str) -> &'static str {
     if dst.contains(':') { OWN_V6 } else { HOST_IP }
 }
 
 /// A packet of the container to `dst` by its gateway.
-fn outward(bench: &Bench<Hosts>, dst: &str, proto: u8, ttl: u8, l4: &[u8]) -> Vec<u8> {
+pub(super) fn outward(bench: &Bench<Hosts>, dst: &str, proto: u8, ttl: u8, l4: &[u8]) -> Vec<u8> {
     packet((GATEWAY_MAC, mac_of(bench, HOST_IP)), own_of(dst), dst, proto, ttl, l4)
 }
 
-fn syn(sport: u16, dport: u16) -> Vec<u8> {
+pub(super) fn syn(sport: u16, dport: u16) -> Vec<u8> {
     segment(sport, dport, flag::SYN)
 }
 
@@ -68,20 +68,20 @@ fn segment(sport: u16, dport: u16, flags: u8) -> Vec<u8> {
 }
 
 /// A question for the address of `worm.example.com`.
-fn question(sport: u16) -> Vec<u8> {
+pub(super) fn question(sport: u16) -> Vec<u8> {
     let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x04worm\x07example\x03com\0\0\x01\0\x01";
     let mut l4 = datagram(sport, 53, query.len());
     l4[8..].copy_from_slice(query);
     l4
 }
 
-fn echo(v6: bool, number: u16) -> Vec<u8> {
+pub(super) fn echo(v6: bool, number: u16) -> Vec<u8> {
     let [a, b] = number.to_be_bytes();
     vec![if v6 { 128 } else { 8 }, 0, 0, 0, 0, 1, a, b, b'h', b'i']
 }
 
 /// Frames that came out by `port`.
-fn by(port: u16, out: &[(PortNo, Vec<u8>)]) -> usize {
+pub(super) fn by(port: u16, out: &[(PortNo, Vec<u8>)]) -> usize {
     out.iter().filter(|(at, _)| *at == PortNo(port)).count()
 }
 
@@ -447,81 +447,5 @@ fn a_rate_holds_whatever_the_policy() {
         assert_eq!(burst(&mut bench), 65, "the longest frame's worth at once, {policy:?}");
         bench.now += Duration::from_millis(500);
         assert!((49..=50).contains(&burst(&mut bench)), "{policy:?}");
-    }
-}
-
-#[test]
-fn names_lead_elsewhere_by_the_gateway_and_by_any_other_server() {
-    for server in [GATEWAYS[0], GATEWAYS[1], OUTSIDE[0], OUTSIDE[1]] {
-        let mut bench = bench(Outward::Reflect, LIMITS);
-        let mut answers = Vec::new();
-        for sport in [5, 6] {
-            let out = {
-                let frame = outward(&bench, server, proto::UDP, 64, &question(sport));
-                bench.rx(1, &frame)
-            };
-            assert_eq!((out.len(), out[0].0), (1, PortNo(1)), "{server}");
-            let answer = Packet::parse(&out[0].1).unwrap();
-            assert_eq!((answer.src().to_string().as_str(), src_mac(&out[0].1)), (server, GATEWAY_MAC));
-            assert!(answer.checksum_ok(&out[0].1));
-            answers.push(answer.payload(&out[0].1)[8..].to_vec());
-        }
-        assert_eq!(answers[0], answers[1], "the same each time");
-        let address: [u8; 4] = *answers[0].last_chunk().unwrap();
-        // Whoever is there answers, too.
-        let dst = Ipv4Addr::from(address).to_string();
-        let frame = outward(&bench, &dst, proto::TCP, 64, &syn(7, 80));
-        let out = bench.rx(1, &frame);
-        assert_eq!((out[0].0, tcp_of(&out[0].1).1.flags), (PortNo(1), flag::SYN | flag::ACK));
-    }
-    // Where the world is real, so is the name server.
-    let mut bench = bench(Outward::Allow, LIMITS);
-    let frame = outward(&bench, GATEWAYS[0], proto::UDP, 64, &question(5));
-    assert_eq!(by(0, &bench.rx(1, &frame)), 1);
-    // A reflected gateway is asked for names, and is a router otherwise.
-    let mut bench = self::bench(Outward::Reflect, LIMITS);
-    let frame = outward(&bench, GATEWAYS[0], proto::ICMP, 64, &echo(false, 1));
-    assert_eq!(by(0, &bench.rx(1, &frame)), 1);
-}
-
-#[test]
-fn many_questions_for_names_are_answered() {
-    let mut bench = bench(Outward::Reflect, LIMITS);
-    let answered: usize = (0..500)
-        .map(|sport| {
-            let frame = outward(&bench, GATEWAYS[0], proto::UDP, 64, &question(sport));
-            by(1, &bench.rx(1, &frame))
-        })
-        .sum();
-    assert_eq!(answered, 500);
-}
-
-#[test]
-fn a_trace_to_elsewhere_shows_a_path() {
-    for (family, dst) in OUTSIDE.into_iter().enumerate() {
-        let mut bench = bench(Outward::Reflect, LIMITS);
-        let hops = elsewhere::hops_to(dst.parse().unwrap());
-        let mut routers = Vec::new();
-        for ttl in 1..=hops {
-            let frame = outward(&bench, dst, proto::UDP, ttl, &datagram(5, 33_434, 12));
-            let out = bench.rx(1, &frame);
-            let answer = Packet::parse(&out[0].1).unwrap();
-            assert!(answer.checksum_ok(&out[0].1));
-            assert_eq!((out[0].0, answer.dst()), (PortNo(1), own_of(dst).parse::<IpAddr>().unwrap()));
-            assert_eq!(answer.payload(&out[0].1)[0], [11, 3][family], "time exceeded");
-            assert_eq!(answer.ttl, [255, 64][family] - (ttl - 1));
-            routers.push(answer.src());
-        }
-        assert_eq!(routers[0], GATEWAYS[family].parse::<IpAddr>().unwrap());
-        let distinct: std::collections::HashSet<_> = routers.iter().collect();
-        assert_eq!(distinct.len(), usize::from(hops), "{routers:?}");
-        let frame = outward(&bench, dst, proto::UDP, hops + 1, &datagram(5, 33_434, 12));
-        let end = &bench.rx(1, &frame)[0].1;
-        let answer = Packet::parse(end).unwrap();
-        assert_eq!(answer.src(), dst.parse::<IpAddr>().unwrap());
-        assert_eq!(answer.payload(end)[..2], [[3, 3], [1, 4]][family], "port unreachable");
-        let frame = outward(&bench, dst, proto::TCP, hops + 1, &syn(5, 80));
-        let (answer, tcp, _) = tcp_of(&bench.rx(1, &frame)[0].1);
-        assert_eq!((answer.src(), tcp.flags), (dst.parse().unwrap(), flag::SYN | flag::ACK));
     }
 }

@@ -52,6 +52,8 @@ mod dhcp_shard_tests;
 #[cfg(test)]
 mod dhcp_tests;
 mod elsewhere;
+#[cfg(test)]
+mod elsewhere_tests;
 mod ended;
 mod flow;
 mod flows;
@@ -82,6 +84,8 @@ mod rewrite_tests;
 mod say;
 mod scan;
 mod session;
+#[cfg(test)]
+mod session_tests;
 mod show;
 mod splice;
 mod talk;
