@@ -73,19 +73,20 @@ fn connect(host: &str, port: u16) -> std::io::Result<Duration> {
     TcpStream::connect_timeout(&address, LOST).map(|_| began.elapsed())
 }
 
-/// Round trips of echoes, as fping tells them.
-fn echoes(from: &Ns, seconds: u64) -> Vec<Duration> {
+/// Round trips of echoes, as fping tells them, and how many were answered more than once.
+fn echoes(from: &Ns, seconds: u64) -> (Vec<Duration>, usize) {
     let count = (seconds as u128 * 1000 / RATE.as_millis()).to_string();
     let (rate, lost) = (RATE.as_millis().to_string(), LOST.as_millis().to_string());
     let output = from.run(&["fping", "-q", "-C", &count, "-p", &rate, "-t", &lost, EMULATED]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let times = said.split_once(" : ").unwrap_or_else(|| panic!("fping: {said}")).1;
+    let (twice, once): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.contains("duplicate"));
+    let times = once.iter().find_map(|line| line.split_once(" : ")).unwrap_or_else(|| panic!("fping: {said}")).1;
     let time = |word: &str| word.parse().map_or(LOST, |millis: f64| Duration::from_secs_f64(millis / 1e3));
-    times.split_whitespace().map(time).collect()
+    (times.split_whitespace().map(time).collect(), twice.len())
 }
 
 /// What attackers elsewhere meet for some seconds, in the course of which `happens` does.
-fn meet(lab: &Lab, seconds: u64, happens: impl FnOnce()) -> [Vec<Duration>; 3] {
+fn meet(lab: &Lab, seconds: u64, happens: impl FnOnce()) -> ([Vec<Duration>; 3], usize) {
     let attacker = &lab.attacker;
     std::thread::scope(|scope| {
         let echoes = scope.spawn(|| echoes(attacker, seconds));
@@ -96,14 +97,17 @@ fn meet(lab: &Lab, seconds: u64, happens: impl FnOnce()) -> [Vec<Duration>; 3] {
         let octets = enter(|| first_octet(NEIGHBOR), CONTAINER_RATE);
         std::thread::sleep(MOMENT);
         happens();
-        [echoes, connects, octets].map(|thread| thread.join().expect("a thread that measures"))
+        let (echoes, twice) = echoes.join().expect("a thread that measures");
+        let [connects, octets] = [connects, octets].map(|thread| thread.join().expect("a thread that measures"));
+        ([echoes, connects, octets], twice)
     })
 }
 
 /// Measures before and during.
 fn beside(lab: &Lab, rows: &mut Rows, seconds: u64, what: &str, happens: impl FnOnce()) {
-    let before = meet(lab, seconds, || ());
-    let during = meet(lab, seconds, happens);
+    let (before, _) = meet(lab, seconds, || ());
+    let (during, twice) = meet(lab, seconds, happens);
+    rows.put(format!("{what}: echoes that were answered twice"), twice as f64, "", Some(0.0), true);
     let named = ["echo of an emulated host", "connection to it", "first octet of a container"];
     for ((name, before), during) in named.iter().zip(&before).zip(&during) {
         let lost = during.iter().filter(|time| **time >= LOST).count();

@@ -118,7 +118,7 @@ impl Lab {
     /// Fills that disk to its last block, until the files that are returned are removed.
     pub fn fill_disk(&self) -> [PathBuf; 2] {
         let files = ["filler", "rest"].map(|name| self.own_dir().join(name));
-        let stat = rustix::fs::statvfs(&self.own_dir()).unwrap();
+        let stat = rustix::fs::statvfs(self.own_dir()).unwrap();
         // Blocks that nobody has to write.
         let most = (stat.f_bavail * stat.f_frsize).saturating_sub(8 << 20);
         crate::net::sh(&["fallocate", "-l", &most.to_string(), files[0].to_str().unwrap()]);
