@@ -148,6 +148,17 @@ pub struct Container {
 }
 
 impl Container {
+    /// Whether process `pid` is the one that takes it to its next stage, or watches over it.
+    pub fn is_process(&self, pid: i32) -> bool {
+        match &self.stage {
+            Stage::Starting(worker) | Stage::Removing(worker) => worker.pid == pid,
+            Stage::Live(running) => running.monitor == pid,
+            Stage::Dying { monitor, .. } => *monitor == pid,
+            Stage::Inspecting(inspector) => inspector.as_ref().is_some_and(|inspector| inspector.pid == pid),
+            Stage::Queued(_) | Stage::Sweeping { .. } | Stage::Kept { .. } => false,
+        }
+    }
+
     /// Whether it is kept ready for whoever comes: neither anybody's nor about to end.
     pub fn is_spare(&self) -> bool {
         self.host.is_none() && self.why.is_none()

@@ -15,13 +15,13 @@ use super::ahead;
 use super::cgroup::Layout;
 use super::disk::Disks;
 use super::evidence::Look;
-use super::lease::{Container, Lease, Rest, Stage, kill};
+use super::lease::{Container, Lease, Rest, Stage};
 use super::leases::START_DEADLINE;
 use super::leftovers;
 use super::machine::Here;
 use super::pool::{self, Pool};
 use super::pressure::Pressure;
-use super::scripts::{SCRIPT_UID, Scripts};
+use super::scripts::Scripts;
 use super::settings;
 use super::taps::Taps;
 use super::uplinks::Uplinks;
@@ -331,21 +331,14 @@ impl Keeper {
 
     fn child_ended(&mut self, pid: i32, now: i64) {
         if self.scripts.ended(pid) {
-            self.kill_orphans_of_scripts();
+            self.scripts.kill_orphans();
             return;
         }
-        let is_its = |container: &Container| match &container.stage {
-            Stage::Starting(worker) | Stage::Removing(worker) => worker.pid == pid,
-            Stage::Live(running) => running.monitor == pid,
-            Stage::Dying { monitor, .. } => *monitor == pid,
-            Stage::Inspecting(inspector) => inspector.as_ref().is_some_and(|inspector| inspector.pid == pid),
-            Stage::Queued(_) | Stage::Sweeping { .. } | Stage::Kept { .. } => false,
-        };
         let looks = |container: &Container| container.look.as_ref().is_some_and(|look| look.is_process(pid));
         if let Some((number, _)) = self.containers.iter().find(|(_, container)| looks(container)) {
             return self.looked(*number, now);
         }
-        let owner = self.containers.iter().find(|(_, container)| is_its(container)).map(|(number, _)| *number);
+        let owner = self.containers.iter().find(|(_, container)| container.is_process(pid)).map(|(number, _)| *number);
         let Some(number) = owner else { return };
         let Some(container) = self.containers.get_mut(&number) else { return };
         match std::mem::replace(&mut container.stage, Stage::ended(now)) {
@@ -362,20 +355,6 @@ impl Keeper {
             other => {
                 container.stage = other;
                 self.monitor_ended(number, now);
-            }
-        }
-    }
-
-    /// What scripts started and left behind becomes our child, and ends.
-    fn kill_orphans_of_scripts(&self) {
-        let me = rustix::process::getpid().as_raw_nonzero();
-        let text = fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();
-        for pid in text.split_whitespace().filter_map(|word| word.parse::<i32>().ok()) {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let uid =
-                status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
-            if uid == Some(SCRIPT_UID) && !self.scripts.has(pid) {
-                kill(pid);
             }
         }
     }

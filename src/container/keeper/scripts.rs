@@ -2,11 +2,13 @@
 //! input and output are the connection, under a user of its own and without network.
 
 use std::collections::HashMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{Pid, Signal};
 
+use super::lease::kill;
 use crate::service::Script;
 use crate::sys::spawn::{self, Confinement};
 
@@ -37,6 +39,20 @@ impl Scripts {
     /// None is running.
     pub fn new(net: &str, scripts: &[Script]) -> Scripts {
         Scripts { net: net.to_owned(), scripts: scripts.to_vec(), network: None, running: HashMap::new() }
+    }
+
+    /// What scripts started and left behind becomes our child, and ends.
+    pub fn kill_orphans(&self) {
+        let me = rustix::process::getpid().as_raw_nonzero();
+        let text = fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();
+        for pid in text.split_whitespace().filter_map(|word| word.parse::<i32>().ok()) {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let uid =
+                status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+            if uid == Some(SCRIPT_UID) && !self.has(pid) {
+                kill(pid);
+            }
+        }
     }
 
     /// Starts script `index` at `now`; returns the other end of its standard input and output.

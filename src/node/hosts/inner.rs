@@ -5,7 +5,8 @@ use super::super::Cx;
 use super::flow::{App, Ending, Flow, Inner};
 use super::grant::Whose;
 use super::splice::Clock;
-use super::{Hosts, patience};
+use super::{Hosts, Target, patience};
+use crate::emulate::Backend;
 use crate::event::{DropReason, Event, EventId, Party};
 use crate::frame::{Frame, PortNo};
 use crate::stack::{Conn, FlowKey, Incoming, Outgoing, SynLook, timestamps};
@@ -20,6 +21,11 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
 impl Hosts {
+    /// What is behind a host's container ports.
+    pub(super) fn backend(&self, target: &Target) -> Option<&Backend> {
+        self.template(target.template).backend.as_ref()
+    }
+
     /// A segment of the container in a connection that we opened into it.
     pub(super) fn inner_ingress(
         &mut self,

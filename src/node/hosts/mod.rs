@@ -7,6 +7,7 @@
 //!
 //! * `arp`: who has an address, ARP and neighbor discovery; `claim`, `claims`: those that nobody else answers for
 //! * `dhcp`, `tenants`: hosts that lease their addresses
+//! * `icmp`: echoes
 //! * `tcp`: probes and handshakes; `connection`: open ones, and `ended` ones; `flow`: what one is; `flows`: all of them
 //! * `lease`: containers; `grant`: whose they are; `inner`: the connection into one, `patience`: without one, `splice`: passing through it
 //! * `waiting`: datagrams for one; `outward`: what one begins, `rewrite`, `fragments`, `quote`: how that looks, `beside`: and
@@ -68,6 +69,7 @@ mod gate_tests;
 mod grant;
 #[cfg(test)]
 mod grant_tests;
+mod icmp;
 mod inner;
 mod lease;
 mod outward;
@@ -108,20 +110,18 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::{Command, Cx, HostsConfig, Node, Show};
-use crate::emulate::probe;
-use crate::emulate::reply::{self, Voice};
-use crate::emulate::{Backend, ClockTable, FlowLabel, Identity, Personality, Scan, Template};
 #[cfg(test)]
-use crate::emulate::{Builtin, Grant, Outward, ServiceId, TcpPort, UdpPort};
+use crate::emulate::{Backend, Builtin, Grant, Outward, ServiceId, TcpPort, UdpPort};
+use crate::emulate::{ClockTable, Identity, Scan, Template};
 use crate::event::{DropReason, Event, EventId, MaybeIp, Party, SessionId};
 use crate::frame::{Batch, Frame};
 use crate::service::tls::Notary;
 #[cfg(test)]
 use crate::service::{Service, ServiceKind};
 use crate::stack::{Budget, FlowKey, HalfOpenTable, Sockets};
-use crate::wire::{
-    ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, icmp6, ip_of, proto, src_mac, word_of,
-};
+#[cfg(test)]
+use crate::wire::icmp6;
+use crate::wire::{ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, ip_of, proto, src_mac, word_of};
 use cases::Sources;
 use claims::Claims;
 use dhcp::Dhcp;
@@ -380,72 +380,6 @@ impl Hosts {
         session.ip_id = session.ip_id.wrapping_add(1);
         (session.id, session.ip_id, first)
     }
-
-    /// Sends an answer back to where the frame that it was written over came from.
-    #[inline]
-    fn reply(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        self.sessions.answered(frame.len() - ETH);
-        let port = frame.meta.port;
-        cx.send(port, frame);
-    }
-
-    #[inline(always)]
-    fn voice(&mut self, target: &Target, packet: &Packet, ports: u32, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
-        let personality = self.template(target.template).personality.get();
-        let ip_id = self.ids.next(personality.ip_id, target.word, Some(ip_id), cx);
-        let flow_label = match personality.flow_label {
-            FlowLabel::Always if !packet.is_v4() => self.identity.flow_label(packet.dst_word, packet.src_word, ports),
-            _ => 0,
-        };
-        Voice { mac: target.mac, personality, ip_id, hops: target.hops, flow_label }
-    }
-
-    /// The flow label of a connection's segments.
-    #[inline(always)]
-    fn label_of(&self, personality: &Personality, key: &FlowKey) -> u32 {
-        if key.local.is_ipv4() || personality.flow_label == FlowLabel::Zero {
-            return 0;
-        }
-        let ports = u32::from(key.local_port) << 16 | u32::from(key.remote_port);
-        self.identity.flow_label(word_of(key.local), word_of(key.remote), ports)
-    }
-
-    fn icmp(&mut self, mut frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
-        let message = packet.payload(frame.bytes());
-        let [kind, code, ..] = *message else {
-            return cx.discard(frame, DropReason::Malformed);
-        };
-        let is_echo = message.len() >= 8 && kind == if packet.is_v4() { 8 } else { icmp6::ECHO_REQUEST };
-        if !is_echo {
-            // What asks for something else is answered by no host, with a container or without.
-            let is_answer = if packet.is_v4() { matches!(kind, 0 | 3 | 11 | 12) } else { matches!(kind, 1..=4 | 129) };
-            return match is_answer {
-                true => {
-                    let whose = self.whose_message(target, &frame, packet);
-                    self.to_container(frame, packet, target, whose, cx)
-                }
-                false => cx.discard(frame, DropReason::Unsupported),
-            };
-        }
-        let (session, ip_id, first) = self.touch(&frame, packet, Contact::Icmp, (0, true), cx);
-        if first {
-            let mut event = event_of(EventId::IcmpEcho, &frame, packet, session, cx.now);
-            event.code = u16::from(kind) << 8 | u16::from(code);
-            event.first = self.sessions.is_first_record();
-            cx.emit(&mut event, &[]);
-        }
-        if !self.template(target.template).ping {
-            return cx.discard(frame, DropReason::Filtered);
-        }
-        if let Some(fingerprint) = self.fingerprint(packet, target)
-            && probe::is_echo_probe(packet.payload(frame.bytes()))
-        {
-            return self.echo_probe(frame, packet, target, fingerprint, cx);
-        }
-        let voice = self.voice(target, packet, 0, ip_id, cx);
-        reply::echo(&mut frame, packet, &voice);
-        self.reply(frame, cx);
-    }
 }
 
 /// The MAC of whoever sent a frame, routers left out.
@@ -558,11 +492,5 @@ impl Node for Hosts {
             Show::Flows => Some(self.show_flows(now, limit)),
             _ => None,
         }
-    }
-}
-
-impl Hosts {
-    fn backend(&self, target: &Target) -> Option<&Backend> {
-        self.template(target.template).backend.as_ref()
     }
 }

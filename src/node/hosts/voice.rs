@@ -1,8 +1,13 @@
-//! IP identification: the one field whose next value a host has to remember.
+//! How a host speaks: the fields that all its answers have. IP identification is the one whose next value a host has to
+//! remember.
 
 use super::super::{AddrRange, Cx, HostsConfig};
-use crate::emulate::{Identity, IpIdClass};
-use crate::wire::Instant;
+use super::{Hosts, Target};
+use crate::emulate::reply::Voice;
+use crate::emulate::{FlowLabel, Identity, IpIdClass, Personality};
+use crate::frame::Frame;
+use crate::stack::FlowKey;
+use crate::wire::{ETH, Instant, Packet, word_of};
 
 /// Counters of a large population. Hosts that share one have other starting
 /// points, and look like hosts that talk to others, too.
@@ -72,5 +77,36 @@ impl IpIds {
             let at = self.identity.counter(self.home(host)) as usize & (self.shared.len() - 1);
             self.shared[at] = self.shared[at].wrapping_add(more);
         }
+    }
+}
+
+impl Hosts {
+    /// Sends an answer back to where the frame that it was written over came from.
+    #[inline]
+    pub(super) fn reply(&mut self, frame: Frame, cx: &mut Cx<'_>) {
+        self.sessions.answered(frame.len() - ETH);
+        let port = frame.meta.port;
+        cx.send(port, frame);
+    }
+
+    #[inline(always)]
+    pub(super) fn voice(&mut self, target: &Target, packet: &Packet, ports: u32, ip_id: u16, cx: &mut Cx<'_>) -> Voice {
+        let personality = self.template(target.template).personality.get();
+        let ip_id = self.ids.next(personality.ip_id, target.word, Some(ip_id), cx);
+        let flow_label = match personality.flow_label {
+            FlowLabel::Always if !packet.is_v4() => self.identity.flow_label(packet.dst_word, packet.src_word, ports),
+            _ => 0,
+        };
+        Voice { mac: target.mac, personality, ip_id, hops: target.hops, flow_label }
+    }
+
+    /// The flow label of a connection's segments.
+    #[inline(always)]
+    pub(super) fn label_of(&self, personality: &Personality, key: &FlowKey) -> u32 {
+        if key.local.is_ipv4() || personality.flow_label == FlowLabel::Zero {
+            return 0;
+        }
+        let ports = u32::from(key.local_port) << 16 | u32::from(key.remote_port);
+        self.identity.flow_label(word_of(key.local), word_of(key.remote), ports)
     }
 }
