@@ -297,8 +297,9 @@ mod tests {
             fs::create_dir_all(dir.join("rootfs")).unwrap();
             let manifest = Manifest { hash: hash.into(), ..image.manifest.clone() };
             write_manifest(&dir, &manifest).unwrap();
-            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
-            File::options().append(true).open(dir.join("manifest.json")).unwrap().set_modified(then).unwrap();
+            let file = File::options().append(true).open(dir.join("manifest.json")).unwrap();
+            let then = file.metadata().unwrap().modified().unwrap() - std::time::Duration::from_secs(age);
+            file.set_modified(then).unwrap();
             Image { manifest, dir }
         };
         let newest = put(state.path(), "one");

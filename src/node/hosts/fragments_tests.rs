@@ -10,7 +10,7 @@ fn fragment(bench: &Bench<Hosts>, proto: u8, id: u16, (at, more): (u16, bool), l
     let mut frame = vec![0; headers.len() + l4.len()];
     let from = headers.write(&mut frame, l4.len());
     frame[from..].copy_from_slice(l4);
-    let field = at / 8 | if more { 0x2000 } else { 0 };
+    let field = (at / 8) | if more { 0x2000 } else { 0 };
     frame[ETH + 6..ETH + 8].copy_from_slice(&field.to_be_bytes());
     frame[ETH + 10..ETH + 12].fill(0);
     let sum = checksum::of(&frame[ETH..ETH + 20]);

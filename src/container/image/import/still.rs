@@ -1,9 +1,10 @@
 //! A container that is being copied is frozen: files that its processes write one after the other fit together.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::container::image::Progress;
 use crate::container::keeper::Layout;
+use crate::sys::clock;
 use crate::sys::signal::Signals;
 
 /// The kernel freezes within milliseconds, but for what is in the midst of a long call.
@@ -32,8 +33,8 @@ impl Still {
         // From here on it goes on whatever happens.
         let still = Still { layout, container: container.to_owned(), _signals: signals };
         let done = still.layout.freeze(container, true);
-        let end = Instant::now() + PATIENCE;
-        while done.is_ok() && !still.layout.is_frozen(container) && Instant::now() < end {
+        let end = clock::monotonic_micros() + PATIENCE.as_micros() as i64;
+        while done.is_ok() && !still.layout.is_frozen(container) && clock::monotonic_micros() < end {
             std::thread::sleep(Duration::from_millis(1));
         }
         if still.layout.is_frozen(container) {
