@@ -56,7 +56,7 @@ pub struct Ends {
     pub supervisor: Channel,
     /// Receives [`ToKeeper`], sends [`FromKeeper`].
     pub switch: Channel,
-    /// Receives [`Ordered`], sends [`KeeperSays`].
+    /// Receives [`Ordered`](crate::container::Ordered), sends [`KeeperSays`].
     pub console: Channel,
     /// The TAPs of the configuration's tap nodes, in their order.
     pub taps: Vec<OwnedFd>,
