@@ -96,7 +96,8 @@ impl Keeper {
             return Ok(());
         }
         let (image, limit) = (host.image(&self.config)?, backend.limits.disk);
-        let held = image.hold().map_err(|error| error.to_string())?;
+        // Its files are to stay while they are made ready.
+        let _held = image.hold().map_err(|error| error.to_string())?;
         let place = self.new_place();
         self.check_ways(&place, &image)?;
         let size = self.grant(limit)?;
@@ -104,23 +105,10 @@ impl Keeper {
         let disk = (&mut self.disks, size);
         settings::prepare(Some(&host), image.manifest.host_key, &place, &image.rootfs(), disk)
             .map_err(|error| unmade(&place, &error))?;
-        let (number, stage) = (place.number, Stage::Kept { until: NEVER });
-        let container = Container {
-            lease: None,
-            host: Some((node, host.ip)),
-            attacker: None,
-            place,
-            disk: size,
-            image,
-            _held: held,
-            tap: None,
-            stage,
-            why: None,
-            keep: None,
-            unclaimed: None,
-            used: None,
-            look: None,
-        };
+        let number = place.number;
+        let container = Container::new(place, size, image, Stage::Kept { until: NEVER });
+        let container = container.map_err(|error| error.to_string())?;
+        let container = Container { host: Some((node, host.ip)), ..container };
         self.containers.insert(number, container);
         Ok(())
     }

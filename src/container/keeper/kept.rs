@@ -182,26 +182,8 @@ impl Keeper {
             let used = written.used.clone();
             let by = used.as_ref().and_then(Used::by);
             let lease = id.map(|id| Lease { id, node, host: host.1, by, attacker: written.attacker });
-            let held = image.hold().ok()?;
-            let stage = Stage::ended(now);
-            let (disk, host) = (written.disk, Some(host));
-            let (tap, why, keep, unclaimed, look) = (None, None, None, None, None);
-            Some(Container {
-                attacker: written.attacker,
-                lease,
-                host,
-                place,
-                disk,
-                image,
-                _held: held,
-                tap,
-                stage,
-                why,
-                keep,
-                unclaimed,
-                used,
-                look,
-            })
+            let container = Container::new(place, written.disk, image, Stage::ended(now)).ok()?;
+            Some(Container { attacker: written.attacker, lease, host: Some(host), used, ..container })
         });
         let adopted = adopted.and_then(|mut container| {
             self.inherit(&mut container, running, now).ok()?;
@@ -231,21 +213,13 @@ impl Keeper {
         settings::rest(&place).and_then(|()| disk::restore(&place.dir)).map_err(|error| error.to_string())?;
         let node = self.config.nodes.iter().position(|(name, _)| *name == written.node);
         let why = used.leased.why.clone();
+        let container = Container::new(place, written.disk, image, Stage::Inspecting(None));
         Ok(Container {
             attacker: written.attacker,
-            lease: None,
             host: node.map(|node| (NodeIdx(node as u16), written.host)),
-            _held: image.hold().map_err(|error| error.to_string())?,
-            place,
-            disk: written.disk,
-            image,
-            tap: None,
-            stage: Stage::Inspecting(None),
             why: Some(why.unwrap_or_else(|| "the keeper was started anew, and has no use for it".into())),
-            keep: None,
             used: Some(used),
-            look: None,
-            unclaimed: None,
+            ..container.map_err(|error| error.to_string())?
         })
     }
 
@@ -264,22 +238,10 @@ impl Keeper {
             return None;
         }
         let secs = host.template.backend.as_ref()?.destroy_secs;
-        Some(Container {
-            lease: None,
-            host: Some((node, host.ip)),
-            attacker: written.attacker,
-            _held: image.hold().ok()?,
-            place,
-            disk: written.disk,
-            image,
-            tap: None,
-            stage: Stage::Kept { until: now + i64::from(secs) * SECOND },
-            why: None,
-            keep: None,
-            unclaimed: None,
-            used: written.used.clone(),
-            look: None,
-        })
+        let stage = Stage::Kept { until: now + i64::from(secs) * SECOND };
+        let container = Container::new(place, written.disk, image, stage).ok()?;
+        let (host, used) = (Some((node, host.ip)), written.used.clone());
+        Some(Container { host, attacker: written.attacker, used, ..container })
     }
 
     /// The container whose files are those of the lease's host, if they are kept and of this image.

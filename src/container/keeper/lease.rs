@@ -13,7 +13,7 @@ use super::evidence::Look;
 use super::process::SECOND;
 use super::settings::Place;
 use super::used::Used;
-use crate::container::image::Image;
+use crate::container::image::{Image, ImageError};
 use crate::container::inspector::Inspector;
 use crate::container::worker::{Done, Start, Work};
 use crate::event::SessionId;
@@ -148,6 +148,29 @@ pub struct Container {
 }
 
 impl Container {
+    /// One of image `image` at `place`, of `disk` octets, which is nobody's.
+    ///
+    /// # Errors
+    /// If its image is just being removed.
+    pub fn new(place: Place, disk: u64, image: Image, stage: Stage) -> Result<Container, ImageError> {
+        Ok(Container {
+            lease: None,
+            host: None,
+            attacker: None,
+            place,
+            disk,
+            _held: image.hold()?,
+            image,
+            tap: None,
+            stage,
+            why: None,
+            keep: None,
+            unclaimed: None,
+            used: None,
+            look: None,
+        })
+    }
+
     /// Whether process `pid` is the one that takes it to its next stage, or watches over it.
     pub fn is_process(&self, pid: i32) -> bool {
         match &self.stage {

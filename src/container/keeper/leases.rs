@@ -128,31 +128,16 @@ impl Keeper {
         start: Start,
         host: impl Into<Option<(NodeIdx, IpAddr)>>,
     ) -> Result<u32, String> {
-        let held = image.hold().map_err(|error| error.to_string());
-        let tap = held.and_then(|held| {
-            let opened = tap::open(&place.tap, tap::Offload::Tcp);
-            opened.map(|(tap, _)| (held, tap)).map_err(|error| format!("cannot open a TAP: {error}"))
+        let stage = Stage::Queued(Box::new(start));
+        let (number, dir, tap) = (place.number, place.dir.clone(), place.tap.clone());
+        let container = Container::new(place, disk, image, stage).map_err(|error| error.to_string());
+        let opened = container.and_then(|container| match tap::open(&tap, tap::Offload::Tcp) {
+            Ok((tap, _)) => Ok(Container { tap: Some(tap), host: host.into(), ..container }),
+            Err(error) => Err(format!("cannot open a TAP: {error}")),
         });
         // What somebody had before is worth more than that.
-        let is_new = kept::read(&place.dir).is_none();
-        let (held, tap) = tap.inspect_err(|_| drop(is_new.then(|| disk::remove(&place.dir))))?;
-        let number = place.number;
-        let container = Container {
-            lease: None,
-            host: host.into(),
-            attacker: None,
-            place,
-            disk,
-            image,
-            _held: held,
-            tap: Some(tap),
-            stage: Stage::Queued(Box::new(start)),
-            why: None,
-            keep: None,
-            unclaimed: None,
-            used: None,
-            look: None,
-        };
+        let is_new = kept::read(&dir).is_none();
+        let container = opened.inspect_err(|_| drop(is_new.then(|| disk::remove(&dir))))?;
         self.containers.insert(number, container);
         self.queue.push_back(number);
         Ok(number)
