@@ -172,10 +172,8 @@ fn add_ipv6(start: &Start, init: i32) -> std::io::Result<()> {
     let namespace = std::fs::File::open(format!("/proc/{init}/ns/net"))?;
     let network = rustix::thread::LinkNameSpaceType::Network;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(network))?;
+    super::keeper::identity::add_ipv6(&start.ipv6)?;
     let index = interface::index("eth0")?;
-    for (address, prefix_len) in &start.ipv6 {
-        netlink::add_ipv6(index, *address, *prefix_len)?;
-    }
     start.ipv6_gateway.map_or(Ok(()), |gateway| netlink::add_default_route6(index, gateway))
 }
 

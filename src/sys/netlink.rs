@@ -20,8 +20,6 @@ const IFLA_IFNAME: u16 = 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
-const IFA_FLAGS: u16 = 8;
-const IFA_F_NODAD: u32 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RT_TABLE_MAIN: u8 = 254;
@@ -155,7 +153,8 @@ pub fn add_default_route4(index: u32, gateway: Ipv4Addr) -> io::Result<()> {
         .send()
 }
 
-/// Gives interface `index` an IPv6 address that is usable at once: nobody is asked whether it is taken.
+/// Gives interface `index` an IPv6 address. It is tentative until the kernel has asked whether somebody else
+/// has it (RFC 4862, section 5.4), which takes a second or two, unless the interface's `accept_dad` is 0.
 ///
 /// # Errors
 /// `EPERM` without `CAP_NET_ADMIN`, `ENODEV` if there is no such interface.
@@ -165,8 +164,17 @@ pub fn add_ipv6(index: u32, address: Ipv6Addr, prefix_len: u8) -> io::Result<()>
     Request::new(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &body)
         .attribute(IFA_LOCAL, &address.octets())
         .attribute(IFA_ADDRESS, &address.octets())
-        .attribute(IFA_FLAGS, &IFA_F_NODAD.to_ne_bytes())
         .send()
+}
+
+/// Takes an IPv6 address from interface `index`.
+///
+/// # Errors
+/// `EADDRNOTAVAIL` if it has no such address.
+pub fn delete_ipv6(index: u32, address: Ipv6Addr, prefix_len: u8) -> io::Result<()> {
+    let mut body = vec![libc::AF_INET6 as u8, prefix_len, 0, 0];
+    body.extend(index.to_ne_bytes());
+    Request::new(libc::RTM_DELADDR, 0, &body).attribute(IFA_LOCAL, &address.octets()).send()
 }
 
 /// Sends what has no other route by interface `index` to `gateway`.
@@ -258,6 +266,7 @@ mod tests {
             let (_fd, name) = tap::open("hwt%d", tap::Offload::Tcp).unwrap();
             interface::set_up(&name, true).unwrap();
             let index = interface::index(&name).unwrap();
+            std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), "0").unwrap();
             add_ipv6(index, "fd00::5".parse().unwrap(), 64).unwrap();
             // A tentative address cannot be bound.
             std::net::UdpSocket::bind("[fd00::5]:0").unwrap();
@@ -266,6 +275,9 @@ mod tests {
             probe.connect("[2001:db8::1]:9").unwrap();
             assert_eq!(probe.local_addr().unwrap().ip(), "fd00::5".parse::<Ipv6Addr>().unwrap());
             assert!(add_default_route6(index, "2001:db8::1".parse().unwrap()).is_err());
+            delete_ipv6(index, "fd00::5".parse().unwrap(), 64).unwrap();
+            std::net::UdpSocket::bind("[fd00::5]:0").expect_err("it is gone");
+            assert!(delete_ipv6(index, "fd00::5".parse().unwrap(), 64).is_err());
         });
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -51,9 +51,14 @@ pub fn connect(host: &Host<'_>, init: i32) -> io::Result<()> {
     for (address, prefix_len) in &host.addresses {
         match address {
             IpAddr::V4(v4) => netlink::add_ipv4(index, *v4, *prefix_len)?,
-            IpAddr::V6(v6) => netlink::add_ipv6(index, *v6, *prefix_len)?,
+            IpAddr::V6(_) => {}
         }
     }
+    let ipv6 = |(address, len): &(IpAddr, u8)| match address {
+        IpAddr::V6(v6) => Some((*v6, *len)),
+        IpAddr::V4(_) => None,
+    };
+    add_ipv6(&host.addresses.iter().filter_map(ipv6).collect::<Vec<_>>())?;
     let has = |v4: bool| host.addresses.iter().any(|(address, _)| address.is_ipv4() == v4);
     for gateway in &host.gateways {
         match gateway {
@@ -67,6 +72,31 @@ pub fn connect(host: &Host<'_>, init: i32) -> io::Result<()> {
         fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0")?;
     }
     fs::write("/proc/sys/net/ipv4/ip_default_ttl", host.template.personality.get().ttl.to_string())
+}
+
+/// Gives `eth0` of the namespace that the caller is in, which is up, the IPv6 addresses `addresses`. They and its
+/// link-local one are what they are on a machine that has been up for weeks: neither tentative for a second
+/// nor marked as never asked about.
+///
+/// # Errors
+/// If the kernel refuses an address.
+pub fn add_ipv6(addresses: &[(Ipv6Addr, u8)]) -> io::Result<()> {
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    let index = interface::index(settings::INTERFACE)?;
+    let ask = format!("/proc/sys/net/ipv6/conf/{}/accept_dad", settings::INTERFACE);
+    fs::write(&ask, "0")?;
+    for (address, len) in interface::addresses(settings::INTERFACE)? {
+        if let IpAddr::V6(v6) = address {
+            netlink::delete_ipv6(index, v6, len)?;
+            netlink::add_ipv6(index, v6, len)?;
+        }
+    }
+    for (address, len) in addresses {
+        netlink::add_ipv6(index, *address, *len)?;
+    }
+    fs::write(&ask, "1")
 }
 
 /// Forgets what a container has sent before it was anybody's.

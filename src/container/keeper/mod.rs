@@ -19,7 +19,7 @@ mod evidence;
 #[cfg_attr(not(feature = "lxc"), allow(dead_code))]
 pub(super) mod hide;
 mod host;
-mod identity;
+pub(super) mod identity;
 mod kept;
 mod lease;
 mod leases;

@@ -95,6 +95,7 @@ fn one_kept_ready_and_one_made_for_a_host_are_the_same_machine() {
     let (cold, warm) = (look(0), look(1));
     assert!(cold.contains("dropbear_ed25519_host_key") && cold.contains("10.77.0.254"), "{cold}");
     assert!(cold.contains("BOOT_IMAGE=") && cold.contains("sys_vendor") && cold.contains("/dev/sda1 "), "{cold}");
+    assert!(cold.contains("fe80::") && !cold.contains("tentative") && !cold.contains("flags"), "{cold}");
     assert_eq!(cold, warm);
 }
 
