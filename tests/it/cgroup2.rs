@@ -2,23 +2,8 @@
 
 use crate::lab::Lab;
 use crate::net::wait_for;
+use crate::orders::TOPOLOGY;
 use crate::shell::shell;
-
-const TOPOLOGY: &str = "
-name: unified
-images:
-  small: {pool: 1}
-templates:
-  shell:
-    personality: linux
-    tcp: {22: container}
-    backend: {image: small, freeze: 1s, idle: 1h}
-nodes:
-  wan: {kind: uplink}
-  hosts: {kind: hosts, addresses: 192.0.2.20-192.0.2.29, template: shell}
-links:
-  - endpoints: [wan, hosts]
-";
 
 #[test]
 fn containers_live_freeze_and_end_in_one_hierarchy() {

@@ -343,7 +343,8 @@ fn first_words(lab: &Lab) -> [Vec<Seen>; 2] {
     // What the neighbor hears at a port of its own, which nobody has listed.
     let listen = "tcpdump -Z root -i eth0 -U --immediate-mode -w /tmp/words.pcap src host 192.0.2.100 >/dev/null 2>/tmp/said & \
                   while ! grep -q listening /tmp/said; do sleep 0.05; done; \
-                  (sleep 8 | nc -l -p 4444 >/tmp/got; md5sum </tmp/got >/tmp/sum) >/dev/null 2>&1 & sleep 0.2; echo";
+                  (sleep 8 | nc -l -p 4444 >/tmp/got; md5sum </tmp/got >/tmp/sum) >/dev/null 2>&1 & \
+                  while ! grep -q ':115C .* 0A ' /proc/net/tcp*; do sleep 0.05; done; echo";
     shell(&lab.attacker, OTHER, &format!("({listen}) 2>/dev/null"));
     let sent = shell(
         &lab.attacker,

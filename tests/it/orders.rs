@@ -8,7 +8,7 @@ use crate::lab::Lab;
 use crate::net::wait_for;
 use crate::shell::shell;
 
-const TOPOLOGY: &str = "
+pub const TOPOLOGY: &str = "
 name: orders
 images:
   small: {pool: 1}

@@ -265,13 +265,14 @@ fn a_system_is_imported_worked_in_and_captured() {
         "root:toor",
         "mkdir /srv/b; for i in $(seq 20); do head -c 4000000 /dev/zero >/srv/b/$i; done; \
          (i=0; while :; do i=$((i+1)); for f in a c; do echo $i >/srv/.$f; mv /srv/.$f /srv/$f; done; done) \
-         >/dev/null 2>&1 & sleep 0.5",
+         >/dev/null 2>&1 & echo",
     );
+    let count = || ssh(&lab.attacker, "root:toor", "cat /srv/c 2>&1").trim().parse::<u64>().unwrap_or(0);
+    wait_for("that files are written", || (count() > 0).then_some(()));
     // Other tests' hosts may be called the same.
     let running = lab.json(&["container", "ls"])[0]["name"].as_str().unwrap().to_owned();
     image_ok(&["capture", &worked, "--from", &running]);
     // It goes on.
-    let count = || ssh(&lab.attacker, "root:toor", "cat /srv/c").trim().parse::<u64>().unwrap_or(0);
     let before = count();
     wait_for("that it goes on", || (count() > before).then_some(()));
     lab.down();
