@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # Every test there is: of the library, the programs, the documentation and the examples, those that
-# need root and network namespaces included. Ends by saying how many were skipped; with CI=true a
-# single one is a failure. Arguments go to `cargo test`.
+# need root and network namespaces included. Ends by saying what failed and how many were skipped; with
+# CI=true a single one is a failure. Arguments go to `cargo test`.
+#
+# Tests with real parts wait for other programs on a machine that may be busy. One or two that fail
+# are run once more, alone; who succeeds then is called flaky, with all that it said the first time. More
+# than two are a failure at once, and so is one that fails twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/packages.sh test
@@ -19,6 +23,7 @@ fi
 
 log=$(mktemp)
 running=
+flaky=0
 trap '[ -z "$running" ] || kill "$running" 2>/dev/null; rm -f "$log" "$log.now"' EXIT
 trap 'exit 130' INT TERM
 step() {
@@ -38,8 +43,29 @@ step() {
     return "$code"
 }
 
+# What tests that failed said, without the backtraces of those that panic on purpose.
+failures() {
+    awk '
+        /^---- .* stdout ----$/ { name = $2; said[name] = ""; quiet = 0; next }
+        /^(successes|failures|test result)/ { name = "" }
+        /^stack backtrace:$/ { quiet = 1 }
+        name && !quiet { said[name] = said[name] $0 "\n" }
+        /^test .* \.\.\. FAILED$/ { failed[$2] = 1 }
+        END { for (name in failed) { printf "\nFAILED: %s\n%s", name, substr(said[name], 1, 6000) } }
+    ' "$log"
+}
+
 failed=0
-step cargo test --lib --bins --tests --no-fail-fast "$@" -- --show-output || failed=1
+if ! step cargo test --lib --bins --tests --no-fail-fast "$@" -- --show-output; then
+    mapfile -t names < <(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log")
+    if [ ${#names[@]} = 0 ] || [ ${#names[@]} -gt 2 ]; then
+        failed=1
+    elif step cargo test --lib --bins --tests --no-fail-fast -- --show-output --exact "${names[@]}" --test-threads=1; then
+        flaky=${#names[@]}
+    else
+        failed=1
+    fi
+fi
 if [ $# = 0 ]; then
     step cargo test --doc || failed=1
     step python3 -B scripts/compare/test_figures.py || failed=1
@@ -54,9 +80,12 @@ fi
 
 passed=$(sed -n 's/^test result: .* \([0-9][0-9]*\) passed.*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
 broken=$(sed -n 's/^test result: .* \([0-9][0-9]*\) failed.*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
+[ "$failed" = 1 ] || broken=$((broken - flaky))
 ignored=$(sed -n 's/^test result: .* \([0-9][0-9]*\) ignored.*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
 skipped=$(grep -c '^SKIPPED: ' "$log" || true)
+failures
 echo
+[ "$flaky" = 0 ] || printf 'FLAKY, failed once and succeeded alone: %s\n' "${names[@]}"
 [ "$skipped" = 0 ] || grep '^SKIPPED: ' "$log" | sort | uniq -c
 echo "tests: $passed passed, $broken failed, $ignored ignored, $skipped skipped"
 if [ "${CI:-}" = true ] && [ $((skipped + ignored)) != 0 ]; then
