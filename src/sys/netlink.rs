@@ -20,6 +20,8 @@ const IFLA_IFNAME: u16 = 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
+const IFA_FLAGS: u16 = 8;
+const IFA_F_NODAD: u32 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RT_TABLE_MAIN: u8 = 254;
@@ -153,18 +155,23 @@ pub fn add_default_route4(index: u32, gateway: Ipv4Addr) -> io::Result<()> {
         .send()
 }
 
-/// Gives interface `index` an IPv6 address. It is tentative until the kernel has asked whether somebody else
-/// has it (RFC 4862, section 5.4), which takes a second or two, unless the interface's `accept_dad` is 0.
+/// Gives interface `index` an IPv6 address that is usable at once, as one that nobody else turned out to have when
+/// the kernel asked (RFC 4862, section 5.4). It does not ask, nor does it show that it did not.
 ///
 /// # Errors
 /// `EPERM` without `CAP_NET_ADMIN`, `ENODEV` if there is no such interface.
 pub fn add_ipv6(index: u32, address: Ipv6Addr, prefix_len: u8) -> io::Result<()> {
     let mut body = vec![libc::AF_INET6 as u8, prefix_len, 0, 0];
     body.extend(index.to_ne_bytes());
-    Request::new(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &body)
-        .attribute(IFA_LOCAL, &address.octets())
-        .attribute(IFA_ADDRESS, &address.octets())
-        .send()
+    // The mark of never having been asked about is taken away again.
+    for flags in [IFA_F_NODAD, 0] {
+        Request::new(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &body)
+            .attribute(IFA_LOCAL, &address.octets())
+            .attribute(IFA_ADDRESS, &address.octets())
+            .attribute(IFA_FLAGS, &flags.to_ne_bytes())
+            .send()?;
+    }
+    Ok(())
 }
 
 /// Takes an IPv6 address from interface `index`.
@@ -266,8 +273,11 @@ mod tests {
             let (_fd, name) = tap::open("hwt%d", tap::Offload::Tcp).unwrap();
             interface::set_up(&name, true).unwrap();
             let index = interface::index(&name).unwrap();
-            std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), "0").unwrap();
             add_ipv6(index, "fd00::5".parse().unwrap(), 64).unwrap();
+            // Address, index, prefix length, scope, flags: it is permanent (0x80), and nothing else.
+            let listed = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap();
+            let line = listed.lines().find(|line| line.starts_with("fd00")).unwrap();
+            assert_eq!(line.split_whitespace().nth(4), Some("80"), "{listed}");
             // A tentative address cannot be bound.
             std::net::UdpSocket::bind("[fd00::5]:0").unwrap();
             add_default_route6(index, "fd00::1".parse().unwrap()).unwrap();

@@ -85,8 +85,6 @@ pub fn add_ipv6(addresses: &[(Ipv6Addr, u8)]) -> io::Result<()> {
         return Ok(());
     }
     let index = interface::index(settings::INTERFACE)?;
-    let ask = format!("/proc/sys/net/ipv6/conf/{}/accept_dad", settings::INTERFACE);
-    fs::write(&ask, "0")?;
     for (address, len) in interface::addresses(settings::INTERFACE)? {
         if let IpAddr::V6(v6) = address {
             netlink::delete_ipv6(index, v6, len)?;
@@ -96,7 +94,7 @@ pub fn add_ipv6(addresses: &[(Ipv6Addr, u8)]) -> io::Result<()> {
     for (address, len) in addresses {
         netlink::add_ipv6(index, *address, *len)?;
     }
-    fs::write(&ask, "1")
+    Ok(())
 }
 
 /// Forgets what a container has sent before it was anybody's.
