@@ -41,6 +41,13 @@ pub enum ToKeeper {
         /// Which.
         lease: LeaseId,
     },
+    /// In answer to [`FromKeeper::Follows`], before anything else: the devices that have come.
+    Uses {
+        /// Of uplinks: the node, the index of the interface, and whether frames come by AF_XDP.
+        uplinks: Vec<(NodeIdx, u32, bool)>,
+        /// Tap nodes.
+        taps: Vec<NodeIdx>,
+    },
     /// In answer to [`FromKeeper::Follows`], with one descriptor: this lease has a container, and that is its TAP.
     Holds {
         /// Which.
@@ -74,9 +81,12 @@ pub enum FromKeeper {
     Uplink {
         /// The node.
         node: NodeIdx,
+        /// The index of its interface, for [`ToKeeper::Uses`].
+        index: u32,
         /// MTU of the interface.
         mtu: u32,
-        /// Where frames are taken by AF_XDP, if they are: then the memory of its sockets and those follow.
+        /// Where frames are taken by AF_XDP, if they are: then the memory of its sockets, those, and what keeps the
+        /// program on the interface follow.
         xdp: Option<Mode>,
     },
     /// The uplink's interface went down or vanished; `Uplink` follows when it is back.
@@ -103,7 +113,8 @@ pub enum FromKeeper {
         /// MTU of the TAP.
         mtu: u32,
     },
-    /// Another keeper died, and this one follows it: say what you have, with [`ToKeeper::Holds`] for each lease whose TAP
+    /// Another keeper died, and this one follows it: say what you have, with
+    /// [`ToKeeper::Uses`], with [`ToKeeper::Holds`] for each lease whose TAP
     /// has come, and by asking once more for what was asked for in vain.
     Follows,
     /// The container's init runs.

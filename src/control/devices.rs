@@ -1,10 +1,12 @@
 //! What the switch makes of the descriptors that the keeper hands to it.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use crate::container::ToKeeper;
 use crate::netdev::{AfPacket, Netdev, TapRing, Xdp};
-use crate::node::TapIo;
+use crate::node::{NodeIdx, TapIo};
 use crate::sys::xdp::{Mode, Socket};
 
 /// The rings by which frames of TAPs pass, one for each thread. Once confined, the process cannot make one.
@@ -47,4 +49,47 @@ pub(super) fn uplink_devices(
     let sender = |_| io::Result::Ok(Box::new(AfPacket::sender(tx.try_clone()?, mtu)) as Box<dyn Netdev>);
     let others = (1..shards).map(sender).collect::<io::Result<Vec<_>>>()?;
     Ok(Some([first].into_iter().chain(others).collect()))
+}
+
+/// The devices that the switch has from a keeper, as the keeper that follows that one has to know them.
+#[derive(Default)]
+pub(super) struct Used(HashMap<NodeIdx, Device>);
+
+enum Device {
+    Uplink {
+        index: u32,
+        by_xdp: bool,
+        /// What keeps the program on the interface: frames go on to come while no keeper is there.
+        _program: Option<OwnedFd>,
+    },
+    Tap,
+}
+
+impl Used {
+    /// That of `node` was attached.
+    pub fn uplink(&mut self, node: NodeIdx, index: u32, by_xdp: bool, program: Option<OwnedFd>) {
+        self.0.insert(node, Device::Uplink { index, by_xdp, _program: program });
+    }
+
+    /// That of `node` was attached.
+    pub fn tap(&mut self, node: NodeIdx) {
+        self.0.insert(node, Device::Tap);
+    }
+
+    /// The device of `node` is gone.
+    pub fn gone(&mut self, node: NodeIdx) {
+        self.0.remove(&node);
+    }
+
+    /// What a keeper is told of it.
+    pub fn told(&self) -> ToKeeper {
+        let (mut uplinks, mut taps) = (Vec::new(), Vec::new());
+        for (node, device) in &self.0 {
+            match device {
+                Device::Uplink { index, by_xdp, .. } => uplinks.push((*node, *index, *by_xdp)),
+                Device::Tap => taps.push(*node),
+            }
+        }
+        ToKeeper::Uses { uplinks, taps }
+    }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::config::{Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
-use super::devices::{tap_rings, uplink_devices};
+use super::devices::{Used, tap_rings, uplink_devices};
 use super::protocol::{FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};
 use crate::container::{FromKeeper, ToKeeper};
 use crate::emulate::WallClock;
@@ -193,6 +193,7 @@ struct Switch {
     to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
     /// Uplinks and taps that have not been attached for the first time.
     missing: HashSet<NodeIdx>,
+    used: Used,
     ready_said: bool,
     /// Pings of the supervisor's, and how many of them were answered.
     pings: (u64, u64),
@@ -221,6 +222,7 @@ impl Switch {
             to_keeper,
             to_console,
             missing,
+            used: Used::default(),
             ready_said: false,
             pings: (0, 0),
             leases: HashMap::new(),
@@ -268,7 +270,8 @@ impl Switch {
     fn keeper_said(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) -> io::Result<()> {
         let mut fds = fds.into_iter();
         match message {
-            FromKeeper::Uplink { node, mtu, xdp } => {
+            FromKeeper::Uplink { node, index, mtu, xdp } => {
+                let program = xdp.and_then(|_| fds.next_back());
                 let Some(NodeConfig::Uplink(uplink)) = self.plan.nodes.get(usize::from(node.0)).map(|n| &n.config)
                 else {
                     return Ok(());
@@ -283,6 +286,7 @@ impl Switch {
                 let (name, capture) = (uplink.interface.clone(), Some(u32::from(node.0)));
                 let port = Some(UplinkConfig::WIRE);
                 self.workers.attach(Attachment { node, port, devices, home, name, capture })?;
+                self.used.uplink(node, index, xdp.is_some(), program);
                 self.missing.remove(&node);
             }
             FromKeeper::Tap { node, mtu } => {
@@ -294,10 +298,17 @@ impl Switch {
                 let (port, home) = (Some(TapConfig::WIRE), Some(node.0 % self.workers.count()));
                 let devices = self.taps(&fd, mtu)?;
                 self.workers.attach(Attachment { node, port, devices, home, name, capture })?;
+                self.used.tap(node);
                 self.missing.remove(&node);
             }
-            FromKeeper::UplinkDown { node } => self.workers.detach(node, UplinkConfig::WIRE),
-            FromKeeper::TapDown { node } => self.workers.detach(node, TapConfig::WIRE),
+            FromKeeper::UplinkDown { node } => {
+                self.workers.detach(node, UplinkConfig::WIRE);
+                self.used.gone(node);
+            }
+            FromKeeper::TapDown { node } => {
+                self.workers.detach(node, TapConfig::WIRE);
+                self.used.gone(node);
+            }
             FromKeeper::Follows => self.say_what_is_held(),
             FromKeeper::LeaseTap { lease, mtu } => self.tap(lease, mtu, fds.next())?,
             FromKeeper::LeaseLive { lease } => self.command(lease, Command::LeaseLive { lease }),
@@ -351,6 +362,7 @@ impl Switch {
 
     /// Tells a keeper that follows another what there is, and once more what the other one may not have done.
     fn say_what_is_held(&self) {
+        self.tell_keeper(self.used.told());
         for (id, lease) in &self.leases {
             let (id, node, host, by, attacker) = (*id, lease.node, lease.host, lease.by, lease.attacker);
             match (&lease.tap, lease.released) {

@@ -127,6 +127,13 @@ fn sessions_in_containers_outlive_the_keeper() {
     assert_eq!(session.echo("before"), "before\n");
     shell(&lab.attacker, "192.0.2.21", "setsid sleep 1000 </dev/null >/dev/null 2>&1 &");
     let before = ["192.0.2.20", "192.0.2.21"].map(|host| wait_for("the container", || init(&lab, host)));
+    // The program that frames are received by, as "id N tag T".
+    let program = || {
+        let link = lab.wire.sh(&["ip", "link", "show", "dev", "up0"]);
+        link.lines().find_map(|line| Some(line.trim().strip_prefix("prog/xdp ")?.to_owned()))
+    };
+    let received_by = program();
+    assert!(received_by.is_some());
     for round in ["first", "second"] {
         let keeper = process(&lab, "keeper").unwrap();
         let fping = pings(&lab, &["192.0.2.100", "192.0.2.20", "192.0.2.21"]);
@@ -140,7 +147,17 @@ fn sessions_in_containers_outlive_the_keeper() {
         let after = ["192.0.2.20", "192.0.2.21"].map(|host| wait_for("the container", || init(&lab, host)));
         assert_eq!(after, before, "{round}");
         assert_eq!(session.echo(round), format!("{round}\n"));
+        // Its devices are left alone as well.
+        assert_eq!(program(), received_by, "{round}");
     }
+    let up = || lab.events().iter().filter(|event| event["event"] == "device.state").count();
+    assert_eq!(up(), 1, "the first keeper has opened it, and nobody else: {:?}", lab.events());
+    // It is looked after all the same.
+    lab.wire.sh(&["ip", "link", "set", "up0", "down"]);
+    wait_for("that it is down", || (up() == 2).then_some(()));
+    lab.wire.sh(&["ip", "link", "set", "up0", "up"]);
+    wait_for("frames by AF_XDP", || program().filter(|program| Some(program) != received_by.as_ref()));
+    assert_eq!(session.echo("again"), "again\n");
     // The successor rules them: one that it has not started ends when it is told, and another begins.
     assert_eq!(shell(&lab.attacker, "192.0.2.21", "ps -o args | grep '^sleep 1000' | wc -l"), "1\n");
     killed(before[1]);

@@ -22,7 +22,7 @@ use super::{host, identity};
 use crate::container::FromKeeper;
 use crate::container::image::Image;
 use crate::container::worker::parent_of;
-use crate::node::LeaseId;
+use crate::node::{LeaseId, NodeIdx};
 use crate::sys::epoll::Epoll;
 use crate::sys::tap;
 
@@ -119,6 +119,18 @@ impl Keeper {
         container.stage = Stage::Live(running);
         container.unclaimed = Some(now + CLAIM);
         Ok(())
+    }
+
+    /// The switch says which devices it has; those that are missing are opened.
+    pub(super) fn inherit_devices(&mut self, uplinks: &[(NodeIdx, u32, bool)], taps: &[NodeIdx], now: i64) {
+        for (node, index, by_xdp) in uplinks {
+            self.uplinks.inherit(*node, *index, *by_xdp);
+        }
+        for node in taps {
+            self.taps.inherit(*node);
+        }
+        self.greeted = true;
+        self.look_at_devices(now);
     }
 
     /// The switch says that it has the container of a lease, and hands over its TAP.

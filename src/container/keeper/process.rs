@@ -113,8 +113,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         last_lease: 0,
         queue: VecDeque::new(),
         outgoing: VecDeque::new(),
-        // The switch of a keeper that died goes on and does not greet its successor.
-        greeted: follows,
+        greeted: false,
         next_look: 0,
         ending: None,
         pressure: Pressure::watch(),
@@ -145,8 +144,8 @@ pub(super) struct Keeper {
     signals: Signals,
     pressure: Option<Pressure>,
     _lock: File,
-    uplinks: Uplinks,
-    taps: Taps,
+    pub(super) uplinks: Uplinks,
+    pub(super) taps: Taps,
     scripts: Scripts,
     pub(super) starts_at_once: usize,
     pub(super) number: u32,
@@ -237,7 +236,7 @@ impl Keeper {
                 None => PollFd::new(&self.ends.supervisor, PollFlags::empty()),
             },
         ];
-        // An order to end needs no further word of those who went first, and their closed ends would always be ready.
+        // At an order to end, the closed ends of those who went first would always be ready.
         let fds = if self.ending.is_some() { &mut fds[1..4] } else { &mut fds[..] };
         if poll(fds, Some(&timeout)).is_err() {
             return Ready::default();
@@ -415,6 +414,7 @@ impl Keeper {
                     self.thaw(number);
                 }
             }
+            ToKeeper::Uses { uplinks, taps } => self.inherit_devices(&uplinks, &taps, now),
             ToKeeper::Holds { lease } => self.held(lease, fds.into_iter().next(), now),
             ToKeeper::Release { lease, keep } => match self.of_lease(lease) {
                 Some(number) => self.end_and(number, keep, "released", now),
@@ -436,7 +436,7 @@ impl Keeper {
         }
     }
 
-    fn look_at_devices(&mut self, now: i64) {
+    pub(super) fn look_at_devices(&mut self, now: i64) {
         for news in self.uplinks.look().into_iter().chain(self.taps.look()) {
             if let Some((message, fds)) = news.message {
                 self.send(message, fds);

@@ -70,6 +70,13 @@ impl Taps {
         }
     }
 
+    /// The switch has had that of `node` from a predecessor.
+    pub fn inherit(&mut self, node: NodeIdx) {
+        for tap in self.0.iter_mut().filter(|tap| tap.node == node) {
+            tap.passed = true;
+        }
+    }
+
     /// Looks at every TAP and says what has changed.
     pub fn look(&mut self) -> Vec<News> {
         self.0.iter_mut().filter_map(Tap::look).collect()

@@ -93,6 +93,21 @@ impl Uplinks {
         }
     }
 
+    /// The switch has had uplink `node` from a predecessor: interface `index`, and whether frames come by AF_XDP. It is
+    /// open as if it had been opened here.
+    pub fn inherit(&mut self, node: NodeIdx, index: u32, by_xdp: bool) {
+        for uplink in self.0.iter_mut().filter(|uplink| uplink.node == node) {
+            uplink.open = Some(index);
+            "is up".clone_into(&mut uplink.said);
+            // Where AF_XDP failed it would now, too: it is tried as long as for one that is busy.
+            uplink.receiving = match by_xdp {
+                true => Receiving::Xdp,
+                false if uplink.objection(index).is_some() => Receiving::Objection,
+                false => Receiving::Busy(0),
+            };
+        }
+    }
+
     /// Looks at every interface and says what has changed.
     pub fn look(&mut self) -> Vec<News> {
         self.0.iter_mut().filter_map(Uplink::look).collect()
@@ -172,7 +187,7 @@ impl Uplink {
         let xdp = sockets.as_ref().map(|sockets| sockets.mode);
         let fds =
             [sender].into_iter().chain(packet).chain(sockets.into_iter().flat_map(|sockets| sockets.fds)).collect();
-        let message = Some((FromKeeper::Uplink { node: self.node, mtu, xdp }, fds));
+        let message = Some((FromKeeper::Uplink { node: self.node, index, mtu, xdp }, fds));
         Ok(News { node: self.node, message, text })
     }
 
@@ -194,7 +209,7 @@ impl Uplink {
         }
         match (xdp::take(&mut self.taken, &self.config, index), &self.receiving) {
             (Ok(sockets), _) => {
-                tracing::info!(interface, mode = ?sockets.mode, queues = sockets.fds.len() - 1, "frames are received by AF_XDP");
+                tracing::info!(interface, mode = ?sockets.mode, queues = sockets.fds.len() - 2, "frames are received by AF_XDP");
                 if let (UplinkIo::Xdp, Ok(Some(claim))) = (self.config.io, claims::of(index)) {
                     tracing::warn!(interface, %claim, "this machine's network stack misses what the honeynet receives");
                 }
@@ -250,11 +265,14 @@ mod tests {
                 news.into_iter().next().map(|news| (news.text, news.message.map(|(message, fds)| (message, fds.len()))))
             };
             let node = NodeIdx(0);
-            let is_up = Some(("hwt-up is up".to_owned(), Some((FromKeeper::Uplink { node, mtu: 1500, xdp: None }, 2))));
+            let opened = |index| {
+                Some(("hwt-up is up".to_owned(), Some((FromKeeper::Uplink { node, index, mtu: 1500, xdp: None }, 2))))
+            };
+            let index = || interface::index("hwt-up").unwrap();
             assert_eq!(look(), Some(("hwt-up is not there".into(), None)));
             assert_eq!(look(), None);
             let (fd, _) = tap::open("hwt-up", tap::Offload::Tcp).unwrap();
-            assert_eq!(look(), is_up);
+            assert_eq!(look(), opened(index()));
             assert!(interface::link_state("hwt-up").unwrap().up);
             assert_eq!(look(), None);
             interface::set_up("hwt-up", false).unwrap();
@@ -263,13 +281,13 @@ mod tests {
             assert_eq!(look(), None);
             assert!(!interface::link_state("hwt-up").unwrap().up);
             interface::set_up("hwt-up", true).unwrap();
-            assert_eq!(look(), is_up);
+            assert_eq!(look(), opened(index()));
             netlink::delete_link("hwt-up").unwrap();
             drop(fd);
             assert_eq!(look(), Some(("hwt-up vanished".into(), down)));
             assert_eq!(look(), None);
             let (_fd, _) = tap::open("hwt-up", tap::Offload::Tcp).unwrap();
-            assert_eq!(look(), is_up);
+            assert_eq!(look(), opened(index()));
         };
         std::thread::spawn(run).join().unwrap();
     }
@@ -303,7 +321,7 @@ mod tests {
             let new = |config: UplinkConfig| Uplinks::new(&[("edge".into(), NodeConfig::Uplink(config))], 1);
             let mut uplinks = new(config.clone());
             let (mode, fds) = wait(&mut uplinks);
-            assert_eq!((mode, fds.len(), taken()), (Some(Mode::Generic), 4, true));
+            assert_eq!((mode, fds.len(), taken()), (Some(Mode::Generic), 5, true));
             assert!(uplinks.look().is_empty());
             // Another switch, while the sockets of the one before it are still there.
             uplinks.forget();
@@ -312,17 +330,28 @@ mod tests {
             assert!(uplinks.look().is_empty());
             drop((fds, second));
             let (mode, fds) = wait(&mut uplinks);
-            assert_eq!((mode, fds.len()), (Some(Mode::Generic), 4));
+            assert_eq!((mode, fds.len()), (Some(Mode::Generic), 5));
             // Somebody gives the interface an address, and takes it away again.
             ip("addr add 10.9.0.1/24 dev hwt-x");
             let (mode, _fds) = wait(&mut uplinks);
-            assert_eq!((mode, taken()), (None, false));
             drop(fds);
+            assert_eq!((mode, taken()), (None, false));
             assert!(uplinks.look().is_empty());
             ip("addr del 10.9.0.1/24 dev hwt-x");
-            assert_eq!(wait(&mut uplinks).0, Some(Mode::Generic));
+            let (mode, fds) = wait(&mut uplinks);
+            assert_eq!(mode, Some(Mode::Generic));
+            // Who follows leaves alone what the switch has.
             drop(uplinks);
-            assert!(!taken(), "with the keeper");
+            assert!(taken());
+            let mut uplinks = new(config.clone());
+            uplinks.inherit(NodeIdx(0), interface::index("hwt-x").unwrap(), true);
+            assert!(uplinks.look().is_empty() && !uplinks.is_waiting());
+            ip("addr add 10.9.0.1/24 dev hwt-x");
+            let (mode, packet) = wait(&mut uplinks);
+            assert_eq!((mode, taken()), (None, true));
+            drop((fds, packet, uplinks));
+            ip("addr del 10.9.0.1/24 dev hwt-x");
+            assert!(!taken(), "with the keeper and the switch");
             // What the topology says of it.
             for (io, tagged, mode) in [
                 (UplinkIo::Auto, true, None),

@@ -47,7 +47,8 @@ impl Drop for TagsLeft {
 pub(super) struct Sockets {
     /// Where frames are taken.
     pub mode: Mode,
-    /// The memory, and then the socket of each queue.
+    /// The memory, then the socket of each queue, then what keeps the program on the interface: frames go on to come if
+    /// this process dies.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -123,6 +124,7 @@ impl Taken {
         for (queue, socket) in (0..).zip(&sockets) {
             self.attachment.serve(queue, socket.as_fd())?;
         }
-        Ok(Sockets { mode: self.mode, fds: [memory].into_iter().chain(sockets).collect() })
+        let link = self.attachment.link().try_clone_to_owned()?;
+        Ok(Sockets { mode: self.mode, fds: [memory].into_iter().chain(sockets).chain([link]).collect() })
     }
 }

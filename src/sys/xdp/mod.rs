@@ -27,13 +27,12 @@ pub enum Mode {
     Generic,
 }
 
-/// A program on an interface, and the map that tells it where frames go. When it
-/// is dropped, or its process dies, the interface is as it was.
+/// A program on an interface, and the map that tells it where frames go. When it is dropped,
+/// or its process dies, the interface is as it was, unless somebody has a copy of its [`link`](Attachment::link).
 #[derive(Debug)]
 pub struct Attachment {
     map: OwnedFd,
-    /// Its descriptor is what keeps the program there.
-    _link: OwnedFd,
+    link: OwnedFd,
 }
 
 impl Attachment {
@@ -48,7 +47,12 @@ impl Attachment {
         let map_number = std::os::fd::AsRawFd::as_raw_fd(&map);
         let program = bpf::load(&program::assemble(map_number, program::PASS))?;
         let link = bpf::attach(program.as_fd(), index, mode)?;
-        Ok(Attachment { map, _link: link })
+        Ok(Attachment { map, link })
+    }
+
+    /// What keeps the program on the interface as long as a process has it open.
+    pub fn link(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
     }
 
     /// Has frames of `queue` go to `socket` until that is closed everywhere.

@@ -583,7 +583,7 @@ fn an_uplink_flaps_vanishes_and_returns() {
     keeper.say(&ToKeeper::Hello);
     let up = |keeper: &mut Keeper| {
         keeper.hear("the uplink", |message, fds| match message {
-            FromKeeper::Uplink { node: NodeIdx(0), mtu: 1500, xdp: None } => fds.pop(),
+            FromKeeper::Uplink { node: NodeIdx(0), mtu: 1500, xdp: None, .. } => fds.pop(),
             _ => None,
         })
     };
