@@ -106,7 +106,7 @@ images:
     recipe: {image}
     users: [{{name: root, password: toor}}, {{name: guest, password: guest}}]{image_keys}
 nodes:
-  wan: {{kind: uplink}}
+  wan: {{kind: uplink, mac_limit: 1024}}
   core: {{kind: switch, ports: 4}}
   shells:
     kind: hosts

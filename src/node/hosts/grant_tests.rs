@@ -337,11 +337,11 @@ fn one_source_leaves_containers_to_others() {
     let out = bench.run_until(until);
     assert!(out.iter().all(|(_, frame)| tcp_of(frame).1.flags & (flag::RST | flag::FIN) == 0), "{out:?}");
     assert_eq!(held(&bench), 1);
-    // One of theirs ends: the next that waits is served.
-    bench.with(|node, cx| node.command(Command::LeaseGone { lease: asked[0].0, why: "idle".into() }, cx));
+    // One of theirs does not start: the next that waits is served, and another source's connection to it as well.
+    bench.with(|node, cx| node.command(Command::LeaseGone { lease: asked[0].0, why: "broken".into() }, cx));
     let until = bench.now + Duration::from_secs(2);
     bench.run_until(until);
-    assert_eq!(leases(&mut bench).len(), 1);
+    assert_eq!(leases(&mut bench).len(), 2);
     let until = bench.now + Duration::from_secs(60);
     bench.run_until(until);
     connect(&mut bench, A, "10.0.1.77", 41_000);

@@ -372,12 +372,13 @@ impl Hosts {
         }
         self.mark_inner(id);
         for index in self.flows.dirty.clone() {
-            if let Some(flow) = self.flows.slab.get_mut(index).filter(|flow| {
-                // What it has not answered yet may have another, unless there is none to be had.
-                let ends = |begun: bool| begun || lease.live.is_none();
-                matches!(&flow.app, App::Inner(inner) if inner.lease == id && ends(inner.established))
-            }) {
-                flow.abort(cx.now);
+            let Some(flow) = self.flows.slab.get_mut(index) else { continue };
+            match &mut flow.app {
+                App::Inner(inner) if inner.lease != id => {}
+                App::Inner(inner) if inner.established => flow.abort(cx.now),
+                // What it has not answered yet may have another; one that did not start is not asked for again at once.
+                App::Inner(inner) if lease.live.is_none() => inner.retry_at = cx.now + patience::after(inner.given),
+                _ => {}
             }
         }
         // One that belongs to the system is started again, but not in a loop.

@@ -27,6 +27,11 @@ const MOST: u8 = 3;
 const ASK: u8 = 4;
 const GIVE_UP: u8 = 8;
 
+/// How long a connection waits for another attempt once so many containers could not be started for it.
+pub(super) fn after(given: u8) -> Duration {
+    AGAIN * u32::from(given)
+}
+
 impl Inner {
     /// An attempt to connect has had no answer.
     pub(super) fn in_vain(&mut self) {
@@ -43,6 +48,10 @@ impl Hosts {
             return;
         }
         let App::Inner(inner) = &mut flow.app else { return };
+        let retry_at = inner.retry_at;
+        if cx.now < retry_at {
+            return flows.schedule(index, Some(retry_at));
+        }
         let begun = std::mem::replace(&mut inner.established, false);
         if let Some(conn) = inner.conn.take() {
             conn.end(sockets);
