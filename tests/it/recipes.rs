@@ -2,7 +2,7 @@
 //! answers, and what is weak lets an attacker in.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -43,9 +43,14 @@ fn up(topology: &str) -> Lab {
 const HOST: &str = "10.10.0.20";
 
 /// `honeyweave image ...` on the tests' images.
-fn image(args: &[&str]) -> Output {
+fn image_command(args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.arg("image").args(args).arg("--state-dir").arg(state_dir()).output().unwrap()
+    command.arg("image").args(args).arg("--state-dir").arg(state_dir());
+    command
+}
+
+fn image(args: &[&str]) -> Output {
+    image_command(args).output().unwrap()
 }
 
 fn image_ok(args: &[&str]) -> String {
@@ -272,7 +277,18 @@ fn a_system_is_imported_worked_in_and_captured() {
     // Other tests' hosts may be called the same.
     let running = lab.json(&["container", "ls"])[0]["name"].as_str().unwrap().to_owned();
     image_ok(&["capture", &worked, "--from", &running]);
-    // It goes on.
+    // It goes on, and does when the copying is killed in the middle.
+    let before = count();
+    wait_for("that it goes on", || (count() > before).then_some(()));
+    let mut killed = image_command(&["capture", "killed-in-the-middle", "--from", &running]);
+    let mut killed = killed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let is_frozen = |dir: &PathBuf| {
+        let state = std::fs::read_to_string(dir.join("freezer.state")).unwrap_or_default();
+        state.trim() == "FROZEN" && dir.to_string_lossy().contains(&running)
+    };
+    wait_for("that it is frozen", || lab.cgroups().iter().any(is_frozen).then_some(()));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
     let before = count();
     wait_for("that it goes on", || (count() > before).then_some(()));
     lab.down();

@@ -210,13 +210,19 @@ impl Layout {
     /// # Errors
     /// If the machine has no freezer, or the container is gone.
     pub fn freeze(&self, name: &str, frozen: bool) -> io::Result<()> {
+        let (path, value) = self.freezer(name, frozen)?;
+        fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+    }
+
+    /// What is written, and where, for container `name` to be frozen or not.
+    ///
+    /// # Errors
+    /// If it does not run, or there is no such thing here.
+    pub fn freezer(&self, name: &str, frozen: bool) -> io::Result<(PathBuf, &'static str)> {
         let (v1, v2) = if frozen { ("FROZEN", "1") } else { ("THAWED", "0") };
-        for (file, value) in [("freezer.state", v1), ("cgroup.freeze", v2)] {
-            if let Some(path) = self.file(name, file) {
-                return fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes());
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::NotFound, "it has no cgroup that could be frozen"))
+        let files = [("freezer.state", v1), ("cgroup.freeze", v2)];
+        let found = files.into_iter().find_map(|(file, value)| Some((self.file(name, file)?, value)));
+        found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no cgroup that could be frozen"))
     }
 
     /// Whether the processes of container `name` are frozen, all of them.
