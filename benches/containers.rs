@@ -239,7 +239,8 @@ fn ssh(host: &str) -> std::process::Child {
 
 fn idle(settings: &Settings, rows: &mut Rows) {
     let count = settings.number("idle");
-    let lab = up(&topology(count, "small", "", ", idle: 1h"));
+    // What each may write is promised by the disk: so many of the default size take more than most have free.
+    let lab = up(&topology(count, "small", "", ", idle: 1h, limits: {disk: 64M}"));
     let before = state::available_kib();
     let began = Instant::now();
     let next = std::sync::atomic::AtomicU64::new(0);
@@ -270,6 +271,13 @@ fn idle(settings: &Settings, rows: &mut Rows) {
     });
     let took = began.elapsed();
     let (inits, monitors) = state::containers(&lab);
+    if inits.len() < count as usize {
+        let mut reasons = BTreeMap::<String, u32>::new();
+        for event in lab.events().iter().filter(|event| event["event"].as_str().is_some_and(is_end)) {
+            *reasons.entry(format!("{} {}", event["event"], event["reason"])).or_default() += 1;
+        }
+        reasons.iter().for_each(|(reason, times)| eprintln!("idle: {times} times {reason}"));
+    }
     let what = |text: &str| format!("{count} idle containers: {text}");
     rows.put(what("those that run"), inits.len() as f64, "containers", Some(count as f64), false);
     rows.put(what("until the last one speaks"), took.as_secs_f64(), "s", None, true);
@@ -278,6 +286,10 @@ fn idle(settings: &Settings, rows: &mut Rows) {
     let pss = |pids: &[i32]| pids.iter().map(|pid| state::pss_kib(*pid)).sum::<u64>() as f64 / 1024.0;
     rows.put(what("memory of their monitors"), pss(&monitors), "MiB", None, true);
     rows.put(what("memory of what runs in them"), pss(&inits), "MiB", None, true);
+}
+
+fn is_end(event: &str) -> bool {
+    ["container.failed", "container.stop", "service.failed"].contains(&event)
 }
 
 fn freeze(settings: &Settings, rows: &mut Rows) {
