@@ -186,10 +186,11 @@ fn sweep(settings: &Settings, rows: &mut Rows) {
     // What so many clients and servers take by themselves.
     sweep_of("all alive already", &lab, hosts, None, rows);
     drop(lab);
-    let pool = hosts / 2;
-    let lab = up(&topology(hosts, "small", &format!("\n    pool: {pool}"), ""));
-    wait_for("a full pool", || (state::frozen(&lab) >= pool as usize).then_some(()));
-    sweep_of("half of them kept ready", &lab, hosts, Some(1.5), rows);
+    for (pool, ready) in [(hosts / 2, "half of them kept ready"), (hosts, "all of them kept ready")] {
+        let lab = up(&topology(hosts, "small", &format!("\n    pool: {pool}"), ""));
+        wait_for("a full pool", || (state::frozen(&lab) >= pool as usize).then_some(()));
+        sweep_of(ready, &lab, hosts, Some(1.5), rows);
+    }
 }
 
 fn sweep_of(ready: &str, lab: &Lab, hosts: u64, asked: Option<f64>, rows: &mut Rows) {
