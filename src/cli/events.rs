@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::client::{Client, ConnectError};
 use super::{Target, table};
 use crate::control::request::{Answer, Request};
+use crate::event::SessionId;
 use crate::record::{self, Filter, Record, escape, search};
 
 const PAST: usize = 1000;
@@ -51,17 +52,11 @@ pub struct Ls {
     #[arg(long, value_name = "N", visible_alias = "limit")]
     pub last: Option<usize>,
     /// Only what this session did (16 hexadecimal digits)
-    #[arg(long, value_name = "ID", value_parser = session)]
-    pub session: Option<String>,
+    #[arg(long, value_name = "ID")]
+    pub session: Option<SessionId>,
     /// Only these events: an id such as `tcp.probe`, or what it begins with, such as `tcp`
     #[arg(long, value_name = "ID", value_parser = event)]
     pub event: Option<String>,
-}
-
-fn session(text: &str) -> Result<String, String> {
-    let text = text.to_ascii_lowercase();
-    let fine = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    fine.then_some(text).ok_or_else(|| "a session is 16 hexadecimal digits, such as 8f3a00c1d2e4b596".to_owned())
 }
 
 fn event(text: &str) -> Result<String, String> {
@@ -88,7 +83,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         None => args.ls,
     };
     let last = ls.last.unwrap_or(if ls.follow { PAST_BEFORE_FOLLOWING } else { PAST });
-    let filter = Filter { session: ls.session.clone(), event: ls.event.clone() };
+    let filter = Filter { session: ls.session.map(|id| id.to_string()), event: ls.event.clone() };
     let client = match Client::connect(&ls.target) {
         Ok(client) => client,
         Err(error @ (ConnectError::NoneRuns(_) | ConnectError::NotRunning { .. })) if !ls.follow => {
@@ -286,7 +281,7 @@ mod tests {
         assert_eq!(event("tcp."), Ok("tcp".into()));
         assert_eq!(event("tcp.probe"), Ok("tcp.probe".into()));
         assert!(event("tcp.prob").unwrap_err().contains("did you mean tcp.probe?"));
-        assert_eq!(session("8F3A00C1D2E4B596"), Ok("8f3a00c1d2e4b596".into()));
-        assert!(session("8f3a").is_err());
+        assert_eq!("8F3A00C1D2E4B596".parse(), Ok(SessionId(0x8f3a_00c1_d2e4_b596)));
+        assert!(["8f3a", "+f3a00c1d2e4b596", ""].iter().all(|text| text.parse::<SessionId>().is_err()));
     }
 }

@@ -25,6 +25,7 @@ mod log;
 mod lxc_entry;
 mod personality;
 mod schema;
+mod session;
 mod show;
 mod status;
 mod switch_entry;
@@ -70,6 +71,8 @@ enum Command {
     Container(container::Args),
     /// What happened
     Events(events::Args),
+    /// What each attacker did on each host, from first contact to last
+    Session(session::Args),
     /// What intruders left in containers
     Evidence(evidence::Args),
     /// The inner tables of a running honeynet
@@ -144,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Hosts(args) => hosts::run(args),
         Command::Container(args) => container::run(args),
         Command::Events(args) => events::run(args),
+        Command::Session(args) => session::run(args),
         Command::Evidence(args) => evidence::run(args),
         Command::Show(args) => show::run(args),
         Command::Image(args) => image::run(args),
@@ -209,6 +213,8 @@ mod tests {
             "events ls",
             "events -f",
             "events ls --last 5 --session 0123456789abcdef --event tcp --json",
+            "session ls --attacker 192.0.2.9 --host 10.0.0.1 --since 2h --until 2026-01-31T12:00 --last 5 --json",
+            "session show 8f3a00c1d2e4b596 --name x --state-dir /tmp/x --json",
             "container snapshot 10.0.0.1 --json",
             "container diff 7 --name x --node lan --json",
             "evidence ls --json --name x",
@@ -252,6 +258,9 @@ mod tests {
             "import other x",
             "container snapshot",
             "container diff",
+            "session",
+            "session show 8f3a",
+            "session ls --since yesterday",
             "evidence show",
             "evidence diff --upper /tmp/a",
             "bench echo --prefix 10.1.0.0/16",

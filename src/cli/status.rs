@@ -174,6 +174,7 @@ mod tests {
         let attacker = Attacker { ip: [10, 0, 0, 9].into(), mac: None, events: 12_000, last: Utc::default() };
         let status = Status {
             name: "office".into(),
+            dir: "/var/lib/honeyweave/office".into(),
             started: Utc::from_micros(0),
             now: Utc::from_micros(61_000_000),
             supervisor: 7,

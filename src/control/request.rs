@@ -110,6 +110,9 @@ pub enum Answer {
 pub struct Status {
     /// Its name.
     pub name: String,
+    /// Where it keeps what it writes.
+    #[serde(default)]
+    pub dir: std::path::PathBuf,
     /// When it was started.
     pub started: Utc,
     /// Now, on its machine.

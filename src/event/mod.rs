@@ -28,7 +28,7 @@ pub use utc::Utc;
 pub const MAX_DATA: usize = 1024;
 
 /// What one attacker does on one host; 0 means that no session is concerned.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
 impl std::fmt::Display for SessionId {
@@ -36,6 +36,21 @@ impl std::fmt::Display for SessionId {
         write!(f, "{:016x}", self.0)
     }
 }
+
+impl std::str::FromStr for SessionId {
+    type Err = ParseSessionError;
+
+    fn from_str(text: &str) -> Result<SessionId, ParseSessionError> {
+        let fine = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = fine.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        number.map(SessionId).ok_or(ParseSessionError)
+    }
+}
+
+/// The text is no session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a session is 16 hexadecimal digits, such as 8f3a00c1d2e4b596")]
+pub struct ParseSessionError;
 
 /// One end of what happened.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 //! figures that the console keeps of them.
 
 pub(crate) mod base64;
+mod belongings;
 mod capture;
 mod cause;
 mod file;
@@ -9,17 +10,20 @@ mod log;
 mod pcap;
 mod schema;
 mod search;
+mod session;
 mod summary;
 mod top;
 
 pub use crate::event::Utc;
 pub use base64::{decode as base64_decode, encode as base64_encode};
+pub use belongings::{Belonging, SESSIONS, belongings};
 pub use capture::{CaptureLimits, CaptureSet, CaptureSource, CaptureStats};
 pub use cause::Causes;
 pub use file::Appender;
 pub use log::{EventLog, LogError, LogLimits, LogStats};
 pub use pcap::{Direction, SNAPLEN};
-pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless};
+pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless, safe_json};
 pub use search::{Filter, LogFile, log_files, search};
+pub use session::{Counts, Found, Life, MOST_SESSIONS, Port, Session, Wanted, session, sessions};
 pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView};
 pub use top::Top;

@@ -364,6 +364,39 @@ pub fn is_harmless(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffd}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// JSON with everything that a terminal might act upon as `\u` escapes; the line feeds between members stay.
+pub fn safe_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_harmless(c) || c == '\n' {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    text
+}
+
+/// Whether the source of such events is an attacker. In the others it is a container, or nobody.
+pub(super) fn is_an_attackers(id: EventId) -> bool {
+    matches!(
+        id,
+        EventId::SessionStart
+            | EventId::ArpRequest
+            | EventId::IcmpEcho
+            | EventId::TcpProbe
+            | EventId::TcpOpen
+            | EventId::TcpClose
+            | EventId::TcpData
+            | EventId::UdpDatagram
+            | EventId::ServiceRequest
+            | EventId::ServiceLogin
+            | EventId::TlsHello
+    )
+}
+
 /// The JSON Schema of [`Record`].
 pub fn event_schema() -> serde_json::Value {
     schemars::schema_for!(Record).to_value()
@@ -388,7 +421,7 @@ mod event_name {
     }
 }
 
-mod session_hex {
+pub(super) mod session_hex {
     use super::*;
 
     pub fn serialize<S: Serializer>(session: &Option<SessionId>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -321,3 +321,13 @@ fn port_zero_is_a_port() {
     assert_eq!(of(EventId::IcmpEcho, 1, 0, 0), (None, None));
     assert_eq!(of(EventId::SessionEnd, 0, 0, 0), (None, None));
 }
+
+proptest::proptest! {
+    #[test]
+    fn safe_json_is_the_same_json(text: String, key: String) {
+        let value = serde_json::json!({ key: [text] });
+        let safe = safe_json(&format!("{value:#}"));
+        proptest::prop_assert!(safe.chars().all(|c| is_harmless(c) || c == '\n'));
+        proptest::prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -128,6 +128,50 @@ pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String
     Ok(found.into())
 }
 
+/// Gives `each` every line of the log in `dir` without its line feed, from the oldest to the newest.
+///
+/// # Errors
+/// If the log cannot be read, or those of `each`.
+pub(super) fn scan(dir: &Path, mut each: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
+    // As in `search`: the current file first, and then what was rotated before.
+    let current = match open(&dir.join(CURRENT)) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    // One that is rotated meanwhile has two names, one that was begun meanwhile is later than what is wanted.
+    let same = |file: &File| Ok::<_, io::Error>((file.metadata()?.dev(), file.metadata()?.ino()));
+    let newest = current.as_ref().map(same).transpose()?;
+    for file in rotated_files(dir)? {
+        match open(&file.path) {
+            Ok(file) if newest.is_some() && Some(same(&file)?) == newest => break,
+            Ok(file) => lines(file, &mut each)?,
+            // The total limit took it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    current.map_or(Ok(()), |file| lines(file, &mut each))
+}
+
+/// Gives `each` the whole lines that `file` has by now. Those that are no text, or longer than any record, are passed over.
+fn lines(file: File, each: &mut impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
+    let len = file.metadata()?.len();
+    let mut reader = BufReader::with_capacity(256 << 10, file.take(len));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        if line.pop() == Some(b'\n')
+            && let Ok(text) = std::str::from_utf8(&line)
+        {
+            each(text)?;
+        }
+    }
+}
+
 /// The file that is being written in `dir`.
 pub(super) fn open_current(dir: &Path) -> io::Result<File> {
     open(&dir.join(CURRENT))
@@ -141,24 +185,14 @@ fn open(path: &Path) -> io::Result<File> {
 
 // Returns the number of the first record in the file.
 fn collect(file: File, filter: &Filter, last: usize, found: &mut VecDeque<String>) -> io::Result<Option<u64>> {
-    let mut reader = BufReader::with_capacity(256 << 10, file);
-    let mut line = Vec::new();
     let mut first = None;
-    loop {
-        line.clear();
-        if (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
-            return Ok(first);
-        }
-        if line.pop() != Some(b'\n') {
-            continue;
-        }
-        let Ok(text) = std::str::from_utf8(&line) else { continue };
+    lines(file, &mut |text| {
         if first.is_none() {
             first = Filter::default().matches(text);
         }
         // Parsing costs more than reading: look whether the session occurs at all first.
         if filter.session.as_deref().is_some_and(|session| !text.contains(session)) {
-            continue;
+            return Ok(());
         }
         if filter.matches(text).is_some() {
             if found.len() == last {
@@ -168,5 +202,7 @@ fn collect(file: File, filter: &Filter, last: usize, found: &mut VecDeque<String
                 found.push_back(text.to_owned());
             }
         }
-    }
+        Ok(())
+    })?;
+    Ok(first)
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use foldhash::{HashMap, HashMapExt};
 use serde::{Deserialize, Serialize};
 
-use super::schema::{Proto, Record};
+use super::schema::{Proto, Record, is_an_attackers};
 use super::top::Top;
 use crate::event::Utc;
 use crate::event::{EventId, SessionId};
@@ -282,23 +282,6 @@ impl Summary {
         let container = ContainerState { node: record.node.clone(), ip, state: state.into(), since: record.time, by };
         self.running.insert(key, container);
     }
-}
-
-// In the others `src` is a container, or nobody.
-fn is_an_attackers(id: EventId) -> bool {
-    matches!(
-        id,
-        EventId::SessionStart
-            | EventId::ArpRequest
-            | EventId::IcmpEcho
-            | EventId::TcpProbe
-            | EventId::TcpOpen
-            | EventId::TcpClose
-            | EventId::TcpData
-            | EventId::UdpDatagram
-            | EventId::ServiceRequest
-            | EventId::ServiceLogin
-    )
 }
 
 #[cfg(test)]

@@ -225,12 +225,34 @@ fn people_and_programs_read_what_happened() {
         assert!(scraped.contains("honeyweave_events_total{event=\"tcp.data\"} 2\n"), "{scraped}");
     }
 
+    let rows: Value = serde_json::from_str(&hwt.out("session ls --json")).unwrap();
+    let ids = rows.as_array().unwrap().iter().map(|row| row["session"].as_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(ids, ["0000000000000001", "0000000000000002"]);
+    assert_eq!((&rows[0]["attacker"], &rows[0]["ports"][0]["port"]), (&json!("192.0.2.9"), &json!(80)));
+    assert_eq!(hwt.out("session ls --host 10.0.0.2 --json"), "[]\n");
+    assert_eq!(hwt.out("session ls --attacker 192.0.2.9 --since 1h --last 1").lines().count(), 2);
+    let files = hwt.dir.path().join("state/hwt/sessions/0000000000000001");
+    std::fs::create_dir_all(&files).unwrap();
+    std::fs::write(files.join("1.cast"), "x").unwrap();
+    std::fs::write(files.join("\u{1b}[2J"), "x").unwrap();
+    let shown = hwt.out("session show 0000000000000001");
+    for part in
+        ["attacker  192.0.2.9\n", "80    closed", "tcp.probe            1\n", "1.cast       1\n", "(1 more things"]
+    {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    let output = hwt.command("session show 00000000000000ff").output().unwrap();
+    assert!(said(&output).contains("no record of session 00000000000000ff"), "{}", said(&output));
+
     // What it told while it ran it tells when it has ended.
     hwt.stop();
     std::fs::remove_file(hwt.dir.path().join("run/hwt.sock")).unwrap();
     let state = hwt.dir.path().join("state");
     let words = format!("events ls --name hwt --state-dir {}", state.display());
     assert_eq!(hwt.out(&words).lines().count(), 4);
+    let shown_again = hwt.out(&format!("session show 0000000000000001 --name hwt --state-dir {}", state.display()));
+    assert_eq!(shown_again, shown);
+    assert_eq!(hwt.out(&format!("session ls --json --state-dir {}", state.display())).lines().count(), 4);
 }
 
 #[test]

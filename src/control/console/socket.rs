@@ -48,8 +48,8 @@ pub struct Desk {
     pub threads: u16,
     /// Process number of the supervisor.
     pub pid: u32,
-    /// Where the log lies.
-    pub events: PathBuf,
+    /// Where the honeynet keeps what it writes.
+    pub dir: PathBuf,
     clients: Arc<Semaphore>,
     searches: Semaphore,
 }
@@ -72,7 +72,7 @@ impl Desk {
             started: Utc::from_micros(config.started_micros),
             pid: config.supervisor,
             threads: config.threads,
-            events: config.dir.join("events"),
+            dir: config.dir.clone(),
             clients: Arc::new(Semaphore::new(CLIENTS)),
             searches: Semaphore::new(SEARCHES),
         }
@@ -183,6 +183,7 @@ impl Desk {
         let (log, captures) = self.shared.stats();
         Status {
             name: self.name.clone(),
+            dir: self.dir.clone(),
             started: self.started,
             now: Utc::from_micros(clock::realtime_micros()),
             supervisor: self.pid,
@@ -266,11 +267,12 @@ impl Desk {
 
     async fn search(&self, filter: Filter, last: usize) -> Result<Vec<String>, String> {
         let Ok(_permit) = self.searches.acquire().await else { return Err("the console is ending".into()) };
-        let dir = self.events.clone();
+        let dir = self.dir.join("events");
+        let place = dir.display().to_string();
         let searched = tokio::task::spawn_blocking(move || search(&dir, &filter, last)).await;
         match searched {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(format!("cannot read the event log in {}: {error}", self.events.display())),
+            Ok(Err(error)) => Err(format!("cannot read the event log in {place}: {error}")),
             Err(error) => Err(format!("the search failed: {error}")),
         }
     }

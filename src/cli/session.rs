@@ -1,0 +1,193 @@
+//! `honeyweave session`: what one attacker did on one host, as a whole.
+//!
+//! It reads what lies on the disk, so it tells of a honeynet that runs what it tells of one that has ended. Whatever an
+//! attacker sent is shown with its controls written out.
+
+mod show;
+mod when;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use miette::miette;
+use serde_json::{Value, json};
+
+use super::client::{Client, ConnectError};
+use super::{Target, show::print_rows};
+use crate::control::place::STATE_DIR;
+use crate::control::request::{Request, Status};
+use crate::event::SessionId;
+use crate::record::{self, MOST_SESSIONS, Session, Wanted};
+use crate::sys::clock;
+use when::When;
+
+const LAST: usize = 1000;
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do with sessions.
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// List sessions, the one that was heard of last at the end
+    Ls(Ls),
+    /// Tell everything that is known of one
+    Show {
+        /// Which session
+        #[command(flatten)]
+        which: Which,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// How sessions are listed.
+#[derive(clap::Args, Debug)]
+pub struct Ls {
+    /// Which honeynet
+    #[command(flatten)]
+    pub target: Target,
+    /// Print JSON: one array of sessions
+    #[arg(long)]
+    pub json: bool,
+    /// Only those of this attacker
+    #[arg(long, value_name = "IP")]
+    pub attacker: Option<IpAddr>,
+    /// Only those with this host
+    #[arg(long, value_name = "IP")]
+    pub host: Option<IpAddr>,
+    /// Only those that were not over before: `2026-01-31`, `2026-01-31T12:00` (UTC), or `2h` for two hours ago (s, m, h, d)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<When>,
+    /// Only those that had begun by then
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<When>,
+    /// List at most this many
+    #[arg(long, value_name = "N", visible_alias = "limit", default_value_t = LAST)]
+    pub last: usize,
+}
+
+/// Which session.
+#[derive(clap::Args, Debug)]
+pub struct Which {
+    /// Its number: 16 hexadecimal digits, as `session ls` and events tell it
+    #[arg(value_name = "ID")]
+    pub id: SessionId,
+    /// Of which honeynet
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Lists and shows sessions.
+pub fn run(args: Args) -> miette::Result<ExitCode> {
+    match args.command {
+        Command::Ls(ls) => list(&ls),
+        Command::Show { which, json } => {
+            let dir = directory(&which.target)?;
+            show::run(&dir, which.id, json)
+        }
+    }
+}
+
+/// The directory of the honeynet that `target` means, whether it runs or has ended.
+fn directory(target: &Target) -> miette::Result<PathBuf> {
+    if let (Some(state), Some(name)) = (&target.state_dir, &target.name) {
+        return existing(state.join(name));
+    }
+    if target.state_dir.is_none() {
+        match Client::connect(target) {
+            Ok(mut client) => {
+                let status: Status = client.ask(&Request::Status)?;
+                return Ok(status.dir);
+            }
+            // It may have left something.
+            Err(ConnectError::NoneRuns(_) | ConnectError::NotRunning { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let state = target.state_dir.clone().unwrap_or_else(|| STATE_DIR.into());
+    if let Some(name) = &target.name {
+        return existing(state.join(name));
+    }
+    let entries = std::fs::read_dir(&state).into_iter().flatten().flatten();
+    let mut dirs: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).chain([state.clone()]).filter(|dir| dir.join("events").is_dir()).collect();
+    match (dirs.pop(), dirs.is_empty()) {
+        (Some(dir), true) => Ok(dir),
+        (Some(_), false) => {
+            Err(miette!(help = "say which with --name NAME", "several honeynets lie in {}", state.display()))
+        }
+        (None, _) => Err(miette!(
+            help = "`honeyweave up TOPOLOGY` starts one; --state-dir says where honeynets lie",
+            "no honeynet runs, and none has left anything in {}",
+            state.display()
+        )),
+    }
+}
+
+fn existing(dir: PathBuf) -> miette::Result<PathBuf> {
+    if dir.join("events").is_dir() {
+        return Ok(dir);
+    }
+    Err(miette!(help = "--state-dir says where honeynets lie", "no honeynet has left anything in {}", dir.display()))
+}
+
+fn events(dir: &Path) -> PathBuf {
+    dir.join("events")
+}
+
+fn unreadable(dir: &Path, error: &std::io::Error) -> miette::Report {
+    miette!(help = "what was recorded is for root's eyes: use sudo", "cannot read {}: {error}", dir.display())
+}
+
+fn list(ls: &Ls) -> miette::Result<ExitCode> {
+    let dir = events(&directory(&ls.target)?);
+    let now = clock::realtime_micros();
+    let (since, until) = (ls.since.map(|when| when.at(now)), ls.until.map(|when| when.at(now)));
+    let wanted = Wanted { attacker: ls.attacker, host: ls.host, since, until };
+    let found = record::sessions(&dir, &wanted, ls.last).map_err(|error| unreadable(&dir, &error))?;
+    let row = |session| if ls.json { serde_json::to_value(session) } else { Ok(brief(session)) };
+    let rows = found.sessions.iter().map(row).collect::<Result<Vec<Value>, _>>().map_err(|error| miette!("{error}"))?;
+    let code = print_rows(&rows, ls.json)?;
+    if found.left_out > 0 {
+        let help = if ls.last < MOST_SESSIONS { "; --last N lists more" } else { "" };
+        eprintln!("({} sessions of longer ago are not listed{help})", found.left_out);
+    }
+    Ok(code)
+}
+
+/// A session in a row.
+fn brief(session: &Session) -> Value {
+    const PORTS: usize = 5;
+    let mut ports: Vec<String> =
+        session.ports.iter().take(PORTS).map(|port| format!("{}/{}", port.port, port.proto.as_str())).collect();
+    if session.ports.len() > PORTS || session.more_ports > 0 {
+        ports.push("...".into());
+    }
+    let mut since = session.since.to_string();
+    since.truncate(19);
+    json!({
+        "session": session.session.to_string(),
+        "since": since,
+        "lasted": super::status::duration(lasted(session)),
+        "attacker": session.attacker,
+        "host": session.host,
+        "node": session.node,
+        "ports": ports,
+        "in": session.bytes_in,
+        "out": session.bytes_out,
+        "records": session.events.total(),
+        "containers": session.containers.len(),
+    })
+}
+
+fn lasted(session: &Session) -> u64 {
+    session.until.micros().saturating_sub(session.since.micros()).unsigned_abs()
+}

@@ -1,0 +1,109 @@
+//! `honeyweave session show`: everything about one session.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use miette::miette;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::super::{evidence, status, table};
+use super::{events, lasted, unreadable};
+use crate::event::SessionId;
+use crate::record::{self, Belonging, Life, Session, escape};
+
+/// What is told of a session.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    session: Session,
+    /// What lies in its directory.
+    files: Vec<Belonging>,
+    /// Entries of that directory that are not listed.
+    other_entries: u64,
+}
+
+/// Shows session `id` of the honeynet in `dir`.
+pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
+    let log = events(dir);
+    let session = record::session(&log, id, |_, _| Ok(())).map_err(|error| unreadable(&log, &error))?;
+    let session = session.ok_or_else(|| unknown(id))?;
+    let (files, other_entries) = record::belongings(dir, id).map_err(|error| unreadable(dir, &error))?;
+    let told = Told { session, files, other_entries };
+    table::put(&if json { evidence::pretty(&told)? } else { tell(&told) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// That the log does not know session `id`.
+pub fn unknown(id: SessionId) -> miette::Report {
+    miette!(
+        help = "`honeyweave session ls` lists those of which there are records",
+        "there is no record of session {id}"
+    )
+}
+
+/// All of it for people.
+fn tell(told: &Told) -> String {
+    let session = &told.session;
+    let mut text = facts(session);
+    let mut part = |name: &str, body: String| {
+        if !body.is_empty() {
+            text += &format!("\n{}\n{body}", table::bold(name));
+        }
+    };
+    part("ports", rows(session.ports.iter().map(|port| serde_json::to_value(port).unwrap_or_default())));
+    if session.more_ports > 0 {
+        part("more ports", format!("{} records\n", session.more_ports));
+    }
+    part("events", rows(session.events.iter().map(|(id, count)| json!({"event": id.as_str(), "records": count}))));
+    let verdict = |(what, count): (&String, &u64)| json!({"verdict": what, "count": count});
+    part("what the container wanted of others", rows(session.verdicts.iter().map(verdict)));
+    part("containers", rows(session.containers.iter().map(life)));
+    part("evidence", session.archives.iter().map(|name| format!("{}\n", escape(name))).collect());
+    let file = |file: &Belonging| json!({"file": file.name, "octets": file.octets});
+    part("files", rows(told.files.iter().map(file)));
+    part("what followed from it", session.caused.iter().map(|id| format!("{id}\n")).collect());
+    let more = session.more + told.other_entries;
+    if more > 0 {
+        text +=
+            &format!("\n({more} more things are not told: there are too many of them, or their names are harmful)\n");
+    }
+    text
+}
+
+fn facts(session: &Session) -> String {
+    let known = |value: Option<String>| value.map_or_else(|| "-".to_owned(), |value| escape(&value).into_owned());
+    let mut attacker = known(session.attacker.map(|ip| ip.to_string()));
+    attacker.extend(session.attacker_mac.map(|mac| format!(" {mac}")));
+    attacker.extend(session.attacker_os.map(|os| format!(" ({os})")));
+    let mut host = known(session.host.map(|ip| ip.to_string()));
+    host.extend(session.node.iter().map(|node| format!(" [{}]", escape(node))));
+    let ended = if session.ended { "ended" } else { "no end on record" };
+    [
+        ("session", session.session.to_string()),
+        ("attacker", attacker),
+        ("host", host),
+        ("since", session.since.to_string()),
+        ("until", format!("{} ({}, {ended})", session.until, status::duration(lasted(session)))),
+        ("cause", known(session.cause.map(|id| id.to_string()))),
+        ("data", format!("{} octets in, {} out", status::count(session.bytes_in), status::count(session.bytes_out))),
+    ]
+    .iter()
+    .map(|(name, value)| format!("{} {value}\n", table::bold(&format!("{name:9}"))))
+    .collect()
+}
+
+fn life(life: &Life) -> Value {
+    json!({
+        "since": life.since,
+        "host": life.host,
+        "answered_after": life.started_us.map(status::duration),
+        "until": life.until,
+        "why": life.why,
+    })
+}
+
+fn rows(rows: impl Iterator<Item = Value>) -> String {
+    let rows: Vec<Value> = rows.collect();
+    if rows.is_empty() { String::new() } else { table::render(&rows) }
+}
