@@ -13,6 +13,7 @@ mod search;
 mod session;
 mod summary;
 mod top;
+pub mod transcript;
 
 pub use crate::event::Utc;
 pub use base64::{decode as base64_decode, encode as base64_encode};

@@ -1,0 +1,136 @@
+//! The commands that were typed, as far as the keys tell: what a shell completed or fetched from its history is not
+//! among them. What was not shown (a password that `su` asked for) is.
+
+use serde::Serialize;
+use vte::{Params, Parser, Perform};
+
+use crate::record::escape;
+
+/// Characters of a command.
+const LONGEST: usize = 4096;
+/// Commands that are kept until somebody takes them.
+const MOST: usize = 10_000;
+
+/// A command.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Typed {
+    /// When it was entered, in microseconds since the beginning of its cast.
+    pub at: i64,
+    /// What it is, with its controls written out.
+    pub command: String,
+}
+
+/// Makes commands of input.
+pub struct Commands {
+    parser: Parser,
+    line: Line,
+}
+
+struct Line {
+    at: i64,
+    keys: Vec<char>,
+    cursor: usize,
+    done: Vec<Typed>,
+    more: u64,
+}
+
+impl Default for Commands {
+    fn default() -> Commands {
+        let line = Line { at: 0, keys: Vec::new(), cursor: 0, done: Vec::new(), more: 0 };
+        Commands { parser: Parser::new(), line }
+    }
+}
+
+impl Commands {
+    /// Takes what was typed at `at`, in microseconds since the beginning.
+    pub fn push(&mut self, at: i64, input: &str) {
+        self.line.at = at;
+        self.parser.advance(&mut self.line, input.as_bytes());
+    }
+
+    /// The commands so far, and how many more there were.
+    pub fn finish(self) -> (Vec<Typed>, u64) {
+        (self.line.done, self.line.more)
+    }
+}
+
+impl Line {
+    fn enter(&mut self) {
+        let text: String = self.keys.drain(..).collect();
+        self.cursor = 0;
+        let text = text.trim();
+        if text.is_empty() {
+            return;
+        }
+        if self.done.len() >= MOST {
+            self.more += 1;
+            return;
+        }
+        self.done.push(Typed { at: self.at, command: escape(text).into_owned() });
+    }
+
+    fn erase(&mut self, from: usize) {
+        self.keys.drain(from.min(self.cursor)..self.cursor);
+        self.cursor = from.min(self.cursor);
+    }
+
+    fn word(&self) -> usize {
+        let before = &self.keys[..self.cursor];
+        let end = before.iter().rposition(|c| *c != ' ').map_or(0, |at| at + 1);
+        before[..end].iter().rposition(|c| *c == ' ').map_or(0, |at| at + 1)
+    }
+}
+
+impl Perform for Line {
+    fn print(&mut self, c: char) {
+        if c == '\u{7f}' {
+            return self.erase(self.cursor.saturating_sub(1));
+        }
+        if self.keys.len() < LONGEST {
+            self.keys.insert(self.cursor, c);
+            self.cursor += 1;
+        }
+    }
+
+    fn execute(&mut self, octet: u8) {
+        const fn ctrl(letter: u8) -> u8 {
+            letter & 0x1f
+        }
+        const A: u8 = ctrl(b'A');
+        const B: u8 = ctrl(b'B');
+        const C: u8 = ctrl(b'C');
+        const E: u8 = ctrl(b'E');
+        const F: u8 = ctrl(b'F');
+        const H: u8 = ctrl(b'H');
+        const K: u8 = ctrl(b'K');
+        const U: u8 = ctrl(b'U');
+        const W: u8 = ctrl(b'W');
+        match octet {
+            b'\r' | b'\n' => self.enter(),
+            b'\t' => self.print('\t'),
+            H => self.erase(self.cursor.saturating_sub(1)),
+            U => self.erase(0),
+            W => self.erase(self.word()),
+            K => self.keys.truncate(self.cursor),
+            A => self.cursor = 0,
+            E => self.cursor = self.keys.len(),
+            B => self.cursor = self.cursor.saturating_sub(1),
+            F => self.cursor = (self.cursor + 1).min(self.keys.len()),
+            C => {
+                self.keys.clear();
+                self.cursor = 0;
+            }
+            _ => {}
+        }
+    }
+
+    fn csi_dispatch(&mut self, _params: &Params, _intermediates: &[u8], _ignore: bool, action: char) {
+        match action {
+            'C' => self.cursor = (self.cursor + 1).min(self.keys.len()),
+            'D' => self.cursor = self.cursor.saturating_sub(1),
+            'H' => self.cursor = 0,
+            'F' => self.cursor = self.keys.len(),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Writing casts.
+//!
+//! Memory is bounded however long somebody stays: what comes is gathered for a moment and handed to the kernel in whole
+//! lines. A cast that is large is followed by another, which begins with the size of the terminal; past the limit of all
+//! of them together, and where the disk takes nothing, the rest is counted, and a marker tells how much it was.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::utf8::Utf8Pieces;
+use crate::event::Utc;
+use crate::record::file::Appender;
+use crate::record::safe_json;
+
+/// Octets of one event: longer pieces become several.
+const PIECE: usize = 16 << 10;
+/// Octets that are gathered before the kernel is bothered.
+const GATHER: usize = 64 << 10;
+/// Characters of what the client says of itself: a variable, a command.
+const WORD: usize = 4096;
+/// Variables.
+const VARIABLES: usize = 16;
+/// Casts of one transcript.
+const PARTS: u32 = 9999;
+
+/// Bounds of a transcript.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TranscriptLimits {
+    /// Octets after which a cast is followed by another.
+    pub part_octets: u64,
+    /// Octets of all casts of a transcript.
+    pub total_octets: u64,
+}
+
+impl Default for TranscriptLimits {
+    fn default() -> TranscriptLimits {
+        TranscriptLimits { part_octets: 64 << 20, total_octets: 1 << 30 }
+    }
+}
+
+/// The terminal that is recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terminal {
+    /// Columns.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+    /// The command that is run instead of a shell.
+    pub command: Option<String>,
+    /// Variables of the client's, such as `TERM`.
+    pub env: BTreeMap<String, String>,
+}
+
+/// What became of a transcript.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TranscriptStats {
+    /// Octets that were typed and shown.
+    pub octets: u64,
+    /// Those of them that are not recorded: past the limit, or the disk took nothing.
+    pub lost: u64,
+    /// Octets of the casts.
+    pub written: u64,
+    /// Casts.
+    pub parts: u32,
+}
+
+#[derive(Serialize)]
+struct Header<'a> {
+    version: u8,
+    width: u16,
+    height: u16,
+    timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'a str>,
+    env: &'a BTreeMap<String, String>,
+}
+
+/// A transcript that is being written: `STEM-0001.cast` and its successors.
+#[derive(Debug)]
+pub struct Transcript {
+    dir: PathBuf,
+    stem: String,
+    limits: TranscriptLimits,
+    terminal: Terminal,
+    file: Option<Appender>,
+    /// Lines that the kernel does not have yet, and the octets that they tell of.
+    pub(super) lines: String,
+    told: u64,
+    /// When this part began, and the last time in it, in microseconds.
+    began: i64,
+    last: i64,
+    output: Utf8Pieces,
+    input: Utf8Pieces,
+    /// What is lost and not told yet.
+    untold: u64,
+    full: bool,
+    stats: TranscriptStats,
+}
+
+impl Transcript {
+    /// Begins a transcript in `dir`, which must exist. `stem` begins the names of its casts.
+    ///
+    /// # Errors
+    /// If the first cast cannot be created; that it is there already is one.
+    pub fn create(
+        dir: &Path,
+        stem: &str,
+        mut terminal: Terminal,
+        limits: TranscriptLimits,
+        now: Utc,
+    ) -> io::Result<Transcript> {
+        let cut = |text: String| text.chars().take(WORD).collect::<String>();
+        terminal.command = terminal.command.map(cut);
+        terminal.env = terminal.env.into_iter().take(VARIABLES).map(|(name, value)| (cut(name), cut(value))).collect();
+        let mut transcript = Transcript {
+            dir: dir.to_owned(),
+            stem: stem.to_owned(),
+            limits,
+            terminal,
+            file: None,
+            lines: String::new(),
+            told: 0,
+            began: now.micros(),
+            last: 0,
+            output: Utf8Pieces::default(),
+            input: Utf8Pieces::default(),
+            untold: 0,
+            full: false,
+            stats: TranscriptStats::default(),
+        };
+        transcript.begin(now)?;
+        Ok(transcript)
+    }
+
+    /// What became of it so far.
+    pub fn stats(&self) -> TranscriptStats {
+        self.stats
+    }
+
+    /// Takes what was shown at `now`.
+    pub fn output(&mut self, now: Utc, octets: &[u8]) {
+        self.take(now, 'o', octets);
+    }
+
+    /// Takes what was typed at `now`.
+    pub fn input(&mut self, now: Utc, octets: &[u8]) {
+        self.take(now, 'i', octets);
+    }
+
+    /// Takes a new size of the terminal.
+    pub fn resize(&mut self, now: Utc, width: u16, height: u16) {
+        (self.terminal.width, self.terminal.height) = (width, height);
+        if !self.full {
+            self.line(now, 'r', &format!("{width}x{height}"));
+        }
+    }
+
+    /// Hands to the kernel what was gathered. What it does not take is lost and counted.
+    ///
+    /// # Errors
+    /// What the disk says; the transcript goes on all the same.
+    pub fn flush(&mut self, now: Utc) -> io::Result<()> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let before = file.len();
+        if let Err(error) = file.append(self.lines.as_bytes()) {
+            self.drop_lines();
+            return Err(error);
+        }
+        self.stats.written += file.len() - before;
+        self.told = 0;
+        self.lines.clear();
+        if self.untold > 0 && !self.full {
+            let lost = std::mem::take(&mut self.untold);
+            self.line(now, 'm', &format!("{lost} octets before this were lost: the disk took nothing"));
+            return self.flush(now);
+        }
+        let is_long = self.file.as_ref().is_some_and(|file| file.len() >= self.limits.part_octets);
+        if self.stats.written >= self.limits.total_octets || (is_long && self.stats.parts >= PARTS) {
+            self.full = true;
+        } else if is_long {
+            self.file = None;
+        }
+        Ok(())
+    }
+
+    /// Ends the transcript.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn finish(mut self, now: Utc) -> io::Result<TranscriptStats> {
+        for code in ['o', 'i'] {
+            let mut text = String::new();
+            self.pieces(code).finish(&mut text);
+            if !text.is_empty() && !self.full {
+                self.line(now, code, &text);
+            }
+        }
+        let first = self.flush(now);
+        if self.full && self.untold > 0 {
+            let rest = std::mem::take(&mut self.untold);
+            self.line(now, 'm', &format!("{rest} octets after this are not recorded: the transcript is full"));
+        }
+        first.and(self.flush(now))?;
+        Ok(self.stats)
+    }
+
+    fn take(&mut self, now: Utc, code: char, octets: &[u8]) {
+        self.stats.octets += octets.len() as u64;
+        for piece in octets.chunks(PIECE) {
+            if self.full {
+                self.untold += piece.len() as u64;
+                self.stats.lost += piece.len() as u64;
+                continue;
+            }
+            let mut text = String::with_capacity(piece.len() + 4);
+            self.pieces(code).push(piece, &mut text);
+            self.told += piece.len() as u64;
+            if !text.is_empty() {
+                self.line(now, code, &text);
+            }
+            if self.lines.len() >= GATHER {
+                // Whoever wants to know why asks `flush`.
+                let _ = self.flush(now);
+            }
+        }
+    }
+
+    fn pieces(&mut self, code: char) -> &mut Utf8Pieces {
+        if code == 'i' { &mut self.input } else { &mut self.output }
+    }
+
+    /// Appends an event. Time does not run backwards, whatever the clock does.
+    fn line(&mut self, now: Utc, code: char, text: &str) {
+        // The cast before was full.
+        if self.file.is_none() && self.begin(now).is_err() {
+            return self.drop_lines();
+        }
+        self.last = self.last.max(now.micros().saturating_sub(self.began));
+        // Text has a form in JSON, always; and a terminal may show it.
+        let text = safe_json(&serde_json::to_string(text).unwrap_or_else(|_| "\"\"".into()));
+        let (seconds, micros) = (self.last / 1_000_000, self.last % 1_000_000);
+        self.lines += &format!("[{seconds}.{micros:06},\"{code}\",{text}]\n");
+    }
+
+    /// Creates the next cast and writes its header.
+    fn begin(&mut self, now: Utc) -> io::Result<()> {
+        let number = self.stats.parts + 1;
+        let path = self.dir.join(format!("{}-{number:04}{}", self.stem, super::CAST));
+        let mut file = Appender::create(&path)?;
+        let header = Header {
+            version: 2,
+            width: self.terminal.width,
+            height: self.terminal.height,
+            timestamp: now.micros().div_euclid(1_000_000),
+            command: self.terminal.command.as_deref(),
+            env: &self.terminal.env,
+        };
+        let mut line = safe_json(&serde_json::to_string(&header)?);
+        line.push('\n');
+        // Without its header it would be no cast, and in the way of the next try.
+        file.append(line.as_bytes()).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+        self.stats.written += file.len();
+        self.stats.parts = number;
+        self.file = Some(file);
+        (self.began, self.last) = (now.micros(), 0);
+        Ok(())
+    }
+
+    fn drop_lines(&mut self) {
+        let told = std::mem::take(&mut self.told);
+        self.stats.lost += told;
+        self.untold += told;
+        self.lines.clear();
+    }
+}
