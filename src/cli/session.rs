@@ -3,6 +3,8 @@
 //! It reads what lies on the disk, so it tells of a honeynet that runs what it tells of one that has ended. Whatever an
 //! attacker sent is shown with its controls written out.
 
+mod export;
+mod replay;
 mod show;
 mod when;
 
@@ -46,6 +48,16 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Play what was shown to the attacker, as far as that only draws
+    Replay(replay::Replay),
+    /// Watch what is shown to the attacker
+    Follow(Which),
+    /// Write everything that is known of one into one signed file
+    Export(export::Export),
+    /// Check such a file; exit code 1 if anything is not as it says
+    Verify(export::Verify),
+    /// Print the public key that others check such files with
+    Key(Target),
 }
 
 /// How sessions are listed.
@@ -85,7 +97,7 @@ pub struct Which {
     pub target: Target,
 }
 
-/// Lists and shows sessions.
+/// Lists, shows, replays, exports and checks sessions.
 pub fn run(args: Args) -> miette::Result<ExitCode> {
     match args.command {
         Command::Ls(ls) => list(&ls),
@@ -93,6 +105,11 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             let dir = directory(&which.target)?;
             show::run(&dir, which.id, json)
         }
+        Command::Replay(args) => replay::run(&args),
+        Command::Follow(which) => replay::follow(&which),
+        Command::Export(args) => export::export(&args),
+        Command::Verify(args) => export::verify(&args),
+        Command::Key(target) => export::key(&target),
     }
 }
 

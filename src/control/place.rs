@@ -12,6 +12,8 @@ use rustix::fs::FlockOperation;
 
 use super::config::CONSOLE_UID;
 use crate::emulate::Secret;
+use crate::record::SESSIONS;
+use crate::record::bundle::KEY;
 
 /// Where state lies unless the command line says otherwise.
 pub const STATE_DIR: &str = "/var/lib/honeyweave";
@@ -174,9 +176,9 @@ pub fn running() -> io::Result<Vec<String>> {
 /// What the file system says, with the path.
 pub fn make_dirs(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|e| at(dir, &e))?;
-    for name in ["events", "captures"] {
+    for (name, mode) in [("events", 0o750), ("captures", 0o750), (SESSIONS, 0o750), (KEY, 0o700)] {
         let path = dir.join(name);
-        DirBuilder::new().recursive(true).mode(0o750).create(&path).map_err(|e| at(&path, &e))?;
+        DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(|e| at(&path, &e))?;
         std::os::unix::fs::chown(&path, Some(CONSOLE_UID), Some(CONSOLE_UID)).map_err(|e| at(&path, &e))?;
     }
     Ok(())

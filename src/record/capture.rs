@@ -295,6 +295,23 @@ impl Drop for CaptureSet {
     }
 }
 
+/// The captures that lie in `dir`, each with the name of its series: by that, and in the order in which they were written.
+///
+/// # Errors
+/// If they cannot be listed.
+pub(super) fn captures(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Some((series, number)) = name.to_str().and_then(parse_name) {
+            found.push((series.to_owned(), number, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(series, _, path)| (series, path)).collect())
+}
+
 fn parse_name(name: &str) -> Option<(&str, u64)> {
     let (series, number) = name.strip_suffix(".pcapng")?.rsplit_once('-')?;
     (!series.is_empty() && number.len() >= 6).then_some(())?;

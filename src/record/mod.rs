@@ -3,6 +3,7 @@
 
 pub(crate) mod base64;
 mod belongings;
+pub mod bundle;
 mod capture;
 mod cause;
 mod file;

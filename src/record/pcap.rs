@@ -47,17 +47,7 @@ impl PcapFile {
     /// Creates the file at `path` for the interface called `name`; `about` describes it.
     pub fn create(path: PathBuf, name: &str, about: &str) -> io::Result<PcapFile> {
         let file = Appender::create(&path)?;
-        // Big-endian, because the crate writes the two halves of a statistics block's times as one 64-bit
-        // number, which the format has the high half first of.
-        let section = SectionHeaderBlock {
-            endianness: Endianness::Big,
-            options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(concat!(
-                "honeyweave ",
-                env!("CARGO_PKG_VERSION")
-            )))],
-            ..SectionHeaderBlock::default()
-        };
-        let mut blocks = PcapNgWriter::with_section_header(Vec::new(), section).map_err(other)?;
+        let mut blocks = PcapNgWriter::with_section_header(Vec::new(), section()).map_err(other)?;
         let interface = InterfaceDescriptionBlock {
             linktype: DataLink::ETHERNET,
             snaplen: SNAPLEN,
@@ -181,7 +171,22 @@ fn header_len(blocks: &[u8]) -> usize {
     end.min(blocks.len())
 }
 
-fn other(error: PcapError) -> io::Error {
+/// What every capture of ours begins with.
+pub(super) fn section() -> SectionHeaderBlock<'static> {
+    // Big-endian, because the crate writes the two halves of a statistics block's times as one 64-bit
+    // number, which the format has the high half first of.
+    SectionHeaderBlock {
+        endianness: Endianness::Big,
+        options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(concat!(
+            "honeyweave ",
+            env!("CARGO_PKG_VERSION")
+        )))],
+        ..SectionHeaderBlock::default()
+    }
+}
+
+/// The same as an error of input and output.
+pub(super) fn other(error: PcapError) -> io::Error {
     match error {
         PcapError::IoError(error) => error,
         error => io::Error::other(error),

@@ -45,6 +45,7 @@ mod programs;
 mod recipes;
 mod rights;
 mod services;
+mod session;
 mod shell;
 mod starting;
 mod stuck;

@@ -8,8 +8,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{evidence, status, table};
-use super::{events, lasted, unreadable};
+use super::{events, lasted, replay, unreadable};
 use crate::event::SessionId;
+use crate::record::transcript::CAST;
 use crate::record::{self, Belonging, Life, Session, escape};
 
 /// What is told of a session.
@@ -21,7 +22,13 @@ struct Told {
     files: Vec<Belonging>,
     /// Entries of that directory that are not listed.
     other_entries: u64,
+    /// What was typed, by cast, in lines.
+    #[serde(skip)]
+    commands: Vec<(String, String)>,
 }
+
+/// Casts of which the commands are told.
+const CASTS: usize = 20;
 
 /// Shows session `id` of the honeynet in `dir`.
 pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
@@ -29,7 +36,16 @@ pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
     let session = record::session(&log, id, |_, _| Ok(())).map_err(|error| unreadable(&log, &error))?;
     let session = session.ok_or_else(|| unknown(id))?;
     let (files, other_entries) = record::belongings(dir, id).map_err(|error| unreadable(dir, &error))?;
-    let told = Told { session, files, other_entries };
+    // Those that cannot be read are listed as files, and `replay` says why.
+    let commands = |file: &Belonging| {
+        Some((file.name.clone(), replay::commands(&mut replay::open(&file.path).ok()?, &file.path).ok()?))
+    };
+    let commands = if json {
+        vec![]
+    } else {
+        files.iter().filter(|file| file.name.ends_with(CAST)).take(CASTS).filter_map(commands).collect()
+    };
+    let told = Told { session, files, other_entries, commands };
     table::put(&if json { evidence::pretty(&told)? } else { tell(&told) })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -62,6 +78,9 @@ fn tell(told: &Told) -> String {
     part("evidence", session.archives.iter().map(|name| format!("{}\n", escape(name))).collect());
     let file = |file: &Belonging| json!({"file": file.name, "octets": file.octets});
     part("files", rows(told.files.iter().map(file)));
+    for (name, commands) in &told.commands {
+        part(&format!("commands in {name}"), commands.clone());
+    }
     part("what followed from it", session.caused.iter().map(|id| format!("{id}\n")).collect());
     let more = session.more + told.other_entries;
     if more > 0 {

@@ -21,6 +21,7 @@ use std::sync::mpsc::SyncSender;
 
 use super::{ConsoleConfig, ConsoleEnds};
 use crate::event::Said;
+use crate::record::bundle::Key;
 use crate::sys::eventfd::EventFd;
 use crate::sys::sched;
 use crate::sys::seqpacket::AsyncChannel;
@@ -49,6 +50,10 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     let shared = Arc::new(Shared::new(&config.plan));
     let (said, hear) = std::sync::mpsc::sync_channel(SAID);
     let wake = EventFd::new()?;
+    // What was recorded can wait for somebody to vouch for it; to be recorded it cannot.
+    if let Err(error) = Key::open_or_make(&config.dir) {
+        tracing::error!(%error, dir = %config.dir.display(), "sessions cannot be exported: there is no key to sign them with");
+    }
     let recorder = Recorder::open(shared.clone(), &config.dir, ends.rings, hear, wake.try_clone()?)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = stop.clone();

@@ -1,0 +1,336 @@
+//! The frames of a session, picked out of the captures of all devices into one pcapng file, in the order of their times.
+//!
+//! A session is what one address does to another, so its frames are those between the two, of whatever protocol, and
+//! those between its container and whomever that talked to. Captures are read as they lie there, one file of each series
+//! at a time, in bounded memory; one that ends in the middle of a block is being written, and its end is not waited for.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashSet, VecDeque};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
+use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
+use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
+use pcap_file::pcapng::blocks::section_header::SectionHeaderOption;
+use pcap_file::pcapng::{Block, PcapNgParser, PcapNgWriter};
+use pcap_file::{DataLink, PcapError};
+
+use super::files::open_regular;
+use crate::record::capture::captures;
+use crate::record::pcap::{SNAPLEN, other, section};
+use crate::wire::ethertype;
+
+/// Pairs of addresses of one session.
+const PAIRS: usize = 65_536;
+/// Series that are read at once.
+const SERIES: usize = 256;
+/// Octets of a block: more than the longest frame takes.
+const BLOCK: usize = 1 << 20;
+/// Octets that are read at once.
+const READ: usize = 256 << 10;
+
+/// Which frames are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Pick {
+    pairs: HashSet<(IpAddr, IpAddr)>,
+    /// Pairs that found no room.
+    pub more: u64,
+    /// The first and the last time, in nanoseconds since 1970.
+    pub span: (u64, u64),
+}
+
+impl Pick {
+    /// Wants the frames between `a` and `b`, too.
+    pub fn add(&mut self, a: IpAddr, b: IpAddr) {
+        let pair = (a.min(b), a.max(b));
+        if self.pairs.len() < PAIRS || self.pairs.contains(&pair) {
+            self.pairs.insert(pair);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn wants(&self, nanos: u64, frame: &[u8]) -> bool {
+        (self.span.0..=self.span.1).contains(&nanos)
+            && ends(frame).is_some_and(|(a, b)| self.pairs.contains(&(a.min(b), a.max(b))))
+    }
+}
+
+/// The addresses that a frame is from and for; of ARP, those that it is about.
+fn ends(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    const TAG: usize = 4;
+    let mut at = 12;
+    let word = |at: usize| Some(u16::from_be_bytes(*frame.get(at..at + 2)?.first_chunk()?));
+    // A frame has at most two tags.
+    for _ in 0..2 {
+        if !matches!(word(at)?, 0x8100 | 0x88a8) {
+            break;
+        }
+        at += TAG;
+    }
+    let v4 = |at: usize| Some(IpAddr::from(*frame.get(at..at + 4)?.first_chunk::<4>()?));
+    let v6 = |at: usize| Some(IpAddr::from(*frame.get(at..at + 16)?.first_chunk::<16>()?));
+    let kind = word(at)?;
+    at += 2;
+    match kind {
+        ethertype::IPV4 => Some((v4(at + 12)?, v4(at + 16)?)),
+        ethertype::IPV6 => Some((v6(at + 8)?, v6(at + 24)?)),
+        ethertype::ARP => Some((v4(at + 14)?, v4(at + 24)?)),
+        _ => None,
+    }
+}
+
+/// What was picked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Picked {
+    /// Frames.
+    pub frames: u64,
+    /// Interfaces that they passed.
+    pub interfaces: u64,
+    /// Captures that were read.
+    pub captures: u64,
+    /// Captures that are damaged, and series for which there was no room.
+    pub unread: u64,
+}
+
+/// Writes the frames that `pick` wants from the captures in `dir` to `out`, `comment` being about all of them.
+///
+/// # Errors
+/// If the captures cannot be listed, or `out` takes no more.
+pub fn pick<W: Write>(dir: &Path, pick: &Pick, comment: &str, out: W) -> io::Result<Picked> {
+    let mut picked = Picked::default();
+    let mut series: BTreeMap<String, VecDeque<PathBuf>> = BTreeMap::new();
+    for (name, path) in captures(dir)? {
+        series.entry(name).or_default().push_back(path);
+    }
+    picked.unread += series.len().saturating_sub(SERIES) as u64;
+    let mut readers: Vec<Series> = series.into_values().take(SERIES).map(Series::new).collect();
+
+    let mut header = section();
+    header.options.push(SectionHeaderOption::Comment(comment.to_owned().into()));
+    let mut out = PcapNgWriter::with_section_header(out, header).map_err(other)?;
+    let mut interfaces = Vec::new();
+    let mut next = BinaryHeap::new();
+    for (index, reader) in readers.iter_mut().enumerate() {
+        next.extend(reader.advance(pick)?.map(|nanos| Reverse((nanos, index))));
+    }
+    while let Some(Reverse((nanos, index))) = next.pop() {
+        let Some(reader) = readers.get_mut(index) else { break };
+        let interface = match reader.interface {
+            Some(interface) => interface,
+            None => {
+                let interface = interfaces.len() as u32;
+                interfaces.push(index);
+                reader.interface = Some(interface);
+                out.write_pcapng_block(description(&reader.name, &reader.about, comment)).map_err(other)?;
+                interface
+            }
+        };
+        if let Some(frame) = reader.held.take() {
+            out.write_pcapng_block(EnhancedPacketBlock { interface_id: interface, ..frame }).map_err(other)?;
+            reader.frames += 1;
+        }
+        (reader.first, reader.last) = (reader.first.min(nanos), nanos);
+        next.extend(reader.advance(pick)?.map(|nanos| Reverse((nanos, index))));
+    }
+    for (interface, index) in interfaces.iter().enumerate() {
+        if let Some(reader) = readers.get(*index) {
+            out.write_pcapng_block(statistics(interface as u32, reader)).map_err(other)?;
+        }
+    }
+    picked.interfaces = interfaces.len() as u64;
+    for reader in &readers {
+        picked.frames += reader.frames;
+        picked.captures += reader.read;
+        picked.unread += reader.damaged;
+    }
+    out.into_inner().flush()?;
+    Ok(picked)
+}
+
+fn description<'a>(name: &'a str, about: &'a str, comment: &'a str) -> InterfaceDescriptionBlock<'a> {
+    InterfaceDescriptionBlock {
+        linktype: DataLink::ETHERNET,
+        snaplen: SNAPLEN,
+        options: vec![
+            InterfaceDescriptionOption::Comment(comment.into()),
+            InterfaceDescriptionOption::IfName(name.into()),
+            InterfaceDescriptionOption::IfDescription(about.into()),
+            InterfaceDescriptionOption::IfTsResol(9),
+        ],
+    }
+}
+
+fn statistics(interface_id: u32, series: &Series) -> InterfaceStatisticsBlock<'static> {
+    let about = "isb_ifdrop: frames, of whatever session, that the disk did not take; isb_osdrop: frames of all interfaces \
+                 that were lost on their way to the disk; both in the whole of the captures that these frames are from";
+    InterfaceStatisticsBlock {
+        interface_id,
+        timestamp: series.last,
+        options: vec![
+            InterfaceStatisticsOption::Comment(Cow::Borrowed(about)),
+            InterfaceStatisticsOption::IsbStartTime(series.first),
+            InterfaceStatisticsOption::IsbEndTime(series.last),
+            InterfaceStatisticsOption::IsbIfRecv(series.frames),
+            InterfaceStatisticsOption::IsbIfDrop(series.dropped),
+            InterfaceStatisticsOption::IsbOsDrop(series.lost),
+        ],
+    }
+}
+
+fn nanos(frame: &EnhancedPacketBlock<'_>) -> u64 {
+    u64::try_from(frame.timestamp.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The captures of one device, one after the other.
+struct Series {
+    files: VecDeque<PathBuf>,
+    open: Option<Blocks>,
+    /// The frame that comes next.
+    held: Option<EnhancedPacketBlock<'static>>,
+    name: String,
+    about: String,
+    /// Its number in what is written, once a frame of it is.
+    interface: Option<u32>,
+    frames: u64,
+    first: u64,
+    last: u64,
+    dropped: u64,
+    lost: u64,
+    read: u64,
+    damaged: u64,
+}
+
+impl Series {
+    fn new(files: VecDeque<PathBuf>) -> Series {
+        Series {
+            files,
+            open: None,
+            held: None,
+            name: String::new(),
+            about: String::new(),
+            interface: None,
+            frames: 0,
+            first: u64::MAX,
+            last: 0,
+            dropped: 0,
+            lost: 0,
+            read: 0,
+            damaged: 0,
+        }
+    }
+
+    /// Goes on to the next frame that is wanted, and returns its time.
+    fn advance(&mut self, pick: &Pick) -> io::Result<Option<u64>> {
+        loop {
+            let Some(blocks) = &mut self.open else {
+                let Some(path) = self.files.pop_front() else { return Ok(None) };
+                match open_regular(&path) {
+                    Ok(file) => self.open = Some(Blocks::new(file)),
+                    // A limit took it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(_) => self.damaged += 1,
+                }
+                self.read += u64::from(self.open.is_some());
+                continue;
+            };
+            let found = blocks.find(|block| match block {
+                Block::EnhancedPacket(frame) => pick.wants(nanos(&frame), &frame.data).then(|| frame.into_owned()),
+                Block::InterfaceDescription(interface) => {
+                    for option in &interface.options {
+                        match option {
+                            InterfaceDescriptionOption::IfName(name) => self.name = name.clone().into_owned(),
+                            InterfaceDescriptionOption::IfDescription(about) => self.about = about.clone().into_owned(),
+                            _ => {}
+                        }
+                    }
+                    None
+                }
+                Block::InterfaceStatistics(statistics) => {
+                    for option in &statistics.options {
+                        match option {
+                            InterfaceStatisticsOption::IsbIfDrop(n) => self.dropped = self.dropped.saturating_add(*n),
+                            InterfaceStatisticsOption::IsbOsDrop(n) => self.lost = self.lost.saturating_add(*n),
+                            _ => {}
+                        }
+                    }
+                    None
+                }
+                _ => None,
+            })?;
+            match found {
+                Found::Taken(frame) => {
+                    let nanos = nanos(&frame);
+                    self.held = Some(frame);
+                    return Ok(Some(nanos));
+                }
+                Found::End => self.open = None,
+                Found::Damage => {
+                    self.damaged += 1;
+                    self.open = None;
+                }
+            }
+        }
+    }
+}
+
+enum Found<T> {
+    Taken(T),
+    End,
+    Damage,
+}
+
+/// The blocks of one file.
+struct Blocks {
+    file: File,
+    parser: Option<PcapNgParser>,
+    buffer: Vec<u8>,
+    /// Where the next block begins in the buffer.
+    at: usize,
+}
+
+impl Blocks {
+    fn new(file: File) -> Blocks {
+        Blocks { file, parser: None, buffer: Vec::new(), at: 0 }
+    }
+
+    /// Goes on until `wanted` takes a block.
+    fn find<T>(&mut self, mut wanted: impl FnMut(Block<'_>) -> Option<T>) -> io::Result<Found<T>> {
+        loop {
+            let rest = self.buffer.get(self.at..).unwrap_or_default();
+            let parsed = match &mut self.parser {
+                Some(parser) => parser.next_block(rest).map(|(after, block)| (after.len(), wanted(block))),
+                none => PcapNgParser::new(rest).map(|(after, parser)| {
+                    *none = Some(parser);
+                    (after.len(), None)
+                }),
+            };
+            match parsed {
+                Ok((after, taken)) => {
+                    self.at = self.buffer.len() - after;
+                    if let Some(taken) = taken {
+                        return Ok(Found::Taken(taken));
+                    }
+                }
+                Err(PcapError::IncompleteBuffer) if rest.len() > BLOCK => return Ok(Found::Damage),
+                Err(PcapError::IncompleteBuffer) => {
+                    self.buffer.drain(..self.at);
+                    self.at = 0;
+                    if (&mut self.file).take(READ as u64).read_to_end(&mut self.buffer)? == 0 {
+                        return Ok(Found::End);
+                    }
+                }
+                Err(_) => return Ok(Found::Damage),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;

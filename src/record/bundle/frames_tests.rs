@@ -1,0 +1,176 @@
+use std::net::Ipv6Addr;
+
+use pcap_file::pcapng::PcapNgReader;
+
+use super::*;
+use crate::record::{CaptureLimits, CaptureSet, CaptureSource, Direction};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn source(series: &str, interface: &str) -> CaptureSource {
+    CaptureSource { series: series.into(), interface: interface.into(), about: format!("about {interface}") }
+}
+
+fn v4(src: [u8; 4], dst: [u8; 4], tags: usize, fill: u8) -> Vec<u8> {
+    let mut frame = vec![0; 12];
+    for _ in 0..tags {
+        frame.extend([0x81, 0, 0, 7]);
+    }
+    frame.extend([8, 0, 0x45, 0, 0, 60, 0, 1, 0, 0, 64, 6, 0, 0]);
+    frame.extend(src.iter().chain(&dst));
+    frame.extend([fill; 40]);
+    frame
+}
+
+fn limits() -> CaptureLimits {
+    CaptureLimits { file_bytes: 4000, series_files: 1000, ..CaptureLimits::default() }
+}
+
+const A: [u8; 4] = [192, 0, 2, 9];
+const B: [u8; 4] = [10, 0, 0, 1];
+const C: [u8; 4] = [10, 0, 0, 2];
+
+fn wanted() -> Pick {
+    let mut pick = Pick { span: (10 * SECOND, 100 * SECOND), ..Pick::default() };
+    pick.add(A.into(), B.into());
+    pick
+}
+
+struct Read {
+    interfaces: Vec<(String, Vec<String>)>,
+    frames: Vec<(u32, u64, u32, usize)>,
+    drops: Vec<(u64, u64, u64)>,
+}
+
+fn read(bytes: &[u8]) -> Read {
+    let mut reader = PcapNgReader::new(bytes).unwrap();
+    let mut read = Read { interfaces: vec![], frames: vec![], drops: vec![] };
+    while let Some(block) = reader.next_block() {
+        match block.unwrap() {
+            Block::InterfaceDescription(interface) => {
+                let mut told = (String::new(), vec![]);
+                for option in interface.options {
+                    match option {
+                        InterfaceDescriptionOption::IfName(name) => told.0 = name.into_owned(),
+                        InterfaceDescriptionOption::IfDescription(text) | InterfaceDescriptionOption::Comment(text) => {
+                            told.1.push(text.into_owned());
+                        }
+                        _ => {}
+                    }
+                }
+                read.interfaces.push(told);
+            }
+            Block::EnhancedPacket(frame) => {
+                read.frames.push((frame.interface_id, nanos(&frame), frame.original_len, frame.data.len()));
+            }
+            Block::InterfaceStatistics(statistics) => {
+                let mut told = (0, 0, 0);
+                for option in statistics.options {
+                    match option {
+                        InterfaceStatisticsOption::IsbIfRecv(n) => told.0 = n,
+                        InterfaceStatisticsOption::IsbIfDrop(n) => told.1 = n,
+                        InterfaceStatisticsOption::IsbOsDrop(n) => told.2 = n,
+                        _ => {}
+                    }
+                }
+                read.drops.push(told);
+            }
+            _ => {}
+        }
+    }
+    read
+}
+
+#[test]
+fn frames_of_the_session_come_from_all_devices_in_the_order_of_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut captures = CaptureSet::open(dir.path(), limits()).unwrap();
+    let (wire, other, inside) = (source("wan", "eth1"), source("dmz", "eth2"), source("lan-10.0.0.1", "10.0.0.1"));
+    for second in 0..200 {
+        let at = second * SECOND;
+        captures.frame(&wire, at, Direction::In, 60, &v4(A, B, second as usize % 3, 1));
+        captures.frame(&inside, at + 5, Direction::Out, 6000, &v4(B, A, 0, 2));
+        captures.frame(&wire, at + 7, Direction::In, 60, &v4(A, C, 0, 3));
+        captures.frame(&other, at + 9, Direction::In, 60, &v4(C, B, 0, 4));
+    }
+    captures.count_ring_lost(3);
+    captures.close_all();
+    let mut out = Vec::new();
+    let picked = pick(dir.path(), &wanted(), "session 0000000000000abc", &mut out).unwrap();
+    assert!(picked.captures > 20, "several files of each series: {picked:?}");
+    assert_eq!(Picked { captures: 0, ..picked }, Picked { frames: 181, interfaces: 2, captures: 0, unread: 0 });
+    let read = read(&out);
+    let names: Vec<&str> = read.interfaces.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["eth1", "10.0.0.1"]);
+    assert!(read.interfaces[0].1.contains(&"session 0000000000000abc".to_owned()), "{:?}", read.interfaces);
+    assert!(read.frames.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+    assert_eq!(read.frames.len(), 181);
+    assert_eq!((read.frames[0].0, read.frames[0].1), (0, 10 * SECOND));
+    assert_eq!((read.frames[1].0, read.frames[1].1, read.frames[1].2), (1, 10 * SECOND + 5, 6000));
+    // Lost frames are lost for every device whose file was open.
+    assert_eq!(read.drops, [(91, 0, 3), (90, 0, 3)]);
+}
+
+#[test]
+fn a_capture_that_is_being_written_or_is_damaged_gives_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut captures = CaptureSet::open(dir.path(), CaptureLimits::default()).unwrap();
+    for name in ["cut", "damaged", "whole"] {
+        for second in 0..20 {
+            captures.frame(&source(name, name), (20 + second) * SECOND, Direction::In, 60, &v4(A, B, 0, 1));
+        }
+    }
+    captures.close_all();
+    let cut = dir.path().join("cut-000001.pcapng");
+    let len = std::fs::metadata(&cut).unwrap().len();
+    std::fs::File::options().write(true).open(&cut).unwrap().set_len(len / 2 + 1).unwrap();
+    let damaged = dir.path().join("damaged-000001.pcapng");
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0xff);
+    std::fs::write(&damaged, bytes).unwrap();
+    std::fs::write(dir.path().join("none-000001.pcapng"), "this is none").unwrap();
+    std::fs::write(dir.path().join("empty-000001.pcapng"), "").unwrap();
+    std::fs::create_dir(dir.path().join("directory-000001.pcapng")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", dir.path().join("link-000001.pcapng")).unwrap();
+    let mut out = Vec::new();
+    let picked = pick(dir.path(), &wanted(), "x", &mut out).unwrap();
+    let read = read(&out);
+    assert_eq!(read.frames.len() as u64, picked.frames);
+    assert_eq!(read.interfaces.len(), 3);
+    assert!((30..60).contains(&picked.frames), "{picked:?}");
+    assert!(picked.unread >= 3, "{picked:?}");
+}
+
+#[test]
+fn ends_of_frames() {
+    let (a, b) = (IpAddr::from(A), IpAddr::from(B));
+    for tags in 0..3 {
+        assert_eq!(ends(&v4(A, B, tags, 0)), Some((a, b)));
+    }
+    assert_eq!(ends(&v4(A, B, 3, 0)), None);
+    let mut arp = vec![0; 12];
+    arp.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 2, 2, 2, 2, 2]);
+    arp.extend(A.iter().chain(&[0; 6]).chain(&B));
+    assert_eq!(ends(&arp), Some((a, b)));
+    let (src, dst) = (Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED);
+    let mut v6 = vec![0; 12];
+    v6.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 58, 255]);
+    v6.extend(src.octets().iter().chain(&dst.octets()));
+    assert_eq!(ends(&v6), Some((src.into(), dst.into())));
+    for frame in [v4(A, B, 0, 0), arp, v6] {
+        for len in 0..34 {
+            assert!(ends(&frame[..len]).is_none_or(|_| len >= 34), "{len}");
+        }
+    }
+}
+
+#[test]
+fn pairs_are_bounded() {
+    let mut pick = Pick::default();
+    for number in 0..70_000u32 {
+        pick.add(IpAddr::V4(number.into()), A.into());
+        pick.add(A.into(), IpAddr::V4(number.into()));
+    }
+    assert_eq!((pick.pairs.len(), pick.more), (PAIRS, 2 * (70_000 - PAIRS as u64)));
+}

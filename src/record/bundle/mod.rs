@@ -1,0 +1,46 @@
+//! All that is known of one session in one file: the evidence bundle.
+//!
+//! ```text
+//! SESSION.tar.zst
+//!     events.ndjson                 its records, and those of what followed from it
+//!     capture.pcapng                its frames
+//!     transcripts/NAME.cast         what was typed and shown
+//!     files/NAME                    what else lies in its directory
+//!     evidence/NAME.tar.zst         what was changed in its containers
+//!     manifest.json                 path, octets and SHA-256 of all of these, and what the session was
+//!     manifest.sig                  the Ed25519 signature of manifest.json, 64 octets
+//! ```
+//! The manifest comes last, so that a bundle is written in one go: nothing has to be known before, and nothing is read
+//! twice. Unless it is asked to be plain, all of it is one file that is encrypted with a password, in the format of age
+//! (<https://age-encryption.org/v1>), which `age --decrypt` reads as well.
+
+mod files;
+mod frames;
+mod key;
+mod manifest;
+mod read;
+mod seal;
+mod write;
+
+pub use files::open_regular;
+pub use frames::{Pick, Picked, pick};
+pub use key::{KEY, Key, KeyError, PublicKey};
+pub use manifest::{Manifest, Member};
+pub use read::{ReadError, Signature, Verified, verify, verify_unpacked};
+pub use seal::{Sealed, WORK, open as unseal, seal};
+pub use write::{ExportError, Job, export};
+
+/// What the name of a bundle ends in.
+pub const ENDING: &str = ".tar.zst";
+/// What that of an encrypted one ends in besides.
+pub const SEALED: &str = ".age";
+
+/// Members of a bundle, its manifest and signature included.
+const MEMBERS: usize = 20_000;
+/// Octets of a bundle when it is unpacked. What is larger is not written, and not read.
+const UNPACKED: u64 = 64 << 30;
+/// Octets of a manifest.
+const MANIFEST_OCTETS: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests;
