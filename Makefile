@@ -4,13 +4,14 @@ PREFIX ?= /usr/local
 # Seconds that each fuzz target runs.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help build demo test bench bench-containers compare fidelity timing fuzz lint install clean
+.PHONY: help build demo test bench bench-containers bench-recording compare fidelity timing fuzz lint install clean
 
 help:
 	@echo "make demo     see an attack on a network of 65,536 hosts that do not exist (needs root)"
 	@echo "make test     run every test, those in network namespaces included (needs root)"
 	@echo "make bench    measure, and compare with the stored baseline"
 	@echo "make bench-containers  measure containers: first bytes, kills, a sweep, 500 at once, 2,000 lives (needs root; ARGS='cold soak cycles=50')"
+	@echo "make bench-recording   measure what recording costs: exports of a session of 1 GB (needs 6 GB of disk)"
 	@echo "make compare  measure against other switches and against Linux (needs root; ARGS=--help)"
 	@echo "make fidelity have nmap name emulated hosts, NAMES=a file of names (needs root; ARGS=--help)"
 	@echo "make timing   ask whether a stopwatch tells emulated hosts from real ones (needs root; ARGS=--help)"
@@ -35,6 +36,9 @@ bench:
 bench-containers:
 	@scripts/packages.sh test
 	$(CARGO) bench --bench containers -- $(or $(ARGS),all)
+
+bench-recording:
+	$(CARGO) bench --bench recording -- $(ARGS)
 
 compare:
 	@scripts/compare.sh $(ARGS)

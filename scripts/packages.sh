@@ -49,6 +49,8 @@ cmd:skopeo                     test   skopeo            skopeo           skopeo 
 cmd:umoci                      test   umoci             -                umoci          umoci
 cmd:apparmor_parser            test   apparmor          -                apparmor       apparmor-parser
 cmd:psql                       test   postgresql-client postgresql       postgresql     postgresql
+cmd:asciinema                  test   asciinema         asciinema        asciinema      asciinema
+cmd:age                        test   age               age              age            age
 cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch
 cmd:vde_plug2tap               compare vde2             vde2             vde2           vde2
 cmd:dropbearkey                compare dropbear-bin     dropbear         dropbear       dropbear

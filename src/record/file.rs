@@ -73,6 +73,16 @@ impl Appender {
     }
 }
 
+/// Opens `path` for reading: no link is followed and no pipe waited for, as whoever reads may be root, and the directory
+/// another's.
+///
+/// # Errors
+/// What the file system says; that it is no regular file is one.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+}
+
 // Another process's link in the state directory must not lead our writes elsewhere.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();

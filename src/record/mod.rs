@@ -21,7 +21,7 @@ pub use base64::{decode as base64_decode, encode as base64_encode};
 pub use belongings::{Belonging, SESSIONS, belongings};
 pub use capture::{CaptureLimits, CaptureSet, CaptureSource, CaptureStats};
 pub use cause::Causes;
-pub use file::Appender;
+pub use file::{Appender, open_regular};
 pub use log::{EventLog, LogError, LogLimits, LogStats};
 pub use pcap::{Direction, SNAPLEN};
 pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless, safe_json};

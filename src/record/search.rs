@@ -1,12 +1,14 @@
 //! Finding records in the log's files.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use super::file::open_regular;
 
 /// Name of the file that is being written.
 pub const CURRENT: &str = "events.ndjson";
@@ -91,7 +93,7 @@ pub fn log_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// Number of the first record in the file at `path`.
 pub fn first_seq(path: &Path) -> Option<u64> {
     let mut line = String::new();
-    BufReader::new(open(path).ok()?.take(MAX_LINE)).read_line(&mut line).ok()?;
+    BufReader::new(open_regular(path).ok()?.take(MAX_LINE)).read_line(&mut line).ok()?;
     Filter::default().matches(&line)
 }
 
@@ -99,7 +101,7 @@ pub fn first_seq(path: &Path) -> Option<u64> {
 /// without line feeds, oldest first. Lines that are no records are skipped.
 pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String>> {
     // The current file is opened before the others are listed, so that one that is rotated meanwhile is not missed.
-    let current = match open(&dir.join(CURRENT)) {
+    let current = match open_regular(&dir.join(CURRENT)) {
         Ok(file) => Some(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -114,7 +116,7 @@ pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String
         if file.first_seq >= oldest {
             continue;
         }
-        let opened = match open(&file.path) {
+        let opened = match open_regular(&file.path) {
             Ok(opened) => opened,
             // The total limit took it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -134,7 +136,7 @@ pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String
 /// If the log cannot be read, or those of `each`.
 pub(super) fn scan(dir: &Path, mut each: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
     // As in `search`: the current file first, and then what was rotated before.
-    let current = match open(&dir.join(CURRENT)) {
+    let current = match open_regular(&dir.join(CURRENT)) {
         Ok(file) => Some(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -143,7 +145,7 @@ pub(super) fn scan(dir: &Path, mut each: impl FnMut(&str) -> io::Result<()>) -> 
     let same = |file: &File| Ok::<_, io::Error>((file.metadata()?.dev(), file.metadata()?.ino()));
     let newest = current.as_ref().map(same).transpose()?;
     for file in rotated_files(dir)? {
-        match open(&file.path) {
+        match open_regular(&file.path) {
             Ok(file) if newest.is_some() && Some(same(&file)?) == newest => break,
             Ok(file) => lines(file, &mut each)?,
             // The total limit took it.
@@ -174,13 +176,7 @@ fn lines(file: File, each: &mut impl FnMut(&str) -> io::Result<()>) -> io::Resul
 
 /// The file that is being written in `dir`.
 pub(super) fn open_current(dir: &Path) -> io::Result<File> {
-    open(&dir.join(CURRENT))
-}
-
-// Whoever reads may be root, and the directory is the console's: no link is followed, no pipe waited for.
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+    open_regular(&dir.join(CURRENT))
 }
 
 // Returns the number of the first record in the file.

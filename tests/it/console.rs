@@ -237,7 +237,7 @@ fn people_and_programs_read_what_happened() {
     std::fs::write(files.join("\u{1b}[2J"), "x").unwrap();
     let shown = hwt.out("session show 0000000000000001");
     for part in
-        ["attacker  192.0.2.9\n", "80    closed", "tcp.probe            1\n", "1.cast       1\n", "(1 more things"]
+        ["attacker  192.0.2.9\n", "80  closed", "tcp.probe            1\n", "1.cast       1\n", "(1 more things"]
     {
         assert!(shown.contains(part), "{part} in {shown}");
     }

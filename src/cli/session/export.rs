@@ -15,7 +15,7 @@ use crate::event::Utc;
 use crate::record::bundle::{
     self, ENDING, ExportError, Job, Key, KeyError, PublicKey, SEALED, Sealed, Signature, Verified, WORK,
 };
-use crate::record::escape;
+use crate::record::{escape, open_regular};
 use crate::sys::clock;
 
 /// The variable that a password may be in.
@@ -145,7 +145,7 @@ pub fn verify(args: &Verify) -> miette::Result<ExitCode> {
 }
 
 fn open(path: &Path, password_file: Option<&Path>, key: &PublicKey) -> Result<Verified, String> {
-    let file = bundle::open_regular(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    let file = open_regular(path).map_err(|error| format!("it cannot be read: {error}"))?;
     let file = io::BufReader::with_capacity(256 << 10, file);
     match Sealed::look(file).map_err(|error| error.to_string())? {
         Sealed::No(plain) => bundle::verify(plain, key).map_err(|error| error.to_string()),

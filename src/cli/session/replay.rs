@@ -11,9 +11,8 @@ use miette::miette;
 use super::super::{Target, table};
 use super::{Which, directory};
 use crate::event::SessionId;
-use crate::record::bundle::open_regular;
 use crate::record::transcript::{CAST, Cast, Commands, Harmless, Moment, PlainText, What};
-use crate::record::{belongings, escape};
+use crate::record::{belongings, escape, open_regular};
 use crate::sys::clock;
 
 /// How often a cast that is being written is looked at.

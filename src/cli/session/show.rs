@@ -29,6 +29,8 @@ struct Told {
 
 /// Casts of which the commands are told.
 const CASTS: usize = 20;
+/// Octets of such a cast; of a longer one `replay --commands` tells them.
+const LONGEST: u64 = 16 << 20;
 
 /// Shows session `id` of the honeynet in `dir`.
 pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
@@ -43,7 +45,12 @@ pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
     let commands = if json {
         vec![]
     } else {
-        files.iter().filter(|file| file.name.ends_with(CAST)).take(CASTS).filter_map(commands).collect()
+        files
+            .iter()
+            .filter(|file| file.name.ends_with(CAST) && file.octets <= LONGEST)
+            .take(CASTS)
+            .filter_map(commands)
+            .collect()
     };
     let told = Told { session, files, other_entries, commands };
     table::put(&if json { evidence::pretty(&told)? } else { tell(&told) })?;

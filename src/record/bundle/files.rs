@@ -1,18 +1,8 @@
 //! What reading and writing have in common.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use ring::digest::{Context, SHA256};
-
-/// Opens `path` for reading: no link is followed and no pipe waited for, as who reads may be root, and the directory
-/// another's.
-pub fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
-}
 
 /// Octets in hexadecimal.
 pub fn hex(octets: &[u8]) -> String {

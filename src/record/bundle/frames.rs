@@ -19,8 +19,8 @@ use pcap_file::pcapng::blocks::section_header::SectionHeaderOption;
 use pcap_file::pcapng::{Block, PcapNgParser, PcapNgWriter};
 use pcap_file::{DataLink, PcapError};
 
-use super::files::open_regular;
 use crate::record::capture::captures;
+use crate::record::file::open_regular;
 use crate::record::pcap::{SNAPLEN, other, section};
 use crate::wire::ethertype;
 
@@ -30,6 +30,8 @@ const PAIRS: usize = 65_536;
 const SERIES: usize = 256;
 /// Octets of a block: more than the longest frame takes.
 const BLOCK: usize = 1 << 20;
+/// Octets at the beginning of a capture that tell what it is of.
+const HEAD: u64 = 4096;
 /// Octets that are read at once.
 const READ: usize = 256 << 10;
 
@@ -108,6 +110,8 @@ pub fn pick<W: Write>(dir: &Path, pick: &Pick, comment: &str, out: W) -> io::Res
     for (name, path) in captures(dir)? {
         series.entry(name).or_default().push_back(path);
     }
+    // Of a honeynet of thousands of containers those that have nothing to do with it are left alone.
+    series.retain(|_, files| files.front().is_none_or(|first| concerns(first, pick)));
     picked.unread += series.len().saturating_sub(SERIES) as u64;
     let mut readers: Vec<Series> = series.into_values().take(SERIES).map(Series::new).collect();
 
@@ -151,6 +155,21 @@ pub fn pick<W: Write>(dir: &Path, pick: &Pick, comment: &str, out: W) -> io::Res
     }
     out.into_inner().flush()?;
     Ok(picked)
+}
+
+/// Whether frames that are wanted may be in captures like the one at `path`: not if they are those of another container.
+fn concerns(path: &Path, pick: &Pick) -> bool {
+    let mut begin = Vec::new();
+    let opened = open_regular(path).and_then(|file| file.take(HEAD).read_to_end(&mut begin));
+    let Ok((rest, mut parser)) = opened.map_err(PcapError::IoError).and_then(|_| PcapNgParser::new(&begin)) else {
+        return true;
+    };
+    let Ok((_, Block::InterfaceDescription(interface))) = parser.next_block(rest) else { return true };
+    let named = interface.options.iter().find_map(|option| match option {
+        InterfaceDescriptionOption::IfName(name) => name.parse::<IpAddr>().ok(),
+        _ => None,
+    });
+    named.is_none_or(|host| pick.pairs.iter().any(|(a, b)| *a == host || *b == host))
 }
 
 fn description<'a>(name: &'a str, about: &'a str, comment: &'a str) -> InterfaceDescriptionBlock<'a> {

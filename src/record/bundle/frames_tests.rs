@@ -93,6 +93,8 @@ fn frames_of_the_session_come_from_all_devices_in_the_order_of_time() {
         captures.frame(&wire, at + 7, Direction::In, 60, &v4(A, C, 0, 3));
         captures.frame(&other, at + 9, Direction::In, 60, &v4(C, B, 0, 4));
     }
+    // That of another container is not even read.
+    captures.frame(&source("lan-10.0.0.7", "10.0.0.7"), 50 * SECOND, Direction::In, 60, &v4(A, B, 0, 5));
     captures.count_ring_lost(3);
     captures.close_all();
     let mut out = Vec::new();

@@ -12,7 +12,7 @@ use std::path::Path;
 use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-use super::files::open_regular;
+use crate::record::file::open_regular;
 use crate::record::{base64_decode, base64_encode};
 
 /// Below a honeynet's directory, where the key lies.

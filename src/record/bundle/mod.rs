@@ -18,11 +18,11 @@ mod files;
 mod frames;
 mod key;
 mod manifest;
+mod pack;
 mod read;
 mod seal;
 mod write;
 
-pub use files::open_regular;
 pub use frames::{Pick, Picked, pick};
 pub use key::{KEY, Key, KeyError, PublicKey};
 pub use manifest::{Manifest, Member};

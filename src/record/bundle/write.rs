@@ -1,26 +1,20 @@
 //! Writing a bundle: in one go, in constant memory.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Read, Seek, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::files::{Hashing, open_regular};
 use super::frames::{Pick, Picked, pick};
 use super::key::Key;
-use super::manifest::{CAPTURE, EVENTS, KIND, MANIFEST, Manifest, Member, SIGNATURE, VERSION, is_path};
-use super::{MANIFEST_OCTETS, MEMBERS, UNPACKED};
+use super::manifest::{CAPTURE, EVENTS, KIND, MANIFEST, Manifest, SIGNATURE, VERSION, is_path};
+use super::pack::{COPY, Packer, pack};
+use super::{MANIFEST_OCTETS, UNPACKED};
 use crate::container::inspector::host_of;
 use crate::event::{EventId, SessionId, Utc};
 use crate::record::transcript::CAST;
 use crate::record::{Record, Session, belongings, session};
 
-/// Fast, and nearly as small as anything.
-const LEVEL: i32 = 1;
-/// Octets that are copied at once.
-const COPY: usize = 256 << 10;
-/// Octets that a member of a tar archive is a multiple of.
-const TAR: usize = 512;
 /// Sentences about what is left out.
 const SENTENCES: usize = 1000;
 /// How long before its first record and after its last a session's frames are looked for, in microseconds.
@@ -65,7 +59,7 @@ pub enum ExportError {
     TooLarge,
 }
 
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExportError {
+pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExportError {
     let path = path.display().to_string();
     move |source| ExportError::Io { what, path, source }
 }
@@ -74,7 +68,7 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExportEr
 ///
 /// # Errors
 /// See [`ExportError`]. What `out` has by then is no bundle.
-pub fn export<W: Write>(job: &Job<'_>, out: W) -> Result<(W, Manifest), ExportError> {
+pub fn export<W: Write + Send>(job: &Job<'_>, out: W) -> Result<(W, Manifest), ExportError> {
     let mut left_out = Vec::new();
     let mut events = scratch(job.scratch)?;
     let (about, mut wanted) = gather(job, &mut events)?;
@@ -88,10 +82,21 @@ pub fn export<W: Write>(job: &Job<'_>, out: W) -> Result<(W, Manifest), ExportEr
         left_out.push(format!("frames of {} captures that are damaged or too many", frames.unread));
     }
 
+    let fill = |bundle: &mut Packer| fill(bundle, job, &about, (events, capture, frames), left_out);
+    pack(out, job.now, fill)
+}
+
+/// Puts everything into the bundle.
+fn fill(
+    bundle: &mut Packer,
+    job: &Job<'_>,
+    about: &Session,
+    (events, capture, frames): (File, File, Picked),
+    mut left_out: Vec<String>,
+) -> Result<Manifest, ExportError> {
     let fail = || failed("write the bundle of", Path::new("this session"));
-    let mut bundle = Bundle::new(out).map_err(fail())?;
-    bundle.scratched(EVENTS, events, job)?;
-    bundle.scratched(CAPTURE, capture, job)?;
+    bundle.scratched(EVENTS, events)?;
+    bundle.scratched(CAPTURE, capture)?;
     let (belongings, others) = belongings(job.dir, job.session).map_err(failed("list the files of", job.dir))?;
     if others > 0 {
         left_out
@@ -99,7 +104,7 @@ pub fn export<W: Write>(job: &Job<'_>, out: W) -> Result<(W, Manifest), ExportEr
     }
     for file in belongings {
         let folder = if file.name.ends_with(CAST) { "transcripts" } else { "files" };
-        bundle.file(&format!("{folder}/{}", file.name), &file.path, job, &mut left_out)?;
+        bundle.file(&format!("{folder}/{}", file.name), &file.path, &mut left_out)?;
     }
     for name in &about.archives {
         let path = format!("evidence/{name}");
@@ -107,7 +112,7 @@ pub fn export<W: Write>(job: &Job<'_>, out: W) -> Result<(W, Manifest), ExportEr
             left_out.push("an archive of evidence whose name is none".into());
             continue;
         }
-        bundle.file(&path, &job.dir.join("evidence").join(name), job, &mut left_out)?;
+        bundle.file(&path, &job.dir.join("evidence").join(name), &mut left_out)?;
     }
     let more = left_out.len().saturating_sub(SENTENCES);
     left_out.truncate(SENTENCES);
@@ -122,7 +127,7 @@ pub fn export<W: Write>(job: &Job<'_>, out: W) -> Result<(W, Manifest), ExportEr
         honeynet: job.honeynet.into(),
         session: job.session.to_string(),
         key: job.key.public().fingerprint(),
-        about: serde_json::to_value(&about).map_err(io::Error::from).map_err(fail())?,
+        about: serde_json::to_value(about).map_err(io::Error::from).map_err(fail())?,
         frames,
         left_out,
         members: std::mem::take(&mut bundle.members),
@@ -132,10 +137,10 @@ pub fn export<W: Write>(job: &Job<'_>, out: W) -> Result<(W, Manifest), ExportEr
     if text.len() as u64 > MANIFEST_OCTETS {
         return Err(ExportError::TooLarge);
     }
-    bundle.member(MANIFEST, &text[..], text.len() as u64, job.now).map_err(fail())?;
+    bundle.member(MANIFEST, &text[..], text.len() as u64).map_err(fail())?;
     let signature = job.key.sign(&text);
-    bundle.member(SIGNATURE, &signature[..], signature.len() as u64, job.now).map_err(fail())?;
-    Ok((bundle.finish().map_err(fail())?, manifest))
+    bundle.member(SIGNATURE, &signature[..], signature.len() as u64).map_err(fail())?;
+    Ok(manifest)
 }
 
 /// Writes the session's records to `events`, and finds what it was and between whom its frames are.
@@ -190,92 +195,5 @@ fn scratch(dir: &Path) -> Result<File, ExportError> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
             Err(error) => return Err(failed("create a file in", dir)(error)),
         }
-    }
-}
-
-/// A bundle that is being written.
-struct Bundle<W: Write> {
-    out: zstd::Encoder<'static, W>,
-    members: Vec<Member>,
-    octets: u64,
-    buffer: Vec<u8>,
-}
-
-impl<W: Write> Bundle<W> {
-    fn new(out: W) -> io::Result<Bundle<W>> {
-        let mut out = zstd::Encoder::new(out, LEVEL)?;
-        out.include_checksum(true)?;
-        Ok(Bundle { out, members: Vec::new(), octets: 0, buffer: vec![0; COPY] })
-    }
-
-    /// Adds what is in a file without a name.
-    fn scratched(&mut self, path: &str, mut file: File, job: &Job<'_>) -> Result<(), ExportError> {
-        let fail = || failed("write the part of the bundle that is", Path::new(path));
-        let octets = file.stream_position().map_err(fail())?;
-        file.rewind().map_err(fail())?;
-        self.counted(path, file, octets, job.now)
-    }
-
-    /// Adds a file, or a sentence on why it is not there.
-    fn file(&mut self, path: &str, from: &Path, job: &Job<'_>, left_out: &mut Vec<String>) -> Result<(), ExportError> {
-        if self.members.len() + 2 >= MEMBERS {
-            left_out.push(format!("{path}: there are too many files"));
-            return Ok(());
-        }
-        let opened = open_regular(from).and_then(|file| Ok((file.metadata()?.len(), file)));
-        match opened {
-            Ok((octets, file)) => self.counted(path, file, octets, job.now),
-            Err(error) => {
-                left_out.push(format!("{path}: {error}"));
-                Ok(())
-            }
-        }
-    }
-
-    fn counted(&mut self, path: &str, from: impl Read, octets: u64, now: Utc) -> Result<(), ExportError> {
-        self.octets = self.octets.saturating_add(octets);
-        // What surrounds them is less than that.
-        if self.octets > UNPACKED - MANIFEST_OCTETS - (MEMBERS * 4 * TAR) as u64 {
-            return Err(ExportError::TooLarge);
-        }
-        let member = self.member(path, from, octets, now).map_err(failed("write to the bundle", Path::new(path)))?;
-        self.members.push(member);
-        Ok(())
-    }
-
-    fn member(&mut self, path: &str, from: impl Read, octets: u64, now: Utc) -> io::Result<Member> {
-        let mut header = tar::Header::new_ustar();
-        header.set_path(path)?;
-        header.set_size(octets);
-        header.set_mode(0o600);
-        header.set_mtime(u64::try_from(now.micros() / 1_000_000).unwrap_or(0));
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_cksum();
-        self.out.write_all(header.as_bytes())?;
-        let mut from = Hashing::new(from.take(octets));
-        let mut written = 0;
-        loop {
-            match from.read(&mut self.buffer)? {
-                0 => break,
-                n => {
-                    self.out.write_all(&self.buffer[..n])?;
-                    written += n as u64;
-                }
-            }
-        }
-        if written != octets {
-            return Err(io::Error::other("it became shorter while it was read"));
-        }
-        let surplus = (octets % TAR as u64) as usize;
-        if surplus > 0 {
-            self.out.write_all(&[0; TAR][surplus..])?;
-        }
-        let (octets, sha256) = from.finish();
-        Ok(Member { path: path.to_owned(), octets, sha256 })
-    }
-
-    fn finish(mut self) -> io::Result<W> {
-        self.out.write_all(&[0; 2 * TAR])?;
-        self.out.finish()
     }
 }
