@@ -209,7 +209,8 @@ pub fn session(
     let mut had: Option<(Option<String>, IpAddr)> = None;
     scan(events, |line| {
         // Parsing costs more than looking.
-        if !line.contains(&number) && !(had.is_some() && line.contains("\"archive\":")) {
+        let may_concern = line.contains(&number) || (had.is_some() && line.contains("\"archive\":"));
+        if !may_concern {
             return Ok(());
         }
         let Ok(record) = serde_json::from_str::<Record>(line) else { return Ok(()) };

@@ -104,10 +104,9 @@ fn write(job: &Job<'_>, file: File, password: Option<&str>) -> Result<bundle::Ma
     let failed = |source| ExportError::Io { what: "write", path: "the bundle".into(), source };
     let file = BufWriter::with_capacity(256 << 10, file);
     let (file, manifest) = match password {
-        None => bundle::export(job, file)?,
+        None => bundle::export(job, || Ok(file))?,
         Some(password) => {
-            let sealed = bundle::seal(file, password, WORK).map_err(failed)?;
-            let (sealed, manifest) = bundle::export(job, sealed)?;
+            let (sealed, manifest) = bundle::export(job, || bundle::seal(file, password, WORK))?;
             (sealed.finish().map_err(failed)?, manifest)
         }
     };

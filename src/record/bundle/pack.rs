@@ -30,19 +30,19 @@ pub struct Packer {
     pub members: Vec<Member>,
 }
 
-/// Has `fill` make an archive in `out`, of which every member is of `now`. Returns `out` and what `fill` does.
+/// Has `fill` make an archive, of which every member is of `now`, in what `open` opens. Returns that and what `fill` does.
 ///
 /// # Errors
-/// Those of `fill`, or what `out` says.
+/// Those of `fill`, or what is opened says.
 pub fn pack<W: Write + Send, T>(
-    out: W,
+    open: impl FnOnce() -> io::Result<W> + Send,
     now: Utc,
     fill: impl FnOnce(&mut Packer) -> Result<T, ExportError>,
 ) -> Result<(W, T), ExportError> {
     let bundle = || failed("write", Path::new("the bundle"));
     std::thread::scope(|scope| {
         let (to, chunks) = sync_channel(WAITING);
-        let compressor = scope.spawn(move || compress(out, &chunks));
+        let compressor = scope.spawn(move || compress(open()?, &chunks));
         let mut packer = Packer { to, now, octets: 0, members: Vec::new() };
         let filled = fill(&mut packer).and_then(|filled| {
             packer.send(vec![0; 2 * TAR]).map_err(bundle())?;

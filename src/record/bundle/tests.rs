@@ -57,7 +57,7 @@ fn honeynet() -> tempfile::TempDir {
 fn made(dir: &Path) -> (Vec<u8>, Manifest) {
     let key = Key::open(dir).unwrap();
     let now = Utc::from_micros(1_000_000_000);
-    export(&Job { dir, honeynet: "office", session: ID, key: &key, scratch: dir, now }, Vec::new()).unwrap()
+    export(&Job { dir, honeynet: "office", session: ID, key: &key, scratch: dir, now }, || Ok(Vec::new())).unwrap()
 }
 
 fn public(dir: &Path) -> PublicKey {
@@ -127,7 +127,42 @@ fn a_bundle_holds_everything_and_is_proven() {
     let key = Key::open(dir.path()).unwrap();
     let job =
         Job { dir: dir.path(), honeynet: "x", session: SessionId(1), key: &key, scratch: dir.path(), now: Utc::EPOCH };
-    assert!(matches!(export(&job, Vec::new()), Err(ExportError::Unknown(SessionId(1)))));
+    assert!(matches!(export(&job, || Ok(Vec::new())), Err(ExportError::Unknown(SessionId(1)))));
+}
+
+/// A disk that is full after so many octets.
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.checked_sub(octets.len()).ok_or(std::io::ErrorKind::StorageFull)?;
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn why_nothing_is_written_is_told() {
+    let dir = honeynet();
+    // More than waits for the compressor, and does not compress.
+    let noise: Vec<u8> = (0..8u32 << 20).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 13) as u8 ^ (n >> 7) as u8).collect();
+    fs::write(dir.path().join(format!("{SESSIONS}/{ID}/noise")), noise).unwrap();
+    let key = Key::open(dir.path()).unwrap();
+    let job = Job { dir: dir.path(), honeynet: "x", session: ID, key: &key, scratch: dir.path(), now: Utc::EPOCH };
+    for room in [0, 1000, 100_000] {
+        let error = export(&job, || Ok(Full(room))).map(drop).unwrap_err();
+        assert!(
+            matches!(&error, ExportError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull),
+            "{error}"
+        );
+    }
+    let error = export(&job, || std::io::Result::<Vec<u8>>::Err(std::io::ErrorKind::PermissionDenied.into()));
+    assert!(
+        matches!(&error, Err(ExportError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied)
+    );
 }
 
 fn sha256(octets: &[u8]) -> String {

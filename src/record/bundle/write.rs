@@ -64,26 +64,30 @@ pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) 
     move |source| ExportError::Io { what, path, source }
 }
 
-/// Writes the bundle of a session to `out`, and returns that and what is in it.
+/// Writes the bundle of a session to what `open` opens, and returns that and what is in it. `open` is called on another
+/// thread while records and frames are gathered: it may take its time to make a key of a password.
 ///
 /// # Errors
-/// See [`ExportError`]. What `out` has by then is no bundle.
-pub fn export<W: Write + Send>(job: &Job<'_>, out: W) -> Result<(W, Manifest), ExportError> {
-    let mut left_out = Vec::new();
-    let mut events = scratch(job.scratch)?;
-    let (about, mut wanted) = gather(job, &mut events)?;
-    wanted.span = span(&about, job.now);
-    if wanted.more > 0 {
-        left_out.push(format!("frames between {} further pairs of addresses", wanted.more));
-    }
-    let capture = scratch(job.scratch)?;
-    let frames = frames(job, &wanted, &capture)?;
-    if frames.unread > 0 {
-        left_out.push(format!("frames of {} captures that are damaged or too many", frames.unread));
-    }
-
-    let fill = |bundle: &mut Packer| fill(bundle, job, &about, (events, capture, frames), left_out);
-    pack(out, job.now, fill)
+/// See [`ExportError`]. What was written by then is no bundle.
+pub fn export<W: Write + Send>(
+    job: &Job<'_>,
+    open: impl FnOnce() -> io::Result<W> + Send,
+) -> Result<(W, Manifest), ExportError> {
+    pack(open, job.now, |bundle| {
+        let mut left_out = Vec::new();
+        let mut events = scratch(job.scratch)?;
+        let (about, mut wanted) = gather(job, &mut events)?;
+        wanted.span = span(&about, job.now);
+        if wanted.more > 0 {
+            left_out.push(format!("frames between {} further pairs of addresses", wanted.more));
+        }
+        let capture = scratch(job.scratch)?;
+        let frames = frames(job, &wanted, &capture)?;
+        if frames.unread > 0 {
+            left_out.push(format!("frames of {} captures that are damaged or too many", frames.unread));
+        }
+        fill(bundle, job, &about, (events, capture, frames), left_out)
+    })
 }
 
 /// Puts everything into the bundle.
