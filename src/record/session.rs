@@ -64,7 +64,7 @@ pub struct Session {
     /// Records of further ports.
     #[serde(skip_serializing_if = "is_zero")]
     pub more_ports: u64,
-    /// What became of what the container wanted: an event of [`outward`](Session::outward) and its reason, with how often.
+    /// What became of what the container wanted of others: the event and its reason, with how often.
     pub verdicts: BTreeMap<String, u64>,
     /// The containers that it was given.
     pub containers: Vec<Life>,

@@ -281,7 +281,7 @@ fn on_a_full_disk_nothing_is_half_exported_and_the_transcript_counts_what_it_los
     let mut rest = fs::File::options().append(true).open(&filler[1]).unwrap();
     for _ in 0..5 {
         sh(&["sync", "-f", text(&filler[1])]);
-        while rest.write(&[1; 4096]).is_ok() {}
+        while rest.write_all(&[1; 4096]).is_ok() {}
     }
     cast.output(now, &[b'x'; 100_000]);
     assert!(cast.flush(now).is_err());
