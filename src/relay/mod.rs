@@ -1,5 +1,9 @@
 //! Byte streams from an attacker to what answers: here, a pipe of the data plane
-//! spliced with a descriptor that the keeper or the console has opened.
+//! spliced with a descriptor that the keeper or the console has opened. [`ssh`] stands in the middle of an encrypted
+//! one, and tells a [`tape`] of what it sees.
+
+pub mod ssh;
+pub mod tape;
 
 use std::io;
 use std::os::fd::OwnedFd;

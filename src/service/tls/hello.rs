@@ -288,7 +288,8 @@ fn digest(list: &[u16], text: &str) -> String {
     if list.is_empty() { "0".repeat(12) } else { hex(&Sha256::digest(text)[..6]) }
 }
 
-fn hex(octets: &[u8]) -> String {
+/// Octets in hexadecimal.
+pub fn hex(octets: &[u8]) -> String {
     octets.iter().fold(String::new(), |mut text, octet| {
         let _ = write!(text, "{octet:02x}");
         text

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::Service;
 #[cfg(test)]
 pub use certificate::sample;
-pub use hello::{ClientHello, First, first};
+pub use hello::{ClientHello, First, first, hex};
 pub use notary::{Notary, Owner};
 pub(super) use wrapped::Wrapped;
 

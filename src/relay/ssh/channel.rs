@@ -1,0 +1,238 @@
+//! One channel: what the attacker's side says goes inside, what comes from there goes back, and both onto the tape.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client, server};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::ANSWER;
+use super::lane::{Item, Lane, Load};
+use super::middle::{Middle, Slot};
+use super::observe::Observer;
+use crate::relay::tape::{ChannelKind, Entry, Recorder, Stream, Text};
+
+/// By what requests in a channel are passed inside.
+pub(super) struct Control {
+    /// The channel's number.
+    pub(super) number: u32,
+    /// Its end inside.
+    pub(super) inner: Arc<ChannelWriteHalf<client::Msg>>,
+    /// What its server says to requests, in their order.
+    answers: tokio::sync::Mutex<mpsc::UnboundedReceiver<bool>>,
+    observer: Arc<Mutex<Observer>>,
+    outward: Arc<Load>,
+}
+
+impl Control {
+    /// What the channel carries from now on.
+    pub(super) fn observe(&self, observer: Observer) {
+        *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
+    }
+
+    /// Passes a request, and returns whether the server inside grants it.
+    pub(super) async fn ask<F>(&self, request: impl FnOnce(Arc<ChannelWriteHalf<client::Msg>>) -> F) -> bool
+    where
+        F: Future<Output = Result<(), russh::Error>>,
+    {
+        let _expecting = self.outward.expect();
+        let mut answers = self.answers.lock().await;
+        // To something that was given up.
+        while answers.try_recv().is_ok() {}
+        let asking = async { request(self.inner.clone()).await.is_ok() && answers.recv().await == Some(true) };
+        timeout(ANSWER, asking).await.unwrap_or(false)
+    }
+
+    /// Passes what has no answer.
+    pub(super) async fn tell<F>(&self, word: impl FnOnce(Arc<ChannelWriteHalf<client::Msg>>) -> F)
+    where
+        F: Future<Output = Result<(), russh::Error>>,
+    {
+        let _expecting = self.outward.expect();
+        let _ = timeout(ANSWER, word(self.inner.clone())).await;
+    }
+}
+
+/// A channel with both its ends, that has not begun.
+pub(super) struct Carried {
+    kind: ChannelKind,
+    slot: Slot,
+    outer: Channel<server::Msg>,
+    inner_read: ChannelReadHalf,
+    answered: mpsc::UnboundedSender<bool>,
+    pub(super) control: Arc<Control>,
+}
+
+impl Middle {
+    /// Joins the two ends of a channel.
+    pub(super) fn join(
+        &self,
+        slot: Slot,
+        kind: ChannelKind,
+        outer: Channel<server::Msg>,
+        inner: Channel<client::Msg>,
+    ) -> Carried {
+        let (inner_read, inner) = inner.split();
+        let (answered, answers) = mpsc::unbounded_channel();
+        let control = Control {
+            number: slot.number,
+            inner: Arc::new(inner),
+            answers: answers.into(),
+            observer: Arc::default(),
+            outward: self.outward.clone(),
+        };
+        Carried { kind, slot, outer, inner_read, answered, control: Arc::new(control) }
+    }
+
+    /// Carries a channel until it is closed.
+    pub(super) async fn carry(&self, channel: Carried) {
+        let Carried { kind, slot, outer, inner_read, answered, control } = channel;
+        let number = slot.number;
+        self.recorder.put(Entry::Opened { channel: number, kind }).await;
+        let (inward, outward) = (Lane::new(self.inward.clone()), Lane::new(self.outward.clone()));
+        let (outer_read, outer) = outer.split();
+        let Some(client) = self.client() else { return };
+        let passer = Passer { channel: number, recorder: &self.recorder, observer: &control.observer };
+        let out = Outer { client, channel: &outer };
+        // Whichever side closes has been heard to its end; what the other still says has nowhere to go.
+        tokio::select! {
+            _ = async { tokio::join!(from_client(outer_read, &inward), passer.inside(&inward, &control.inner)) } => {}
+            _ = async { tokio::join!(from_inside(inner_read, &outward, answered), passer.outside(&outward, &out)) } => {}
+        }
+        let _ = control.inner.close().await;
+        let _ = outer.close().await;
+        for entry in passer.end() {
+            self.recorder.put(entry).await;
+        }
+        self.recorder.put(Entry::Closed { channel: number }).await;
+    }
+}
+
+/// Takes everything from the client at once.
+async fn from_client(mut from: ChannelReadHalf, lane: &Lane) {
+    loop {
+        match from.wait().await {
+            Some(ChannelMsg::Data { data }) => lane.push(Item::Data(data)),
+            Some(ChannelMsg::ExtendedData { ext, data }) => lane.push(Item::Extended(ext, data)),
+            Some(ChannelMsg::Eof) => lane.push(Item::Eof),
+            None | Some(ChannelMsg::Close) => return lane.push(Item::Close),
+            // Requests come to the server as calls.
+            Some(_) => {}
+        }
+    }
+}
+
+/// Takes from inside what there is room for.
+async fn from_inside(mut from: ChannelReadHalf, lane: &Lane, answered: mpsc::UnboundedSender<bool>) {
+    loop {
+        lane.room().await;
+        match from.wait().await {
+            Some(ChannelMsg::Data { data }) => lane.push(Item::Data(data)),
+            Some(ChannelMsg::ExtendedData { ext, data }) => lane.push(Item::Extended(ext, data)),
+            Some(ChannelMsg::Eof) => lane.push(Item::Eof),
+            Some(ChannelMsg::ExitStatus { exit_status }) => lane.push(Item::Exit(exit_status)),
+            Some(ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, .. }) => {
+                lane.push(Item::Killed { signal: signal_name, core_dumped, message: error_message });
+            }
+            // Nobody asks any more when the channel is over.
+            Some(ChannelMsg::Success) => _ = answered.send(true),
+            Some(ChannelMsg::Failure) => _ = answered.send(false),
+            None | Some(ChannelMsg::Close) => return lane.push(Item::Close),
+            Some(_) => {}
+        }
+    }
+}
+
+/// The attacker's end.
+struct Outer<'a> {
+    client: &'a server::Handle,
+    channel: &'a ChannelWriteHalf<server::Msg>,
+}
+
+/// A signal without its `SIG` (RFC 4254 §6.10).
+pub(super) fn signal_name(signal: &Sig) -> String {
+    match signal {
+        Sig::Custom(name) => name.clone(),
+        known => format!("{known:?}"),
+    }
+}
+
+/// Passes what waits in lanes on, once the tape has it.
+struct Passer<'a> {
+    channel: u32,
+    recorder: &'a Recorder,
+    observer: &'a Mutex<Observer>,
+}
+
+impl Passer<'_> {
+    async fn record(&self, stream: Stream, data: &Bytes) {
+        let entries = self.observer.lock().unwrap_or_else(PoisonError::into_inner).look(self.channel, stream, data);
+        match entries {
+            None => self.recorder.data(self.channel, stream, data).await,
+            Some(entries) => {
+                for entry in entries {
+                    self.recorder.put(entry).await;
+                }
+            }
+        }
+    }
+
+    /// What is left of files that were moving.
+    fn end(&self) -> Vec<Entry> {
+        self.observer.lock().unwrap_or_else(PoisonError::into_inner).end()
+    }
+
+    async fn inside(&self, lane: &Lane, to: &ChannelWriteHalf<client::Msg>) {
+        loop {
+            let passed = match lane.pop().await {
+                Item::Data(data) => {
+                    self.record(Stream::Input, &data).await;
+                    to.data_bytes(data).await
+                }
+                Item::Extended(kind, data) => {
+                    self.recorder.data(self.channel, Stream::Input, &data).await;
+                    to.extended_data_bytes(kind, data).await
+                }
+                Item::Eof => to.eof().await,
+                Item::Exit(_) | Item::Killed { .. } => Ok(()),
+                Item::Close => return,
+            };
+            if passed.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn outside(&self, lane: &Lane, to: &Outer<'_>) {
+        loop {
+            let passed = match lane.pop().await {
+                Item::Data(data) => {
+                    self.record(Stream::Output, &data).await;
+                    to.channel.data_bytes(data).await
+                }
+                Item::Extended(kind, data) => {
+                    self.recorder.data(self.channel, Stream::Error, &data).await;
+                    to.channel.extended_data_bytes(kind, data).await
+                }
+                Item::Eof => to.channel.eof().await,
+                Item::Exit(status) => {
+                    let entry = Entry::Exit { channel: self.channel, status: Some(status), signal: None };
+                    self.recorder.put(entry).await;
+                    to.channel.exit_status(status).await
+                }
+                Item::Killed { signal, core_dumped, message } => {
+                    let name = Some(Text::new(signal_name(&signal)));
+                    self.recorder.put(Entry::Exit { channel: self.channel, status: None, signal: name }).await;
+                    let id = to.channel.id();
+                    let told = to.client.exit_signal_request(id, signal, core_dumped, message, String::new()).await;
+                    told.map_err(|()| russh::Error::SendError)
+                }
+                Item::Close => return,
+            };
+            if passed.is_err() {
+                return;
+            }
+        }
+    }
+}

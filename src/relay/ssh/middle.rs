@@ -1,0 +1,181 @@
+//! What the two sides of a connection share.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use russh::server;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::hello::Watch;
+use super::inner::{self, Closed, Dial, Inner};
+use super::lane::Load;
+use super::{CHANNELS, LAST_WORDS, Settings, Used};
+use crate::relay::tape::{Entry, Recorder, Text};
+
+/// One attacker's connection, and the one inside.
+pub(super) struct Middle {
+    pub(super) settings: Arc<Settings>,
+    pub(super) recorder: Recorder,
+    pub(super) watch: Arc<Watch>,
+    /// What waits on its way inside, and out.
+    pub(super) inward: Arc<Load>,
+    pub(super) outward: Arc<Load>,
+    /// Files have numbers that are those of the connection.
+    pub(super) files: Arc<AtomicU32>,
+    pub(super) dial: Dial,
+    inner: OnceCell<Inner>,
+    client: OnceLock<server::Handle>,
+    introduced: AtomicBool,
+    why: OnceLock<String>,
+    channels: AtomicU32,
+    slots: Arc<Semaphore>,
+    tasks: Mutex<JoinSet<()>>,
+    this: Weak<Middle>,
+}
+
+/// A channel that may be open, and its number.
+pub(super) struct Slot {
+    pub(super) number: u32,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Middle {
+    pub(super) fn new(settings: Arc<Settings>, dial: Dial, recorder: Recorder, watch: Arc<Watch>) -> Arc<Middle> {
+        Arc::new_cyclic(|this| Middle {
+            settings,
+            recorder,
+            watch,
+            inward: Arc::default(),
+            outward: Arc::default(),
+            files: Arc::default(),
+            dial,
+            inner: OnceCell::new(),
+            client: OnceLock::new(),
+            introduced: AtomicBool::new(false),
+            why: OnceLock::new(),
+            channels: AtomicU32::new(0),
+            slots: Arc::new(Semaphore::new(CHANNELS)),
+            tasks: Mutex::default(),
+            this: this.clone(),
+        })
+    }
+
+    /// Tells how the client introduced itself, once.
+    pub(super) async fn introduce(&self) {
+        if !self.introduced.swap(true, Ordering::Relaxed) {
+            self.recorder.put(self.watch.take()).await;
+        }
+    }
+
+    /// The attacker has logged in.
+    pub(super) fn let_in(&self, client: server::Handle) {
+        self.watch.let_in();
+        let _ = self.client.set(client);
+    }
+
+    /// The attacker's side, once they are logged in.
+    pub(super) fn client(&self) -> Option<&server::Handle> {
+        self.client.get()
+    }
+
+    /// The other side went away.
+    pub(super) async fn hang_up(&self) {
+        if let Some(client) = self.client() {
+            let _ = client.disconnect(russh::Disconnect::ByApplication, String::new(), String::new()).await;
+        }
+    }
+
+    /// A connection inside, not logged in.
+    pub(super) async fn connect(&self) -> Result<Inner, Closed> {
+        inner::connect(&self.dial, self.this.clone()).await
+    }
+
+    /// The attacker has opened the container with a credential of its own.
+    pub(super) fn choose(&self, inner: Inner) {
+        inner.choose();
+        let _ = self.inner.set(inner);
+    }
+
+    /// The way inside, which is opened now if it is not.
+    pub(super) async fn inner(&self) -> Option<&Inner> {
+        let opened = self.inner.get_or_try_init(|| async {
+            let login = self.settings.login.as_ref().ok_or(Closed::NoLogin)?;
+            let mut inner = self.connect().await?;
+            inner::log_in(&mut inner.handle, login).await?;
+            inner.choose();
+            Ok(inner)
+        });
+        match opened.await {
+            Ok(inner) => Some(inner),
+            Err(error) => {
+                self.unreachable(&error).await;
+                None
+            }
+        }
+    }
+
+    /// There is no way inside.
+    pub(super) async fn unreachable(&self, why: &Closed) {
+        self.recorder.put(Entry::Unreachable { reason: Text::new(why.to_string()) }).await;
+    }
+
+    /// Room for one more channel.
+    pub(super) fn slot(&self) -> Option<Slot> {
+        let permit = self.slots.clone().try_acquire_owned().ok()?;
+        Some(Slot { number: self.channels.fetch_add(1, Ordering::Relaxed), _permit: permit })
+    }
+
+    /// Says why the connection is about to end.
+    pub(super) fn because(&self, why: &str) {
+        let _ = self.why.set(why.to_owned());
+    }
+
+    /// What was said about that.
+    pub(super) fn why(&self) -> Option<&str> {
+        self.why.get().map(String::as_str)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something beside; at the end it is waited for.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    /// Waits for everything that was spawned.
+    pub(super) async fn finish(&self) {
+        loop {
+            // Tasks spawn tasks.
+            let mut tasks = std::mem::take(&mut *self.tasks());
+            if tasks.is_empty() {
+                return;
+            }
+            while tasks.join_next().await.is_some() {}
+        }
+    }
+
+    /// Ends everything that was spawned.
+    pub(super) async fn abandon(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks());
+        tasks.shutdown().await;
+    }
+
+    /// Says goodbye inside, as OpenSSH's client does.
+    pub(super) async fn leave(&self) {
+        if let Some(inner) = self.inner.get() {
+            let goodbye = inner.handle.disconnect(russh::Disconnect::ByApplication, "disconnected by user", "");
+            let _ = timeout(LAST_WORDS, goodbye).await;
+        }
+    }
+
+    /// What was needed.
+    pub(super) fn used(&self) -> Used {
+        Used { inward: self.inward.most(), outward: self.outward.most() }
+    }
+}

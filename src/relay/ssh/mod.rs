@@ -1,0 +1,136 @@
+//! SSH in the middle: a server toward the attacker (RFC 4251 to 4254), a client toward the container's own server, and
+//! a [`Tape`](crate::relay::tape::Tape) of everything that passes between the two.
+//!
+//! * `hello`: how the client introduces itself; `offer`: how we do; `policy`: who is let in; `server`: what the attacker
+//!   talks to
+//! * `inner`: the way inside; `middle`: what both sides share
+//! * `channel`: one channel's octets, both ways; `lane`: what waits in it, and why that is little
+//! * `observe`: files that move by SFTP and SCP
+//!
+//! Nothing inside is needed before somebody is let in, or the container's own server is asked whether to do so: banner,
+//! key exchange and, by most policies, authentication take no container.
+//!
+//! What cannot be passed: public keys, which sign the key exchange (RFC 4252 §7); X11 and listening Unix sockets, which are refused.
+//! A client that asks for the authentication service again with every attempt (Paramiko, where one connection tries several) is
+//! answered the first time only.
+//!
+//! What of OpenSSH the library lacks, and a client's verbose log shows: `sntrup761x25519-sha512@openssh.com`, UMACs, and
+//! the announcement of further host keys.
+
+mod channel;
+mod hello;
+mod inner;
+mod lane;
+mod middle;
+mod observe;
+mod offer;
+mod policy;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use inner::Inside;
+pub use policy::{Login, Policy, Secret};
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::tape::{Entry, Recorder, Text};
+use hello::{Watch, Watched};
+use middle::Middle;
+
+/// How long a client may take to log in: OpenSSH's `LoginGraceTime`.
+const GRACE: Duration = Duration::from_secs(120);
+/// How long a client may keep a connection open after its end was said. Those that are there close at once.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the container's server may take to answer a connection or a log-in: a cold start, and the seconds that PAM lets
+/// a wrong password wait.
+const DIAL: Duration = Duration::from_secs(30);
+/// How long either side may take to answer a request in a channel. The attacker's side stands still meanwhile.
+const ANSWER: Duration = Duration::from_secs(15);
+/// How long what still waits may take to arrive inside when the client has gone.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Attempts to log in per connection: OpenSSH's `MaxAuthTries` and the one that asks for the methods.
+const ATTEMPTS: usize = 6 + 1;
+/// Channels open at a time in a connection. A browser behind a dynamic forward has some dozens; OpenSSH's `MaxSessions`
+/// is 10. At worst each costs its windows ([`lane::WINDOW`]).
+const CHANNELS: usize = 64;
+/// Messages of the library's that wait for a channel. They are taken at once; more are only memory.
+const MESSAGES: usize = 16;
+/// Octets in a packet: OpenSSH's.
+const PACKET: u32 = 32 * 1024;
+
+/// What a host's SSH server is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its identification (RFC 4253 §4.2) without the line's end, such as `SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3`.
+    pub banner: String,
+    /// Its keys, which are those of the container's own server.
+    pub host_keys: Vec<PrivateKey>,
+    /// Who is let in.
+    pub policy: Policy,
+    /// How the middle logs in inside; unused by [`Policy::Container`].
+    pub login: Option<Login>,
+    /// How long a refusal takes at least. PAM's is about two seconds.
+    pub refusal: Duration,
+    /// Whether it asks for passwords by keyboard-interactive, too (RFC 4256). Debian's does not.
+    pub keyboard_interactive: bool,
+    /// Octets of each file's content that are put on the tape; of what is longer, the beginning.
+    pub keep: u64,
+}
+
+/// The key pair of a host whose private half is `seed` (RFC 8032 §5.1.5), as containers have it.
+pub fn host_key(seed: [u8; 32]) -> PrivateKey {
+    PrivateKey::from(Ed25519Keypair::from_seed(&seed))
+}
+
+/// What a connection has needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Most octets that waited on their way inside at a time.
+    pub inward: usize,
+    /// And on their way out.
+    pub outward: usize,
+}
+
+/// Serves one client until its connection is over, which the last entry, [`Entry::End`], says. `dial` opens a stream to the
+/// container's server; it is called when somebody is let in, or by [`Policy::Container`] to find out.
+pub async fn serve<S, D, F, I>(settings: Arc<Settings>, stream: S, dial: D, recorder: Recorder) -> Used
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    D: Fn() -> F + Send + Sync + 'static,
+    F: Future<Output = io::Result<I>> + Send + 'static,
+    I: Inside + 'static,
+{
+    let dial = Box::new(move || {
+        let dialing = dial();
+        Box::pin(async move { Ok(Box::new(dialing.await?) as Box<dyn Inside>) }) as inner::Dialing
+    });
+    let config = Arc::new(offer::config(&settings));
+    let watch = Arc::new(Watch::default());
+    let middle = Middle::new(settings, dial, recorder.clone(), watch.clone());
+    let watched = Watched::new(stream, watch.clone(), GRACE, FAREWELL);
+    let ended = match russh::server::run_stream(config, watched, server::Host::new(middle.clone())).await {
+        Ok(session) => session.await,
+        Err(error) => Err(error),
+    };
+    let reason = match ended {
+        _ if watch.was_late() => format!("no log-in for {} s", GRACE.as_secs()),
+        Ok(()) => "disconnected".to_owned(),
+        // A panic is an error here, too.
+        Err(error) => error.to_string(),
+    };
+    // What is on its way still arrives.
+    if timeout(LAST_WORDS, middle.finish()).await.is_err() {
+        middle.abandon().await;
+    }
+    middle.leave().await;
+    middle.introduce().await;
+    recorder.put(Entry::End { reason: Text::new(middle.why().unwrap_or(&reason)) }).await;
+    middle.used()
+}

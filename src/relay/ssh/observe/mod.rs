@@ -1,0 +1,99 @@
+//! Files that move through a channel, seen by who stands beside: what passes is never changed, held back or refused, and
+//! what is not understood is octets from then on.
+
+mod file;
+mod scp;
+mod sftp;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+
+pub(super) use self::file::Moving;
+use self::scp::Scp;
+use self::sftp::Sftp;
+use super::middle::Middle;
+use crate::relay::tape::{Direction, Entry, PIECE, Stream, Text};
+
+/// What a channel carries.
+#[derive(Default)]
+pub(super) enum Observer {
+    /// Octets.
+    #[default]
+    Octets,
+    /// SFTP.
+    Sftp(Box<Sftp>),
+    /// SCP.
+    Scp(Box<Scp>),
+}
+
+/// What is said that is no part of the protocol.
+pub(super) struct Strange(&'static str);
+
+/// The numbers that files get, and what is kept of them.
+#[derive(Clone)]
+pub(super) struct Files {
+    numbers: Arc<AtomicU32>,
+    keep: u64,
+    pub(super) channel: u32,
+}
+
+impl Files {
+    /// A file that begins to move.
+    fn begin(&self, path: &[u8], direction: Direction, told: &mut Vec<Entry>) -> Moving {
+        let file = self.numbers.fetch_add(1, Ordering::Relaxed);
+        told.push(Entry::FileBegin { channel: self.channel, file, path: Text::new(path), direction });
+        Moving::new(file, self.keep)
+    }
+}
+
+impl Observer {
+    fn files(middle: &Middle, channel: u32) -> Files {
+        Files { numbers: middle.files.clone(), keep: middle.settings.keep, channel }
+    }
+
+    /// What a command's octets are.
+    pub(super) fn of_command(command: &[u8], middle: &Middle, channel: u32) -> Observer {
+        match scp::direction(command) {
+            Some(direction) => Observer::Scp(Box::new(Scp::new(direction, Observer::files(middle, channel)))),
+            None => Observer::Octets,
+        }
+    }
+
+    /// And a subsystem's.
+    pub(super) fn of_subsystem(name: &str, middle: &Middle, channel: u32) -> Observer {
+        match name {
+            "sftp" => Observer::Sftp(Box::new(Sftp::new(Observer::files(middle, channel)))),
+            _ => Observer::Octets,
+        }
+    }
+
+    /// What octets tell; none if they are but octets.
+    pub(super) fn look(&mut self, channel: u32, stream: Stream, data: &Bytes) -> Option<Vec<Entry>> {
+        let mut told = Vec::new();
+        let looked = match self {
+            Observer::Octets => return None,
+            Observer::Sftp(sftp) => sftp.look(stream, data, &mut told),
+            Observer::Scp(scp) => scp.look(stream, data, &mut told),
+        };
+        if let Err(Strange(reason)) = looked {
+            told.extend(self.end());
+            told.push(Entry::Strange { channel, reason: Text::new(reason) });
+            let pieces = (0..data.len()).step_by(PIECE).map(|at| data.slice(at..data.len().min(at + PIECE)));
+            told.extend(pieces.map(|data| Entry::Data { channel, stream, data }));
+        }
+        Some(told)
+    }
+
+    /// Nothing more comes: what becomes of files that were moving.
+    pub(super) fn end(&mut self) -> Vec<Entry> {
+        match std::mem::take(self) {
+            Observer::Octets => Vec::new(),
+            Observer::Sftp(sftp) => sftp.end(),
+            Observer::Scp(scp) => scp.end(),
+        }
+    }
+}

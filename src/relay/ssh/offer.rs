@@ -1,0 +1,88 @@
+//! What the server says that it can do: OpenSSH's lists in OpenSSH's order, as far as the library goes.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
+use russh::server::Config;
+use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
+
+use super::lane::WINDOW;
+use super::{ATTEMPTS, MESSAGES, PACKET, Settings};
+
+/// When keys are exchanged again: after 1 GiB, which is the library's limit and OpenSSH's for ChaCha20, and, as OpenSSH has it,
+/// for no reason of time.
+pub(super) fn limits() -> Limits {
+    Limits { rekey_time_limit: Duration::from_secs(365 * 86_400), ..Limits::default() }
+}
+
+/// Ways to log in. They are named with every refusal, the one that was refused among them.
+pub(super) fn methods(settings: &Settings) -> MethodSet {
+    let mut methods = MethodSet::empty();
+    methods.push(MethodKind::PublicKey);
+    methods.push(MethodKind::Password);
+    if settings.keyboard_interactive {
+        methods.push(MethodKind::KeyboardInteractive);
+    }
+    methods
+}
+
+/// The server that a host shows.
+pub(super) fn config(settings: &Settings) -> Config {
+    Config {
+        server_id: SshId::Standard(Cow::Owned(settings.banner.clone())),
+        methods: methods(settings),
+        auth_rejection_time: settings.refusal,
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: settings.host_keys.clone(),
+        limits: limits(),
+        window_size: WINDOW,
+        maximum_packet_size: PACKET,
+        channel_buffer_size: MESSAGES,
+        max_auth_attempts: ATTEMPTS,
+        // A shell may be left alone for days. TCP notices clients that are gone.
+        inactivity_timeout: None,
+        preferred: Preferred {
+            kex: Cow::Borrowed(&[
+                kex::CURVE25519,
+                kex::CURVE25519_PRE_RFC_8731,
+                kex::ECDH_SHA2_NISTP256,
+                kex::ECDH_SHA2_NISTP384,
+                kex::ECDH_SHA2_NISTP521,
+                kex::DH_GEX_SHA256,
+                kex::DH_G16_SHA512,
+                kex::DH_G18_SHA512,
+                kex::DH_G14_SHA256,
+                kex::EXTENSION_SUPPORT_AS_SERVER,
+                kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+            ]),
+            key: Cow::Borrowed(&[
+                Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+                Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+                Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+                Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+                Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+                Algorithm::Ed25519,
+            ]),
+            cipher: Cow::Borrowed(&[
+                cipher::CHACHA20_POLY1305,
+                cipher::AES_128_CTR,
+                cipher::AES_192_CTR,
+                cipher::AES_256_CTR,
+                cipher::AES_128_GCM,
+                cipher::AES_256_GCM,
+            ]),
+            mac: Cow::Borrowed(&[
+                mac::HMAC_SHA256_ETM,
+                mac::HMAC_SHA512_ETM,
+                mac::HMAC_SHA1_ETM,
+                mac::HMAC_SHA256,
+                mac::HMAC_SHA512,
+                mac::HMAC_SHA1,
+            ]),
+            compression: Cow::Borrowed(&[compression::NONE, compression::ZLIB_LEGACY]),
+            ..Preferred::DEFAULT
+        },
+        ..Config::default()
+    }
+}

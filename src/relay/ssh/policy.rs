@@ -1,0 +1,88 @@
+//! Who is let in, and as whom.
+
+use std::fmt;
+use std::sync::Arc;
+
+use russh::keys::PrivateKey;
+
+/// What opens a host to an attacker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// What the container's own server accepts, as the user that the attacker names. Public keys are refused: what a client
+    /// signs is the key exchange with us, which proves nothing to another server.
+    Container,
+    /// One of these passwords, each of a user.
+    List(Vec<(String, String)>),
+    /// Any password and any public key.
+    Any,
+    /// Any password, of which this many were refused before in the same connection. Public keys are refused: a client
+    /// offers several by itself.
+    After(u32),
+    /// Nothing.
+    Never,
+}
+
+impl Policy {
+    /// Whether a password lets in, of which `refused` others did not; none if the container's server is to be asked.
+    pub(super) fn password(&self, user: &str, password: &str, refused: u32) -> Option<bool> {
+        match self {
+            Policy::Container => None,
+            Policy::List(pairs) => Some(pairs.iter().any(|(u, p)| u == user && p == password)),
+            Policy::Any => Some(true),
+            Policy::After(tries) => Some(refused >= *tries),
+            Policy::Never => Some(false),
+        }
+    }
+
+    /// Whether a public key does.
+    pub(super) fn public_key(&self) -> bool {
+        matches!(self, Policy::Any)
+    }
+}
+
+/// How the middle logs into the container, where it is not the attacker's own credential that opens it.
+#[derive(Clone)]
+pub struct Login {
+    /// As whom.
+    pub user: String,
+    /// By what.
+    pub secret: Secret,
+}
+
+/// What proves it.
+#[derive(Clone)]
+pub enum Secret {
+    /// A password.
+    Password(String),
+    /// A private key.
+    Key(Arc<PrivateKey>),
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_policy_lets_in_whom_it_says() {
+        let list = Policy::List(vec![("root".into(), "toor".into()), ("pi".into(), "raspberry".into())]);
+        for (policy, refused, user, password, expected) in [
+            (&list, 0, "root", "toor", Some(true)),
+            (&list, 0, "root", "raspberry", Some(false)),
+            (&list, 9, "root", "", Some(false)),
+            (&Policy::Any, 0, "x", "", Some(true)),
+            (&Policy::Never, 99, "root", "toor", Some(false)),
+            (&Policy::After(2), 1, "root", "a", Some(false)),
+            (&Policy::After(2), 2, "root", "a", Some(true)),
+            (&Policy::Container, 0, "root", "a", None),
+        ] {
+            assert_eq!(policy.password(user, password, refused), expected, "{policy:?} {user}");
+        }
+        assert!(Policy::Any.public_key() && !Policy::After(0).public_key() && !Policy::Container.public_key());
+    }
+}

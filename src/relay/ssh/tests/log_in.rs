@@ -1,0 +1,188 @@
+//! Who is let in, and what is told of those who are not.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use russh::MethodKind;
+use russh::client::{AuthResult, KeyboardInteractiveAuthResponse};
+use russh::keys::{HashAlg, PrivateKeyWithHashAlg};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::peers::{Lab, login_key, password, settings};
+use crate::relay::ssh::{Login, Policy, Secret, host_key};
+use crate::relay::tape::{Credential, Entry, Text};
+
+/// What was tried.
+fn attempts(told: Vec<Entry>) -> Vec<Entry> {
+    told.into_iter().filter(|entry| matches!(entry, Entry::Attempt { .. })).collect()
+}
+
+#[tokio::test]
+async fn who_is_refused_needs_no_container() {
+    let lab = Lab::new(Policy::Never);
+    let mut client = lab.connected(2 << 20).await;
+    assert!(!client.authenticate_none("a\x1b[2Jb").await.unwrap().success());
+    let refused = client.authenticate_password("root", "toor").await.unwrap();
+    // All may be tried again.
+    let AuthResult::Failure { remaining_methods, partial_success: false } = refused else { panic!("{refused:?}") };
+    assert_eq!(remaining_methods[..], [MethodKind::PublicKey, MethodKind::Password, MethodKind::KeyboardInteractive]);
+    let (told, _) = lab.end(client).await;
+    let asked = Entry::Attempt { user: Text::new("a\x1b[2Jb"), credential: Credential::None, accepted: false };
+    assert_eq!(attempts(told), [asked, password("root", "toor", false)]);
+    assert_eq!(lab.dialed.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn the_third_of_any_passwords_lets_in() {
+    let lab = Lab::new(Policy::After(2));
+    let mut client = lab.connected(2 << 20).await;
+    assert!(!client.authenticate_password("root", "1").await.unwrap().success());
+    assert!(!client.authenticate_password("admin", "2").await.unwrap().success());
+    assert_eq!(lab.dialed.load(Ordering::Relaxed), 0, "nothing is needed inside so far");
+    assert!(client.authenticate_password("root", "3").await.unwrap().success());
+    client.channel_open_session().await.unwrap();
+    let (told, _) = lab.end(client).await;
+    assert_eq!(
+        attempts(told),
+        [password("root", "1", false), password("admin", "2", false), password("root", "3", true)]
+    );
+}
+
+#[tokio::test]
+async fn the_containers_own_accounts_let_in_on_one_connection() {
+    let lab = Lab::new(Policy::Container);
+    let mut client = lab.connected(2 << 20).await;
+    assert!(!client.authenticate_password("root", "secret").await.unwrap().success());
+    assert!(!client.authenticate_password("root", "").await.unwrap().success());
+    assert_eq!(lab.dialed.load(Ordering::Relaxed), 1);
+    // Another user needs another connection.
+    assert!(client.authenticate_password("other", "secret").await.unwrap().success());
+    assert_eq!(lab.dialed.load(Ordering::Relaxed), 2);
+    client.channel_open_session().await.unwrap();
+    assert_eq!(lab.dialed.load(Ordering::Relaxed), 2, "that connection is the one that is used");
+    let (told, _) = lab.end(client).await;
+    assert_eq!(
+        attempts(told),
+        [password("root", "secret", false), password("root", "", false), password("other", "secret", true)]
+    );
+}
+
+#[tokio::test]
+async fn answers_to_questions_are_passwords() {
+    let lab = Lab::new(Policy::Container);
+    let mut client = lab.connected(2 << 20).await;
+    for (answer, right) in [("123456", false), ("toor", true)] {
+        let asked = client.authenticate_keyboard_interactive_start("root", None).await.unwrap();
+        let KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } = asked else { panic!("{asked:?}") };
+        assert_eq!((prompts[0].prompt.as_str(), prompts[0].echo), ("Password: ", false));
+        let answered = client.authenticate_keyboard_interactive_respond(vec![answer.into()]).await.unwrap();
+        assert_eq!(matches!(answered, KeyboardInteractiveAuthResponse::Success), right, "{answered:?}");
+    }
+    let (told, _) = lab.end(client).await;
+    let attempt = |answer, accepted| Entry::Attempt {
+        user: Text::new("root"),
+        credential: Credential::KeyboardInteractive { answers: vec![Text::new(answer)] },
+        accepted,
+    };
+    assert_eq!(attempts(told), [attempt("123456", false), attempt("toor", true)]);
+}
+
+#[tokio::test]
+async fn who_goes_away_instead_of_answering_has_tried() {
+    let lab = Lab::new(Policy::Any);
+    let mut client = lab.connected(2 << 20).await;
+    client.authenticate_keyboard_interactive_start("pi", None).await.unwrap();
+    let (told, _) = lab.end(client).await;
+    let credential = Credential::KeyboardInteractive { answers: vec![] };
+    assert_eq!(attempts(told), [Entry::Attempt { user: Text::new("pi"), credential, accepted: false }]);
+}
+
+#[tokio::test]
+async fn public_keys_are_told_by_their_fingerprints() {
+    let key = host_key([9; 32]);
+    for (policy, accepted) in [(Policy::Any, true), (Policy::Container, false)] {
+        let lab = Lab::new(policy);
+        let mut client = lab.connected(2 << 20).await;
+        let signing = PrivateKeyWithHashAlg::new(Arc::new(key.clone()), None);
+        assert_eq!(client.authenticate_publickey("git", signing).await.unwrap().success(), accepted);
+        let (told, _) = lab.end(client).await;
+        let credential = Credential::PublicKey {
+            algorithm: Text::new("ssh-ed25519"),
+            fingerprint: Text::new(key.public_key().fingerprint(HashAlg::Sha256).to_string()),
+            signed: accepted,
+        };
+        assert_eq!(attempts(told), [Entry::Attempt { user: Text::new("git"), credential, accepted }]);
+    }
+}
+
+#[tokio::test]
+async fn the_middle_logs_in_with_a_key_of_its_own() {
+    for (key, opens) in [(login_key(), true), (host_key([4; 32]), false)] {
+        let mut settings = settings(Policy::Any);
+        settings.login = Some(Login { user: "root".into(), secret: Secret::Key(Arc::new(key)) });
+        let lab = Lab::with(settings);
+        let client = lab.logged_in().await;
+        assert_eq!(client.channel_open_session().await.is_ok(), opens);
+        let (told, _) = lab.end(client).await;
+        let unreachable = Entry::Unreachable { reason: Text::new("the log-in is refused") };
+        assert_eq!(told.contains(&unreachable), !opens, "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_seventh_refusal_is_the_last() {
+    let lab = Lab::new(Policy::Never);
+    let mut client = lab.connected(2 << 20).await;
+    let mut refused = 0;
+    for _ in 0..20 {
+        match client.authenticate_password("root", "x").await {
+            Ok(_) if !client.is_closed() => refused += 1,
+            _ => break,
+        }
+    }
+    assert!((6..=8).contains(&refused), "{refused}");
+    let (told, _) = lab.end(client).await;
+    assert_eq!(attempts(told).len(), 7);
+}
+
+#[tokio::test]
+async fn what_is_no_ssh_ends_with_an_entry() {
+    for said in [&b"GET / HTTP/1.0\r\n\r\n"[..], b"", b"SSH-2.0-x\r\n\0\0\0\x0c\x0a\x14", &[0; 70_000]] {
+        let lab = Lab::new(Policy::Any);
+        let mut wire = lab.wire();
+        let _ = wire.write_all(said).await;
+        let _ = wire.shutdown().await;
+        let mut heard = Vec::new();
+        let _ = wire.read_to_end(&mut heard).await;
+        assert!(heard.starts_with(b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n"));
+        let (told, _) = lab.over().await;
+        assert!(matches!(told[..], [Entry::Hello { .. }, Entry::End { .. }]), "{told:?}");
+        assert_eq!(lab.dialed.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_not_waited_for() {
+    let lab = Lab::new(Policy::Any);
+    let wire = lab.wire();
+    tokio::time::sleep(Duration::from_secs(130)).await;
+    let (told, _) = lab.over().await;
+    assert_eq!(told.last(), Some(&Entry::End { reason: Text::new("no log-in for 120 s") }));
+    drop(wire);
+}
+
+#[tokio::test]
+async fn who_does_not_wait_for_the_answer_has_tried() {
+    let mut settings = settings(Policy::Container);
+    settings.refusal = Duration::from_secs(2);
+    let lab = Lab::with(settings);
+    let mut client = lab.connected(2 << 20).await;
+    let trying = tokio::spawn(async move { client.authenticate_password("root", "x\u{202e}\n").await.is_ok() });
+    while lab.dialed.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    trying.abort();
+    let (told, _) = lab.over().await;
+    assert_eq!(attempts(told), [password("root", "x\u{202e}\n", false)]);
+}

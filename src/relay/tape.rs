@@ -1,0 +1,493 @@
+//! What a relay in the middle tells of: one [`Entry`] after the other, in the order in which things happened.
+//!
+//! Whatever an attacker has a hand in comes as octets in bounded pieces, or as [`Text`]: bounded, and without
+//! a character that does something to a terminal.
+
+use std::fmt::{self, Write};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Most octets in one entry.
+pub const PIECE: usize = 16 * 1024;
+/// Most octets of attacker-made text that are shown; a user name, a path or a terminal's type is far below it.
+const TEXT: usize = 1024;
+/// The same of a command: what is pasted into `ssh host '...'` is the malware itself often enough.
+const COMMAND: usize = PIECE;
+
+/// Text that somebody else has made: what is no printable character stands as `\xNN` or `\u{N}`, a backslash as
+/// two, and what is too long ends with an ellipsis.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Text(String);
+
+impl Text {
+    /// `raw`, of which at most 1 KiB is shown.
+    pub fn new(raw: impl AsRef<[u8]>) -> Text {
+        Text::up_to(TEXT, raw.as_ref())
+    }
+
+    /// A command, of which at most 16 KiB are shown.
+    pub fn command(raw: impl AsRef<[u8]>) -> Text {
+        Text::up_to(COMMAND, raw.as_ref())
+    }
+
+    fn up_to(most: usize, raw: &[u8]) -> Text {
+        let mut text = String::new();
+        let shown = raw.get(..most).unwrap_or(raw);
+        for chunk in shown.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '\\' => text.push_str("\\\\"),
+                    ' '..='~' => text.push(c),
+                    _ if c.is_ascii() => escape(&mut text, format_args!("\\x{:02x}", u32::from(c))),
+                    // Letters of every script; no direction marks, joiners or private characters.
+                    _ if c.is_alphanumeric() => text.push(c),
+                    _ => escape(&mut text, format_args!("\\u{{{:x}}}", u32::from(c))),
+                }
+            }
+            for octet in chunk.invalid() {
+                escape(&mut text, format_args!("\\x{octet:02x}"));
+            }
+        }
+        if shown.len() < raw.len() {
+            text.push('…');
+        }
+        Text(text)
+    }
+
+    /// The text as it is shown.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl PartialEq<str> for Text {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&str> for Text {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
+    }
+}
+
+fn escape(text: &mut String, escaped: fmt::Arguments<'_>) {
+    // Writing into a string does not fail.
+    let _ = text.write_fmt(escaped);
+}
+
+/// What somebody says to prove who they are (RFC 4252).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Credential {
+    /// Nothing, which asks what there is.
+    None,
+    /// A password.
+    Password {
+        /// It.
+        password: Text,
+    },
+    /// Answers to prompts; none if the client went away instead.
+    KeyboardInteractive {
+        /// In the order of the prompts.
+        answers: Vec<Text>,
+    },
+    /// A public key.
+    PublicKey {
+        /// Its algorithm's name.
+        algorithm: Text,
+        /// `SHA256:` and the digest in base 64, as `ssh-keygen -l` shows it.
+        fingerprint: Text,
+        /// Whether its possession was shown; otherwise it was only offered.
+        signed: bool,
+    },
+}
+
+/// What a channel is for (RFC 4254 §5.1, §7.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChannelKind {
+    /// A shell, a command or a subsystem.
+    Session,
+    /// A local or dynamic forward: the client asks for a connection to a target.
+    DirectTcpip {
+        /// Address or name.
+        host: Text,
+        /// TCP port.
+        port: u32,
+    },
+    /// The same to a Unix socket.
+    DirectStreamlocal {
+        /// Its path.
+        path: Text,
+    },
+    /// A remote forward: somebody has connected to a port that the client had asked for.
+    ForwardedTcpip {
+        /// Where it listened.
+        host: Text,
+        /// TCP port.
+        port: u32,
+        /// Who connected.
+        from: Text,
+    },
+    /// The client's agent is spoken to from inside.
+    Agent,
+    /// X11, which is refused.
+    X11,
+}
+
+/// Which way octets go in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stream {
+    /// From the attacker.
+    Input,
+    /// To the attacker.
+    Output,
+    /// To the attacker, as a program's errors.
+    Error,
+}
+
+/// Which way a file goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// From the attacker.
+    Upload,
+    /// To the attacker.
+    Download,
+}
+
+/// What is done to files besides moving them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileAct {
+    /// A file is removed.
+    Remove,
+    /// It gets another name.
+    Rename,
+    /// A directory is made.
+    MakeDirectory,
+    /// A directory is removed.
+    RemoveDirectory,
+    /// Its mode, owner or times are set.
+    SetAttributes,
+    /// A link is made.
+    Link,
+    /// A directory is read.
+    List,
+}
+
+/// One thing that happened. Channels have the numbers that the middle gave them, from 0 on, and files likewise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// How the client introduced itself.
+    Hello {
+        /// Its first line, or what it said in its place.
+        banner: Text,
+        /// Key exchange algorithms, most wanted first.
+        kex: Text,
+        /// Host key algorithms.
+        keys: Text,
+        /// Ciphers toward the server.
+        ciphers: Text,
+        /// MACs toward the server.
+        macs: Text,
+        /// Compression toward the server.
+        compression: Text,
+        /// MD5 of four of these lists (<https://github.com/salesforce/hassh>); empty if there was no key exchange.
+        hassh: String,
+    },
+    /// An attempt to log in.
+    Attempt {
+        /// As whom.
+        user: Text,
+        /// By what.
+        credential: Credential,
+        /// Whether that let the client in.
+        accepted: bool,
+    },
+    /// What answers inside could not be reached, or refuses to be logged into.
+    Unreachable {
+        /// Why.
+        reason: Text,
+    },
+    /// A channel was opened.
+    Opened {
+        /// Its number.
+        channel: u32,
+        /// What for.
+        kind: ChannelKind,
+    },
+    /// A channel was asked for, and refused.
+    Refused {
+        /// What for.
+        kind: ChannelKind,
+        /// Why.
+        reason: Text,
+    },
+    /// A terminal (RFC 4254 §6.2).
+    Pty {
+        /// Of this channel.
+        channel: u32,
+        /// `$TERM`.
+        term: Text,
+        /// Characters.
+        columns: u32,
+        /// Lines.
+        rows: u32,
+    },
+    /// The terminal has another size.
+    Resize {
+        /// Of this channel.
+        channel: u32,
+        /// Characters.
+        columns: u32,
+        /// Lines.
+        rows: u32,
+    },
+    /// A variable of the environment is wished for.
+    Env {
+        /// In this channel.
+        channel: u32,
+        /// Its name.
+        name: Text,
+        /// Its value.
+        value: Text,
+    },
+    /// A shell begins.
+    Shell {
+        /// In this channel.
+        channel: u32,
+    },
+    /// A command begins.
+    Exec {
+        /// In this channel.
+        channel: u32,
+        /// The command line.
+        command: Text,
+    },
+    /// A subsystem begins.
+    Subsystem {
+        /// In this channel.
+        channel: u32,
+        /// Its name, such as `sftp`.
+        name: Text,
+    },
+    /// A signal for the program.
+    Signal {
+        /// In this channel.
+        channel: u32,
+        /// Its name without `SIG`.
+        name: Text,
+    },
+    /// The program has ended, with a status or by a signal.
+    Exit {
+        /// In this channel.
+        channel: u32,
+        /// What it returned.
+        status: Option<u32>,
+        /// What killed it.
+        signal: Option<Text>,
+    },
+    /// Octets of a channel.
+    Data {
+        /// Of this one.
+        channel: u32,
+        /// Which way.
+        stream: Stream,
+        /// At most 16 KiB.
+        data: Bytes,
+    },
+    /// A channel is closed.
+    Closed {
+        /// Its number.
+        channel: u32,
+    },
+    /// A file begins to move.
+    FileBegin {
+        /// In this channel.
+        channel: u32,
+        /// Its number.
+        file: u32,
+        /// Its name or path, as the attacker's program wrote it.
+        path: Text,
+        /// Which way.
+        direction: Direction,
+    },
+    /// A piece of its content, the next one.
+    FilePiece {
+        /// Of this file.
+        file: u32,
+        /// At most 16 KiB.
+        data: Bytes,
+    },
+    /// It has moved.
+    FileEnd {
+        /// Its number.
+        file: u32,
+        /// Octets that moved.
+        size: u64,
+        /// Their SHA-256 in hexadecimal; none if they did not come from first to last.
+        sha256: Option<String>,
+        /// Whether all of them are in the pieces.
+        kept: bool,
+    },
+    /// Something else was done to files.
+    File {
+        /// In this channel.
+        channel: u32,
+        /// What.
+        act: FileAct,
+        /// To which one.
+        path: Text,
+        /// Its other name.
+        to: Option<Text>,
+    },
+    /// What a channel carries is not what it should be: from here on it is octets.
+    Strange {
+        /// This channel.
+        channel: u32,
+        /// What is wrong with it.
+        reason: Text,
+    },
+    /// The client wants a port, or a socket, on the other side (RFC 4254 §7.1).
+    Listen {
+        /// Address, name or path.
+        host: Text,
+        /// TCP port; of a socket 0. If 0 was asked for, the one that was given.
+        port: u32,
+        /// Whether it listens.
+        accepted: bool,
+    },
+    /// The client does not want it any longer.
+    Unlisten {
+        /// Address, name or path.
+        host: Text,
+        /// TCP port.
+        port: u32,
+    },
+    /// The client offers its agent.
+    Agent {
+        /// To this channel.
+        channel: u32,
+        /// Whether the other side wants it.
+        accepted: bool,
+    },
+    /// The connection is over; nothing follows.
+    End {
+        /// Why.
+        reason: Text,
+    },
+}
+
+/// What entries are put on.
+pub trait Tape: Send + Sync {
+    /// Puts one that happened `at` microseconds. What it tells of goes on when this is done, so that a slow
+    /// tape slows the attacker, and needs no memory.
+    fn put(&self, at: u64, entry: Entry) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+/// For tests: everything, in memory.
+impl Tape for Mutex<Vec<(u64, Entry)>> {
+    fn put(&self, at: u64, entry: Entry) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.lock().unwrap_or_else(PoisonError::into_inner).push((at, entry));
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Microseconds of any clock that does not run backward.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// A tape and the clock that goes with it.
+#[derive(Clone)]
+pub struct Recorder {
+    tape: Arc<dyn Tape>,
+    clock: Clock,
+}
+
+impl Recorder {
+    /// Both together.
+    pub fn new(tape: Arc<dyn Tape>, clock: Clock) -> Recorder {
+        Recorder { tape, clock }
+    }
+
+    /// Puts an entry that happens now.
+    pub async fn put(&self, entry: Entry) {
+        self.tape.put((self.clock)(), entry).await;
+    }
+
+    /// Puts octets of a channel, in pieces.
+    pub async fn data(&self, channel: u32, stream: Stream, data: &Bytes) {
+        for at in (0..data.len()).step_by(PIECE) {
+            let piece = data.slice(at..data.len().min(at + PIECE));
+            self.put(Entry::Data { channel, stream, data: piece }).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_shown() {
+        assert_eq!(Text::new("root"), "root");
+        assert_eq!(Text::new(b"\x1b]0;pwned\x07\n"), "\\x1b]0;pwned\\x07\\x0a");
+        assert_eq!(Text::new("C:\\temp"), "C:\\\\temp");
+        assert_eq!(Text::new(b"\xff\xfeM\xc3\xbcller"), "\\xff\\xfeMüller");
+        // Right to left, a C1 control, a zero-width joiner.
+        assert_eq!(Text::new("a\u{202e}b\u{9b}c\u{200d}"), "a\\u{202e}b\\u{9b}c\\u{200d}");
+        assert!(Text::new(vec![0x1b; 1 << 20]).as_str().len() < 5 * TEXT);
+        assert!(Text::new(vec![b'a'; TEXT + 1]).as_str().ends_with("a…"));
+        assert!(!Text::new(vec![b'a'; TEXT]).as_str().ends_with('…'));
+    }
+
+    #[test]
+    fn an_entry_reads_as_it_was_written() {
+        let attempt = Entry::Attempt {
+            user: Text::new("root"),
+            credential: Credential::Password { password: Text::new("123456") },
+            accepted: false,
+        };
+        let json = serde_json::to_string(&attempt).unwrap();
+        assert_eq!(
+            json,
+            r#"{"attempt":{"user":"root","credential":{"password":{"password":"123456"}},"accepted":false}}"#
+        );
+        assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), attempt);
+        // Between processes.
+        let octets = postcard::to_stdvec(&attempt).unwrap();
+        assert_eq!(postcard::from_bytes::<Entry>(&octets).unwrap(), attempt);
+        assert!(size_of::<Entry>() <= 192, "{}", size_of::<Entry>());
+    }
+
+    #[tokio::test]
+    async fn data_is_put_in_pieces() {
+        let tape = Arc::new(Mutex::new(Vec::new()));
+        let recorder = Recorder::new(tape.clone(), Arc::new(|| 7));
+        recorder.data(3, Stream::Output, &Bytes::from(vec![b'x'; PIECE + 1])).await;
+        let sizes: Vec<_> = tape
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(at, entry)| match entry {
+                Entry::Data { channel: 3, stream: Stream::Output, data } => (*at, data.len()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(sizes, [(7, PIECE), (7, 1)]);
+    }
+}
