@@ -51,9 +51,13 @@ cmd:apparmor_parser            test   apparmor          -                apparmo
 cmd:psql                       test   postgresql-client postgresql       postgresql     postgresql
 cmd:asciinema                  test   asciinema         asciinema        asciinema      asciinema
 cmd:age                        test   age               age              age            age
+cmd:sshd                       test   openssh-server    openssh-server   openssh        openssh-server
+cmd:dropbear                   test   dropbear-bin      dropbear         dropbear       dropbear
+cmd:plink                      test   putty-tools       putty            putty          putty
+file:/usr/lib/python3/dist-packages/paramiko test python3-paramiko python3-paramiko python-paramiko python3-paramiko
+cmd:git                        test   git               git              git            git
 cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch
 cmd:vde_plug2tap               compare vde2             vde2             vde2           vde2
-cmd:dropbearkey                compare dropbear-bin     dropbear         dropbear       dropbear
 TABLE
 }
 

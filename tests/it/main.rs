@@ -47,6 +47,7 @@ mod rights;
 mod services;
 mod session;
 mod shell;
+mod ssh_middle;
 mod starting;
 mod stuck;
 mod talk;

@@ -1,0 +1,192 @@
+//! Other clients, another server, and programs that bring their own protocol.
+
+use std::process::{Command, Stdio};
+
+use honeyweave::relay::ssh::Policy;
+use honeyweave::relay::tape::{Credential, Direction, Entry, Stream, Text};
+
+use super::lab::{Lab, Server, moved, noise, octets, password, run, sha256};
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+/// The first line that the client has said.
+fn banner(told: &[Entry]) -> String {
+    match told.first() {
+        Some(Entry::Hello { banner, hassh, .. }) if hassh.len() == 32 => banner.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn dropbears_client() {
+    let lab = Lab::new(Policy::Any);
+    let mut dbclient = Command::new("timeout");
+    dbclient.args(["60", "dbclient", "-y", "-y", "-p", &lab.port.to_string(), "root@127.0.0.1", "echo hi; exit 4"]);
+    dbclient.env("DROPBEAR_PASSWORD", "hunter2").env("HOME", lab.dir.path()).stdin(Stdio::null());
+    let output = run(&mut dbclient);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(4), "hi\n".into()), "{output:?}");
+    let told = lab.ended();
+    assert!(banner(&told).starts_with("SSH-2.0-dropbear"), "{}", banner(&told));
+    // It answers rather than says.
+    let credential = Credential::KeyboardInteractive { answers: vec![Text::new("hunter2")] };
+    let attempt = Entry::Attempt { user: Text::new("root"), credential, accepted: true };
+    assert!(told.contains(&attempt), "{told:#?}");
+    assert!(told.contains(&Entry::Exit { channel: 0, status: Some(4), signal: None }));
+}
+
+#[test]
+fn putty() {
+    let lab = Lab::new(Policy::Any);
+    let key = run(Command::new("ssh-keygen").args(["-l", "-f"]).arg(lab.path("key.pub")));
+    let fingerprint = text(&key.stdout).split(' ').nth(1).unwrap().to_owned();
+    let port = lab.port.to_string();
+    let options = ["-batch", "-P", &port, "-hostkey", &fingerprint, "-pw", "hunter2"];
+    let mut plink = Command::new("timeout");
+    plink.args(["60", "plink", "-ssh"]).args(options).args(["root@127.0.0.1", "echo hi; echo no >&2; exit 3"]);
+    let output = run(plink.env("HOME", lab.dir.path()).stdin(Stdio::null()));
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(3), "hi\n".into()), "{output:?}");
+    assert!(banner(&lab.ended()).starts_with("SSH-2.0-PuTTY"));
+    let data = noise(500_000);
+    std::fs::write(lab.path("sent"), &data).unwrap();
+    for (how, name) in [("-sftp", "by-sftp"), ("-scp", "by-scp")] {
+        let mut pscp = Command::new("timeout");
+        pscp.args(["60", "pscp", how]).args(options).arg(lab.path("sent")).arg(format!("root@127.0.0.1:{name}"));
+        let output = run(pscp.env("HOME", lab.dir.path()).stdin(Stdio::null()));
+        assert!(output.status.success(), "{output:?}");
+        assert!(std::fs::read(lab.path("root").join(name)).unwrap() == data);
+    }
+    let moved = moved(&lab.ended());
+    assert_eq!(moved.len(), 2);
+    for file in moved {
+        assert_eq!(
+            (file.size, file.sha256, file.direction),
+            (500_000, sha256(&data), Direction::Upload),
+            "{}",
+            file.path
+        );
+    }
+}
+
+#[test]
+fn paramiko() {
+    let lab = Lab::new(Policy::List(vec![("root".into(), "second".into())]));
+    std::fs::write(lab.path("sent"), noise(2_000_000)).unwrap();
+    let script = r#"
+import faulthandler, paramiko, sys
+# Where it stands if it does not get on.
+faulthandler.dump_traceback_later(45, exit=True)
+port, folder = int(sys.argv[1]), sys.argv[2]
+def connected():
+    transport = paramiko.Transport(("127.0.0.1", port))
+    transport.start_client(timeout=30)
+    return transport
+key = paramiko.RSAKey.generate(2048)
+for attempt in (lambda to: to.auth_publickey("root", key), lambda to: to.auth_password("root", "first")):
+    # It asks for the service with each attempt, which the library answers once.
+    transport = connected()
+    try: attempt(transport)
+    except paramiko.AuthenticationException: transport.close()
+    else: raise SystemExit("let in")
+transport = connected()
+transport.auth_interactive("root", lambda title, text, prompts: ["second" for _ in prompts])
+channel = transport.open_session()
+channel.get_pty("vt100", 100, 30)
+channel.exec_command("stty size; tty >/dev/null && echo tty")
+print(channel.makefile().read().decode(), channel.recv_exit_status())
+sftp = paramiko.SFTPClient.from_transport(transport)
+sftp.put(folder + "/sent", "there")
+sftp.get("there", folder + "/back")
+print(sftp.stat("there").st_size)
+transport.close()
+"#;
+    let mut python = Command::new("timeout");
+    // Debian's, whose module it is.
+    python.args(["60", "/usr/bin/python3", "-W", "ignore", "-c", script, &lab.port.to_string()]).arg(lab.dir.path());
+    let output = run(python.stdin(Stdio::null()));
+    assert_eq!(text(&output.stdout), "30 100\r\ntty\r\n 0\n2000000\n", "{output:?}");
+    assert!(std::fs::read(lab.path("back")).unwrap() == noise(2_000_000));
+    let told = lab.ended();
+    assert!(banner(&told).starts_with("SSH-2.0-paramiko"));
+    let answers = Credential::KeyboardInteractive { answers: vec![Text::new("second")] };
+    assert!(told.contains(&password("root", "first", false)), "{told:#?}");
+    assert!(told.contains(&Entry::Attempt { user: Text::new("root"), credential: answers, accepted: true }));
+    assert!(told.iter().any(|entry| matches!(
+        entry,
+        Entry::Attempt { credential: Credential::PublicKey { algorithm, fingerprint, signed: false }, accepted: false, .. }
+            if algorithm.as_str().starts_with("rsa-sha2") && fingerprint.as_str().starts_with("SHA256:")
+    )));
+    assert!(told.contains(&Entry::Pty { channel: 0, term: Text::new("vt100"), columns: 100, rows: 30 }));
+    let moved = moved(&told);
+    assert_eq!(moved.iter().map(|file| file.direction).collect::<Vec<_>>(), [Direction::Upload, Direction::Download]);
+    for file in moved {
+        assert_eq!((file.size, file.sha256), (2_000_000, sha256(&noise(2_000_000))), "{:?}", file.direction);
+    }
+}
+
+#[test]
+fn rsync_and_git() {
+    let lab = Lab::new(Policy::Any);
+    let ssh = lab.ssh(&[]);
+    // `timeout 60 sshpass … ssh …` without the host, which these add.
+    let words: Vec<_> = ssh.get_args().map(|word| word.to_str().unwrap().to_owned()).collect();
+    let shell = format!("timeout {}", words[..words.len() - 1].join(" "));
+    std::fs::create_dir(lab.path("tree")).unwrap();
+    for i in 0..200 {
+        std::fs::write(lab.path("tree").join(format!("{i}")), noise(1000 * i)).unwrap();
+    }
+    let rsync =
+        |from: &str, to: &str| run(Command::new("rsync").args(["-az", "-e", &shell, from, to]).stdin(Stdio::null()));
+    let (tree, back) = (format!("{}/", lab.path("tree").display()), format!("{}/", lab.path("back").display()));
+    let output = rsync(&tree, "root@127.0.0.1:tree/");
+    assert!(output.status.success(), "{output:?}");
+    let output = rsync("root@127.0.0.1:tree/", &back);
+    assert!(output.status.success(), "{output:?}");
+    for i in 0..200 {
+        assert!(std::fs::read(lab.path("back").join(format!("{i}"))).unwrap() == noise(1000 * i), "{i}");
+    }
+    let git = |directory: &str, args: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-C", directory, "-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "safe.directory=*"])
+            .args(args);
+        let output = run(git.env("GIT_SSH_COMMAND", &shell).env("HOME", lab.dir.path()).stdin(Stdio::null()));
+        assert!(output.status.success(), "{args:?}: {output:?}");
+    };
+    let root = lab.path("root").display().to_string();
+    git(&root, &["init", "-q", "--bare", "repo"]);
+    git(&tree, &["init", "-q"]);
+    git(&tree, &["add", "."]);
+    git(&tree, &["commit", "-qm", "all"]);
+    let there = format!("root@127.0.0.1:{root}/repo");
+    git(&tree, &["push", "-q", &there, "HEAD:refs/heads/main"]);
+    let clone = lab.path("clone").display().to_string();
+    git(&root, &["clone", "-q", "-b", "main", &there, &clone]);
+    assert!(std::fs::read(lab.path("clone/150")).unwrap() == noise(150_000));
+    let told = lab.ended();
+    let commands: Vec<_> = told
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Exec { command, .. } => command.as_str().split(' ').next(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(commands, ["rsync", "rsync", "git-receive-pack", "git-upload-pack"]);
+}
+
+#[test]
+fn dropbear_inside() {
+    let lab = Lab::before(Server::Dropbear, Policy::Container);
+    let mut ssh = lab.openssh_with("toor", "ssh");
+    let output = run(ssh.args(["-tt", "-p", &lab.port.to_string(), "root@127.0.0.1", "echo hi; exit 6"]));
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(6), "hi\r\n".into()), "{output:?}");
+    let told = lab.ended();
+    assert!(told.contains(&password("root", "toor", true)), "{told:#?}");
+    assert_eq!(octets(&told, 0, Stream::Output), "hi\r\n");
+    // Three wrong ones in one connection.
+    let mut ssh = lab.ssh_alone(&["-o", "NumberOfPasswordPrompts=3"]);
+    let output = run(ssh.arg("true"));
+    assert!(!output.status.success());
+    let refused = lab.ended().iter().filter(|entry| **entry == password("root", "hunter2", false)).count();
+    assert_eq!(refused, 3, "{output:?}");
+}
