@@ -35,11 +35,11 @@ impl Rows {
         }
     }
 
-    /// Prints the table and writes target/containers.json; fails if a figure is not what was asked for.
-    pub fn report(&self) -> ExitCode {
+    /// Prints the table and writes it to target/`name`.json; fails if a figure is not what was asked for.
+    pub fn report(&self, name: &str) -> ExitCode {
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
-        let path = target.join("containers.json");
+        let path = target.join(format!("{name}.json"));
         let text = serde_json::to_string_pretty(&self.0).expect("rows are JSON");
         std::fs::write(&path, text + "\n").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         println!("\n{:64} {:>12} {:10} {:>10}  met", "", "measured", "", "asked");

@@ -1,0 +1,173 @@
+//! SSH in the middle, and the same server directly.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use honeyweave::relay::ssh::Policy;
+use russh::client;
+use russh::keys::PublicKeyOrCertificate;
+use russh::{Channel, ChannelMsg};
+
+use crate::figures::{Rows, percentile};
+use crate::lab::Lab;
+
+/// Seconds of processors that a process and its children that have ended have used.
+fn cpu_of(pid: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name is in parentheses and may contain anything; utime, stime, cutime and cstime are fields 14 to 17.
+    let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace().skip(11).take(4);
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// What this process, its clients and the server have used.
+fn cpu(lab: &Lab) -> f64 {
+    cpu_of("self") + cpu_of(&lab.server().to_string())
+}
+
+/// Copies a file of so many megabytes in and out, directly and through the middle.
+pub fn scp(megabytes: u64, rows: &mut Rows) {
+    let lab = Lab::new(Policy::Any);
+    let file = lab.path("file");
+    std::fs::write(&file, crate::lab::noise((megabytes << 20) as usize)).unwrap();
+    let gigabytes = megabytes as f64 / 1024.0;
+    let copy = |port: u16, secret: &str, up: bool| {
+        let mut scp = lab.openssh_with(secret, "scp");
+        scp.args(["-P", &port.to_string()]);
+        match up {
+            true => scp.arg(&file).arg("root@127.0.0.1:copy"),
+            false => scp.arg("root@127.0.0.1:copy").arg(lab.path("back")),
+        };
+        let (cpu_before, before) = (cpu(&lab), Instant::now());
+        let output = scp.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let took = before.elapsed().as_secs_f64();
+        // The server's own process for the connection ends a moment later.
+        std::thread::sleep(Duration::from_millis(300));
+        (cpu(&lab) - cpu_before, took)
+    };
+    for (up, which) in [(true, "in"), (false, "out")] {
+        // The better of two each, taken in turn.
+        let mut best = [(f64::MAX, f64::MAX); 2];
+        for _ in 0..2 {
+            for (at, (port, secret)) in [(lab.direct, "toor"), (lab.port, "hunter2")].into_iter().enumerate() {
+                let (cpu, took) = copy(port, secret, up);
+                best[at] = (best[at].0.min(cpu), best[at].1.min(took));
+            }
+        }
+        let [(direct, direct_took), (middle, middle_took)] = best;
+        rows.put(format!("scp {which}: directly, all processes"), direct / gigabytes, "s/GB", None, true);
+        rows.put(format!("scp {which}: through the middle"), middle / gigabytes, "s/GB", None, true);
+        rows.put(format!("scp {which}: cost of both"), middle / direct, "x", Some(2.5), true);
+        rows.put(format!("scp {which}: throughput of both"), direct_took / middle_took, "x", Some(0.5), false);
+    }
+    let most = lab.used.lock().unwrap().iter().map(|used| used.inward.max(used.outward)).max().unwrap_or(0);
+    rows.put("scp: most octets that waited".into(), most as f64 / 1e6, "MB", Some(4.0), true);
+}
+
+/// Trusts everybody.
+struct Client;
+
+impl client::Handler for Client {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
+}
+
+/// Logs in and runs `cat`.
+async fn cat(port: u16, secret: &str) -> (client::Handle<Client>, Channel<client::Msg>) {
+    let config = client::Config { nodelay: true, ..client::Config::default() };
+    let mut client = client::connect(Arc::new(config), ("127.0.0.1", port), Client).await.unwrap();
+    assert!(client.authenticate_password("root", secret).await.unwrap().success());
+    let channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "cat").await.unwrap();
+    (client, channel)
+}
+
+/// Says one octet and waits for it.
+async fn key(channel: &mut Channel<client::Msg>) {
+    channel.data_bytes(&b"x"[..]).await.unwrap();
+    loop {
+        match channel.wait().await {
+            Some(ChannelMsg::Data { .. }) => return,
+            Some(_) => {}
+            None => panic!("no echo"),
+        }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// How long one octet takes to come back.
+pub fn echo(samples: u64, rows: &mut Rows) {
+    let lab = Lab::new(Policy::Any);
+    let times = runtime().block_on(async {
+        let mut ends = [cat(lab.direct, "toor").await, cat(lab.port, "hunter2").await];
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..samples {
+            for (end, times) in ends.iter_mut().zip(&mut times) {
+                let before = Instant::now();
+                key(&mut end.1).await;
+                times.push(before.elapsed());
+            }
+        }
+        times
+    });
+    let added = percentile(&times[1], 50.0).as_secs_f64() - percentile(&times[0], 50.0).as_secs_f64();
+    let [direct, middle] = times;
+    rows.times("keystroke, directly", direct, None);
+    rows.times("keystroke, through the middle", middle, None);
+    rows.put("keystroke: what the middle adds to the median".into(), added * 1e3, "ms", Some(2.0), true);
+}
+
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap_or(0.0) * 1024.0
+}
+
+/// What this process needs for so many sessions at once, whose clients are another process.
+pub fn sessions(count: u64, rows: &mut Rows) {
+    let lab = Lab::new(Policy::Any);
+    let before = resident();
+    let mut clients = Command::new(std::env::current_exe().unwrap())
+        .arg(format!("clients={}:{count}", lab.port))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(clients.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "ready\n");
+    let used = resident() - before;
+    drop(clients.stdin.take());
+    assert!(clients.wait().unwrap().success());
+    rows.put(format!("{count} sessions at once: memory"), used / 1e6, "MB", Some(1024.0), true);
+    rows.put(format!("{count} sessions at once: each"), used / 1e3 / count as f64, "kB", None, true);
+}
+
+/// The clients of [`sessions`]: `PORT:COUNT`. They stay until there is no more to be read.
+pub fn clients(what: &str) -> ExitCode {
+    let Some((port, count)) = what.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse::<u64>().ok()?)))
+    else {
+        return ExitCode::from(2);
+    };
+    let runtime = runtime();
+    let _open = runtime.block_on(async {
+        let mut open = Vec::new();
+        for _ in 0..count {
+            let mut end = cat(port, "hunter2").await;
+            key(&mut end.1).await;
+            open.push(end);
+        }
+        open
+    });
+    println!("ready");
+    let _ = std::io::stdin().read(&mut [0]);
+    ExitCode::SUCCESS
+}
