@@ -36,7 +36,7 @@ step() {
     running=$!
     # What a test says while it succeeds is long, and only skips are of interest.
     tail -n +1 -f --pid="$running" "$log.now" |
-        grep -v --line-buffered -e '^test .* \.\.\. ok$' -e '^$' -e '^successes:$' -e '^    [a-z_0-9:]*$' || true
+        grep -av --line-buffered -e '^test .* \.\.\. ok$' -e '^$' -e '^successes:$' -e '^    [a-z_0-9:]*$' || true
     wait "$running" || code=$?
     running=
     cat "$log.now" >>"$log"
@@ -82,11 +82,11 @@ passed=$(sed -n 's/^test result: .* \([0-9][0-9]*\) passed.*/\1/p' "$log" | awk 
 broken=$(sed -n 's/^test result: .* \([0-9][0-9]*\) failed.*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
 [ "$failed" = 1 ] || broken=$((broken - flaky))
 ignored=$(sed -n 's/^test result: .* \([0-9][0-9]*\) ignored.*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
-skipped=$(grep -c '^SKIPPED: ' "$log" || true)
+skipped=$(grep -ac '^SKIPPED: ' "$log" || true)
 failures
 echo
 [ "$flaky" = 0 ] || printf 'FLAKY, failed once and succeeded alone: %s\n' "${names[@]}"
-[ "$skipped" = 0 ] || grep '^SKIPPED: ' "$log" | sort | uniq -c
+[ "$skipped" = 0 ] || grep -a '^SKIPPED: ' "$log" | sort | uniq -c
 echo "tests: $passed passed, $broken failed, $ignored ignored, $skipped skipped"
 if [ "${CI:-}" = true ] && [ $((skipped + ignored)) != 0 ]; then
     echo "a skipped or ignored test is a failure here" >&2

@@ -607,10 +607,12 @@ fn an_uplink_flaps_vanishes_and_returns() {
     down(&mut keeper);
     ns.sh(&["ip", "link", "add", "up0", "type", "veth", "peer", "name", "peer0"]);
     up(&mut keeper);
-    // Its successor, after a death, opens it unasked: the switch is still there.
+    // Its successor, after a death, opens what the switch has not had: the switch is still there.
     keeper.child.kill().unwrap();
     keeper.child.wait().unwrap();
     let mut successor = Keeper::start_in(keeper.config.clone(), Some(&ns.name));
+    successor.hear("a question", |message, _| (*message == FromKeeper::Follows).then_some(()));
+    successor.say(&ToKeeper::Uses { uplinks: vec![], taps: vec![] });
     up(&mut successor);
     let mut said = Vec::new();
     while let Ok(Some((KeeperSays::Said(Said { event, data }), _))) = keeper.console.recv_msg() {
