@@ -120,9 +120,8 @@ fn a_hundred_megabytes_pass_a_lossy_link_each_way() {
     // blocks have shown it, nearly all before time told.
     assert!((500..1500).contains(&again), "{again}");
     assert!(repaired > 200 && timeouts < 100, "{repaired} and {timeouts}");
-    // Behind each of ours that was lost came others, which were not sent again; where the machine is too busy to
-    // acknowledge in time, some are.
-    assert!(early > 2000 && twice < early / 4, "{early} and {twice}");
+    // Behind each of ours that was lost came others, which were not sent again: fewer came twice than were lost.
+    assert!(early > 2000 && twice < 720, "{early} and {twice}");
     assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
 }
 
