@@ -11,6 +11,7 @@ mod protocol;
 pub mod request;
 pub mod supervisor;
 pub mod switch;
+mod waiting;
 mod watch;
 
 pub use build::{build_fabric, build_fabrics};

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::config::{Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
 use super::devices::{Used, tap_rings, uplink_devices};
 use super::protocol::{FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};
+use super::waiting::Waiting;
 use crate::container::{FromKeeper, ToKeeper};
 use crate::emulate::WallClock;
 use crate::event::{RingCapture, RingSink, SessionId, Sink};
@@ -26,9 +27,7 @@ use crate::fabric::{Attachment, Workers};
 use crate::frame::PortNo;
 use crate::netdev::{Netdev, Tap, TapRing};
 use crate::node::{Command, LeaseId, NodeConfig, NodeIdx, Request, TapConfig, UplinkConfig};
-use crate::relay;
 use crate::service::ServiceKind;
-use crate::stack::RelayEnd;
 use crate::sys::ring::RingWriter;
 use crate::sys::seqpacket::{AsyncChannel, Channel};
 use crate::sys::{clock, eventfd, memory, privileges, sched, seccomp};
@@ -36,13 +35,11 @@ use crate::topology::Plan;
 
 /// Octets of each frame that go to the capture ring: all of a frame of a normal MTU.
 const SNAP: usize = 2048;
-/// Connections that may wait for a script or a proxy target at once.
-const MAX_WAITING: usize = 4096;
 /// The niceness of threads that move frames. The receive ring holds 20 ms of 200,000 frames a second, and a busy machine
 /// keeps an ordinary thread waiting longer than that; Open vSwitch's daemon runs at the same priority for the same reason.
 const AHEAD: i32 = -10;
-/// Seconds that one may wait.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Hosts begin when all uplinks are attached, or so long after the start: one that is not there keeps nobody waiting.
+const WIRES: Duration = Duration::from_secs(2);
 /// Containers' numbers in captures begin here, above those of all nodes.
 const FIRST_TAP: u32 = 65_536;
 
@@ -100,6 +97,8 @@ async fn serve(
     local.spawn_local(deliver(console.clone(), console_box));
     switch.tell_keeper(ToKeeper::Hello);
     switch.say_ready(&supervisor);
+    let late = tokio::time::sleep(WIRES);
+    tokio::pin!(late);
     let mut pulse = tokio::time::interval(Duration::from_secs(1));
     local
         .run_until(async {
@@ -124,7 +123,8 @@ async fn serve(
                         Ok(None) => return Ok(()),
                         Err(_) => {}
                     },
-                    _ = pulse.tick(), if !switch.waiting.is_empty() => switch.give_up(),
+                    () = &mut late, if !switch.begun => switch.begin(),
+                    _ = pulse.tick(), if !switch.waiting.is_empty() => switch.waiting.give_up(),
                 }
             }
         })
@@ -178,12 +178,6 @@ struct LeaseTap {
     fd: OwnedFd,
 }
 
-/// A connection that waits for who answers it.
-struct Waiting {
-    pipe: RelayEnd,
-    since: i64,
-}
-
 struct Switch {
     plan: Plan,
     workers: Workers,
@@ -194,12 +188,13 @@ struct Switch {
     /// Uplinks and taps that have not been attached for the first time.
     missing: HashSet<NodeIdx>,
     used: Used,
+    /// Time runs in the data plane.
+    begun: bool,
     ready_said: bool,
     /// Pings of the supervisor's, and how many of them were answered.
     pings: (u64, u64),
     leases: HashMap<LeaseId, Lease>,
-    waiting: HashMap<u64, Waiting>,
-    next_conn: u64,
+    waiting: Waiting,
     next_tap: u32,
 }
 
@@ -213,8 +208,6 @@ impl Switch {
         let has_device = |config: &NodeConfig| matches!(config, NodeConfig::Uplink(_) | NodeConfig::Tap(_));
         let waiting = plan.nodes.iter().enumerate().filter(|(_, node)| has_device(&node.config));
         let missing = waiting.map(|(i, _)| NodeIdx(i as u16)).collect();
-        // Numbers from the clock are none that a switch before this one has used.
-        let start = clock::monotonic_micros() as u64;
         Switch {
             plan,
             workers,
@@ -223,18 +216,24 @@ impl Switch {
             to_console,
             missing,
             used: Used::default(),
+            begun: false,
             ready_said: false,
             pings: (0, 0),
             leases: HashMap::new(),
-            waiting: HashMap::new(),
-            next_conn: start,
+            waiting: Waiting::new(),
             next_tap: FIRST_TAP,
         }
+    }
+
+    fn begin(&mut self) {
+        self.begun = true;
+        self.workers.begin();
     }
 
     /// Tells the supervisor, once, that frames flow.
     fn say_ready(&mut self, supervisor: &AsyncChannel) {
         if !self.ready_said && self.missing.is_empty() {
+            self.begin();
             self.ready_said = supervisor.get().send_msg(&ToSupervisor::Ready, &[]).is_ok();
         }
     }
@@ -321,8 +320,8 @@ impl Switch {
                 self.command(lease, Command::LeaseGone { lease, why });
                 self.leases.remove(&lease);
             }
-            FromKeeper::ScriptOpen { conn } => self.open(conn, fds.next()),
-            FromKeeper::ScriptFailed { conn, why } => self.refuse(conn, &why),
+            FromKeeper::ScriptOpen { conn } => self.waiting.open(conn, fds.next()),
+            FromKeeper::ScriptFailed { conn, why } => self.waiting.refuse(conn, &why),
         }
         Ok(())
     }
@@ -387,8 +386,8 @@ impl Switch {
                 taps.for_each(|(lease, number)| self.announce(number, lease.node, lease.host));
             }
             ToSwitch::Query { id, what } => self.query(id, what),
-            ToSwitch::ProxyOpen { conn } => self.open(conn, fd),
-            ToSwitch::ProxyFailed { conn, why } => self.refuse(conn, &why),
+            ToSwitch::ProxyOpen { conn } => self.waiting.open(conn, fd),
+            ToSwitch::ProxyFailed { conn, why } => self.waiting.refuse(conn, &why),
         }
     }
 
@@ -424,25 +423,16 @@ impl Switch {
                 Request::Thaw { lease } => self.tell_keeper(ToKeeper::Thaw { lease }),
                 Request::Release { lease, keep } => self.release(lease, keep),
                 Request::Open { service, peer, local, pipe } => {
-                    let conn = self.next_conn;
+                    let Some(conn) = self.waiting.admit(pipe) else { continue };
                     match service.kind {
-                        _ if self.waiting.len() >= MAX_WAITING => {
-                            refused(pipe, "too many connections wait for scripts and proxy targets");
-                            continue;
-                        }
                         ServiceKind::Script(script) => {
                             self.tell_keeper(ToKeeper::Script { conn, script, peer, local });
                         }
                         ServiceKind::Proxy(proxy) => {
                             let _ = self.to_console.send((ToConsole::Proxy { conn, proxy, peer, local }, None));
                         }
-                        _ => {
-                            refused(pipe, "the service is neither a script nor a proxy");
-                            continue;
-                        }
+                        _ => self.waiting.refuse(conn, "the service is neither a script nor a proxy"),
                     }
-                    self.next_conn += 1;
-                    self.waiting.insert(conn, Waiting { pipe, since: clock::monotonic_micros() });
                 }
             }
         }
@@ -459,40 +449,6 @@ impl Switch {
             let _ = self.to_keeper.send((ToKeeper::Release { lease: *id, keep: true }, None));
         }
     }
-
-    /// Splices a connection with who answers it.
-    fn open(&mut self, conn: u64, fd: Option<OwnedFd>) {
-        let Some(waiting) = self.waiting.remove(&conn) else { return };
-        match fd {
-            Some(fd) => drop(tokio::task::spawn_local(async move {
-                if let Err(error) = relay::serve(waiting.pipe, fd).await {
-                    tracing::debug!(%error, conn, "a connection is over");
-                }
-            })),
-            None => refused(waiting.pipe, "its descriptor got lost"),
-        }
-    }
-
-    fn refuse(&mut self, conn: u64, why: &str) {
-        if let Some(waiting) = self.waiting.remove(&conn) {
-            tracing::debug!(conn, why, "nobody answers a connection");
-            refused(waiting.pipe, why);
-        }
-    }
-
-    /// Refuses the connections that have waited for too long.
-    fn give_up(&mut self) {
-        let now = clock::monotonic_micros();
-        let late = |waiting: &Waiting| now - waiting.since > PATIENCE.as_micros() as i64;
-        for (_, waiting) in self.waiting.extract_if(|_, waiting| late(waiting)) {
-            refused(waiting.pipe, "nobody took the connection in time");
-        }
-    }
-}
-
-/// Closes a connection that nobody answers; its host says so as an event.
-fn refused(mut pipe: RelayEnd, why: &str) {
-    pipe.fail(why.to_owned());
 }
 
 fn in_memory(answer: &Value) -> io::Result<OwnedFd> {

@@ -71,6 +71,8 @@ pub(super) enum Order {
         /// Takes the answer.
         reply: Sender<serde_json::Value>,
     },
+    /// Let time run: no frame is received and nobody does anything before.
+    Begin,
     /// Say that it still takes orders.
     Ping,
     /// End the thread.
@@ -191,6 +193,17 @@ impl Worker {
     }
 
     fn run(mut self) {
+        loop {
+            match self.orders.recv() {
+                Ok(Order::Begin) => break,
+                Ok(order) => {
+                    if self.obey(order).is_break() {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
         let mut ready = Vec::new();
         let mut more = true;
         loop {
@@ -299,6 +312,7 @@ impl Worker {
                     "links": self.fabric.show_links(),
                 }));
             }
+            Order::Begin => {}
             Order::Ping => {
                 self.pongs.fetch_add(1, Ordering::Release);
                 self.request_due.raise();

@@ -44,7 +44,8 @@ fn stuck() -> io::Error {
 }
 
 impl Workers {
-    /// Starts a thread for each of `fabrics`, which are the shards of one network.
+    /// Starts a thread for each of `fabrics`, which are the shards of one network. Until [`Workers::begin`] they only
+    /// take orders: what hosts say by themselves would be lost before there is a wire.
     ///
     /// # Errors
     /// If the machine has no descriptor or thread left.
@@ -57,6 +58,11 @@ impl Workers {
     /// How many there are.
     pub fn count(&self) -> u16 {
         self.workers.len() as u16
+    }
+
+    /// Lets time run.
+    pub fn begin(&self) {
+        self.workers.iter().for_each(|worker| worker.order(Order::Begin));
     }
 
     /// Attaches a device; returns its port, which is the same in all shards.

@@ -144,7 +144,9 @@ impl Lab {
             move || Box::new(Patch { to: table.clone(), left: budget.clone(), recorder: PortNo(0) }) as Box<dyn Node>;
         let node = fabric.add("patch", 1, Box::new(build));
         fabric.attach(node, Some(PortNo(0)), Box::new(Pcap::open(None, Some(record)).unwrap()), "record", None);
-        Lab { workers: Workers::spawn(vec![fabric]).unwrap(), node, to, left, net, mid }
+        let workers = Workers::spawn(vec![fabric]).unwrap();
+        workers.begin();
+        Lab { workers, node, to, left, net, mid }
     }
 
     fn attach(&self, device: Box<dyn Netdev>, name: &str) -> u16 {

@@ -52,12 +52,10 @@ fn a_listener_sees_a_living_segment() {
     let mac = heard.decoded("arp.src.proto_ipv4 == 192.0.2.10", &["eth.src"])[0][0].clone();
 
     // ARP: three probes and an announcement, none of the attacker's doing.
-    // A busy machine may have the uplink ready only after the first of them.
-    let probes = |filter: &str| assert!((2..=3).contains(&heard.count(filter)), "{filter}");
-    probes(&format!("arp.isprobe && eth.src == {mac}"));
+    assert_eq!(heard.count(&format!("arp.isprobe && eth.src == {mac}")), 3);
     assert_eq!(heard.count(&format!("arp.isannouncement && eth.src == {mac}")), 1);
     assert_eq!(heard.count("arp.isannouncement && arp.src.proto_ipv4 == 192.0.2.11"), 2);
-    probes("arp.isprobe && arp.dst.proto_ipv4 == 192.0.2.12");
+    assert_eq!(heard.count("arp.isprobe && arp.dst.proto_ipv4 == 192.0.2.12"), 3);
     // NetBIOS: its own name twice, and the workgroup's.
     let names: HashSet<String> =
         heard.decoded("nbns && ip.src == 192.0.2.10", &["nbns.name"]).into_iter().map(|row| row[0].clone()).collect();
