@@ -8,30 +8,42 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::cgroup::Layout;
 use super::host::Host;
-use super::lease::kill;
-use super::settings;
+use super::{settings, ssh_key};
 use crate::container::image::{HostKey, Image};
 use crate::sys::{interface, netlink};
 
-/// A server that was killed is waited for so long; it takes less than a millisecond unless the machine is busy.
-const DEATH_NANOS: i64 = 50_000_000;
-
 /// Writes the files of `host` into the container whose init is process `init`.
+///
+/// Its dropbear has begun to read its key from a pipe, and goes on: one that were started anew would be slower by all
+/// the memory that it touches until it listens. OpenSSH's server reads its keys anew for every connection.
 ///
 /// # Errors
 /// If it has ended. Then it is of no use for any host.
 pub fn write(host: &Host<'_>, image: &Image, init: i32) -> io::Result<()> {
+    let etc = PathBuf::from(format!("/proc/{init}/root/etc"));
+    let over = |path: &str, content: &[u8]| {
+        let mut options = OpenOptions::new();
+        options.write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(etc.join(path))?.write_all(content)
+    };
     for (path, content, _) in settings::identity(host, image.manifest.host_key)? {
-        let path = format!("/proc/{init}/root/etc/{path}");
-        let mut file = OpenOptions::new().write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-        file.write_all(&content)?;
+        if path != ssh_key::DROPBEAR {
+            over(path, &content)?;
+            continue;
+        }
+        // Open for both, so that neither end is waited for. Whoever waits has it from here; whoever is interrupted by
+        // the freezer, or comes only now, from the file.
+        let mut both = OpenOptions::new();
+        both.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let mut pipe = both.open(etc.join(path))?;
+        over(ssh_key::DROPBEAR_LATER, &content)?;
+        fs::rename(etc.join(ssh_key::DROPBEAR_LATER), etc.join(path))?;
+        pipe.write_all(&content)?;
     }
     Ok(())
 }
@@ -108,36 +120,13 @@ pub fn forget_frames(tap: &OwnedFd) {
     }
 }
 
-/// Ends the servers of container `name` that have read at their start what is another host's now; its init starts
-/// them again at once. OpenSSH's reads its keys anew for every connection.
-pub fn end_servers(kind: HostKey, layout: &Layout, name: &str) -> Dying {
-    let server = match kind {
-        HostKey::Dropbear => "dropbear",
-        HostKey::Openssh | HostKey::None => return Dying(Vec::new()),
+/// Whether a server of container `name` waits for the key of its host (see [`write`]).
+pub fn waits(kind: HostKey, layout: &Layout, name: &str) -> bool {
+    let is_asleep = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.split_once(' ').is_some_and(|(_, rest)| rest.starts_with("(dropbear) S"))
     };
-    let mut dying = Vec::new();
-    for pid in layout.processes(name) {
-        if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == server) {
-            let handle = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-            kill(pid);
-            dying.extend(handle);
-        }
-    }
-    Dying(dying)
-}
-
-/// Processes that were killed.
-#[must_use = "until they are gone they take connections, which their end would break off"]
-pub struct Dying(Vec<OwnedFd>);
-
-impl Dying {
-    /// Waits until they are gone.
-    pub fn wait(&self) {
-        let patience = Timespec { tv_sec: 0, tv_nsec: DEATH_NANOS };
-        for handle in &self.0 {
-            let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&patience));
-        }
-    }
+    kind == HostKey::Dropbear && layout.processes(name).iter().any(is_asleep)
 }
 
 /// The calling thread is in the network and the name of a container until this is dropped.

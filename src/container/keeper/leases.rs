@@ -446,8 +446,6 @@ impl Keeper {
         let dir = hide::dir_in(&container.place.dir);
         let failed = |error: io::Error| error.to_string();
         identity::write(&host, &container.image, running.pid).map_err(failed)?;
-        // They end when they go on, and others begin while the rest is done.
-        let ended = identity::end_servers(container.image.manifest.host_key, &self.layout, name);
         let given = self.layout.freeze(name, false);
         let given = given.and_then(|()| identity::connect(&host, running.pid));
         let given = given.and_then(|()| self.layout.set(name, &limits));
@@ -455,7 +453,6 @@ impl Keeper {
         if let Some(tap) = &container.tap {
             identity::forget_frames(tap);
         }
-        ended.wait();
         self.hand_over(number, lease);
         self.send(FromKeeper::LeaseLive { lease: lease.id }, None);
         Ok(())

@@ -2,6 +2,7 @@
 //! life gets one and its own name, addresses and keys in a millisecond or two.
 
 use super::host::{self, Host};
+use super::identity;
 use super::lease::{Container, Rest, Stage};
 use super::leases::unmade;
 use super::machine::{Age, Machine};
@@ -18,7 +19,7 @@ const AT_ONCE: usize = 1;
 const AFTER_FAILURE: i64 = 30 * SECOND;
 /// How often it is looked whether services listen.
 const LOOK: i64 = 20 * MILLISECOND;
-/// A container is frozen when its services have listened for so long ...
+/// A container is frozen when its services have listened, or waited for their key, for so long ...
 const LISTENING: i64 = 500 * MILLISECOND;
 /// ... or after so long if none does.
 const SILENT: i64 = 5 * SECOND;
@@ -125,18 +126,21 @@ impl Keeper {
     /// Freezes what waits for a host and whose services listen. Returns when to look again.
     pub(super) fn settle_spares(&mut self, now: i64) -> i64 {
         let mut next = i64::MAX;
+        let layout = &self.layout;
         for container in self.containers.values_mut() {
             if !container.is_spare() {
                 continue;
             }
+            let key = container.image.manifest.host_key;
+            let is_ready = |init: i32, name: &str| host::listens(init) || identity::waits(key, layout, name);
             let Stage::Live(running) = &mut container.stage else { continue };
             let age = now - running.since;
             running.rest = match running.rest {
                 Rest::Frozen => continue,
-                Rest::Awake if age >= SILENT || host::listens(running.pid) => {
+                Rest::Awake if age >= SILENT || is_ready(running.pid, &container.place.name) => {
                     Rest::Watched { used: 0, until: now + LISTENING }
                 }
-                Rest::Watched { until, .. } if now >= until => match self.layout.freeze(&container.place.name, true) {
+                Rest::Watched { until, .. } if now >= until => match layout.freeze(&container.place.name, true) {
                     Ok(()) => Rest::Frozen,
                     // No freezer on this machine: it waits awake.
                     Err(_) => Rest::Watched { used: 0, until: i64::MAX },

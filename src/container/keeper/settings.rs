@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
+use rustix::fs::{FileType, Mode};
 use rustix::process::Resource;
 
 use super::apparmor;
@@ -22,7 +23,7 @@ use super::hide;
 use super::host::Host;
 use super::leftovers;
 use super::machine::{Age, Machine};
-use super::ssh_key::SshKey;
+use super::ssh_key::{self, SshKey};
 use crate::container::image::{HostKey, Image};
 use crate::container::worker::{LOWER, Start};
 use crate::container::{ID_BASE, ID_COUNT, KeeperConfig};
@@ -276,7 +277,8 @@ fn as_a_kernel_starts_it(init: &[String], rootfs: &Path) -> Vec<String> {
 }
 
 /// Makes the container's directory, on a disk of `size` octets: an overlay of `lower`, empty but for the files that
-/// tell this host from others of its image. Without a host they are nobody's, and are written over later.
+/// tell this host from others of its image. Without a host they are nobody's, and are written over later; dropbear
+/// waits until then, for the other end of the pipe that stands in its key's place.
 ///
 /// # Errors
 /// If the disk is full or the state directory cannot be written.
@@ -308,11 +310,20 @@ pub fn prepare(
         Some(host) => identity(host, kind)?,
         None => files(&Who { name: NOBODY, gateways: &[], ssh_seed: [0; 32], machine_id: 0 }, kind)?,
     };
+    let own = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        chown(path, Some(ID_BASE), Some(ID_BASE))
+    };
     for (file, content, mode) in files {
-        let path = etc.join(file);
+        let mut path = etc.join(file);
+        if host.is_none() && file == ssh_key::DROPBEAR {
+            let pipe = path;
+            rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+            own(&pipe, mode)?;
+            path = etc.join(ssh_key::DROPBEAR_LATER);
+        }
         fs::write(&path, content)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-        chown(&path, Some(ID_BASE), Some(ID_BASE))?;
+        own(&path, mode)?;
     }
     Ok(())
 }
@@ -378,7 +389,7 @@ fn files(who: &Who<'_>, kind: HostKey) -> io::Result<Vec<IdentityFile>> {
     // An overlay is thrown away, but who comes back meets the key that they know.
     let key = SshKey::from_seed(who.ssh_seed).map_err(|error| io::Error::other(error.to_string()))?;
     match kind {
-        HostKey::Dropbear => files.push(("dropbear/dropbear_ed25519_host_key", key.dropbear(), 0o600)),
+        HostKey::Dropbear => files.push((ssh_key::DROPBEAR, key.dropbear(), 0o600)),
         HostKey::Openssh => {
             let comment = format!("root@{name}");
             files.push(("ssh/ssh_host_ed25519_key", key.openssh(&comment).into(), 0o600));

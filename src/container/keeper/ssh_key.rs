@@ -4,6 +4,11 @@ use std::fmt::Write;
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
+/// Where below `/etc` dropbear has its key.
+pub const DROPBEAR: &str = "dropbear/dropbear_ed25519_host_key";
+/// The file that takes that place when the container becomes a host's.
+pub const DROPBEAR_LATER: &str = "dropbear/.later";
+
 const KIND: &[u8] = b"ssh-ed25519";
 
 /// A host's key pair.
