@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::node::{NodeIdx, Show};
+use crate::relay::tape::Word;
 
 /// What the console asks the switch for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -82,6 +83,13 @@ pub enum ToConsole {
         peer: SocketAddr,
         /// The host and port that it talks to.
         local: SocketAddr,
+    },
+    /// Something happened in a connection that the switch is in the middle of.
+    Tape {
+        /// The switch's name for the connection. No switch uses one that another has used.
+        conn: u64,
+        /// What.
+        word: Word,
     },
 }
 

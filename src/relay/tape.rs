@@ -5,11 +5,15 @@
 
 use std::fmt::{self, Write};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::event::{SessionId, Utc};
+use crate::node::NodeIdx;
 
 /// Most octets in one entry.
 pub const PIECE: usize = 16 * 1024;
@@ -391,6 +395,42 @@ pub enum Entry {
         /// Why.
         reason: Text,
     },
+}
+
+/// Between whom a connection is that somebody is in the middle of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Begin {
+    /// What is spoken in it.
+    pub protocol: Protocol,
+    /// The attacker's session.
+    pub session: SessionId,
+    /// The node that the host belongs to.
+    pub node: NodeIdx,
+    /// The attacker.
+    pub peer: SocketAddr,
+    /// The host, and its port.
+    pub local: SocketAddr,
+    /// When it began.
+    pub at: Utc,
+}
+
+/// What is spoken in a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// RFC 4253.
+    Ssh,
+    /// RFC 8446, or an earlier one.
+    Tls,
+}
+
+/// What is told of a connection to another process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Word {
+    /// The first word.
+    Begin(Begin),
+    /// What happened, so many microseconds later. After [`Entry::End`] there is nothing more.
+    Entry(u64, Entry),
 }
 
 /// What entries are put on.

@@ -118,6 +118,7 @@ impl Switch {
                 };
                 tokio::task::spawn_blocking(move || drop(asker.send(read_answer(memory))));
             }
+            ToConsole::Tape { .. } => {}
             ToConsole::Proxy { conn, proxy, peer, local } => {
                 let switch = self.clone();
                 tokio::spawn(async move {
