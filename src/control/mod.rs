@@ -5,6 +5,7 @@ mod config;
 pub mod console;
 mod devices;
 mod ends;
+mod middle;
 pub mod place;
 mod process;
 mod protocol;

@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::config::{Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
 use super::devices::{Used, tap_rings, uplink_devices};
+use super::middle::{Call, Middles};
 use super::protocol::{FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};
 use super::waiting::Waiting;
 use crate::container::{FromKeeper, ToKeeper};
-use crate::emulate::WallClock;
+use crate::emulate::{Secret, WallClock};
 use crate::event::{RingCapture, RingSink, SessionId, Sink};
 use crate::fabric::{Attachment, Workers};
 use crate::frame::PortNo;
@@ -75,11 +76,13 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
     let tap_rings = tap_rings(config.plan.tap_io, workers.count());
     // No frame, message or descriptor has come in so far.
     seccomp::confine()?;
-    runtime.block_on(serve(config.plan, (workers, tap_rings), (ends.supervisor, ends.keeper, ends.console)))
+    let (plan, secret) = (config.plan, config.secret);
+    runtime.block_on(serve(plan, secret, (workers, tap_rings), (ends.supervisor, ends.keeper, ends.console)))
 }
 
 async fn serve(
     plan: Plan,
+    secret: Secret,
     (workers, tap_rings): (Workers, Vec<Option<TapRing>>),
     ends: (Channel, Channel, Channel),
 ) -> io::Result<()> {
@@ -90,11 +93,13 @@ async fn serve(
     let (to_keeper, keeper_box) = unbounded_channel();
     let (to_console, console_box) = unbounded_channel();
     let due = eventfd::watch(workers.request_fd().try_clone_to_owned()?)?;
-    let mut switch = Switch::new(plan, (workers, tap_rings), to_keeper, to_console);
+    let (middles, tape_box) = Middles::new(secret);
+    let mut switch = Switch::new(plan, (workers, tap_rings), middles, to_keeper, to_console);
     let (keeper, console) = (std::rc::Rc::new(keeper), std::rc::Rc::new(console));
     let local = tokio::task::LocalSet::new();
     local.spawn_local(deliver(keeper.clone(), keeper_box));
     local.spawn_local(deliver(console.clone(), console_box));
+    local.spawn_local(deliver_tapes(console.clone(), tape_box));
     switch.tell_keeper(ToKeeper::Hello);
     switch.say_ready(&supervisor);
     let late = tokio::time::sleep(WIRES);
@@ -140,6 +145,15 @@ async fn deliver<T: Serialize>(
         let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
         if let Err(error) = channel.send_msg(&message, &fds).await {
             tracing::error!(%error, "a message to a process of ours is lost");
+        }
+    }
+}
+
+/// The same of what is recorded, of which only so much waits that whoever says more has to.
+async fn deliver_tapes(channel: std::rc::Rc<AsyncChannel>, mut outbox: Receiver<ToConsole>) {
+    while let Some(message) = outbox.recv().await {
+        if let Err(error) = channel.send_msg(&message, &[]).await {
+            tracing::error!(%error, "something that an attacker did is not recorded");
         }
     }
 }
@@ -195,6 +209,7 @@ struct Switch {
     pings: (u64, u64),
     leases: HashMap<LeaseId, Lease>,
     waiting: Waiting,
+    middles: Middles,
     next_tap: u32,
 }
 
@@ -202,6 +217,7 @@ impl Switch {
     fn new(
         plan: Plan,
         (workers, tap_rings): (Workers, Vec<Option<TapRing>>),
+        middles: Middles,
         to_keeper: UnboundedSender<(ToKeeper, Option<OwnedFd>)>,
         to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
     ) -> Switch {
@@ -221,6 +237,7 @@ impl Switch {
             pings: (0, 0),
             leases: HashMap::new(),
             waiting: Waiting::new(),
+            middles,
             next_tap: FIRST_TAP,
         }
     }
@@ -422,7 +439,12 @@ impl Switch {
                 Request::Freeze { lease } => self.tell_keeper(ToKeeper::Freeze { lease }),
                 Request::Thaw { lease } => self.tell_keeper(ToKeeper::Thaw { lease }),
                 Request::Release { lease, keep } => self.release(lease, keep),
-                Request::Open { service, peer, local, pipe } => {
+                Request::Open { node, service, session, peer, local, pipe } => {
+                    if let ServiceKind::Recorded(middle) = &service.kind {
+                        let name = self.plan.nodes.get(usize::from(node.0)).map_or("", |node| &node.name).to_owned();
+                        self.middles.serve(Call { node, name, session, peer, local, pipe }, middle);
+                        continue;
+                    }
                     let Some(conn) = self.waiting.admit(pipe) else { continue };
                     match service.kind {
                         ServiceKind::Script(script) => {

@@ -83,11 +83,15 @@ pub enum Request {
         /// Which.
         node: NodeIdx,
     },
-    /// Connect `pipe` to a script or a proxy target. A failure is told by
-    /// resetting the pipe.
+    /// Connect `pipe` to a script or a proxy target, or be in the middle: then what dials beside it is
+    /// connected to the host's container. A failure is told by resetting the pipe.
     Open {
-        /// Which service; its kind is `Script` or `Proxy`.
+        /// Of which node.
+        node: NodeIdx,
+        /// Which service; its kind is `Script`, `Proxy` or `Recorded`.
         service: Box<Service>,
+        /// The attacker's session.
+        session: SessionId,
         /// The attacker.
         peer: std::net::SocketAddr,
         /// The host and port that the attacker talks to.

@@ -108,7 +108,7 @@ impl Inline {
             ServiceKind::Tls(_) => Some(Inline::Tls(Box::new(Wrapped::new(caller)))),
             ServiceKind::Library(profile) => Some(Inline::Talk(Box::new(Talk::new(profile, caller)))),
             ServiceKind::Names(_) => Some(Inline::Names(Box::new(OverTcp::new(now)))),
-            ServiceKind::Script(_) | ServiceKind::Proxy(_) | ServiceKind::Container => None,
+            ServiceKind::Script(_) | ServiceKind::Proxy(_) | ServiceKind::Container | ServiceKind::Recorded(_) => None,
         }
     }
 

@@ -50,6 +50,45 @@ pub enum ServiceKind {
     Proxy(u16),
     /// The host's container, at the same port.
     Container,
+    /// The same, with somebody in the middle who records what is said.
+    Recorded(Box<Middle>),
+}
+
+/// Who is in the middle of connections to a container.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Middle {
+    /// An SSH server toward the attacker, a client of the container's.
+    Ssh(SshMiddle),
+}
+
+/// What an SSH server in the middle passes for, and whom it lets in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SshMiddle {
+    /// Its identification (RFC 4253 §4.2) without the line's end.
+    pub identification: String,
+    /// Who is let in.
+    pub opens: Opens,
+    /// User and password by which it logs in inside, unless the attacker's own do.
+    pub login: Option<(String, String)>,
+    /// How long a refusal takes at least, in milliseconds.
+    pub refusal_ms: u32,
+    /// Octets of each file that are kept.
+    pub keep: u64,
+}
+
+/// What opens a container to an attacker.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Opens {
+    /// What the container's own server accepts.
+    Container,
+    /// One of these users with one of its passwords.
+    List(Vec<(String, String)>),
+    /// Any password, and any key.
+    Any,
+    /// Any password, once so many were refused in the same connection.
+    After(u32),
+    /// Nothing.
+    Never,
 }
 
 impl ServiceKind {

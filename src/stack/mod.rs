@@ -19,7 +19,7 @@ pub use budget::Budget;
 pub use conn::{Agreed, Conn};
 pub use half_open::{HalfOpen, HalfOpenTable, Remembered, timestamp};
 pub use key::FlowKey;
-pub use pipe::{Due, PipeEnd, PipeReset, RelayEnd, RelayReader, RelayWriter, Wake, pipe};
+pub use pipe::{Dialer, Due, PipeEnd, PipeReset, RelayEnd, RelayReader, RelayWriter, Wake, pipe};
 pub use segment::{Incoming, Outgoing, SynInfo};
 pub use socket::Sockets;
 pub use splice::{OpenEnd, Passed, Shift, Splice};

@@ -8,14 +8,19 @@
 //! is used up, each direction of a pipe may still hold one small piece, so
 //! that everything goes on, if slowly.
 
+mod relay;
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use atomic_waker::AtomicWaker;
 use rtrb::{Consumer, Producer, RingBuffer};
-use tokio::sync::Notify;
 
 use super::Budget;
+pub use relay::{Dialer, RelayEnd, RelayReader, RelayWriter};
 
 /// How the relay gets a sleeping data-plane thread to look at its pipes.
 pub trait Wake: Send + Sync {
@@ -30,6 +35,10 @@ impl Wake for () {
 
 const FIN: u8 = 1;
 const RESET: u8 = 2;
+/// The relay has dialed.
+const DIALED: u8 = 4;
+/// The data plane's end is gone, whatever was said before.
+const GONE: u8 = 8;
 /// Pieces that a ring holds.
 const PIECES: usize = 8;
 /// The largest piece.
@@ -38,6 +47,7 @@ const MOST: usize = 8 * 1024;
 const LEAST: usize = 512;
 
 /// How a pipe tells the data plane of news: by its `token` in a queue.
+#[derive(Clone)]
 pub struct Due {
     /// Where tokens go.
     pub queue: Sender<u32>,
@@ -71,11 +81,13 @@ struct Shared {
     /// Most of them in each direction.
     capacity: usize,
     /// The reader of the relay's end has something to read, or to learn.
-    data_due: Notify,
+    data_due: AtomicWaker,
     /// Its writer has room, or something to learn.
-    room_due: Notify,
+    room_due: AtomicWaker,
     /// Why nobody answers; told before the reset.
     failure: OnceLock<String>,
+    /// What the relay has dialed by. Nobody locks it for a frame.
+    dialed: Mutex<Option<PipeEnd>>,
     due: Due,
     budget: Arc<Budget>,
 }
@@ -119,13 +131,6 @@ pub struct PipeEnd {
     shared: Arc<Shared>,
 }
 
-/// The relay's end.
-pub struct RelayEnd {
-    tx: Producer<Piece>,
-    from: Source,
-    shared: Arc<Shared>,
-}
-
 /// The other side gave up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the connection was reset by the other side")]
@@ -142,9 +147,10 @@ pub fn pipe(capacity: usize, due: Due, budget: Arc<Budget>) -> (PipeEnd, RelayEn
         inward: AtomicUsize::new(0),
         outward: AtomicUsize::new(0),
         capacity,
-        data_due: Notify::new(),
-        room_due: Notify::new(),
+        data_due: AtomicWaker::new(),
+        room_due: AtomicWaker::new(),
         failure: OnceLock::new(),
+        dialed: Mutex::new(None),
         due,
         budget,
     });
@@ -170,7 +176,7 @@ impl PipeEnd {
             written += n;
         }
         if written > 0 {
-            self.shared.data_due.notify_one();
+            self.shared.data_due.wake();
         }
         written
     }
@@ -185,7 +191,7 @@ impl PipeEnd {
         let taken = f(bytes);
         self.from.consume(taken, &self.shared.outward);
         if taken > 0 {
-            self.shared.room_due.notify_one();
+            self.shared.room_due.wake();
         }
         taken
     }
@@ -227,6 +233,15 @@ impl PipeEnd {
         self.shared.failure.get().map(String::as_str)
     }
 
+    /// The end of a pipe by which the relay wants to reach what is behind: its last one, once.
+    pub fn take_dialed(&mut self) -> Option<PipeEnd> {
+        if self.shared.said_by_relay.load(Ordering::Acquire) & DIALED == 0 {
+            return None;
+        }
+        self.shared.said_by_relay.fetch_and(!DIALED, Ordering::AcqRel);
+        self.shared.undial()
+    }
+
     /// Whether the relay did something since this was last asked.
     pub fn take_due(&self) -> bool {
         self.shared.plane_due.swap(false, Ordering::AcqRel)
@@ -235,14 +250,21 @@ impl PipeEnd {
 
 impl Drop for PipeEnd {
     fn drop(&mut self) {
+        self.shared.said_by_plane.fetch_or(GONE, Ordering::AcqRel);
+        // Nobody connects it any more.
+        drop(self.shared.undial());
         self.shared.tell_relay();
     }
 }
 
 impl Shared {
+    fn undial(&self) -> Option<PipeEnd> {
+        self.dialed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn tell_relay(&self) {
-        self.data_due.notify_one();
-        self.room_due.notify_one();
+        self.data_due.wake();
+        self.room_due.wake();
     }
 
     fn tell_plane(&self) {
@@ -279,194 +301,4 @@ impl Shared {
 /// Whether a side that said that, and is gone if `abandoned`, gave up.
 fn is_reset(said: u8, abandoned: bool) -> bool {
     said & RESET != 0 || (said & FIN == 0 && abandoned)
-}
-
-/// The half of a relay's end that reads.
-pub struct RelayReader<'a> {
-    from: &'a mut Source,
-    shared: &'a Shared,
-}
-
-/// The half of a relay's end that writes.
-pub struct RelayWriter<'a> {
-    tx: &'a mut Producer<Piece>,
-    shared: &'a Shared,
-}
-
-impl RelayEnd {
-    /// Both halves, to be used at the same time.
-    pub fn halves(&mut self) -> (RelayReader<'_>, RelayWriter<'_>) {
-        let RelayEnd { tx, from, shared } = self;
-        (RelayReader { from, shared }, RelayWriter { tx, shared })
-    }
-
-    /// Says that nobody answers, and why: the attacker's connection is reset, and the reason becomes an event.
-    pub fn fail(&mut self, why: String) {
-        // The first reason is the one that counts.
-        let _ = self.shared.failure.set(why);
-        self.reset();
-    }
-
-    /// Says that the connection failed: the attacker's is reset.
-    pub fn reset(&mut self) {
-        self.shared.said_by_relay.fetch_or(RESET, Ordering::AcqRel);
-        self.shared.tell_plane();
-    }
-}
-
-impl RelayReader<'_> {
-    /// Some of what there is, waiting for the first octet; nothing is the end.
-    /// [`RelayReader::consume`] takes it.
-    ///
-    /// # Errors
-    /// If the connection was reset.
-    pub async fn peek(&mut self) -> Result<&[u8], PipeReset> {
-        loop {
-            let abandoned = self.from.rx.is_abandoned();
-            fence(Ordering::Acquire);
-            let said = self.shared.said_by_plane.load(Ordering::Acquire);
-            if is_reset(said, abandoned) {
-                return Err(PipeReset);
-            }
-            if !self.from.bytes().is_empty() || said & FIN != 0 {
-                return Ok(self.from.bytes());
-            }
-            self.shared.data_due.notified().await;
-        }
-    }
-
-    /// Takes `n` octets of what was seen.
-    pub fn consume(&mut self, n: usize) {
-        self.from.consume(n, &self.shared.inward);
-        self.shared.tell_plane();
-    }
-}
-
-impl RelayWriter<'_> {
-    /// Waits until something can be written; returns how many octets.
-    ///
-    /// # Errors
-    /// If the connection was reset.
-    pub async fn room(&mut self) -> Result<usize, PipeReset> {
-        loop {
-            let said = self.shared.said_by_plane.load(Ordering::Acquire);
-            if said & RESET != 0 || self.tx.is_abandoned() {
-                return Err(PipeReset);
-            }
-            let room = self.shared.room(self.tx, &self.shared.outward);
-            if room > 0 {
-                return Ok(room);
-            }
-            self.shared.room_due.notified().await;
-        }
-    }
-
-    /// Writes `bytes`, of which there are no more than [`RelayWriter::room`] has just said: if others have used the
-    /// budget up meanwhile, it is overdrawn by them.
-    pub fn write(&mut self, bytes: &[u8]) {
-        for piece in bytes.chunks(MOST) {
-            self.shared.put(self.tx, &self.shared.outward, piece);
-        }
-        self.shared.tell_plane();
-    }
-
-    /// Says that nothing more will be written.
-    pub fn finish(&mut self) {
-        self.shared.said_by_relay.fetch_or(FIN, Ordering::AcqRel);
-        self.shared.tell_plane();
-    }
-}
-
-impl Drop for RelayEnd {
-    fn drop(&mut self) {
-        self.shared.tell_plane();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Receiver, channel};
-
-    use super::*;
-
-    fn due() -> (Due, Receiver<u32>) {
-        let (queue, told) = channel();
-        (Due { queue, token: 7, waker: Arc::new(()) }, told)
-    }
-
-    fn pipe_of(capacity: usize, budget: &Arc<Budget>) -> (PipeEnd, RelayEnd, Receiver<u32>) {
-        let (due, told) = due();
-        let (plane, relay) = pipe(capacity, due, budget.clone());
-        (plane, relay, told)
-    }
-
-    #[tokio::test]
-    async fn carries_bytes_and_ends() {
-        let budget = Budget::new(1000);
-        let (mut plane, mut relay, told) = pipe_of(8, &budget);
-        assert_eq!(plane.write(b"0123456789"), 8);
-        assert_eq!((plane.writable(), budget.used(), plane.held()), (0, 8, 8));
-        let (mut reader, mut writer) = relay.halves();
-        assert_eq!(reader.peek().await, Ok(&b"01234567"[..]));
-        reader.consume(3);
-        assert_eq!((plane.writable(), told.try_recv()), (3, Ok(7)));
-        assert_eq!(reader.peek().await, Ok(&b"34567"[..]));
-        reader.consume(5);
-        assert_eq!((budget.used(), told.try_recv().is_err()), (0, true), "told already");
-        assert!(plane.take_due());
-        assert_eq!(writer.room().await, Ok(8));
-        writer.write(b"abc");
-        writer.finish();
-        assert!(!plane.at_end());
-        let first = |bytes: &[u8]| usize::from(bytes[0] == b'a');
-        assert_eq!(plane.read_with(first), 1);
-        assert_eq!(plane.read_with(|bytes| bytes.len()), 2);
-        assert!(plane.at_end());
-        assert!(!plane.is_reset());
-        plane.finish();
-        assert_eq!(reader.peek().await, Ok(&b""[..]));
-        assert_eq!((budget.used(), plane.held()), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn a_dropped_end_is_a_reset() {
-        let budget = Budget::new(1000);
-        let (mut plane, mut relay, _told) = pipe_of(8, &budget);
-        plane.write(b"lost");
-        drop(plane);
-        assert_eq!(relay.halves().0.peek().await, Err(PipeReset));
-        drop(relay);
-        assert_eq!(budget.used(), 0);
-        let (plane, relay, _told) = pipe_of(8, &budget);
-        drop(relay);
-        assert!(plane.is_reset());
-    }
-
-    #[tokio::test]
-    async fn without_a_budget_it_goes_on_in_small_pieces() {
-        let budget = Budget::new(1000);
-        budget.charge(1000);
-        let (mut plane, mut relay, _told) = pipe_of(65_536, &budget);
-        let sent: Vec<u8> = (0..5000u32).map(|i| (i >> 3) as u8).collect();
-        let (mut reader, mut got, mut offered) = (relay.halves().0, Vec::new(), 0);
-        while got.len() < sent.len() {
-            offered += plane.write(&sent[offered..]);
-            assert!(plane.held() <= LEAST);
-            let n = reader.peek().await.unwrap().len();
-            got.extend_from_slice(reader.peek().await.unwrap());
-            reader.consume(n);
-        }
-        assert_eq!((got, budget.used()), (sent, 1000));
-    }
-
-    #[test]
-    fn a_failure_says_why() {
-        let budget = Budget::new(1000);
-        let (plane, mut relay, _told) = pipe_of(8, &budget);
-        assert_eq!(plane.failure(), None);
-        relay.fail("connection refused".into());
-        relay.fail("later".into());
-        assert!(plane.is_reset() && plane.take_due());
-        assert_eq!(plane.failure(), Some("connection refused"));
-    }
 }

@@ -161,6 +161,22 @@ pub fn read(c: &mut Checker<'_>) -> Vec<ImageConfig> {
     images
 }
 
+/// The first account of the image `name`: its user and password.
+pub fn account(c: &mut Checker<'_>, name: &str) -> Option<(String, String)> {
+    let written = c.raw.images.as_ref().and_then(|images| images.iter().find(|(named, _)| named.0 == name));
+    let written = written.map(|(_, image)| image);
+    if let Some(user) = written.and_then(|image| image.users.as_ref()?.first()) {
+        return Some((user.name.value.0.clone(), user.password.value.0.clone()));
+    }
+    let recipe = match written.and_then(|image| image.recipe.as_ref()) {
+        Some(recipe) if recipe.0.contains('/') || recipe.0 == "." => folder(c, recipe)?,
+        Some(recipe) => recipe.value.0.clone(),
+        None => name.to_owned(),
+    };
+    let recipe = Recipe::of(&ImageConfig { recipe, ..ImageConfig::plain(name) }).ok()?;
+    recipe.users.first().map(|user| (user.name.clone(), user.password.clone()))
+}
+
 /// The absolute path of a recipe's folder.
 fn folder(c: &mut Checker<'_>, recipe: &At<Text>) -> Option<String> {
     let path = std::path::absolute(c.base.join(&recipe.value.0));

@@ -12,13 +12,13 @@ use super::outward::{self, OutwardLayer};
 use super::raw::{PortDefault, TcpEntry, TemplateKeys, UdpEntry};
 use super::raw_services::{TcpWord, UdpWord};
 use super::source::Span;
-use super::{images, normalize, services, units, vendors};
+use super::{images, middle, normalize, services, units, vendors};
 use crate::emulate::{
     Backend, Builtin, Grant, Hardware, Interned, Normalize, Says, ServiceId, Splicing, StartPolicy, TcpPort, Template,
     UdpPort,
 };
 use crate::service::tls::{Credentials, Secured};
-use crate::service::{HttpSite, Profile, Proxy, Script, Service, ServiceKind};
+use crate::service::{HttpSite, Middle, Profile, Proxy, Script, Service, ServiceKind};
 
 /// Ports of all templates of all nodes together: a bound on what a small file may expand to.
 const MAX_PORTS: usize = 1 << 20;
@@ -34,6 +34,7 @@ pub enum TcpAct {
     Tarpit,
     Sink,
     Container,
+    Recorded(Middle),
     Banner {
         banner: Vec<u8>,
         close_after_secs: u32,
@@ -296,12 +297,12 @@ pub fn merge(
             TcpAct::Filtered => Some(TcpPort::Filtered),
             TcpAct::Tarpit => Some(TcpPort::Tarpit),
             TcpAct::Sink => open(ServiceKind::Sink),
-            TcpAct::Container => {
+            TcpAct::Container | TcpAct::Recorded(_) => {
                 container_port = true;
                 if !has_backend {
                     no_backend(c, name, &label, rule.span);
                 }
-                open(ServiceKind::Container)
+                open(middle::kind(c, &rule.act, backend.as_ref(), rule.span))
             }
             TcpAct::Banner { .. } | TcpAct::Http(_) | TcpAct::Library(_) | TcpAct::Tls(..) => {
                 open(emulated(c, &rule.act, rule.span)?)
@@ -347,7 +348,8 @@ pub fn merge(
         && !container_port
         && !of_cases.any(|case| {
             let (mut tcp, mut udp) = (case.layer.tcp.iter(), case.layer.udp.iter());
-            tcp.any(|rule| rule.act == TcpAct::Container) || udp.any(|rule| rule.act == UdpAct::Container)
+            tcp.any(|rule| matches!(rule.act, TcpAct::Container | TcpAct::Recorded(_)))
+                || udp.any(|rule| rule.act == UdpAct::Container)
         })
     {
         let span = strongest(&|layer| layer.backend.as_ref().map(|backend| backend.span)).unwrap_or(named);

@@ -26,6 +26,7 @@ mod layers;
 mod library;
 mod links;
 mod mac_prefixes;
+mod middle;
 mod nodes;
 mod normalize;
 mod outward;

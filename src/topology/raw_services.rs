@@ -39,6 +39,26 @@ pub enum TcpWord {
     Container,
 }
 
+/// What is spoken in a connection that somebody is in the middle of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MiddleWord {
+    /// SSH.
+    Ssh,
+}
+
+/// Who is let in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OpensWord {
+    /// Whom the container's own server lets in.
+    Container,
+    /// Everybody.
+    Any,
+    /// Nobody.
+    Never,
+}
+
 /// A UDP port's answer in one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -54,7 +74,7 @@ pub enum UdpWord {
 }
 
 mapping! {
-    /// What answers on a TCP port: one of `http`, `banner`, `script` and `proxy`, or of the library of services.
+    /// What answers on a TCP port: one of `http`, `banner`, `script`, `proxy` and `container`, or of the library of services.
     struct TcpKeys {
         /// A static web site.
         http: HttpKeys,
@@ -104,6 +124,22 @@ mapping! {
         connect_timeout: Text,
         /// Whether the target may lie outside of the honeynet and of this machine (default false).
         allow_production: bool,
+        /// The host's container, at the same port, with somebody in the middle who records what is said: `ssh`.
+        container: MiddleWord,
+        /// Who is let into a container by SSH (default `container`).
+        opens: OpensWord,
+        /// Let in is whoever has one of these: passwords by user.
+        passwords: Map<At<Texts>>,
+        /// Let in is whoever tries another password after so many were refused, 1 to 100.
+        after: u32,
+        /// `user:password` by which to log in inside, unless `opens: container` (default: the image's first account).
+        login: Text,
+        /// What the SSH server calls itself (default `SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3`).
+        identification: Text,
+        /// Time that a refused log-in takes at least (default 2s).
+        refusal: Text,
+        /// What is kept of each file that is moved by SSH (default 16M).
+        keep: Text,
     }
 }
 

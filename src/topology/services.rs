@@ -10,8 +10,8 @@ use super::layers::{TcpAct, UdpAct};
 use super::library;
 use super::raw_services::{HttpKeys, LibraryKeys, TcpKeys, UdpKeys};
 use super::source::Span;
-use super::{tls, units};
-use crate::service::{self, HttpSite, Page, Protocol, Proxy, Script};
+use super::{middle, tls, units};
+use crate::service::{self, HttpSite, Middle, Page, Protocol, Proxy, Script};
 
 /// Largest file that is read, such as a page.
 const MAX_PAGE: u64 = 1 << 20;
@@ -25,6 +25,7 @@ const COMPANIONS: &[(&str, &[&str])] = &[
     ("banner", &["close_after", "tls"]),
     ("script", &["timeout", "max"]),
     ("proxy", &["connect_timeout", "allow_production"]),
+    ("container", &["opens", "passwords", "after", "login", "identification", "refusal", "keep"]),
     ("ssh", &[]),
     ("ftp", &["tls"]),
     ("smtp", &["tls"]),
@@ -49,7 +50,7 @@ pub fn tcp(c: &mut Checker<'_>, keys: &TcpKeys, port: Span) -> Option<TcpAct> {
         c.error(
             port,
             "this port has no service",
-            "a mapping names one of `http`, `banner`, `script`, `proxy` and the services of the library, such as `ssh`",
+            "a mapping names one of `http`, `banner`, `script`, `proxy`, `container` and the services of the library, such as `ssh`",
             "write such as `{banner: \"220 ready\\r\\n\"}`, or one of the words closed, filtered, tarpit, open, container",
         );
         return None;
@@ -90,6 +91,9 @@ fn act(c: &mut Checker<'_>, keys: &TcpKeys) -> Option<TcpAct> {
     }
     if let Some((protocol, wishes)) = Protocol::TCP.into_iter().find_map(|p| Some((p, of_tcp(keys, p)?))) {
         return library::profile(c, protocol, wishes).map(|profile| TcpAct::Library(Box::new(profile)));
+    }
+    if let Some(word) = &keys.container {
+        return middle::ssh(c, keys, word.span).map(|ssh| TcpAct::Recorded(Middle::Ssh(ssh)));
     }
     let target = keys.proxy.as_ref()?;
     let connect_timeout_us = match &keys.connect_timeout {

@@ -48,6 +48,7 @@ mod services;
 mod session;
 mod shell;
 mod ssh_middle;
+mod ssh_recorded;
 mod starting;
 mod stuck;
 mod talk;

@@ -3,6 +3,7 @@
 
 use super::super::{Cx, Request, ResponseTime};
 use super::flow::{App, Ending, Flow, Inner, Normal, Wire, poll_inline, poll_pipe};
+use super::middle::Middle;
 use super::pace::Wait;
 use super::tcp::Answer;
 use super::{Hosts, Target, patience, splice};
@@ -123,12 +124,22 @@ impl Hosts {
                 Some(App::Inline(inline, id, Box::default()))
             }
             Some((_, service)) if !matches!(service.kind, ServiceKind::Container) => {
-                let (plane, relay) = pipe(PIPE, self.flows.due(cx.waker), self.sockets.budget().clone());
+                let is_inside = matches!(service.kind, ServiceKind::Recorded(_));
+                if is_inside {
+                    self.backend(target)?;
+                }
+                let (plane, pipe) = pipe(PIPE, self.flows.due(cx.waker), self.sockets.budget().clone());
                 let (service, peer, local) = (Box::new(service.clone()), key.remote(), key.local());
-                cx.requests.push(Request::Open { service, peer, local, pipe: relay });
-                Some(App::Pipe(Box::new(plane)))
+                cx.requests.push(Request::Open { node: cx.node, service, session: who.session, peer, local, pipe });
+                match is_inside {
+                    true => {
+                        let middle = Middle { attacker: plane, inside: None };
+                        self.into_container(key, entry, target, who, Some(middle), cx)
+                    }
+                    false => Some(App::Pipe(Box::new(plane))),
+                }
             }
-            _ => self.into_container(key, entry, target, who, cx),
+            _ => self.into_container(key, entry, target, who, None, cx),
         }
     }
 
@@ -138,18 +149,23 @@ impl Hosts {
         entry: &HalfOpen<Answer>,
         target: &Target,
         who: Who,
+        middle: Option<Middle>,
         cx: &mut Cx<'_>,
     ) -> Option<App> {
         let whose = self.whose(target, key.remote, entry.port);
         let party = Party { ip: key.remote.into(), mac: who.origin, l4_port: key.remote_port };
         self.backend(target)?;
-        // Without a lease it waits for one: a RST after our SYN/ACK would say that nobody means it.
-        let lease = self.begin_lease(target, whose, (party, entry.port), who.session, cx);
+        // Without a lease it waits for one: a RST after our SYN/ACK would say that nobody means it. Whoever is in the
+        // middle dials when there is a reason to.
+        let lease = match middle {
+            None => self.begin_lease(target, whose, (party, entry.port), who.session, cx),
+            Some(_) => None,
+        };
         self.leases.learn_peer(whose, key.remote, entry.peer_mac);
         self.learn_gateway(whose, key.remote, entry.peer_mac);
         let template = self.template(target.template);
         let personality = template.personality.get();
-        let banner = self.banners.of(target.template);
+        let banner = self.banners.of(target.template).filter(|_| middle.is_none());
         let normalize = &template.normalize;
         Some(App::Inner(Box::new(Inner {
             whose,
@@ -168,9 +184,10 @@ impl Hosts {
             banner,
             normal: Normal { ttl: normalize.ttl, ip_id: normalize.ip_id, tos: normalize.tos },
             established: false,
-            may_splice: splice::is_allowed(template),
+            may_splice: middle.is_none() && splice::is_allowed(template),
             splice: None,
             clock: None,
+            middle,
         })))
     }
 
@@ -377,8 +394,8 @@ impl Hosts {
     /// Forgets a connection and says how it ended.
     pub(super) fn finish(&mut self, index: usize, cx: &mut Cx<'_>) {
         let Some(mut flow) = self.flows.remove(index) else { return };
-        if let App::Pipe(pipe) = &mut flow.app
-            && flow.ending != Some(Ending::Closed)
+        if flow.ending != Some(Ending::Closed)
+            && let Some(pipe) = flow.app.pipe()
         {
             pipe.reset();
         }

@@ -126,7 +126,7 @@ fn a_container_is_reached_from_the_attackers_own_address() {
 }
 
 /// A segment of the container's to the attacker.
-fn inside(bench: &Bench<Hosts>, seq: u32, ack: u32, flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+pub(super) fn inside(bench: &Bench<Hosts>, seq: u32, ack: u32, flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
     let headers = Headers {
         dst_mac: ATTACKER,
         src_mac: mac_of(bench, HOST_IP),
@@ -145,7 +145,7 @@ fn inside(bench: &Bench<Hosts>, seq: u32, ack: u32, flags: u8, options: &[u8], p
 }
 
 /// What came out by `port`.
-fn by(port: u16, out: &[(PortNo, Vec<u8>)]) -> Vec<&[u8]> {
+pub(super) fn by(port: u16, out: &[(PortNo, Vec<u8>)]) -> Vec<&[u8]> {
     out.iter().filter(|(at, _)| *at == PortNo(port)).map(|(_, frame)| frame.as_slice()).collect()
 }
 

@@ -4,6 +4,7 @@
 use super::super::{Cx, HostsConfig, LeaseId};
 use super::banner::Banner;
 use super::grant::Whose;
+use super::middle::Middle;
 use super::pace::Stopwatch;
 use super::session::Pair;
 use super::splice::Clock;
@@ -154,6 +155,8 @@ pub(super) struct Inner {
     pub splice: Option<Splice>,
     /// The container's timestamp clock, if it uses timestamps here.
     pub clock: Option<Clock>,
+    /// Who is in the middle, if somebody is.
+    pub middle: Option<Middle>,
 }
 
 /// Which fields of segments that pass through are written as the host's system would.
@@ -172,6 +175,25 @@ pub(super) enum App {
     Pipe(Box<PipeEnd>),
     /// The host's container.
     Inner(Box<Inner>),
+}
+
+impl App {
+    /// The pipe between the attacker's connection and a relay.
+    pub(super) fn pipe(&mut self) -> Option<&mut PipeEnd> {
+        match self {
+            App::Pipe(pipe) => Some(pipe),
+            App::Inner(inner) => inner.middle.as_mut().map(|middle| &mut middle.attacker),
+            App::Inline(..) => None,
+        }
+    }
+
+    fn has_relay(&self) -> bool {
+        match self {
+            App::Pipe(_) => true,
+            App::Inner(inner) => inner.middle.is_some(),
+            App::Inline(..) => false,
+        }
+    }
 }
 
 /// Why a connection ended (`code` of `tcp.close`).
@@ -230,7 +252,7 @@ impl Flow {
         }
     }
 
-    /// Octets that it keeps besides its sockets and pipe.
+    /// Octets that it keeps besides its sockets and pipes.
     pub(super) fn kept(&self) -> usize {
         let of_app = match &self.app {
             App::Inline(inline, _, unread) => inline.kept() + unread.len(),
@@ -246,7 +268,7 @@ impl Flow {
         let of_app = match &self.app {
             App::Inline(..) => 0,
             App::Pipe(pipe) => pipe.held(),
-            App::Inner(inner) => inner.conn.as_ref().map_or(0, at_work),
+            App::Inner(inner) => inner.conn.as_ref().map_or(0, at_work) + inner.middle.as_ref().map_or(0, Middle::held),
         };
         self.charged + at_work(&self.conn) + of_app
     }
@@ -285,7 +307,7 @@ impl Flow {
             _ => None,
         };
         let is_open = inside.is_some_and(|conn| !conn.is_closed() && !conn.is_time_wait());
-        self.ending == Some(Ending::Closed) && (is_open || (matches!(self.app, App::Pipe(_)) && self.conn.has_data()))
+        self.ending == Some(Ending::Closed) && (is_open || (self.app.has_relay() && self.conn.has_data()))
     }
 
     /// Whether data is refused: what answered has hung up, and the peer knows. Until then it is thrown away, so that the
@@ -397,7 +419,7 @@ pub(super) fn poll_inline(
 /// Moves bytes between the connection and its pipe.
 pub(super) fn poll_pipe(flow: &mut Flow, sockets: &mut Sockets, cx: &mut Cx<'_>) {
     let now = cx.now;
-    let App::Pipe(pipe) = &mut flow.app else { return };
+    let Some(pipe) = flow.app.pipe() else { return };
     pipe.take_due();
     if pipe.is_reset() {
         let why = pipe.failure().map(str::to_owned);

@@ -4,12 +4,14 @@
 use super::super::Cx;
 use super::flow::{App, Ending, Flow, Inner};
 use super::grant::Whose;
+use super::lease::Leases;
+use super::middle::Outer;
 use super::splice::Clock;
 use super::{Hosts, Target, patience};
 use crate::emulate::Backend;
 use crate::event::{DropReason, Event, EventId, Party};
 use crate::frame::{Frame, PortNo};
-use crate::stack::{Conn, FlowKey, Incoming, Outgoing, SynLook, timestamps};
+use crate::stack::{Conn, FlowKey, Incoming, Outgoing, Sockets, SynLook, timestamps};
 use crate::wire::{Duration, Headers, Mac, Packet, Segment, TcpHeader, TcpOptions, flag, proto};
 
 /// How long a container may take from the request until its service answers.
@@ -82,6 +84,9 @@ impl Hosts {
 
     /// Moves what a connection into a container has to move.
     pub(super) fn drive_inner(&mut self, index: usize, cx: &mut Cx<'_>) {
+        if !self.drive_middle(index, cx) {
+            return;
+        }
         let Hosts { flows, sockets, leases, pace, banners, .. } = self;
         let Some(flow) = flows.slab.get_mut(index) else { return };
         let key = flow.wire.key;
@@ -98,7 +103,7 @@ impl Hosts {
         };
         let Some(port) = lease.port else {
             if cx.now >= inner.leased + PATIENCE {
-                flow.abort(cx.now);
+                flow.fail(cx.now);
             } else {
                 let at = inner.leased + PATIENCE;
                 flows.schedule(index, Some(at));
@@ -115,7 +120,7 @@ impl Hosts {
             if settled || cx.now >= inner.leased + PATIENCE {
                 let mut event = flow.event(EventId::ServiceFailed, cx.now);
                 cx.emit(&mut event, b"the container refuses the connection");
-                return flow.abort(cx.now);
+                return flow.fail(cx.now);
             }
             inner.conn = None;
             let up = lease.live.map_or(Duration::ZERO, |live| cx.now - live);
@@ -125,7 +130,7 @@ impl Hosts {
             if cx.now >= inner.leased + PATIENCE {
                 let mut event = flow.event(EventId::ServiceFailed, cx.now);
                 cx.emit(&mut event, b"the container does not answer");
-                return flow.abort(cx.now);
+                return flow.fail(cx.now);
             }
             if lease.live.is_none() {
                 let at = inner.leased + PATIENCE;
@@ -164,7 +169,10 @@ impl Hosts {
         }
         // What a container says while it begins to run tells nothing.
         let was_up = lease.live.is_some_and(|live| flow.opened - live > SETTLED);
-        let outer = &mut flow.conn;
+        let outer = match inner.middle.as_mut().and_then(|middle| middle.inside.as_mut()) {
+            Some(inside) => &mut Outer::Relay(inside),
+            None => &mut Outer::Attacker(&mut flow.conn),
+        };
         while conn.room() > 0 && outer.recv(|bytes| conn.send(bytes, cx.now, sockets)) > 0 {}
         let mut said = 0;
         if let Some(banner) = &mut inner.banner {
@@ -186,6 +194,7 @@ impl Hosts {
             }
         }
         if said > 0
+            && matches!(outer, Outer::Attacker(_))
             && let Some((wait, took)) = flow.watch.say(cx.now)
             && was_up
         {
@@ -194,12 +203,8 @@ impl Hosts {
         if inner.established {
             if conn.is_closed() && !conn.has_data() && flow.closing.is_none() {
                 // Closed without our having closed it: a reset from inside.
-                if flow.conn.at_end() {
-                    flow.close(cx.now)
-                } else {
-                    flow.abort(cx.now)
-                }
-                return;
+                let by_us = outer.at_end();
+                return if by_us { flow.hang_up(cx.now) } else { flow.fail(cx.now) };
             }
             if outer.at_end() {
                 conn.close();
@@ -229,24 +234,36 @@ impl Hosts {
         }
         let retry = waiting.then_some(inner.attempt_until);
         if ended {
-            flow.close(cx.now);
+            flow.hang_up(cx.now);
         }
         flows.schedule(index, deadline.into_iter().chain(retry).chain(line).min());
     }
 
     /// The attacker's side is gone: so is the container's.
     pub(super) fn end_inner(&mut self, flow: &mut Flow, cx: &mut Cx<'_>) {
-        let (key, mac, peer_mac) = (flow.wire.key, flow.wire.mac, flow.wire.peer_mac);
-        let App::Inner(inner) = &mut flow.app else { return };
-        let port = self.leases.port_of(inner.whose);
-        let Some(mut conn) = inner.conn.take() else { return };
-        if let Some(port) = port.filter(|_| !conn.is_closed() && !conn.is_time_wait()) {
-            let inside = Inside { key, mac, peer_mac, port, clock: None };
-            conn.abort();
-            conn.egress(cx.now, &mut self.sockets, |out| inside.send(&inner.look, &inner.offered, out, cx));
-        }
-        conn.end(&mut self.sockets);
+        end_inside(flow, &self.leases, &mut self.sockets, cx);
     }
+
+    /// Ends a connection inside, but not the attacker's.
+    pub(super) fn hang_up_inside(&mut self, index: usize, cx: &mut Cx<'_>) {
+        let Hosts { flows, leases, sockets, .. } = self;
+        if let Some(flow) = flows.slab.get_mut(index) {
+            end_inside(flow, leases, sockets, cx);
+        }
+    }
+}
+
+fn end_inside(flow: &mut Flow, leases: &Leases, sockets: &mut Sockets, cx: &mut Cx<'_>) {
+    let (key, mac, peer_mac) = (flow.wire.key, flow.wire.mac, flow.wire.peer_mac);
+    let App::Inner(inner) = &mut flow.app else { return };
+    let port = leases.port_of(inner.whose);
+    let Some(mut conn) = inner.conn.take() else { return };
+    if let Some(port) = port.filter(|_| !conn.is_closed() && !conn.is_time_wait()) {
+        let inside = Inside { key, mac, peer_mac, port, clock: None };
+        conn.abort();
+        conn.egress(cx.now, sockets, |out| inside.send(&inner.look, &inner.offered, out, cx));
+    }
+    conn.end(sockets);
 }
 
 impl Hosts {

@@ -375,7 +375,7 @@ impl Hosts {
             let Some(flow) = self.flows.slab.get_mut(index) else { continue };
             match &mut flow.app {
                 App::Inner(inner) if inner.lease != id => {}
-                App::Inner(inner) if inner.established => flow.abort(cx.now),
+                App::Inner(inner) if inner.established => flow.fail(cx.now),
                 // What it has not answered yet may have another; one that did not start is not asked for again at once.
                 App::Inner(inner) if lease.live.is_none() => inner.retry_at = cx.now + patience::after(inner.given),
                 _ => {}

@@ -72,6 +72,7 @@ mod grant_tests;
 mod icmp;
 mod inner;
 mod lease;
+mod middle;
 mod outward;
 mod pace;
 #[cfg(test)]

@@ -58,12 +58,12 @@ impl Hosts {
         }
         (inner.tries, inner.deaf_since) = (0, None);
         if begun {
-            return flow.abort(cx.now);
+            return flow.fail(cx.now);
         }
         if cx.now >= inner.since + BUSY || inner.given > MOST {
             let mut event = flow.event(EventId::ServiceFailed, cx.now);
             cx.emit(&mut event, b"no container came");
-            return flow.close(cx.now);
+            return if flow.app.pipe().is_some() { flow.fail(cx.now) } else { flow.close(cx.now) };
         }
         let (ip, remote, session) = (flow.wire.key.local, flow.wire.key.remote, flow.session);
         let (peer_mac, l4_port, port, whose) =

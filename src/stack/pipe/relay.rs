@@ -1,0 +1,194 @@
+//! The relay's end of a pipe, which waits where the data plane's does not.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use rtrb::Producer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{DIALED, FIN, GONE, MOST, Piece, PipeReset, RESET, Shared, Source, is_reset, pipe};
+
+/// The relay's end.
+pub struct RelayEnd {
+    pub(super) tx: Producer<Piece>,
+    pub(super) from: Source,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Opens pipes beside one: to what is behind the host that the one is to.
+#[derive(Clone)]
+pub struct Dialer {
+    shared: Arc<Shared>,
+}
+
+impl Dialer {
+    /// A pipe whose other end the data plane connects with what is behind. It has one at a time: a second one takes the
+    /// first one's place.
+    pub fn dial(&self) -> RelayEnd {
+        let Shared { capacity, due, budget, .. } = &*self.shared;
+        let (plane, relay) = pipe(*capacity, due.clone(), budget.clone());
+        *self.shared.dialed.lock().unwrap_or_else(PoisonError::into_inner) = Some(plane);
+        self.shared.said_by_relay.fetch_or(DIALED, Ordering::AcqRel);
+        if self.shared.said_by_plane.load(Ordering::Acquire) & GONE != 0 {
+            drop(self.shared.undial());
+        }
+        self.shared.tell_plane();
+        relay
+    }
+}
+
+/// The half of a relay's end that reads.
+pub struct RelayReader<'a> {
+    from: &'a mut Source,
+    shared: &'a Shared,
+}
+
+/// The half of a relay's end that writes.
+pub struct RelayWriter<'a> {
+    tx: &'a mut Producer<Piece>,
+    shared: &'a Shared,
+}
+
+impl RelayEnd {
+    /// Both halves, to be used at the same time.
+    pub fn halves(&mut self) -> (RelayReader<'_>, RelayWriter<'_>) {
+        let RelayEnd { tx, from, shared } = self;
+        (RelayReader { from, shared }, RelayWriter { tx, shared })
+    }
+
+    /// What opens pipes beside it.
+    pub fn dialer(&self) -> Dialer {
+        Dialer { shared: self.shared.clone() }
+    }
+
+    /// Says that nobody answers, and why: the attacker's connection is reset, and the reason becomes an event.
+    pub fn fail(&mut self, why: String) {
+        // The first reason is the one that counts.
+        let _ = self.shared.failure.set(why);
+        self.reset();
+    }
+
+    /// Says that the connection failed: the attacker's is reset.
+    pub fn reset(&mut self) {
+        self.shared.said_by_relay.fetch_or(RESET, Ordering::AcqRel);
+        self.shared.tell_plane();
+    }
+}
+
+impl RelayReader<'_> {
+    /// Some of what there is, waiting for the first octet; nothing is the end.
+    /// [`RelayReader::consume`] takes it.
+    ///
+    /// # Errors
+    /// If the connection was reset.
+    pub async fn peek(&mut self) -> Result<&[u8], PipeReset> {
+        poll_fn(|cx| self.poll_peek(cx)).await?;
+        Ok(self.from.bytes())
+    }
+
+    fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PipeReset>> {
+        // Before anything is looked at: what happens from now on wakes.
+        self.shared.data_due.register(cx.waker());
+        let abandoned = self.from.rx.is_abandoned();
+        fence(Ordering::Acquire);
+        let said = self.shared.said_by_plane.load(Ordering::Acquire);
+        match () {
+            () if is_reset(said, abandoned) => Poll::Ready(Err(PipeReset)),
+            () if !self.from.bytes().is_empty() || said & FIN != 0 => Poll::Ready(Ok(())),
+            () => Poll::Pending,
+        }
+    }
+
+    /// Takes `n` octets of what was seen.
+    pub fn consume(&mut self, n: usize) {
+        self.from.consume(n, &self.shared.inward);
+        self.shared.tell_plane();
+    }
+}
+
+impl RelayWriter<'_> {
+    /// Waits until something can be written; returns how many octets.
+    ///
+    /// # Errors
+    /// If the connection was reset.
+    pub async fn room(&mut self) -> Result<usize, PipeReset> {
+        poll_fn(|cx| self.poll_room(cx)).await
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, PipeReset>> {
+        self.shared.room_due.register(cx.waker());
+        let said = self.shared.said_by_plane.load(Ordering::Acquire);
+        if said & RESET != 0 || self.tx.is_abandoned() {
+            return Poll::Ready(Err(PipeReset));
+        }
+        match self.shared.room(self.tx, &self.shared.outward) {
+            0 => Poll::Pending,
+            room => Poll::Ready(Ok(room)),
+        }
+    }
+
+    /// Writes `bytes`, of which there are no more than [`RelayWriter::room`] has just said: if others have used the
+    /// budget up meanwhile, it is overdrawn by them.
+    pub fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(MOST) {
+            self.shared.put(self.tx, &self.shared.outward, piece);
+        }
+        self.shared.tell_plane();
+    }
+
+    /// Says that nothing more will be written.
+    pub fn finish(&mut self) {
+        self.shared.said_by_relay.fetch_or(FIN, Ordering::AcqRel);
+        self.shared.tell_plane();
+    }
+}
+
+impl From<PipeReset> for io::Error {
+    fn from(reset: PipeReset) -> io::Error {
+        io::Error::new(io::ErrorKind::ConnectionReset, reset)
+    }
+}
+
+impl AsyncRead for RelayEnd {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (mut reader, _) = self.halves();
+        ready!(reader.poll_peek(cx))?;
+        let bytes = reader.from.bytes();
+        let n = bytes.len().min(to.remaining());
+        to.put_slice(&bytes[..n]);
+        if n > 0 {
+            reader.consume(n);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for RelayEnd {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let (_, mut writer) = self.halves();
+        let n = ready!(writer.poll_room(cx))?.min(bytes.len());
+        if n > 0 {
+            writer.write(&bytes[..n]);
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.halves().1.finish();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for RelayEnd {
+    fn drop(&mut self) {
+        self.shared.tell_plane();
+    }
+}

@@ -1,0 +1,116 @@
+//! Who is in the middle of connections to containers, and whom they let in.
+
+use super::at::{At, Text};
+use super::check::Checker;
+use super::layers::TcpAct;
+use super::raw_services::{OpensWord, TcpKeys};
+use super::source::Span;
+use super::{images, units};
+use crate::emulate::Backend;
+use crate::service::{Middle, Opens, ServiceKind, SshMiddle};
+
+/// The SSH server of Debian 12.
+const IDENTIFICATION: &str = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3";
+/// Octets of it without the line's end (RFC 4253 §4.2).
+const MOST: usize = 253;
+/// Pairs of user and password.
+const PASSWORDS: usize = 1000;
+/// Refusals before anything is let in.
+const AFTER: u32 = 100;
+/// Octets that are kept of a file if nothing is said.
+const KEEP: u64 = 16 << 20;
+
+/// What an SSH server in the middle is.
+pub fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
+    let identification = match &keys.identification {
+        Some(text) => identification(c, text)?,
+        None => IDENTIFICATION.to_owned(),
+    };
+    let refusal_us = match &keys.refusal {
+        Some(text) => c.unit(text.span, units::duration_us(text, 60_000_000))?,
+        None => 2_000_000,
+    };
+    let keep = match &keys.keep {
+        Some(text) => c.unit(text.span, units::size_bytes(text))?,
+        None => KEEP,
+    };
+    let opens = opens(c, keys, at)?;
+    let login = match &keys.login {
+        Some(text) if opens == Opens::Container => {
+            let help = "remove it, or say who else is let in: `opens: any`, `after: 3` or `passwords`";
+            c.error(text.span, "nobody logs in by this", "the container's own server is asked instead", help);
+            return None;
+        }
+        Some(text) => match text.split_once(':') {
+            Some((user, password)) if !user.is_empty() => Some((user.to_owned(), password.to_owned())),
+            _ => {
+                c.error(text.span, format!("`{}` is no log-in", text.0), "here", "write `user:password`");
+                return None;
+            }
+        },
+        None => None,
+    };
+    Some(SshMiddle { identification, opens, login, refusal_ms: (refusal_us / 1000) as u32, keep })
+}
+
+fn identification(c: &mut Checker<'_>, text: &At<Text>) -> Option<String> {
+    let is_plain = text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    if text.starts_with("SSH-2.0-") && text.len() <= MOST && is_plain {
+        return Some(text.value.0.clone());
+    }
+    let help = "write such as `SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3` (RFC 4253, section 4.2)";
+    c.error(text.span, "an SSH server does not call itself so", "here", help);
+    None
+}
+
+fn opens(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<Opens> {
+    let said = [
+        keys.opens.as_ref().map(|word| word.span),
+        keys.passwords.as_ref().map(|map| map.span),
+        keys.after.as_ref().map(|after| after.span),
+    ];
+    if let [_, span, ..] = said.into_iter().flatten().collect::<Vec<_>>()[..] {
+        c.error(span, "who is let in is said twice", "again here", "keep one of `opens`, `passwords` and `after`");
+        return None;
+    }
+    if let Some(after) = &keys.after {
+        if !(1..=AFTER).contains(&after.value) {
+            c.error(after.span, format!("`after: {}` is out of range", after.value), "1 to 100", "write such as 3");
+            return None;
+        }
+        return Some(Opens::After(after.value));
+    }
+    let Some(passwords) = &keys.passwords else {
+        return Some(match keys.opens.as_ref().map(|word| word.value) {
+            None | Some(OpensWord::Container) => Opens::Container,
+            Some(OpensWord::Any) => Opens::Any,
+            Some(OpensWord::Never) => Opens::Never,
+        });
+    };
+    let of_user = |(user, all): (&At<Text>, &At<super::at::Texts>)| {
+        let pair = |password: &At<Text>| (user.value.0.clone(), password.value.0.clone());
+        all.value.0.iter().map(pair).collect::<Vec<_>>()
+    };
+    let list: Vec<_> = passwords.iter().flat_map(|(user, all)| of_user((user, all))).collect();
+    if list.is_empty() || list.len() > PASSWORDS {
+        let help = "write such as `{root: [toor, \"123456\"], admin: admin}`";
+        c.error(at, "these are no passwords, or too many", "1 to 1,000", help);
+        return None;
+    }
+    Some(Opens::List(list))
+}
+
+/// What answers where `act` says that a container of `backend` does.
+pub fn kind(c: &mut Checker<'_>, act: &TcpAct, backend: Option<&Backend>, at: Span) -> ServiceKind {
+    let TcpAct::Recorded(Middle::Ssh(ssh)) = act else { return ServiceKind::Container };
+    let mut ssh = ssh.clone();
+    // Neither the attacker's own credential opens it nor does the topology say what does.
+    if let (None, Opens::Any | Opens::After(_) | Opens::List(_), Some(backend)) = (&ssh.login, &ssh.opens, backend) {
+        ssh.login = images::account(c, &backend.image);
+        if ssh.login.is_none() {
+            let help = "add `login: \"user:password\"` beside `container: ssh`";
+            c.error(at, "nobody can log in inside", "no account of the container's is known", help);
+        }
+    }
+    ServiceKind::Recorded(Box::new(Middle::Ssh(ssh)))
+}
