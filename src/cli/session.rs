@@ -3,6 +3,7 @@
 //! It reads what lies on the disk, so it tells of a honeynet that runs what it tells of one that has ended. Whatever an
 //! attacker sent is shown with its controls written out.
 
+mod connections;
 mod export;
 mod replay;
 mod show;

@@ -4,12 +4,21 @@ use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
 
-use crate::record::escape;
+use crate::record::{escape, is_harmless};
 pub use crate::record::safe_json;
 
 /// Rows with the columns that they have, in the order of first appearance.
 /// Numbers are aligned to the right, what is not there is `-`.
 pub fn render(rows: &[Value]) -> String {
+    render_with(rows, &|text| escape(text).into_owned())
+}
+
+/// The same, of rows whose texts have no controls any more: their backslashes stay as they are.
+pub fn render_escaped(rows: &[Value]) -> String {
+    render_with(rows, &|text| text.chars().map(|c| if is_harmless(c) { c } else { '?' }).collect())
+}
+
+fn render_with(rows: &[Value], shown: &dyn Fn(&str) -> String) -> String {
     let mut columns: Vec<&str> = Vec::new();
     for name in rows.iter().filter_map(Value::as_object).flat_map(|row| row.keys()) {
         if !columns.contains(&name.as_str()) {
@@ -17,7 +26,7 @@ pub fn render(rows: &[Value]) -> String {
         }
     }
     let cells: Vec<Vec<String>> =
-        rows.iter().map(|row| columns.iter().map(|column| cell(row.get(column))).collect()).collect();
+        rows.iter().map(|row| columns.iter().map(|column| cell(row.get(column), shown)).collect()).collect();
     let heads: Vec<String> = columns.iter().map(|column| escape(column).to_uppercase().replace('_', " ")).collect();
     let width = |at: usize| {
         let longest = cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
@@ -50,18 +59,18 @@ pub fn render(rows: &[Value]) -> String {
     text
 }
 
-fn cell(value: Option<&Value>) -> String {
+fn cell(value: Option<&Value>, shown: &dyn Fn(&str) -> String) -> String {
     match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
-        Some(Value::String(text)) => escape(text).into_owned(),
+        Some(Value::String(text)) => shown(text),
         Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
         Some(Value::Number(number)) => number.to_string(),
         Some(Value::Array(items)) => {
-            let items: Vec<String> = items.iter().map(|item| cell(Some(item))).collect();
+            let items: Vec<String> = items.iter().map(|item| cell(Some(item), shown)).collect();
             items.join(",")
         }
-        Some(other) => escape(&other.to_string()).into_owned(),
+        Some(other) => shown(&other.to_string()),
     }
 }
 

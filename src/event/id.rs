@@ -109,6 +109,26 @@ ids! {
     /// `count` archives and samples went because they were old or there was too much; in the data are a zero octet and
     /// more about that.
     EvidenceDeleted = "evidence.deleted",
+    /// A client said what it is, in a connection that honeyweave is in the middle of, as are those below; what it said is
+    /// in the data, as a JSON object.
+    SshHello = "ssh.hello",
+    /// It tried to log in: as whom, with what, and whether that let it in.
+    SshLogin = "ssh.login",
+    /// It began a shell or a subsystem.
+    SshShell = "ssh.shell",
+    /// It ran a command, not in a shell.
+    SshCommand = "ssh.command",
+    /// It moved a file.
+    SshFile = "ssh.file",
+    /// It wanted a connection or a port beyond the host.
+    SshForward = "ssh.forward",
+    /// The connection is over: `bytes_in`, `bytes_out`, `count` microseconds after its beginning; what there was in it is
+    /// in the data.
+    SshClose = "ssh.close",
+    /// Connections are not recorded, or not all of what is in them; why is in the data.
+    RecordingFailed = "recording.failed",
+    /// Recordings of `count` sessions were deleted to keep all of them within their limit; why is in the data.
+    RecordingDeleted = "recording.deleted",
 }
 
 impl EventId {

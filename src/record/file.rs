@@ -21,6 +21,12 @@ impl Appender {
         Ok(Appender { file, len: 0, torn: false })
     }
 
+    /// Creates `path`, which must not exist, for its owner alone.
+    pub fn create_private(path: &Path) -> io::Result<Appender> {
+        let file = options().create_new(true).mode(0o600).open(path)?;
+        Ok(Appender { file, len: 0, torn: false })
+    }
+
     /// Opens `path`, which must exist and be a regular file, cutting it to `len` octets if it is longer.
     pub fn reopen(path: &Path, len: u64) -> io::Result<Appender> {
         let file = options().open(path)?;

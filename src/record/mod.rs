@@ -13,6 +13,7 @@ mod schema;
 mod search;
 mod session;
 mod summary;
+pub mod tape;
 mod top;
 pub mod transcript;
 

@@ -217,12 +217,14 @@ impl Record {
         record.proto = proto(event);
         record.reason = reason(event);
         match event.id {
-            EventId::ContainerLive | EventId::TcpClose => record.duration_us = Some(event.count),
+            EventId::ContainerLive | EventId::TcpClose | EventId::SshClose => record.duration_us = Some(event.count),
             // Whoever does not know how long it was leaves the count alone.
             EventId::ContainerFailed | EventId::ContainerStop => {
                 record.duration_us = (event.count > 1).then_some(event.count);
             }
-            EventId::SessionEnd | EventId::Gap | EventId::LogDeleted => record.count = Some(event.count),
+            EventId::SessionEnd | EventId::Gap | EventId::LogDeleted | EventId::RecordingDeleted => {
+                record.count = Some(event.count);
+            }
             _ => record.count = (event.count != 1).then_some(event.count),
         }
         if matches!(event.id, EventId::TcpProbe | EventId::UdpDatagram) {
@@ -230,7 +232,7 @@ impl Record {
             record.answer = Answer::of_code(u16::from(answer));
             record.scanner_os = OsFamily::ALL.into_iter().find(|family| *family as u8 == os);
         }
-        let always = matches!(event.id, EventId::SessionEnd | EventId::TcpClose);
+        let always = matches!(event.id, EventId::SessionEnd | EventId::TcpClose | EventId::SshClose);
         record.bytes_in = (always || event.bytes_in != 0).then_some(event.bytes_in);
         record.bytes_out = (always || event.bytes_out != 0).then_some(event.bytes_out);
         if ours {
@@ -292,6 +294,8 @@ fn data_is_our_text(id: EventId) -> bool {
                 | EventId::ProcessState
                 | EventId::Gap
                 | EventId::LogDeleted
+                | EventId::RecordingFailed
+                | EventId::RecordingDeleted
         )
 }
 
@@ -394,6 +398,13 @@ pub(super) fn is_an_attackers(id: EventId) -> bool {
             | EventId::ServiceRequest
             | EventId::ServiceLogin
             | EventId::TlsHello
+            | EventId::SshHello
+            | EventId::SshLogin
+            | EventId::SshShell
+            | EventId::SshCommand
+            | EventId::SshFile
+            | EventId::SshForward
+            | EventId::SshClose
     )
 }
 

@@ -325,6 +325,7 @@ impl Session {
                 | EventId::UdpDatagram
                 | EventId::ServiceRequest
                 | EventId::ServiceLogin
+                | EventId::SshLogin
                 | EventId::TlsHello
         );
         let (Some(number), Some(proto)) = (record.dst.as_ref().and_then(|dst| dst.port), record.proto) else { return };
@@ -399,7 +400,7 @@ impl Port {
         let count = match record.event {
             EventId::TcpOpen => &mut self.connections,
             EventId::ServiceRequest => &mut self.requests,
-            EventId::ServiceLogin => &mut self.logins,
+            EventId::ServiceLogin | EventId::SshLogin => &mut self.logins,
             EventId::TlsHello => {
                 self.tls = true;
                 return;

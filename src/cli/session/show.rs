@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{evidence, status, table};
-use super::{events, lasted, replay, unreadable};
+use super::{connections, events, lasted, replay, unreadable};
 use crate::event::SessionId;
 use crate::record::transcript::CAST;
 use crate::record::{self, Belonging, Life, Session, escape};
@@ -22,6 +22,8 @@ struct Told {
     files: Vec<Belonging>,
     /// Entries of that directory that are not listed.
     other_entries: u64,
+    /// What the tapes of its connections tell.
+    connections: connections::Connections,
     /// What was typed, by cast, in lines.
     #[serde(skip)]
     commands: Vec<(String, String)>,
@@ -52,7 +54,8 @@ pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
             .filter_map(commands)
             .collect()
     };
-    let told = Told { session, files, other_entries, commands };
+    let connections = connections::of(&files);
+    let told = Told { session, files, other_entries, connections, commands };
     table::put(&if json { evidence::pretty(&told)? } else { tell(&told) })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -83,13 +86,16 @@ fn tell(told: &Told) -> String {
     part("what the container wanted of others", rows(session.verdicts.iter().map(verdict)));
     part("containers", rows(session.containers.iter().map(life)));
     part("evidence", session.archives.iter().map(|name| format!("{}\n", escape(name))).collect());
+    for (name, rows) in told.connections.tables() {
+        part(name, if rows.is_empty() { String::new() } else { table::render_escaped(&rows) });
+    }
     let file = |file: &Belonging| json!({"file": file.name, "octets": file.octets});
     part("files", rows(told.files.iter().map(file)));
     for (name, commands) in &told.commands {
         part(&format!("commands in {name}"), commands.clone());
     }
     part("what followed from it", session.caused.iter().map(|id| format!("{id}\n")).collect());
-    let more = session.more + told.other_entries;
+    let more = session.more + told.other_entries + told.connections.more();
     if more > 0 {
         text +=
             &format!("\n({more} more things are not told: there are too many of them, or their names are harmful)\n");

@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use serde_json::Value;
 
 use crate::event::EventId;
+use crate::record::tape::TapeStats;
 use crate::record::{CaptureStats, LogStats, Record, Summary};
 
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
@@ -55,6 +56,8 @@ pub struct Metrics {
     capture_frames: Counter,
     capture_dropped: Counter,
     capture_lost: Counter,
+    recordings: Gauge,
+    recording_dropped: Counter,
     nodes: Vec<String>,
     switch: Mutex<SwitchCounters>,
     switch_up: Gauge,
@@ -108,6 +111,8 @@ impl Metrics {
             capture_frames: counter("honeyweave_capture_frames_total", "Frames captured."),
             capture_dropped: counter("honeyweave_capture_dropped_total", "Frames that the disk did not take."),
             capture_lost: counter("honeyweave_capture_lost_total", "Frames lost before they reached the console."),
+            recordings: gauge("honeyweave_recordings", "Encrypted connections that are being recorded."),
+            recording_dropped: counter("honeyweave_recording_dropped_total", "What was told of connections that are not recorded."),
             switch_up: gauge("honeyweave_switch_up", "Whether the switch answers."),
             nodes,
             switch: Mutex::default(),
@@ -161,6 +166,12 @@ impl Metrics {
         self.capture_frames.absolute(captures.frames);
         self.capture_dropped.absolute(captures.dropped);
         self.capture_lost.absolute(captures.ring_lost);
+    }
+
+    /// Takes over how recordings of connections are doing.
+    pub fn tapes(&self, stats: TapeStats) {
+        self.recordings.set(stats.open as f64);
+        self.recording_dropped.absolute(stats.dropped);
     }
 
     /// Takes over the switch's answer to a status question; `None` if it gave none.

@@ -1,8 +1,8 @@
 //! The console process: what happened goes from the rings to the disk, and who
 //! asks is answered.
 //!
-//! One thread (`recorder`) reads rings and writes files; a runtime of one
-//! thread serves the control socket, the metrics, and the channels. It has no
+//! One thread (`recorder`) reads rings and writes files, one (`tapes`) keeps what the switch tells of connections; a
+//! runtime of one thread serves the control socket, the metrics, and the channels. It has no
 //! capability and no file but those below its own directories, and it never parses a
 //! frame.
 
@@ -11,6 +11,7 @@ mod metrics;
 mod recorder;
 mod socket;
 mod switch;
+mod tapes;
 
 use std::future::Future;
 use std::io;
@@ -20,16 +21,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use super::{ConsoleConfig, ConsoleEnds};
-use crate::event::Said;
+use crate::event::{EventId, Said};
+use crate::record::{SESSIONS, Utc};
 use crate::record::bundle::Key;
+use crate::record::tape::{self, TapeLimits, Tapes};
+use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
 use crate::sys::sched;
 use crate::sys::seqpacket::AsyncChannel;
 
 use keeper::Keeper;
-use recorder::{Recorder, Shared};
+use recorder::{Recorder, Shared, switch_ended};
 use socket::Desk;
 use switch::Switch;
+use tapes::{Telling, Told};
 
 pub use metrics::Metrics;
 
@@ -55,6 +60,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         tracing::error!(%error, dir = %config.dir.display(), "sessions cannot be exported: there is no key to sign them with");
     }
     let recorder = Recorder::open(shared.clone(), &config.dir, ends.rings, hear, wake.try_clone()?)?;
+    let tapes = open_tapes(&config)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = stop.clone();
     let (running, mut ended) = tokio::sync::oneshot::channel::<()>();
@@ -66,9 +72,16 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
             tracing::error!(%error, "nothing is recorded");
         }
     })?;
+    let (telling, told) = tapes::queue();
+    let (of_tapes, of_shared) = ((said.clone(), wake.try_clone()?), shared.clone());
+    let keeping = std::thread::Builder::new().name("tapes".into()).spawn(move || {
+        if let Err(error) = tapes::run(tapes, told, &of_tapes.0, &of_tapes.1, &of_shared) {
+            tracing::error!(%error, "connections are not recorded");
+        }
+    })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let result = runtime.block_on(async {
-        let switch = Switch::new(ends.switch, config.plan.proxies.clone())?;
+        let switch = Switch::new(ends.switch, config.plan.proxies.clone(), telling.clone())?;
         let supervisor = Arc::new(AsyncChannel::new(ends.supervisor)?);
         let keeper = Keeper::new(ends.keeper)?;
         let desk = Arc::new(Desk::new(shared.clone(), switch.clone(), supervisor.clone(), keeper.clone(), &config));
@@ -92,7 +105,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
             (None, _) => {}
         }
         tokio::select! {
-            () = listen(&supervisor, &said, &wake) => {}
+            () = listen(&supervisor, &said, &wake, &telling) => {}
             // A console without its recorder is none: the supervisor starts another.
             _ = &mut ended => {}
         }
@@ -100,6 +113,11 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     });
     // Whoever follows is let go before the files are closed; a search that still runs is not waited for.
     runtime.shutdown_background();
+    drop(telling);
+    // What it has to tell at the end is recorded, too.
+    if keeping.join().is_err() {
+        tracing::error!("the thread that keeps tapes panicked");
+    }
     stop.store(true, Ordering::Release);
     wake.raise();
     if thread.join().is_err() {
@@ -108,11 +126,26 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     result
 }
 
-/// Passes on what is said until the channel closes.
-async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd) {
+/// The recordings of connections in the honeynet's directory.
+fn open_tapes(config: &ConsoleConfig) -> io::Result<Tapes> {
+    /// Credentials are what a honeypot is for.
+    const REDACTS: bool = false;
+    let nodes = config.plan.nodes.iter().map(|node| node.name.clone()).collect();
+    Tapes::open(&config.dir, TapeLimits::default(), REDACTS, nodes, Box::new(tape::space))
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", config.dir.join(SESSIONS).display())))
+}
+
+/// Passes on what the supervisor says until the channel closes.
+async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd, telling: &Telling) {
     loop {
         match channel.recv_msg::<Said>().await {
             Ok(Some((message, _))) => {
+                if message.event.id == EventId::ProcessState && switch_ended(&message.data) {
+                    let since = clock::monotonic_micros() - message.event.at.total_micros();
+                    let at = Utc::from_micros(clock::realtime_micros().saturating_sub(since));
+                    // Without the thread nothing is recorded, which it has said.
+                    let _ = telling.send(Told::SwitchEnded(at)).await;
+                }
                 if !tell(message, said, wake).await {
                     return;
                 }

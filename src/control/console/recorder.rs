@@ -477,7 +477,7 @@ impl Recorder {
 }
 
 /// Whether the supervisor says that the switch is gone, and its sessions, flows and leases with it.
-fn switch_ended(text: &[u8]) -> bool {
+pub(super) fn switch_ended(text: &[u8]) -> bool {
     text.starts_with(b"the switch ended") || text.starts_with(b"the switch was ended")
 }
 

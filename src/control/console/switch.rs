@@ -16,7 +16,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::recorder::Shared;
+use super::tapes::{Telling, Told};
 use crate::control::{Query, ToConsole, ToSwitch};
+use crate::event::Utc;
 use crate::service::Proxy;
 use crate::sys::clock;
 use crate::sys::memory;
@@ -42,14 +44,15 @@ pub struct Switch {
     next: AtomicU64,
     proxies: Vec<Proxy>,
     connecting: Arc<Semaphore>,
+    tapes: Telling,
 }
 
 impl Switch {
-    /// Takes over the channel. Must be called within a runtime.
+    /// Takes over the channel; what is said of connections goes to `tapes`. Must be called within a runtime.
     ///
     /// # Errors
     /// If the runtime cannot watch it.
-    pub fn new(channel: Channel, proxies: Vec<Proxy>) -> io::Result<Arc<Switch>> {
+    pub fn new(channel: Channel, proxies: Vec<Proxy>, tapes: Telling) -> io::Result<Arc<Switch>> {
         Ok(Arc::new(Switch {
             channel: AsyncChannel::new(channel)?,
             waiting: Mutex::default(),
@@ -57,6 +60,7 @@ impl Switch {
             next: AtomicU64::new(clock::monotonic_micros().unsigned_abs()),
             proxies,
             connecting: Arc::new(Semaphore::new(PROXIES)),
+            tapes,
         }))
     }
 
@@ -93,20 +97,22 @@ impl Switch {
         }
         loop {
             match self.channel.recv_msg::<ToConsole>().await {
-                Ok(Some((message, fds))) => self.take(message, fds, &shared),
-                Ok(None) => return,
+                Ok(Some((message, fds))) => self.take(message, fds, &shared).await,
+                Ok(None) => break,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tracing::warn!(%error, "the switch sent what is no message");
                 }
                 Err(error) => {
                     tracing::error!(%error, "the channel to the switch failed");
-                    return;
+                    break;
                 }
             }
         }
+        let now = Utc::from_micros(clock::realtime_micros());
+        let _ = self.tapes.send(Told::SwitchEnded(now)).await;
     }
 
-    fn take(self: &Arc<Switch>, message: ToConsole, mut fds: Vec<OwnedFd>, shared: &Shared) {
+    async fn take(self: &Arc<Switch>, message: ToConsole, mut fds: Vec<OwnedFd>, shared: &Shared) {
         match message {
             ToConsole::Interface { number, node, host } => shared.interface(number, node, host),
             ToConsole::Answer { id } => {
@@ -118,7 +124,11 @@ impl Switch {
                 };
                 tokio::task::spawn_blocking(move || drop(asker.send(read_answer(memory))));
             }
-            ToConsole::Tape { .. } => {}
+            ToConsole::Tape { conn, word } => {
+                // This waits for a disk, and who speaks waits with it. Without the thread nothing is recorded, which it
+                // has said.
+                let _ = self.tapes.send(Told::Word(conn, Box::new(word))).await;
+            }
             ToConsole::Proxy { conn, proxy, peer, local } => {
                 let switch = self.clone();
                 tokio::spawn(async move {

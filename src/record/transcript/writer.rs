@@ -150,6 +150,13 @@ impl Transcript {
         self.take(now, 'i', octets);
     }
 
+    /// Learns of `octets` octets that nobody gives it: they count as lost.
+    pub fn skip(&mut self, octets: u64) {
+        self.stats.octets += octets;
+        self.stats.lost += octets;
+        self.untold += octets;
+    }
+
     /// Takes a new size of the terminal.
     pub fn resize(&mut self, now: Utc, width: u16, height: u16) {
         (self.terminal.width, self.terminal.height) = (width, height);
@@ -202,9 +209,11 @@ impl Transcript {
             }
         }
         let first = self.flush(now);
-        if self.full && self.untold > 0 {
-            let rest = std::mem::take(&mut self.untold);
-            self.line(now, 'm', &format!("{rest} octets after this are not recorded: the transcript is full"));
+        let rest = std::mem::take(&mut self.untold);
+        match (rest, self.full) {
+            (0, _) => {}
+            (_, true) => self.line(now, 'm', &format!("{rest} octets after this are not recorded: the transcript is full")),
+            (_, false) => self.line(now, 'm', &format!("{rest} octets before this were lost: the disk took nothing")),
         }
         first.and(self.flush(now))?;
         Ok(self.stats)
@@ -252,7 +261,7 @@ impl Transcript {
     fn begin(&mut self, now: Utc) -> io::Result<()> {
         let number = self.stats.parts + 1;
         let path = self.dir.join(format!("{}-{number:04}{}", self.stem, super::CAST));
-        let mut file = Appender::create(&path)?;
+        let mut file = Appender::create_private(&path)?;
         let header = Header {
             version: 2,
             width: self.terminal.width,

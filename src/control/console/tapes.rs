@@ -1,0 +1,98 @@
+//! The thread that keeps what the switch tells of connections that it is in the middle of.
+//!
+//! Disks wait, so this has a thread of its own. What it has not taken waits in a short queue, and behind that in the
+//! switch's channel: a slow disk slows the attackers, and needs no memory.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::recorder::Shared;
+use crate::event::{Said, Utc};
+use crate::record::tape::Tapes;
+use crate::relay::tape::Word;
+use crate::sys::clock;
+use crate::sys::eventfd::EventFd;
+use crate::wire::Instant;
+
+/// Words that wait, each of at most 64 KiB.
+const WAITING: usize = 128;
+/// How often files are handed to the kernel, and the disk is looked at.
+const TEND: Duration = Duration::from_millis(250);
+
+/// What the thread is told.
+pub enum Told {
+    /// Something about a connection.
+    Word(u64, Box<Word>),
+    /// The switch that told of connections ended then.
+    SwitchEnded(Utc),
+}
+
+/// Where that is told.
+pub type Telling = Sender<Told>;
+
+/// Somewhere to tell it, and what is told there.
+pub fn queue() -> (Telling, Receiver<Told>) {
+    channel(WAITING)
+}
+
+/// Keeps what is told until nobody tells anything more. Events go to the recorder, `said`, which `wake` wakes.
+///
+/// # Errors
+/// If there can be no timer.
+pub fn run(
+    mut tapes: Tapes,
+    mut told: Receiver<Told>,
+    said: &SyncSender<Said>,
+    wake: &EventFd,
+    shared: &Arc<Shared>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let mut tended = clock::monotonic_micros();
+    loop {
+        let is_idle = tapes.stats().open == 0;
+        let next = runtime.block_on(async {
+            if is_idle { Ok(told.recv().await) } else { tokio::time::timeout(TEND, told.recv()).await }
+        });
+        let (utc, monotonic) = (clock::realtime_micros(), clock::monotonic_micros());
+        let now = Utc::from_micros(utc);
+        match next {
+            Ok(Some(Told::Word(conn, word))) => tapes.take(conn, *word, now),
+            Ok(Some(Told::SwitchEnded(at))) => tapes.switch_ended(at, now),
+            Ok(None) => {
+                tapes.close("the console ended", now);
+                pass_on(&mut tapes, said, wake, utc - monotonic);
+                return Ok(());
+            }
+            Err(_) => {}
+        }
+        if monotonic - tended >= TEND.as_micros() as i64 || tapes.stats().open == 0 {
+            tended = monotonic;
+            tapes.tend(now);
+            shared.metrics.tapes(tapes.stats());
+        }
+        pass_on(&mut tapes, said, wake, utc - monotonic);
+    }
+}
+
+/// Gives the recorder the events that are to be written. It waits for the recorder, which may wait for a disk; that there
+/// is none any more is the end of all of it.
+fn pass_on(tapes: &mut Tapes, said: &SyncSender<Said>, wake: &EventFd, offset: i64) {
+    let mut is_any = false;
+    for notice in tapes.told() {
+        let mut event = notice.event;
+        event.at = Instant::from_micros(notice.at.micros().saturating_sub(offset));
+        let message = Said { event, data: notice.data };
+        // The recorder is woken before it is waited for: it may sleep beside a full queue.
+        if let Err(std::sync::mpsc::TrySendError::Full(message)) = said.try_send(message) {
+            wake.raise();
+            let _ = said.send(message);
+        }
+        is_any = true;
+    }
+    if is_any {
+        wake.raise();
+    }
+}

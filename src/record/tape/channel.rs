@@ -1,0 +1,268 @@
+//! One channel: a transcript of what has a terminal, a shell or a command, octets of everything else.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::TapeLimits;
+use super::lines::Lines;
+use super::store::{Scarce, Store};
+use crate::event::{SessionId, Utc};
+use crate::record::base64;
+use crate::record::transcript::{Terminal, Transcript, TranscriptLimits, TranscriptStats};
+use crate::relay::tape::{Stream, Text};
+
+/// Where nobody has asked for a terminal.
+const SIZE: (u16, u16) = (80, 24);
+
+/// What files of a connection have in common.
+pub struct Place<'a> {
+    /// The session, which they count for.
+    pub session: SessionId,
+    /// Where they lie.
+    pub dir: &'a Path,
+    /// How their names begin.
+    pub stem: &'a str,
+    /// What is kept.
+    pub limits: &'a TapeLimits,
+    /// Whether anything is.
+    pub keeps: bool,
+    /// Octets that there is room for.
+    pub room: u64,
+}
+
+/// A channel.
+pub struct Channel {
+    number: u32,
+    terminal: Terminal,
+    has_terminal: bool,
+    sink: Sink,
+}
+
+#[derive(Default)]
+enum Sink {
+    /// Nothing has come yet.
+    #[default]
+    Undecided,
+    /// It is not kept.
+    Nothing,
+    Cast(Box<Cast>),
+    Octets(Box<Octets>),
+}
+
+struct Cast {
+    transcript: Transcript,
+    /// What was counted of it already.
+    counted: TranscriptStats,
+}
+
+struct Octets {
+    lines: Lines,
+    more: More,
+}
+
+#[derive(Serialize)]
+struct Piece {
+    stream: Stream,
+    data: String,
+}
+
+/// Octets that are not kept, by their stream.
+#[derive(Clone, Copy, Default, Serialize)]
+struct More {
+    input: u64,
+    output: u64,
+    error: u64,
+}
+
+#[derive(Serialize)]
+struct Last {
+    more: More,
+}
+
+/// What became of octets.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Became {
+    /// Octets of files that they are in.
+    pub written: u64,
+    /// Those that are in none.
+    pub lost: u64,
+}
+
+impl Channel {
+    /// A channel that was opened.
+    pub fn new(number: u32) -> Channel {
+        let terminal = Terminal { width: SIZE.0, height: SIZE.1, ..Terminal::default() };
+        Channel { number, terminal, has_terminal: false, sink: Sink::Undecided }
+    }
+
+    /// It gets a terminal.
+    pub fn terminal(&mut self, term: &Text, columns: u32, rows: u32) {
+        self.has_terminal = true;
+        (self.terminal.width, self.terminal.height) = (cells(columns, SIZE.0), cells(rows, SIZE.1));
+        self.terminal.env.insert("TERM".into(), term.as_str().into());
+    }
+
+    /// The name of its terminal, and columns and rows; none if it has none.
+    pub fn size(&self) -> Option<(&str, String)> {
+        let term = self.terminal.env.get("TERM")?;
+        Some((term, format!("{}x{}", self.terminal.width, self.terminal.height)))
+    }
+
+    /// Its terminal has another size.
+    pub fn resize(&mut self, at: Utc, columns: u32, rows: u32) {
+        (self.terminal.width, self.terminal.height) =
+            (cells(columns, self.terminal.width), cells(rows, self.terminal.height));
+        if let Sink::Cast(cast) = &mut self.sink {
+            cast.transcript.resize(at, self.terminal.width, self.terminal.height);
+        }
+    }
+
+    /// A shell begins, or a command.
+    pub fn run(&mut self, at: Utc, command: Option<&Text>, place: &Place<'_>, store: &mut Store) {
+        if matches!(self.sink, Sink::Undecided) {
+            self.terminal.command = command.map(|command| command.as_str().into());
+            self.sink = self.cast(at, place, store);
+        }
+    }
+
+    /// Takes octets.
+    pub fn take(
+        &mut self,
+        (micros, at): (u64, Utc),
+        stream: Stream,
+        data: &[u8],
+        place: &Place<'_>,
+        store: &mut Store,
+    ) -> Became {
+        if matches!(self.sink, Sink::Undecided) {
+            self.sink = if self.has_terminal { self.cast(at, place, store) } else { self.octets(place, store) };
+        }
+        let count = data.len() as u64;
+        match &mut self.sink {
+            Sink::Undecided | Sink::Nothing => Became { written: 0, lost: count },
+            Sink::Cast(cast) => {
+                match stream {
+                    _ if store.scarce() >= Scarce::Transcripts || place.room < count => cast.transcript.skip(count),
+                    Stream::Input => cast.transcript.input(at, data),
+                    Stream::Output | Stream::Error => cast.transcript.output(at, data),
+                }
+                cast.settle(place.session, store)
+            }
+            Sink::Octets(octets) => {
+                let is_kept = store.scarce() == Scarce::Nothing
+                    && place.room >= count
+                    && octets.lines.push(micros, &Piece { stream, data: base64::encode(data) }, store);
+                if is_kept {
+                    return Became { written: count, lost: 0 };
+                }
+                let more = match stream {
+                    Stream::Input => &mut octets.more.input,
+                    Stream::Output => &mut octets.more.output,
+                    Stream::Error => &mut octets.more.error,
+                };
+                *more += count;
+                Became { written: 0, lost: count }
+            }
+        }
+    }
+
+    /// Hands to the kernel what was gathered.
+    pub fn flush(&mut self, at: Utc, session: SessionId, store: &mut Store) -> Became {
+        match &mut self.sink {
+            Sink::Undecided | Sink::Nothing => Became::default(),
+            Sink::Cast(cast) => {
+                if let Err(error) = cast.transcript.flush(at) {
+                    store.refuse(&error);
+                }
+                cast.settle(session, store)
+            }
+            Sink::Octets(octets) => {
+                octets.lines.flush(store);
+                Became::default()
+            }
+        }
+    }
+
+    /// It is closed.
+    pub fn finish(self, (micros, at): (u64, Utc), session: SessionId, store: &mut Store) -> Became {
+        match self.sink {
+            Sink::Undecided | Sink::Nothing => Became::default(),
+            Sink::Cast(mut cast) => {
+                let Became { mut written, lost } = cast.settle(session, store);
+                store.end_part();
+                let counted = cast.counted;
+                match cast.transcript.finish(at) {
+                    Ok(stats) => {
+                        let rest = stats.written.saturating_sub(counted.written);
+                        store.wrote(session, rest);
+                        written += rest;
+                        Became { written, lost: lost + stats.lost.saturating_sub(counted.lost) }
+                    }
+                    Err(error) => {
+                        store.refuse(&error);
+                        Became { written, lost }
+                    }
+                }
+            }
+            Sink::Octets(octets) => {
+                store.end_part();
+                octets.lines.finish(micros, &Last { more: octets.more }, store);
+                Became::default()
+            }
+        }
+    }
+
+    fn cast(&self, at: Utc, place: &Place<'_>, store: &mut Store) -> Sink {
+        if !place.keeps || store.scarce() >= Scarce::Transcripts || !store.begin_part(place.session) {
+            return Sink::Nothing;
+        }
+        let limits: TranscriptLimits = place.limits.transcript;
+        match Transcript::create(place.dir, &self.stem(place), self.terminal.clone(), limits, at) {
+            Ok(transcript) => {
+                let mut cast = Cast { transcript, counted: TranscriptStats::default() };
+                cast.settle(place.session, store);
+                Sink::Cast(Box::new(cast))
+            }
+            Err(error) => {
+                store.refuse(&error);
+                store.end_part();
+                Sink::Nothing
+            }
+        }
+    }
+
+    fn octets(&self, place: &Place<'_>, store: &mut Store) -> Sink {
+        if !place.keeps || store.scarce() > Scarce::Nothing || !store.begin_part(place.session) {
+            return Sink::Nothing;
+        }
+        let path = place.dir.join(format!("{}.octets", self.stem(place)));
+        let lines = Lines::new(place.session, path, place.limits.stream);
+        Sink::Octets(Box::new(Octets { lines, more: More::default() }))
+    }
+
+    fn stem(&self, place: &Place<'_>) -> String {
+        format!("{}-{:04}", place.stem, self.number)
+    }
+}
+
+impl Cast {
+    /// Counts what has become of it since it was counted last.
+    fn settle(&mut self, session: SessionId, store: &mut Store) -> Became {
+        let stats = self.transcript.stats();
+        (self.counted.parts..stats.parts).for_each(|_| store.created(session));
+        let became =
+            Became { written: stats.written - self.counted.written, lost: stats.lost - self.counted.lost };
+        store.wrote(session, became.written);
+        self.counted = stats;
+        became
+    }
+}
+
+/// A size that a terminal can have, or what it was.
+fn cells(count: u32, or: u16) -> u16 {
+    match count {
+        0 => or,
+        _ => count.min(9999) as u16,
+    }
+}

@@ -1,0 +1,151 @@
+//! A file of JSON objects, one a line, each with its time.
+
+use std::io;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::store::Store;
+use crate::event::SessionId;
+use crate::record::file::Appender;
+use crate::record::safe_json;
+
+/// Octets that are gathered before the kernel is bothered.
+const GATHER: usize = 16 << 10;
+/// Octets that wait for a disk that takes nothing.
+const PATIENCE: usize = 64 << 10;
+
+#[derive(Serialize)]
+struct Line<'a, T> {
+    /// Seconds since the connection began.
+    at: f64,
+    #[serde(flatten)]
+    what: &'a T,
+}
+
+#[derive(Serialize)]
+struct Lost {
+    lost: LostLines,
+}
+
+#[derive(Serialize)]
+struct LostLines {
+    lines: u64,
+}
+
+/// Such a file, which is created with its first lines.
+pub struct Lines {
+    session: SessionId,
+    path: PathBuf,
+    file: Option<Appender>,
+    limit: u64,
+    waiting: String,
+    /// The disk took nothing, and it is not time to try again.
+    refused: bool,
+    /// Lines that were lost and not told of yet, and all of them.
+    untold: u64,
+    lost: u64,
+}
+
+impl Lines {
+    /// Lines for `path`, of at most `limit` octets.
+    pub fn new(session: SessionId, path: PathBuf, limit: u64) -> Lines {
+        Lines { session, path, file: None, limit, waiting: String::new(), refused: false, untold: 0, lost: 0 }
+    }
+
+    /// Creates the file now.
+    ///
+    /// # Errors
+    /// That it is there already, or what the disk says.
+    pub fn create(&mut self, store: &mut Store) -> io::Result<()> {
+        self.file = match Appender::create_private(&self.path) {
+            // The disk took no directory before, or somebody has deleted it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                store.make(self.session)?;
+                Some(Appender::create_private(&self.path)?)
+            }
+            created => Some(created?),
+        };
+        store.created(self.session);
+        Ok(())
+    }
+
+    /// Lines that were lost.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Adds a line of what happened `at` microseconds after the beginning; returns whether there was room for it.
+    pub fn push(&mut self, at: u64, what: &impl Serialize, store: &mut Store) -> bool {
+        let length = self.file.as_ref().map_or(0, Appender::len) + self.waiting.len() as u64;
+        if length >= self.limit || (self.refused && self.waiting.len() >= PATIENCE) {
+            self.untold += 1;
+            self.lost += 1;
+            return false;
+        }
+        if self.untold > 0 {
+            let lines = std::mem::take(&mut self.untold);
+            self.write(at, &Lost { lost: LostLines { lines } });
+        }
+        self.write(at, what);
+        if self.waiting.len() >= GATHER && !self.refused {
+            self.flush(store);
+        }
+        true
+    }
+
+    /// Adds the last lines, for which there is always room.
+    pub fn finish(mut self, at: u64, last: &impl Serialize, store: &mut Store) {
+        if self.limit > 0 {
+            if self.untold > 0 {
+                let lines = std::mem::take(&mut self.untold);
+                self.write(at, &Lost { lost: LostLines { lines } });
+            }
+            self.write(at, last);
+            self.flush(store);
+        }
+    }
+
+    /// Hands to the kernel what was gathered; what it does not take waits.
+    pub fn flush(&mut self, store: &mut Store) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        match self.hand_over(store) {
+            Ok(()) => {
+                store.wrote(self.session, self.waiting.len() as u64);
+                store.accept();
+                self.waiting.clear();
+                self.refused = false;
+            }
+            Err(error) => {
+                store.refuse(&error);
+                self.refused = true;
+            }
+        }
+    }
+
+    /// Has the file not have been.
+    pub fn discard(self, store: &mut Store) {
+        let Some(file) = self.file else { return };
+        match std::fs::remove_file(&self.path) {
+            Ok(()) => store.removed(self.session, file.len()),
+            Err(error) => tracing::warn!(%error, path = %self.path.display(), "cannot delete a tape"),
+        }
+    }
+
+    fn hand_over(&mut self, store: &mut Store) -> io::Result<()> {
+        if self.file.is_none() {
+            self.create(store)?;
+        }
+        self.file.as_mut().map_or(Ok(()), |file| file.append(self.waiting.as_bytes()))
+    }
+
+    fn write(&mut self, at: u64, what: &impl Serialize) {
+        // What is written has a form in JSON, always.
+        if let Ok(line) = serde_json::to_string(&Line { at: at as f64 / 1e6, what }) {
+            self.waiting += &safe_json(&line);
+            self.waiting.push('\n');
+        }
+    }
+}

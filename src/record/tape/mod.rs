@@ -1,0 +1,85 @@
+//! What is kept of connections that somebody is in the middle of ([`crate::relay::tape`]): files in the directory of
+//! their session, and events.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `STEM.ndjson` | the tape: everything that happened but octets, a JSON object a line |
+//! | `STEM-CHANNEL-NNNN.cast` | what was typed and shown in a channel with a shell, a command or a terminal |
+//! | `STEM-CHANNEL.octets` | octets of another channel, a JSON object a line, base 64 |
+//! | `sha256-DIGEST` | the content of a file that was moved, once in each session |
+//! | `STEM-file-NNNN.part` | one that was being moved when the console died |
+//!
+//! STEM is the connection's time, its protocol and its number: `20261130T025429Z-ssh-00000000000000a7`.
+//!
+//! Everything is bounded, as all of it is an attacker's to choose; what is beyond a bound is counted and told. Who is in
+//! the middle faces the attacker, so what it says is not believed either: times that cannot be are those of now, names of
+//! files are made here, and digests are computed here.
+
+mod channel;
+mod content;
+mod lines;
+mod notice;
+mod read;
+mod recording;
+mod redact;
+mod set;
+mod store;
+
+pub use notice::Notice;
+pub use read::{Connection, TAPE, connection};
+pub use redact::redact;
+pub use set::{TapeStats, Tapes};
+pub use store::{Look, Space, space};
+
+use crate::record::transcript::TranscriptLimits;
+
+/// Bounds of what is kept of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TapeLimits {
+    /// Connections that are recorded at once.
+    pub open: usize,
+    /// Transcripts, streams and contents that are written at once.
+    pub parts: usize,
+    /// Channels of a connection, and files that move in it, at once.
+    pub of_connection: usize,
+    /// Octets of a tape.
+    pub tape: u64,
+    /// Bounds of a transcript.
+    pub transcript: TranscriptLimits,
+    /// Octets of a file of a channel's octets.
+    pub stream: u64,
+    /// Octets of the content of a file.
+    pub content: u64,
+    /// Octets of everything of one connection, but for its tape.
+    pub connection: u64,
+    /// Files in the directory of a session; of connections past that only events tell.
+    pub files: u64,
+    /// The same for connections of clients that were not let in.
+    pub strangers: u64,
+    /// Octets of all sessions' directories, a file counting for a block at least.
+    pub total: u64,
+    /// Events of one kind that tell of one connection.
+    pub events: u32,
+}
+
+impl Default for TapeLimits {
+    fn default() -> TapeLimits {
+        TapeLimits {
+            open: 4096,
+            parts: 4096,
+            of_connection: 256,
+            tape: 32 << 20,
+            transcript: TranscriptLimits::default(),
+            stream: 2 << 20,
+            content: 64 << 20,
+            connection: 2 << 30,
+            files: 8000,
+            strangers: 1000,
+            total: 8 << 30,
+            events: 10_000,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Events that tell of a connection, or of how it is recorded.
+
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value};
+
+use crate::event::{Event, EventId, MAX_DATA, Party, Utc};
+use crate::relay::tape::Begin;
+use crate::wire::Instant;
+
+const TCP: u8 = 6;
+
+/// An event that is to be written into the log. The event's own time means nothing.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Notice {
+    /// When it happened.
+    pub at: Utc,
+    /// What.
+    pub event: Event,
+    /// What belongs to it.
+    pub data: Vec<u8>,
+}
+
+impl Notice {
+    /// Something about the recording itself, of which it is one of `count`.
+    pub(super) fn of_recording(id: EventId, at: Utc, count: u64, why: &str) -> Notice {
+        let event = Event { count, ..Event::new(id, Instant::ZERO) };
+        Notice { at, event, data: why.bytes().take(MAX_DATA).collect() }
+    }
+
+    /// Something that an attacker did in the connection that `begin` tells of.
+    pub(super) fn of_connection(id: EventId, at: Utc, begin: &Begin, data: Map<String, Value>) -> Notice {
+        let mut event = Event::new(id, Instant::ZERO);
+        event.session = begin.session;
+        event.node = begin.node.0;
+        (event.src, event.dst, event.proto) = (party(begin.peer), party(begin.local), TCP);
+        Notice { at, event, data: fitted(data) }
+    }
+}
+
+fn party(addr: SocketAddr) -> Party {
+    Party { ip: addr.ip().into(), l4_port: addr.port(), ..Party::default() }
+}
+
+/// `object` in ASCII, its longest strings cut until all of it goes along with an event.
+fn fitted(object: Map<String, Value>) -> Vec<u8> {
+    let mut value = Value::Object(object);
+    loop {
+        let text = ascii(&value.to_string());
+        if text.len() <= MAX_DATA {
+            return text.into_bytes();
+        }
+        // Each cut halves a string, and what has none is small.
+        if !cut_longest(&mut value) {
+            return b"{}".to_vec();
+        }
+    }
+}
+
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() {
+            text.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    text
+}
+
+/// Halves the longest string in `value`; returns whether there is one worth it.
+fn cut_longest(value: &mut Value) -> bool {
+    fn strings<'a>(value: &'a mut Value, found: &mut Vec<&'a mut String>) {
+        match value {
+            Value::String(text) => found.push(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| strings(item, found)),
+            Value::Object(members) => members.values_mut().for_each(|member| strings(member, found)),
+            _ => {}
+        }
+    }
+    // More answers than could be told at all are not cut one by one.
+    const MOST: usize = 32;
+    if let Value::Object(members) = value {
+        for member in members.values_mut() {
+            if let Value::Array(items) = member
+                && items.len() > MOST
+            {
+                items.truncate(MOST);
+                return true;
+            }
+        }
+    }
+    let mut found = Vec::new();
+    strings(value, &mut found);
+    let Some(longest) = found.into_iter().max_by_key(|text| text.len()) else { return false };
+    let count = longest.chars().count();
+    if count < 4 {
+        return false;
+    }
+    *longest = longest.chars().take(count / 2 - 1).chain(['…']).collect();
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(value: Value) -> (usize, Value) {
+        let Value::Object(object) = value else { panic!() };
+        let data = fitted(object);
+        assert!(data.iter().all(|octet| matches!(octet, b' '..=b'~')), "{data:?}");
+        (data.len(), serde_json::from_slice(&data).unwrap())
+    }
+
+    #[test]
+    fn whatever_is_told_fits_into_an_event() {
+        let small = json!({"user": "root", "password": "пароль", "accepted": true});
+        assert_eq!(told(small.clone()).1, small);
+        let long = "\\x1b".repeat(1000);
+        let (len, cut) = told(json!({"user": long, "password": "secret", "accepted": false}));
+        assert!((400..=MAX_DATA).contains(&len), "{len}");
+        assert_eq!((&cut["password"], &cut["accepted"]), (&json!("secret"), &json!(false)));
+        assert!(cut["user"].as_str().unwrap().starts_with("\\x1b") && cut["user"].as_str().unwrap().ends_with('…'));
+        let (_, many) = told(json!({"answers": vec!["漢字".repeat(500); 5000]}));
+        assert_eq!(many["answers"].as_array().unwrap().len(), 32);
+    }
+}

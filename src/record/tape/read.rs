@@ -1,0 +1,257 @@
+//! What a tape tells, read again: line by line, in bounded memory. A line that is none, or of a kind that is not known,
+//! is passed over.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::record::{is_harmless, open_regular};
+use crate::relay::tape::{ChannelKind, Credential, Entry, Text};
+
+/// What the name of a tape ends in.
+pub const TAPE: &str = ".ndjson";
+/// Octets of a line.
+const LINE: u64 = 1 << 20;
+/// Octets of a tape that are read.
+const MOST: u64 = 128 << 20;
+/// Things of one kind that are told one by one.
+const EACH: usize = 1000;
+/// Characters of a word that are told.
+const WORD: usize = 1024;
+
+/// What a tape tells of its connection. Whatever is text in it is an attacker's, and nothing that a terminal obeys.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Connection {
+    /// What is spoken in it.
+    pub protocol: String,
+    /// When it began.
+    pub since: String,
+    /// How long it lasted, or has lasted, in seconds.
+    pub seconds: f64,
+    /// What the client says that it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// MD5 of its lists of algorithms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hassh: Option<String>,
+    /// As whom it was let in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// How it ended; none if it goes on, or nobody saw it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    /// Attempts to log in, the first of them.
+    pub attempts: Vec<Attempt>,
+    /// Commands that were not typed into a shell.
+    pub commands: Vec<Command>,
+    /// Files that moved.
+    pub files: Vec<Moved>,
+    /// Connections and ports beyond the host that were wanted.
+    pub forwards: Vec<Forward>,
+    /// Attempts, commands, files and forwards that are not told one by one.
+    pub more: u64,
+    /// Lines that were lost, or are none.
+    pub lost_lines: u64,
+    /// Octets that are not kept.
+    pub lost: u64,
+}
+
+/// An attempt to log in.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Attempt {
+    /// Seconds since the connection began.
+    pub at: f64,
+    /// As whom.
+    pub user: String,
+    /// How.
+    pub method: &'static str,
+    /// With what.
+    pub credential: String,
+    /// Whether that let the client in.
+    pub accepted: bool,
+}
+
+/// A command.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Command {
+    /// Seconds since the connection began.
+    pub at: f64,
+    /// In which channel.
+    pub channel: u32,
+    /// It.
+    pub command: String,
+}
+
+/// A file that moved.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Moved {
+    /// Seconds since the connection began.
+    pub at: f64,
+    /// `upload` or `download`.
+    pub direction: String,
+    /// Its name.
+    pub path: String,
+    /// Octets.
+    pub size: u64,
+    /// Of all of it.
+    pub sha256: Option<String>,
+    /// The file with its content, in the directory of the session.
+    pub content: Option<String>,
+    /// Why that is not all of it.
+    pub cut: Option<String>,
+}
+
+/// A connection, or a port, beyond the host.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Forward {
+    /// Seconds since the connection began.
+    pub at: f64,
+    /// What was wanted.
+    pub what: String,
+    /// Whether that was granted.
+    pub accepted: bool,
+}
+
+/// What the tape at `path` tells.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn connection(path: &Path) -> io::Result<Connection> {
+    read(BufReader::new(open_regular(path)?.take(MOST)))
+}
+
+fn read(mut reader: impl BufRead) -> io::Result<Connection> {
+    let (mut told, mut moving, mut line) = (Connection::default(), HashMap::new(), Vec::new());
+    loop {
+        line.clear();
+        if (&mut reader).take(LINE).read_until(b'\n', &mut line)? == 0 {
+            return Ok(told);
+        }
+        match serde_json::from_slice::<Value>(&line) {
+            Ok(line) => told.add(line, &mut moving),
+            Err(_) => told.lost_lines += 1,
+        }
+    }
+}
+
+impl Connection {
+    fn add(&mut self, mut line: Value, moving: &mut HashMap<u32, (String, String)>) {
+        let Some(members) = line.as_object_mut() else { return };
+        let at = members.remove("at").and_then(|at| at.as_f64()).unwrap_or(0.0);
+        self.seconds = self.seconds.max(at);
+        let mut member = |name: &str| members.remove(name).and_then(|value| value.as_str().map(shown));
+        let (content, cut) = (member("content"), member("cut"));
+        members.remove("content_octets");
+        if let Some(Value::Object(begin)) = members.get("begin") {
+            let text = |name: &str| begin.get(name).and_then(Value::as_str).map_or_else(String::new, shown);
+            (self.protocol, self.since) = (text("protocol"), text("time"));
+        } else if let Some(broken) = members.get("broken") {
+            self.end = broken.get("reason").and_then(Value::as_str).map(|why| format!("broken off: {}", shown(why)));
+        } else if let Some(closed) = members.get("closed") {
+            self.lost = closed.get("lost").and_then(Value::as_u64).unwrap_or(0);
+        } else if let Some(lost) = members.get("lost") {
+            self.lost_lines += lost.get("lines").and_then(Value::as_u64).unwrap_or(0);
+        } else if let Ok(entry) = Entry::deserialize(line) {
+            self.entry(at, entry, (content, cut), moving);
+        }
+    }
+
+    fn entry(
+        &mut self,
+        at: f64,
+        entry: Entry,
+        (content, cut): (Option<String>, Option<String>),
+        moving: &mut HashMap<u32, (String, String)>,
+    ) {
+        match entry {
+            Entry::Hello { banner, hassh, .. } => {
+                self.client = Some(shown(banner.as_str()));
+                self.hassh = Some(shown(&hassh)).filter(|hassh| !hassh.is_empty());
+            }
+            Entry::Attempt { user, credential, accepted } => {
+                let user = shown(user.as_str());
+                if accepted {
+                    self.user = Some(user.clone());
+                }
+                let (method, credential) = credential_of(&credential);
+                // The one that let it in is told whatever came before.
+                let is_told = self.attempts.len() < if accepted { EACH + 1 } else { EACH };
+                self.more += u64::from(!is_told);
+                if is_told {
+                    self.attempts.push(Attempt { at, user, method, credential, accepted });
+                }
+            }
+            Entry::Exec { channel, command } => {
+                let command = Command { at, channel, command: shown(command.as_str()) };
+                self.more += keep(&mut self.commands, command);
+            }
+            Entry::FileBegin { file, path, direction, .. } if moving.len() < EACH => {
+                let direction = serde_json::to_value(direction).ok();
+                let direction = direction.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+                moving.insert(file, (shown(path.as_str()), direction));
+            }
+            Entry::FileEnd { file, size, sha256, .. } => {
+                let (path, direction) = moving.remove(&file).unwrap_or_default();
+                let sha256 = sha256.as_deref().map(shown);
+                self.more += keep(&mut self.files, Moved { at, direction, path, size, sha256, content, cut });
+            }
+            Entry::Opened { kind, .. } => self.forward(at, &kind, true),
+            Entry::Refused { kind, .. } => self.forward(at, &kind, false),
+            Entry::Listen { host, port, accepted } => {
+                let what = format!("listen on {}:{port}", shown(host.as_str()));
+                self.more += keep(&mut self.forwards, Forward { at, what, accepted });
+            }
+            Entry::End { reason } => self.end = Some(shown(reason.as_str())),
+            _ => {}
+        }
+    }
+
+    fn forward(&mut self, at: f64, kind: &ChannelKind, accepted: bool) {
+        let text = |text: &Text| shown(text.as_str());
+        let what = match kind {
+            ChannelKind::Session => return,
+            ChannelKind::DirectTcpip { host, port } => format!("to {}:{port}", text(host)),
+            ChannelKind::DirectStreamlocal { path } => format!("to {}", text(path)),
+            ChannelKind::ForwardedTcpip { host, port, from } => format!("{} at {}:{port}", text(from), text(host)),
+            ChannelKind::Agent => "to the client's agent".to_owned(),
+            ChannelKind::X11 => "to the client's display".to_owned(),
+        };
+        self.more += keep(&mut self.forwards, Forward { at, what, accepted });
+    }
+}
+
+/// Keeps `what` if there is room; returns how many are not kept.
+fn keep<T>(kept: &mut Vec<T>, what: T) -> u64 {
+    if kept.len() >= EACH {
+        return 1;
+    }
+    kept.push(what);
+    0
+}
+
+fn credential_of(credential: &Credential) -> (&'static str, String) {
+    match credential {
+        Credential::None => ("none", String::new()),
+        Credential::Password { password } => ("password", shown(password.as_str())),
+        Credential::KeyboardInteractive { answers } => {
+            let answers: Vec<String> = answers.iter().take(8).map(|answer| shown(answer.as_str())).collect();
+            ("keyboard-interactive", answers.join(", "))
+        }
+        Credential::PublicKey { fingerprint, signed, .. } => {
+            let offered = if *signed { "" } else { " (only offered)" };
+            ("publickey", format!("{}{offered}", shown(fingerprint.as_str())))
+        }
+    }
+}
+
+/// As much of `text` as is told. It should be harmless already: what is not is none of our making.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().map(|c| if is_harmless(c) { c } else { '?' }).take(WORD).collect();
+    if text.chars().nth(WORD).is_some() {
+        shown.push('…');
+    }
+    shown
+}

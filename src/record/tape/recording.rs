@@ -1,0 +1,476 @@
+//! One connection, from its beginning to its end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::TapeLimits;
+use super::channel::{Became, Channel, Place};
+use super::content::{Content, Kept};
+use super::lines::Lines;
+use super::notice::Notice;
+use super::read::TAPE;
+use super::store::Store;
+use crate::event::{EventId, Utc};
+use crate::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Stream, Text};
+
+/// The longest that a connection lasts, in microseconds: ten years.
+const LONGEST: u64 = 315_360_000_000_000;
+/// How far a time may be from now.
+const FAR: i64 = 3_600_000_000;
+/// How often one connection may begin: the console before this one may have recorded its beginning.
+const AGAIN: u32 = 9;
+
+/// What recordings share.
+pub struct Desk<'a> {
+    /// Where they lie.
+    pub store: &'a mut Store,
+    /// How much of them.
+    pub limits: &'a TapeLimits,
+    /// Takes events.
+    pub told: &'a mut Vec<Notice>,
+    /// The time.
+    pub now: Utc,
+}
+
+/// How much there was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Attempts to log in.
+    pub attempts: u64,
+    /// Channels that were opened.
+    pub channels: u64,
+    /// Shells and subsystems.
+    pub shells: u64,
+    /// Commands that were not typed into a shell.
+    pub commands: u64,
+    /// Files that moved.
+    pub files: u64,
+    /// Connections and ports beyond the host that were wanted.
+    pub forwards: u64,
+    /// Octets from the attacker, files among them.
+    pub input: u64,
+    /// And to it.
+    pub output: u64,
+    /// Octets of both that are not kept.
+    pub lost: u64,
+    /// Lines that are not on the tape.
+    pub lost_lines: u64,
+    /// What no event tells of, as there is too much of it.
+    pub untold: u64,
+}
+
+/// A connection that is being recorded.
+pub struct Recording {
+    begin: Begin,
+    dir: PathBuf,
+    stem: String,
+    keeps: bool,
+    tape: Lines,
+    channels: BTreeMap<u32, Channel>,
+    files: BTreeMap<u32, Content>,
+    counts: Counts,
+    let_in: bool,
+    /// Octets of files, but for the tape.
+    written: u64,
+    /// Events, by their kind.
+    events: HashMap<EventId, u32>,
+    /// Microseconds since the beginning.
+    last: u64,
+}
+
+#[derive(Serialize)]
+struct Beginning<'a> {
+    begin: Begun<'a>,
+}
+
+#[derive(Serialize)]
+struct Begun<'a> {
+    protocol: Protocol,
+    time: Utc,
+    session: String,
+    node: Option<&'a str>,
+    attacker: std::net::SocketAddr,
+    host: std::net::SocketAddr,
+}
+
+#[derive(Serialize)]
+struct Broken<'a> {
+    broken: Why<'a>,
+}
+
+#[derive(Serialize)]
+struct Why<'a> {
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct Closing<'a> {
+    closed: &'a Counts,
+}
+
+/// The end of a file, and what is kept of it.
+#[derive(Serialize)]
+struct FileEnd<'a> {
+    #[serde(flatten)]
+    entry: &'a Entry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    content_octets: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut: Option<&'a str>,
+}
+
+impl Recording {
+    /// A connection begins: number `conn`, at a host of the node called `node`.
+    pub fn begin(mut begin: Begin, conn: u64, node: Option<&str>, desk: &mut Desk<'_>) -> Recording {
+        if begin.at.micros().abs_diff(desk.now.micros()) > FAR.unsigned_abs() {
+            begin.at = desk.now;
+        }
+        let session = begin.session;
+        let keeps = desk.store.files(session) < desk.limits.files;
+        let protocol = match begin.protocol {
+            Protocol::Ssh => "ssh",
+            Protocol::Tls => "tls",
+        };
+        let dir = desk.store.enter(session, desk.now);
+        let first = format!("{}-{protocol}-{conn:016x}", begin.at.compact());
+        let limit = if keeps { desk.limits.tape } else { 0 };
+        let tape_of = |stem: &str| Lines::new(session, dir.join(format!("{stem}{TAPE}")), limit);
+        let (mut stem, mut tape) = (first.clone(), tape_of(&first));
+        for again in 2..=AGAIN {
+            match keeps.then(|| tape.create(desk.store)) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    stem = format!("{first}-r{again}");
+                    tape = tape_of(&stem);
+                }
+                Some(Err(error)) => {
+                    desk.store.refuse(&error);
+                    break;
+                }
+                Some(Ok(())) | None => break,
+            }
+        }
+        let begun = Begun {
+            protocol: begin.protocol,
+            time: begin.at,
+            session: session.to_string(),
+            node,
+            attacker: begin.peer,
+            host: begin.local,
+        };
+        tape.push(0, &Beginning { begin: begun }, desk.store);
+        Recording {
+            begin,
+            dir,
+            stem,
+            keeps,
+            tape,
+            channels: BTreeMap::new(),
+            files: BTreeMap::new(),
+            counts: Counts::default(),
+            let_in: false,
+            written: 0,
+            events: HashMap::new(),
+            last: 0,
+        }
+    }
+
+    /// When it began.
+    pub fn began(&self) -> Utc {
+        self.begin.at
+    }
+
+    /// Takes what happened; returns whether that is the end.
+    pub fn take(&mut self, micros: u64, entry: &Entry, desk: &mut Desk<'_>) -> bool {
+        // Time does not run backward, nor away.
+        if micros <= LONGEST {
+            self.last = self.last.max(micros);
+        }
+        let at = self.time(desk.now);
+        match entry {
+            Entry::Data { channel, stream, data } => self.data(*channel, *stream, data, at, desk),
+            Entry::FilePiece { file, data } => self.piece(*file, data, desk),
+            Entry::FileEnd { file, size, sha256, kept } => {
+                self.file_end(*file, *size, sha256.as_deref(), *kept, at, desk);
+            }
+            _ => {
+                self.tape.push(self.last, entry, desk.store);
+                self.tell(entry, at, desk);
+                self.follow(entry, at, desk);
+            }
+        }
+        matches!(entry, Entry::End { .. })
+    }
+
+    /// Hands to the kernel what was gathered.
+    pub fn flush(&mut self, desk: &mut Desk<'_>) {
+        let at = self.time(desk.now);
+        self.tape.flush(desk.store);
+        let session = self.begin.session;
+        let became: Vec<Became> =
+            self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).collect();
+        became.into_iter().for_each(|became| self.settle(became));
+    }
+
+    /// The connection is over: its last entry says so, or else `reason` does.
+    pub fn finish(mut self, reason: &str, ended: bool, desk: &mut Desk<'_>) {
+        let at = self.time(desk.now);
+        let session = self.begin.session;
+        if !ended {
+            self.tape.push(self.last, &Broken { broken: Why { reason } }, desk.store);
+        }
+        for file in self.files.keys().copied().collect::<Vec<_>>() {
+            let came = self.files.get(&file).map_or(0, |content| content.came);
+            self.file_end(file, came, None, false, at, desk);
+        }
+        for (_, channel) in std::mem::take(&mut self.channels) {
+            let became = channel.finish((self.last, at), session, desk.store);
+            self.settle(became);
+        }
+        self.counts.lost_lines = self.tape.lost();
+        let Ok(Value::Object(counts)) = serde_json::to_value(&self.counts) else { return };
+        let mut told = Map::from_iter([("reason".to_owned(), reason.into())]);
+        told.extend(counts.into_iter().filter(|(_, count)| count.as_u64() != Some(0)));
+        if self.begin.protocol == Protocol::Ssh {
+            let mut notice = Notice::of_connection(EventId::SshClose, at, &self.begin, told);
+            notice.event.count = self.last;
+            (notice.event.bytes_in, notice.event.bytes_out) = (self.counts.input, self.counts.output);
+            desk.told.push(notice);
+        }
+        let is_stranger = !self.let_in && self.counts.channels == 0;
+        if is_stranger && desk.store.files(session) > desk.limits.strangers {
+            self.tape.discard(desk.store);
+        } else {
+            self.tape.finish(self.last, &Closing { closed: &self.counts }, desk.store);
+        }
+        desk.store.leave(session, desk.now);
+    }
+
+    fn time(&self, now: Utc) -> Utc {
+        let at = self.begin.at.micros().saturating_add_unsigned(self.last);
+        if at.saturating_sub(now.micros()) > FAR { now } else { Utc::from_micros(at) }
+    }
+
+    fn place<'a>(&'a self, limits: &'a TapeLimits) -> Place<'a> {
+        Place {
+            session: self.begin.session,
+            dir: &self.dir,
+            stem: &self.stem,
+            limits,
+            keeps: self.keeps,
+            room: limits.connection.saturating_sub(self.written),
+        }
+    }
+
+    fn settle(&mut self, became: Became) {
+        self.written += became.written;
+        self.counts.lost += became.lost;
+    }
+
+    /// Has `what` be done with a channel.
+    fn channel(
+        &mut self,
+        number: u32,
+        desk: &mut Desk<'_>,
+        what: impl FnOnce(&mut Channel, &Place<'_>, &mut Store) -> Became,
+    ) -> Option<Became> {
+        // Taken out meanwhile, as the rest says where its files lie.
+        let mut channel = self.channels.remove(&number)?;
+        let became = what(&mut channel, &self.place(desk.limits), desk.store);
+        self.settle(became);
+        self.channels.insert(number, channel);
+        Some(became)
+    }
+
+    fn data(&mut self, number: u32, stream: Stream, data: &[u8], at: Utc, desk: &mut Desk<'_>) {
+        let count = data.len() as u64;
+        match stream {
+            Stream::Input => self.counts.input += count,
+            Stream::Output | Stream::Error => self.counts.output += count,
+        }
+        let micros = self.last;
+        let taken = self
+            .channel(number, desk, |channel, place, store| channel.take((micros, at), stream, data, place, store));
+        if taken.is_none() {
+            self.counts.lost += count;
+        }
+    }
+
+    fn piece(&mut self, file: u32, data: &[u8], desk: &mut Desk<'_>) {
+        let Some(mut content) = self.files.remove(&file) else {
+            self.counts.lost += data.len() as u64;
+            return;
+        };
+        let became = content.take(data, &self.place(desk.limits), desk.store);
+        self.settle(became);
+        self.files.insert(file, content);
+    }
+
+    fn file_end(
+        &mut self,
+        file: u32,
+        size: u64,
+        sha256: Option<&str>,
+        kept: bool,
+        at: Utc,
+        desk: &mut Desk<'_>,
+    ) {
+        let content = self.files.remove(&file);
+        let (path, direction) = content.as_ref().map(|content| (content.path.clone(), content.direction)).unzip();
+        let there = content.map_or_else(Kept::default, |content| content.finish(self.begin.session, desk.store));
+        // All of it is there: what it is was seen here, too.
+        let sha256 = if kept && there.cut.is_none() && there.octets > 0 { there.sha256.as_deref() } else { sha256 };
+        let cut = there.cut.or((!kept).then_some("not-from-first-to-last"));
+        let entry = Entry::FileEnd { file, size, sha256: sha256.map(str::to_owned), kept: kept && cut.is_none() };
+        let content = there.content.as_deref();
+        let line = FileEnd { entry: &entry, content, content_octets: there.octets, cut };
+        self.tape.push(self.last, &line, desk.store);
+        self.counts.files += 1;
+        match direction {
+            Some(Direction::Upload) => self.counts.input += size,
+            Some(Direction::Download) => self.counts.output += size,
+            None => {}
+        }
+        let told = json!({
+            "path": path, "direction": direction, "size": size, "sha256": sha256, "content": content, "cut": cut,
+        });
+        self.notice(EventId::SshFile, at, told, desk);
+    }
+
+    /// Does what an entry means for the recording.
+    fn follow(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
+        let most = desk.limits.of_connection;
+        let micros = self.last;
+        match entry {
+            Entry::Attempt { accepted, .. } => {
+                self.counts.attempts += 1;
+                self.let_in |= accepted;
+            }
+            Entry::Opened { channel, .. } => {
+                self.counts.channels += 1;
+                if self.channels.len() < most && !self.channels.contains_key(channel) {
+                    self.channels.insert(*channel, Channel::new(*channel));
+                }
+            }
+            Entry::Pty { channel, term, columns, rows } => {
+                if let Some(channel) = self.channels.get_mut(channel) {
+                    channel.terminal(term, *columns, *rows);
+                }
+            }
+            Entry::Resize { channel, columns, rows } => {
+                if let Some(channel) = self.channels.get_mut(channel) {
+                    channel.resize(at, *columns, *rows);
+                }
+            }
+            Entry::Shell { channel } => {
+                self.counts.shells += 1;
+                self.run(*channel, None, at, desk);
+            }
+            Entry::Subsystem { .. } => self.counts.shells += 1,
+            Entry::Exec { channel, command } => {
+                self.counts.commands += 1;
+                self.run(*channel, Some(command), at, desk);
+            }
+            Entry::Closed { channel } => {
+                if let Some(channel) = self.channels.remove(channel) {
+                    let became = channel.finish((micros, at), self.begin.session, desk.store);
+                    self.settle(became);
+                }
+            }
+            Entry::FileBegin { file, path, direction, .. } => {
+                if self.files.len() < most && !self.files.contains_key(file) {
+                    let content = Content::new(*file, path.clone(), *direction, &self.place(desk.limits));
+                    self.files.insert(*file, content);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn run(&mut self, number: u32, command: Option<&Text>, at: Utc, desk: &mut Desk<'_>) {
+        self.channel(number, desk, |channel, place, store| {
+            channel.run(at, command, place, store);
+            Became::default()
+        });
+    }
+
+    /// Tells of an entry by an event, if it is one of those.
+    fn tell(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
+        let (id, told) = match entry {
+            Entry::Hello { banner, hassh, .. } => (EventId::SshHello, json!({"banner": banner, "hassh": hassh})),
+            // Who asks what there is has not tried anything.
+            Entry::Attempt { credential: Credential::None, accepted: false, .. } => return,
+            Entry::Attempt { user, credential, accepted } => (EventId::SshLogin, login(user, credential, *accepted)),
+            Entry::Shell { channel } => {
+                let terminal = self.channels.get(channel).and_then(Channel::size);
+                let (term, size) = terminal.unzip();
+                (EventId::SshShell, json!({"kind": "shell", "term": term, "size": size}))
+            }
+            Entry::Subsystem { name, .. } => (EventId::SshShell, json!({"kind": "subsystem", "name": name})),
+            Entry::Exec { command, .. } => (EventId::SshCommand, json!({"command": command})),
+            Entry::Opened { kind, .. } if *kind != ChannelKind::Session => (EventId::SshForward, forward(kind, None)),
+            Entry::Refused { kind, reason } if *kind != ChannelKind::Session => {
+                (EventId::SshForward, forward(kind, Some(reason)))
+            }
+            Entry::Listen { host, port, accepted } => {
+                (EventId::SshForward, json!({"kind": "listen", "host": host, "port": port, "accepted": accepted}))
+            }
+            Entry::Agent { accepted, .. } => (EventId::SshForward, json!({"kind": "agent-offer", "accepted": accepted})),
+            _ => return,
+        };
+        self.counts.forwards += u64::from(id == EventId::SshForward);
+        self.notice(id, at, told, desk);
+    }
+
+    fn notice(&mut self, id: EventId, at: Utc, told: Value, desk: &mut Desk<'_>) {
+        if self.begin.protocol != Protocol::Ssh {
+            return;
+        }
+        let count = self.events.entry(id).or_default();
+        if *count >= desk.limits.events {
+            self.counts.untold += 1;
+            return;
+        }
+        *count += 1;
+        let Value::Object(mut told) = told else { return };
+        told.retain(|_, value| !value.is_null());
+        desk.told.push(Notice::of_connection(id, at, &self.begin, told));
+    }
+}
+
+fn login(user: &Text, credential: &Credential, accepted: bool) -> Value {
+    let mut told = match credential {
+        Credential::None => json!({"user": user, "method": "none"}),
+        Credential::Password { password } => json!({"user": user, "method": "password", "password": password}),
+        Credential::KeyboardInteractive { answers } => {
+            json!({"user": user, "method": "keyboard-interactive", "answers": answers})
+        }
+        Credential::PublicKey { algorithm, fingerprint, signed } => json!({
+            "user": user, "method": "publickey", "algorithm": algorithm, "fingerprint": fingerprint, "signed": signed,
+        }),
+    };
+    told["accepted"] = accepted.into();
+    told
+}
+
+fn forward(kind: &ChannelKind, refused: Option<&Text>) -> Value {
+    let mut told = match kind {
+        ChannelKind::Session => json!({"kind": "session"}),
+        ChannelKind::DirectTcpip { host, port } => json!({"kind": "direct-tcpip", "host": host, "port": port}),
+        ChannelKind::DirectStreamlocal { path } => json!({"kind": "direct-streamlocal", "path": path}),
+        ChannelKind::ForwardedTcpip { host, port, from } => {
+            json!({"kind": "forwarded-tcpip", "host": host, "port": port, "from": from})
+        }
+        ChannelKind::Agent => json!({"kind": "agent"}),
+        ChannelKind::X11 => json!({"kind": "x11"}),
+    };
+    told["accepted"] = refused.is_none().into();
+    if let Some(reason) = refused {
+        told["reason"] = reason.as_str().into();
+    }
+    told
+}

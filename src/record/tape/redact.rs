@@ -1,0 +1,52 @@
+//! Credentials that are not to be kept.
+
+use crate::relay::tape::{Credential, Entry, Text};
+
+/// `entry`, in which, if that is `wanted`, the length stands for a password or an answer. What was typed into a terminal
+/// is not looked at: it has no form by which a secret could be told from a command.
+pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
+    if wanted && let Entry::Attempt { credential, .. } = &mut entry {
+        match credential {
+            Credential::Password { password } => *password = length(password),
+            Credential::KeyboardInteractive { answers } => answers.iter_mut().for_each(|answer| *answer = length(answer)),
+            Credential::None | Credential::PublicKey { .. } => {}
+        }
+    }
+    entry
+}
+
+fn length(text: &Text) -> Text {
+    // What stands for one character counts as one.
+    let (mut count, mut rest) = (0u32, text.as_str().chars());
+    while let Some(c) = rest.next() {
+        count += 1;
+        if c == '\\' {
+            match rest.next() {
+                Some('x') => drop(rest.by_ref().take(2).count()),
+                Some('u') => drop(rest.by_ref().find(|c| *c == '}')),
+                _ => {}
+            }
+        }
+    }
+    Text::new(format!("({count} characters)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_stands_for_a_secret() {
+        let attempt = |credential| Entry::Attempt { user: Text::new("root"), credential, accepted: true };
+        let password = |password| attempt(Credential::Password { password: Text::new(password) });
+        assert_eq!(redact(password("a\\b\x1b\u{202e}é"), true), password("(6 characters)"));
+        assert_eq!(redact(password("hunter2"), false), password("hunter2"));
+        assert_eq!(redact(password(""), true), password("(0 characters)"));
+        let answers = |answers: [&str; 2]| {
+            attempt(Credential::KeyboardInteractive { answers: answers.map(Text::new).to_vec() })
+        };
+        assert_eq!(redact(answers(["abc", "12"]), true), answers(["(3 characters)", "(2 characters)"]));
+        let command = Entry::Exec { channel: 0, command: Text::command("id") };
+        assert_eq!(redact(command.clone(), true), command);
+    }
+}

@@ -1,0 +1,158 @@
+//! All connections that are being recorded.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use super::TapeLimits;
+use super::notice::Notice;
+use super::recording::{Desk, Recording};
+use super::redact::redact;
+use super::store::{Look, Store};
+use crate::event::{EventId, Utc};
+use crate::record::SESSIONS;
+use crate::relay::tape::{Begin, Entry, Word};
+
+/// How long words of a switch that is gone may still be on their way, in microseconds.
+const ON_THE_WAY: i64 = 1_000_000;
+/// How often it is told that connections are not recorded, in microseconds.
+const TOLD: i64 = 60_000_000;
+
+/// How recordings are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TapeStats {
+    /// Connections that are being recorded.
+    pub open: u64,
+    /// Words of connections whose beginning was not told, or that there was no room for.
+    pub dropped: u64,
+}
+
+/// Recordings of a honeynet's connections.
+pub struct Tapes {
+    store: Store,
+    limits: TapeLimits,
+    redacts: bool,
+    nodes: Vec<String>,
+    open: HashMap<u64, Recording>,
+    dropped: u64,
+    /// Connections that there was no room for and nobody was told of, and when somebody was last.
+    untold: u64,
+    told_at: Option<i64>,
+    /// The switch is gone: recordings that began by then end a little later.
+    gone: Option<(Utc, Utc)>,
+    told: Vec<Notice>,
+}
+
+impl Tapes {
+    /// Recordings in the directory of a honeynet, `dir`, whose nodes have the names `nodes`. `redacts` says whether
+    /// credentials are left out ([`redact`]).
+    ///
+    /// # Errors
+    /// If what lies there cannot be listed.
+    pub fn open(dir: &Path, limits: TapeLimits, redacts: bool, nodes: Vec<String>, look: Look) -> io::Result<Tapes> {
+        Ok(Tapes {
+            store: Store::open(dir.join(SESSIONS), limits, look)?,
+            limits,
+            redacts,
+            nodes,
+            open: HashMap::new(),
+            dropped: 0,
+            untold: 0,
+            told_at: None,
+            gone: None,
+            told: Vec::new(),
+        })
+    }
+
+    /// How they are doing.
+    pub fn stats(&self) -> TapeStats {
+        TapeStats { open: self.open.len() as u64, dropped: self.dropped }
+    }
+
+    /// Events that are to be written, in their order.
+    pub fn told(&mut self) -> impl Iterator<Item = Notice> + '_ {
+        self.told.drain(..)
+    }
+
+    /// Takes a word about connection `conn`.
+    pub fn take(&mut self, conn: u64, word: Word, now: Utc) {
+        let (micros, entry) = match word {
+            Word::Begin(begin) => return self.begin(conn, begin, now),
+            Word::Entry(micros, entry) => (micros, redact(entry, self.redacts)),
+        };
+        let Some(recording) = self.open.get_mut(&conn) else {
+            self.dropped += 1;
+            return;
+        };
+        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        let ended = recording.take(micros, &entry, &mut desk);
+        if let Entry::End { reason } = entry
+            && ended
+            && let Some(recording) = self.open.remove(&conn)
+        {
+            recording.finish(reason.as_str(), true, &mut desk);
+        }
+    }
+
+    /// Hands to the kernel what was gathered, makes room, and ends what has to.
+    pub fn tend(&mut self, now: Utc) {
+        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        for recording in self.open.values_mut() {
+            recording.flush(&mut desk);
+        }
+        // A clock that is set back does not keep them for ever.
+        if let Some((before, since)) = self.gone
+            && !(0..ON_THE_WAY).contains(&(now.micros() - since.micros()))
+        {
+            self.gone = None;
+            self.end("the switch ended", |recording| recording.began() <= before, now);
+        }
+        self.store.tend(now, &mut self.told);
+        self.tell_of_dropped(now);
+    }
+
+    /// The switch ended at `at`: what it was in the middle of is over, once its last words have come.
+    pub fn switch_ended(&mut self, at: Utc, now: Utc) {
+        self.gone = Some((at, now));
+    }
+
+    /// Ends all of them.
+    pub fn close(&mut self, reason: &str, now: Utc) {
+        self.end(reason, |_| true, now);
+        self.store.tend(now, &mut self.told);
+    }
+
+    fn begin(&mut self, conn: u64, begin: Begin, now: Utc) {
+        if self.open.contains_key(&conn) {
+            self.dropped += 1;
+            return;
+        }
+        if self.open.len() >= self.limits.open {
+            self.dropped += 1;
+            self.untold += 1;
+            return self.tell_of_dropped(now);
+        }
+        let node = self.nodes.get(usize::from(begin.node.0)).map(String::as_str);
+        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        self.open.insert(conn, Recording::begin(begin, conn, node, &mut desk));
+    }
+
+    fn end(&mut self, reason: &str, which: impl Fn(&Recording) -> bool, now: Utc) {
+        let over: Vec<u64> =
+            self.open.iter().filter(|(_, recording)| which(recording)).map(|(conn, _)| *conn).collect();
+        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        for recording in over.iter().filter_map(|conn| self.open.remove(conn)) {
+            recording.finish(reason, false, &mut desk);
+        }
+    }
+
+    fn tell_of_dropped(&mut self, now: Utc) {
+        let due = self.told_at.is_none_or(|at| !(0..TOLD).contains(&(now.micros() - at)));
+        if self.untold > 0 && due {
+            self.told_at = Some(now.micros());
+            let why = format!("limit: {} connections are being recorded already; these are not", self.limits.open);
+            let count = std::mem::take(&mut self.untold);
+            self.told.push(Notice::of_recording(EventId::RecordingFailed, now, count, &why));
+        }
+    }
+}

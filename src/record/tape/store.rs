@@ -1,0 +1,300 @@
+//! What recordings take on the disk: the directories of sessions, how much of them is kept, and what is left out first
+//! where the disk is nearly full.
+//!
+//! Of a disk a part stays free for what tells most in least room: contents of files (and raw octets) end where less than
+//! 5 % of it or 512 MiB is left, whichever is less, transcripts where less than 2 % or 128 MiB is. Tapes, and the event
+//! log, go on until it takes nothing.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use super::TapeLimits;
+use super::notice::Notice;
+use crate::event::{EventId, SessionId, Utc};
+
+/// What a file takes at least.
+const BLOCK: u64 = 4096;
+/// Octets that are written before the disk is looked at again.
+const UNSEEN: u64 = 4 << 20;
+
+/// How much room there is, in octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// That may be written.
+    pub free: u64,
+    /// Of the whole disk.
+    pub size: u64,
+}
+
+/// Looks at the disk that a directory is on.
+pub type Look = Box<dyn Fn(&Path) -> io::Result<Space> + Send>;
+
+/// The room on the disk that `dir` is on.
+///
+/// # Errors
+/// What the file system says.
+pub fn space(dir: &Path) -> io::Result<Space> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(Space {
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        size: stat.f_blocks.saturating_mul(stat.f_frsize),
+    })
+}
+
+/// What there is no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scarce {
+    /// There is room for everything.
+    #[default]
+    Nothing,
+    /// Contents of files, and octets.
+    Contents,
+    /// Transcripts neither.
+    Transcripts,
+}
+
+#[derive(Default)]
+struct Held {
+    octets: u64,
+    files: u64,
+    /// When something was written there last, in microseconds since 1970.
+    latest: i64,
+    /// Connections that are being recorded.
+    open: u32,
+}
+
+/// The directories of sessions.
+pub struct Store {
+    dir: PathBuf,
+    limits: TapeLimits,
+    look: Look,
+    held: HashMap<SessionId, Held>,
+    total: u64,
+    /// Files that are open, but for tapes.
+    parts: usize,
+    scarce: Scarce,
+    /// The worst that was told since there was plenty.
+    told: Scarce,
+    unseen: u64,
+    /// What the disk said last, if that was not told yet; whether it has taken nothing since.
+    refused: Option<String>,
+    refusing: bool,
+}
+
+impl Store {
+    /// What lies in `dir`, which is made if need be.
+    ///
+    /// # Errors
+    /// If it cannot be listed.
+    pub fn open(dir: PathBuf, limits: TapeLimits, look: Look) -> io::Result<Store> {
+        make(&dir)?;
+        let mut held = HashMap::new();
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let id = entry.file_name().to_str().and_then(|name| name.parse::<SessionId>().ok());
+            let Some(id) = id.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())) else { continue };
+            held.insert(id, Held::of(&entry.path()).unwrap_or_default());
+        }
+        let total = held.values().map(|held| held.octets).sum();
+        let mut store = Store {
+            dir,
+            limits,
+            look,
+            held,
+            total,
+            parts: 0,
+            scarce: Scarce::Nothing,
+            told: Scarce::Nothing,
+            unseen: 0,
+            refused: None,
+            refusing: false,
+        };
+        store.measure();
+        Ok(store)
+    }
+
+    /// The directory of session `id`, made if need be, in which a connection is being recorded from now on.
+    pub fn enter(&mut self, id: SessionId, now: Utc) -> PathBuf {
+        if let Err(error) = self.make(id) {
+            self.refuse(&error);
+        }
+        let held = self.held.entry(id).or_default();
+        held.open += 1;
+        held.latest = held.latest.max(now.micros());
+        self.dir.join(id.to_string())
+    }
+
+    /// Makes the directory of session `id`.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn make(&self, id: SessionId) -> io::Result<()> {
+        make(&self.dir.join(id.to_string()))
+    }
+
+    /// The connection is over.
+    pub fn leave(&mut self, id: SessionId, now: Utc) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.open = held.open.saturating_sub(1);
+            held.latest = held.latest.max(now.micros());
+        }
+    }
+
+    /// Files of session `id`.
+    pub fn files(&self, id: SessionId) -> u64 {
+        self.held.get(&id).map_or(0, |held| held.files)
+    }
+
+    /// Whether one more part may be written for session `id`; it counts until [`Store::end_part`].
+    pub fn begin_part(&mut self, id: SessionId) -> bool {
+        let has_room = self.parts < self.limits.parts && self.files(id) < self.limits.files;
+        self.parts += usize::from(has_room);
+        has_room
+    }
+
+    /// A part is written no longer.
+    pub fn end_part(&mut self) {
+        self.parts = self.parts.saturating_sub(1);
+    }
+
+    /// A file was created for session `id`.
+    pub fn created(&mut self, id: SessionId) {
+        self.held.entry(id).or_default().files += 1;
+        self.wrote(id, BLOCK);
+    }
+
+    /// So many octets were written, of which the disk has taken all.
+    pub fn wrote(&mut self, id: SessionId, octets: u64) {
+        self.held.entry(id).or_default().octets += octets;
+        self.total += octets;
+        self.unseen += octets;
+        if self.unseen >= UNSEEN {
+            self.measure();
+        }
+    }
+
+    /// A file of so many octets is gone again.
+    pub fn removed(&mut self, id: SessionId, octets: u64) {
+        let octets = octets + BLOCK;
+        if let Some(held) = self.held.get_mut(&id) {
+            held.files = held.files.saturating_sub(1);
+            held.octets = held.octets.saturating_sub(octets);
+        }
+        self.total = self.total.saturating_sub(octets);
+    }
+
+    /// The disk did not take something.
+    pub fn refuse(&mut self, error: &io::Error) {
+        if !self.refusing {
+            tracing::error!(%error, dir = %self.dir.display(), "connections cannot be recorded to the disk");
+            self.refused = Some(error.to_string());
+        }
+        self.refusing = true;
+    }
+
+    /// It takes something.
+    pub fn accept(&mut self) {
+        self.refusing = false;
+    }
+
+    /// What there is no room for.
+    pub fn scarce(&self) -> Scarce {
+        self.scarce
+    }
+
+    /// Makes room and looks whether there is, and tells of both.
+    pub fn tend(&mut self, now: Utc, told: &mut Vec<Notice>) {
+        let gone = self.prune();
+        if gone > 0 {
+            let why = format!("limit: recordings of connections exceeded {} octets", self.limits.total);
+            told.push(Notice::of_recording(EventId::RecordingDeleted, now, gone, &why));
+        }
+        if self.unseen > 0 || gone > 0 || self.scarce != Scarce::Nothing {
+            self.measure();
+        }
+        if self.scarce > self.told {
+            self.told = self.scarce;
+            let what = match self.scarce {
+                Scarce::Transcripts => "neither transcripts nor contents of files are",
+                _ => "contents of files are not",
+            };
+            let cause = if self.total >= self.limits.total {
+                "limit: sessions that go on take all that recordings may"
+            } else {
+                "disk: it is nearly full"
+            };
+            let why = format!("{cause}; {what} recorded until there is room again");
+            told.push(Notice::of_recording(EventId::RecordingFailed, now, 1, &why));
+        }
+        if let Some(error) = self.refused.take() {
+            let why = format!("disk: connections cannot be recorded ({error}); events go on");
+            told.push(Notice::of_recording(EventId::RecordingFailed, now, 1, &why));
+        }
+    }
+
+    fn measure(&mut self) {
+        self.unseen = 0;
+        let Ok(Space { free, size }) = (self.look)(&self.dir) else { return };
+        let for_contents = (size / 20).min(512 << 20);
+        let is_over = self.total >= self.limits.total;
+        self.scarce = if is_over || free < (size / 50).min(128 << 20) {
+            Scarce::Transcripts
+        } else if free < for_contents {
+            Scarce::Contents
+        } else {
+            Scarce::Nothing
+        };
+        // A little more and a little less by turns is one story.
+        if !is_over && free >= 2 * for_contents {
+            self.told = Scarce::Nothing;
+        }
+    }
+
+    /// Forgets the sessions that were heard of longest ago, but for those that go on, a tenth more than needed.
+    fn prune(&mut self) -> u64 {
+        if self.total < self.limits.total {
+            return 0;
+        }
+        let ended = self.held.iter().filter(|(_, held)| held.open == 0);
+        let mut ended: Vec<(i64, SessionId)> = ended.map(|(id, held)| (held.latest, *id)).collect();
+        ended.sort_unstable();
+        let (mut gone, enough) = (0, self.limits.total - self.limits.total / 10);
+        for (_, id) in ended {
+            if self.total <= enough {
+                break;
+            }
+            let dir = self.dir.join(id.to_string());
+            // Whatever lies in it lies flat; what cannot go is not counted again before the next start.
+            match fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, dir = %dir.display(), "cannot delete an old session's recordings");
+                }
+                _ => gone += 1,
+            }
+            self.total -= self.held.remove(&id).map_or(0, |held| held.octets).min(self.total);
+        }
+        gone
+    }
+}
+
+impl Held {
+    fn of(dir: &Path) -> io::Result<Held> {
+        let mut held = Held::default();
+        for entry in fs::read_dir(dir)? {
+            let Ok(about) = entry?.metadata() else { continue };
+            held.files += 1;
+            held.octets += about.len() + BLOCK;
+            let modified = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            held.latest = held.latest.max(modified.map_or(0, |since| since.as_micros().try_into().unwrap_or(0)));
+        }
+        Ok(held)
+    }
+}
+
+fn make(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}

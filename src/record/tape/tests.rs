@@ -1,0 +1,694 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::event::{EventId, MAX_DATA, SessionId, Utc};
+use crate::node::NodeIdx;
+use crate::record::transcript::{Cast, Moment, What};
+use crate::record::{belongings, is_harmless};
+use crate::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Stream, Text, Word};
+
+const NOW: i64 = 1_796_007_269_000_000;
+const SESSION: SessionId = SessionId(0xabc);
+const PLENTY: Space = Space { free: 1 << 40, size: 1 << 40 };
+
+fn utc(micros: i64) -> Utc {
+    Utc::from_micros(NOW + micros)
+}
+
+fn text(text: &str) -> Text {
+    Text::new(text)
+}
+
+/// Recordings in a directory of their own, on a disk of which a test says how full it is.
+struct Lab {
+    dir: tempfile::TempDir,
+    tapes: Tapes,
+    space: Arc<Mutex<Space>>,
+    now: i64,
+    told: Vec<Notice>,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        Lab::with(TapeLimits::default(), false)
+    }
+
+    fn with(limits: TapeLimits, redacts: bool) -> Lab {
+        let dir = tempfile::tempdir().unwrap();
+        let space = Arc::new(Mutex::new(PLENTY));
+        let tapes = Lab::tapes(dir.path(), limits, redacts, &space);
+        Lab { dir, tapes, space, now: 0, told: Vec::new() }
+    }
+
+    fn tapes(dir: &Path, limits: TapeLimits, redacts: bool, space: &Arc<Mutex<Space>>) -> Tapes {
+        let space = space.clone();
+        let look = Box::new(move |_: &Path| Ok(*space.lock().unwrap()));
+        Tapes::open(dir, limits, redacts, vec!["wan".into(), "core".into()], look).unwrap()
+    }
+
+    fn begin(&mut self, conn: u64, session: SessionId) {
+        let begin = Begin {
+            protocol: Protocol::Ssh,
+            session,
+            node: NodeIdx(1),
+            peer: "192.0.2.9:40000".parse().unwrap(),
+            local: "10.0.0.1:22".parse().unwrap(),
+            at: utc(self.now),
+        };
+        self.tapes.take(conn, Word::Begin(begin), utc(self.now));
+    }
+
+    fn put(&mut self, conn: u64, at: u64, entry: Entry) {
+        self.tapes.take(conn, Word::Entry(at, entry), utc(self.now));
+        self.told.extend(self.tapes.told());
+    }
+
+    fn tend(&mut self) {
+        self.now += 250_000;
+        self.tapes.tend(utc(self.now));
+        self.told.extend(self.tapes.told());
+    }
+
+    fn end(&mut self, conn: u64, at: u64) {
+        self.put(conn, at, Entry::End { reason: text("disconnected") });
+    }
+
+    fn files(&self, session: SessionId) -> BTreeMap<String, PathBuf> {
+        let (files, others) = belongings(self.dir.path(), session).unwrap();
+        assert_eq!(others, 0, "every name is harmless");
+        files.into_iter().map(|file| (file.name, file.path)).collect()
+    }
+
+    /// The only file whose name ends so.
+    fn file(&self, ending: &str) -> PathBuf {
+        let mut files = self.files(SESSION).into_iter().filter(|(name, _)| name.ends_with(ending));
+        let (_, path) = files.next().unwrap_or_else(|| panic!("no {ending} in {:?}", self.files(SESSION)));
+        assert!(files.next().is_none(), "several {ending}");
+        path
+    }
+
+    /// What was told by events of one kind.
+    fn told(&self, id: EventId) -> Vec<Value> {
+        let told = self.told.iter().filter(|notice| notice.event.id == id);
+        told.map(|notice| serde_json::from_slice(&notice.data).unwrap()).collect()
+    }
+
+    fn failures(&self) -> Vec<String> {
+        let told = self.told.iter().filter(|notice| notice.event.id == EventId::RecordingFailed);
+        told.map(|notice| String::from_utf8(notice.data.clone()).unwrap()).collect()
+    }
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn moments(path: &Path) -> Vec<Moment> {
+    let mut cast = Cast::open(BufReader::new(fs::File::open(path).unwrap())).unwrap();
+    let moments = std::iter::from_fn(|| cast.next_moment().unwrap()).collect();
+    assert_eq!(cast.skipped(), 0);
+    moments
+}
+
+fn hello() -> Entry {
+    Entry::Hello {
+        banner: text("SSH-2.0-libssh2_1.8.0"),
+        kex: text("curve25519-sha256"),
+        keys: text("ssh-ed25519"),
+        ciphers: text("aes256-ctr"),
+        macs: text("hmac-sha2-256"),
+        compression: text("none"),
+        hassh: "92674389fa1e47a27ddd8d9b63ecd42b".into(),
+    }
+}
+
+fn attempt(user: &str, password: &str, accepted: bool) -> Entry {
+    let credential = Credential::Password { password: text(password) };
+    Entry::Attempt { user: text(user), credential, accepted }
+}
+
+fn opened(channel: u32) -> Entry {
+    Entry::Opened { channel, kind: ChannelKind::Session }
+}
+
+fn data(channel: u32, stream: Stream, data: &[u8]) -> Entry {
+    Entry::Data { channel, stream, data: Bytes::copy_from_slice(data) }
+}
+
+fn upload(lab: &mut Lab, file: u32, path: &str, content: &[u8], kept: bool) {
+    let path = text(path);
+    lab.put(7, 1, Entry::FileBegin { channel: 0, file, path, direction: Direction::Upload });
+    for piece in content.chunks(16 << 10) {
+        lab.put(7, 2, Entry::FilePiece { file, data: Bytes::copy_from_slice(piece) });
+    }
+    lab.put(7, 3, Entry::FileEnd { file, size: content.len() as u64, sha256: None, kept });
+}
+
+#[test]
+fn a_shell_is_a_tape_a_transcript_and_events() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    lab.put(7, 1_000, hello());
+    lab.put(7, 2_000, Entry::Attempt { user: text("root"), credential: Credential::None, accepted: false });
+    lab.put(7, 500_000, attempt("root", "toor\u{1b}", false));
+    lab.put(7, 900_000, attempt("root", "123456", true));
+    lab.put(7, 1_000_000, opened(3));
+    let pty = Entry::Pty { channel: 3, term: text("xterm-256color"), columns: 132, rows: 0 };
+    lab.put(7, 1_000_000, pty);
+    lab.put(7, 1_100_000, Entry::Shell { channel: 3 });
+    lab.put(7, 1_250_000, data(3, Stream::Output, b"# caf\xc3"));
+    lab.tend();
+    lab.put(7, 1_500_000, data(3, Stream::Input, b"id\r"));
+    lab.put(7, 2_000_000, Entry::Resize { channel: 3, columns: 4_000_000_000, rows: 50 });
+    // Time does not run backward.
+    lab.put(7, 10, data(3, Stream::Output, b"\xa9"));
+    lab.put(7, 9_000_000, Entry::Exit { channel: 3, status: Some(0), signal: None });
+    lab.put(7, 9_000_000, Entry::Closed { channel: 3 });
+    lab.end(7, 9_500_000);
+    assert_eq!(lab.tapes.stats(), TapeStats { open: 0, dropped: 0 });
+
+    let stem = "20261130T025429Z-ssh-0000000000000007";
+    let names: Vec<String> = lab.files(SESSION).into_keys().collect();
+    assert_eq!(names, [format!("{stem}-0003-0001.cast"), format!("{stem}.ndjson")]);
+    for path in lab.files(SESSION).values() {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+    let dir = lab.dir.path().join("sessions").join(SESSION.to_string());
+    assert_eq!(fs::metadata(dir).unwrap().permissions().mode() & 0o7777, 0o700);
+
+    let cast = lab.file(".cast");
+    let header = Cast::open(BufReader::new(fs::File::open(&cast).unwrap())).unwrap().header().clone();
+    assert_eq!((header.width, header.height, header.env["TERM"].as_str()), (132, 24, "xterm-256color"));
+    let what = [
+        (150_000, What::Output("# caf".into())),
+        (400_000, What::Input("id\r".into())),
+        (900_000, What::Resize(9999, 50)),
+        (900_000, What::Output("é".into())),
+    ];
+    assert_eq!(moments(&cast), what.map(|(at, what)| Moment { at, what }), "from the shell's beginning on");
+
+    let tape = lab.file(TAPE);
+    let lines = lines(&tape);
+    assert_eq!(
+        lines[0],
+        json!({"at": 0.0, "begin": {
+            "protocol": "ssh", "time": "2026-11-30T02:54:29.000000Z", "session": "0000000000000abc", "node": "core",
+            "attacker": "192.0.2.9:40000", "host": "10.0.0.1:22",
+        }})
+    );
+    let expected = json!({"at": 0.5, "attempt": {
+        "user": "root", "credential": {"password": {"password": "toor\\x1b"}}, "accepted": false,
+    }});
+    assert_eq!(lines[3], expected);
+    let last = lines.last().unwrap();
+    assert_eq!((&last["at"], &last["closed"]["attempts"], &last["closed"]["lost"]), (&json!(9.5), &json!(3), &json!(0)));
+
+    assert_eq!(lab.told(EventId::SshHello), [json!({
+        "banner": "SSH-2.0-libssh2_1.8.0", "hassh": "92674389fa1e47a27ddd8d9b63ecd42b",
+    })]);
+    let login = |password: &str, accepted: bool| {
+        json!({"user": "root", "method": "password", "password": password, "accepted": accepted})
+    };
+    assert_eq!(lab.told(EventId::SshLogin), [login("toor\\x1b", false), login("123456", true)]);
+    assert_eq!(
+        lab.told(EventId::SshShell),
+        [json!({"kind": "shell", "term": "xterm-256color", "size": "132x24"})]
+    );
+    assert_eq!(lab.told(EventId::SshClose), [json!({
+        "reason": "disconnected", "attempts": 3, "channels": 1, "shells": 1, "input": 3, "output": 7,
+    })]);
+    let close = lab.told.last().unwrap();
+    assert_eq!((close.at, close.event.count, close.event.bytes_in), (utc(9_500_000), 9_500_000, 3));
+    assert_eq!((close.event.session, close.event.node, close.event.src.l4_port), (SESSION, 1, 40_000));
+
+    let read = connection(&tape).unwrap();
+    assert_eq!((read.user.as_deref(), read.end.as_deref()), (Some("root"), Some("disconnected")));
+    assert_eq!((read.attempts.len(), read.seconds, read.more), (3, 9.5, 0));
+    assert_eq!((read.attempts[1].credential.as_str(), read.attempts[1].accepted), ("toor\\x1b", false));
+}
+
+#[test]
+fn a_command_is_named_by_its_transcript() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    lab.put(7, 2, Entry::Exec { channel: 0, command: Text::command("uname -a\n") });
+    lab.put(7, 3, data(0, Stream::Output, b"Linux"));
+    lab.put(7, 4, data(0, Stream::Error, b"oops"));
+    // Two channels at once, and one that nobody opened.
+    lab.put(7, 5, opened(1));
+    lab.put(7, 5, Entry::Exec { channel: 1, command: Text::command("w") });
+    lab.put(7, 6, data(1, Stream::Output, b"up"));
+    lab.put(7, 6, data(99, Stream::Output, b"who?"));
+    lab.end(7, 8);
+    let cast = Cast::open(BufReader::new(fs::File::open(lab.file("0000-0001.cast")).unwrap())).unwrap();
+    assert_eq!(cast.header().command.as_deref(), Some("uname -a\\x0a"));
+    let shown: Vec<What> = moments(&lab.file("0000-0001.cast")).into_iter().map(|moment| moment.what).collect();
+    assert_eq!(shown, [What::Output("Linux".into()), What::Output("oops".into())]);
+    assert_eq!(lab.told(EventId::SshCommand), [json!({"command": "uname -a\\x0a"}), json!({"command": "w"})]);
+    assert_eq!(lab.told(EventId::SshClose)[0]["lost"], 4);
+    let read = connection(&lab.file(TAPE)).unwrap();
+    assert_eq!((read.commands[1].command.as_str(), read.commands[1].channel, read.lost), ("w", 1, 4));
+}
+
+#[test]
+fn what_is_copied_is_kept_once_by_its_digest() {
+    let limits = TapeLimits { content: 100_000, connection: 250_000, ..TapeLimits::default() };
+    let mut lab = Lab::with(limits, false);
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    lab.put(7, 1, Entry::Exec { channel: 0, command: Text::command("scp -t /tmp") });
+    upload(&mut lab, 0, "worm\u{1b}[2J", b"abc", true);
+    upload(&mut lab, 1, "again", b"abc", true);
+    upload(&mut lab, 2, "empty", b"", true);
+    upload(&mut lab, 3, "large", &vec![7; 200_000], true);
+    upload(&mut lab, 4, "holes", b"half of it", false);
+    // SFTP moves several at once, and the connection ends in the middle.
+    let download = Entry::FileBegin { channel: 1, file: 5, path: text("/etc/shadow"), direction: Direction::Download };
+    lab.put(7, 4, download);
+    lab.put(7, 4, Entry::FilePiece { file: 5, data: Bytes::from_static(b"root:") });
+    upload(&mut lab, 6, "too much", &vec![8; 160_000], true);
+    lab.put(7, 5, Entry::FilePiece { file: 42, data: Bytes::from_static(b"of nothing") });
+    lab.end(7, 6);
+
+    let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let contents: Vec<PathBuf> =
+        lab.files(SESSION).into_iter().filter(|(name, _)| name.starts_with("sha256-")).map(|(_, path)| path).collect();
+    assert_eq!(fs::read(lab.file(abc)).unwrap(), b"abc");
+    for path in &contents {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o600);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &fs::read(path).unwrap());
+        assert_eq!(name, format!("sha256-{}", crate::service::tls::hex(digest.as_ref())));
+    }
+    let mut sizes: Vec<u64> = contents.iter().map(|path| fs::metadata(path).unwrap().len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [3, 5, 10, 98_304, 98_304]);
+    assert!(lab.files(SESSION).keys().all(|name| !name.ends_with(".part")));
+
+    let told = lab.told(EventId::SshFile);
+    let content = format!("sha256-{abc}");
+    let expected = json!({
+        "path": "worm\\x1b[2J", "direction": "upload", "size": 3, "sha256": abc, "content": content,
+    });
+    assert_eq!(told[0], expected);
+    assert_eq!((&told[1]["path"], &told[1]["content"]), (&json!("again"), &json!(content)));
+    assert_eq!(told[2], json!({"path": "empty", "direction": "upload", "size": 0}));
+    assert_eq!((&told[3]["cut"], &told[3]["sha256"]), (&json!("file-too-large"), &Value::Null));
+    assert_eq!(told[4]["cut"], "not-from-first-to-last");
+    assert_eq!((&told[5]["path"], &told[5]["cut"]), (&json!("too much"), &json!("file-too-large")));
+    assert_eq!((&told[6]["path"], &told[6]["cut"]), (&json!("/etc/shadow"), &json!("not-from-first-to-last")));
+    let read = connection(&lab.file(TAPE)).unwrap();
+    assert_eq!(read.files.len(), 7);
+    assert_eq!((read.files[0].sha256.as_deref(), read.files[0].content.as_deref()), (Some(abc), Some(&*content)));
+    assert_eq!((read.files[6].direction.as_str(), read.files[6].size), ("download", 5));
+}
+
+#[test]
+fn what_goes_beyond_the_host_is_told_and_its_octets_are_kept() {
+    let mut lab = Lab::with(TapeLimits { stream: 300, ..TapeLimits::default() }, false);
+    lab.begin(7, SESSION);
+    let target = ChannelKind::DirectTcpip { host: text("smtp.example"), port: 25 };
+    lab.put(7, 1, Entry::Opened { channel: 4, kind: target.clone() });
+    lab.put(7, 2, Entry::Refused { kind: target, reason: text("no\u{7}") });
+    lab.put(7, 2, Entry::Refused { kind: ChannelKind::Session, reason: text("too many channels") });
+    lab.put(7, 3, Entry::Listen { host: text("0.0.0.0"), port: 8080, accepted: true });
+    lab.put(7, 4, data(4, Stream::Input, b"EHLO x\r\n"));
+    lab.put(7, 5, data(4, Stream::Output, &[0xff; 300]));
+    lab.put(7, 6, data(4, Stream::Input, b"more"));
+    lab.put(7, 7, Entry::Closed { channel: 4 });
+    lab.put(7, 8, opened(5));
+    lab.put(7, 8, Entry::Subsystem { channel: 5, name: text("netconf") });
+    lab.put(7, 9, data(5, Stream::Input, b"<hello/>"));
+    lab.end(7, 10);
+    assert_eq!(
+        lines(&lab.file("0004.octets")),
+        [
+            json!({"at": 0.000_004, "stream": "input", "data": "RUhMTyB4DQo="}),
+            json!({"at": 0.000_005, "stream": "output", "data": "/".repeat(400)}),
+            json!({"at": 0.000_007, "lost": {"lines": 1}}),
+            json!({"at": 0.000_007, "more": {"input": 4, "output": 0, "error": 0}}),
+        ]
+    );
+    assert_eq!(lines(&lab.file("0005.octets"))[0]["data"], "PGhlbGxvLz4=");
+    let told = lab.told(EventId::SshForward);
+    let accepted = json!({"kind": "direct-tcpip", "host": "smtp.example", "port": 25, "accepted": true});
+    assert_eq!((told.len(), &told[0]), (3, &accepted));
+    assert_eq!((&told[1]["accepted"], &told[1]["reason"]), (&json!(false), &json!("no\\x07")));
+    assert_eq!(lab.told(EventId::SshClose)[0]["forwards"], 3);
+    let read = connection(&lab.file(TAPE)).unwrap();
+    let forwards: Vec<(&str, bool)> = read.forwards.iter().map(|told| (told.what.as_str(), told.accepted)).collect();
+    assert_eq!(forwards, [("to smtp.example:25", true), ("to smtp.example:25", false), ("listen on 0.0.0.0:8080", true)]);
+}
+
+#[test]
+fn a_hundred_thousand_guesses_are_counted_in_bounds() {
+    let mut lab = Lab::with(TapeLimits { tape: 1 << 20, ..TapeLimits::default() }, true);
+    lab.begin(7, SESSION);
+    for number in 0..100_000 {
+        lab.put(7, number, attempt("admin", &format!("password{number}"), false));
+    }
+    lab.end(7, 100_000);
+    assert_eq!(lab.told(EventId::SshLogin).len(), 10_000);
+    assert_eq!(lab.told(EventId::SshLogin)[0]["password"], "(9 characters)", "it is not to be kept");
+    let close = &lab.told(EventId::SshClose)[0];
+    assert_eq!((&close["attempts"], &close["untold"]), (&json!(100_000), &json!(90_000)));
+    let lines = lines(&lab.file(TAPE));
+    let length = fs::metadata(lab.file(TAPE)).unwrap().len();
+    assert!((1 << 20..(1 << 20) + 1000).contains(&length), "{length}");
+    let lost = lines.iter().find_map(|line| line["lost"]["lines"].as_u64()).unwrap();
+    assert_eq!(lines.iter().filter(|line| line.get("attempt").is_some()).count() as u64 + lost, 100_001);
+    let read = connection(&lab.file(TAPE)).unwrap();
+    assert_eq!((read.attempts.len(), read.lost_lines, read.attempts[0].credential.as_str()), (1000, lost, "(9 characters)"));
+}
+
+#[test]
+fn who_guesses_from_connection_to_connection_leaves_few_files() {
+    let limits = TapeLimits { strangers: 10, files: 20, ..TapeLimits::default() };
+    let mut lab = Lab::with(limits, false);
+    for conn in 0..1000 {
+        lab.begin(conn, SESSION);
+        lab.put(conn, 1, hello());
+        lab.put(conn, 2, attempt("root", "x", false));
+        lab.tend();
+        lab.end(conn, 3);
+    }
+    assert_eq!(lab.files(SESSION).len(), 10);
+    assert_eq!((lab.told(EventId::SshLogin).len(), lab.told(EventId::SshClose).len()), (1000, 1000));
+    // Whoever is let in is recorded all the same, until there is too much of that as well.
+    for conn in 2000..2100 {
+        lab.begin(conn, SESSION);
+        lab.put(conn, 1, attempt("root", "toor", true));
+        lab.put(conn, 1, opened(0));
+        lab.put(conn, 1, Entry::Shell { channel: 0 });
+        lab.put(conn, 1, data(0, Stream::Output, b"#"));
+        lab.end(conn, 3);
+    }
+    assert_eq!(lab.files(SESSION).len(), 20);
+    assert_eq!(lab.told(EventId::SshShell).len(), 100);
+}
+
+#[test]
+fn a_switch_that_dies_ends_what_it_was_in_the_middle_of() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    lab.put(7, 2, Entry::Shell { channel: 0 });
+    upload(&mut lab, 0, "x", b"", true);
+    lab.put(7, 3, Entry::FileBegin { channel: 0, file: 1, path: text("y"), direction: Direction::Upload });
+    lab.put(7, 3, Entry::FilePiece { file: 1, data: Bytes::from_static(b"half") });
+    lab.tapes.switch_ended(utc(lab.now), utc(lab.now));
+    lab.tend();
+    // Its last words were still on their way, and another one begins.
+    lab.put(7, 9, data(0, Stream::Output, b"last"));
+    lab.begin(8, SESSION);
+    (0..4).for_each(|_| lab.tend());
+    assert_eq!(lab.tapes.stats(), TapeStats { open: 1, dropped: 0 });
+    let tape = lab.file("0000000000000007.ndjson");
+    assert_eq!(lines(&tape).iter().rev().nth(2).unwrap()["broken"], json!({"reason": "the switch ended"}));
+    assert_eq!(connection(&tape).unwrap().end.as_deref(), Some("broken off: the switch ended"));
+    assert_eq!(moments(&lab.file(".cast")).pop().unwrap().what, What::Output("last".into()));
+    assert_eq!(lab.told(EventId::SshClose)[0]["reason"], "the switch ended");
+    assert_eq!(lab.told(EventId::SshFile)[1]["cut"], "not-from-first-to-last");
+
+    // Words about what is over, or has not begun, are counted; nor does anything begin twice.
+    lab.put(7, 10, data(0, Stream::Output, b"?"));
+    lab.put(9, 10, opened(0));
+    lab.begin(8, SESSION);
+    assert_eq!(lab.tapes.stats(), TapeStats { open: 1, dropped: 3 });
+    lab.tapes.close("the console ended", utc(lab.now));
+    lab.told.extend(lab.tapes.told());
+    assert_eq!(lab.told(EventId::SshClose)[1]["reason"], "the console ended");
+
+    // The next console is told of the same connection.
+    let mut next = Lab { tapes: Lab::tapes(lab.dir.path(), TapeLimits::default(), false, &lab.space), ..lab };
+    next.now = 0;
+    next.begin(7, SESSION);
+    next.end(7, 20);
+    assert!(next.file("0000000000000007-r2.ndjson").exists());
+}
+
+#[test]
+fn so_many_are_recorded_at_once() {
+    let mut lab = Lab::with(TapeLimits { open: 3, parts: 2, ..TapeLimits::default() }, false);
+    for conn in 0..10 {
+        lab.begin(conn, SessionId(conn + 1));
+        lab.put(conn, 1, opened(0));
+        lab.put(conn, 1, Entry::Shell { channel: 0 });
+        lab.put(conn, 2, data(0, Stream::Output, b"#"));
+    }
+    lab.tend();
+    assert_eq!(lab.tapes.stats().open, 3);
+    assert_eq!(lab.failures().len(), 1, "once a minute: {:?}", lab.failures());
+    assert!(lab.failures()[0].starts_with("limit: 3 connections"), "{:?}", lab.failures());
+    lab.now += 60_000_000;
+    lab.tend();
+    let counts: Vec<u64> = lab.told.iter().filter(|told| told.event.id == EventId::RecordingFailed).map(|told| told.event.count).collect();
+    assert_eq!(counts, [1, 6]);
+    assert_eq!((lab.files(SessionId(2)).len(), lab.files(SessionId(3)).len()), (2, 1));
+    // A place is free again.
+    lab.end(0, 9);
+    lab.begin(20, SESSION);
+    lab.put(20, 1, opened(0));
+    lab.put(20, 1, Entry::Shell { channel: 0 });
+    assert_eq!(lab.files(SESSION).len(), 2);
+}
+
+#[test]
+fn sessions_of_long_ago_go_first() {
+    let limits = TapeLimits { total: 100_000, ..TapeLimits::default() };
+    let mut lab = Lab::with(limits, false);
+    for number in 1..=20 {
+        lab.begin(number, SessionId(number));
+        lab.put(number, 1, opened(0));
+        lab.put(number, 1, Entry::Exec { channel: 0, command: text("cat") });
+        lab.put(number, 2, data(0, Stream::Output, &[b'a'; 4000]));
+        if number > 1 {
+            lab.end(number, 3);
+        }
+        lab.tend();
+    }
+    let left = |lab: &Lab| -> Vec<u64> { (1..=20).filter(|n| !lab.files(SessionId(*n)).is_empty()).collect() };
+    let kept = left(&lab);
+    assert_eq!(kept[0], 1, "who goes on stays");
+    assert!(kept.len() < 10 && kept.len() > 3, "{kept:?}");
+    assert!(kept[1..].windows(2).all(|pair| pair[1] == pair[0] + 1) && *kept.last().unwrap() == 20, "{kept:?}");
+    let gone: u64 =
+        lab.told.iter().filter(|told| told.event.id == EventId::RecordingDeleted).map(|told| told.event.count).sum();
+    assert_eq!(gone as usize + kept.len(), 20);
+    // What former consoles left counts.
+    let dir = lab.dir.path().to_owned();
+    let mut next = Lab { tapes: Lab::tapes(&dir, TapeLimits { total: 20_000, ..limits }, false, &lab.space), ..lab };
+    next.tend();
+    assert!(left(&next).len() <= 2, "{:?}", left(&next));
+
+    // What goes on and takes everything is cut.
+    let mut lab = Lab::with(TapeLimits { total: 50_000, ..TapeLimits::default() }, false);
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    lab.put(7, 1, Entry::Shell { channel: 0 });
+    for second in 1..100u64 {
+        lab.put(7, second * 1_000_000, data(0, Stream::Output, &[b'a'; 4000]));
+        lab.tend();
+    }
+    lab.end(7, 100_000_000);
+    assert_eq!(lab.failures().len(), 1);
+    assert!(lab.failures()[0].contains("sessions that go on"), "{:?}", lab.failures());
+    let length = fs::metadata(lab.file(".cast")).unwrap().len();
+    assert!((30_000..60_000).contains(&length), "{length}");
+    assert!(matches!(&moments(&lab.file(".cast")).pop().unwrap().what, What::Marker(text) if text.contains("lost")));
+}
+
+#[test]
+fn where_the_disk_is_nearly_full_contents_go_first_and_tapes_stay() {
+    let mut lab = Lab::new();
+    let size = 1 << 30;
+    let work = |lab: &mut Lab, file: u32| {
+        lab.tend();
+        upload(lab, file, "worm", format!("worm {file}").as_bytes(), true);
+        lab.put(7, u64::from(file), data(0, Stream::Output, format!("shown {file} ").as_bytes()));
+    };
+    lab.begin(7, SESSION);
+    lab.put(7, 0, opened(0));
+    lab.put(7, 0, Entry::Shell { channel: 0 });
+    for (file, free) in [(0, size), (1, size / 20 - 1), (2, size / 50 - 1), (3, size / 50 - 1), (4, size)] {
+        *lab.space.lock().unwrap() = Space { free, size };
+        // It is looked at when something was written.
+        lab.put(7, 0, Entry::Env { channel: 0, name: text("A"), value: text("B") });
+        lab.tend();
+        work(&mut lab, file);
+    }
+    lab.end(7, 9);
+    let told = lab.told(EventId::SshFile);
+    let cut: Vec<&Value> = told.iter().map(|told| &told["cut"]).collect();
+    assert_eq!(cut, [&Value::Null, &json!("disk"), &json!("disk"), &json!("disk"), &Value::Null]);
+    let failures = lab.failures();
+    assert_eq!(failures.len(), 2, "{failures:?}");
+    assert!(failures[0].contains("contents of files are not") && failures[1].contains("neither transcripts"), "{failures:?}");
+    let shown: Vec<What> = moments(&lab.file(".cast")).into_iter().map(|moment| moment.what).collect();
+    assert!(shown.contains(&What::Output("shown 1 ".into())) && shown.contains(&What::Output("shown 4 ".into())), "{shown:?}");
+    assert!(shown.contains(&What::Marker("16 octets before this were lost: the disk took nothing".into())), "{shown:?}");
+    assert_eq!(lines(&lab.file(TAPE)).iter().filter(|line| line.get("env").is_some()).count(), 5);
+    assert_eq!(lab.told(EventId::SshClose)[0]["lost"], 6 * 3 + 16);
+}
+
+#[test]
+fn nothing_that_is_told_harms_anybody() {
+    // Who faces the attacker may be the attacker's: what has a form has it by accident.
+    let wild = "\u{1b}[2J\u{202e}../../x\n\"\\\u{0}".repeat(3000);
+    let evil: Text = serde_json::from_value(json!(wild)).unwrap();
+    let mut lab = Lab::new();
+    let begin = Begin {
+        protocol: Protocol::Ssh,
+        session: SESSION,
+        node: NodeIdx(u16::MAX),
+        peer: "[::1]:1".parse().unwrap(),
+        local: "10.0.0.1:22".parse().unwrap(),
+        at: Utc::from_micros(i64::MAX),
+    };
+    lab.tapes.take(7, Word::Begin(begin), utc(0));
+    let Entry::Hello { kex, keys, ciphers, macs, compression, .. } = hello() else { panic!() };
+    lab.put(7, u64::MAX, Entry::Hello { banner: evil.clone(), kex, keys, ciphers, macs, compression, hassh: wild.clone() });
+    let credential = Credential::KeyboardInteractive { answers: vec![evil.clone(); 100] };
+    lab.put(7, 5, Entry::Attempt { user: evil.clone(), credential, accepted: true });
+    lab.put(7, 5, opened(u32::MAX));
+    let pty = Entry::Pty { channel: u32::MAX, term: evil.clone(), columns: u32::MAX, rows: u32::MAX };
+    lab.put(7, 5, pty);
+    lab.put(7, 6, Entry::Exec { channel: u32::MAX, command: evil.clone() });
+    lab.put(7, 7, data(u32::MAX, Stream::Output, wild.as_bytes()));
+    let file = Entry::FileBegin { channel: 0, file: u32::MAX, path: evil.clone(), direction: Direction::Upload };
+    lab.put(7, 8, file.clone());
+    lab.put(7, 8, file);
+    lab.put(7, 8, Entry::FilePiece { file: u32::MAX, data: Bytes::from_static(b"x") });
+    lab.put(7, 9, Entry::FileEnd { file: u32::MAX, size: u64::MAX, sha256: Some(wild.clone()), kept: true });
+    lab.put(7, u64::MAX - 1, Entry::End { reason: evil });
+    for (name, path) in lab.files(SESSION) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.chars().all(|c| c == '\n' || is_harmless(c)), "{name}");
+    }
+    assert!(lab.files(SESSION).len() == 3, "{:?}", lab.files(SESSION));
+    for notice in &lab.told {
+        assert!(notice.data.len() <= MAX_DATA && notice.data.iter().all(|octet| matches!(octet, b' '..=b'~')));
+        assert!(notice.at <= utc(3_600_000_000), "{:?}", notice.at);
+        let _: Value = serde_json::from_slice(&notice.data).unwrap();
+    }
+    assert_eq!(lab.told.len(), 5);
+    let read = serde_json::to_value(connection(&lab.file(TAPE)).unwrap()).unwrap();
+    assert_eq!(read["files"][0]["size"], u64::MAX);
+    fn harmless(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.chars().all(is_harmless),
+            Value::Array(items) => items.iter().all(harmless),
+            Value::Object(members) => members.values().all(harmless),
+            _ => true,
+        }
+    }
+    assert!(harmless(&read), "{read}");
+    // What is no tape tells nothing.
+    let junk = lab.dir.path().join("junk");
+    fs::write(&junk, b"{\"at\":\"x\",\"attempt\":7}\n\xff\xfe\n[]\n{\"at\":1,\"begin\":[]}\n{\"at\":2,\"end\":{\"rea").unwrap();
+    let read = connection(&junk).unwrap();
+    assert_eq!((read.lost_lines, read.attempts.len()), (2, 0));
+}
+
+#[test]
+fn of_tls_there_is_a_tape() {
+    let mut lab = Lab::new();
+    let begin = Begin {
+        protocol: Protocol::Tls,
+        session: SESSION,
+        node: NodeIdx(0),
+        peer: "192.0.2.9:40000".parse().unwrap(),
+        local: "10.0.0.1:443".parse().unwrap(),
+        at: utc(0),
+    };
+    lab.tapes.take(7, Word::Begin(begin), utc(0));
+    lab.end(7, 3);
+    assert!(lab.file("-tls-0000000000000007.ndjson").exists());
+    assert_eq!(lab.told, []);
+}
+
+const FULL_DISK: &str = "HWT_FULL_DISK_OF_TAPES";
+
+/// Runs the test below on a real disk of 256 KiB, in a mount namespace of its own.
+#[test]
+fn a_full_disk_stops_no_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut flags = vec!["--mount"];
+    if !rustix::process::geteuid().is_root() {
+        flags.extend(["--user", "--map-root-user"]);
+    }
+    let script =
+        "mount -t tmpfs -o size=256k none \"$1\" && exec \"$2\" --exact record::tape::tests::on_a_disk_of_256_kib";
+    let output = Command::new("unshare")
+        .args(flags)
+        .args(["sh", "-c", script, "sh"])
+        .arg(dir.path())
+        .arg(std::env::current_exe().unwrap())
+        .env(FULL_DISK, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// Without a disk of its own, only that there is room on the one it is on is known.
+#[test]
+fn on_a_disk_of_256_kib() {
+    let Some(disk) = std::env::var_os(FULL_DISK).map(PathBuf::from) else {
+        let dir = tempfile::tempdir().unwrap();
+        let Space { free, size } = space(dir.path()).unwrap();
+        assert!(free <= size && size > 0);
+        return;
+    };
+    let mut lab = Lab::new();
+    lab.tapes = Tapes::open(&disk, TapeLimits::default(), false, vec![], Box::new(space)).unwrap();
+    lab.begin(7, SESSION);
+    lab.put(7, 1, attempt("root", "toor", true));
+    lab.put(7, 1, opened(0));
+    lab.put(7, 1, Entry::Shell { channel: 0 });
+    // Others fill it.
+    let ballast = disk.join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    drop(file);
+    for number in 0..2000 {
+        lab.put(7, number, Entry::Env { channel: 0, name: text("NAME"), value: text(&"x".repeat(100)) });
+        lab.put(7, number, data(0, Stream::Output, &[b'a'; 100]));
+        lab.tend();
+    }
+    lab.begin(8, SessionId(8));
+    lab.put(8, 1, attempt("root", "late", false));
+    lab.tend();
+    let failures = lab.failures();
+    assert_eq!(failures.len(), 2, "that it is nearly full, and that it is: {failures:?}");
+    assert_eq!(lab.told(EventId::SshLogin).len(), 2, "events go on");
+
+    fs::remove_file(&ballast).unwrap();
+    lab.tend();
+    lab.put(7, 3000, Entry::Signal { channel: 0, name: text("INT") });
+    lab.put(7, 3000, data(0, Stream::Output, b"again"));
+    lab.end(7, 3001);
+    lab.end(8, 3001);
+    let dir = disk.join("sessions").join(SESSION.to_string());
+    let tape = dir.join("20261130T025429Z-ssh-0000000000000007.ndjson");
+    let lines = lines(&tape);
+    let lost: u64 = lines.iter().filter_map(|line| line["lost"]["lines"].as_u64()).sum();
+    let kept = lines.iter().filter(|line| line.get("env").is_some()).count() as u64;
+    assert!(lost > 1000 && kept > 100, "{lost} {kept}");
+    assert_eq!(lost + kept, 2000);
+    assert_eq!(lines.iter().filter(|line| line.get("signal").is_some()).count(), 1);
+    let cast = moments(&dir.join("20261130T025429Z-ssh-0000000000000007-0000-0001.cast"));
+    assert!(matches!(&cast[cast.len() - 2].what, What::Output(text) if text == "again"), "{:?}", cast.last());
+    assert_eq!(cast.last().unwrap().what, What::Marker("200000 octets before this were lost: the disk took nothing".into()));
+    assert!(disk.join("sessions/0000000000000008").exists());
+}
