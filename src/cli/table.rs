@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
 
-use crate::record::{escape, is_harmless};
 pub use crate::record::safe_json;
+use crate::record::{escape, is_harmless};
 
 /// Rows with the columns that they have, in the order of first appearance.
 /// Numbers are aligned to the right, what is not there is `-`.

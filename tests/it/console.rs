@@ -9,9 +9,11 @@ use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use honeyweave::control::{ConsoleConfig, ConsoleEnds, Rings, ToConsole, ToSwitch, console};
 use honeyweave::emulate::Secret;
 use honeyweave::event::{Event, EventId, RingSink, SessionId, Sink};
+use honeyweave::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Stream, Text, Word};
 use honeyweave::sys::ring::{self, RingFds, RingWriter};
 use honeyweave::sys::seqpacket::Channel;
 use honeyweave::sys::{clock, memory};
@@ -30,6 +32,8 @@ const SERVE_METRICS: Option<console::ServeMetrics> = None;
 struct Running {
     dir: tempfile::TempDir,
     supervisor: Option<Channel>,
+    /// The switch's end, for what it says unasked.
+    switch: Channel,
     events: RingFds,
     metrics: std::net::SocketAddr,
     threads: Vec<JoinHandle<()>>,
@@ -48,6 +52,7 @@ impl Running {
         let (supervisor, supervisor_end) = Channel::pair().unwrap();
         let (switch, switch_end) = Channel::pair().unwrap();
         let (keeper, keeper_end) = Channel::pair().unwrap();
+        let unasked = switch.try_clone().unwrap();
         let events = ring::create(c"hwt-events", 1 << 20).unwrap();
         let ends = ConsoleEnds {
             supervisor: supervisor_end,
@@ -103,6 +108,7 @@ impl Running {
         Running {
             dir,
             supervisor: Some(supervisor),
+            switch: unasked,
             events,
             metrics,
             threads: vec![console, switch],
@@ -253,6 +259,76 @@ fn people_and_programs_read_what_happened() {
     let shown_again = hwt.out(&format!("session show 0000000000000001 --name hwt --state-dir {}", state.display()));
     assert_eq!(shown_again, shown);
     assert_eq!(hwt.out(&format!("session ls --json --state-dir {}", state.display())).lines().count(), 4);
+}
+
+/// What the switch tells of an SSH connection is what `session` shows of it, and no escape of the attacker's among it.
+#[test]
+fn connections_are_shown() {
+    let hwt = Running::start();
+    let say = |word| hwt.switch.send_msg(&ToConsole::Tape { conn: 7, word }, &[]).unwrap();
+    say(Word::Begin(Begin {
+        protocol: Protocol::Ssh,
+        session: SessionId(1),
+        node: honeyweave::node::NodeIdx(0),
+        peer: "192.0.2.9:40000".parse().unwrap(),
+        local: "10.0.0.1:22".parse().unwrap(),
+        at: honeyweave::event::Utc::from_micros(clock::realtime_micros()),
+    }));
+    let attempt = |password: &str, accepted| Entry::Attempt {
+        user: Text::new("ro\u{1b}[2Jot"),
+        credential: Credential::Password { password: Text::new(password) },
+        accepted,
+    };
+    let worm = Bytes::from_static(b"#!/bin/sh\n");
+    let data = |stream, data: &'static [u8]| Entry::Data { channel: 0, stream, data: data.into() };
+    let entries = [
+        attempt("123456", false),
+        attempt("C:\\", true),
+        Entry::Opened { channel: 0, kind: ChannelKind::Session },
+        Entry::Pty { channel: 0, term: Text::new("xterm"), columns: 100, rows: 40 },
+        Entry::Shell { channel: 0 },
+        data(Stream::Output, b"# "),
+        data(Stream::Input, b"uname -a\r"),
+        data(Stream::Output, b"\x1b]0;owned\x07Linux\r\n"),
+        Entry::Opened { channel: 1, kind: ChannelKind::Session },
+        Entry::Exec { channel: 1, command: Text::command("scp -t \u{9b}/tmp") },
+        Entry::FileBegin { channel: 1, file: 0, path: Text::new("worm\n.sh"), direction: Direction::Upload },
+        Entry::FilePiece { file: 0, data: worm.clone() },
+        Entry::FileEnd { file: 0, size: worm.len() as u64, sha256: None, kept: true },
+        Entry::Opened { channel: 2, kind: ChannelKind::DirectTcpip { host: Text::new("10.0.0.2"), port: 25 } },
+        Entry::End { reason: Text::new("disconnected") },
+    ];
+    for (at, entry) in entries.into_iter().enumerate() {
+        say(Word::Entry(at as u64 * 100_000, entry));
+    }
+    let end = clock::monotonic_micros() + DEADLINE;
+    while !hwt.out("events ls --event ssh.close").contains("disconnected") {
+        assert!(clock::monotonic_micros() < end, "the connection never ends");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let shown = hwt.out("session show 0000000000000001");
+    for part in [
+        "ssh.login            2\n",
+        "ro\\x1b[2Jot  password  123456      no\n",
+        "ro\\x1b[2Jot  password  C:\\\\        yes\n",
+        "scp -t \\u{9b}/tmp",
+        "worm\\x0a.sh",
+        "sha256-a8076d3d28d21e02012b20eaf7dbf75409a6277134439025f282e368e3305abf",
+        "to 10.0.0.2:25",
+        "disconnected",
+        "uname -a",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    let told: Value = serde_json::from_str(&hwt.out("session show 0000000000000001 --json")).unwrap();
+    let connection = &told["connections"][0];
+    assert_eq!((&connection["user"], &connection["files"][0]["size"]), (&json!("ro\\x1b[2Jot"), &json!(10)));
+    let content = connection["files"][0]["content"].as_str().unwrap();
+    let files = hwt.dir.path().join("state/hwt/sessions/0000000000000001");
+    assert_eq!(std::fs::read(files.join(content)).unwrap(), worm);
+    assert_eq!(hwt.out("session replay 0000000000000001 --text"), "# Linux\n");
+    let replayed = said(&hwt.command("session replay 0000000000000001 --speed 100").output().unwrap());
+    assert!(replayed.contains("Linux\r\n") && !replayed.contains("owned"), "{replayed:?}");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn brief(number: usize, told: &Connection) -> Value {
         "seconds": told.seconds,
         "protocol": told.protocol,
         "client": told.client,
-        "attempts": told.attempts.len(),
+        "attempts": told.tried,
         "user": told.user,
         "end": told.end,
     })

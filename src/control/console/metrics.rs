@@ -112,7 +112,10 @@ impl Metrics {
             capture_dropped: counter("honeyweave_capture_dropped_total", "Frames that the disk did not take."),
             capture_lost: counter("honeyweave_capture_lost_total", "Frames lost before they reached the console."),
             recordings: gauge("honeyweave_recordings", "Encrypted connections that are being recorded."),
-            recording_dropped: counter("honeyweave_recording_dropped_total", "What was told of connections that are not recorded."),
+            recording_dropped: counter(
+                "honeyweave_recording_dropped_total",
+                "What was told of connections that are not recorded.",
+            ),
             switch_up: gauge("honeyweave_switch_up", "Whether the switch answers."),
             nodes,
             switch: Mutex::default(),

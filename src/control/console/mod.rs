@@ -22,9 +22,9 @@ use std::sync::mpsc::SyncSender;
 
 use super::{ConsoleConfig, ConsoleEnds};
 use crate::event::{EventId, Said};
-use crate::record::{SESSIONS, Utc};
 use crate::record::bundle::Key;
 use crate::record::tape::{self, TapeLimits, Tapes};
+use crate::record::{SESSIONS, Utc};
 use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
 use crate::sys::sched;

@@ -251,8 +251,7 @@ impl Cast {
     fn settle(&mut self, session: SessionId, store: &mut Store) -> Became {
         let stats = self.transcript.stats();
         (self.counted.parts..stats.parts).for_each(|_| store.created(session));
-        let became =
-            Became { written: stats.written - self.counted.written, lost: stats.lost - self.counted.lost };
+        let became = Became { written: stats.written - self.counted.written, lost: stats.lost - self.counted.lost };
         store.wrote(session, became.written);
         self.counted = stats;
         became

@@ -39,7 +39,9 @@ pub struct Lines {
     path: PathBuf,
     file: Option<Appender>,
     limit: u64,
+    /// Lines that the kernel does not have yet, and how many.
     waiting: String,
+    waiting_lines: u64,
     /// The disk took nothing, and it is not time to try again.
     refused: bool,
     /// Lines that were lost and not told of yet, and all of them.
@@ -50,7 +52,17 @@ pub struct Lines {
 impl Lines {
     /// Lines for `path`, of at most `limit` octets.
     pub fn new(session: SessionId, path: PathBuf, limit: u64) -> Lines {
-        Lines { session, path, file: None, limit, waiting: String::new(), refused: false, untold: 0, lost: 0 }
+        Lines {
+            session,
+            path,
+            file: None,
+            limit,
+            waiting: String::new(),
+            waiting_lines: 0,
+            refused: false,
+            untold: 0,
+            lost: 0,
+        }
     }
 
     /// Creates the file now.
@@ -83,10 +95,7 @@ impl Lines {
             self.lost += 1;
             return false;
         }
-        if self.untold > 0 {
-            let lines = std::mem::take(&mut self.untold);
-            self.write(at, &Lost { lost: LostLines { lines } });
-        }
+        self.tell_of_lost(at);
         self.write(at, what);
         if self.waiting.len() >= GATHER && !self.refused {
             self.flush(store);
@@ -94,16 +103,14 @@ impl Lines {
         true
     }
 
-    /// Adds the last lines, for which there is always room.
-    pub fn finish(mut self, at: u64, last: &impl Serialize, store: &mut Store) {
+    /// Adds the last lines, for which there is always room; returns how many lines are lost for good.
+    pub fn finish(mut self, at: u64, last: &impl Serialize, store: &mut Store) -> u64 {
         if self.limit > 0 {
-            if self.untold > 0 {
-                let lines = std::mem::take(&mut self.untold);
-                self.write(at, &Lost { lost: LostLines { lines } });
-            }
+            self.tell_of_lost(at);
             self.write(at, last);
             self.flush(store);
         }
+        self.lost + self.waiting_lines
     }
 
     /// Hands to the kernel what was gathered; what it does not take waits.
@@ -116,6 +123,7 @@ impl Lines {
                 store.wrote(self.session, self.waiting.len() as u64);
                 store.accept();
                 self.waiting.clear();
+                self.waiting_lines = 0;
                 self.refused = false;
             }
             Err(error) => {
@@ -141,11 +149,19 @@ impl Lines {
         self.file.as_mut().map_or(Ok(()), |file| file.append(self.waiting.as_bytes()))
     }
 
+    fn tell_of_lost(&mut self, at: u64) {
+        let lines = std::mem::take(&mut self.untold);
+        if lines > 0 {
+            self.write(at, &Lost { lost: LostLines { lines } });
+        }
+    }
+
     fn write(&mut self, at: u64, what: &impl Serialize) {
         // What is written has a form in JSON, always.
         if let Ok(line) = serde_json::to_string(&Line { at: at as f64 / 1e6, what }) {
             self.waiting += &safe_json(&line);
             self.waiting.push('\n');
+            self.waiting_lines += 1;
         }
     }
 }

@@ -31,6 +31,7 @@ pub use redact::redact;
 pub use set::{TapeStats, Tapes};
 pub use store::{Look, Space, space};
 
+use crate::record::MOST_SESSIONS;
 use crate::record::transcript::TranscriptLimits;
 
 /// Bounds of what is kept of connections.
@@ -58,6 +59,8 @@ pub struct TapeLimits {
     pub strangers: u64,
     /// Octets of all sessions' directories, a file counting for a block at least.
     pub total: u64,
+    /// Those directories.
+    pub sessions: usize,
     /// Events of one kind that tell of one connection.
     pub events: u32,
 }
@@ -76,6 +79,7 @@ impl Default for TapeLimits {
             files: 8000,
             strangers: 1000,
             total: 8 << 30,
+            sessions: MOST_SESSIONS,
             events: 10_000,
         }
     }

@@ -43,7 +43,9 @@ pub struct Connection {
     /// How it ended; none if it goes on, or nobody saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
-    /// Attempts to log in, the first of them.
+    /// How many attempts to log in are on the tape.
+    pub tried: u64,
+    /// The first of them, and those that let it in.
     pub attempts: Vec<Attempt>,
     /// Commands that were not typed into a shell.
     pub commands: Vec<Command>,
@@ -173,6 +175,7 @@ impl Connection {
             }
             Entry::Attempt { user, credential, accepted } => {
                 let user = shown(user.as_str());
+                self.tried += 1;
                 if accepted {
                     self.user = Some(user.clone());
                 }

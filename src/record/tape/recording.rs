@@ -232,22 +232,18 @@ impl Recording {
             self.settle(became);
         }
         self.counts.lost_lines = self.tape.lost();
-        let Ok(Value::Object(counts)) = serde_json::to_value(&self.counts) else { return };
-        let mut told = Map::from_iter([("reason".to_owned(), reason.into())]);
-        told.extend(counts.into_iter().filter(|(_, count)| count.as_u64() != Some(0)));
-        if self.begin.protocol == Protocol::Ssh {
-            let mut notice = Notice::of_connection(EventId::SshClose, at, &self.begin, told);
-            notice.event.count = self.last;
-            (notice.event.bytes_in, notice.event.bytes_out) = (self.counts.input, self.counts.output);
-            desk.told.push(notice);
-        }
         let is_stranger = !self.let_in && self.counts.channels == 0;
         if is_stranger && desk.store.files(session) > desk.limits.strangers {
             self.tape.discard(desk.store);
         } else {
-            self.tape.finish(self.last, &Closing { closed: &self.counts }, desk.store);
+            let closing = Closing { closed: &self.counts };
+            // The disk may take less of the end than the tape could say.
+            self.counts.lost_lines = self.tape.finish(self.last, &closing, desk.store);
         }
         desk.store.leave(session, desk.now);
+        if self.begin.protocol == Protocol::Ssh {
+            desk.told.push(closed(&self.begin, &self.counts, (self.last, at), reason));
+        }
     }
 
     fn time(&self, now: Utc) -> Utc {
@@ -289,12 +285,12 @@ impl Recording {
     fn data(&mut self, number: u32, stream: Stream, data: &[u8], at: Utc, desk: &mut Desk<'_>) {
         let count = data.len() as u64;
         match stream {
-            Stream::Input => self.counts.input += count,
-            Stream::Output | Stream::Error => self.counts.output += count,
+            Stream::Input => self.counts.input = self.counts.input.saturating_add(count),
+            Stream::Output | Stream::Error => self.counts.output = self.counts.output.saturating_add(count),
         }
         let micros = self.last;
-        let taken = self
-            .channel(number, desk, |channel, place, store| channel.take((micros, at), stream, data, place, store));
+        let taken =
+            self.channel(number, desk, |channel, place, store| channel.take((micros, at), stream, data, place, store));
         if taken.is_none() {
             self.counts.lost += count;
         }
@@ -310,15 +306,7 @@ impl Recording {
         self.files.insert(file, content);
     }
 
-    fn file_end(
-        &mut self,
-        file: u32,
-        size: u64,
-        sha256: Option<&str>,
-        kept: bool,
-        at: Utc,
-        desk: &mut Desk<'_>,
-    ) {
+    fn file_end(&mut self, file: u32, size: u64, sha256: Option<&str>, kept: bool, at: Utc, desk: &mut Desk<'_>) {
         let content = self.files.remove(&file);
         let (path, direction) = content.as_ref().map(|content| (content.path.clone(), content.direction)).unzip();
         let there = content.map_or_else(Kept::default, |content| content.finish(self.begin.session, desk.store));
@@ -331,8 +319,8 @@ impl Recording {
         self.tape.push(self.last, &line, desk.store);
         self.counts.files += 1;
         match direction {
-            Some(Direction::Upload) => self.counts.input += size,
-            Some(Direction::Download) => self.counts.output += size,
+            Some(Direction::Upload) => self.counts.input = self.counts.input.saturating_add(size),
+            Some(Direction::Download) => self.counts.output = self.counts.output.saturating_add(size),
             None => {}
         }
         let told = json!({
@@ -419,7 +407,9 @@ impl Recording {
             Entry::Listen { host, port, accepted } => {
                 (EventId::SshForward, json!({"kind": "listen", "host": host, "port": port, "accepted": accepted}))
             }
-            Entry::Agent { accepted, .. } => (EventId::SshForward, json!({"kind": "agent-offer", "accepted": accepted})),
+            Entry::Agent { accepted, .. } => {
+                (EventId::SshForward, json!({"kind": "agent-offer", "accepted": accepted}))
+            }
             _ => return,
         };
         self.counts.forwards += u64::from(id == EventId::SshForward);
@@ -440,6 +430,18 @@ impl Recording {
         told.retain(|_, value| !value.is_null());
         desk.told.push(Notice::of_connection(id, at, &self.begin, told));
     }
+}
+
+/// That a connection is over, `micros` after it began.
+fn closed(begin: &Begin, counts: &Counts, (micros, at): (u64, Utc), reason: &str) -> Notice {
+    let mut told = Map::from_iter([("reason".to_owned(), reason.into())]);
+    if let Ok(Value::Object(counts)) = serde_json::to_value(counts) {
+        told.extend(counts.into_iter().filter(|(_, count)| count.as_u64() != Some(0)));
+    }
+    let mut notice = Notice::of_connection(EventId::SshClose, at, begin, told);
+    notice.event.count = micros;
+    (notice.event.bytes_in, notice.event.bytes_out) = (counts.input, counts.output);
+    notice
 }
 
 fn login(user: &Text, credential: &Credential, accepted: bool) -> Value {

@@ -8,7 +8,9 @@ pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
     if wanted && let Entry::Attempt { credential, .. } = &mut entry {
         match credential {
             Credential::Password { password } => *password = length(password),
-            Credential::KeyboardInteractive { answers } => answers.iter_mut().for_each(|answer| *answer = length(answer)),
+            Credential::KeyboardInteractive { answers } => {
+                answers.iter_mut().for_each(|answer| *answer = length(answer))
+            }
             Credential::None | Credential::PublicKey { .. } => {}
         }
     }
@@ -42,9 +44,8 @@ mod tests {
         assert_eq!(redact(password("a\\b\x1b\u{202e}é"), true), password("(6 characters)"));
         assert_eq!(redact(password("hunter2"), false), password("hunter2"));
         assert_eq!(redact(password(""), true), password("(0 characters)"));
-        let answers = |answers: [&str; 2]| {
-            attempt(Credential::KeyboardInteractive { answers: answers.map(Text::new).to_vec() })
-        };
+        let answers =
+            |answers: [&str; 2]| attempt(Credential::KeyboardInteractive { answers: answers.map(Text::new).to_vec() });
         assert_eq!(redact(answers(["abc", "12"]), true), answers(["(3 characters)", "(2 characters)"]));
         let command = Entry::Exec { channel: 0, command: Text::command("id") };
         assert_eq!(redact(command.clone(), true), command);

@@ -39,10 +39,7 @@ pub type Look = Box<dyn Fn(&Path) -> io::Result<Space> + Send>;
 /// What the file system says.
 pub fn space(dir: &Path) -> io::Result<Space> {
     let stat = rustix::fs::statvfs(dir)?;
-    Ok(Space {
-        free: stat.f_bavail.saturating_mul(stat.f_frsize),
-        size: stat.f_blocks.saturating_mul(stat.f_frsize),
-    })
+    Ok(Space { free: stat.f_bavail.saturating_mul(stat.f_frsize), size: stat.f_blocks.saturating_mul(stat.f_frsize) })
 }
 
 /// What there is no room for.
@@ -210,7 +207,8 @@ impl Store {
     pub fn tend(&mut self, now: Utc, told: &mut Vec<Notice>) {
         let gone = self.prune();
         if gone > 0 {
-            let why = format!("limit: recordings of connections exceeded {} octets", self.limits.total);
+            let TapeLimits { total, sessions, .. } = self.limits;
+            let why = format!("limit: recordings of connections exceeded {total} octets or {sessions} sessions");
             told.push(Notice::of_recording(EventId::RecordingDeleted, now, gone, &why));
         }
         if self.unseen > 0 || gone > 0 || self.scarce != Scarce::Nothing {
@@ -256,15 +254,16 @@ impl Store {
 
     /// Forgets the sessions that were heard of longest ago, but for those that go on, a tenth more than needed.
     fn prune(&mut self) -> u64 {
-        if self.total < self.limits.total {
+        let TapeLimits { total, sessions, .. } = self.limits;
+        if self.total < total && self.held.len() < sessions {
             return 0;
         }
         let ended = self.held.iter().filter(|(_, held)| held.open == 0);
         let mut ended: Vec<(i64, SessionId)> = ended.map(|(id, held)| (held.latest, *id)).collect();
         ended.sort_unstable();
-        let (mut gone, enough) = (0, self.limits.total - self.limits.total / 10);
+        let (mut gone, enough) = (0, (total - total / 10, sessions - sessions / 10));
         for (_, id) in ended {
-            if self.total <= enough {
+            if self.total <= enough.0 && self.held.len() <= enough.1 {
                 break;
             }
             let dir = self.dir.join(id.to_string());

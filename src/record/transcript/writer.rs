@@ -212,7 +212,9 @@ impl Transcript {
         let rest = std::mem::take(&mut self.untold);
         match (rest, self.full) {
             (0, _) => {}
-            (_, true) => self.line(now, 'm', &format!("{rest} octets after this are not recorded: the transcript is full")),
+            (_, true) => {
+                self.line(now, 'm', &format!("{rest} octets after this are not recorded: the transcript is full"))
+            }
             (_, false) => self.line(now, 'm', &format!("{rest} octets before this were lost: the disk took nothing")),
         }
         first.and(self.flush(now))?;

@@ -1,9 +1,12 @@
+//! Words made by hand, and what is kept of them.
+
+mod bounds;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -210,22 +213,26 @@ fn a_shell_is_a_tape_a_transcript_and_events() {
     }});
     assert_eq!(lines[3], expected);
     let last = lines.last().unwrap();
-    assert_eq!((&last["at"], &last["closed"]["attempts"], &last["closed"]["lost"]), (&json!(9.5), &json!(3), &json!(0)));
-
-    assert_eq!(lab.told(EventId::SshHello), [json!({
-        "banner": "SSH-2.0-libssh2_1.8.0", "hassh": "92674389fa1e47a27ddd8d9b63ecd42b",
-    })]);
-    let login = |password: &str, accepted: bool| {
-        json!({"user": "root", "method": "password", "password": password, "accepted": accepted})
-    };
-    assert_eq!(lab.told(EventId::SshLogin), [login("toor\\x1b", false), login("123456", true)]);
     assert_eq!(
-        lab.told(EventId::SshShell),
-        [json!({"kind": "shell", "term": "xterm-256color", "size": "132x24"})]
+        (&last["at"], &last["closed"]["attempts"], &last["closed"]["lost"]),
+        (&json!(9.5), &json!(3), &json!(0))
     );
-    assert_eq!(lab.told(EventId::SshClose), [json!({
-        "reason": "disconnected", "attempts": 3, "channels": 1, "shells": 1, "input": 3, "output": 7,
-    })]);
+
+    assert_eq!(
+        lab.told(EventId::SshHello),
+        [json!({
+            "banner": "SSH-2.0-libssh2_1.8.0", "hassh": "92674389fa1e47a27ddd8d9b63ecd42b",
+        })]
+    );
+    let login = |password: &str, accepted: bool| json!({"user": "root", "method": "password", "password": password, "accepted": accepted});
+    assert_eq!(lab.told(EventId::SshLogin), [login("toor\\x1b", false), login("123456", true)]);
+    assert_eq!(lab.told(EventId::SshShell), [json!({"kind": "shell", "term": "xterm-256color", "size": "132x24"})]);
+    assert_eq!(
+        lab.told(EventId::SshClose),
+        [json!({
+            "reason": "disconnected", "attempts": 3, "channels": 1, "shells": 1, "input": 3, "output": 7,
+        })]
+    );
     let close = lab.told.last().unwrap();
     assert_eq!((close.at, close.event.count, close.event.bytes_in), (utc(9_500_000), 9_500_000, 3));
     assert_eq!((close.event.session, close.event.node, close.event.src.l4_port), (SESSION, 1, 40_000));
@@ -347,54 +354,10 @@ fn what_goes_beyond_the_host_is_told_and_its_octets_are_kept() {
     assert_eq!(lab.told(EventId::SshClose)[0]["forwards"], 3);
     let read = connection(&lab.file(TAPE)).unwrap();
     let forwards: Vec<(&str, bool)> = read.forwards.iter().map(|told| (told.what.as_str(), told.accepted)).collect();
-    assert_eq!(forwards, [("to smtp.example:25", true), ("to smtp.example:25", false), ("listen on 0.0.0.0:8080", true)]);
-}
-
-#[test]
-fn a_hundred_thousand_guesses_are_counted_in_bounds() {
-    let mut lab = Lab::with(TapeLimits { tape: 1 << 20, ..TapeLimits::default() }, true);
-    lab.begin(7, SESSION);
-    for number in 0..100_000 {
-        lab.put(7, number, attempt("admin", &format!("password{number}"), false));
-    }
-    lab.end(7, 100_000);
-    assert_eq!(lab.told(EventId::SshLogin).len(), 10_000);
-    assert_eq!(lab.told(EventId::SshLogin)[0]["password"], "(9 characters)", "it is not to be kept");
-    let close = &lab.told(EventId::SshClose)[0];
-    assert_eq!((&close["attempts"], &close["untold"]), (&json!(100_000), &json!(90_000)));
-    let lines = lines(&lab.file(TAPE));
-    let length = fs::metadata(lab.file(TAPE)).unwrap().len();
-    assert!((1 << 20..(1 << 20) + 1000).contains(&length), "{length}");
-    let lost = lines.iter().find_map(|line| line["lost"]["lines"].as_u64()).unwrap();
-    assert_eq!(lines.iter().filter(|line| line.get("attempt").is_some()).count() as u64 + lost, 100_001);
-    let read = connection(&lab.file(TAPE)).unwrap();
-    assert_eq!((read.attempts.len(), read.lost_lines, read.attempts[0].credential.as_str()), (1000, lost, "(9 characters)"));
-}
-
-#[test]
-fn who_guesses_from_connection_to_connection_leaves_few_files() {
-    let limits = TapeLimits { strangers: 10, files: 20, ..TapeLimits::default() };
-    let mut lab = Lab::with(limits, false);
-    for conn in 0..1000 {
-        lab.begin(conn, SESSION);
-        lab.put(conn, 1, hello());
-        lab.put(conn, 2, attempt("root", "x", false));
-        lab.tend();
-        lab.end(conn, 3);
-    }
-    assert_eq!(lab.files(SESSION).len(), 10);
-    assert_eq!((lab.told(EventId::SshLogin).len(), lab.told(EventId::SshClose).len()), (1000, 1000));
-    // Whoever is let in is recorded all the same, until there is too much of that as well.
-    for conn in 2000..2100 {
-        lab.begin(conn, SESSION);
-        lab.put(conn, 1, attempt("root", "toor", true));
-        lab.put(conn, 1, opened(0));
-        lab.put(conn, 1, Entry::Shell { channel: 0 });
-        lab.put(conn, 1, data(0, Stream::Output, b"#"));
-        lab.end(conn, 3);
-    }
-    assert_eq!(lab.files(SESSION).len(), 20);
-    assert_eq!(lab.told(EventId::SshShell).len(), 100);
+    assert_eq!(
+        forwards,
+        [("to smtp.example:25", true), ("to smtp.example:25", false), ("listen on 0.0.0.0:8080", true)]
+    );
 }
 
 #[test]
@@ -438,110 +401,6 @@ fn a_switch_that_dies_ends_what_it_was_in_the_middle_of() {
 }
 
 #[test]
-fn so_many_are_recorded_at_once() {
-    let mut lab = Lab::with(TapeLimits { open: 3, parts: 2, ..TapeLimits::default() }, false);
-    for conn in 0..10 {
-        lab.begin(conn, SessionId(conn + 1));
-        lab.put(conn, 1, opened(0));
-        lab.put(conn, 1, Entry::Shell { channel: 0 });
-        lab.put(conn, 2, data(0, Stream::Output, b"#"));
-    }
-    lab.tend();
-    assert_eq!(lab.tapes.stats().open, 3);
-    assert_eq!(lab.failures().len(), 1, "once a minute: {:?}", lab.failures());
-    assert!(lab.failures()[0].starts_with("limit: 3 connections"), "{:?}", lab.failures());
-    lab.now += 60_000_000;
-    lab.tend();
-    let counts: Vec<u64> = lab.told.iter().filter(|told| told.event.id == EventId::RecordingFailed).map(|told| told.event.count).collect();
-    assert_eq!(counts, [1, 6]);
-    assert_eq!((lab.files(SessionId(2)).len(), lab.files(SessionId(3)).len()), (2, 1));
-    // A place is free again.
-    lab.end(0, 9);
-    lab.begin(20, SESSION);
-    lab.put(20, 1, opened(0));
-    lab.put(20, 1, Entry::Shell { channel: 0 });
-    assert_eq!(lab.files(SESSION).len(), 2);
-}
-
-#[test]
-fn sessions_of_long_ago_go_first() {
-    let limits = TapeLimits { total: 100_000, ..TapeLimits::default() };
-    let mut lab = Lab::with(limits, false);
-    for number in 1..=20 {
-        lab.begin(number, SessionId(number));
-        lab.put(number, 1, opened(0));
-        lab.put(number, 1, Entry::Exec { channel: 0, command: text("cat") });
-        lab.put(number, 2, data(0, Stream::Output, &[b'a'; 4000]));
-        if number > 1 {
-            lab.end(number, 3);
-        }
-        lab.tend();
-    }
-    let left = |lab: &Lab| -> Vec<u64> { (1..=20).filter(|n| !lab.files(SessionId(*n)).is_empty()).collect() };
-    let kept = left(&lab);
-    assert_eq!(kept[0], 1, "who goes on stays");
-    assert!(kept.len() < 10 && kept.len() > 3, "{kept:?}");
-    assert!(kept[1..].windows(2).all(|pair| pair[1] == pair[0] + 1) && *kept.last().unwrap() == 20, "{kept:?}");
-    let gone: u64 =
-        lab.told.iter().filter(|told| told.event.id == EventId::RecordingDeleted).map(|told| told.event.count).sum();
-    assert_eq!(gone as usize + kept.len(), 20);
-    // What former consoles left counts.
-    let dir = lab.dir.path().to_owned();
-    let mut next = Lab { tapes: Lab::tapes(&dir, TapeLimits { total: 20_000, ..limits }, false, &lab.space), ..lab };
-    next.tend();
-    assert!(left(&next).len() <= 2, "{:?}", left(&next));
-
-    // What goes on and takes everything is cut.
-    let mut lab = Lab::with(TapeLimits { total: 50_000, ..TapeLimits::default() }, false);
-    lab.begin(7, SESSION);
-    lab.put(7, 1, opened(0));
-    lab.put(7, 1, Entry::Shell { channel: 0 });
-    for second in 1..100u64 {
-        lab.put(7, second * 1_000_000, data(0, Stream::Output, &[b'a'; 4000]));
-        lab.tend();
-    }
-    lab.end(7, 100_000_000);
-    assert_eq!(lab.failures().len(), 1);
-    assert!(lab.failures()[0].contains("sessions that go on"), "{:?}", lab.failures());
-    let length = fs::metadata(lab.file(".cast")).unwrap().len();
-    assert!((30_000..60_000).contains(&length), "{length}");
-    assert!(matches!(&moments(&lab.file(".cast")).pop().unwrap().what, What::Marker(text) if text.contains("lost")));
-}
-
-#[test]
-fn where_the_disk_is_nearly_full_contents_go_first_and_tapes_stay() {
-    let mut lab = Lab::new();
-    let size = 1 << 30;
-    let work = |lab: &mut Lab, file: u32| {
-        lab.tend();
-        upload(lab, file, "worm", format!("worm {file}").as_bytes(), true);
-        lab.put(7, u64::from(file), data(0, Stream::Output, format!("shown {file} ").as_bytes()));
-    };
-    lab.begin(7, SESSION);
-    lab.put(7, 0, opened(0));
-    lab.put(7, 0, Entry::Shell { channel: 0 });
-    for (file, free) in [(0, size), (1, size / 20 - 1), (2, size / 50 - 1), (3, size / 50 - 1), (4, size)] {
-        *lab.space.lock().unwrap() = Space { free, size };
-        // It is looked at when something was written.
-        lab.put(7, 0, Entry::Env { channel: 0, name: text("A"), value: text("B") });
-        lab.tend();
-        work(&mut lab, file);
-    }
-    lab.end(7, 9);
-    let told = lab.told(EventId::SshFile);
-    let cut: Vec<&Value> = told.iter().map(|told| &told["cut"]).collect();
-    assert_eq!(cut, [&Value::Null, &json!("disk"), &json!("disk"), &json!("disk"), &Value::Null]);
-    let failures = lab.failures();
-    assert_eq!(failures.len(), 2, "{failures:?}");
-    assert!(failures[0].contains("contents of files are not") && failures[1].contains("neither transcripts"), "{failures:?}");
-    let shown: Vec<What> = moments(&lab.file(".cast")).into_iter().map(|moment| moment.what).collect();
-    assert!(shown.contains(&What::Output("shown 1 ".into())) && shown.contains(&What::Output("shown 4 ".into())), "{shown:?}");
-    assert!(shown.contains(&What::Marker("16 octets before this were lost: the disk took nothing".into())), "{shown:?}");
-    assert_eq!(lines(&lab.file(TAPE)).iter().filter(|line| line.get("env").is_some()).count(), 5);
-    assert_eq!(lab.told(EventId::SshClose)[0]["lost"], 6 * 3 + 16);
-}
-
-#[test]
 fn nothing_that_is_told_harms_anybody() {
     // Who faces the attacker may be the attacker's: what has a form has it by accident.
     let wild = "\u{1b}[2J\u{202e}../../x\n\"\\\u{0}".repeat(3000);
@@ -557,7 +416,11 @@ fn nothing_that_is_told_harms_anybody() {
     };
     lab.tapes.take(7, Word::Begin(begin), utc(0));
     let Entry::Hello { kex, keys, ciphers, macs, compression, .. } = hello() else { panic!() };
-    lab.put(7, u64::MAX, Entry::Hello { banner: evil.clone(), kex, keys, ciphers, macs, compression, hassh: wild.clone() });
+    lab.put(
+        7,
+        u64::MAX,
+        Entry::Hello { banner: evil.clone(), kex, keys, ciphers, macs, compression, hassh: wild.clone() },
+    );
     let credential = Credential::KeyboardInteractive { answers: vec![evil.clone(); 100] };
     lab.put(7, 5, Entry::Attempt { user: evil.clone(), credential, accepted: true });
     lab.put(7, 5, opened(u32::MAX));
@@ -595,7 +458,8 @@ fn nothing_that_is_told_harms_anybody() {
     assert!(harmless(&read), "{read}");
     // What is no tape tells nothing.
     let junk = lab.dir.path().join("junk");
-    fs::write(&junk, b"{\"at\":\"x\",\"attempt\":7}\n\xff\xfe\n[]\n{\"at\":1,\"begin\":[]}\n{\"at\":2,\"end\":{\"rea").unwrap();
+    fs::write(&junk, b"{\"at\":\"x\",\"attempt\":7}\n\xff\xfe\n[]\n{\"at\":1,\"begin\":[]}\n{\"at\":2,\"end\":{\"rea")
+        .unwrap();
     let read = connection(&junk).unwrap();
     assert_eq!((read.lost_lines, read.attempts.len()), (2, 0));
 }
@@ -615,80 +479,4 @@ fn of_tls_there_is_a_tape() {
     lab.end(7, 3);
     assert!(lab.file("-tls-0000000000000007.ndjson").exists());
     assert_eq!(lab.told, []);
-}
-
-const FULL_DISK: &str = "HWT_FULL_DISK_OF_TAPES";
-
-/// Runs the test below on a real disk of 256 KiB, in a mount namespace of its own.
-#[test]
-fn a_full_disk_stops_no_events() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut flags = vec!["--mount"];
-    if !rustix::process::geteuid().is_root() {
-        flags.extend(["--user", "--map-root-user"]);
-    }
-    let script =
-        "mount -t tmpfs -o size=256k none \"$1\" && exec \"$2\" --exact record::tape::tests::on_a_disk_of_256_kib";
-    let output = Command::new("unshare")
-        .args(flags)
-        .args(["sh", "-c", script, "sh"])
-        .arg(dir.path())
-        .arg(std::env::current_exe().unwrap())
-        .env(FULL_DISK, dir.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
-}
-
-/// Without a disk of its own, only that there is room on the one it is on is known.
-#[test]
-fn on_a_disk_of_256_kib() {
-    let Some(disk) = std::env::var_os(FULL_DISK).map(PathBuf::from) else {
-        let dir = tempfile::tempdir().unwrap();
-        let Space { free, size } = space(dir.path()).unwrap();
-        assert!(free <= size && size > 0);
-        return;
-    };
-    let mut lab = Lab::new();
-    lab.tapes = Tapes::open(&disk, TapeLimits::default(), false, vec![], Box::new(space)).unwrap();
-    lab.begin(7, SESSION);
-    lab.put(7, 1, attempt("root", "toor", true));
-    lab.put(7, 1, opened(0));
-    lab.put(7, 1, Entry::Shell { channel: 0 });
-    // Others fill it.
-    let ballast = disk.join("ballast");
-    let mut file = fs::File::create(&ballast).unwrap();
-    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
-    drop(file);
-    for number in 0..2000 {
-        lab.put(7, number, Entry::Env { channel: 0, name: text("NAME"), value: text(&"x".repeat(100)) });
-        lab.put(7, number, data(0, Stream::Output, &[b'a'; 100]));
-        lab.tend();
-    }
-    lab.begin(8, SessionId(8));
-    lab.put(8, 1, attempt("root", "late", false));
-    lab.tend();
-    let failures = lab.failures();
-    assert_eq!(failures.len(), 2, "that it is nearly full, and that it is: {failures:?}");
-    assert_eq!(lab.told(EventId::SshLogin).len(), 2, "events go on");
-
-    fs::remove_file(&ballast).unwrap();
-    lab.tend();
-    lab.put(7, 3000, Entry::Signal { channel: 0, name: text("INT") });
-    lab.put(7, 3000, data(0, Stream::Output, b"again"));
-    lab.end(7, 3001);
-    lab.end(8, 3001);
-    let dir = disk.join("sessions").join(SESSION.to_string());
-    let tape = dir.join("20261130T025429Z-ssh-0000000000000007.ndjson");
-    let lines = lines(&tape);
-    let lost: u64 = lines.iter().filter_map(|line| line["lost"]["lines"].as_u64()).sum();
-    let kept = lines.iter().filter(|line| line.get("env").is_some()).count() as u64;
-    assert!(lost > 1000 && kept > 100, "{lost} {kept}");
-    assert_eq!(lost + kept, 2000);
-    assert_eq!(lines.iter().filter(|line| line.get("signal").is_some()).count(), 1);
-    let cast = moments(&dir.join("20261130T025429Z-ssh-0000000000000007-0000-0001.cast"));
-    assert!(matches!(&cast[cast.len() - 2].what, What::Output(text) if text == "again"), "{:?}", cast.last());
-    assert_eq!(cast.last().unwrap().what, What::Marker("200000 octets before this were lost: the disk took nothing".into()));
-    assert!(disk.join("sessions/0000000000000008").exists());
 }
