@@ -1,9 +1,7 @@
-use std::process::Command;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{Filter, search};
+use crate::record::{Filter, search, small_disk};
 
 const NOW: i64 = 1_700_000_000_000_000;
 
@@ -226,35 +224,17 @@ fn a_log_that_is_deleted_is_begun_again_or_fails_aloud() {
     assert_eq!(seqs(&inner), [3, 4]);
 }
 
-const FULL_DISK: &str = "HWT_FULL_DISK";
-
 /// Runs the test below on a real disk of 64 KiB, in a mount namespace of its own.
 #[test]
 fn a_full_disk_is_a_gap_and_nothing_worse() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut flags = vec!["--mount"];
-    if !rustix::process::geteuid().is_root() {
-        flags.extend(["--user", "--map-root-user"]);
-    }
-    let script =
-        "mount -t tmpfs -o size=64k none \"$1\" && exec \"$2\" --exact record::log::tests::on_a_disk_of_64_kib";
-    let output = Command::new("unshare")
-        .args(flags)
-        .args(["sh", "-c", script, "sh"])
-        .arg(dir.path())
-        .arg(std::env::current_exe().unwrap())
-        .env(FULL_DISK, dir.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    small_disk::run("record::log::tests::on_a_disk_of_64_kib", "64k");
 }
 
 /// Without a disk of its own, only that the one it is on is not full.
 #[test]
 fn on_a_disk_of_64_kib() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = std::env::var_os(FULL_DISK).map(PathBuf::from) else {
+    let Some(disk) = small_disk::disk() else {
         let mut log = EventLog::open(dir.path(), small(1 << 20, 1 << 20), utc(0)).unwrap();
         log.push(&mut record());
         log.flush(utc(0));

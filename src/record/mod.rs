@@ -12,6 +12,8 @@ mod pcap;
 mod schema;
 mod search;
 mod session;
+#[cfg(test)]
+mod small_disk;
 mod summary;
 pub mod tape;
 mod top;

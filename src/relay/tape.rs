@@ -66,6 +66,25 @@ impl Text {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What somebody else has made, as far as that was text: nothing to show. What was no UTF-8 is U+FFFD.
+    pub fn original(&self) -> String {
+        let number = |code: String| u32::from_str_radix(&code, 16).ok();
+        let (mut text, mut rest) = (String::with_capacity(self.0.len()), self.0.chars());
+        while let Some(c) = rest.next() {
+            if c != '\\' {
+                text.push(c);
+                continue;
+            }
+            let code = match rest.next() {
+                Some('x') => number(rest.by_ref().take(2).collect()).filter(|octet| *octet < 0x80),
+                Some('u') => number(rest.by_ref().skip(1).take_while(|c| *c != '}').collect()),
+                other => other.map(u32::from),
+            };
+            text.push(code.and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+        text
+    }
 }
 
 impl fmt::Display for Text {
@@ -493,6 +512,17 @@ mod tests {
         assert!(Text::new(vec![0x1b; 1 << 20]).as_str().len() < 5 * TEXT);
         assert!(Text::new(vec![b'a'; TEXT + 1]).as_str().ends_with("a…"));
         assert!(!Text::new(vec![b'a'; TEXT]).as_str().ends_with('…'));
+    }
+
+    #[test]
+    fn what_was_written_out_is_known_again() {
+        for text in ["", "root", "C:\\temp\\", "\x1b]0;pwned\x07\n", "Müller a\u{202e}b\u{200d}", "\\x41\\u{41}"] {
+            assert_eq!(Text::new(text).original(), text);
+        }
+        assert_eq!(Text::new("\u{9b}x").original(), "\u{9b}x");
+        assert_eq!(Text::new(b"a\xffb").original(), "a\u{fffd}b");
+        assert_eq!(Text("\\".into()).original(), "\u{fffd}");
+        assert_eq!(Text("\\x\\u\\u{110000}".into()).original(), "\u{fffd}\u{fffd}");
     }
 
     #[test]

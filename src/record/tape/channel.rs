@@ -35,7 +35,8 @@ pub struct Place<'a> {
 pub struct Channel {
     number: u32,
     terminal: Terminal,
-    has_terminal: bool,
+    /// What its terminal is called, if it has one.
+    term: Option<Text>,
     sink: Sink,
 }
 
@@ -93,20 +94,20 @@ impl Channel {
     /// A channel that was opened.
     pub fn new(number: u32) -> Channel {
         let terminal = Terminal { width: SIZE.0, height: SIZE.1, ..Terminal::default() };
-        Channel { number, terminal, has_terminal: false, sink: Sink::Undecided }
+        Channel { number, terminal, term: None, sink: Sink::Undecided }
     }
 
     /// It gets a terminal.
     pub fn terminal(&mut self, term: &Text, columns: u32, rows: u32) {
-        self.has_terminal = true;
+        self.term = Some(term.clone());
         (self.terminal.width, self.terminal.height) = (cells(columns, SIZE.0), cells(rows, SIZE.1));
-        self.terminal.env.insert("TERM".into(), term.as_str().into());
+        self.terminal.env.insert("TERM".into(), term.original());
     }
 
     /// The name of its terminal, and columns and rows; none if it has none.
     pub fn size(&self) -> Option<(&str, String)> {
-        let term = self.terminal.env.get("TERM")?;
-        Some((term, format!("{}x{}", self.terminal.width, self.terminal.height)))
+        let term = self.term.as_ref()?;
+        Some((term.as_str(), format!("{}x{}", self.terminal.width, self.terminal.height)))
     }
 
     /// Its terminal has another size.
@@ -121,7 +122,7 @@ impl Channel {
     /// A shell begins, or a command.
     pub fn run(&mut self, at: Utc, command: Option<&Text>, place: &Place<'_>, store: &mut Store) {
         if matches!(self.sink, Sink::Undecided) {
-            self.terminal.command = command.map(|command| command.as_str().into());
+            self.terminal.command = command.map(Text::original);
             self.sink = self.cast(at, place, store);
         }
     }
@@ -136,7 +137,7 @@ impl Channel {
         store: &mut Store,
     ) -> Became {
         if matches!(self.sink, Sink::Undecided) {
-            self.sink = if self.has_terminal { self.cast(at, place, store) } else { self.octets(place, store) };
+            self.sink = if self.term.is_some() { self.cast(at, place, store) } else { self.octets(place, store) };
         }
         let count = data.len() as u64;
         match &mut self.sink {

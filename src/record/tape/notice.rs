@@ -60,7 +60,7 @@ fn fitted(object: Map<String, Value>) -> Vec<u8> {
 fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
-        if c.is_ascii() {
+        if matches!(c, ' '..='~') {
             text.push(c);
         } else {
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
@@ -119,6 +119,7 @@ mod tests {
     fn whatever_is_told_fits_into_an_event() {
         let small = json!({"user": "root", "password": "пароль", "accepted": true});
         assert_eq!(told(small.clone()).1, small);
+        assert_eq!(told(json!({"user": "\u{7f}\u{1b}"})).1, json!({"user": "\u{7f}\u{1b}"}));
         let long = "\\x1b".repeat(1000);
         let (len, cut) = told(json!({"user": long, "password": "secret", "accepted": false}));
         assert!((400..=MAX_DATA).contains(&len), "{len}");

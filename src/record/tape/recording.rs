@@ -65,21 +65,27 @@ pub struct Counts {
 
 /// A connection that is being recorded.
 pub struct Recording {
-    begin: Begin,
-    dir: PathBuf,
-    stem: String,
-    keeps: bool,
+    about: About,
     tape: Lines,
     channels: BTreeMap<u32, Channel>,
     files: BTreeMap<u32, Content>,
     counts: Counts,
     let_in: bool,
-    /// Octets of files, but for the tape.
-    written: u64,
     /// Events, by their kind.
     events: HashMap<EventId, u32>,
     /// Microseconds since the beginning.
     last: u64,
+}
+
+/// Whose recording it is, and where it lies.
+struct About {
+    begin: Begin,
+    dir: PathBuf,
+    stem: String,
+    /// Whether there is more than events.
+    keeps: bool,
+    /// Octets of files, but for the tape.
+    written: u64,
 }
 
 #[derive(Serialize)]
@@ -164,16 +170,12 @@ impl Recording {
         };
         tape.push(0, &Beginning { begin: begun }, desk.store);
         Recording {
-            begin,
-            dir,
-            stem,
-            keeps,
+            about: About { begin, dir, stem, keeps, written: 0 },
             tape,
             channels: BTreeMap::new(),
             files: BTreeMap::new(),
             counts: Counts::default(),
             let_in: false,
-            written: 0,
             events: HashMap::new(),
             last: 0,
         }
@@ -181,7 +183,7 @@ impl Recording {
 
     /// When it began.
     pub fn began(&self) -> Utc {
-        self.begin.at
+        self.about.begin.at
     }
 
     /// Takes what happened; returns whether that is the end.
@@ -210,7 +212,7 @@ impl Recording {
     pub fn flush(&mut self, desk: &mut Desk<'_>) {
         let at = self.time(desk.now);
         self.tape.flush(desk.store);
-        let session = self.begin.session;
+        let session = self.about.begin.session;
         let became: Vec<Became> =
             self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).collect();
         became.into_iter().for_each(|became| self.settle(became));
@@ -219,7 +221,7 @@ impl Recording {
     /// The connection is over: its last entry says so, or else `reason` does.
     pub fn finish(mut self, reason: &str, ended: bool, desk: &mut Desk<'_>) {
         let at = self.time(desk.now);
-        let session = self.begin.session;
+        let session = self.about.begin.session;
         if !ended {
             self.tape.push(self.last, &Broken { broken: Why { reason } }, desk.store);
         }
@@ -241,45 +243,19 @@ impl Recording {
             self.counts.lost_lines = self.tape.finish(self.last, &closing, desk.store);
         }
         desk.store.leave(session, desk.now);
-        if self.begin.protocol == Protocol::Ssh {
-            desk.told.push(closed(&self.begin, &self.counts, (self.last, at), reason));
+        if self.about.begin.protocol == Protocol::Ssh {
+            desk.told.push(closed(&self.about.begin, &self.counts, (self.last, at), reason));
         }
     }
 
     fn time(&self, now: Utc) -> Utc {
-        let at = self.begin.at.micros().saturating_add_unsigned(self.last);
+        let at = self.about.begin.at.micros().saturating_add_unsigned(self.last);
         if at.saturating_sub(now.micros()) > FAR { now } else { Utc::from_micros(at) }
     }
 
-    fn place<'a>(&'a self, limits: &'a TapeLimits) -> Place<'a> {
-        Place {
-            session: self.begin.session,
-            dir: &self.dir,
-            stem: &self.stem,
-            limits,
-            keeps: self.keeps,
-            room: limits.connection.saturating_sub(self.written),
-        }
-    }
-
     fn settle(&mut self, became: Became) {
-        self.written += became.written;
+        self.about.written += became.written;
         self.counts.lost += became.lost;
-    }
-
-    /// Has `what` be done with a channel.
-    fn channel(
-        &mut self,
-        number: u32,
-        desk: &mut Desk<'_>,
-        what: impl FnOnce(&mut Channel, &Place<'_>, &mut Store) -> Became,
-    ) -> Option<Became> {
-        // Taken out meanwhile, as the rest says where its files lie.
-        let mut channel = self.channels.remove(&number)?;
-        let became = what(&mut channel, &self.place(desk.limits), desk.store);
-        self.settle(became);
-        self.channels.insert(number, channel);
-        Some(became)
     }
 
     fn data(&mut self, number: u32, stream: Stream, data: &[u8], at: Utc, desk: &mut Desk<'_>) {
@@ -288,32 +264,34 @@ impl Recording {
             Stream::Input => self.counts.input = self.counts.input.saturating_add(count),
             Stream::Output | Stream::Error => self.counts.output = self.counts.output.saturating_add(count),
         }
-        let micros = self.last;
-        let taken =
-            self.channel(number, desk, |channel, place, store| channel.take((micros, at), stream, data, place, store));
-        if taken.is_none() {
+        let Some(channel) = self.channels.get_mut(&number) else {
             self.counts.lost += count;
-        }
+            return;
+        };
+        let place = self.about.place(desk.limits);
+        let became = channel.take((self.last, at), stream, data, &place, desk.store);
+        self.settle(became);
     }
 
     fn piece(&mut self, file: u32, data: &[u8], desk: &mut Desk<'_>) {
-        let Some(mut content) = self.files.remove(&file) else {
+        let Some(content) = self.files.get_mut(&file) else {
             self.counts.lost += data.len() as u64;
             return;
         };
-        let became = content.take(data, &self.place(desk.limits), desk.store);
+        let became = content.take(data, &self.about.place(desk.limits), desk.store);
         self.settle(became);
-        self.files.insert(file, content);
     }
 
     fn file_end(&mut self, file: u32, size: u64, sha256: Option<&str>, kept: bool, at: Utc, desk: &mut Desk<'_>) {
         let content = self.files.remove(&file);
         let (path, direction) = content.as_ref().map(|content| (content.path.clone(), content.direction)).unzip();
-        let there = content.map_or_else(Kept::default, |content| content.finish(self.begin.session, desk.store));
-        // All of it is there: what it is was seen here, too.
-        let sha256 = if kept && there.cut.is_none() && there.octets > 0 { there.sha256.as_deref() } else { sha256 };
-        let cut = there.cut.or((!kept).then_some("not-from-first-to-last"));
-        let entry = Entry::FileEnd { file, size, sha256: sha256.map(str::to_owned), kept: kept && cut.is_none() };
+        let there = content.map_or_else(Kept::default, |content| content.finish(self.about.begin.session, desk.store));
+        // Who is in the middle has a limit of its own, and knows the digest of what is beyond it.
+        let not_all = if sha256.is_some() { "file-too-large" } else { "not-from-first-to-last" };
+        let cut = there.cut.or((!kept).then_some(not_all));
+        // If all of it is there, what it is was seen here, too.
+        let sha256 = if cut.is_none() && there.octets > 0 { there.sha256.as_deref() } else { sha256 };
+        let entry = Entry::FileEnd { file, size, sha256: sha256.map(str::to_owned), kept: cut.is_none() };
         let content = there.content.as_deref();
         let line = FileEnd { entry: &entry, content, content_octets: there.octets, cut };
         self.tape.push(self.last, &line, desk.store);
@@ -365,13 +343,13 @@ impl Recording {
             }
             Entry::Closed { channel } => {
                 if let Some(channel) = self.channels.remove(channel) {
-                    let became = channel.finish((micros, at), self.begin.session, desk.store);
+                    let became = channel.finish((micros, at), self.about.begin.session, desk.store);
                     self.settle(became);
                 }
             }
             Entry::FileBegin { file, path, direction, .. } => {
                 if self.files.len() < most && !self.files.contains_key(file) {
-                    let content = Content::new(*file, path.clone(), *direction, &self.place(desk.limits));
+                    let content = Content::new(*file, path.clone(), *direction, &self.about.place(desk.limits));
                     self.files.insert(*file, content);
                 }
             }
@@ -380,10 +358,9 @@ impl Recording {
     }
 
     fn run(&mut self, number: u32, command: Option<&Text>, at: Utc, desk: &mut Desk<'_>) {
-        self.channel(number, desk, |channel, place, store| {
-            channel.run(at, command, place, store);
-            Became::default()
-        });
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.run(at, command, &self.about.place(desk.limits), desk.store);
+        }
     }
 
     /// Tells of an entry by an event, if it is one of those.
@@ -417,7 +394,7 @@ impl Recording {
     }
 
     fn notice(&mut self, id: EventId, at: Utc, told: Value, desk: &mut Desk<'_>) {
-        if self.begin.protocol != Protocol::Ssh {
+        if self.about.begin.protocol != Protocol::Ssh {
             return;
         }
         let count = self.events.entry(id).or_default();
@@ -428,7 +405,20 @@ impl Recording {
         *count += 1;
         let Value::Object(mut told) = told else { return };
         told.retain(|_, value| !value.is_null());
-        desk.told.push(Notice::of_connection(id, at, &self.begin, told));
+        desk.told.push(Notice::of_connection(id, at, &self.about.begin, told));
+    }
+}
+
+impl About {
+    fn place<'a>(&'a self, limits: &'a TapeLimits) -> Place<'a> {
+        Place {
+            session: self.begin.session,
+            dir: &self.dir,
+            stem: &self.stem,
+            limits,
+            keeps: self.keeps,
+            room: limits.connection.saturating_sub(self.written),
+        }
     }
 }
 

@@ -18,19 +18,7 @@ pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
 }
 
 fn length(text: &Text) -> Text {
-    // What stands for one character counts as one.
-    let (mut count, mut rest) = (0u32, text.as_str().chars());
-    while let Some(c) = rest.next() {
-        count += 1;
-        if c == '\\' {
-            match rest.next() {
-                Some('x') => drop(rest.by_ref().take(2).count()),
-                Some('u') => drop(rest.by_ref().find(|c| *c == '}')),
-                _ => {}
-            }
-        }
-    }
-    Text::new(format!("({count} characters)"))
+    Text::new(format!("({} characters)", text.original().chars().count()))
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! What there is too much of, and disks that are full.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::*;
+use crate::record::small_disk;
 
 #[test]
 fn a_hundred_thousand_guesses_are_counted_in_bounds() {
@@ -184,33 +183,16 @@ fn where_the_disk_is_nearly_full_contents_go_first_and_tapes_stay() {
     assert_eq!(lab.told(EventId::SshClose)[0]["lost"], 6 * 3 + 16);
 }
 
-const FULL_DISK: &str = "HWT_FULL_DISK_OF_TAPES";
-
 /// Runs the test below on a real disk of 256 KiB, in a mount namespace of its own.
 #[test]
 fn a_full_disk_stops_no_events() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut flags = vec!["--mount"];
-    if !rustix::process::geteuid().is_root() {
-        flags.extend(["--user", "--map-root-user"]);
-    }
-    let script = "mount -t tmpfs -o size=256k none \"$1\" && exec \"$2\" --exact record::tape::tests::bounds::on_a_disk_of_256_kib";
-    let output = Command::new("unshare")
-        .args(flags)
-        .args(["sh", "-c", script, "sh"])
-        .arg(dir.path())
-        .arg(std::env::current_exe().unwrap())
-        .env(FULL_DISK, dir.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    small_disk::run("record::tape::tests::bounds::on_a_disk_of_256_kib", "256k");
 }
 
 /// Without a disk of its own, only that there is room on the one it is on is known.
 #[test]
 fn on_a_disk_of_256_kib() {
-    let Some(disk) = std::env::var_os(FULL_DISK).map(PathBuf::from) else {
+    let Some(disk) = small_disk::disk() else {
         let dir = tempfile::tempdir().unwrap();
         let Space { free, size } = space(dir.path()).unwrap();
         assert!(free <= size && size > 0);

@@ -258,7 +258,7 @@ fn a_command_is_named_by_its_transcript() {
     lab.put(7, 6, data(99, Stream::Output, b"who?"));
     lab.end(7, 8);
     let cast = Cast::open(BufReader::new(fs::File::open(lab.file("0000-0001.cast")).unwrap())).unwrap();
-    assert_eq!(cast.header().command.as_deref(), Some("uname -a\\x0a"));
+    assert_eq!(cast.header().command.as_deref(), Some("uname -a\n"));
     let shown: Vec<What> = moments(&lab.file("0000-0001.cast")).into_iter().map(|moment| moment.what).collect();
     assert_eq!(shown, [What::Output("Linux".into()), What::Output("oops".into())]);
     assert_eq!(lab.told(EventId::SshCommand), [json!({"command": "uname -a\\x0a"}), json!({"command": "w"})]);
