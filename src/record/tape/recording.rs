@@ -347,11 +347,11 @@ impl Recording {
                     self.settle(became);
                 }
             }
-            Entry::FileBegin { file, path, direction, .. } => {
-                if self.files.len() < most && !self.files.contains_key(file) {
-                    let content = Content::new(*file, path.clone(), *direction, &self.about.place(desk.limits));
-                    self.files.insert(*file, content);
-                }
+            Entry::FileBegin { file, path, direction, .. }
+                if self.files.len() < most && !self.files.contains_key(file) =>
+            {
+                let content = Content::new(*file, path.clone(), *direction, &self.about.place(desk.limits));
+                self.files.insert(*file, content);
             }
             _ => {}
         }
