@@ -39,24 +39,26 @@ impl Text {
     }
 
     fn up_to(most: usize, raw: &[u8]) -> Text {
-        let mut text = String::new();
-        let shown = raw.get(..most).unwrap_or(raw);
-        for chunk in shown.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c {
-                    '\\' => text.push_str("\\\\"),
-                    ' '..='~' => text.push(c),
-                    _ if c.is_ascii() => escape(&mut text, format_args!("\\x{:02x}", u32::from(c))),
-                    // Letters of every script; no direction marks, joiners or private characters.
-                    _ if c.is_alphanumeric() => text.push(c),
-                    _ => escape(&mut text, format_args!("\\u{{{:x}}}", u32::from(c))),
-                }
+        let (mut text, mut is_cut) = (String::new(), raw.len() > most);
+        let chunks = raw.get(..most).unwrap_or(raw).utf8_chunks();
+        let parts = chunks.flat_map(|chunk| chunk.valid().chars().map(Ok).chain(chunk.invalid().iter().map(Err)));
+        for part in parts {
+            // Written out, an octet takes four: a command of them would be too long for a message between processes.
+            if text.len() > 3 * most {
+                is_cut = true;
+                break;
             }
-            for octet in chunk.invalid() {
-                escape(&mut text, format_args!("\\x{octet:02x}"));
+            match part {
+                Ok('\\') => text.push_str("\\\\"),
+                Ok(c @ ' '..='~') => text.push(c),
+                Ok(c) if c.is_ascii() => escape(&mut text, format_args!("\\x{:02x}", u32::from(c))),
+                // Letters of every script; no direction marks, joiners or private characters.
+                Ok(c) if c.is_alphanumeric() => text.push(c),
+                Ok(c) => escape(&mut text, format_args!("\\u{{{:x}}}", u32::from(c))),
+                Err(octet) => escape(&mut text, format_args!("\\x{octet:02x}")),
             }
         }
-        if shown.len() < raw.len() {
+        if is_cut {
             text.push('…');
         }
         Text(text)
@@ -512,6 +514,11 @@ mod tests {
         assert!(Text::new(vec![0x1b; 1 << 20]).as_str().len() < 5 * TEXT);
         assert!(Text::new(vec![b'a'; TEXT + 1]).as_str().ends_with("a…"));
         assert!(!Text::new(vec![b'a'; TEXT]).as_str().ends_with('…'));
+        for octet in [0x1b, 0xff, b'\\'] {
+            let command = Entry::Exec { channel: 0, command: Text::command(vec![octet; COMMAND]) };
+            let message = postcard::to_stdvec(&command).unwrap();
+            assert!(message.len() < 60_000, "{}", message.len());
+        }
     }
 
     #[test]

@@ -152,8 +152,8 @@ impl Connection {
             (self.protocol, self.since) = (text("protocol"), text("time"));
         } else if let Some(broken) = members.get("broken") {
             self.end = broken.get("reason").and_then(Value::as_str).map(|why| format!("broken off: {}", shown(why)));
-        } else if let Some(closed) = members.get("closed") {
-            self.lost = closed.get("lost").and_then(Value::as_u64).unwrap_or(0);
+        } else if let Some(total) = members.get("total") {
+            self.lost = total.get("lost").and_then(Value::as_u64).unwrap_or(0);
         } else if let Some(lost) = members.get("lost") {
             self.lost_lines += lost.get("lines").and_then(Value::as_u64).unwrap_or(0);
         } else if let Ok(entry) = Entry::deserialize(line) {

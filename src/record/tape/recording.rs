@@ -115,7 +115,7 @@ struct Why<'a> {
 
 #[derive(Serialize)]
 struct Closing<'a> {
-    closed: &'a Counts,
+    total: &'a Counts,
 }
 
 /// The end of a file, and what is kept of it.
@@ -238,7 +238,7 @@ impl Recording {
         if is_stranger && desk.store.files(session) > desk.limits.strangers {
             self.tape.discard(desk.store);
         } else {
-            let closing = Closing { closed: &self.counts };
+            let closing = Closing { total: &self.counts };
             // The disk may take less of the end than the tape could say.
             self.counts.lost_lines = self.tape.finish(self.last, &closing, desk.store);
         }

@@ -213,10 +213,7 @@ fn a_shell_is_a_tape_a_transcript_and_events() {
     }});
     assert_eq!(lines[3], expected);
     let last = lines.last().unwrap();
-    assert_eq!(
-        (&last["at"], &last["closed"]["attempts"], &last["closed"]["lost"]),
-        (&json!(9.5), &json!(3), &json!(0))
-    );
+    assert_eq!((&last["at"], &last["total"]["attempts"], &last["total"]["lost"]), (&json!(9.5), &json!(3), &json!(0)));
 
     assert_eq!(
         lab.told(EventId::SshHello),
