@@ -327,7 +327,8 @@ fn connections_are_shown() {
     let files = hwt.dir.path().join("state/hwt/sessions/0000000000000001");
     assert_eq!(std::fs::read(files.join(content)).unwrap(), worm);
     assert_eq!(hwt.out("session replay 0000000000000001 --text"), "# Linux\n");
-    let replayed = said(&hwt.command("session replay 0000000000000001 --speed 100").output().unwrap());
+    let replayed = hwt.command("session replay 0000000000000001 --speed 100").output().unwrap();
+    let replayed = String::from_utf8(replayed.stdout).unwrap();
     assert!(replayed.contains("Linux\r\n") && !replayed.contains("owned"), "{replayed:?}");
 }
 

@@ -171,3 +171,66 @@ fn a_client_that_is_killed_leaves_nothing_inside() {
     session.wait();
     crate::net::wait_for("its end", || (!running()).then_some(()));
 }
+
+/// What real clients do is what events and the session's files tell of them.
+#[test]
+fn everything_that_clients_do_is_recorded() {
+    const HOST: &str = "192.0.2.14";
+    const TARGET: &str = "root@192.0.2.14";
+    let lab = lab();
+    let from = &lab.attacker;
+    let content: Vec<u8> = (0..300_000u32).map(|n| (n ^ (n >> 7)) as u8).collect();
+    let worm = lab.path("worm");
+    std::fs::write(&worm, &content).unwrap();
+    let digest = from.sh(&["sha256sum", worm.to_str().unwrap()]).split(' ').next().unwrap().to_owned();
+    let run =
+        |words: &[&str], rest: &[&str]| from.run(&[&["sshpass", "-p", "guessed"][..], words, &OPTIONS, rest].concat());
+
+    assert_eq!(said(from, "guessed", TARGET, "printf '\\033]0;owned\\007'; echo out"), "\u{1b}]0;owned\u{7}out\n");
+    let typed = "printf 'echo $((6*7))\\nexit\\n' | sshpass -p guessed ssh -tt \"$@\"";
+    let shell = from.run(&[&["sh", "-c", typed, "sh"][..], &OPTIONS, &[TARGET]].concat());
+    assert!(String::from_utf8_lossy(&shell.stdout).contains("42"), "{shell:?}");
+    for way in ["-s", "-O"] {
+        let to = format!("{TARGET}:/tmp/worm{way}");
+        let copied = run(&["scp", way], &[worm.to_str().unwrap(), &to]);
+        assert!(copied.status.success(), "{way}: {}", String::from_utf8_lossy(&copied.stderr));
+    }
+    run(&["timeout", "10", "ssh", "-W", "127.0.0.1:22"], &[TARGET]);
+
+    let closes = || {
+        let of_host = |event: &&serde_json::Value| event["event"] == "ssh.close" && event["dst"]["ip"] == HOST;
+        lab.events().iter().filter(of_host).cloned().collect::<Vec<_>>()
+    };
+    let closed = crate::net::wait_for("the end of five connections", || Some(closes()).filter(|all| all.len() == 5));
+    let id = closed[0]["session"].as_str().unwrap().to_owned();
+    assert!(closed.iter().all(|event| event["session"] == id.as_str()), "one attacker, one host: {closed:?}");
+    let told = |name: &str| {
+        let of_session = |event: &&serde_json::Value| event["event"] == name && event["session"] == id.as_str();
+        let text = |event: &serde_json::Value| serde_json::from_str(event["text"].as_str().unwrap()).unwrap();
+        lab.events().iter().filter(of_session).map(text).collect::<Vec<serde_json::Value>>()
+    };
+    assert!(told("ssh.hello").iter().all(|hello| hello["banner"].as_str().unwrap().starts_with("SSH-2.0-OpenSSH")));
+    let logins = told("ssh.login");
+    assert_eq!(logins.len(), 5, "{logins:?}");
+    assert!(logins.iter().all(|login| login["password"] == "guessed" && login["accepted"] == true), "{logins:?}");
+    assert_eq!(told("ssh.shell")[0]["kind"], "shell");
+    assert!(told("ssh.command")[0]["command"].as_str().unwrap().starts_with("printf"), "{:?}", told("ssh.command"));
+    let files = told("ssh.file");
+    assert_eq!(files.len(), 2, "{files:?}");
+    let kept = format!("sha256-{digest}");
+    for file in &files {
+        assert_eq!((&file["sha256"], &file["content"]), (&digest.as_str().into(), &kept.as_str().into()), "{file}");
+    }
+    let forward = &told("ssh.forward")[0];
+    assert_eq!((&forward["kind"], &forward["port"]), (&"direct-tcpip".into(), &22.into()), "{forward}");
+
+    let dir = lab.own_dir().join("sessions").join(&id);
+    assert!(std::fs::read(dir.join(&kept)).unwrap() == content);
+    let shown = String::from_utf8(lab.command(&["session", "show", &id]).stdout).unwrap();
+    for part in ["guessed", "echo $((6*7))", &kept, "to 127.0.0.1:22", "worm"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    let text = String::from_utf8(lab.command(&["session", "replay", &id, "--text"]).stdout).unwrap();
+    assert!(text.contains("out\n") && text.contains("42\n") && !text.contains("owned"), "{text}");
+}
