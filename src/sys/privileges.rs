@@ -79,6 +79,12 @@ pub fn raise_descriptors() {
     let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
+/// How many descriptors may be open at once.
+pub fn descriptors() -> usize {
+    let limit = rustix::process::getrlimit(Resource::Nofile).current;
+    limit.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
+}
+
 /// Moves the calling thread, and what it starts, into a network namespace with nothing in it.
 ///
 /// # Errors

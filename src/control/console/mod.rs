@@ -25,10 +25,9 @@ use crate::event::{EventId, Said};
 use crate::record::bundle::Key;
 use crate::record::tape::{self, TapeLimits, Tapes};
 use crate::record::{SESSIONS, Utc};
-use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
-use crate::sys::sched;
 use crate::sys::seqpacket::AsyncChannel;
+use crate::sys::{clock, privileges, sched};
 
 use keeper::Keeper;
 use recorder::{Recorder, Shared, switch_ended};
@@ -131,7 +130,11 @@ fn open_tapes(config: &ConsoleConfig) -> io::Result<Tapes> {
     /// Credentials are what a honeypot is for.
     const REDACTS: bool = false;
     let nodes = config.plan.nodes.iter().map(|node| node.name.clone()).collect();
-    Tapes::open(&config.dir, TapeLimits::default(), REDACTS, nodes, Box::new(tape::space))
+    // Log, captures and clients need some, too.
+    let most = privileges::descriptors() / 4;
+    let limits = TapeLimits::default();
+    let limits = TapeLimits { open: limits.open.min(most), parts: limits.parts.min(most), ..limits };
+    Tapes::open(&config.dir, limits, REDACTS, nodes, Box::new(tape::space))
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", config.dir.join(SESSIONS).display())))
 }
 

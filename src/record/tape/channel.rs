@@ -37,12 +37,14 @@ pub struct Channel {
     terminal: Terminal,
     /// What its terminal is called, if it has one.
     term: Option<Text>,
+    /// Whether a shell or a command runs in it.
+    runs: bool,
     sink: Sink,
 }
 
 #[derive(Default)]
 enum Sink {
-    /// Nothing has come yet.
+    /// Nothing has come yet, or there was no room for it.
     #[default]
     Undecided,
     /// It is not kept.
@@ -94,7 +96,7 @@ impl Channel {
     /// A channel that was opened.
     pub fn new(number: u32) -> Channel {
         let terminal = Terminal { width: SIZE.0, height: SIZE.1, ..Terminal::default() };
-        Channel { number, terminal, term: None, sink: Sink::Undecided }
+        Channel { number, terminal, term: None, runs: false, sink: Sink::Undecided }
     }
 
     /// It gets a terminal.
@@ -121,7 +123,8 @@ impl Channel {
 
     /// A shell begins, or a command.
     pub fn run(&mut self, at: Utc, command: Option<&Text>, place: &Place<'_>, store: &mut Store) {
-        if matches!(self.sink, Sink::Undecided) {
+        if !self.runs && matches!(self.sink, Sink::Undecided) {
+            self.runs = true;
             self.terminal.command = command.map(Text::original);
             self.sink = self.cast(at, place, store);
         }
@@ -137,7 +140,8 @@ impl Channel {
         store: &mut Store,
     ) -> Became {
         if matches!(self.sink, Sink::Undecided) {
-            self.sink = if self.term.is_some() { self.cast(at, place, store) } else { self.octets(place, store) };
+            self.sink =
+                if self.runs || self.term.is_some() { self.cast(at, place, store) } else { self.octets(place, store) };
         }
         let count = data.len() as u64;
         match &mut self.sink {
@@ -215,7 +219,10 @@ impl Channel {
     }
 
     fn cast(&self, at: Utc, place: &Place<'_>, store: &mut Store) -> Sink {
-        if !place.keeps || store.scarce() >= Scarce::Transcripts || !store.begin_part(place.session) {
+        if store.scarce() >= Scarce::Transcripts {
+            return Sink::Undecided;
+        }
+        if !place.keeps || !store.begin_part(place.session) {
             return Sink::Nothing;
         }
         let limits: TranscriptLimits = place.limits.transcript;
@@ -234,7 +241,10 @@ impl Channel {
     }
 
     fn octets(&self, place: &Place<'_>, store: &mut Store) -> Sink {
-        if !place.keeps || store.scarce() > Scarce::Nothing || !store.begin_part(place.session) {
+        if store.scarce() >= Scarce::Contents {
+            return Sink::Undecided;
+        }
+        if !place.keeps || !store.begin_part(place.session) {
             return Sink::Nothing;
         }
         let path = place.dir.join(format!("{}.octets", self.stem(place)));

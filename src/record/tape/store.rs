@@ -119,6 +119,8 @@ impl Store {
         if let Err(error) = self.make(id) {
             self.refuse(&error);
         }
+        // While nothing was recorded, nobody has looked.
+        self.measure();
         let held = self.held.entry(id).or_default();
         held.open += 1;
         held.latest = held.latest.max(now.micros());

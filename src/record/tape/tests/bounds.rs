@@ -183,6 +183,34 @@ fn where_the_disk_is_nearly_full_contents_go_first_and_tapes_stay() {
     assert_eq!(lab.told(EventId::SshClose)[0]["lost"], 6 * 3 + 16);
 }
 
+#[test]
+fn what_begins_on_a_full_disk_is_recorded_once_there_is_room() {
+    let mut lab = Lab::new();
+    *lab.space.lock().unwrap() = Space { free: 1, size: 1 << 30 };
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    lab.put(7, 1, Entry::Exec { channel: 0, command: text("cat") });
+    lab.put(7, 2, data(0, Stream::Output, b"lost"));
+    lab.put(7, 2, opened(1));
+    lab.put(7, 2, data(1, Stream::Input, b"lost, too"));
+    assert_eq!(lab.files(SESSION).len(), 1, "a tape");
+    *lab.space.lock().unwrap() = PLENTY;
+    lab.tend();
+    lab.put(7, 3, data(0, Stream::Output, b"kept"));
+    lab.put(7, 3, data(1, Stream::Input, b"kept"));
+    lab.end(7, 4);
+    assert_eq!(moments(&lab.file("0000-0001.cast"))[0].what, What::Output("kept".into()));
+    assert_eq!(lines(&lab.file("0001.octets"))[0]["data"], "a2VwdA==");
+    assert_eq!(lab.told(EventId::SshClose)[0]["lost"], 13);
+
+    // While nobody was there it was filled again.
+    *lab.space.lock().unwrap() = Space { free: 1, size: 1 << 30 };
+    lab.begin(8, SESSION);
+    lab.put(8, 1, opened(0));
+    lab.put(8, 1, Entry::Shell { channel: 0 });
+    assert!(lab.files(SESSION).keys().all(|name| !name.contains("0000000000000008-0000")));
+}
+
 /// Runs the test below on a real disk of 256 KiB, in a mount namespace of its own.
 #[test]
 fn a_full_disk_stops_no_events() {
