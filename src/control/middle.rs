@@ -13,6 +13,7 @@ use super::protocol::ToConsole;
 use crate::emulate::{Identity, Secret};
 use crate::event::{SessionId, Utc};
 use crate::node::NodeIdx;
+use crate::relay::plain;
 use crate::relay::ssh::{self, Login, Policy, Settings};
 use crate::relay::tape::{Begin, Entry, Protocol, Recorder, Tape, Word};
 use crate::service::{Middle, Opens, SshMiddle};
@@ -61,23 +62,34 @@ impl Middles {
         if self.open.load(Ordering::Relaxed) >= MOST {
             return call.pipe.fail("too many connections have somebody in the middle".to_owned());
         }
-        let Middle::Ssh(ssh) = middle;
-        let settings = Arc::new(settings(ssh, &Identity::new(self.secret, &call.name), call.local.ip()));
         let conn = self.next;
         self.next += 1;
         let tape = Told { conn, to_console: self.to_console.clone() };
-        let Call { node, session, peer, local, pipe, .. } = call;
+        let Call { node, name, session, peer, local, pipe } = call;
         let began = clock::monotonic_micros();
         let at = Utc::from_micros(clock::realtime_micros());
-        let begin = Begin { protocol: Protocol::Ssh, session, node, peer, local, at };
-        let open = self.open.clone();
+        let protocol = match middle {
+            Middle::Ssh(_) => Protocol::Ssh,
+            Middle::Plain { spoken, .. } => Protocol::Plain(*spoken),
+        };
+        let begin = Begin { protocol, session, node, peer, local, at };
+        let (open, secret, middle) = (self.open.clone(), self.secret, middle.clone());
         open.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             tape.say(Word::Begin(begin)).await;
             let passed = move || (clock::monotonic_micros() - began) as u64;
             let recorder = Recorder::new(Arc::new(tape), Arc::new(passed));
             let dialer = pipe.dialer();
-            ssh::serve(settings, pipe, move || std::future::ready(Ok(dialer.dial())), recorder).await;
+            let dial = move || std::future::ready(Ok(dialer.dial()));
+            match middle {
+                Middle::Ssh(ssh) => {
+                    let settings = Arc::new(settings(&ssh, &Identity::new(secret, &name), local.ip()));
+                    ssh::serve(settings, pipe, dial, recorder).await;
+                }
+                Middle::Plain { spoken, keep } => {
+                    plain::serve(plain::Settings { spoken, keep }, pipe, dial, recorder).await;
+                }
+            }
             open.fetch_sub(1, Ordering::Relaxed);
         });
     }

@@ -1,7 +1,8 @@
 //! Byte streams from an attacker to what answers: here, a pipe of the data plane
 //! spliced with a descriptor that the keeper or the console has opened. [`ssh`] stands in the middle of an encrypted
-//! one, and tells a [`tape`] of what it sees.
+//! one, [`plain`] beside one in the clear, and they tell a [`tape`] of what they see.
 
+pub mod plain;
 pub mod ssh;
 pub mod tape;
 

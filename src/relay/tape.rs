@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{SessionId, Utc};
 use crate::node::NodeIdx;
+use crate::service::Spoken;
 
 /// Most octets in one entry.
 pub const PIECE: usize = 16 * 1024;
@@ -137,6 +138,13 @@ pub enum Credential {
         /// Whether its possession was shown; otherwise it was only offered.
         signed: bool,
     },
+    /// What a password was made into, by a challenge or without one.
+    Digest {
+        /// How: `mysql`, `postgresql-md5`, `scram`.
+        scheme: Text,
+        /// It, as far as it was said.
+        value: Text,
+    },
 }
 
 /// What a channel is for (RFC 4254 §5.1, §7.2).
@@ -170,6 +178,8 @@ pub enum ChannelKind {
     Agent,
     /// X11, which is refused.
     X11,
+    /// The connection itself, of a protocol without channels.
+    Stream,
 }
 
 /// Which way octets go in a channel.
@@ -411,6 +421,34 @@ pub enum Entry {
         /// Whether the other side wants it.
         accepted: bool,
     },
+    /// A request of HTTP's.
+    Http {
+        /// Its method.
+        method: Text,
+        /// Path and query.
+        path: Text,
+        /// `Host:`
+        host: Text,
+        /// `User-Agent:`
+        agent: Text,
+    },
+    /// How a request of HTTP's was answered.
+    Status {
+        /// The code.
+        status: u16,
+        /// `Content-Length:`
+        length: Option<u64>,
+    },
+    /// A command or statement of a protocol in the clear.
+    Command {
+        /// It, without what proves who somebody is.
+        text: Text,
+    },
+    /// The first line that answers one.
+    Answer {
+        /// It.
+        text: Text,
+    },
     /// The connection is over; nothing follows.
     End {
         /// Why.
@@ -437,12 +475,24 @@ pub struct Begin {
 
 /// What is spoken in a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// RFC 4253.
     Ssh,
     /// RFC 8446, or an earlier one.
     Tls,
+    /// Something in the clear.
+    Plain(Spoken),
+}
+
+impl Protocol {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Ssh => "ssh",
+            Protocol::Tls => "tls",
+            Protocol::Plain(spoken) => spoken.name(),
+        }
+    }
 }
 
 /// What is told of a connection to another process.

@@ -59,6 +59,56 @@ pub enum ServiceKind {
 pub enum Middle {
     /// An SSH server toward the attacker, a client of the container's.
     Ssh(SshMiddle),
+    /// Somebody who only reads.
+    Plain {
+        /// What is spoken.
+        spoken: Spoken,
+        /// Octets of each direction that are kept.
+        keep: u64,
+    },
+}
+
+/// What is spoken in the clear.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Spoken {
+    /// Anything, which is not read.
+    Raw,
+    /// HTTP/1.
+    Http,
+    /// Telnet.
+    Telnet,
+    /// FTP's control connection.
+    Ftp,
+    /// SMTP.
+    Smtp,
+    /// POP3.
+    Pop3,
+    /// IMAP.
+    Imap,
+    /// Redis.
+    Redis,
+    /// MySQL and MariaDB.
+    Mysql,
+    /// PostgreSQL.
+    Postgresql,
+}
+
+impl Spoken {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Spoken::Raw => "raw",
+            Spoken::Http => "http",
+            Spoken::Telnet => "telnet",
+            Spoken::Ftp => "ftp",
+            Spoken::Smtp => "smtp",
+            Spoken::Pop3 => "pop3",
+            Spoken::Imap => "imap",
+            Spoken::Redis => "redis",
+            Spoken::Mysql => "mysql",
+            Spoken::Postgresql => "postgresql",
+        }
+    }
 }
 
 /// What an SSH server in the middle passes for, and whom it lets in.

@@ -3,11 +3,11 @@
 use super::at::{At, Text};
 use super::check::Checker;
 use super::layers::TcpAct;
-use super::raw_services::{OpensWord, TcpKeys};
+use super::raw_services::{MiddleWord, OpensWord, TcpKeys};
 use super::source::Span;
 use super::{images, units};
 use crate::emulate::Backend;
-use crate::service::{Middle, Opens, ServiceKind, SshMiddle};
+use crate::service::{Middle, Opens, ServiceKind, Spoken, SshMiddle};
 
 /// The SSH server of Debian 12.
 const IDENTIFICATION: &str = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3";
@@ -19,9 +19,40 @@ const PASSWORDS: usize = 1000;
 const AFTER: u32 = 100;
 /// Octets that are kept of a file if nothing is said.
 const KEEP: u64 = 16 << 20;
+/// The same of each direction of a connection in the clear.
+const KEEP_PLAIN: u64 = 1 << 20;
+
+/// Who is in the middle where `word` says what is spoken.
+pub fn read(c: &mut Checker<'_>, keys: &TcpKeys, word: &At<MiddleWord>) -> Option<Middle> {
+    let spoken = match word.value {
+        MiddleWord::Ssh => return ssh(c, keys, word.span).map(Middle::Ssh),
+        MiddleWord::Raw => Spoken::Raw,
+        MiddleWord::Http => Spoken::Http,
+        MiddleWord::Telnet => Spoken::Telnet,
+        MiddleWord::Ftp => Spoken::Ftp,
+        MiddleWord::Smtp => Spoken::Smtp,
+        MiddleWord::Pop3 => Spoken::Pop3,
+        MiddleWord::Imap => Spoken::Imap,
+        MiddleWord::Redis => Spoken::Redis,
+        MiddleWord::Mysql => Spoken::Mysql,
+        MiddleWord::Postgresql => Spoken::Postgresql,
+    };
+    let other = keys.present().into_iter().find(|(key, _)| !matches!(*key, "container" | "keep"));
+    if let Some((key, value)) = other {
+        let (at, name) = (c.source.key_before(key, value), spoken.name());
+        let message = format!("`{key}` says nothing beside `container: {name}`");
+        c.error(at, message, "it belongs to `container: ssh`", "remove it");
+        return None;
+    }
+    let keep = match &keys.keep {
+        Some(text) => c.unit(text.span, units::size_bytes(text))?,
+        None => KEEP_PLAIN,
+    };
+    Some(Middle::Plain { spoken, keep })
+}
 
 /// What an SSH server in the middle is.
-pub fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
+fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
     let identification = match &keys.identification {
         Some(text) => identification(c, text)?,
         None => IDENTIFICATION.to_owned(),
@@ -102,8 +133,11 @@ fn opens(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<Opens> {
 
 /// What answers where `act` says that a container of `backend` does.
 pub fn kind(c: &mut Checker<'_>, act: &TcpAct, backend: Option<&Backend>, at: Span) -> ServiceKind {
-    let TcpAct::Recorded(Middle::Ssh(ssh)) = act else { return ServiceKind::Container };
-    let mut ssh = ssh.clone();
+    let mut ssh = match act {
+        TcpAct::Recorded(Middle::Ssh(ssh)) => ssh.clone(),
+        TcpAct::Recorded(other) => return ServiceKind::Recorded(Box::new(other.clone())),
+        _ => return ServiceKind::Container,
+    };
     // Neither the attacker's own credential opens it nor does the topology say what does.
     if let (None, Opens::Any | Opens::After(_) | Opens::List(_), Some(backend)) = (&ssh.login, &ssh.opens, backend) {
         ssh.login = images::account(c, &backend.image);

@@ -45,6 +45,26 @@ pub enum TcpWord {
 pub enum MiddleWord {
     /// SSH.
     Ssh,
+    /// Anything in the clear.
+    Raw,
+    /// HTTP/1.
+    Http,
+    /// Telnet.
+    Telnet,
+    /// FTP's control connection.
+    Ftp,
+    /// SMTP.
+    Smtp,
+    /// POP3.
+    Pop3,
+    /// IMAP.
+    Imap,
+    /// Redis.
+    Redis,
+    /// MySQL and MariaDB.
+    Mysql,
+    /// PostgreSQL.
+    Postgresql,
 }
 
 /// Who is let in.
@@ -124,7 +144,7 @@ mapping! {
         connect_timeout: Text,
         /// Whether the target may lie outside of the honeynet and of this machine (default false).
         allow_production: bool,
-        /// The host's container, at the same port, with somebody in the middle who records what is said: `ssh`.
+        /// The host's container, at the same port, with somebody in the middle who records what is said: `ssh`, `http`, `telnet`, `ftp`, `smtp`, `pop3`, `imap`, `redis`, `mysql`, `postgresql` or `raw`.
         container: MiddleWord,
         /// Who is let into a container by SSH (default `container`).
         opens: OpensWord,
@@ -138,7 +158,7 @@ mapping! {
         identification: Text,
         /// Time that a refused log-in takes at least (default 2s).
         refusal: Text,
-        /// What is kept of each file that is moved by SSH (default 16M).
+        /// What is kept of each file that is moved by SSH (default 16M), or of each direction of another connection (default 1M).
         keep: Text,
     }
 }

@@ -11,7 +11,7 @@ use super::library;
 use super::raw_services::{HttpKeys, LibraryKeys, TcpKeys, UdpKeys};
 use super::source::Span;
 use super::{middle, tls, units};
-use crate::service::{self, HttpSite, Middle, Page, Protocol, Proxy, Script};
+use crate::service::{self, HttpSite, Page, Protocol, Proxy, Script};
 
 /// Largest file that is read, such as a page.
 const MAX_PAGE: u64 = 1 << 20;
@@ -93,7 +93,7 @@ fn act(c: &mut Checker<'_>, keys: &TcpKeys) -> Option<TcpAct> {
         return library::profile(c, protocol, wishes).map(|profile| TcpAct::Library(Box::new(profile)));
     }
     if let Some(word) = &keys.container {
-        return middle::ssh(c, keys, word.span).map(|ssh| TcpAct::Recorded(Middle::Ssh(ssh)));
+        return middle::read(c, keys, word).map(TcpAct::Recorded);
     }
     let target = keys.proxy.as_ref()?;
     let connect_timeout_us = match &keys.connect_timeout {

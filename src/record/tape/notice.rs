@@ -30,11 +30,20 @@ impl Notice {
 
     /// Something that an attacker did in the connection that `begin` tells of.
     pub(super) fn of_connection(id: EventId, at: Utc, begin: &Begin, data: Map<String, Value>) -> Notice {
+        Notice::of(id, at, begin, fitted(data))
+    }
+
+    /// The same, in words.
+    pub(super) fn of_text(id: EventId, at: Utc, begin: &Begin, text: &str) -> Notice {
+        Notice::of(id, at, begin, text.bytes().take(MAX_DATA).collect())
+    }
+
+    fn of(id: EventId, at: Utc, begin: &Begin, data: Vec<u8>) -> Notice {
         let mut event = Event::new(id, Instant::ZERO);
         event.session = begin.session;
         event.node = begin.node.0;
         (event.src, event.dst, event.proto) = (party(begin.peer), party(begin.local), TCP);
-        Notice { at, event, data: fitted(data) }
+        Notice { at, event, data }
     }
 }
 

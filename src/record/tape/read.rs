@@ -187,10 +187,9 @@ impl Connection {
                     self.attempts.push(Attempt { at, user, method, credential, accepted });
                 }
             }
-            Entry::Exec { channel, command } => {
-                let command = Command { at, channel, command: shown(command.as_str()) };
-                self.more += keep(&mut self.commands, command);
-            }
+            Entry::Exec { channel, command } => self.command(at, channel, command.as_str()),
+            Entry::Command { text } => self.command(at, 0, text.as_str()),
+            Entry::Http { method, path, .. } => self.command(at, 0, &format!("{method} {path}")),
             Entry::FileBegin { file, path, direction, .. } if moving.len() < EACH => {
                 let direction = serde_json::to_value(direction).ok();
                 let direction = direction.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -212,10 +211,14 @@ impl Connection {
         }
     }
 
+    fn command(&mut self, at: f64, channel: u32, command: &str) {
+        self.more += keep(&mut self.commands, Command { at, channel, command: shown(command) });
+    }
+
     fn forward(&mut self, at: f64, kind: &ChannelKind, accepted: bool) {
         let text = |text: &Text| shown(text.as_str());
         let what = match kind {
-            ChannelKind::Session => return,
+            ChannelKind::Session | ChannelKind::Stream => return,
             ChannelKind::DirectTcpip { host, port } => format!("to {}:{port}", text(host)),
             ChannelKind::DirectStreamlocal { path } => format!("to {}", text(path)),
             ChannelKind::ForwardedTcpip { host, port, from } => format!("{} at {}:{port}", text(from), text(host)),
@@ -243,6 +246,7 @@ fn credential_of(credential: &Credential) -> (&'static str, String) {
             let answers: Vec<String> = answers.iter().take(8).map(|answer| shown(answer.as_str())).collect();
             ("keyboard-interactive", answers.join(", "))
         }
+        Credential::Digest { value, .. } => ("digest", shown(value.as_str())),
         Credential::PublicKey { fingerprint, signed, .. } => {
             let offered = if *signed { "" } else { " (only offered)" };
             ("publickey", format!("{}{offered}", shown(fingerprint.as_str())))

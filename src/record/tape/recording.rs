@@ -95,7 +95,7 @@ struct Beginning<'a> {
 
 #[derive(Serialize)]
 struct Begun<'a> {
-    protocol: Protocol,
+    protocol: &'static str,
     time: Utc,
     session: String,
     node: Option<&'a str>,
@@ -138,10 +138,7 @@ impl Recording {
         }
         let session = begin.session;
         let keeps = desk.store.files(session) < desk.limits.files;
-        let protocol = match begin.protocol {
-            Protocol::Ssh => "ssh",
-            Protocol::Tls => "tls",
-        };
+        let protocol = begin.protocol.name();
         let dir = desk.store.enter(session, desk.now);
         let first = format!("{}-{protocol}-{conn:016x}", begin.at.compact());
         let limit = if keeps { desk.limits.tape } else { 0 };
@@ -161,7 +158,7 @@ impl Recording {
             }
         }
         let begun = Begun {
-            protocol: begin.protocol,
+            protocol,
             time: begin.at,
             session: session.to_string(),
             node,
@@ -301,6 +298,9 @@ impl Recording {
             Some(Direction::Download) => self.counts.output = self.counts.output.saturating_add(size),
             None => {}
         }
+        if self.about.begin.protocol != Protocol::Ssh {
+            return;
+        }
         let told = json!({
             "path": path, "direction": direction, "size": size, "sha256": sha256, "content": content, "cut": cut,
         });
@@ -365,6 +365,9 @@ impl Recording {
 
     /// Tells of an entry by an event, if it is one of those.
     fn tell(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
+        if self.about.begin.protocol != Protocol::Ssh {
+            return self.tell_plain(entry, at, desk);
+        }
         let (id, told) = match entry {
             Entry::Hello { banner, hassh, .. } => (EventId::SshHello, json!({"banner": banner, "hassh": hassh})),
             // Who asks what there is has not tried anything.
@@ -393,16 +396,40 @@ impl Recording {
         self.notice(id, at, told, desk);
     }
 
-    fn notice(&mut self, id: EventId, at: Utc, told: Value, desk: &mut Desk<'_>) {
-        if self.about.begin.protocol != Protocol::Ssh {
-            return;
+    /// The same of what is spoken in the clear, as emulated services do.
+    fn tell_plain(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
+        match entry {
+            Entry::Attempt { credential: Credential::None, accepted: false, .. } => {}
+            Entry::Attempt { user, credential, accepted } => {
+                self.notice(EventId::ServiceLogin, at, login(user, credential, *accepted), desk);
+            }
+            Entry::Http { method, path, host, agent } => {
+                self.request(at, format!("{method} {path} host={host} agent={agent}"), desk);
+            }
+            Entry::Command { text } => self.request(at, text.to_string(), desk),
+            _ => {}
         }
+    }
+
+    fn request(&mut self, at: Utc, text: String, desk: &mut Desk<'_>) {
+        self.counts.commands += 1;
+        if self.may_tell(EventId::ServiceRequest, desk) {
+            desk.told.push(Notice::of_text(EventId::ServiceRequest, at, &self.about.begin, &text));
+        }
+    }
+
+    fn may_tell(&mut self, id: EventId, desk: &Desk<'_>) -> bool {
         let count = self.events.entry(id).or_default();
-        if *count >= desk.limits.events {
-            self.counts.untold += 1;
+        let may = *count < desk.limits.events;
+        *count += u32::from(may);
+        self.counts.untold += u64::from(!may);
+        may
+    }
+
+    fn notice(&mut self, id: EventId, at: Utc, told: Value, desk: &mut Desk<'_>) {
+        if !self.may_tell(id, desk) {
             return;
         }
-        *count += 1;
         let Value::Object(mut told) = told else { return };
         told.retain(|_, value| !value.is_null());
         desk.told.push(Notice::of_connection(id, at, &self.about.begin, told));
@@ -444,6 +471,7 @@ fn login(user: &Text, credential: &Credential, accepted: bool) -> Value {
         Credential::PublicKey { algorithm, fingerprint, signed } => json!({
             "user": user, "method": "publickey", "algorithm": algorithm, "fingerprint": fingerprint, "signed": signed,
         }),
+        Credential::Digest { scheme, value } => json!({"user": user, "method": scheme, "response": value}),
     };
     told["accepted"] = accepted.into();
     told
@@ -452,6 +480,7 @@ fn login(user: &Text, credential: &Credential, accepted: bool) -> Value {
 fn forward(kind: &ChannelKind, refused: Option<&Text>) -> Value {
     let mut told = match kind {
         ChannelKind::Session => json!({"kind": "session"}),
+        ChannelKind::Stream => json!({"kind": "stream"}),
         ChannelKind::DirectTcpip { host, port } => json!({"kind": "direct-tcpip", "host": host, "port": port}),
         ChannelKind::DirectStreamlocal { path } => json!({"kind": "direct-streamlocal", "path": path}),
         ChannelKind::ForwardedTcpip { host, port, from } => {

@@ -11,6 +11,7 @@ pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
             Credential::KeyboardInteractive { answers } => {
                 answers.iter_mut().for_each(|answer| *answer = length(answer))
             }
+            Credential::Digest { value, .. } => *value = length(value),
             Credential::None | Credential::PublicKey { .. } => {}
         }
     }

@@ -1,0 +1,220 @@
+//! HTTP/1 (RFC 9112): who asks for what, and how that is answered.
+
+use std::collections::VecDeque;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::line::{Lines, Message};
+use super::{Observer, Stream};
+use crate::relay::tape::{Credential, Entry, Text};
+
+/// Lines of a head. Servers take a hundred, or a few.
+const LINES: usize = 256;
+/// Requests that wait for their answers.
+const WAITING: usize = 64;
+
+/// A connection.
+#[derive(Default)]
+pub(super) struct Http {
+    requests: Side,
+    answers: Side,
+    /// Requests that are not answered.
+    waiting: VecDeque<Waiting>,
+}
+
+/// A request that is not answered.
+struct Waiting {
+    /// Its answer has no body.
+    is_head: bool,
+    /// The user and password that it came with.
+    login: Option<(Text, Text)>,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Side {
+    lines: Lines,
+    head: Head,
+    state: State,
+}
+
+#[derive(Default)]
+enum State {
+    /// In a head.
+    #[default]
+    Head,
+    /// In a body of known length.
+    Body(Message),
+    /// A chunk's length comes.
+    Chunk,
+    /// Fields behind the last chunk.
+    Trailer,
+    /// Until the end of the connection, or nobody's business: `CONNECT`, an upgrade.
+    Rest,
+}
+
+#[derive(Default)]
+struct Head {
+    first: Vec<u8>,
+    lines: usize,
+    host: Vec<u8>,
+    agent: Vec<u8>,
+    authorization: Vec<u8>,
+    length: Option<u64>,
+    chunked: bool,
+    upgrade: bool,
+}
+
+impl Head {
+    fn field(&mut self, line: &[u8]) {
+        let Some(colon) = line.iter().position(|octet| *octet == b':') else { return };
+        let (name, value) = (line[..colon].to_ascii_lowercase(), line[colon + 1..].trim_ascii());
+        match name.as_slice() {
+            b"host" => self.host = value.to_vec(),
+            b"user-agent" => self.agent = value.to_vec(),
+            b"authorization" => self.authorization = value.to_vec(),
+            b"content-length" => self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
+            b"transfer-encoding" => self.chunked = value.to_ascii_lowercase().ends_with(b"chunked"),
+            b"upgrade" => self.upgrade = true,
+            _ => {}
+        }
+    }
+
+    /// What follows it, if it has a body.
+    fn body(&self) -> State {
+        match self.length {
+            _ if self.chunked => State::Chunk,
+            Some(len) if len > 0 => State::Body(Message::new(len)),
+            _ => State::Head,
+        }
+    }
+}
+
+impl Side {
+    /// Takes octets up to the end of a head, which is returned, or all of them. How many were taken.
+    fn take(&mut self, octets: &[u8]) -> Result<(Option<Head>, usize), &'static str> {
+        match &mut self.state {
+            State::Rest => Ok((None, octets.len())),
+            State::Body(body) => {
+                let n = body.take(octets);
+                if body.is_complete() {
+                    self.state = State::Head;
+                }
+                Ok((None, n))
+            }
+            State::Head => {
+                let (line, n) = self.lines.take(octets);
+                let Some(line) = line else { return Ok((None, n)) };
+                self.head.lines += 1;
+                match () {
+                    () if self.head.lines > LINES => Err("a head without an end"),
+                    // Empty lines before a request are to be ignored (RFC 9112 §2.2).
+                    () if line.is_empty() && self.head.first.is_empty() => Ok((None, n)),
+                    () if line.is_empty() => Ok((Some(std::mem::take(&mut self.head)), n)),
+                    () if self.head.first.is_empty() => {
+                        self.head.first = line;
+                        Ok((None, n))
+                    }
+                    () => {
+                        self.head.field(&line);
+                        Ok((None, n))
+                    }
+                }
+            }
+            State::Chunk => {
+                let (line, n) = self.lines.take(octets);
+                let Some(line) = line else { return Ok((None, n)) };
+                let digits = line.split(|octet| *octet == b';').next().unwrap_or_default().trim_ascii();
+                // The end of the chunk before.
+                if digits.is_empty() {
+                    return Ok((None, n));
+                }
+                let len = std::str::from_utf8(digits).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+                match len {
+                    Some(0) => self.state = State::Trailer,
+                    Some(len) => self.state = State::Body(Message::new(len)),
+                    None => return Err("no length of a chunk"),
+                }
+                Ok((None, n))
+            }
+            State::Trailer => {
+                let (line, n) = self.lines.take(octets);
+                if line.is_some_and(|line| line.is_empty()) {
+                    (self.state, self.head.chunked) = (State::Head, false);
+                }
+                Ok((None, n))
+            }
+        }
+    }
+}
+
+impl Observer for Http {
+    fn see(&mut self, from: Stream, octets: &[u8], told: &mut Vec<Entry>) -> Result<(), &'static str> {
+        let mut at = 0;
+        while at < octets.len() {
+            let side = if from == Stream::Input { &mut self.requests } else { &mut self.answers };
+            let was_chunk = matches!(side.state, State::Body(_)) && side.head.chunked;
+            let (head, n) = side.take(&octets[at..])?;
+            at += n;
+            if was_chunk && matches!(side.state, State::Head) {
+                side.state = State::Chunk;
+            }
+            let Some(head) = head else { continue };
+            if from == Stream::Input { self.request(head, told)? } else { self.answer(head, told)? }
+        }
+        Ok(())
+    }
+}
+
+impl Http {
+    fn request(&mut self, head: Head, told: &mut Vec<Entry>) -> Result<(), &'static str> {
+        let mut words = head.first.split(|octet| *octet == b' ');
+        let (method, path) = (words.next().unwrap_or_default(), words.next());
+        let Some(path) = path.filter(|_| method.iter().all(u8::is_ascii_graphic)) else { return Err("no request") };
+        let [method_text, path, host, agent] =
+            [method, path, head.host.as_slice(), head.agent.as_slice()].map(Text::new);
+        told.push(Entry::Http { method: method_text, path, host, agent });
+        if self.waiting.len() >= WAITING {
+            return Err("too many requests without an answer");
+        }
+        let login = head.authorization.strip_prefix(b"Basic ").and_then(basic);
+        self.waiting.push_back(Waiting { is_head: method == b"HEAD", login });
+        let ends = method == b"CONNECT" || head.upgrade;
+        self.requests.state = if ends { State::Rest } else { head.body() };
+        self.requests.head.chunked = head.chunked;
+        Ok(())
+    }
+
+    fn answer(&mut self, head: Head, told: &mut Vec<Entry>) -> Result<(), &'static str> {
+        let mut words = head.first.splitn(3, |octet| *octet == b' ');
+        let (version, status) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let status = std::str::from_utf8(status).ok().and_then(|text| text.parse::<u16>().ok());
+        let Some(status) = status.filter(|_| version.starts_with(b"HTTP/1.")) else { return Err("no answer") };
+        told.push(Entry::Status { status, length: head.length });
+        if (100..200).contains(&status) && status != 101 {
+            return Ok(());
+        }
+        let request = self.waiting.pop_front();
+        let without = request.as_ref().is_some_and(|request| request.is_head) || matches!(status, 204 | 304);
+        if let Some((user, password)) = request.and_then(|request| request.login) {
+            let accepted = !matches!(status, 401 | 403);
+            told.push(Entry::Attempt { user, credential: Credential::Password { password }, accepted });
+        }
+        self.answers.state = match head.body() {
+            _ if status == 101 => State::Rest,
+            _ if without => State::Head,
+            State::Head if head.length.is_none() => State::Rest,
+            state => state,
+        };
+        self.answers.head.chunked = head.chunked;
+        Ok(())
+    }
+}
+
+/// User and password of RFC 7617.
+fn basic(encoded: &[u8]) -> Option<(Text, Text)> {
+    let plain = BASE64_STANDARD.decode(encoded.trim_ascii()).ok()?;
+    let colon = plain.iter().position(|octet| *octet == b':')?;
+    Some((Text::new(&plain[..colon]), Text::new(&plain[colon + 1..])))
+}

@@ -1,0 +1,223 @@
+//! In the middle of what is spoken in the clear: octets pass as they are, and beside them an [`Observer`] reads what both
+//! sides say, as far as it is of interest: requests, commands, log-ins, statements, and how they were answered.
+//!
+//! * `http`: RFC 9112; `telnet`: RFC 854 and options
+//! * `lines`: FTP (RFC 959), SMTP (RFC 5321), POP3 and IMAP, whose commands are lines
+//! * `redis`: RESP; `mysql`, `postgresql`: their client protocols
+//!
+//! An observer never holds up or changes anything. What it cannot read, it gives up ([`Entry::Strange`]): the octets are
+//! recorded all the same, of each direction the first [`Settings::keep`].
+
+mod http;
+mod line;
+mod lines;
+mod mysql;
+mod postgresql;
+mod redis;
+mod telnet;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+
+use super::tape::{ChannelKind, Entry, PIECE, Recorder, Stream, Text};
+use crate::service::Spoken;
+
+/// The one channel of such a connection.
+const CHANNEL: u32 = 0;
+
+/// What is recorded of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// What is spoken in it.
+    pub spoken: Spoken,
+    /// Octets of each direction that are put on the tape.
+    pub keep: u64,
+}
+
+/// Reads what both sides of a connection say.
+///
+/// Everything that it keeps is bounded, whatever is said.
+pub trait Observer: Send {
+    /// Takes the next octets of one direction; what they say goes to `told`.
+    ///
+    /// # Errors
+    /// If this is not what is to be spoken, with what is wrong: then it is asked no more.
+    fn see(&mut self, from: Stream, octets: &[u8], told: &mut Vec<Entry>) -> Result<(), &'static str>;
+
+    /// Says what is left when the connection is over.
+    fn end(&mut self, _told: &mut Vec<Entry>) {}
+}
+
+/// One that reads `spoken`; none if there is nothing to be read.
+pub fn observer(spoken: Spoken) -> Option<Box<dyn Observer>> {
+    Some(match spoken {
+        Spoken::Raw => return None,
+        Spoken::Http => Box::new(http::Http::default()),
+        Spoken::Telnet => Box::new(telnet::Telnet::default()),
+        Spoken::Ftp | Spoken::Smtp | Spoken::Pop3 | Spoken::Imap => Box::new(lines::Lines::new(spoken)),
+        Spoken::Redis => Box::new(redis::Redis::default()),
+        Spoken::Mysql => Box::new(mysql::Mysql::default()),
+        Spoken::Postgresql => Box::new(postgresql::Postgresql::default()),
+    })
+}
+
+/// What is put on the tape of a connection: what its observer tells, and the octets, up to a limit.
+pub struct Watch {
+    observer: Option<Box<dyn Observer>>,
+    /// Whether the observer itself tells of the octets.
+    tells_octets: bool,
+    /// Octets of each direction that are still put on.
+    left: [u64; 2],
+    told: Vec<Entry>,
+}
+
+impl Watch {
+    /// Of a connection that begins.
+    pub fn new(settings: Settings) -> Watch {
+        Watch {
+            observer: observer(settings.spoken),
+            tells_octets: settings.spoken == Spoken::Telnet,
+            left: [settings.keep; 2],
+            told: Vec::new(),
+        }
+    }
+
+    /// Puts on the tape that it begins.
+    pub async fn begin(&mut self, recorder: &Recorder) {
+        recorder.put(Entry::Opened { channel: CHANNEL, kind: ChannelKind::Stream }).await;
+    }
+
+    /// Puts on the tape what was said.
+    pub async fn see(&mut self, from: Stream, octets: &[u8], recorder: &Recorder) {
+        let left = &mut self.left[usize::from(from != Stream::Input)];
+        let kept = octets.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+        if !self.tells_octets {
+            *left -= kept as u64;
+            for piece in octets[..kept].chunks(PIECE) {
+                let data = Bytes::copy_from_slice(piece);
+                recorder.put(Entry::Data { channel: CHANNEL, stream: from, data }).await;
+            }
+        }
+        let Some(observer) = &mut self.observer else { return };
+        let seen = observer.see(from, octets, &mut self.told);
+        if let Err(reason) = seen {
+            self.told.push(Entry::Strange { channel: CHANNEL, reason: Text::new(reason) });
+            (self.observer, self.tells_octets) = (None, false);
+        }
+        self.put(recorder).await;
+    }
+
+    /// Puts on the tape that it is over.
+    pub async fn end(mut self, recorder: &Recorder) {
+        if let Some(observer) = &mut self.observer {
+            observer.end(&mut self.told);
+        }
+        self.put(recorder).await;
+        recorder.put(Entry::Closed { channel: CHANNEL }).await;
+    }
+
+    async fn put(&mut self, recorder: &Recorder) {
+        for entry in self.told.drain(..) {
+            match entry {
+                Entry::Data { channel, stream, data } => {
+                    let left = &mut self.left[usize::from(stream != Stream::Input)];
+                    let kept = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= kept as u64;
+                    if kept > 0 {
+                        recorder.data(channel, stream, &data.slice(..kept)).await;
+                    }
+                }
+                entry => recorder.put(entry).await,
+            }
+        }
+    }
+}
+
+/// Serves one connection until both sides have finished, or one has failed. `dial` opens the one inside at once: who
+/// speaks first is the protocol's affair.
+pub async fn serve<S, D, F, I>(settings: Settings, stream: S, dial: D, recorder: Recorder)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    D: FnOnce() -> F + Send,
+    F: Future<Output = io::Result<I>> + Send,
+    I: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let mut watch = Watch::new(settings);
+    watch.begin(&recorder).await;
+    let reason = match dial().await {
+        Err(error) => {
+            recorder.put(Entry::Unreachable { reason: Text::new(error.to_string()) }).await;
+            "nothing inside".to_owned()
+        }
+        Ok(inside) => match pass(&mut watch, stream, inside, &recorder).await {
+            Ok(()) => "both have finished".to_owned(),
+            Err(error) => error.to_string(),
+        },
+    };
+    watch.end(&recorder).await;
+    recorder.put(Entry::End { reason: Text::new(reason) }).await;
+}
+
+/// One direction of a connection.
+struct Way<R, W> {
+    from: ReadHalf<R>,
+    to: WriteHalf<W>,
+    buffer: Box<[u8]>,
+    /// Nothing more comes.
+    ended: bool,
+}
+
+impl<R: AsyncRead + AsyncWrite, W: AsyncRead + AsyncWrite> Way<R, W> {
+    fn new(from: ReadHalf<R>, to: WriteHalf<W>) -> Way<R, W> {
+        Way { from, to, buffer: vec![0; PIECE].into(), ended: false }
+    }
+
+    /// The next octets; never, once there are no more.
+    async fn read(&mut self) -> io::Result<usize> {
+        if self.ended {
+            return std::future::pending().await;
+        }
+        self.from.read(&mut self.buffer).await
+    }
+
+    /// Passes on the first `n` octets of the buffer, or that there are no more.
+    async fn write(&mut self, n: usize) -> io::Result<()> {
+        if n > 0 {
+            return self.to.write_all(&self.buffer[..n]).await;
+        }
+        self.ended = true;
+        self.to.shutdown().await
+    }
+}
+
+/// Passes octets both ways. What was read is recorded before it goes on.
+async fn pass<S, I>(watch: &mut Watch, outside: S, inside: I, recorder: &Recorder) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let (outside, inside) = (tokio::io::split(outside), tokio::io::split(inside));
+    let mut inward = Way::new(outside.0, inside.1);
+    let mut outward = Way::new(inside.0, outside.1);
+    while !(inward.ended && outward.ended) {
+        // A side that does not read holds up the other one, too, as long as what was read from that lies here: a
+        // request and its answer are in turns, and two floods at once are nobody's conversation.
+        tokio::select! {
+            n = inward.read() => {
+                let n = n?;
+                watch.see(Stream::Input, &inward.buffer[..n], recorder).await;
+                inward.write(n).await?;
+            }
+            n = outward.read() => {
+                let n = n?;
+                watch.see(Stream::Output, &outward.buffer[..n], recorder).await;
+                outward.write(n).await?;
+            }
+        }
+    }
+    Ok(())
+}

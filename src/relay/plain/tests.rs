@@ -1,0 +1,343 @@
+//! What observers read, however it is cut into pieces, and that nothing is too much for them.
+
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::relay::tape::Credential;
+
+const ALL: [Spoken; 9] = [
+    Spoken::Http,
+    Spoken::Telnet,
+    Spoken::Ftp,
+    Spoken::Smtp,
+    Spoken::Pop3,
+    Spoken::Imap,
+    Spoken::Redis,
+    Spoken::Mysql,
+    Spoken::Postgresql,
+];
+
+/// What is told of a conversation, in short: the first sign of each turn says whose it is.
+fn told(spoken: Spoken, turns: &[(Stream, &[u8])], piece: usize) -> Vec<String> {
+    let mut observer = observer(spoken).unwrap();
+    let mut entries = Vec::new();
+    for (from, octets) in turns {
+        for part in octets.chunks(piece) {
+            if let Err(reason) = observer.see(*from, part, &mut entries) {
+                entries.push(Entry::Strange { channel: 0, reason: Text::new(reason) });
+                return short(&entries);
+            }
+        }
+    }
+    observer.end(&mut entries);
+    short(&entries)
+}
+
+/// What is told, then the octets of both directions.
+fn short(entries: &[Entry]) -> Vec<String> {
+    let (mut all, mut octets) = (Vec::new(), [Vec::new(), Vec::new()]);
+    for entry in entries {
+        all.push(match entry {
+            Entry::Http { method, path, host, agent } => format!("{method} {path} {host} {agent}"),
+            Entry::Status { status, length } => format!("{status} {length:?}"),
+            Entry::Command { text } => format!("> {text}"),
+            Entry::Answer { text } => format!("< {text}"),
+            Entry::Attempt { user, credential, accepted } => match credential {
+                Credential::Password { password } => format!("{user}:{password} {accepted}"),
+                Credential::Digest { scheme, value } => format!("{user} {scheme} {value} {accepted}"),
+                other => format!("{user} {other:?} {accepted}"),
+            },
+            Entry::Data { stream, data, .. } => {
+                octets[usize::from(*stream != Stream::Input)].extend_from_slice(data);
+                continue;
+            }
+            other => format!("{other:?}"),
+        });
+    }
+    for (name, octets) in ["Input", "Output"].into_iter().zip(octets) {
+        if !octets.is_empty() {
+            all.push(format!("{name} {}", Text::command(octets)));
+        }
+    }
+    all
+}
+
+#[track_caller]
+fn check(spoken: Spoken, turns: &[(Stream, &[u8])], expected: &[&str]) {
+    for piece in [usize::MAX, 1, 2, 3, 7] {
+        assert_eq!(told(spoken, turns, piece), expected, "in pieces of {piece}");
+    }
+}
+
+const IN: Stream = Stream::Input;
+const OUT: Stream = Stream::Output;
+
+#[test]
+fn requests_of_http() {
+    check(
+        Spoken::Http,
+        &[
+            (IN, b"GET /?q=1 HTTP/1.1\r\nHost: web\r\nUser-Agent: curl/7\r\nAuthorization: Basic cm9vdDp0b29y\r\n\r\n"),
+            (OUT, b"HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\nHTTP/"),
+            (IN, b"POST /a HTTP/1.1\r\nhost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nGET /\r\n0\r\nT: 1\r\n\r\n"),
+            (IN, b"HEAD /b HTTP/1.0\r\n\r\nGET /c HTTP/1.1\r\n\r\n"),
+            (OUT, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+            (OUT, b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nHTTP/1.1 304 Not Modified\r\n\r\n"),
+            (IN, b"\r\nGET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\nGET / not a request"),
+            (OUT, b"HTTP/1.1 101 Switching\r\n\r\nHTTP/9 nor this an answer"),
+        ],
+        &[
+            "GET /?q=1 web curl/7",
+            "401 Some(5)",
+            "root:toor false",
+            "POST /a x ",
+            "HEAD /b  ",
+            "GET /c  ",
+            "100 None",
+            "200 None",
+            "200 Some(99)",
+            "304 None",
+            "GET /ws  ",
+            "101 None",
+        ],
+    );
+    check(
+        Spoken::Http,
+        &[(IN, b"\x16\x03\x01\x02\n\r\n\r\n")],
+        &["Strange { channel: 0, reason: Text(\"no request\") }"],
+    );
+}
+
+#[test]
+fn a_terminal_by_telnet() {
+    check(
+        Spoken::Telnet,
+        &[
+            (OUT, b"\xff\xfd\x18\xff\xfd\x1f\xff\xfb\x01"),
+            (IN, b"\xff\xfa\x1f\x00\x64\x00\x28\xff\xf0\xff\xfa\x18\x00xterm\xff\xf0"),
+            (OUT, b"Welcome\r\nrouter login: "),
+            (IN, b"root\r\0"),
+            (OUT, b"root\r\nPassword: "),
+            (IN, b"guess\r\n"),
+            (OUT, b"\r\nLogin incorrect\r\nrouter login: "),
+            (IN, b"root\r\0"),
+            (OUT, b"Password: "),
+            (IN, b"toor\r\n"),
+            (OUT, b"\r\n"),
+            (OUT, b"# "),
+            (IN, b"uname -a\r\0"),
+            (OUT, b"Linux \xff\xff\r\n# "),
+        ],
+        &[
+            "Pty { channel: 0, term: Text(\"xterm\"), columns: 100, rows: 40 }",
+            "Shell { channel: 0 }",
+            "root:guess false",
+            "root:toor true",
+            "> uname -a",
+            "Input root\\x0dguess\\x0d\\x0aroot\\x0dtoor\\x0d\\x0auname -a\\x0d",
+            "Output Welcome\\x0d\\x0arouter login: root\\x0d\\x0aPassword: \\x0d\\x0aLogin incorrect\\x0d\\x0arouter login: \
+             Password: \\x0d\\x0a# Linux \\xff\\x0d\\x0a# ",
+        ],
+    );
+}
+
+#[test]
+fn log_ins_and_commands_in_lines() {
+    check(
+        Spoken::Ftp,
+        &[
+            (OUT, b"220 ready\r\n"),
+            (IN, b"USER anna\r\n"),
+            (OUT, b"331 more\r\n"),
+            (IN, b"PASS a b\r\n"),
+            (OUT, b"530 no\r\n"),
+            (IN, b"LIST\r\nQUIT"),
+        ],
+        &["< 220 ready", "> USER anna", "< 331 more", "anna:a b false", "< 530 no", "> LIST", "> QUIT"],
+    );
+    check(
+        Spoken::Smtp,
+        &[
+            (OUT, b"220 mail\r\n"),
+            (IN, b"EHLO x\r\nAUTH LOGIN\r\n"),
+            (OUT, b"250-mail\r\n250 AUTH\r\n334 VXNlcg==\r\n"),
+            (IN, b"cm9vdA==\r\n"),
+            (OUT, b"334 UGFzcw==\r\n"),
+            (IN, b"dG9vcg==\r\n"),
+            (OUT, b"235 in\r\n"),
+            (IN, b"DATA\r\n"),
+            (OUT, b"354 go\r\n"),
+            (IN, b"AUTH is no command here\r\n.\r\nAUTH PLAIN AHVzZXIAc2VjcmV0\r\n"),
+            (OUT, b"250 sent\r\n535 no\r\n"),
+        ],
+        &[
+            "< 220 mail",
+            "> EHLO x",
+            "> AUTH LOGIN",
+            "< 250-mail",
+            "< 250 AUTH",
+            "< 334 VXNlcg==",
+            "< 334 UGFzcw==",
+            "root:toor true",
+            "< 235 in",
+            "> DATA",
+            "< 354 go",
+            "> AUTH PLAIN",
+            "user:secret true",
+            "< 250 sent",
+            "< 535 no",
+        ],
+    );
+    check(
+        Spoken::Imap,
+        &[
+            (OUT, b"* OK ready\r\n"),
+            (IN, b"a LOGIN \"anna\" \"geheim\"\r\n"),
+            (OUT, b"a NO failed\r\n"),
+            (IN, b"b SELECT INBOX\r\n"),
+        ],
+        &["< * OK ready", "anna:geheim false", "< a NO failed", "> SELECT INBOX"],
+    );
+    check(
+        Spoken::Pop3,
+        &[(IN, b"USER anna\r\n"), (OUT, b"+OK\r\n"), (IN, b"PASS x\r\n"), (OUT, b"+OK in\r\n")],
+        &["> USER anna", "< +OK", "anna:x true", "< +OK in"],
+    );
+    let sealed = "Strange { channel: 0, reason: Text(\"TLS begins\") }";
+    check(Spoken::Smtp, &[(IN, b"\x16\x03\x01\x02\x00\x01")], &[sealed]);
+}
+
+#[test]
+fn commands_of_redis() {
+    check(
+        Spoken::Redis,
+        &[
+            (IN, b"*2\r\n$4\r\nAUTH\r\n$6\r\nsecret\r\n"),
+            (OUT, b"-ERR no\r\n"),
+            (IN, b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$3\r\ndir\r\n$5\r\n/r\r\no\r\nPING\r\n*1\r\n$0\r\n\r\n"),
+            (OUT, b"+OK\r\n+PONG\r\n"),
+        ],
+        &["default:secret false", "< -ERR no", "> CONFIG SET dir /r\\x0d\\x0ao", "> PING", "> ", "< +OK"],
+    );
+}
+
+#[test]
+fn statements() {
+    let packet = |number: u8, payload: &[u8]| [&[payload.len() as u8, 0, 0, number][..], payload].concat();
+    let greeting = packet(0, b"\x0a8.0.1\0rest");
+    let login = packet(1, &[&0x0000_8200u32.to_le_bytes()[..], &[0; 28], b"root\0\x02\xab\xcdrest"].concat());
+    let query = packet(0, b"\x03SELECT 'x'");
+    check(
+        Spoken::Mysql,
+        &[
+            (OUT, &greeting),
+            (IN, &login),
+            (OUT, &packet(2, b"\0\0\0\x02\0\0\0")),
+            (IN, &query),
+            (OUT, &packet(1, b"\xff\x15\x04#28000Denied")),
+            (IN, &packet(0, b"\x02shop")),
+            (OUT, &packet(1, b"\0\0\0\x02\0\0\0")),
+        ],
+        &["< 8.0.1", "root mysql abcd true", "> SELECT 'x'", "< Denied", "> USE shop", "< OK"],
+    );
+    let message = |kind: &[u8], body: &[u8]| [kind, &(body.len() as u32 + 4).to_be_bytes(), body].concat();
+    check(
+        Spoken::Postgresql,
+        &[
+            (IN, &message(b"", &80_877_103u32.to_be_bytes())),
+            (OUT, b"N"),
+            (IN, &message(b"", b"\0\x03\0\0user\0postgres\0database\0shop\0\0")),
+            (OUT, &message(b"R", &3u32.to_be_bytes())),
+            (IN, &message(b"p", b"geheim\0")),
+            (OUT, &message(b"R", &0u32.to_be_bytes())),
+            (IN, &message(b"Q", b"SELECT 1\0")),
+            (OUT, &message(b"C", b"SELECT 1\0")),
+            (IN, &message(b"P", b"name\0DELETE FROM x\0\0\0")),
+            (OUT, &message(b"E", b"SERROR\0Mnot allowed\0\0")),
+        ],
+        &["postgres:geheim true", "> SELECT 1", "< SELECT 1", "> DELETE FROM x", "< not allowed"],
+    );
+}
+
+#[test]
+fn endless_lines_take_no_memory() {
+    for spoken in ALL {
+        let mut observer = observer(spoken).unwrap();
+        let mut told = Vec::new();
+        for from in [IN, OUT] {
+            for _ in 0..1000 {
+                if observer.see(from, &[b'a'; 4096], &mut told).is_err() {
+                    break;
+                }
+                told.clear();
+            }
+        }
+        observer.end(&mut told);
+        for entry in &told {
+            let octets = postcard::to_stdvec(entry).unwrap().len();
+            assert!(octets < 64 * 1024, "{spoken:?}: {octets}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics_and_pieces_make_no_difference(
+        which in 0..ALL.len(),
+        turns in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..64)), 0..8),
+        piece in 1usize..20,
+    ) {
+        let turns: Vec<(Stream, &[u8])> =
+            turns.iter().map(|(input, octets)| (if *input { IN } else { OUT }, octets.as_slice())).collect();
+        prop_assert_eq!(told(ALL[which], &turns, usize::MAX), told(ALL[which], &turns, piece));
+    }
+}
+
+#[tokio::test]
+async fn octets_pass_and_the_first_of_them_are_kept() {
+    let tape = Arc::new(Mutex::new(Vec::new()));
+    let recorder = Recorder::new(tape.clone(), Arc::new(|| 1));
+    let (mut attacker, outside) = tokio::io::duplex(64);
+    let (mut server, inside) = tokio::io::duplex(64);
+    let settings = Settings { spoken: Spoken::Raw, keep: 10 };
+    let served = tokio::spawn(serve(settings, outside, move || std::future::ready(Ok(inside)), recorder));
+    attacker.write_all(b"0123456789abcdef").await.unwrap();
+    let mut heard = [0; 16];
+    server.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"0123456789abcdef");
+    // Half-closed: the other direction goes on.
+    attacker.shutdown().await.unwrap();
+    assert_eq!(server.read(&mut heard).await.unwrap(), 0);
+    server.write_all(b"bye").await.unwrap();
+    drop(server);
+    let mut answer = Vec::new();
+    attacker.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"bye");
+    served.await.unwrap();
+    let entries: Vec<Entry> = tape.lock().unwrap().drain(..).map(|(_, entry)| entry).collect();
+    assert_eq!(
+        short(&entries),
+        [
+            "Opened { channel: 0, kind: Stream }",
+            "Closed { channel: 0 }",
+            "End { reason: Text(\"both have finished\") }",
+            "Input 0123456789",
+            "Output bye",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_container_that_does_not_come_is_told() {
+    let tape = Arc::new(Mutex::new(Vec::new()));
+    let recorder = Recorder::new(tape.clone(), Arc::new(|| 1));
+    let (mut attacker, outside) = tokio::io::duplex(64);
+    let dial = || std::future::ready(Err::<tokio::io::DuplexStream, _>(io::Error::other("no image")));
+    serve(Settings { spoken: Spoken::Http, keep: 10 }, outside, dial, recorder).await;
+    assert_eq!(attacker.read(&mut [0; 8]).await.unwrap(), 0);
+    let entries: Vec<Entry> = tape.lock().unwrap().drain(..).map(|(_, entry)| entry).collect();
+    assert!(entries.contains(&Entry::Unreachable { reason: Text::new("no image") }), "{entries:?}");
+}
