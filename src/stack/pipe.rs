@@ -12,7 +12,7 @@ mod relay;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -37,7 +37,8 @@ const FIN: u8 = 1;
 const RESET: u8 = 2;
 /// The relay has dialed.
 const DIALED: u8 = 4;
-/// The data plane's end is gone, whatever was said before.
+/// This end is gone, whatever it said before. (A ring tells only after its end was dropped, when the other side has been
+/// woken already.)
 const GONE: u8 = 8;
 /// Pieces that a ring holds.
 const PIECES: usize = 8;
@@ -222,10 +223,7 @@ impl PipeEnd {
 
     /// Whether the relay gave up, or was dropped without having finished.
     pub fn is_reset(&self) -> bool {
-        // Looked at before the flags: a relay that finishes and is dropped in between has not given up.
-        let abandoned = self.from.rx.is_abandoned();
-        fence(Ordering::Acquire);
-        is_reset(self.shared.said_by_relay.load(Ordering::Acquire), abandoned)
+        is_reset(self.shared.said_by_relay.load(Ordering::Acquire))
     }
 
     /// Why the relay gave up, if nobody was there to answer.
@@ -298,7 +296,7 @@ impl Shared {
     }
 }
 
-/// Whether a side that said that, and is gone if `abandoned`, gave up.
-fn is_reset(said: u8, abandoned: bool) -> bool {
-    said & RESET != 0 || (said & FIN == 0 && abandoned)
+/// Whether a side that said that gave up.
+fn is_reset(said: u8) -> bool {
+    said & RESET != 0 || said & (FIN | GONE) == GONE
 }

@@ -108,6 +108,8 @@ impl Hosts {
             inside.is_reset() || (is_closed && inside.at_end())
         };
         if dialed.is_some() || middle.inside.as_ref().is_some_and(is_over) {
+            // Whoever has said everything does not give up.
+            middle.inside.iter_mut().filter(|_| is_closed).for_each(PipeEnd::finish);
             middle.inside = dialed;
             self.end_dialed(index, cx);
         }

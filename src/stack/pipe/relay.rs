@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -93,11 +93,9 @@ impl RelayReader<'_> {
     fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PipeReset>> {
         // Before anything is looked at: what happens from now on wakes.
         self.shared.data_due.register(cx.waker());
-        let abandoned = self.from.rx.is_abandoned();
-        fence(Ordering::Acquire);
         let said = self.shared.said_by_plane.load(Ordering::Acquire);
         match () {
-            () if is_reset(said, abandoned) => Poll::Ready(Err(PipeReset)),
+            () if is_reset(said) => Poll::Ready(Err(PipeReset)),
             () if !self.from.bytes().is_empty() || said & FIN != 0 => Poll::Ready(Ok(())),
             () => Poll::Pending,
         }
@@ -122,7 +120,7 @@ impl RelayWriter<'_> {
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, PipeReset>> {
         self.shared.room_due.register(cx.waker());
         let said = self.shared.said_by_plane.load(Ordering::Acquire);
-        if said & RESET != 0 || self.tx.is_abandoned() {
+        if said & (RESET | GONE) != 0 {
             return Poll::Ready(Err(PipeReset));
         }
         match self.shared.room(self.tx, &self.shared.outward) {
@@ -189,6 +187,7 @@ impl AsyncWrite for RelayEnd {
 
 impl Drop for RelayEnd {
     fn drop(&mut self) {
+        self.shared.said_by_relay.fetch_or(GONE, Ordering::AcqRel);
         self.shared.tell_plane();
     }
 }
