@@ -17,12 +17,10 @@ use std::time::{Duration as Span, Instant as Clock};
 
 use honeyweave::emulate::{Identity, Secret, WallClock};
 use honeyweave::event::EventId;
-use honeyweave::service::tls::{Credentials, Notary, Owner, Secured};
+use honeyweave::service::tls::{Credentials, Notary, Owner, Secured, believer};
 use honeyweave::service::{Caller, HttpSite, Inline, Page, Service, ServiceKind, Stream, Then};
 use honeyweave::wire::{Duration, Instant};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
 
 /// Counts what is allocated.
 struct Counting;
@@ -43,42 +41,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Believes everything: what the client does is not measured.
-#[derive(Debug)]
-struct Believer;
-
-impl ServerCertVerifier for Believer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
-}
 
 #[derive(Default)]
 struct Wire {
@@ -176,10 +138,8 @@ impl Bench {
 }
 
 fn client(version: &'static SupportedProtocolVersion, resumes: bool) -> Arc<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).expect("a version");
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Believer));
-    let mut config = builder.with_no_client_auth();
+    // What the client does is not measured.
+    let mut config = believer(&[version]).expect("a version");
     if !resumes {
         config.resumption = rustls::client::Resumption::disabled();
     }

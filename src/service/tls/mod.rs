@@ -4,11 +4,13 @@
 //! * `certificate`: the key and certificate of a host, functions of its identity
 //! * `notary`: who gets one, and when: signatures cost far more than segments, so a node makes so many a second
 //! * `channel`: one connection's records; `wrapped`: what is spoken within them
+//! * `believer`: the other side, where it is ours
 //!
 //! A service knows nothing of it: what it sees is a [`Stream`](super::Stream) like any other. Unlike everything else
 //! here, key shares and nonces come from the system's randomness: *ring* takes no other.
 
-mod certificate;
+mod believer;
+pub mod certificate;
 mod channel;
 mod hello;
 mod notary;
@@ -19,10 +21,11 @@ mod wrapped;
 use serde::{Deserialize, Serialize};
 
 use super::Service;
+pub use believer::believer;
 #[cfg(test)]
 pub use certificate::sample;
-pub use hello::{ClientHello, First, first, hex};
-pub use notary::{Notary, Owner};
+pub use hello::{ClientHello, First, MOST as MOST_OF_HELLO, first, hex};
+pub use notary::{Notary, Owner, provider, tickets};
 pub(super) use wrapped::Wrapped;
 
 /// A service within TLS.
@@ -81,7 +84,8 @@ impl Default for Leaf {
 }
 
 /// A distinguished name (RFC 5280 §4.1.2.4); what is empty is left out. `{host}` stands for the host's name,
-/// `{address}` for its address.
+/// `{address}` for its address, and `{sni}` for the name that a client asks for where certificates are made for that; elsewhere
+/// it is the host's.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Name {
     /// `C`: two letters.

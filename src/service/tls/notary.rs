@@ -18,7 +18,8 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 
-use super::{Credentials, Secured, certificate};
+use super::certificate::{self, Means, Whose};
+use super::{Credentials, Secured};
 use crate::emulate::{ClockTable, Identity, WallClock};
 use crate::service::ServiceKind;
 use crate::wire::{Duration, Instant, word_of};
@@ -72,6 +73,25 @@ struct Entry {
     until: i64,
 }
 
+/// What servers do their cryptography with: OpenSSL's choices, as far as rustls has them.
+pub fn provider() -> CryptoProvider {
+    // In OpenSSL's order, which is also the client's where it has no other.
+    let cipher_suites = vec![
+        suite::TLS13_AES_256_GCM_SHA384,
+        suite::TLS13_CHACHA20_POLY1305_SHA256,
+        suite::TLS13_AES_128_GCM_SHA256,
+        suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    ];
+    // The client chooses, and a key exchange on P-384 takes many times as long.
+    let kx_groups = vec![kx_group::X25519, kx_group::SECP256R1];
+    CryptoProvider { cipher_suites, kx_groups, ..default_provider() }
+}
+
 /// Makes certificates, and lets handshakes begin.
 pub struct Notary {
     identity: Identity,
@@ -88,24 +108,10 @@ pub struct Notary {
 impl Notary {
     /// The notary of a node, or of one of its `replicas`.
     pub fn new(identity: Identity, wall: WallClock, replicas: u16, seed: u64) -> Notary {
-        // In OpenSSL's order, which is also the client's where it has no other.
-        let cipher_suites = vec![
-            suite::TLS13_AES_256_GCM_SHA384,
-            suite::TLS13_CHACHA20_POLY1305_SHA256,
-            suite::TLS13_AES_128_GCM_SHA256,
-            suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-            suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-            suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-            suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-            suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-            suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-        ];
-        // The client chooses, and a key exchange on P-384 takes many times as long.
-        let kx_groups = vec![kx_group::X25519, kx_group::SECP256R1];
         Notary {
             identity,
             wall,
-            provider: Arc::new(CryptoProvider { cipher_suites, kx_groups, ..default_provider() }),
+            provider: Arc::new(provider()),
             clock: Arc::default(),
             all: Turns::NEW,
             sources: ClockTable::new(KEPT, seed),
@@ -147,7 +153,8 @@ impl Notary {
     fn make(&self, secured: &Secured, owner: &Owner, now: i64) -> Result<Entry, Box<dyn std::error::Error>> {
         let (certified, until) = match &secured.credentials {
             Credentials::Own(leaf) => {
-                let made = certificate::make(&self.provider, &self.identity, owner, leaf, now)?;
+                let whose = Whose { identity: &self.identity, owner, asked: None };
+                let made = certificate::make(&self.provider, &whose, leaf, &Means::default(), now)?;
                 (made.key, made.until)
             }
             Credentials::Given(given) => (Arc::new(given.load(&self.provider)?), i64::MAX),
@@ -158,7 +165,7 @@ impl Notary {
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         // nginx and Apache remember no sessions unless they are told to; tickets are OpenSSL's default.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Arc::new(Tickets::new(&self.identity, owner, RESUMED[usize::from(!is_http)])?);
+        config.ticketer = tickets(&self.identity, owner, is_http)?;
         if is_http {
             config.alpn_protocols = ["http/1.1", "http/1.0", "http/0.9"].map(Into::into).to_vec();
         }
@@ -168,6 +175,15 @@ impl Notary {
 
 fn key(owner: &Owner) -> (u128, u16) {
     (word_of(owner.ip), owner.service)
+}
+
+/// Tickets of a server whose key follows from its identity, which last as long as nginx's where it is a web server, and
+/// else as OpenSSL's.
+///
+/// # Errors
+/// None that is known; *ring* takes any key of this length.
+pub fn tickets(identity: &Identity, owner: &Owner, is_http: bool) -> Result<Arc<dyn ProducesTickets>, String> {
+    Ok(Arc::new(Tickets::new(identity, owner, RESUMED[usize::from(!is_http)])?))
 }
 
 /// The time, as far as rustls asks for it: it is told, not read.

@@ -20,7 +20,9 @@ fn secured(leaf: Leaf) -> Secured {
 fn certificate(notary: &mut Notary, owner: &Owner, leaf: &Leaf, day: u64) -> (Vec<u8>, i64) {
     let now = Instant::from_secs(86_400 * day as i64);
     notary.config(&secured(leaf.clone()), owner, now).unwrap();
-    let made = super::certificate::make(&notary.provider, &notary.identity, owner, leaf, notary.wall.second(now));
+    let whose = Whose { identity: &notary.identity, owner, asked: None };
+    let second = notary.wall.second(now);
+    let made = super::certificate::make(&notary.provider, &whose, leaf, &Means::default(), second);
     let made = made.unwrap();
     (made.key.cert[0].to_vec(), made.until)
 }
