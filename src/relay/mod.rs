@@ -1,10 +1,11 @@
 //! Byte streams from an attacker to what answers: here, a pipe of the data plane
-//! spliced with a descriptor that the keeper or the console has opened. [`ssh`] stands in the middle of an encrypted
-//! one, [`plain`] beside one in the clear, and they tell a [`tape`] of what they see.
+//! spliced with a descriptor that the keeper or the console has opened. [`ssh`] and [`tls`] stand in the middle of
+//! encrypted ones, [`plain`] beside one in the clear, and they tell a [`tape`] of what they see.
 
 pub mod plain;
 pub mod ssh;
 pub mod tape;
+pub mod tls;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -454,6 +454,55 @@ pub enum Entry {
         /// Why.
         reason: Text,
     },
+    // TLS. What is spoken within it is channel 0.
+    /// TLS begins in the midst of a protocol (STARTTLS). [`Entry::Data`] before it was in clear.
+    Upgrade {
+        /// What the client asked for it with, without the line's end.
+        command: Text,
+    },
+    /// Octets that nobody gets: clear ones behind the point from which on there is TLS.
+    Discarded {
+        /// From whom.
+        stream: Stream,
+        /// At most 16 KiB.
+        data: Bytes,
+    },
+    /// How a client began TLS (RFC 8446 §4.1.2).
+    TlsHello {
+        /// The name that it asks for.
+        sni: Option<Text>,
+        /// Protocols that it offers (RFC 7301), most wanted first; 8 at most.
+        alpn: Vec<Text>,
+        /// Versions that it offers, as numbers on the wire: 0x0304 is TLS 1.3.
+        versions: Vec<u16>,
+        /// MD5 of its lists (<https://github.com/salesforce/ja3>).
+        ja3: String,
+        /// The newer fingerprint (<https://github.com/FoxIO-LLC/ja4>).
+        ja4: String,
+    },
+    /// What is needed to decrypt the connection: lines as NSS writes them (`SSLKEYLOGFILE`), each with its end.
+    TlsSecrets {
+        /// Them.
+        lines: String,
+    },
+    /// Both sides have agreed.
+    TlsAgreed {
+        /// The version's number on the wire.
+        version: u16,
+        /// The cipher suite's number in IANA's registry.
+        cipher: u16,
+        /// The protocol within.
+        alpn: Option<Text>,
+        /// Whether an earlier session was resumed.
+        resumed: bool,
+    },
+    /// The client has a certificate, which is believed unseen.
+    TlsCertificate {
+        /// SHA-256 of it, in hexadecimal.
+        sha256: String,
+        /// Whom it is about (RFC 4514); empty if it cannot be read.
+        subject: Text,
+    },
 }
 
 /// Between whom a connection is that somebody is in the middle of.
