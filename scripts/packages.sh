@@ -55,6 +55,7 @@ cmd:sshd                       test   openssh-server    openssh-server   openssh
 cmd:dropbear                   test   dropbear-bin      dropbear         dropbear       dropbear
 cmd:plink                      test   putty-tools       putty            putty          putty
 file:/usr/lib/python3/dist-packages/paramiko test python3-paramiko python3-paramiko python-paramiko python3-paramiko
+cmd:nginx                      test   nginx-light       nginx            nginx          nginx
 cmd:git                        test   git               git              git            git
 cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch
 cmd:vde_plug2tap               compare vde2             vde2             vde2           vde2

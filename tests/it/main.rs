@@ -59,6 +59,7 @@ mod tcp;
 mod tells;
 mod threads;
 mod tls;
+mod tls_middle;
 mod topologies;
 mod topology;
 mod traceroute;

@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -15,6 +15,7 @@ use honeyweave::relay::tape::{ChannelKind, Credential, Direction, Entry, Recorde
 use russh::keys::PrivateKey;
 use tokio::net::TcpStream;
 
+pub use crate::net::free_port;
 use crate::net::{Running, wait_for};
 
 /// What servers and accounts need.
@@ -41,11 +42,6 @@ pub struct Lab {
     connections: Arc<AtomicUsize>,
     server: Running,
     runtime: Option<tokio::runtime::Runtime>,
-}
-
-/// A port of the loopback that nobody listens on.
-pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 fn write(path: &Path, text: &str, mode: u32) {
