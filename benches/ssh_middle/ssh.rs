@@ -12,14 +12,7 @@ use russh::{Channel, ChannelMsg};
 
 use crate::figures::{Rows, percentile};
 use crate::lab::Lab;
-
-/// Seconds of processors that a process and its children that have ended have used.
-fn cpu_of(pid: &str) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name is in parentheses and may contain anything; utime, stime, cutime and cstime are fields 14 to 17.
-    let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace().skip(11).take(4);
-    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
-}
+use crate::words::cpu_of;
 
 /// What this process, its clients and the server have used.
 fn cpu(lab: &Lab) -> f64 {
