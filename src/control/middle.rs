@@ -1,6 +1,7 @@
 //! The switch in the middle of connections to containers: the servers that attackers talk to, and the tape of what
 //! they say, which goes to the console.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::protocol::ToConsole;
-use crate::emulate::{Identity, Secret};
+use crate::emulate::{Identity, Secret, ServiceId};
 use crate::event::{SessionId, Utc};
-use crate::node::NodeIdx;
-use crate::relay::plain;
-use crate::relay::ssh::{self, Login, Policy, Settings};
+use crate::node::{HostsConfig, NodeIdx};
+use crate::relay::ssh::{Login, Policy};
 use crate::relay::tape::{Begin, Entry, Protocol, Recorder, Tape, Word};
-use crate::service::{Middle, Opens, SshMiddle};
+use crate::relay::{plain, ssh, tls};
+use crate::service::tls::{Credentials, Owner};
+use crate::service::{Middle, Opens, Service, Spoken, SshMiddle, TlsMiddle};
 use crate::stack::RelayEnd;
 use crate::sys::clock;
 
@@ -24,20 +26,25 @@ use crate::sys::clock;
 const MOST: usize = 1024;
 /// Entries that wait for the console; then connections do.
 const ENTRIES: usize = 64;
+/// Hosts whose certificates are kept; past that, they are made anew, the same as before.
+const FACES: usize = 1024;
 
 /// A connection that wants somebody in the middle.
-pub struct Call {
-    /// The node that the host belongs to, and its name.
+pub struct Call<'a> {
+    /// The node that the host belongs to.
     pub node: NodeIdx,
-    pub name: String,
+    /// Its name.
+    pub name: &'a str,
+    /// Its hosts.
+    pub hosts: &'a HostsConfig,
+    /// What answers.
+    pub service: &'a Service,
     /// The attacker's session.
     pub session: SessionId,
     /// The attacker.
     pub peer: SocketAddr,
     /// The host and its port.
     pub local: SocketAddr,
-    /// To the attacker.
-    pub pipe: RelayEnd,
 }
 
 /// All connections that the switch is in the middle of.
@@ -46,6 +53,15 @@ pub struct Middles {
     to_console: mpsc::Sender<ToConsole>,
     open: Arc<AtomicUsize>,
     next: u64,
+    /// What hosts show who begin TLS.
+    faces: HashMap<(NodeIdx, IpAddr, u16), Arc<tls::Settings>>,
+}
+
+/// What somebody in the middle has to know.
+enum Known {
+    Ssh(Arc<ssh::Settings>),
+    Plain(plain::Settings),
+    Tls(Arc<tls::Settings>, plain::Settings),
 }
 
 impl Middles {
@@ -54,48 +70,107 @@ impl Middles {
         let (to_console, told) = mpsc::channel(ENTRIES);
         // Numbers from the clock are none that a switch before this one has used.
         let next = clock::realtime_micros() as u64;
-        (Middles { secret, to_console, open: Arc::default(), next }, told)
+        (Middles { secret, to_console, open: Arc::default(), next, faces: HashMap::new() }, told)
     }
 
-    /// Serves a connection until it is over.
-    pub fn serve(&mut self, mut call: Call, middle: &Middle) {
+    /// Serves a connection until it is over: `pipe` is the attacker's, `middle` who is in the middle.
+    pub fn serve(&mut self, call: &Call<'_>, mut pipe: RelayEnd, middle: &Middle) {
         if self.open.load(Ordering::Relaxed) >= MOST {
-            return call.pipe.fail("too many connections have somebody in the middle".to_owned());
+            return pipe.fail("too many connections have somebody in the middle".to_owned());
         }
-        let conn = self.next;
-        self.next += 1;
-        let tape = Told { conn, to_console: self.to_console.clone() };
-        let Call { node, name, session, peer, local, pipe } = call;
-        let began = clock::monotonic_micros();
-        let at = Utc::from_micros(clock::realtime_micros());
-        let protocol = match middle {
-            Middle::Ssh(_) => Protocol::Ssh,
-            Middle::Plain { spoken, .. } => Protocol::Plain(*spoken),
+        let known = match self.known(call, middle) {
+            Ok(known) => known,
+            Err(why) => return pipe.fail(why),
         };
+        let protocol = match &known {
+            Known::Ssh(_) => Protocol::Ssh,
+            Known::Plain(settings) => Protocol::Plain(settings.spoken),
+            Known::Tls(..) => Protocol::Tls,
+        };
+        let (began, at) = (clock::monotonic_micros(), Utc::from_micros(clock::realtime_micros()));
+        let Call { node, session, peer, local, .. } = *call;
         let begin = Begin { protocol, session, node, peer, local, at };
-        let (open, secret, middle) = (self.open.clone(), self.secret, middle.clone());
+        let tape = Told { conn: self.next, to_console: self.to_console.clone() };
+        self.next += 1;
+        let open = self.open.clone();
         open.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             tape.say(Word::Begin(begin)).await;
-            let passed = move || (clock::monotonic_micros() - began) as u64;
-            let recorder = Recorder::new(Arc::new(tape), Arc::new(passed));
+            let clock = Arc::new(move || (clock::monotonic_micros() - began) as u64);
+            let tape: Arc<dyn Tape> = Arc::new(tape);
             let dialer = pipe.dialer();
             let dial = move || std::future::ready(Ok(dialer.dial()));
-            match middle {
-                Middle::Ssh(ssh) => {
-                    let settings = Arc::new(settings(&ssh, &Identity::new(secret, &name), local.ip()));
-                    ssh::serve(settings, pipe, dial, recorder).await;
+            match known {
+                Known::Ssh(settings) => {
+                    ssh::serve(settings, pipe, dial, Recorder::new(tape, clock)).await;
                 }
-                Middle::Plain { spoken, keep } => {
-                    plain::serve(plain::Settings { spoken, keep }, pipe, dial, recorder).await;
+                Known::Plain(settings) => plain::serve(settings, pipe, dial, Recorder::new(tape, clock)).await,
+                Known::Tls(settings, within) => {
+                    let tape = Arc::new(plain::Reading::begin(tape, within).await);
+                    tls::serve(settings, pipe, dial, Recorder::new(tape, clock)).await;
                 }
             }
             open.fetch_sub(1, Ordering::Relaxed);
         });
     }
+
+    fn known(&mut self, call: &Call<'_>, middle: &Middle) -> Result<Known, String> {
+        let identity = Identity::new(self.secret, call.name);
+        Ok(match middle {
+            Middle::Ssh(ssh) => Known::Ssh(Arc::new(of_ssh(ssh, &identity, call.local.ip()))),
+            Middle::Plain { spoken, keep } => {
+                Known::Plain(plain::Settings { spoken: *spoken, within: false, keep: *keep })
+            }
+            Middle::Tls(tls) => {
+                let within = plain::Settings { spoken: tls.spoken, within: true, keep: tls.keep };
+                let at = call.hosts.services.iter().position(|service| service == call.service).unwrap_or_default();
+                let owner = call.hosts.owner_of(&identity, call.local.ip(), ServiceId(at as u16), call.service);
+                let key = (call.node, owner.ip, owner.service);
+                if let Some(known) = self.faces.get(&key) {
+                    return Ok(Known::Tls(known.clone(), within));
+                }
+                if self.faces.len() >= FACES {
+                    self.faces.clear();
+                }
+                let made = Arc::new(of_tls(tls, identity, owner)?);
+                self.faces.insert(key, made.clone());
+                Known::Tls(made, within)
+            }
+        })
+    }
 }
 
-fn settings(ssh: &SshMiddle, identity: &Identity, host: IpAddr) -> Settings {
+/// What a host's TLS is.
+fn of_tls(middle: &TlsMiddle, identity: Identity, owner: Owner) -> Result<tls::Settings, String> {
+    let certificate = match &middle.credentials {
+        Credentials::Own(leaf) => {
+            let image = tls::Image { leaf: (**leaf).clone(), ..tls::Image::default() };
+            tls::Certificate::Made(Box::new(image))
+        }
+        Credentials::Given(given) => tls::Certificate::Given(given.clone()),
+    };
+    let is_http = middle.spoken == Spoken::Http;
+    let wall: tls::Wall = Arc::new(|| clock::realtime_micros() / 1_000_000);
+    let dialect = match middle.spoken {
+        Spoken::Smtp => Some(tls::Dialect::Smtp),
+        Spoken::Imap => Some(tls::Dialect::Imap),
+        Spoken::Pop3 => Some(tls::Dialect::Pop3),
+        Spoken::Ftp => Some(tls::Dialect::Ftp),
+        Spoken::Postgresql => Some(tls::Dialect::Postgres),
+        _ => None,
+    };
+    Ok(tls::Settings {
+        face: tls::Face::new(identity, owner, certificate, middle.asks_clients, is_http, wall)?,
+        inside: if middle.inside { tls::Inside::Tls } else { tls::Inside::Clear },
+        starttls: dialect.filter(|_| middle.starttls),
+        // A server that speaks TLS itself has an answer of its own.
+        foreign: if middle.inside { tls::Foreign::Pass } else { tls::Foreign::Close },
+        alpn: if is_http { vec!["http/1.1".to_owned()] } else { Vec::new() },
+    })
+}
+
+/// What a host's SSH server is.
+fn of_ssh(ssh: &SshMiddle, identity: &Identity, host: IpAddr) -> ssh::Settings {
     let policy = match &ssh.opens {
         Opens::Container => Policy::Container,
         Opens::List(pairs) => Policy::List(pairs.clone()),
@@ -104,7 +179,7 @@ fn settings(ssh: &SshMiddle, identity: &Identity, host: IpAddr) -> Settings {
         Opens::Never => Policy::Never,
     };
     let login = ssh.login.as_ref();
-    Settings {
+    ssh::Settings {
         banner: ssh.identification.clone(),
         host_keys: vec![ssh::host_key(identity.ssh_seed(host))],
         policy,

@@ -32,7 +32,7 @@ use crate::service::ServiceKind;
 use crate::sys::ring::RingWriter;
 use crate::sys::seqpacket::{AsyncChannel, Channel};
 use crate::sys::{clock, eventfd, memory, privileges, sched, seccomp};
-use crate::topology::Plan;
+use crate::topology::{Plan, PlanNode};
 
 /// Octets of each frame that go to the capture ring: all of a frame of a normal MTU.
 const SNAP: usize = 2048;
@@ -441,8 +441,11 @@ impl Switch {
                 Request::Release { lease, keep } => self.release(lease, keep),
                 Request::Open { node, service, session, peer, local, pipe } => {
                     if let ServiceKind::Recorded(middle) = &service.kind {
-                        let name = self.plan.nodes.get(usize::from(node.0)).map_or("", |node| &node.name).to_owned();
-                        self.middles.serve(Call { node, name, session, peer, local, pipe }, middle);
+                        let of = self.plan.nodes.get(usize::from(node.0));
+                        if let Some(PlanNode { name, config: NodeConfig::Hosts(hosts), .. }) = of {
+                            let call = Call { node, name, hosts, service: &service, session, peer, local };
+                            self.middles.serve(&call, pipe, middle);
+                        }
                         continue;
                     }
                     let Some(conn) = self.waiting.admit(pipe) else { continue };

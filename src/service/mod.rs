@@ -66,6 +66,25 @@ pub enum Middle {
         /// Octets of each direction that are kept.
         keep: u64,
     },
+    /// A TLS server toward the attacker.
+    Tls(Box<TlsMiddle>),
+}
+
+/// What a TLS server in the middle is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TlsMiddle {
+    /// What it proves to be.
+    pub credentials: tls::Credentials,
+    /// Whether it asks clients for certificates, of which it takes any.
+    pub asks_clients: bool,
+    /// Whether TLS begins when the client asks for it (STARTTLS), and not at once.
+    pub starttls: bool,
+    /// Whether the container speaks TLS, too.
+    pub inside: bool,
+    /// What is spoken within.
+    pub spoken: Spoken,
+    /// Octets of each direction that are kept.
+    pub keep: u64,
 }
 
 /// What is spoken in the clear.

@@ -3,11 +3,11 @@
 use super::at::{At, Text};
 use super::check::Checker;
 use super::layers::TcpAct;
-use super::raw_services::{MiddleWord, OpensWord, TcpKeys};
+use super::raw_services::{InsideWord, MiddleWord, OpensWord, TcpKeys};
 use super::source::Span;
-use super::{images, units};
+use super::{images, tls, units};
 use crate::emulate::Backend;
-use crate::service::{Middle, Opens, ServiceKind, Spoken, SshMiddle};
+use crate::service::{Middle, Opens, ServiceKind, Spoken, SshMiddle, TlsMiddle};
 
 /// The SSH server of Debian 12.
 const IDENTIFICATION: &str = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3";
@@ -37,22 +37,53 @@ pub fn read(c: &mut Checker<'_>, keys: &TcpKeys, word: &At<MiddleWord>) -> Optio
         MiddleWord::Mysql => Spoken::Mysql,
         MiddleWord::Postgresql => Spoken::Postgresql,
     };
-    let other = keys.present().into_iter().find(|(key, _)| !matches!(*key, "container" | "keep"));
-    if let Some((key, value)) = other {
+    let of_tls = ["inside", "starttls", "client_certificates"];
+    let is_tls = keys.tls.is_some();
+    let is_known = |key: &str| matches!(key, "container" | "keep" | "tls") || (is_tls && of_tls.contains(&key));
+    if let Some((key, value)) = keys.present().into_iter().find(|(key, _)| !is_known(key)) {
         let (at, name) = (c.source.key_before(key, value), spoken.name());
         let message = format!("`{key}` says nothing beside `container: {name}`");
-        c.error(at, message, "it belongs to `container: ssh`", "remove it");
+        let (owner, help) = match of_tls.contains(&key) {
+            true => ("it belongs to `tls`", "add `tls: true`, or remove it"),
+            false => ("it belongs to `container: ssh`", "remove it"),
+        };
+        c.error(at, message, owner, help);
         return None;
     }
     let keep = match &keys.keep {
         Some(text) => c.unit(text.span, units::size_bytes(text))?,
         None => KEEP_PLAIN,
     };
-    Some(Middle::Plain { spoken, keep })
+    let credentials = match &keys.tls {
+        Some(entry) => tls::said(c, entry)?,
+        None => None,
+    };
+    let Some(credentials) = credentials else { return Some(Middle::Plain { spoken, keep }) };
+    let starttls = keys.starttls.as_ref().filter(|starttls| starttls.value);
+    let may_start = matches!(spoken, Spoken::Smtp | Spoken::Imap | Spoken::Pop3 | Spoken::Ftp | Spoken::Postgresql);
+    if let Some(starttls) = starttls.filter(|_| !may_start) {
+        let message = format!("`{}` does not begin TLS later", spoken.name());
+        c.error(starttls.span, message, "here", "`smtp`, `imap`, `pop3`, `ftp` and `postgresql` do; remove it");
+        return None;
+    }
+    Some(Middle::Tls(Box::new(TlsMiddle {
+        credentials,
+        asks_clients: keys.client_certificates.as_ref().is_some_and(|asks| asks.value),
+        starttls: starttls.is_some(),
+        inside: keys.inside.as_ref().is_none_or(|inside| inside.value == InsideWord::Tls),
+        spoken,
+        keep,
+    })))
 }
 
 /// What an SSH server in the middle is.
 fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
+    let of_tls = ["tls", "inside", "starttls", "client_certificates"];
+    if let Some((key, value)) = keys.present().into_iter().find(|(key, _)| of_tls.contains(key)) {
+        let at = c.source.key_before(key, value);
+        c.error(at, format!("`{key}` says nothing beside `container: ssh`"), "SSH needs no TLS", "remove it");
+        return None;
+    }
     let identification = match &keys.identification {
         Some(text) => identification(c, text)?,
         None => IDENTIFICATION.to_owned(),

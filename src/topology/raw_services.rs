@@ -67,6 +67,16 @@ pub enum MiddleWord {
     Postgresql,
 }
 
+/// How a container is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InsideWord {
+    /// By TLS.
+    Tls,
+    /// In the clear.
+    Clear,
+}
+
 /// Who is let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -158,6 +168,12 @@ mapping! {
         identification: Text,
         /// Time that a refused log-in takes at least (default 2s).
         refusal: Text,
+        /// Whether the container speaks `tls` itself (default), or in the clear.
+        inside: InsideWord,
+        /// Whether TLS begins when the client asks for it (default false): in `smtp`, `imap`, `pop3`, `ftp` and `postgresql`.
+        starttls: bool,
+        /// Whether clients are asked for certificates, of which any is taken (default false).
+        client_certificates: bool,
         /// What is kept of each file that is moved by SSH (default 16M), or of each direction of another connection (default 1M).
         keep: Text,
     }

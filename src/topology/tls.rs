@@ -17,12 +17,20 @@ const MAX_DAYS: u32 = 36_500;
 
 /// `act` within TLS, if `entry` says so.
 pub fn around(c: &mut Checker<'_>, entry: &At<TlsEntry>, act: TcpAct) -> Option<TcpAct> {
-    let credentials = match &entry.value {
-        TlsEntry::Whether(false) => return Some(act),
-        TlsEntry::Whether(true) => Credentials::Own(Box::default()),
-        TlsEntry::Keys(keys) => credentials(c, keys, entry.span)?,
-    };
-    Some(TcpAct::Tls(credentials, Box::new(act)))
+    match (said(c, entry)?, act) {
+        // Who is in the middle of it has seen to that.
+        (_, act @ TcpAct::Recorded(_)) | (None, act) => Some(act),
+        (Some(credentials), act) => Some(TcpAct::Tls(credentials, Box::new(act))),
+    }
+}
+
+/// What a server proves to be, if `entry` says that it speaks TLS.
+pub fn said(c: &mut Checker<'_>, entry: &At<TlsEntry>) -> Option<Option<Credentials>> {
+    Some(match &entry.value {
+        TlsEntry::Whether(false) => None,
+        TlsEntry::Whether(true) => Some(Credentials::Own(Box::default())),
+        TlsEntry::Keys(keys) => Some(credentials(c, keys, entry.span)?),
+    })
 }
 
 fn credentials(c: &mut Checker<'_>, keys: &TlsKeys, span: Span) -> Option<Credentials> {

@@ -141,6 +141,7 @@ impl Lab {
     /// A file of the test's own.
     pub fn file(&self, name: &str, contents: &str) -> PathBuf {
         let path = self.dir.path().join(name);
+        path.parent().into_iter().for_each(|dir| std::fs::create_dir_all(dir).unwrap());
         std::fs::write(&path, contents).unwrap();
         path
     }

@@ -60,6 +60,7 @@ mod tells;
 mod threads;
 mod tls;
 mod tls_middle;
+mod tls_recorded;
 mod topologies;
 mod topology;
 mod traceroute;

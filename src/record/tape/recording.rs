@@ -407,6 +407,10 @@ impl Recording {
                 self.request(at, format!("{method} {path} host={host} agent={agent}"), desk);
             }
             Entry::Command { text } => self.request(at, text.to_string(), desk),
+            Entry::TlsHello { sni, alpn, ja3, ja4, .. } => {
+                let told = json!({"sni": sni, "alpn": alpn, "ja3": ja3, "ja4": ja4});
+                self.notice(EventId::TlsHello, at, told, desk);
+            }
             _ => {}
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct Lines {
     login: Login,
     /// Within TLS from here on.
     is_sealed: bool,
+    /// What is within is shown.
+    within: bool,
 }
 
 /// How far a log-in is.
@@ -43,7 +45,7 @@ enum Login {
 }
 
 impl Lines {
-    pub(super) fn new(spoken: Spoken) -> Lines {
+    pub(super) fn new(spoken: Spoken, within: bool) -> Lines {
         Lines {
             spoken,
             commands: line::Lines::default(),
@@ -52,6 +54,7 @@ impl Lines {
             in_data: false,
             login: Login::None,
             is_sealed: false,
+            within,
         }
     }
 
@@ -120,7 +123,7 @@ impl Lines {
         // Upgrades (RFC 3207, 2595, 4217): what follows is nothing that could be read.
         let starts_tls = matches!(self.spoken, Spoken::Ftp) && line.starts_with(b"234")
             || matches!(self.spoken, Spoken::Smtp) && line.starts_with(b"220") && self.asked_tls(told);
-        self.is_sealed |= starts_tls;
+        self.is_sealed |= starts_tls && !self.within;
         self.answered = self.answered.saturating_add(1);
         if self.answered <= ANSWERS {
             told.push(Entry::Answer { text: Text::new(line) });

@@ -19,11 +19,14 @@ mod telnet;
 mod tests;
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::Mutex;
 
-use super::tape::{ChannelKind, Entry, PIECE, Recorder, Stream, Text};
+use super::tape::{ChannelKind, Entry, PIECE, Recorder, Stream, Tape, Text};
 use crate::service::Spoken;
 
 /// The one channel of such a connection.
@@ -34,6 +37,8 @@ const CHANNEL: u32 = 0;
 pub struct Settings {
     /// What is spoken in it.
     pub spoken: Spoken,
+    /// Whether what is within TLS is shown, too.
+    pub within: bool,
     /// Octets of each direction that are put on the tape.
     pub keep: u64,
 }
@@ -52,16 +57,17 @@ pub trait Observer: Send {
     fn end(&mut self, _told: &mut Vec<Entry>) {}
 }
 
-/// One that reads `spoken`; none if there is nothing to be read.
-pub fn observer(spoken: Spoken) -> Option<Box<dyn Observer>> {
+/// One that reads `spoken`; none if there is nothing to be read. Where TLS begins it ends, unless it is shown what is
+/// `within` that, too.
+pub fn observer(spoken: Spoken, within: bool) -> Option<Box<dyn Observer>> {
     Some(match spoken {
         Spoken::Raw => return None,
         Spoken::Http => Box::new(http::Http::default()),
         Spoken::Telnet => Box::new(telnet::Telnet::default()),
-        Spoken::Ftp | Spoken::Smtp | Spoken::Pop3 | Spoken::Imap => Box::new(lines::Lines::new(spoken)),
+        Spoken::Ftp | Spoken::Smtp | Spoken::Pop3 | Spoken::Imap => Box::new(lines::Lines::new(spoken, within)),
         Spoken::Redis => Box::new(redis::Redis::default()),
         Spoken::Mysql => Box::new(mysql::Mysql::default()),
-        Spoken::Postgresql => Box::new(postgresql::Postgresql::default()),
+        Spoken::Postgresql => Box::new(postgresql::Postgresql::new(within)),
     })
 }
 
@@ -79,7 +85,7 @@ impl Watch {
     /// Of a connection that begins.
     pub fn new(settings: Settings) -> Watch {
         Watch {
-            observer: observer(settings.spoken),
+            observer: observer(settings.spoken, settings.within),
             tells_octets: settings.spoken == Spoken::Telnet,
             left: [settings.keep; 2],
             told: Vec::new(),
@@ -134,6 +140,44 @@ impl Watch {
                 entry => recorder.put(entry).await,
             }
         }
+    }
+}
+
+/// A tape upon another one: what is said in channel 0 is read, too.
+pub struct Reading {
+    tape: Arc<dyn Tape>,
+    watch: Mutex<Option<Watch>>,
+}
+
+impl Reading {
+    /// Upon `tape`, of a connection that begins.
+    pub async fn begin(tape: Arc<dyn Tape>, settings: Settings) -> Reading {
+        let mut watch = Watch::new(settings);
+        watch.begin(&Recorder::new(tape.clone(), Arc::new(|| 0))).await;
+        Reading { tape, watch: Mutex::new(Some(watch)) }
+    }
+
+    async fn take(&self, at: u64, entry: Entry) {
+        let recorder = Recorder::new(self.tape.clone(), Arc::new(move || at));
+        let mut watch = self.watch.lock().await;
+        match (&entry, &mut *watch) {
+            (Entry::Data { channel: CHANNEL, stream, data }, Some(watch)) => {
+                return watch.see(*stream, data, &recorder).await;
+            }
+            (Entry::End { .. }, watch) => {
+                if let Some(watch) = watch.take() {
+                    watch.end(&recorder).await;
+                }
+            }
+            _ => {}
+        }
+        recorder.put(entry).await;
+    }
+}
+
+impl Tape for Reading {
+    fn put(&self, at: u64, entry: Entry) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.take(at, entry))
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Postgresql {
     user: Text,
     asked: u32,
     proof: Option<Text>,
+    /// What is within TLS is shown.
+    within: bool,
 }
 
 #[derive(Default)]
@@ -78,7 +80,7 @@ impl Observer for Postgresql {
             && let Some(answer) = octets.first()
         {
             (self.wish, at) = (false, 1);
-            if matches!(answer, b'S' | b'G') {
+            if matches!(answer, b'S' | b'G') && !self.within {
                 return Err("encryption begins");
             }
         }
@@ -94,6 +96,10 @@ impl Observer for Postgresql {
 }
 
 impl Postgresql {
+    pub(super) fn new(within: bool) -> Postgresql {
+        Postgresql { within, ..Postgresql::default() }
+    }
+
     fn client(&mut self, kind: u8, message: &[u8], told: &mut Vec<Entry>) {
         if !self.started {
             let code = message.first_chunk().map_or(0, |code| u32::from_be_bytes(*code));

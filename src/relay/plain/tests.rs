@@ -22,7 +22,7 @@ const ALL: [Spoken; 9] = [
 
 /// What is told of a conversation, in short: the first sign of each turn says whose it is.
 fn told(spoken: Spoken, turns: &[(Stream, &[u8])], piece: usize) -> Vec<String> {
-    let mut observer = observer(spoken).unwrap();
+    let mut observer = observer(spoken, false).unwrap();
     let mut entries = Vec::new();
     for (from, octets) in turns {
         for part in octets.chunks(piece) {
@@ -265,7 +265,7 @@ fn statements() {
 #[test]
 fn endless_lines_take_no_memory() {
     for spoken in ALL {
-        let mut observer = observer(spoken).unwrap();
+        let mut observer = observer(spoken, false).unwrap();
         let mut told = Vec::new();
         for from in [IN, OUT] {
             for _ in 0..1000 {
@@ -302,7 +302,7 @@ async fn octets_pass_and_the_first_of_them_are_kept() {
     let recorder = Recorder::new(tape.clone(), Arc::new(|| 1));
     let (mut attacker, outside) = tokio::io::duplex(64);
     let (mut server, inside) = tokio::io::duplex(64);
-    let settings = Settings { spoken: Spoken::Raw, keep: 10 };
+    let settings = Settings { spoken: Spoken::Raw, within: false, keep: 10 };
     let served = tokio::spawn(serve(settings, outside, move || std::future::ready(Ok(inside)), recorder));
     attacker.write_all(b"0123456789abcdef").await.unwrap();
     let mut heard = [0; 16];
@@ -336,7 +336,7 @@ async fn a_container_that_does_not_come_is_told() {
     let recorder = Recorder::new(tape.clone(), Arc::new(|| 1));
     let (mut attacker, outside) = tokio::io::duplex(64);
     let dial = || std::future::ready(Err::<tokio::io::DuplexStream, _>(io::Error::other("no image")));
-    serve(Settings { spoken: Spoken::Http, keep: 10 }, outside, dial, recorder).await;
+    serve(Settings { spoken: Spoken::Http, within: false, keep: 10 }, outside, dial, recorder).await;
     assert_eq!(attacker.read(&mut [0; 8]).await.unwrap(), 0);
     let entries: Vec<Entry> = tape.lock().unwrap().drain(..).map(|(_, entry)| entry).collect();
     assert!(entries.contains(&Entry::Unreachable { reason: Text::new("no image") }), "{entries:?}");
