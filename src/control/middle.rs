@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -51,7 +50,7 @@ pub struct Call<'a> {
 pub struct Middles {
     secret: Secret,
     to_console: mpsc::Sender<ToConsole>,
-    open: Arc<AtomicUsize>,
+    open: Arc<Mutex<HashMap<u64, Begin>>>,
     next: u64,
     /// What hosts show who begin TLS.
     faces: HashMap<(NodeIdx, IpAddr, u16), Arc<tls::Settings>>,
@@ -75,7 +74,7 @@ impl Middles {
 
     /// Serves a connection until it is over: `pipe` is the attacker's, `middle` who is in the middle.
     pub fn serve(&mut self, call: &Call<'_>, mut pipe: RelayEnd, middle: &Middle) {
-        if self.open.load(Ordering::Relaxed) >= MOST {
+        if lock(&self.open).len() >= MOST {
             return pipe.fail("too many connections have somebody in the middle".to_owned());
         }
         let known = match self.known(call, middle) {
@@ -90,10 +89,10 @@ impl Middles {
         let (began, at) = (clock::monotonic_micros(), Utc::from_micros(clock::realtime_micros()));
         let Call { node, session, peer, local, .. } = *call;
         let begin = Begin { protocol, session, node, peer, local, at };
-        let tape = Told { conn: self.next, to_console: self.to_console.clone() };
+        let (conn, open) = (self.next, self.open.clone());
+        let tape = Told { conn, to_console: self.to_console.clone() };
         self.next += 1;
-        let open = self.open.clone();
-        open.fetch_add(1, Ordering::Relaxed);
+        lock(&open).insert(conn, begin.clone());
         tokio::spawn(async move {
             tape.say(Word::Begin(begin)).await;
             let clock = Arc::new(move || (clock::monotonic_micros() - began) as u64);
@@ -110,7 +109,18 @@ impl Middles {
                     tls::serve(settings, pipe, dial, Recorder::new(tape, clock)).await;
                 }
             }
-            open.fetch_sub(1, Ordering::Relaxed);
+            lock(&open).remove(&conn);
+        });
+    }
+
+    /// Tells a console that follows another one what connections there are.
+    pub fn say_again(&self) {
+        let to_console = self.to_console.clone();
+        let open: Vec<_> = lock(&self.open).iter().map(|(conn, begin)| (*conn, begin.clone())).collect();
+        tokio::spawn(async move {
+            for (conn, begin) in open {
+                let _ = to_console.send(ToConsole::Tape { conn, word: Word::Begin(begin) }).await;
+            }
         });
     }
 
@@ -138,6 +148,10 @@ impl Middles {
             }
         })
     }
+}
+
+fn lock(open: &Mutex<HashMap<u64, Begin>>) -> MutexGuard<'_, HashMap<u64, Begin>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a host's TLS is.

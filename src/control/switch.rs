@@ -401,6 +401,7 @@ impl Switch {
             ToSwitch::Hello => {
                 let taps = self.leases.values().filter_map(|lease| Some((lease, lease.tap.as_ref()?.number)));
                 taps.for_each(|(lease, number)| self.announce(number, lease.node, lease.host));
+                self.middles.say_again();
             }
             ToSwitch::Query { id, what } => self.query(id, what),
             ToSwitch::ProxyOpen { conn } => self.waiting.open(conn, fd),

@@ -94,4 +94,19 @@ fn what_is_said_within_tls_is_read() {
     assert_eq!(ask(from, &["psql", "-XAtc", "SELECT count(*) FROM orders", server]).trim(), "4000");
     told(&lab, "service.request", "192.0.2.12", &["SELECT count(*) FROM orders"]);
     told(&lab, "tls.hello", "192.0.2.12", &["ja3"]);
+
+    // What is exported can be read by others: the capture decrypts itself.
+    let sessions = lab.json(&["session", "ls", "--host", "192.0.2.10"]);
+    let (bundle, out) = (lab.path("web.tar.zst"), lab.path("exported"));
+    let id = sessions[0]["session"].as_str().unwrap();
+    let exported = lab.command(&["session", "export", id, "--plain", "--output", bundle.to_str().unwrap()]);
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    std::fs::create_dir(&out).unwrap();
+    let packed = zstd::decode_all(std::fs::File::open(&bundle).unwrap()).unwrap();
+    std::fs::write(lab.path("web.tar"), packed).unwrap();
+    from.sh(&["tar", "-C", out.to_str().unwrap(), "-xf", lab.path("web.tar").to_str().unwrap()]);
+    let capture = from.sh(&["find", out.to_str().unwrap(), "-name", "*.pcapng"]);
+    let seen =
+        from.sh(&["tshark", "-r", capture.trim(), "-Y", "http.request", "-T", "fields", "-e", "http.request.uri"]);
+    assert!(seen.contains("/index.html?x"), "{seen}");
 }

@@ -16,6 +16,7 @@ use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
 use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
 use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
 use pcap_file::pcapng::blocks::section_header::SectionHeaderOption;
+use pcap_file::pcapng::blocks::unknown::UnknownBlock;
 use pcap_file::pcapng::{Block, PcapNgParser, PcapNgWriter};
 use pcap_file::{DataLink, PcapError};
 
@@ -43,6 +44,8 @@ pub struct Pick {
     pub more: u64,
     /// The first and the last time, in nanoseconds since 1970.
     pub span: (u64, u64),
+    /// What decrypts them, in lines as NSS writes them.
+    pub secrets: String,
 }
 
 impl Pick {
@@ -118,6 +121,9 @@ pub fn pick<W: Write>(dir: &Path, pick: &Pick, comment: &str, out: W) -> io::Res
     let mut header = section();
     header.options.push(SectionHeaderOption::Comment(comment.to_owned().into()));
     let mut out = PcapNgWriter::with_section_header(out, header).map_err(other)?;
+    if !pick.secrets.is_empty() {
+        out.write_pcapng_block(secrets(&pick.secrets)).map_err(other)?;
+    }
     let mut interfaces = Vec::new();
     let mut next = BinaryHeap::new();
     for (index, reader) in readers.iter_mut().enumerate() {
@@ -155,6 +161,16 @@ pub fn pick<W: Write>(dir: &Path, pick: &Pick, comment: &str, out: W) -> io::Res
     }
     out.into_inner().flush()?;
     Ok(picked)
+}
+
+/// A block of secrets of TLS, which stands in front of the frames that they decrypt (draft-ietf-opsawg-pcapng-05 §4.7).
+fn secrets(lines: &str) -> UnknownBlock<'static> {
+    const BLOCK: u32 = 10;
+    const KEY_LOG: u32 = 0x544c_534b;
+    let mut body = [KEY_LOG.to_be_bytes(), (lines.len() as u32).to_be_bytes()].concat();
+    body.extend_from_slice(lines.as_bytes());
+    body.resize(body.len().next_multiple_of(4), 0);
+    UnknownBlock { type_: BLOCK, length: body.len() as u32, value: body.into() }
 }
 
 /// Whether frames that are wanted may be in captures like the one at `path`: not if they are those of another container.

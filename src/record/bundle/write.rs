@@ -12,9 +12,12 @@ use super::pack::{COPY, Packer, pack};
 use super::{MANIFEST_OCTETS, UNPACKED};
 use crate::container::inspector::host_of;
 use crate::event::{EventId, SessionId, Utc};
+use crate::record::tape::{self, TAPE};
 use crate::record::transcript::CAST;
 use crate::record::{Record, Session, belongings, session};
 
+/// Octets of what decrypts frames: some thousands of connections.
+const SECRETS: usize = 1 << 20;
 /// Sentences about what is left out.
 const SENTENCES: usize = 1000;
 /// How long before its first record and after its last a session's frames are looked for, in microseconds.
@@ -81,6 +84,7 @@ pub fn export<W: Write + Send>(
         if wanted.more > 0 {
             left_out.push(format!("frames between {} further pairs of addresses", wanted.more));
         }
+        wanted.secrets = secrets(job, &mut left_out)?;
         let capture = scratch(job.scratch)?;
         let frames = frames(job, &wanted, &capture)?;
         if frames.unread > 0 {
@@ -177,6 +181,24 @@ fn span(about: &Session, now: Utc) -> (u64, u64) {
     let nanos = |micros: i64| u64::try_from(micros).unwrap_or(0).saturating_mul(1000);
     let end = if about.ended { about.until.micros() } else { about.until.micros().max(now.micros()) };
     (nanos(about.since.micros().saturating_sub(BEFORE)), nanos(end.saturating_add(AFTER)))
+}
+
+/// What decrypts the session's frames, from the tapes of its connections.
+fn secrets(job: &Job<'_>, left_out: &mut Vec<String>) -> Result<String, ExportError> {
+    let (belongings, _) = belongings(job.dir, job.session).map_err(failed("list the files of", job.dir))?;
+    let (mut lines, mut more) = (String::new(), 0);
+    for tape in belongings.iter().filter(|file| file.name.ends_with(TAPE) && file.name.contains("-tls-")) {
+        let read = tape::secrets(&tape.path).unwrap_or_default();
+        if lines.len() + read.len() > SECRETS {
+            more += 1;
+        } else {
+            lines.push_str(&read);
+        }
+    }
+    if more > 0 {
+        left_out.push(format!("what decrypts {more} more connections, in the capture; their tapes have it"));
+    }
+    Ok(lines)
 }
 
 fn frames(job: &Job<'_>, wanted: &Pick, capture: &File) -> Result<Picked, ExportError> {

@@ -26,7 +26,7 @@ mod set;
 mod store;
 
 pub use notice::Notice;
-pub use read::{Connection, TAPE, connection};
+pub use read::{Connection, TAPE, connection, secrets};
 pub use redact::redact;
 pub use set::{TapeStats, Tapes};
 pub use store::{Look, Space, space};

@@ -13,6 +13,8 @@ use crate::relay::tape::{ChannelKind, Credential, Entry, Text};
 
 /// What the name of a tape ends in.
 pub const TAPE: &str = ".ndjson";
+/// Lines of secrets in one line of a tape.
+const SECRETS: usize = 16;
 /// Octets of a line.
 const LINE: u64 = 1 << 20;
 /// Octets of a tape that are read.
@@ -125,17 +127,54 @@ pub fn connection(path: &Path) -> io::Result<Connection> {
     read(BufReader::new(open_regular(path)?.take(MOST)))
 }
 
-fn read(mut reader: impl BufRead) -> io::Result<Connection> {
-    let (mut told, mut moving, mut line) = (Connection::default(), HashMap::new(), Vec::new());
+fn read(reader: impl BufRead) -> io::Result<Connection> {
+    let (mut told, mut moving) = (Connection::default(), HashMap::new());
+    let mut lost = 0;
+    each(reader, |line| match serde_json::from_slice::<Value>(line) {
+        Ok(line) => told.add(line, &mut moving),
+        Err(_) => lost += 1,
+    })?;
+    told.lost_lines += lost;
+    Ok(told)
+}
+
+/// What decrypts the connection of the tape at `path`, in lines as NSS writes them; nothing that is no such line.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn secrets(path: &Path) -> io::Result<String> {
+    let mut found = String::new();
+    each(BufReader::new(open_regular(path)?.take(MOST)), |line| {
+        let value = serde_json::from_slice::<Value>(line).unwrap_or_default();
+        let lines = value["tls-secrets"]["lines"].as_str().unwrap_or_default().lines();
+        for line in lines.filter(|line| is_secret(line)).take(SECRETS) {
+            found.push_str(line);
+            found.push('\n');
+        }
+    })?;
+    Ok(found)
+}
+
+/// A label and two numbers in hexadecimal.
+fn is_secret(line: &str) -> bool {
+    let words: Vec<&str> = line.split(' ').collect();
+    let [label, random, secret] = words[..] else { return false };
+    let is_hex = |word: &str| (1..=256).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_hexdigit());
+    (1..=64).contains(&label.len())
+        && label.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        && is_hex(random)
+        && is_hex(secret)
+}
+
+/// Shows every line.
+fn each(mut reader: impl BufRead, mut show: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut line = Vec::new();
     loop {
         line.clear();
         if (&mut reader).take(LINE).read_until(b'\n', &mut line)? == 0 {
-            return Ok(told);
+            return Ok(());
         }
-        match serde_json::from_slice::<Value>(&line) {
-            Ok(line) => told.add(line, &mut moving),
-            Err(_) => told.lost_lines += 1,
-        }
+        show(&line);
     }
 }
 
