@@ -1,6 +1,7 @@
 //! One channel: what the attacker's side says goes inside, what comes from there goes back, and both onto the tape.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client, server};
@@ -12,6 +13,9 @@ use super::lane::{Item, Lane, Load};
 use super::middle::{Middle, Slot};
 use super::observe::Observer;
 use crate::relay::tape::{ChannelKind, Entry, Recorder, Stream, Text};
+
+/// How long the end of what a program says waits for how it ended: both come together, unless it goes on in silence.
+const END: Duration = Duration::from_millis(100);
 
 /// By what requests in a channel are passed inside.
 pub(super) struct Control {
@@ -205,8 +209,8 @@ impl Passer<'_> {
     }
 
     async fn outside(&self, lane: &Lane, to: &Outer<'_>) {
-        loop {
-            let passed = match lane.pop().await {
+        while let Some(item) = self.next_outside(lane, to).await {
+            let passed = match item {
                 Item::Data(data) => {
                     self.record(Stream::Output, &data).await;
                     to.channel.data_bytes(data).await
@@ -216,23 +220,52 @@ impl Passer<'_> {
                     to.channel.extended_data_bytes(kind, data).await
                 }
                 Item::Eof => to.channel.eof().await,
-                Item::Exit(status) => {
-                    let entry = Entry::Exit { channel: self.channel, status: Some(status), signal: None };
-                    self.recorder.put(entry).await;
-                    to.channel.exit_status(status).await
-                }
-                Item::Killed { signal, core_dumped, message } => {
-                    let name = Some(Text::new(signal_name(&signal)));
-                    self.recorder.put(Entry::Exit { channel: self.channel, status: None, signal: name }).await;
-                    let id = to.channel.id();
-                    let told = to.client.exit_signal_request(id, signal, core_dumped, message, String::new()).await;
-                    told.map_err(|()| russh::Error::SendError)
-                }
-                Item::Close => return,
+                ended => self.ended(ended, to).await,
             };
             if passed.is_err() {
                 return;
             }
+        }
+    }
+
+    /// The next thing to be passed on; none when the channel is closed.
+    ///
+    /// How the program ended goes before the end of what it says, which servers say first as often as not: a client that has
+    /// said its own last word may close the channel upon that, and would not hear more.
+    async fn next_outside(&self, lane: &Lane, to: &Outer<'_>) -> Option<Item> {
+        let item = lane.pop().await;
+        if !matches!(item, Item::Eof) {
+            return (!matches!(item, Item::Close)).then_some(item);
+        }
+        match timeout(END, lane.pop()).await {
+            Ok(Item::Close) => {
+                let _ = to.channel.eof().await;
+                None
+            }
+            Ok(ended @ (Item::Exit(_) | Item::Killed { .. })) => {
+                self.ended(ended, to).await.is_ok().then_some(Item::Eof)
+            }
+            Ok(other) => Some(other),
+            Err(_) => Some(Item::Eof),
+        }
+    }
+
+    /// Passes on how the program ended.
+    async fn ended(&self, item: Item, to: &Outer<'_>) -> Result<(), russh::Error> {
+        match item {
+            Item::Exit(status) => {
+                let entry = Entry::Exit { channel: self.channel, status: Some(status), signal: None };
+                self.recorder.put(entry).await;
+                to.channel.exit_status(status).await
+            }
+            Item::Killed { signal, core_dumped, message } => {
+                let name = Some(Text::new(signal_name(&signal)));
+                self.recorder.put(Entry::Exit { channel: self.channel, status: None, signal: name }).await;
+                let id = to.channel.id();
+                let told = to.client.exit_signal_request(id, signal, core_dumped, message, String::new()).await;
+                told.map_err(|()| russh::Error::SendError)
+            }
+            _ => Ok(()),
         }
     }
 }
