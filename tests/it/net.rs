@@ -74,16 +74,19 @@ fn delete(name: &str) {
 
 /// Removes what test processes that were killed have left.
 fn sweep() {
-    let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
+    of_the_dead(std::path::Path::new("/run/netns")).for_each(|path| {
+        path.file_name().into_iter().for_each(|name| delete(&name.to_string_lossy()));
+    });
+}
+
+/// What in a directory is named after a process of tests' that has ended: `hwt-PID-...`.
+pub fn of_the_dead(dir: &std::path::Path) -> impl Iterator<Item = std::path::PathBuf> {
+    let is_dead = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let pid = name.strip_prefix("hwt-").and_then(|rest| rest.split('-').next()).and_then(|p| p.parse::<u32>().ok());
-        if let Some(pid) = pid
-            && !std::path::Path::new(&format!("/proc/{pid}")).exists()
-        {
-            delete(&name);
-        }
-    }
+        pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+    };
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_dead)
 }
 
 impl Ns {
