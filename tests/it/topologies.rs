@@ -98,3 +98,19 @@ fn two_containers_measure_each_other() {
     assert!(String::from_utf8_lossy(&greeting.stderr).contains("OpenSSH"), "the real one: {greeting:?}");
     end(lab);
 }
+
+#[test]
+fn what_is_said_to_containers_is_recorded() {
+    let lab = up("recorded");
+    assert_eq!(shell(&lab.attacker, "192.0.2.20", "id -u"), "0\n");
+    lab.wait_event("ssh.command", |event| event["dst"]["ip"] == "192.0.2.20");
+    let page = ["curl", "-sf", "--retry", "5", "--retry-all-errors", "-A", "probe", "http://192.0.2.20/"];
+    assert!(lab.attacker.sh(&page).contains("html"));
+    let asked = lab.wait_event("service.request", |event| event["dst"]["ip"] == "192.0.2.20");
+    assert!(asked["text"].as_str().is_some_and(|text| text.contains("agent=probe")), "{asked}");
+    let sealed = ["openssl", "s_client", "-connect", "192.0.2.40:25", "-starttls", "smtp", "-quiet"];
+    let quit = [&["sh", "-c", "echo QUIT | timeout 30 \"$@\" 2>/dev/null", "sh"][..], &sealed].concat();
+    crate::net::wait_for("the mail server", || lab.attacker.run(&quit).status.success().then_some(()));
+    lab.wait_event("tls.hello", |event| event["dst"]["ip"] == "192.0.2.40");
+    end(lab);
+}
