@@ -249,6 +249,14 @@ impl Lab {
         }
     }
 
+    /// Waits for an event about `host` whose text has all `parts` in it.
+    pub fn wait_told(&self, id: &str, host: &str, parts: &[&str]) -> Value {
+        self.wait_event(id, |event| {
+            let text = event["text"].as_str().unwrap_or_default();
+            event["dst"]["ip"] == host && parts.iter().all(|part| text.contains(part))
+        })
+    }
+
     /// Ends it as a service manager does; returns how long that took.
     pub fn down(&mut self) -> Duration {
         let up = self.up.take().expect("it runs");

@@ -99,6 +99,14 @@ impl Ns {
         self.sh(&args);
     }
 
+    /// What a client says once it succeeds: the service may still be starting.
+    pub fn ask(&self, args: &[&str]) -> String {
+        wait_for(args[0], || {
+            let output = self.run(&[&["timeout", "30"], args].concat());
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        })
+    }
+
     /// Runs a program in the namespace; panics unless it succeeds. Returns its output.
     pub fn sh(&self, args: &[&str]) -> String {
         succeed(args, self.run(args))

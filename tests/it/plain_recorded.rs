@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::lab::Lab;
-use crate::net::{Ns, wait_for};
+use crate::net::wait_for;
 
 const TOPOLOGY: &str = r#"
 name: plain
@@ -27,22 +27,6 @@ links:
   - endpoints: [database, "core:5"]
 "#;
 
-/// What a client says, tried again while the service is still starting.
-fn ask(from: &Ns, args: &[&str]) -> String {
-    wait_for(args[0], || {
-        let output = from.run(&[&["timeout", "30"], args].concat());
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-    })
-}
-
-/// An event about a host whose text has all of that in it.
-fn told(lab: &Lab, id: &str, host: &str, parts: &[&str]) -> Value {
-    lab.wait_event(id, |event| {
-        let text = event["text"].as_str().unwrap_or_default();
-        event["dst"]["ip"] == host && parts.iter().all(|part| text.contains(part))
-    })
-}
-
 /// What `session show` tells of the connection in which that command was given.
 fn connection(lab: &Lab, host: &str, command: &str) -> Value {
     wait_for(command, || {
@@ -62,10 +46,10 @@ fn what_is_said_in_the_clear_is_read() {
     lab.attacker.addr("eth0", "192.0.2.2/24");
     let from = &lab.attacker;
 
-    let page = ask(from, &["curl", "-sf", "-A", "evil/1.0", "-u", "admin:geheim", "http://192.0.2.10/?a=b"]);
+    let page = from.ask(&["curl", "-sf", "-A", "evil/1.0", "-u", "admin:geheim", "http://192.0.2.10/?a=b"]);
     assert!(page.contains("<html>"), "{page}");
-    told(&lab, "service.request", "192.0.2.10", &["GET /?a=b", "agent=evil/1.0", "host=192.0.2.10"]);
-    told(&lab, "service.login", "192.0.2.10", &["admin", "geheim", "true"]);
+    lab.wait_told("service.request", "192.0.2.10", &["GET /?a=b", "agent=evil/1.0", "host=192.0.2.10"]);
+    lab.wait_told("service.login", "192.0.2.10", &["admin", "geheim", "true"]);
     let shown = connection(&lab, "192.0.2.10", "GET /?a=b");
     assert_eq!(
         (&shown["protocol"], &shown["attempts"][0]["credential"]),
@@ -77,25 +61,25 @@ fn what_is_said_in_the_clear_is_read() {
     let kept = from.sh(&["sh", "-c", &format!("cat {}/*/*-http-*.octets", octets.display())]);
     assert!(kept.contains("\"input\"") && kept.contains("\"output\""), "{kept}");
 
-    let list = ask(from, &["curl", "-sf", "-u", "scanner:scanner", "ftp://192.0.2.11/incoming/"]);
+    let list = from.ask(&["curl", "-sf", "-u", "scanner:scanner", "ftp://192.0.2.11/incoming/"]);
     assert!(list.contains("scan_0031.txt"), "{list}");
     assert!(!from.run(&["curl", "-sf", "-u", "scanner:wrong", "ftp://192.0.2.11/incoming/"]).status.success());
-    told(&lab, "service.login", "192.0.2.11", &["scanner", "\"scanner\"", "true"]);
-    told(&lab, "service.login", "192.0.2.11", &["scanner", "wrong", "false"]);
-    told(&lab, "service.request", "192.0.2.11", &["CWD incoming"]);
+    lab.wait_told("service.login", "192.0.2.11", &["scanner", "\"scanner\"", "true"]);
+    lab.wait_told("service.login", "192.0.2.11", &["scanner", "wrong", "false"]);
+    lab.wait_told("service.request", "192.0.2.11", &["CWD incoming"]);
 
     let letter = lab.file("letter", "From: a@b.example\r\nSubject: hi\r\n\r\nmeet me at noon\r\n");
     let send = ["--mail-from", "a@b.example", "--mail-rcpt", "svogt@localhost", "-T", letter.to_str().unwrap()];
-    ask(from, &[&["curl", "-sf", "smtp://192.0.2.12"][..], &send].concat());
-    told(&lab, "service.request", "192.0.2.12", &["RCPT TO:<svogt@localhost>"]);
-    ask(from, &["curl", "-sf", "-u", "svogt:Sabine1", "imap://192.0.2.12/INBOX?ALL"]);
-    told(&lab, "service.login", "192.0.2.12", &["svogt", "Sabine1", "true"]);
+    from.ask(&[&["curl", "-sf", "smtp://192.0.2.12"][..], &send].concat());
+    lab.wait_told("service.request", "192.0.2.12", &["RCPT TO:<svogt@localhost>"]);
+    from.ask(&["curl", "-sf", "-u", "svogt:Sabine1", "imap://192.0.2.12/INBOX?ALL"]);
+    lab.wait_told("service.login", "192.0.2.12", &["svogt", "Sabine1", "true"]);
 
     let server = "host=192.0.2.13 user=app password=app2021 dbname=customers connect_timeout=5";
-    let rows = ask(from, &["psql", "-XAtc", "SELECT count(*) FROM orders", server]);
+    let rows = from.ask(&["psql", "-XAtc", "SELECT count(*) FROM orders", server]);
     assert_eq!(rows.trim(), "4000");
-    told(&lab, "service.login", "192.0.2.13", &["app", "scram", "true"]);
-    told(&lab, "service.request", "192.0.2.13", &["SELECT count(*) FROM orders"]);
+    lab.wait_told("service.login", "192.0.2.13", &["app", "scram", "true"]);
+    lab.wait_told("service.request", "192.0.2.13", &["SELECT count(*) FROM orders"]);
     let shown = connection(&lab, "192.0.2.13", "SELECT count(*) FROM orders");
     assert_eq!((&shown["user"], &shown["lost"]), (&"app".into(), &0.into()), "{shown}");
 }

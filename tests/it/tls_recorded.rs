@@ -1,9 +1,7 @@
 //! Containers whose TLS has somebody in the middle: real clients, in front of real servers that know nothing of it.
 
-use serde_json::Value;
-
 use crate::lab::Lab;
-use crate::net::{Ns, wait_for};
+use crate::net::wait_for;
 
 const TOPOLOGY: &str = r#"
 name: sealed
@@ -40,20 +38,6 @@ services:
   - {name: web, port: 443, run: /bin/busybox httpd -f -p 443 -h /var/www}
 ";
 
-fn ask(from: &Ns, args: &[&str]) -> String {
-    wait_for(args[0], || {
-        let output = from.run(&[&["timeout", "30"], args].concat());
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-    })
-}
-
-fn told(lab: &Lab, id: &str, host: &str, parts: &[&str]) -> Value {
-    lab.wait_event(id, |event| {
-        let text = event["text"].as_str().unwrap_or_default();
-        event["dst"]["ip"] == host && parts.iter().all(|part| text.contains(part))
-    })
-}
-
 #[test]
 fn what_is_said_within_tls_is_read() {
     let mut lab = Lab::shared();
@@ -70,43 +54,44 @@ fn what_is_said_within_tls_is_read() {
         "openssl s_client -connect 192.0.2.10:443 -servername shop.acme.example </dev/null 2>&1",
     ]);
     assert!(shown.contains("O = ACME, CN = shop.acme.example") || shown.contains("CN=shop.acme.example"), "{shown}");
-    told(&lab, "tls.hello", "192.0.2.10", &["shop.acme.example", "ja4"]);
-    let page = ask(
-        from,
-        &[
-            "curl",
-            "-skf",
-            "-A",
-            "evil/2",
-            "--resolve",
-            "www.acme.example:443:192.0.2.10",
-            "https://www.acme.example/index.html?x",
-        ],
-    );
+    lab.wait_told("tls.hello", "192.0.2.10", &["shop.acme.example", "ja4"]);
+    let page = from.ask(&[
+        "curl",
+        "-skf",
+        "-A",
+        "evil/2",
+        "--resolve",
+        "www.acme.example:443:192.0.2.10",
+        "https://www.acme.example/index.html?x",
+    ]);
     assert_eq!(page, "<html>intranet</html>");
-    told(&lab, "service.request", "192.0.2.10", &["GET /index.html?x", "agent=evil/2", "host=www.acme.example"]);
+    lab.wait_told("service.request", "192.0.2.10", &["GET /index.html?x", "agent=evil/2", "host=www.acme.example"]);
 
-    let inbox = ask(from, &["curl", "-skf", "--ssl-reqd", "-u", "svogt:Sabine1", "imap://192.0.2.11/INBOX?ALL"]);
+    let inbox = from.ask(&["curl", "-skf", "--ssl-reqd", "-u", "svogt:Sabine1", "imap://192.0.2.11/INBOX?ALL"]);
     assert!(inbox.contains("SEARCH"), "{inbox}");
-    told(&lab, "service.login", "192.0.2.11", &["svogt", "Sabine1", "true"]);
+    lab.wait_told("service.login", "192.0.2.11", &["svogt", "Sabine1", "true"]);
 
     let server = "host=192.0.2.12 user=app password=app2021 dbname=customers connect_timeout=5 sslmode=require";
-    assert_eq!(ask(from, &["psql", "-XAtc", "SELECT count(*) FROM orders", server]).trim(), "4000");
-    told(&lab, "service.request", "192.0.2.12", &["SELECT count(*) FROM orders"]);
-    told(&lab, "tls.hello", "192.0.2.12", &["ja3"]);
+    assert_eq!(from.ask(&["psql", "-XAtc", "SELECT count(*) FROM orders", server]).trim(), "4000");
+    lab.wait_told("service.request", "192.0.2.12", &["SELECT count(*) FROM orders"]);
+    lab.wait_told("tls.hello", "192.0.2.12", &["ja3"]);
 
-    // What is exported can be read by others: the capture decrypts itself.
+    // What is exported can be read by others: the capture decrypts itself, once all of it has been written.
     let sessions = lab.json(&["session", "ls", "--host", "192.0.2.10"]);
-    let (bundle, out) = (lab.path("web.tar.zst"), lab.path("exported"));
     let id = sessions[0]["session"].as_str().unwrap();
-    let exported = lab.command(&["session", "export", id, "--plain", "--output", bundle.to_str().unwrap()]);
-    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
-    std::fs::create_dir(&out).unwrap();
-    let packed = zstd::decode_all(std::fs::File::open(&bundle).unwrap()).unwrap();
-    std::fs::write(lab.path("web.tar"), packed).unwrap();
-    from.sh(&["tar", "-C", out.to_str().unwrap(), "-xf", lab.path("web.tar").to_str().unwrap()]);
-    let capture = from.sh(&["find", out.to_str().unwrap(), "-name", "*.pcapng"]);
-    let seen =
-        from.sh(&["tshark", "-r", capture.trim(), "-Y", "http.request", "-T", "fields", "-e", "http.request.uri"]);
-    assert!(seen.contains("/index.html?x"), "{seen}");
+    let mut number = 0;
+    wait_for("a capture that decrypts itself", || {
+        number += 1;
+        let (bundle, out) = (lab.path(&format!("{number}.tar.zst")), lab.path(&format!("exported-{number}")));
+        let exported = lab.command(&["session", "export", id, "--plain", "--output", bundle.to_str().unwrap()]);
+        assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+        std::fs::create_dir(&out).unwrap();
+        let tar = bundle.with_extension("");
+        std::fs::write(&tar, zstd::decode_all(std::fs::File::open(&bundle).unwrap()).unwrap()).unwrap();
+        from.sh(&["tar", "-C", out.to_str().unwrap(), "-xf", tar.to_str().unwrap()]);
+        let capture = from.sh(&["find", out.to_str().unwrap(), "-name", "*.pcapng"]);
+        let fields = ["-Y", "http.request", "-T", "fields", "-e", "http.request.uri"];
+        let seen = from.sh(&[&["tshark", "-r", capture.trim()][..], &fields].concat());
+        seen.contains("/index.html?x").then_some(())
+    });
 }
