@@ -93,6 +93,8 @@ impl Middles {
         let tape = Told { conn, to_console: self.to_console.clone() };
         self.next += 1;
         lock(&open).insert(conn, begin.clone());
+        // Whatever ends it, a panic included: it counts no longer.
+        let counted = Counted { conn, open };
         tokio::spawn(async move {
             tape.say(Word::Begin(begin)).await;
             let clock = Arc::new(move || (clock::monotonic_micros() - began) as u64);
@@ -109,7 +111,7 @@ impl Middles {
                     tls::serve(settings, pipe, dial, Recorder::new(tape, clock)).await;
                 }
             }
-            lock(&open).remove(&conn);
+            drop(counted);
         });
     }
 
@@ -147,6 +149,18 @@ impl Middles {
                 Known::Tls(made, within)
             }
         })
+    }
+}
+
+/// A connection that counts as open until this is dropped.
+struct Counted {
+    conn: u64,
+    open: Arc<Mutex<HashMap<u64, Begin>>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        lock(&self.open).remove(&self.conn);
     }
 }
 
