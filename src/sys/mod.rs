@@ -2,6 +2,7 @@
 //! bindings the only place for `unsafe`. Nothing here knows about frames,
 //! events or nodes.
 
+pub mod bpf;
 pub mod claims;
 pub mod clock;
 pub mod epoll;
@@ -9,6 +10,7 @@ pub mod ethtool;
 pub mod eventfd;
 pub mod fanout;
 pub mod handed;
+pub mod inside;
 pub mod interface;
 pub mod memory;
 pub mod mounts;

@@ -1,6 +1,4 @@
-//! The program that the kernel runs for every frame of the interface, put
-//! together here instruction by instruction: it is small, and a compiler for it
-//! would be needed wherever honeyweave is built.
+//! The program that the kernel runs for every frame of the interface.
 //!
 //! It takes what is common and whole, and leaves everything else to the packet
 //! socket, which is told what this program cannot see: the offload that a sender
@@ -14,42 +12,16 @@
 //! protocols, UDP without a checksum (a tunnel's inner checksum may be partial),
 //! and what came by a hardware queue that has no socket.
 
+use crate::sys::bpf::assembler::{
+    ADD, AND, Assembler, Cond, Instruction, MOVE, RESULT, SHIFT_LEFT, SHIFT_RIGHT, SUB, Size,
+};
+
 /// The longest frame that is taken, in octets: any of a normal MTU. A chunk of
 /// the shared memory holds it behind the headroom that the kernel keeps.
 pub const LONGEST: i32 = 1536;
 
 /// The verdict that leaves a frame to the rest of the machine (`XDP_PASS`).
 pub const PASS: i32 = 2;
-
-/// One instruction (`struct bpf_insn`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Instruction {
-    code: u8,
-    /// Destination register in the lower half, source in the upper one.
-    registers: u8,
-    offset: i16,
-    immediate: i32,
-}
-
-/// Operand sizes of loads.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-enum Size {
-    Octet = 0x10,
-    Half = 0x08,
-    Word = 0x00,
-}
-
-/// What a comparison asks.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-enum Cond {
-    Equal = 0x10,
-    Above = 0x20,
-    NotEqual = 0x50,
-    Below = 0xa0,
-}
 
 /// Where a jump goes. Jumps go forward only.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +34,6 @@ enum Label {
     Compare,
 }
 
-const RESULT: u8 = 0;
 /// Where the packet begins; from [`Label::Ports`] on, where its L4 header does.
 const DATA: u8 = 2;
 const END: u8 = 3;
@@ -73,13 +44,6 @@ const CONTEXT: u8 = 6;
 /// The sum over the pseudo header.
 const SUM: u8 = 7;
 const LENGTH: u8 = 8;
-
-const ADD: u8 = 0x00;
-const SUB: u8 = 0x10;
-const AND: u8 = 0x50;
-const SHIFT_LEFT: u8 = 0x60;
-const SHIFT_RIGHT: u8 = 0x70;
-const MOVE: u8 = 0xb0;
 
 const ETHERNET: i32 = 14;
 const TCP: i32 = 6;
@@ -92,75 +56,11 @@ const MD_QUEUE: i16 = 16;
 const REDIRECT_MAP: i32 = 51;
 const FRAME_LENGTH: i32 = 188;
 
-#[derive(Default)]
-struct Assembler {
-    code: Vec<Instruction>,
-    jumps: Vec<(usize, Label)>,
-}
-
-impl Assembler {
-    fn put(&mut self, code: u8, dst: u8, src: u8, offset: i16, immediate: i32) {
-        self.code.push(Instruction { code, registers: dst | src << 4, offset, immediate });
-    }
-
-    /// `dst = *(size *)(src + offset)`
-    fn load(&mut self, size: Size, dst: u8, src: u8, offset: i16) {
-        self.put(0x61 | size as u8, dst, src, offset, 0);
-    }
-
-    /// `dst op= src`
-    fn op(&mut self, op: u8, dst: u8, src: u8) {
-        self.put(0x0f | op, dst, src, 0, 0);
-    }
-
-    /// `dst op= immediate`
-    fn op_imm(&mut self, op: u8, dst: u8, immediate: i32) {
-        self.put(0x07 | op, dst, 0, 0, immediate);
-    }
-
-    /// `dst` becomes 16 bits in network order that were in host order, or the other way round.
-    fn swap_half(&mut self, dst: u8) {
-        self.put(0xdc, dst, 0, 0, 16);
-    }
-
-    fn jump(&mut self, to: Label) {
-        self.jumps.push((self.code.len(), to));
-        self.put(0x05, 0, 0, 0, 0);
-    }
-
-    fn jump_if(&mut self, dst: u8, cond: Cond, src: u8, to: Label) {
-        self.jumps.push((self.code.len(), to));
-        self.put(0x0d | cond as u8, dst, src, 0, 0);
-    }
-
-    fn jump_if_imm(&mut self, dst: u8, cond: Cond, immediate: i32, to: Label) {
-        self.jumps.push((self.code.len(), to));
-        self.put(0x05 | cond as u8, dst, 0, 0, immediate);
-    }
-
-    /// `RESULT = function(1, 2, ...)`; the registers up to 5 are lost.
-    fn call(&mut self, function: i32) {
-        self.put(0x85, 0, 0, 0, function);
-    }
-
-    fn exit(&mut self) {
-        self.put(0x95, 0, 0, 0, 0);
-    }
-
-    /// Leaves a frame that has less than `len` octets from `DATA` on.
-    fn need(&mut self, len: i32) {
-        self.op(MOVE, SCRATCH, DATA);
-        self.op_imm(ADD, SCRATCH, len);
-        self.jump_if(SCRATCH, Cond::Above, END, Label::Leave);
-    }
-
-    /// This is where `label` is: what jumps there lands at the next instruction.
-    fn here(&mut self, label: Label) {
-        let at = self.code.len();
-        for (from, _) in self.jumps.extract_if(.., |(_, to)| *to == label) {
-            self.code[from].offset = (at - from - 1) as i16;
-        }
-    }
+/// Leaves a frame that has less than `len` octets from `DATA` on.
+fn need(a: &mut Assembler<Label>, len: i32) {
+    a.op(MOVE, SCRATCH, DATA);
+    a.op_imm(ADD, SCRATCH, len);
+    a.jump_if(SCRATCH, Cond::Above, END, Label::Leave);
 }
 
 /// A half word as a load finds it in a frame.
@@ -171,14 +71,14 @@ const fn net(value: u16) -> i32 {
 /// The program for the sockets in `map`. Frames that it would take from a queue
 /// without a socket get the verdict `otherwise`: [`PASS`], but for tests.
 pub fn assemble(map: i32, otherwise: i32) -> Vec<Instruction> {
-    let mut a = Assembler::default();
+    let mut a = Assembler::new();
     a.op(MOVE, CONTEXT, 1);
     // The length is not END - DATA: that may be the first piece only.
     a.call(FRAME_LENGTH);
     a.jump_if_imm(RESULT, Cond::Above, LONGEST, Label::Leave);
     a.load(Size::Word, DATA, CONTEXT, MD_DATA);
     a.load(Size::Word, END, CONTEXT, MD_DATA_END);
-    a.need(ETHERNET + 20);
+    need(&mut a, ETHERNET + 20);
     a.load(Size::Half, SCRATCH, DATA, 12);
     a.jump_if_imm(SCRATCH, Cond::Equal, net(0x0806), Label::Take);
     a.jump_if_imm(SCRATCH, Cond::NotEqual, net(0x0800), Label::NotIpv4);
@@ -203,7 +103,7 @@ pub fn assemble(map: i32, otherwise: i32) -> Vec<Instruction> {
 
     a.here(Label::NotIpv4);
     a.jump_if_imm(SCRATCH, Cond::NotEqual, net(0x86dd), Label::Leave);
-    a.need(ETHERNET + 40);
+    need(&mut a, ETHERNET + 40);
     a.load(Size::Octet, PROTOCOL, DATA, 20);
     a.jump_if_imm(PROTOCOL, Cond::Equal, 58, Label::Take);
     a.load(Size::Word, SUM, DATA, 22);
@@ -219,12 +119,12 @@ pub fn assemble(map: i32, otherwise: i32) -> Vec<Instruction> {
     a.jump_if_imm(PROTOCOL, Cond::Equal, TCP, Label::Tcp);
     a.jump_if_imm(PROTOCOL, Cond::NotEqual, UDP, Label::Leave);
     a.op_imm(ADD, SUM, net(UDP as u16));
-    a.need(8);
+    need(&mut a, 8);
     a.load(Size::Half, LENGTH, DATA, 6);
     a.jump(Label::Compare);
     a.here(Label::Tcp);
     a.op_imm(ADD, SUM, net(TCP as u16));
-    a.need(20);
+    need(&mut a, 20);
     a.load(Size::Half, LENGTH, DATA, 16);
 
     // LENGTH is the checksum from here on. The sum has 36 bits at most: three times is enough.
@@ -240,9 +140,7 @@ pub fn assemble(map: i32, otherwise: i32) -> Vec<Instruction> {
     a.jump_if(LENGTH, Cond::Equal, SUM, Label::Leave);
 
     a.here(Label::Take);
-    // The descriptor of a map is two instructions long.
-    a.put(0x18, 1, 1, 0, map);
-    a.put(0, 0, 0, 0, 0);
+    a.map(1, map);
     a.load(Size::Word, 2, CONTEXT, MD_QUEUE);
     a.op_imm(MOVE, 3, otherwise);
     a.call(REDIRECT_MAP);
@@ -251,6 +149,5 @@ pub fn assemble(map: i32, otherwise: i32) -> Vec<Instruction> {
     a.here(Label::Leave);
     a.op_imm(MOVE, RESULT, PASS);
     a.exit();
-    debug_assert!(a.jumps.is_empty(), "a jump to a label that is nowhere");
-    a.code
+    a.done()
 }

@@ -1,0 +1,232 @@
+//! Real processes in a cgroup of their own, on this machine's kernel.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::sys::eventfd::wait_readable;
+
+/// A cgroup that is removed with this.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new() -> Cgroup {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("version 2 of cgroups");
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("honeyweave-test-{}-{number}", std::process::id());
+        let path = Path::new(mount.split(' ').nth(1).unwrap()).join(name);
+        std::fs::create_dir(&path).unwrap();
+        Cgroup(path)
+    }
+
+    fn id(&self) -> u64 {
+        std::fs::metadata(&self.0).unwrap().ino()
+    }
+
+    /// Runs a shell script in it, or in a cgroup below it.
+    fn run(&self, below: Option<&str>, script: &str) {
+        let at = below.map_or(self.0.clone(), |below| self.0.join(below));
+        std::fs::create_dir_all(&at).unwrap();
+        let script = format!("echo $$ >{}/cgroup.procs; {script}", at.display());
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        if below.is_some() {
+            std::fs::remove_dir(&at).unwrap();
+        }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+struct Watch {
+    _attached: Attached,
+    containers: Containers,
+    reader: Reader,
+}
+
+fn watch(ring: u32, cgroup: &Cgroup) -> Watch {
+    let (attached, Handles { containers, ring: fd, lost }) = attach(ring).unwrap();
+    let containers = Containers::new(containers);
+    let own = std::fs::metadata("/proc/self/ns/pid").unwrap();
+    containers.add(cgroup.id(), (own.dev(), own.ino())).unwrap();
+    Watch { _attached: attached, containers, reader: Reader::open(fd, &lost, ring).unwrap() }
+}
+
+impl Watch {
+    /// What has happened, one line each, and how many records were lost.
+    fn told(&mut self) -> (Vec<String>, u64) {
+        let (mut told, mut record) = (Vec::new(), Vec::new());
+        while self.reader.read(&mut record) {
+            told.push(line(&Happened::parse(&record).unwrap()));
+        }
+        (told, self.reader.lost())
+    }
+}
+
+fn line(happened: &Happened<'_>) -> String {
+    let text = |octets: &[u8]| octets.escape_ascii().to_string();
+    let path = text(happened.path);
+    match happened.kind {
+        Kind::Execute => {
+            let (arguments, is_cut) = happened.arguments();
+            let arguments = arguments.into_iter().map(text).collect::<Vec<_>>().join("|");
+            format!("execute {path} {arguments}{}", if is_cut { " cut" } else { "" })
+        }
+        Kind::Exit => format!("exit {} {:?}", text(happened.name), happened.code()),
+        Kind::Connect | Kind::Listen => format!("{:?} {}", happened.kind, happened.end().unwrap()),
+        Kind::Rename | Kind::Link | Kind::Symlink => {
+            format!("{:?} {path} {}", happened.kind, text(happened.rest.strip_suffix(&[0]).unwrap()))
+        }
+        Kind::Mode => format!("Mode {path} {:o} {}", happened.flags, happened.number as i32),
+        kind => format!("{kind:?} {path}"),
+    }
+}
+
+fn has(told: &[String], wanted: &str) {
+    assert!(told.iter().any(|line| line == wanted), "{wanted:?} in {told:#?}");
+}
+
+#[test]
+fn what_processes_of_a_cgroup_do_is_told_and_nothing_else_is() {
+    let cgroup = Cgroup::new();
+    let mut watch = watch(RING, &cgroup);
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    let script = format!(
+        "/bin/echo a '' \"b c\"; cd {at}; : >new; /bin/chmod 755 new; /bin/chmod 644 new; mv new 'o\nther'; ln -s /etc/passwd link; \
+         rm -f link 'o\nther' /nowhere; /bin/true; /bin/sh -c 'exit 7'; sh -c 'kill -9 $$'; cat /etc/passwd >/dev/null; true"
+    );
+    cgroup.run(None, &script);
+    let other = Cgroup::new();
+    other.run(None, "/bin/echo nobody is told of this");
+    cgroup.run(Some("deeper"), "/bin/echo deeper");
+    let (told, lost) = watch.told();
+    assert_eq!(lost, 0);
+    for wanted in [
+        "execute /bin/echo /bin/echo|a||b c",
+        "execute /bin/echo /bin/echo|deeper",
+        "execute /bin/true /bin/true",
+        "execute /bin/sh /bin/sh|-c|exit 7",
+        "Open new",
+        "Mode new 755 -1",
+        "Rename new o\\nther",
+        "Symlink /etc/passwd link",
+        "Delete link",
+        "Delete o\\nther",
+        "exit sh Some(7)",
+        "exit true Some(0)",
+        "exit sh None",
+    ] {
+        has(&told, wanted);
+    }
+    let not = ["nobody", "Delete /nowhere", "Mode new 644", "Open /etc/passwd"];
+    assert!(!told.iter().any(|line| not.iter().any(|not| line.contains(not))), "{told:#?}");
+    watch.containers.remove(cgroup.id());
+    cgroup.run(None, "/bin/true");
+    assert_eq!(watch.told().0, Vec::<String>::new());
+}
+
+#[test]
+fn arguments_are_whole_or_said_to_be_cut_whatever_is_in_them() {
+    let cgroup = Cgroup::new();
+    let mut watch = watch(RING, &cgroup);
+    let long = "x".repeat(3000);
+    cgroup.run(None, &format!("/bin/true \"$(printf '\\377\\376')\" e; /bin/true {long}; /bin/true {long} y; /bin/true $(seq 2000)"));
+    // Neither arguments nor variables, and no path that was there before.
+    cgroup.run(None, "cp /bin/true /tmp/hw-$$; env -i /tmp/hw-$$; rm /tmp/hw-$$");
+    let (told, _) = watch.told();
+    has(&told, "execute /bin/true /bin/true|\\xff\\xfe|e");
+    has(&told, &format!("execute /bin/true /bin/true|{} cut", &long[..1023]));
+    let cut = |begin: &str| told.iter().any(|line| line.starts_with(begin) && line.ends_with(" cut"));
+    assert!(cut("execute /bin/true /bin/true|1|2|3|4|5|6|"), "{told:#?}");
+    assert!(told.iter().any(|line| line.starts_with("execute /tmp/hw-") && !line.ends_with("cut")), "{told:#?}");
+}
+
+#[test]
+fn who_descends_from_a_connection_is_told_with_it() {
+    let cgroup = Cgroup::new();
+    let mut watch = watch(RING, &cgroup);
+    // A server that begins a program for whoever connects, from an address that is not the server's own.
+    let script = "import socket,os,subprocess\n\
+        s=socket.socket(); s.bind(('0.0.0.0',0)); s.listen()\n\
+        own=[a for a in subprocess.check_output(['hostname','-I'],text=True).split() if '.' in a]\n\
+        if not own: raise SystemExit(9)\n\
+        c=socket.create_connection((own[0],s.getsockname()[1]))\n\
+        a,peer=s.accept()\n\
+        subprocess.run(['/bin/sh','-c','/bin/true %d; true' % peer[1]])\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), script).unwrap();
+    cgroup.run(None, &format!("/bin/true before; python3 {}", file.path().display()));
+    let (mut found, mut record, mut told) = (false, Vec::new(), Vec::new());
+    while watch.reader.read(&mut record) {
+        let happened = Happened::parse(&record).unwrap();
+        let line = line(&happened);
+        if let Some(port) = line.strip_prefix("execute /bin/true /bin/true|") {
+            let origin = happened.origin.map(|origin| origin.port().to_string());
+            assert_eq!(origin.as_deref().unwrap_or("before"), port, "{line}");
+            found |= origin.is_some();
+            assert!(origin.is_none() || happened.parent > 1, "{happened:?}");
+        }
+        told.push(line);
+    }
+    assert!(found, "{told:#?}");
+    assert!(told.iter().any(|line| line.starts_with("Listen 0.0.0.0:")), "{told:#?}");
+    assert!(told.iter().any(|line| line.starts_with("Connect ")), "{told:#?}");
+}
+
+#[test]
+fn what_does_not_fit_is_counted() {
+    let cgroup = Cgroup::new();
+    let mut watch = watch(4096, &cgroup);
+    cgroup.run(None, "i=0; while [ $i -lt 60 ]; do /bin/true $i; i=$((i+1)); done");
+    let (told, lost) = watch.told();
+    let kept = told.iter().filter(|line| line.starts_with("execute /bin/true")).count() as u64;
+    assert!(kept > 3 && lost > 30, "{kept} {lost}");
+    // That each was begun, and that it was over.
+    assert_eq!(told.len() as u64 + lost, 2 * 60, "{told:#?}");
+    // From there on it goes on.
+    cgroup.run(None, "/bin/true again");
+    let (told, lost) = watch.told();
+    has(&told, "execute /bin/true /bin/true|again");
+    assert_eq!(lost, 0);
+}
+
+#[test]
+fn ten_thousand_short_processes_are_told_one_and_all() {
+    const COUNT: usize = 10_000;
+    let cgroup = Cgroup::new();
+    let mut watch = watch(RING, &cgroup);
+    let script = format!("i=0; while [ $i -lt {COUNT} ]; do /bin/true $i; i=$((i+1)); done");
+    let begin = Instant::now();
+    let (seen, exits, lost) = std::thread::scope(|scope| {
+        let running = scope.spawn(|| cgroup.run(None, &script));
+        let (mut seen, mut exits, mut lost, mut record) = (BTreeSet::new(), 0, 0, Vec::new());
+        loop {
+            let is_over = running.is_finished();
+            while watch.reader.read(&mut record) {
+                let line = line(&Happened::parse(&record).unwrap());
+                exits += usize::from(line == "exit true Some(0)");
+                seen.extend(line.strip_prefix("execute /bin/true /bin/true|").map(str::to_owned));
+            }
+            lost += watch.reader.lost();
+            if is_over {
+                return (seen, exits, lost);
+            }
+            wait_readable(&[watch.reader.as_fd()], 100_000).unwrap();
+        }
+    });
+    println!("{COUNT} processes in {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    assert_eq!((seen.len(), exits, lost), (COUNT, COUNT, 0));
+}
