@@ -21,8 +21,8 @@ pub fn run(_args: Args) -> miette::Result<ExitCode> {
     super::log::start();
     let config: KeeperConfig = control::inherited_config().into_diagnostic()?;
     let inherited = KeeperEnds::inherited(config.taps().count()).into_diagnostic()?;
-    let KeeperEnds { supervisor, switch, console, taps } = inherited;
-    let ends = Ends { supervisor, switch, console, taps };
+    let KeeperEnds { supervisor, switch, console, taps, inside } = inherited;
+    let ends = Ends { supervisor, switch, console, taps, inside };
     // The program that runs, even if its file was replaced since.
     let worker = PathBuf::from("/proc/self/exe");
     keeper::run(config, ends, worker).into_diagnostic().wrap_err("the keeper")?;

@@ -5,6 +5,7 @@
 
 mod connections;
 mod export;
+mod inside;
 mod replay;
 mod show;
 mod when;

@@ -86,6 +86,7 @@ fn describe(status: &Status) -> String {
     );
     for (what, failing) in [
         ("the switch", &status.switch_error),
+        ("watching what happens inside containers", &status.inside_error),
         ("the event log", &status.log.failing),
         ("the captures", &captures.failing),
     ] {
@@ -181,6 +182,7 @@ mod tests {
             threads: 2,
             version: "0.1.0".into(),
             switch_error: Some("it said \u{1b}[2J".into()),
+            inside_error: Some("the kernel said no".into()),
             nodes: vec![json!({"node": "core\u{7}", "rx": 5})],
             devices: vec![json!({"device": "eth1", "node": "wan", "io": "packet (ring)"})],
             summary: SummaryView {
@@ -201,6 +203,7 @@ mod tests {
             "12,000, 0 lost",
             "9,000 begun; 7 went on after the first look, 5 of them ended",
             "TROUBLE     the switch: it said \\u{1b}[2J",
+            "TROUBLE     watching what happens inside containers: the kernel said no",
             "TROUBLE     the event log: No space left on device",
             "core\\u{7}",
             "packet (ring)",

@@ -12,7 +12,9 @@ mod protocol;
 pub mod worker;
 
 pub use config::{ImageConfig, ImageUser, KeeperConfig};
-pub use protocol::{Answered, ContainerRow, FromKeeper, KeeperSays, Order, Ordered, ToKeeper};
+pub use protocol::{
+    Answered, ContainerRow, FromKeeper, KeeperSays, Lessee, Order, Ordered, ToKeeper, Watched,
+};
 
 /// Why a build without liblxc starts no container.
 pub const NO_LXC: &str = "this honeyweave was built without liblxc (feature `lxc`), so no container can be started";
@@ -21,6 +23,13 @@ pub const NO_LXC: &str = "this honeyweave was built without liblxc (feature `lxc
 pub const ID_BASE: u32 = 1_000_000;
 /// How many ids follow it.
 pub const ID_COUNT: u32 = 65_536;
+/// What the kernel shows in place of an id that the container has no number for.
+const OVERFLOW_ID: u32 = 65_534;
+
+/// A user or group id as it is inside.
+pub fn id_inside(id: u32) -> u32 {
+    id.checked_sub(ID_BASE).filter(|id| *id < ID_COUNT).unwrap_or(OVERFLOW_ID)
+}
 
 /// The version of the liblxc that is installed; `None` in a build without it.
 pub fn lxc_version() -> Option<String> {

@@ -171,6 +171,31 @@ pub enum Order {
     Snapshot(u32),
     /// List what was changed in it.
     Diff(u32),
+    /// Tell which of the containers with greater numbers than this are watched ([`crate::sys::inside`]), as many as go into
+    /// an answer.
+    Watched(u32),
+}
+
+/// A container that is watched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Watched {
+    /// Its number.
+    pub number: u32,
+    /// The cgroup that tells its processes.
+    pub cgroup: u64,
+    /// Whose it is; nobody's if it is kept ready.
+    pub of: Option<Lessee>,
+}
+
+/// Whose a container is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Lessee {
+    /// The host's node.
+    pub node: NodeIdx,
+    /// The host.
+    pub host: IpAddr,
+    /// The session that it was leased for.
+    pub session: Option<SessionId>,
 }
 
 /// From the console: to be answered with [`KeeperSays::Answer`] of the same `id`.
@@ -187,6 +212,10 @@ pub struct Ordered {
 pub enum KeeperSays {
     /// Something happened.
     Said(Said),
+    /// A container is watched, or is somebody else's from now on.
+    Watches(Watched),
+    /// The container with this cgroup has no processes any more.
+    Unwatches(u64),
     /// What became of an order.
     Answer {
         /// Which order.
@@ -201,6 +230,8 @@ pub enum KeeperSays {
 pub enum Answered {
     /// Containers, if they were asked for.
     Containers(Vec<ContainerRow>),
+    /// Those that are watched.
+    Watched(Vec<Watched>),
     /// What was taken.
     Taken(Taken),
     /// With one descriptor: memory with an inspector's [`super::inspector::Answer`], a list of changes.

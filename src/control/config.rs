@@ -48,6 +48,19 @@ pub struct ConsoleConfig {
     pub threads: u16,
     /// Process number of the supervisor, for `status`.
     pub supervisor: u32,
+    /// Whether what happens inside containers is watched.
+    pub inside: Inside,
+}
+
+/// Whether what happens inside containers is watched.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Inside {
+    /// It is, and there is a ring of it.
+    Watched,
+    /// There are no containers.
+    Nothing,
+    /// This machine cannot do that; why not.
+    Failed(String),
 }
 
 /// What one thread of the data plane writes and the console reads.
@@ -70,6 +83,8 @@ pub struct KeeperEnds {
     pub console: Channel,
     /// The TAPs of tap nodes, in the order of the plan.
     pub taps: Vec<OwnedFd>,
+    /// Which containers are watched ([`crate::sys::inside::Handles::containers`]), if any can be.
+    pub inside: Option<OwnedFd>,
 }
 
 /// Descriptors of the switch.
@@ -98,6 +113,17 @@ pub struct ConsoleEnds {
     pub rings: Vec<Rings>,
     /// The control socket `/run/honeyweave/NAME.sock`, listening (`SOCK_STREAM`). The supervisor owns the path.
     pub control: OwnedFd,
+    /// What happens inside containers, if that is watched.
+    pub inside: Option<InsideFds>,
     /// The metrics endpoint, listening on TCP, if one was asked for.
     pub metrics: Option<OwnedFd>,
+}
+
+/// Of [`crate::sys::inside::Reader`].
+#[derive(Debug)]
+pub struct InsideFds {
+    /// The ring.
+    pub ring: OwnedFd,
+    /// How much did not fit into it.
+    pub lost: OwnedFd,
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::config::{ConsoleEnds, KeeperEnds, Rings, SwitchEnds};
+use super::config::{ConsoleEnds, InsideFds, KeeperEnds, Rings, SwitchEnds};
 use crate::sys::handed::inherited;
 use crate::sys::memory;
 use crate::sys::ring::RingFds;
@@ -54,13 +54,14 @@ impl KeeperEnds {
     /// If the process was not started by the supervisor.
     pub fn inherited(taps: usize) -> io::Result<KeeperEnds> {
         let (supervisor, switch, console) = (channel(1)?, channel(2)?, channel(3)?);
+        let inside = inherited(4 + taps).ok();
         let taps = (4..4 + taps).map(inherited).collect::<io::Result<_>>()?;
-        Ok(KeeperEnds { supervisor, switch, console, taps })
+        Ok(KeeperEnds { supervisor, switch, console, taps, inside })
     }
 
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let channels = [&self.supervisor, &self.switch, &self.console].map(AsFd::as_fd);
-        channels.into_iter().chain(self.taps.iter().map(AsFd::as_fd)).collect()
+        channels.into_iter().chain(self.taps.iter().chain(&self.inside).map(AsFd::as_fd)).collect()
     }
 }
 
@@ -81,27 +82,32 @@ impl SwitchEnds {
 }
 
 impl ConsoleEnds {
-    /// Those that were handed down to this process, with so many pairs of rings.
+    /// Those that were handed down to this process, with so many pairs of rings, and one of what happens inside containers
+    /// if that is `watched`.
     ///
     /// # Errors
     /// If the process was not started by the supervisor.
-    pub fn inherited(threads: u16) -> io::Result<ConsoleEnds> {
+    pub fn inherited(threads: u16, watched: bool) -> io::Result<ConsoleEnds> {
         let control = 4 + 4 * usize::from(threads);
+        let ring = || io::Result::Ok(InsideFds { ring: inherited(control + 1)?, lost: inherited(control + 2)? });
+        let inside = watched.then(ring).transpose()?;
         Ok(ConsoleEnds {
             supervisor: channel(1)?,
             switch: channel(2)?,
             keeper: channel(3)?,
             rings: rings(4, threads)?,
             control: inherited(control)?,
-            metrics: inherited(control + 1).ok(),
+            inside,
+            metrics: inherited(control + if watched { 3 } else { 1 }).ok(),
         })
     }
 
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let channels = [&self.supervisor, &self.switch, &self.keeper].map(AsFd::as_fd);
         let rings = self.rings.iter().flat_map(ring_fds);
-        let last = [self.control.as_fd()].into_iter().chain(self.metrics.as_ref().map(AsFd::as_fd));
-        channels.into_iter().chain(rings).chain(last).collect()
+        let inside = self.inside.iter().flat_map(|InsideFds { ring, lost }| [ring.as_fd(), lost.as_fd()]);
+        let last = inside.chain(self.metrics.as_ref().map(AsFd::as_fd));
+        channels.into_iter().chain(rings).chain([self.control.as_fd()]).chain(last).collect()
     }
 }
 

@@ -16,6 +16,8 @@ mod waiting;
 mod watch;
 
 pub use build::{build_fabric, build_fabrics};
-pub use config::{CONSOLE_UID, ConsoleConfig, ConsoleEnds, KeeperEnds, Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
+pub use config::{
+    CONSOLE_UID, ConsoleConfig, ConsoleEnds, Inside, InsideFds, KeeperEnds, Rings, SWITCH_UID, SwitchConfig, SwitchEnds,
+};
 pub use ends::inherited_config;
 pub use protocol::{FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};

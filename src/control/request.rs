@@ -126,6 +126,9 @@ pub struct Status {
     /// Why the switch does not answer; absent if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch_error: Option<String>,
+    /// Why nothing is told of what happens inside containers; absent if it is, or if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside_error: Option<String>,
     /// What passed each node, in rows.
     pub nodes: Vec<serde_json::Value>,
     /// The devices at the edges, and by what means frames pass them, in rows.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::config::{ConsoleConfig, ConsoleEnds, KeeperEnds, Rings, SwitchConfig, SwitchEnds};
+use super::config::{ConsoleConfig, ConsoleEnds, Inside, InsideFds, KeeperEnds, Rings, SwitchConfig, SwitchEnds};
 use super::process::{Ends, Kind, Process};
 use super::protocol::{FromSupervisor, ToSupervisor};
 use super::watch::{Check, Watch};
@@ -17,7 +17,8 @@ use super::{ends, place};
 use crate::container::KeeperConfig;
 use crate::container::keeper::{Layout, open_tap};
 use crate::event::{Event, EventId, Said};
-use crate::node::TapConfig;
+use crate::node::{NodeConfig, TapConfig};
+use crate::sys::inside::{self, Attached, Handles};
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
 use crate::sys::{clock, eventfd, privileges, ring};
@@ -104,9 +105,12 @@ pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
     Layout::find();
     privileges::raise_memlock();
     privileges::raise_descriptors();
+    let (inside, attached, handles) = watch_inside(&setup.plan);
+    let processes = prepare(setup, inside, handles)?;
     let mut supervisor = Supervisor {
         signals,
-        processes: prepare(setup)?,
+        processes,
+        _inside: attached,
         ready: false,
         name: name.clone(),
         watch: Watch::new(clock::monotonic_micros()),
@@ -116,7 +120,25 @@ pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
     result
 }
 
-fn prepare(setup: &Setup) -> Result<[Process; 3], SupervisorError> {
+/// Begins to watch what happens inside containers, if there can be any. That goes on whichever process dies.
+fn watch_inside(plan: &Plan) -> (Inside, Option<Attached>, Option<Handles>) {
+    let backed = |node: &NodeConfig| match node {
+        NodeConfig::Hosts(hosts) => hosts.templates.iter().any(|template| template.backend.is_some()),
+        _ => false,
+    };
+    if !plan.nodes.iter().any(|node| backed(&node.config)) {
+        return (Inside::Nothing, None, None);
+    }
+    match inside::attach(inside::RING) {
+        Ok((attached, handles)) => (Inside::Watched, Some(attached), Some(handles)),
+        Err(error) => {
+            tracing::warn!(%error, "what happens inside containers cannot be watched from outside: no event tells of it");
+            (Inside::Failed(error.to_string()), None, None)
+        }
+    }
+}
+
+fn prepare(setup: &Setup, inside: Inside, handles: Option<Handles>) -> Result<[Process; 3], SupervisorError> {
     let plan = &setup.plan;
     let dir = setup.state_dir.join(&plan.name);
     place::make_dirs(&dir).map_err(SupervisorError::State)?;
@@ -146,8 +168,9 @@ fn prepare(setup: &Setup) -> Result<[Process; 3], SupervisorError> {
         started_micros: clock::realtime_micros(),
         threads: setup.threads,
         supervisor: std::process::id(),
+        inside,
     };
-    connect(&keeper, taps, &switch, &console, control, metrics)
+    connect(&keeper, taps, &switch, &console, (control, metrics), handles)
         .map_err(|e| SupervisorError::System("make channels between processes", e))
 }
 
@@ -160,8 +183,8 @@ fn connect(
     taps: Vec<OwnedFd>,
     switch: &SwitchConfig,
     console: &ConsoleConfig,
-    control: OwnedFd,
-    metrics: Option<OwnedFd>,
+    (control, metrics): (OwnedFd, Option<OwnedFd>),
+    handles: Option<Handles>,
 ) -> io::Result<[Process; 3]> {
     let (keeper_switch, switch_keeper) = Channel::pair()?;
     let (keeper_console, console_keeper) = Channel::pair()?;
@@ -181,8 +204,16 @@ fn connect(
         let due = Some(0);
         io::Result::Ok(Process { kind, config, ends, line: Some(line), pid: None, started: 0, failures: 0, due })
     };
-    let keeper_ends =
-        KeeperEnds { supervisor: keeper_supervisor, switch: keeper_switch, console: keeper_console, taps };
+    let (containers, inside) = handles
+        .map(|Handles { containers, ring, lost }| (containers, InsideFds { ring, lost }))
+        .unzip();
+    let keeper_ends = KeeperEnds {
+        supervisor: keeper_supervisor,
+        switch: keeper_switch,
+        console: keeper_console,
+        taps,
+        inside: containers,
+    };
     let switch_ends =
         SwitchEnds { supervisor: switch_supervisor, keeper: switch_keeper, console: switch_console, rings: writers };
     let console_ends = ConsoleEnds {
@@ -191,6 +222,7 @@ fn connect(
         keeper: console_keeper,
         rings: readers,
         control,
+        inside,
         metrics,
     };
     Ok([
@@ -203,6 +235,8 @@ fn connect(
 struct Supervisor {
     signals: Signals,
     processes: [Process; 3],
+    /// Held, so that it goes on.
+    _inside: Option<Attached>,
     ready: bool,
     name: String,
     watch: Watch,

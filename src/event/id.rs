@@ -125,6 +125,19 @@ ids! {
     /// The connection is over: `bytes_in`, `bytes_out`, `count` microseconds after its beginning; what there was in it is
     /// in the data.
     SshClose = "ssh.close",
+    /// A program was begun in the container of `dst`; `src` is whose connection it descends from. What is known is in the
+    /// data, as a JSON object, as in those below.
+    ContainerExec = "container.exec",
+    /// It is over.
+    ContainerExit = "container.exit",
+    /// A file was opened for more than reading, removed, renamed, linked, cut or made executable.
+    ContainerFile = "container.file",
+    /// A TCP connection was begun inside.
+    ContainerConnect = "container.connect",
+    /// A TCP port was opened inside.
+    ContainerListen = "container.listen",
+    /// `count` of these five are not told one by one, as there were too many; which is in the data.
+    ContainerUntold = "container.untold",
     /// Connections are not recorded, or not all of what is in them; why is in the data.
     RecordingFailed = "recording.failed",
     /// Recordings of `count` sessions were deleted to keep all of them within their limit; why is in the data.
@@ -138,6 +151,17 @@ impl EventId {
     pub fn is_bulk(self) -> bool {
         use EventId::{ArpRequest, IcmpEcho, SessionEnd, SessionStart, TcpProbe, UdpDatagram};
         matches!(self, SessionStart | SessionEnd | ArpRequest | IcmpEcho | TcpProbe | UdpDatagram)
+    }
+}
+
+impl EventId {
+    /// Whether it was seen from outside while it happened inside a container.
+    pub fn is_inside(self) -> bool {
+        use EventId::{ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ContainerUntold};
+        matches!(
+            self,
+            ContainerExec | ContainerExit | ContainerFile | ContainerConnect | ContainerListen | ContainerUntold
+        )
     }
 }
 

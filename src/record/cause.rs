@@ -35,11 +35,46 @@ struct Lease {
 #[derive(Debug, Default)]
 pub struct Causes {
     leases: HashMap<(IpAddr, Mac), Lease>,
+    connections: Connections,
+}
+
+/// Connections that are known at once, at most twice as many.
+const CONNECTIONS: usize = 32_768;
+
+/// Which session each connection with a host belongs to: what somebody does inside who came by one is that session's, even
+/// if the container was leased for another's. Of too many, those that began earliest are forgotten.
+#[derive(Debug, Default)]
+struct Connections {
+    recent: HashMap<(IpAddr, u16, IpAddr), SessionId>,
+    before: HashMap<(IpAddr, u16, IpAddr), SessionId>,
+}
+
+impl Connections {
+    fn add(&mut self, record: &mut Record) {
+        let ends = |record: &Record| {
+            let (src, dst) = (record.src.as_ref()?, record.dst.as_ref()?);
+            Some((src.ip?, src.port?, dst.ip?))
+        };
+        if record.event == EventId::TcpOpen
+            && let (Some(ends), Some(session)) = (ends(record), record.session)
+        {
+            if self.recent.len() >= CONNECTIONS {
+                self.before = std::mem::take(&mut self.recent);
+            }
+            self.recent.insert(ends, session);
+        } else if record.event.is_inside()
+            && let Some(ends) = ends(record)
+            && let Some(session) = self.recent.get(&ends).or_else(|| self.before.get(&ends))
+        {
+            record.session = Some(*session);
+        }
+    }
 }
 
 impl Causes {
     /// Says what a record is a consequence of, and learns from it what others are.
     pub fn add(&mut self, record: &mut Record) {
+        self.connections.add(record);
         record.cause = self.cause(record);
         if record.event == EventId::ProcessState && record.reason.as_deref().is_some_and(is_another_switch) {
             // All containers went with the one before: what they did may still be told.
@@ -80,7 +115,8 @@ impl Causes {
         let (mut reader, mut line) = (BufReader::new(file.take(TAIL)), Vec::new());
         while let Ok(1..) = reader.read_until(b'\n', &mut line) {
             let mentions = |what: &[u8]| line.windows(what.len()).any(|part| part == what);
-            let tells = mentions(br#""event":"container."#) || mentions(br#""event":"process."#);
+            let tells = [&br#""event":"container."#[..], br#""event":"process."#, br#""event":"tcp.open"#];
+            let tells = tells.into_iter().any(mentions);
             if tells && let Ok(mut record) = serde_json::from_slice::<Record>(&line) {
                 causes.add(&mut record);
             }
@@ -209,6 +245,32 @@ mod tests {
         assert_eq!(of(format!("{start}{}", line(&began))), None);
         assert_eq!(of(String::new()), None);
         assert!(Causes::of_log(&dir.path().join("nowhere")).leases.is_empty());
+    }
+
+    #[test]
+    fn what_happens_inside_is_of_the_session_whose_connection_it_descends_from() {
+        let mut causes = Causes::default();
+        let other = ("192.0.2.10", Mac([2, 0, 0, 0, 0, 10]));
+        let with_port = |mut record: Record, port: u16| {
+            record.src.as_mut().unwrap().port = Some(port);
+            record
+        };
+        causes.add(&mut with_port(record(EventId::TcpOpen, other, A, 8, 10), 40_000));
+        let mut session = |port, who| {
+            let mut record = with_port(record(EventId::ContainerExec, who, A, 1, 11), port);
+            record.src.as_mut().unwrap().mac = None;
+            causes.add(&mut record);
+            record.session.map(|session| session.0)
+        };
+        assert_eq!(session(40_000, other), Some(8));
+        assert_eq!(session(40_001, other), Some(1), "not its connection: the lease's");
+        assert_eq!(session(40_000, ATTACKER), Some(1));
+        for number in 0..3 * CONNECTIONS as u64 {
+            let [.., a, b] = number.to_be_bytes();
+            let host = (format!("10.9.{a}.{b}"), Mac::ZERO);
+            causes.add(&mut with_port(record(EventId::TcpOpen, other, (&host.0, host.1), 9, 12), (number >> 16) as u16));
+            assert!(causes.connections.recent.len() + causes.connections.before.len() <= 2 * CONNECTIONS);
+        }
     }
 
     #[test]

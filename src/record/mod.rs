@@ -7,6 +7,7 @@ pub mod bundle;
 mod capture;
 mod cause;
 mod file;
+pub mod inside;
 mod log;
 mod pcap;
 mod schema;

@@ -222,7 +222,7 @@ impl Record {
             EventId::ContainerFailed | EventId::ContainerStop => {
                 record.duration_us = (event.count > 1).then_some(event.count);
             }
-            EventId::SessionEnd | EventId::Gap | EventId::LogDeleted | EventId::RecordingDeleted => {
+            EventId::SessionEnd | EventId::Gap | EventId::LogDeleted | EventId::RecordingDeleted | EventId::ContainerUntold => {
                 record.count = Some(event.count);
             }
             _ => record.count = (event.count != 1).then_some(event.count),
@@ -289,6 +289,7 @@ fn data_is_our_text(id: EventId) -> bool {
             EventId::ServiceFailed
                 | EventId::ContainerFailed
                 | EventId::ContainerStop
+                | EventId::ContainerUntold
                 | EventId::DeviceState
                 | EventId::NodePanic
                 | EventId::ProcessState

@@ -63,6 +63,7 @@ impl Running {
                 frames: ring::create(c"hwt-frames", 1 << 20).unwrap(),
             }],
             control: control.into(),
+            inside: None,
             metrics: Some(listener.into()),
         };
         let plan = Plan {
@@ -82,6 +83,7 @@ impl Running {
             started_micros: clock::realtime_micros(),
             threads: 1,
             supervisor: 4711,
+            inside: honeyweave::control::Inside::Nothing,
         };
         let console = std::thread::spawn(move || {
             console::run(config, ends, SERVE_METRICS).unwrap();

@@ -26,6 +26,7 @@ mod honeynet;
 mod identity;
 mod impairments;
 mod import;
+mod inside;
 mod isolation;
 mod keeper;
 mod kills;

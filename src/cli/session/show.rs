@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{evidence, status, table};
-use super::{connections, events, lasted, replay, unreadable};
+use super::{connections, events, inside, lasted, replay, unreadable};
 use crate::event::SessionId;
 use crate::record::transcript::CAST;
 use crate::record::{self, Belonging, Life, Session, escape};
@@ -24,6 +24,8 @@ struct Told {
     other_entries: u64,
     /// What the tapes of its connections tell.
     connections: connections::Connections,
+    /// What was seen inside its containers.
+    inside: inside::Inside,
     /// What was typed, by cast, in lines.
     #[serde(skip)]
     commands: Vec<(String, String)>,
@@ -37,7 +39,14 @@ const LONGEST: u64 = 16 << 20;
 /// Shows session `id` of the honeynet in `dir`.
 pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
     let log = events(dir);
-    let session = record::session(&log, id, |_, _| Ok(())).map_err(|error| unreadable(&log, &error))?;
+    let mut inside = inside::Inside::default();
+    let session = record::session(&log, id, |_, record| {
+        if record.session == Some(id) {
+            inside.add(record);
+        }
+        Ok(())
+    });
+    let session = session.map_err(|error| unreadable(&log, &error))?;
     let session = session.ok_or_else(|| unknown(id))?;
     let (files, other_entries) = record::belongings(dir, id).map_err(|error| unreadable(dir, &error))?;
     // Those that cannot be read are listed as files, and `replay` says why.
@@ -55,7 +64,7 @@ pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
             .collect()
     };
     let connections = connections::of(&files);
-    let told = Told { session, files, other_entries, connections, commands };
+    let told = Told { session, files, other_entries, connections, inside, commands };
     table::put(&if json { evidence::pretty(&told)? } else { tell(&told) })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -89,13 +98,16 @@ fn tell(told: &Told) -> String {
     for (name, rows) in told.connections.tables() {
         part(name, if rows.is_empty() { String::new() } else { table::render_escaped(&rows) });
     }
+    for (name, rows) in told.inside.tables() {
+        part(name, if rows.is_empty() { String::new() } else { table::render_escaped(&rows) });
+    }
     let file = |file: &Belonging| json!({"file": file.name, "octets": file.octets});
     part("files", rows(told.files.iter().map(file)));
     for (name, commands) in &told.commands {
         part(&format!("commands in {name}"), commands.clone());
     }
     part("what followed from it", session.caused.iter().map(|id| format!("{id}\n")).collect());
-    let more = session.more + told.other_entries + told.connections.more();
+    let more = session.more + told.other_entries + told.connections.more() + told.inside.more();
     if more > 0 {
         text +=
             &format!("\n({more} more things are not told: there are too many of them, or their names are harmful)\n");

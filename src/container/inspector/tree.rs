@@ -10,11 +10,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use rustix::fs::{Mode as Bits, OFlags, RawDir, ResolveFlags};
 
 use super::manifest::{Entry, Kind, Mode};
-use crate::container::{ID_BASE, ID_COUNT};
+use crate::container::id_inside;
 use crate::event::Utc;
 
-/// What an id that has no meaning inside is shown as there.
-const OVERFLOW_ID: u32 = 65_534;
 /// The longest path that a kernel takes, with the zero octet at its end.
 pub const PATH_MAX: usize = 4096;
 
@@ -123,11 +121,6 @@ pub fn read(mut file: &File, limit: u64, mut piece: impl FnMut(&[u8]) -> bool) -
     Ok(total)
 }
 
-/// A user or group id as it is inside.
-fn inside(id: u32) -> u32 {
-    id.checked_sub(ID_BASE).filter(|id| *id < ID_COUNT).unwrap_or(OVERFLOW_ID)
-}
-
 fn time(seconds: i64, nanos: i64) -> Utc {
     Utc::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanos / 1000))
 }
@@ -157,8 +150,8 @@ pub fn entry(meta: &Metadata) -> Entry {
         size: meta.size(),
         allocated: meta.blocks().saturating_mul(512),
         mode: Mode((meta.mode() & 0o7777) as u16),
-        uid: inside(meta.uid()),
-        gid: inside(meta.gid()),
+        uid: id_inside(meta.uid()),
+        gid: id_inside(meta.gid()),
         mtime: time(meta.mtime(), meta.mtime_nsec()),
         ctime: ctime(meta),
         device,

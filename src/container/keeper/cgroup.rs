@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal};
@@ -189,6 +190,13 @@ impl Layout {
     fn file(&self, name: &str, file: &str) -> Option<PathBuf> {
         let payload = format!("lxc.payload.{name}");
         self.parents.iter().map(|parent| parent.join(&payload).join(file)).find(|path| path.exists())
+    }
+
+    /// The number by which the kernel knows the cgroup of container `name` in version 2: the one that all have, whichever
+    /// version limits are set in.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        let file = self.file(name, "cgroup.controllers")?;
+        Some(fs::metadata(file.parent()?).ok()?.ino())
     }
 
     /// Sets limits, in liblxc's words, of container `name` while it runs.

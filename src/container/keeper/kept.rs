@@ -158,6 +158,7 @@ impl Keeper {
                 Ok(container) => {
                     let ends = container.why.is_some();
                     self.containers.insert(number, container);
+                    self.watch_inside(number);
                     if ends {
                         self.dispose(number, now);
                     }

@@ -145,6 +145,8 @@ pub struct Container {
     pub used: Option<Used>,
     /// Somebody at the machine looks at what was changed in it.
     pub look: Option<Look>,
+    /// The cgroup by which what happens in it is watched.
+    pub watched: Option<u64>,
 }
 
 impl Container {
@@ -168,6 +170,7 @@ impl Container {
             unclaimed: None,
             used: None,
             look: None,
+            watched: None,
         })
     }
 

@@ -158,6 +158,7 @@ impl Keeper {
             let dir = container.place.dir.display();
             tracing::warn!(%error, %dir, "what this container is for cannot be written down");
         }
+        self.tell_whose(number);
         self.send(FromKeeper::LeaseTap { lease: lease.id, mtu }, tap);
     }
 
@@ -215,6 +216,7 @@ impl Keeper {
                     let name = &container.place.name;
                     tracing::warn!(%error, name, "should the keeper die, this container ends with it");
                 }
+                self.watch_inside(number);
                 match lease {
                     _ if ended => self.kill_live(number, now),
                     Some(lease) => self.send(FromKeeper::LeaseLive { lease: lease.id }, None),
@@ -321,6 +323,8 @@ impl Keeper {
         if alive + left > 0 && now < deadline {
             return;
         }
+        self.unwatch_inside(number);
+        let Some(container) = self.containers.get_mut(&number) else { return };
         // The device is back here, or gone with the container's network namespace.
         let _ = netlink::delete_link(&container.place.tap);
         container.tap = None;
@@ -330,6 +334,7 @@ impl Keeper {
         match container.keep {
             Some(secs) if secs > 0 && self.ending.is_none() => {
                 if let Err(error) = settings::rest(&container.place) {
+                    let name = &container.place.name;
                     tracing::warn!(%error, container = name, "what was mounted for a container that has ended stays");
                 }
                 container.stage = Stage::Kept { until: now + i64::from(secs) * SECOND };

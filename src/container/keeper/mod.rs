@@ -20,6 +20,7 @@ mod evidence;
 pub(super) mod hide;
 mod host;
 pub(super) mod identity;
+mod inside;
 mod kept;
 mod lease;
 mod leases;

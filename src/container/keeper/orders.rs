@@ -7,7 +7,7 @@ use super::process::Keeper;
 use crate::container::{Answered, ContainerRow, FromKeeper, KeeperSays, Order, Ordered};
 
 /// Containers in one answer: it has to fit a message.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 impl Keeper {
     pub(super) fn take_orders(&mut self, now: i64) {
@@ -21,6 +21,7 @@ impl Keeper {
                         Err(why) => Err(why),
                     }
                 }
+                Order::Watched(after) => Ok(Answered::Watched(self.watched(after))),
                 order => self.obey(order, now).map(Answered::Containers),
             };
             self.answer(&KeeperSays::Answer { id, answer }, None);
@@ -43,7 +44,9 @@ impl Keeper {
                 return Ok(later.map(|(_, container)| self.row(container)).collect());
             }
             // Whoever looks is answered later.
-            Order::Snapshot(_) | Order::Diff(_) => return Err("it is no order for at once".into()),
+            Order::Snapshot(_) | Order::Diff(_) | Order::Watched(_) => {
+                return Err("it is no order for at once".into());
+            }
             Order::Freeze(number) => self.freeze_now(number)?,
             Order::Thaw(number) => {
                 let container = self.some(number)?;

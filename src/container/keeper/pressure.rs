@@ -108,6 +108,7 @@ mod tests {
             unclaimed: None,
             used: None,
             look: None,
+            watched: None,
         };
         (number, container)
     }

@@ -28,6 +28,7 @@ use super::uplinks::Uplinks;
 use crate::container::{FromKeeper, KeeperConfig, KeeperSays, ToKeeper};
 use crate::event::{Event, EventId, MAX_DATA, Said};
 use crate::node::NodeIdx;
+use crate::sys::inside::Containers;
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
 use crate::sys::{clock, netlink};
@@ -60,6 +61,8 @@ pub struct Ends {
     pub console: Channel,
     /// The TAPs of the configuration's tap nodes, in their order.
     pub taps: Vec<OwnedFd>,
+    /// Which containers are watched, if any can be.
+    pub inside: Option<OwnedFd>,
 }
 
 /// Runs the keeper until it is told to end (`SIGTERM`, `SIGINT`, or the
@@ -99,6 +102,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         layout,
         seccomp,
         disks,
+        inside: ends.inside.take().map(Containers::new),
         here: Here::look(),
         worker,
         ends,
@@ -137,6 +141,7 @@ pub(super) struct Keeper {
     pub(super) layout: Layout,
     pub(super) seccomp: PathBuf,
     pub(super) disks: Disks,
+    pub(super) inside: Option<Containers>,
     pub(super) here: Here,
     pub(super) worker: PathBuf,
     pub(super) ends: Ends,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::inside::Known;
 use super::tell;
 use crate::container::inspector::Answer;
 use crate::container::{Answered, KeeperSays, Order, Ordered};
@@ -27,6 +28,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(600);
 /// Octets of a list of changes: more than an inspector writes.
 const LISTED: usize = 32 << 20;
+/// How often it is asked at most whose containers are.
+const LEARN: Duration = Duration::from_millis(500);
 /// Orders that wait for an answer at once.
 const ORDERS: usize = 64;
 
@@ -37,6 +40,8 @@ type Asker = oneshot::Sender<Asked>;
 pub struct Keeper {
     channel: AsyncChannel,
     waiting: Mutex<(u64, HashMap<u64, Asker>)>,
+    /// Whose the containers are that are watched.
+    pub known: Arc<Known>,
 }
 
 impl Keeper {
@@ -44,10 +49,10 @@ impl Keeper {
     ///
     /// # Errors
     /// If the runtime cannot watch it.
-    pub fn new(channel: Channel) -> io::Result<Arc<Keeper>> {
+    pub fn new(channel: Channel, known: Arc<Known>) -> io::Result<Arc<Keeper>> {
         // Answers to orders of a console that died must fit none of ours.
         let first = clock::monotonic_micros().unsigned_abs();
-        Ok(Arc::new(Keeper { channel: AsyncChannel::new(channel)?, waiting: Mutex::new((first, HashMap::new())) }))
+        Ok(Arc::new(Keeper { channel: AsyncChannel::new(channel)?, waiting: Mutex::new((first, HashMap::new())), known }))
     }
 
     /// Has `order` done.
@@ -59,6 +64,7 @@ impl Keeper {
         let Order::Ls(mut after) = order else {
             return match self.ask(order).await? {
                 (Answered::Containers(rows), _) => told(&|| serde_json::to_value(&rows)),
+                (Answered::Watched(watched), _) => told(&|| serde_json::to_value(&watched)),
                 (Answered::Taken(taken), _) => told(&|| serde_json::to_value(&taken)),
                 (Answered::Changes, memory) => {
                     let memory = memory.ok_or("the keeper answered without an answer")?;
@@ -79,6 +85,23 @@ impl Keeper {
             }
             after = last.number;
             all.extend(rows);
+        }
+    }
+
+    /// Asks whose the containers are that are watched, now and whenever there is one that nothing was heard of.
+    pub async fn learn(&self) {
+        loop {
+            let mut after = 0;
+            // An answer without any is the last one; a keeper that is being started is asked again.
+            while let Ok((Answered::Watched(watched), _)) = self.ask(Order::Watched(after)).await
+                && let Some(last) = watched.last().map(|last| last.number)
+                && last > after
+            {
+                watched.iter().for_each(|watched| self.known.learn(watched));
+                after = last;
+            }
+            tokio::time::sleep(LEARN).await;
+            self.known.missing().await;
         }
     }
 
@@ -115,6 +138,8 @@ impl Keeper {
                         return;
                     }
                 }
+                Ok(Some((KeeperSays::Watches(watched), _))) => self.known.learn(&watched),
+                Ok(Some((KeeperSays::Unwatches(cgroup), _))) => self.known.forget(cgroup, clock::monotonic_micros()),
                 Ok(Some((KeeperSays::Answer { id, answer }, mut fds))) => {
                     if let Some(asker) = self.waiting().1.remove(&id) {
                         // Whoever asked may have given up.

@@ -1,11 +1,12 @@
 //! The console process: what happened goes from the rings to the disk, and who
 //! asks is answered.
 //!
-//! One thread (`recorder`) reads rings and writes files, one (`tapes`) keeps what the switch tells of connections; a
-//! runtime of one thread serves the control socket, the metrics, and the channels. It has no
+//! One thread (`recorder`) reads rings and writes files, one (`tapes`) keeps what the switch tells of connections, one
+//! (`inside`) reads what happens inside containers; a runtime of one thread serves the control socket, the metrics, and the channels. It has no
 //! capability and no file but those below its own directories, and it never parses a
 //! frame.
 
+mod inside;
 mod keeper;
 mod metrics;
 mod recorder;
@@ -78,16 +79,23 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
             tracing::error!(%error, "connections are not recorded");
         }
     })?;
+    let known = Arc::default();
+    let watching = ends.inside.map(|fds| inside::start(fds, &known, (said.clone(), wake.try_clone()?), &shared));
+    let watching = watching.transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let result = runtime.block_on(async {
         let switch = Switch::new(ends.switch, config.plan.proxies.clone(), telling.clone())?;
         let supervisor = Arc::new(AsyncChannel::new(ends.supervisor)?);
-        let keeper = Keeper::new(ends.keeper)?;
+        let keeper = Keeper::new(ends.keeper, known)?;
         let desk = Arc::new(Desk::new(shared.clone(), switch.clone(), supervisor.clone(), keeper.clone(), &config));
         let listener = std::os::unix::net::UnixListener::from(ends.control);
         listener.set_nonblocking(true)?;
         tokio::spawn(desk.clone().serve(tokio::net::UnixListener::from_std(listener)?));
         tokio::spawn(switch.run(shared.clone()));
+        if watching.is_some() {
+            let keeper = keeper.clone();
+            tokio::spawn(async move { keeper.learn().await });
+        }
         let keeper_said = (said.clone(), wake.try_clone()?);
         tokio::spawn(async move { keeper.listen(&keeper_said.0, &keeper_said.1).await });
         match (ends.metrics, serve_metrics) {
@@ -116,6 +124,9 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     // What it has to tell at the end is recorded, too.
     if keeping.join().is_err() {
         tracing::error!("the thread that keeps tapes panicked");
+    }
+    if let Some(watching) = watching {
+        watching.stop();
     }
     stop.store(true, Ordering::Release);
     wake.raise();

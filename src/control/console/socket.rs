@@ -15,7 +15,7 @@ use super::keeper::Keeper;
 use super::recorder::Shared;
 use super::switch::{Switch, cut, rows};
 use crate::control::request::{Answer, MAX_LAST, MAX_REQUEST, MAX_ROWS, Request, Status, Table};
-use crate::control::{Query, ToSupervisor};
+use crate::control::{Inside, Query, ToSupervisor};
 use crate::node::Show;
 use crate::record::{Filter, Utc, search};
 use crate::sys::clock;
@@ -48,6 +48,8 @@ pub struct Desk {
     pub threads: u16,
     /// Process number of the supervisor.
     pub pid: u32,
+    /// Why what happens inside containers is not watched, if it cannot be.
+    pub inside_error: Option<String>,
     /// Where the honeynet keeps what it writes.
     pub dir: PathBuf,
     clients: Arc<Semaphore>,
@@ -71,6 +73,10 @@ impl Desk {
             name: config.plan.name.clone(),
             started: Utc::from_micros(config.started_micros),
             pid: config.supervisor,
+            inside_error: match &config.inside {
+                Inside::Failed(why) => Some(why.clone()),
+                Inside::Watched | Inside::Nothing => None,
+            },
             threads: config.threads,
             dir: config.dir.clone(),
             clients: Arc::new(Semaphore::new(CLIENTS)),
@@ -190,6 +196,7 @@ impl Desk {
             threads: self.threads,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             switch_error,
+            inside_error: self.inside_error.clone(),
             nodes: part("nodes"),
             devices: part("devices"),
             summary: self.shared.summary().view(),

@@ -101,6 +101,7 @@ impl Harness {
             started_micros: clock::realtime_micros(),
             threads: 1,
             supervisor: 4711,
+            inside: crate::control::Inside::Nothing,
         };
         let ends = ConsoleEnds {
             supervisor: supervisor_end,
@@ -108,6 +109,7 @@ impl Harness {
             keeper: Channel::from_fd(self.kept[1].try_clone().unwrap()),
             rings: vec![Rings { events: self.events.try_clone().unwrap(), frames: self.frames.try_clone().unwrap() }],
             control: self.kept[2].try_clone().unwrap(),
+            inside: None,
             metrics: None,
         };
         self.thread = Some(std::thread::spawn(move || run(config, ends, None)));

@@ -26,6 +26,7 @@ mod set;
 mod store;
 
 pub use notice::Notice;
+pub(super) use notice::{fits, fitted};
 pub use read::{Connection, TAPE, connection, secrets};
 pub use redact::redact;
 pub use set::{TapeStats, Tapes};

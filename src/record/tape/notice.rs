@@ -52,7 +52,7 @@ fn party(addr: SocketAddr) -> Party {
 }
 
 /// `object` in ASCII, its longest strings cut until all of it goes along with an event.
-fn fitted(object: Map<String, Value>) -> Vec<u8> {
+pub(in crate::record) fn fitted(object: Map<String, Value>) -> Vec<u8> {
     let mut value = Value::Object(object);
     loop {
         let text = ascii(&value.to_string());
@@ -64,6 +64,11 @@ fn fitted(object: Map<String, Value>) -> Vec<u8> {
             return b"{}".to_vec();
         }
     }
+}
+
+/// Whether all of `object` goes along with an event.
+pub(in crate::record) fn fits(object: &Map<String, Value>) -> bool {
+    serde_json::to_string(object).is_ok_and(|json| ascii(&json).len() <= MAX_DATA)
 }
 
 fn ascii(json: &str) -> String {

@@ -1,0 +1,228 @@
+//! The thread that reads what happens inside containers ([`crate::sys::inside`]) and has the recorder write it down.
+//!
+//! It is slow to look, on purpose: what is new then was told by the switch and the keeper before, such as whose a container
+//! is, and which connections there are. The ring has room for what comes meanwhile, and the kernel counts what it has not.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::Notify;
+
+use super::recorder::Shared;
+use crate::container::{Lessee, Watched};
+use crate::control::config::InsideFds;
+use crate::event::Said;
+use crate::record::inside::{Telling, lost};
+use crate::sys::clock;
+use crate::sys::eventfd::{EventFd, wait_readable};
+use crate::sys::inside::{Happened, RING, Reader};
+
+const SECOND: i64 = 1_000_000;
+/// How long what happens gathers before it is read.
+const REST: i64 = 25_000;
+/// How long it is waited to be told whose a container is.
+const PATIENCE: i64 = 2 * SECOND;
+/// Records that wait for that, and what they may have in them.
+const WAITING: usize = 4096;
+/// How long what happened in a container that is gone may still be read.
+const LATE: i64 = 10 * SECOND;
+/// Records between two looks at whether to stop.
+const AT_ONCE: usize = 4096;
+
+/// Whose the containers are that are watched.
+#[derive(Debug, Default)]
+pub struct Known {
+    containers: Mutex<HashMap<u64, Entry>>,
+    missing: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    of: Option<Lessee>,
+    /// Since when there is none any more.
+    gone: Option<i64>,
+}
+
+impl Known {
+    fn all(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns whose a container is.
+    pub fn learn(&self, watched: &Watched) {
+        self.all().insert(watched.cgroup, Entry { of: watched.of, gone: None });
+    }
+
+    /// Learns that one is gone. What it did last is yet to be read.
+    pub fn forget(&self, cgroup: u64, now: i64) {
+        if let Some(entry) = self.all().get_mut(&cgroup) {
+            entry.gone = Some(now);
+        }
+    }
+
+    /// Forgets those that are gone for long, and returns them.
+    fn tidy(&self, now: i64) -> Vec<u64> {
+        let gone = |entry: &Entry| entry.gone.is_some_and(|gone| now - gone >= LATE);
+        self.all().extract_if(|_, entry| gone(entry)).map(|(cgroup, _)| cgroup).collect()
+    }
+
+    /// Waits until there is a container that nothing was heard of.
+    pub async fn missing(&self) {
+        self.missing.notified().await;
+    }
+}
+
+/// The thread.
+pub struct Watching {
+    stop: EventFd,
+    thread: JoinHandle<()>,
+}
+
+impl Watching {
+    /// Ends it when it has read what there is.
+    pub fn stop(self) {
+        self.stop.raise();
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that reads what happens inside containers panicked");
+        }
+    }
+}
+
+/// Starts it. Events go to the recorder, `said`, which its eventfd wakes.
+///
+/// # Errors
+/// If what was handed down is no ring, or there can be no thread.
+pub fn start(
+    fds: InsideFds,
+    known: &Arc<Known>,
+    (said, wake): (SyncSender<Said>, EventFd),
+    shared: &Arc<Shared>,
+) -> io::Result<Watching> {
+    let reader = Reader::open(fds.ring, &fds.lost, RING)?;
+    let stop = EventFd::new()?;
+    let (known, shared) = (known.clone(), shared.clone());
+    let mut watcher =
+        Watcher { reader, known, said, wake, shared, telling: Telling::default(), waiting: VecDeque::new(), tidied: 0 };
+    let stopped = stop.try_clone()?;
+    let thread = std::thread::Builder::new().name("inside".into()).spawn(move || watcher.work(&stopped))?;
+    Ok(Watching { stop, thread })
+}
+
+struct Watcher {
+    reader: Reader,
+    known: Arc<Known>,
+    said: SyncSender<Said>,
+    wake: EventFd,
+    shared: Arc<Shared>,
+    telling: Telling,
+    /// Records of containers that nothing was heard of, and since when they wait.
+    waiting: VecDeque<(i64, Vec<u8>)>,
+    tidied: i64,
+}
+
+impl Watcher {
+    fn work(&mut self, stop: &EventFd) {
+        let mut record = Vec::new();
+        let mut read = 0;
+        loop {
+            let is_idle = self.waiting.is_empty() && !self.telling.has_untold();
+            let timeout = if is_idle { -1 } else { SECOND / 10 };
+            if self.reader.is_empty()
+                && let Err(error) = wait_readable(&[stop.as_fd(), self.reader.as_fd()], timeout)
+            {
+                tracing::error!(%error, "cannot wait for what happens inside containers");
+            }
+            // In a flood there is no time to rest.
+            let rest = if read < AT_ONCE { REST } else { 0 };
+            let is_over = wait_readable(&[stop.as_fd()], rest).is_ok_and(|ready| ready & 1 != 0);
+            let now = clock::monotonic_micros();
+            for waited in std::mem::take(&mut self.waiting) {
+                self.take(waited.1, waited.0, now);
+            }
+            read = 0;
+            while read < AT_ONCE && self.reader.read(&mut record) {
+                read += 1;
+                self.take(std::mem::take(&mut record), now, now);
+            }
+            self.tend(now);
+            self.wake.raise();
+            if is_over && read < AT_ONCE {
+                return;
+            }
+        }
+    }
+
+    /// Tells what is in a record that was read at `since`, or has it wait.
+    fn take(&mut self, record: Vec<u8>, since: i64, now: i64) {
+        let Some(happened) = Happened::parse(&record) else { return };
+        let entry = self.known.all().get(&happened.cgroup).copied();
+        match entry {
+            Some(Entry { of: Some(of), .. }) => {
+                if let Some(said) = self.telling.tell(&happened, &of) {
+                    self.say(said);
+                }
+            }
+            // What a container does before it is anybody's is no attacker's doing.
+            Some(Entry { of: None, .. }) => {}
+            None if now - since < PATIENCE && self.waiting.len() < WAITING => {
+                self.known.missing.notify_one();
+                self.waiting.push_back((since, record));
+            }
+            // One that was gone before this console was there.
+            None => {}
+        }
+    }
+
+    fn tend(&mut self, now: i64) {
+        for said in self.telling.untold(now) {
+            self.say(said);
+        }
+        let count = self.reader.lost();
+        if count > 0 {
+            self.shared.metrics.lost(count);
+            self.say(lost(count, now));
+        }
+        if now - self.tidied >= SECOND {
+            self.tidied = now;
+            self.known.tidy(now).into_iter().for_each(|cgroup| self.telling.forget(cgroup));
+        }
+    }
+
+    /// Gives it to the recorder, and waits for that if it has much to do: the ring holds what comes meanwhile.
+    fn say(&self, said: Said) {
+        match self.said.try_send(said) {
+            Ok(()) => {}
+            Err(TrySendError::Full(said)) => {
+                self.wake.raise();
+                let _ = self.said.send(said);
+            }
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::NodeIdx;
+
+    #[test]
+    fn a_container_that_is_gone_is_known_a_while_longer() {
+        let known = Known::default();
+        let of = Some(Lessee { node: NodeIdx(0), host: [10, 0, 0, 1].into(), session: None });
+        for cgroup in [1, 2] {
+            known.learn(&Watched { number: cgroup as u32, cgroup, of: None });
+        }
+        known.learn(&Watched { number: 1, cgroup: 1, of });
+        known.forget(1, SECOND);
+        known.forget(3, SECOND);
+        assert_eq!(known.tidy(SECOND + LATE - 1), Vec::<u64>::new());
+        assert_eq!(known.all().get(&1).map(|entry| entry.of), Some(of));
+        assert_eq!(known.tidy(SECOND + LATE), [1]);
+        assert_eq!(known.all().len(), 1);
+    }
+}

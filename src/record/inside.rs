@@ -1,0 +1,255 @@
+//! What was seen inside containers from outside ([`crate::sys::inside`]), as events.
+//!
+//! Whoever is in a container decides how much there is of it and what is in it. So each container has a budget, past which
+//! it is counted; what names a file or a program is written out as all that attackers sent; and what is remembered is
+//! bounded.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde_json::{Map, Value, json};
+
+use super::tape::{fits, fitted};
+use crate::container::{Lessee, id_inside};
+use crate::event::{Event, EventId, MAX_DATA, Party, Said};
+use crate::relay::tape::Text;
+use crate::sys::inside::{Happened, Kind};
+use crate::wire::Instant;
+
+/// Programs of a container that are told at once, and in a second after that; for everything else once more as many.
+const AT_ONCE: u64 = 30_000;
+const A_SECOND: u64 = 20;
+const SECOND: i64 = 1_000_000;
+/// Open files whose names are remembered.
+const FILES: usize = 8192;
+/// Containers that something is remembered of.
+const CONTAINERS: usize = 16_384;
+
+const O_WRONLY: u64 = 0o1;
+const O_RDWR: u64 = 0o2;
+const O_CREAT: u64 = 0o100;
+const O_TRUNC: u64 = 0o1000;
+const O_APPEND: u64 = 0o2000;
+
+/// What may still be told.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    left: u64,
+    at: i64,
+}
+
+impl Bucket {
+    fn new(now: i64) -> Bucket {
+        Bucket { left: AT_ONCE, at: now }
+    }
+
+    /// Whether one more may be told.
+    fn take(&mut self, now: i64) -> bool {
+        const EACH: i64 = SECOND / A_SECOND as i64;
+        let due = (now - self.at).max(0) / EACH;
+        self.left = self.left.saturating_add(due.unsigned_abs()).min(AT_ONCE);
+        self.at += due * EACH;
+        let may = self.left > 0;
+        self.left -= u64::from(may);
+        may
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    programs: Bucket,
+    others: Bucket,
+    /// What was not told, whose it was, and since when.
+    untold: Option<(u64, Lessee, i64)>,
+}
+
+/// Makes events.
+#[derive(Debug, Default)]
+pub struct Telling {
+    budgets: HashMap<u64, Budget>,
+    /// Names of files by container, process and descriptor, and their order.
+    files: HashMap<(u64, u32, u32), Text>,
+    order: VecDeque<(u64, u32, u32)>,
+}
+
+impl Telling {
+    /// The event of what happened in a container of `of`, unless it is of no interest or there is too much.
+    pub fn tell(&mut self, happened: &Happened<'_>, of: &Lessee) -> Option<Said> {
+        let id = id(happened)?;
+        if self.budgets.len() >= CONTAINERS && !self.budgets.contains_key(&happened.cgroup) {
+            self.budgets.clear();
+        }
+        let fresh = Bucket::new(happened.at);
+        let fresh = Budget { programs: fresh, others: fresh, untold: None };
+        let budget = self.budgets.entry(happened.cgroup).or_insert(fresh);
+        let bucket = if id == EventId::ContainerExec { &mut budget.programs } else { &mut budget.others };
+        if !bucket.take(happened.at) {
+            budget.untold.get_or_insert((0, *of, happened.at)).0 += 1;
+            return None;
+        }
+        let mut object = self.object(happened);
+        let mut say = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
+        if id != EventId::ContainerExec {
+            say("name", shown(happened.name));
+        }
+        say("uid", id_inside(happened.uid).into());
+        for (key, number) in [("pid", happened.pid), ("parent", happened.parent)] {
+            if number != 0 {
+                say(key, number.into());
+            }
+        }
+        if id == EventId::ContainerExec && !fits(&object) {
+            object.insert("args_cut".into(), true.into());
+        }
+        if object.contains_key("args_cut") {
+            object.insert("args_count".into(), happened.number.into());
+        }
+        let mut event = about(id, happened.at, of);
+        if let Some(origin) = happened.origin {
+            event.src = Party { ip: origin.ip().into(), l4_port: origin.port(), ..Party::default() };
+        }
+        Some(Said { event, data: fitted(object) })
+    }
+
+    /// Events about what was not told, once a second for each container.
+    pub fn untold(&mut self, now: i64) -> Vec<Said> {
+        let mut told = Vec::new();
+        for budget in self.budgets.values_mut() {
+            if let Some((count, of, since)) = budget.untold
+                && now - since >= SECOND
+            {
+                budget.untold = None;
+                let mut event = about(EventId::ContainerUntold, since, &of);
+                event.count = count;
+                let why = format!("more than {AT_ONCE} at once and {A_SECOND} a second");
+                told.push(Said { event, data: why.into_bytes() });
+            }
+        }
+        told
+    }
+
+    /// When there may be something of that kind to tell.
+    pub fn has_untold(&self) -> bool {
+        self.budgets.values().any(|budget| budget.untold.is_some())
+    }
+
+    /// The container with that cgroup is gone. What was not told of it is told before.
+    pub fn forget(&mut self, cgroup: u64) {
+        if self.budgets.get(&cgroup).is_some_and(|budget| budget.untold.is_none()) {
+            self.budgets.remove(&cgroup);
+        }
+    }
+
+    /// What there is to say about it in particular.
+    fn object(&mut self, happened: &Happened<'_>) -> Map<String, Value> {
+        let path = || {
+            let text = shown(happened.path);
+            if happened.is_cut { json!(format!("{}…", text.as_str().unwrap_or_default())) } else { text }
+        };
+        let rest = || shown(happened.rest.strip_suffix(&[0]).unwrap_or(happened.rest));
+        let value = match happened.kind {
+            Kind::Execute => {
+                let (arguments, is_cut) = happened.arguments();
+                let mut value = json!({"path": path(), "args": arguments.into_iter().map(shown).collect::<Vec<_>>()});
+                if is_cut {
+                    value["args_cut"] = true.into();
+                }
+                value
+            }
+            Kind::Exit => happened.code().map_or_else(|| json!({"killed": true}), |code| json!({"code": code})),
+            Kind::Connect | Kind::Listen => {
+                let end = happened.end();
+                json!({"ip": end.map(|end| end.ip()), "port": end.map(|end| end.port())})
+            }
+            Kind::Open | Kind::OpenHow | Kind::Create => {
+                self.opened(happened);
+                let flags = if happened.kind == Kind::Create { O_WRONLY | O_CREAT | O_TRUNC } else { happened.flags };
+                let all = [
+                    ("write", flags & (O_WRONLY | O_RDWR)),
+                    ("create", flags & O_CREAT),
+                    ("truncate", flags & O_TRUNC),
+                    ("append", flags & O_APPEND),
+                ];
+                let flags: Vec<&str> = all.into_iter().filter(|(_, flag)| *flag != 0).map(|(name, _)| name).collect();
+                json!({"did": "open", "path": path(), "flags": flags})
+            }
+            Kind::Delete => json!({"did": "delete", "path": path()}),
+            Kind::Rename => json!({"did": "rename", "path": path(), "to": rest()}),
+            Kind::Link => json!({"did": "link", "path": rest(), "to": path()}),
+            Kind::Symlink => json!({"did": "symlink", "path": rest(), "to": path()}),
+            Kind::Truncate => json!({"did": "truncate", "path": path()}),
+            Kind::Mode => {
+                let path = if happened.path.is_empty() {
+                    let key = (happened.cgroup, happened.process, happened.number);
+                    self.files.get(&key).map_or(Value::Null, |name| name.as_str().into())
+                } else {
+                    path()
+                };
+                json!({"did": "executable", "path": path, "mode": format!("{:04o}", happened.flags & 0o7777)})
+            }
+            Kind::Accept => Value::Null,
+        };
+        match value {
+            Value::Object(object) => object,
+            _ => Map::new(),
+        }
+    }
+
+    /// Remembers what a descriptor is, for what will be done with it.
+    fn opened(&mut self, happened: &Happened<'_>) {
+        let Ok(file) = u32::try_from(happened.result) else { return };
+        let key = (happened.cgroup, happened.process, file);
+        if self.files.insert(key, Text::new(happened.path)).is_none() {
+            self.order.push_back(key);
+            if self.order.len() > FILES
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.files.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// What tells of it; nothing if it is of no interest.
+fn id(happened: &Happened<'_>) -> Option<EventId> {
+    match happened.kind {
+        Kind::Execute => Some(EventId::ContainerExec),
+        Kind::Exit => Some(EventId::ContainerExit),
+        Kind::Connect => Some(EventId::ContainerConnect),
+        Kind::Listen => Some(EventId::ContainerListen),
+        Kind::Open | Kind::OpenHow | Kind::Create if is_a_sink(happened.path) => None,
+        Kind::Accept => None,
+        _ => Some(EventId::ContainerFile),
+    }
+}
+
+fn shown(octets: &[u8]) -> Value {
+    Text::new(octets).as_str().into()
+}
+
+/// Whether nothing is kept of what is written there.
+fn is_a_sink(path: &[u8]) -> bool {
+    let exactly: [&[u8]; 6] =
+        [b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/tty", b"/dev/ptmx", b"/dev/console"];
+    exactly.contains(&path) || path.starts_with(b"/dev/pts/")
+}
+
+fn about(id: EventId, at: i64, of: &Lessee) -> Event {
+    let mut event = Event::new(id, Instant::from_micros(at));
+    event.node = of.node.0;
+    event.session = of.session.unwrap_or_default();
+    event.dst.ip = of.host.into();
+    event
+}
+
+/// What did not fit into the ring: `count` records, of whichever container.
+pub fn lost(count: u64, at: i64) -> Said {
+    let mut event = Event::new(EventId::Gap, Instant::from_micros(at));
+    event.count = count;
+    let mut data = b"inside: more happened in containers than was taken".to_vec();
+    data.truncate(MAX_DATA);
+    Said { event, data }
+}
+
+#[cfg(test)]
+#[path = "inside_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+use super::*;
+use crate::event::SessionId;
+use crate::node::NodeIdx;
+
+fn lessee() -> Lessee {
+    Lessee { node: NodeIdx(3), host: "10.0.0.5".parse().unwrap(), session: Some(SessionId(7)) }
+}
+
+fn happened(kind: Kind) -> Happened<'static> {
+    Happened {
+        cgroup: 1,
+        at: 5 * SECOND,
+        kind,
+        uid: 1_000_033,
+        process: 4000,
+        pid: 40,
+        parent: 39,
+        number: u32::MAX,
+        name: b"sh",
+        origin: None,
+        flags: 0,
+        result: 0,
+        path: b"",
+        is_cut: false,
+        rest: b"",
+    }
+}
+
+fn told(telling: &mut Telling, happened: Happened<'_>) -> Option<(Event, Value)> {
+    let said = telling.tell(&happened, &lessee())?;
+    assert!(said.data.len() <= MAX_DATA && said.data.iter().all(|octet| matches!(octet, b' '..=b'~')), "{said:?}");
+    Some((said.event, serde_json::from_slice(&said.data).unwrap()))
+}
+
+#[test]
+fn a_program_is_told_with_who_began_it() {
+    let mut telling = Telling::default();
+    let program = Happened {
+        path: b"/tmp/x\x1b[2J\xff",
+        rest: b"x\0-c\0a\nb\0",
+        number: 3,
+        origin: Some("192.0.2.9:40000".parse().unwrap()),
+        ..happened(Kind::Execute)
+    };
+    let (event, object) = told(&mut telling, program).unwrap();
+    let wanted = json!({"path": "/tmp/x\\x1b[2J\\xff", "args": ["x", "-c", "a\\x0ab"], "uid": 33, "pid": 40, "parent": 39});
+    assert_eq!(object, wanted);
+    assert_eq!((event.id, event.session, event.node), (EventId::ContainerExec, SessionId(7), 3));
+    assert_eq!((event.src.ip.get(), event.src.l4_port), ("192.0.2.9".parse().ok(), 40000));
+    assert_eq!((event.dst.ip.get(), event.at), ("10.0.0.5".parse().ok(), Instant::from_micros(5 * SECOND)));
+    // As many arguments as there is room for, and how many there were.
+    let rest = "word\0".repeat(205);
+    let long = Happened { rest: rest.as_bytes(), number: 4000, ..program };
+    let (_, object) = told(&mut telling, long).unwrap();
+    assert_eq!((&object["args_cut"], &object["args_count"]), (&true.into(), &4000.into()));
+    let id = |happened| told(&mut Telling::default(), happened).map(|(_, object)| object);
+    let code = Happened { flags: 1 << 29 | 3, ..happened(Kind::Exit) };
+    assert_eq!(id(code), Some(json!({"code": 3, "name": "sh", "uid": 33, "pid": 40, "parent": 39})));
+    assert_eq!(id(Happened { pid: 0, parent: 0, ..happened(Kind::Exit) }), Some(json!({"killed": true, "name": "sh", "uid": 33})));
+}
+
+#[test]
+fn files_are_told_by_their_names() {
+    let mut telling = Telling::default();
+    let mut file = |happened| told(&mut telling, happened).map(|(event, mut object)| {
+        assert_eq!(event.id, EventId::ContainerFile);
+        ["name", "uid", "pid", "parent"].iter().for_each(|key| drop(object.as_object_mut().unwrap().remove(*key)));
+        object
+    });
+    let open = Happened { path: b"/root/.ssh/x", flags: O_WRONLY | O_CREAT, result: 3, ..happened(Kind::Open) };
+    assert_eq!(file(open), Some(json!({"did": "open", "path": "/root/.ssh/x", "flags": ["write", "create"]})));
+    let mode = Happened { number: 3, flags: 0o755, ..happened(Kind::Mode) };
+    assert_eq!(file(mode), Some(json!({"did": "executable", "path": "/root/.ssh/x", "mode": "0755"})));
+    let other = Happened { process: 4001, ..mode };
+    assert_eq!(file(other), Some(json!({"did": "executable", "path": null, "mode": "0755"})));
+    let two = Happened { path: b"a", rest: b"b\0", ..happened(Kind::Rename) };
+    assert_eq!(file(two), Some(json!({"did": "rename", "path": "a", "to": "b"})));
+    assert_eq!(file(Happened { kind: Kind::Symlink, ..two }), Some(json!({"did": "symlink", "path": "b", "to": "a"})));
+    assert_eq!(file(Happened { path: b"/dev/null", ..open }), None);
+    assert_eq!(file(Happened { path: b"p", is_cut: true, ..happened(Kind::Delete) }), Some(json!({"did": "delete", "path": "p…"})));
+    for number in 0..2 * FILES as u64 {
+        let _ = telling.tell(&Happened { result: number, ..open }, &lessee());
+    }
+    assert!(telling.files.len() <= FILES && telling.order.len() <= FILES);
+}
+
+#[test]
+fn what_is_too_much_is_counted_and_programs_go_on() {
+    let mut telling = Telling::default();
+    let file = Happened { path: b"f", ..happened(Kind::Delete) };
+    for _ in 0..AT_ONCE {
+        assert!(telling.tell(&file, &lessee()).is_some());
+    }
+    for _ in 0..50 {
+        assert!(telling.tell(&file, &lessee()).is_none());
+    }
+    let program = happened(Kind::Execute);
+    assert!(telling.tell(&program, &lessee()).is_some());
+    // Another container's are not less for it.
+    assert!(telling.tell(&Happened { cgroup: 2, ..file }, &lessee()).is_some());
+    assert!(telling.untold(file.at + SECOND - 1).is_empty() && telling.has_untold());
+    telling.forget(1);
+    let untold = telling.untold(file.at + SECOND);
+    assert_eq!((untold.len(), untold[0].event.count, untold[0].event.id), (1, 50, EventId::ContainerUntold));
+    assert!(!telling.has_untold() && telling.untold(i64::MAX).is_empty());
+    // A second later there is a little room again.
+    let later = Happened { at: file.at + SECOND, ..file };
+    let again = (0..100).filter(|_| telling.tell(&later, &lessee()).is_some()).count();
+    assert_eq!(again as u64, A_SECOND);
+    telling.untold(i64::MAX);
+    telling.forget(1);
+    assert!(telling.tell(&later, &lessee()).is_some());
+}
