@@ -72,6 +72,7 @@ impl Running {
             links: vec![],
             images: vec![],
             evidence: Default::default(),
+            privacy: Default::default(),
             scripts: vec![],
             proxies: vec![],
         };
