@@ -5,6 +5,7 @@
 
 mod connections;
 mod export;
+mod follow;
 mod replay;
 mod show;
 mod when;
@@ -107,7 +108,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             show::run(&dir, which.id, json)
         }
         Command::Replay(args) => replay::run(&args),
-        Command::Follow(which) => replay::follow(&which),
+        Command::Follow(which) => follow::run(&which),
         Command::Export(args) => export::export(&args),
         Command::Verify(args) => export::verify(&args),
         Command::Key(target) => export::key(&target),
