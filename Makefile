@@ -11,7 +11,7 @@ help:
 	@echo "make test     run every test, those in network namespaces included (needs root)"
 	@echo "make bench    measure, and compare with the stored baseline"
 	@echo "make bench-containers  measure containers: first bytes, kills, a sweep, 500 at once, 2,000 lives (needs root; ARGS='cold soak cycles=50')"
-	@echo "make bench-recording   measure what recording costs: SSH and TLS in the middle, exports of a session of 1 GB (needs root, 5 GB of disk)"
+	@echo "make bench-recording   measure what recording costs: SSH and TLS in the middle, captures, exports of a session of 1 GB (needs root, 5 GB of disk, 3 GB of memory)"
 	@echo "make compare  measure against other switches and against Linux (needs root; ARGS=--help)"
 	@echo "make fidelity have nmap name emulated hosts, NAMES=a file of names (needs root; ARGS=--help)"
 	@echo "make timing   ask whether a stopwatch tells emulated hosts from real ones (needs root; ARGS=--help)"
@@ -39,9 +39,9 @@ bench-containers:
 
 bench-recording:
 	@scripts/packages.sh test
-	$(CARGO) bench --bench recording
-	$(CARGO) bench --bench ssh_middle
-	$(CARGO) bench --bench tls_middle
+	@failed=0; for bench in ssh_middle tls_middle recording; do \
+		echo "$(CARGO) bench --bench $$bench"; $(CARGO) bench --bench $$bench || failed=1; \
+	done; exit $$failed
 
 compare:
 	@scripts/compare.sh $(ARGS)

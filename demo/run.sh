@@ -232,6 +232,10 @@ guarded=$(count guard.block)
 expect "every host that was met is a session" test "$sessions" -ge "$sweep_size"
 expect "three containers came to life, and none failed" test "$live:$failed" = 3:0
 expect "no event was lost" test "$lost" = 0
+# By the system's own Python, for which the package is.
+valid=$(/usr/bin/python3 demo/valid.py docs/events.schema.json "$state"/events/events*.ndjson) && code=0 || code=$?
+expect "every record is as its JSON Schema says" test "$code:$([ "${valid:-0}" -ge "$records" ] && echo all)" = 0:all
+expect "jq reads every record" test "$(jq -n '[inputs | select(.v == 1)] | length' "$state"/events/events*.ndjson)" -ge "$records"
 expect "frames were captured, of the wire and of each container" test "${#captures[@]}" -ge 4
 
 title "9. honeyweave down"

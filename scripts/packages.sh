@@ -27,6 +27,7 @@ cmd:curl                       demo   curl              curl             curl   
 cmd:ssh                        demo   openssh-client    openssh-clients  openssh        openssh-clients
 cmd:sshpass                    demo   sshpass           sshpass          sshpass        sshpass
 cmd:jq                         demo   jq                jq               jq             jq
+file:/usr/lib/python3/dist-packages/fastjsonschema demo python3-fastjsonschema python3-fastjsonschema python-fastjsonschema python3-fastjsonschema
 cmd:ping                       test   iputils-ping      iputils          iputils        iputils
 cmd:arping                     test   iputils-arping    iputils          iputils        iputils
 cmd:arp-fingerprint            test   arp-scan          arp-scan         arp-scan       -
@@ -40,7 +41,7 @@ cmd:nc                         test   netcat-openbsd    netcat           openbsd
 cmd:p0f                        test   p0f               p0f              p0f            p0f
 cmd:pgrep                      demo   procps            procps-ng        procps-ng      procps
 cmd:ethtool                    test   ethtool           ethtool          ethtool        ethtool
-cmd:python3                    test   python3           python3          python         python3
+cmd:python3                    demo   python3           python3          python         python3
 cmd:dnsmasq                    test   dnsmasq-base      dnsmasq          dnsmasq        dnsmasq
 cmd:dig                        test   bind9-dnsutils    bind-utils       bind           bind-utils
 cmd:nmblookup                  test   samba-common-bin  samba-client     smbclient      samba-client

@@ -5,6 +5,7 @@
 
 mod connections;
 mod export;
+mod follow;
 mod inside;
 mod replay;
 mod show;
@@ -108,7 +109,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             show::run(&dir, which.id, json)
         }
         Command::Replay(args) => replay::run(&args),
-        Command::Follow(which) => replay::follow(&which),
+        Command::Follow(which) => follow::run(&which),
         Command::Export(args) => export::export(&args),
         Command::Verify(args) => export::verify(&args),
         Command::Key(target) => export::key(&target),

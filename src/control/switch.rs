@@ -66,7 +66,9 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
     // The hosts' clock runs on from here: one that is set while a honeynet runs is followed from its next start on.
     let wall = WallClock { zero_micros: clock::realtime_micros() - clock::monotonic_micros() };
     let mut fabrics = super::build_fabrics(&config.plan, config.secret, seed, wall, sinks);
-    fabrics.iter_mut().zip(captures).for_each(|(fabric, capture)| fabric.capture_to(Box::new(capture)));
+    if !config.plan.privacy.no_frames {
+        fabrics.iter_mut().zip(captures).for_each(|(fabric, capture)| fabric.capture_to(Box::new(capture)));
+    }
     let workers = Workers::spawn(fabrics)?;
     // Only frames are in a hurry.
     if in_a_hurry {

@@ -142,6 +142,8 @@ ids! {
     RecordingFailed = "recording.failed",
     /// Recordings of `count` sessions were deleted to keep all of them within their limit; why is in the data.
     RecordingDeleted = "recording.deleted",
+    /// `count` captures were deleted to keep them within their limits; why is in the data.
+    CaptureDeleted = "capture.deleted",
 }
 
 impl EventId {

@@ -87,7 +87,11 @@ pub struct CaptureSet {
     numbers: HashMap<String, u64>,
     retry_nanos: u64,
     stats: CaptureStats,
+    edit: Option<Edit>,
 }
+
+/// Makes of a frame what is written of it.
+pub type Edit = Box<dyn Fn(&mut Vec<u8>) + Send>;
 
 impl CaptureSet {
     /// Captures into `dir`, which must exist. Files of former runs count towards the limits.
@@ -120,9 +124,15 @@ impl CaptureSet {
             numbers,
             retry_nanos: 0,
             stats: CaptureStats::default(),
+            edit: None,
         };
         set.prune();
         Ok(set)
+    }
+
+    /// What is written of each frame from now on is what `edit` makes of it.
+    pub fn edit(&mut self, edit: Edit) {
+        self.edit = Some(edit);
     }
 
     /// What happened so far.
@@ -159,7 +169,14 @@ impl CaptureSet {
         series.used_nanos = nanos;
         self.stats.frames += 1;
         let before = series.file.dropped();
-        let result = series.file.frame(nanos, direction, original_len, bytes);
+        let result = match &self.edit {
+            None => series.file.frame(nanos, direction, original_len, bytes),
+            Some(edit) => {
+                let mut edited = bytes.to_vec();
+                edit(&mut edited);
+                series.file.frame(nanos, direction, original_len, &edited)
+            }
+        };
         let dropped = series.file.dropped() - before;
         self.settle(dropped, result);
     }
@@ -194,6 +211,23 @@ impl CaptureSet {
             self.close(&source);
         }
         self.prune();
+    }
+
+    /// Deletes the oldest file that is written no longer, as the disk has too little room: what happens now is worth more.
+    pub fn make_room(&mut self) {
+        if let Some(oldest) = self.kept.pop_front() {
+            let gone = fs::remove_file(&oldest.path);
+            let path = oldest.path.display();
+            match gone {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, %path, "cannot delete an old capture");
+                }
+                _ => {
+                    tracing::warn!(%path, "the disk is nearly full: the oldest capture is deleted");
+                    self.stats.deleted += 1;
+                }
+            }
+        }
     }
 
     /// Ends every file.

@@ -1,8 +1,8 @@
-//! The event log: NDJSON in `events.ndjson`, rotated by size.
+//! The event log: NDJSON in `events.ndjson`, rotated by size, and by age where records are kept only for a time.
 //!
 //! A full file is renamed to `events-N.ndjson`, N being the number of its first
 //! record, and the oldest of those are deleted when all together exceed the
-//! total limit, which a `log.deleted` record says.
+//! total limit, or when one has only records that are older than they may be, which a `log.deleted` record says.
 //!
 //! What the disk is promised: a record is handed to the kernel with the batch it
 //! came in, so it survives the death of any process at once; `fdatasync` is
@@ -22,8 +22,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::file::Appender;
+use super::retention::{Retention, system};
 use super::schema::Record;
-use super::search::{CURRENT, first_seq, rotated_files};
+use super::search::{CURRENT, first_seq, first_time, rotated_files};
 use crate::event::EventId;
 use crate::event::Utc;
 
@@ -40,11 +41,13 @@ pub struct LogLimits {
     pub pending_bytes: usize,
     /// Seconds between two calls of `fdatasync`.
     pub sync_secs: u32,
+    /// Seconds that a record is kept, where there is such a limit.
+    pub age_secs: Option<u64>,
 }
 
 impl Default for LogLimits {
     fn default() -> LogLimits {
-        LogLimits { file_bytes: 64 << 20, total_bytes: 1 << 30, pending_bytes: 4 << 20, sync_secs: 5 }
+        LogLimits { file_bytes: 64 << 20, total_bytes: 1 << 30, pending_bytes: 4 << 20, sync_secs: 5, age_secs: None }
     }
 }
 
@@ -79,6 +82,9 @@ pub struct EventLog {
     limits: LogLimits,
     file: Option<Appender>,
     file_first: u64,
+    /// Since when the file is written.
+    begun: Utc,
+    retention: Retention,
     next_seq: u64,
     /// The last line.
     line: String,
@@ -104,6 +110,8 @@ impl EventLog {
             limits,
             file: None,
             file_first: 0,
+            begun: now,
+            retention: Retention::new(limits.age_secs),
             next_seq: 1,
             line: String::new(),
             pending: Vec::new(),
@@ -132,6 +140,7 @@ impl EventLog {
                 } else {
                     log.file = Some(Appender::reopen(&path, good.end).map_err(|e| fail("open", e))?);
                     log.file_first = first_seq(&path).unwrap_or(good.seq);
+                    log.begun = first_time(&path).unwrap_or(now);
                 }
                 tail = (good.end > 0).then_some(good.seq);
             }
@@ -155,7 +164,7 @@ impl EventLog {
         }
         log.flush(now);
         if log.file.is_none() {
-            log.create_file().map_err(|e| fail("create", e))?;
+            log.create_file(now).map_err(|e| fail("create", e))?;
         }
         Ok(log)
     }
@@ -200,6 +209,7 @@ impl EventLog {
         if self.retry_at.is_some_and(|at| now < at && at.micros() - now.micros() <= RETRY_MICROS) {
             return own;
         }
+        self.forget(now, &mut own);
         if self.pending.is_empty() && self.unkept == 0 {
             self.sync_if_due(now);
             return own;
@@ -254,7 +264,8 @@ impl EventLog {
         self.unsynced = false;
     }
 
-    fn create_file(&mut self) -> io::Result<()> {
+    fn create_file(&mut self, now: Utc) -> io::Result<()> {
+        self.begun = now;
         self.file = Some(Appender::create(&self.dir.join(CURRENT))?);
         self.file_first = if self.pending_records > 0 { self.pending_first } else { self.next_seq };
         Ok(())
@@ -276,7 +287,7 @@ impl EventLog {
             self.file = None;
         }
         if self.file.is_none() {
-            self.create_file()?;
+            self.create_file(now)?;
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         file.append(&self.pending)?;
@@ -298,7 +309,7 @@ impl EventLog {
                 return Err(error);
             }
         }
-        self.create_file()?;
+        self.create_file(now)?;
         let mut files = rotated_files(&self.dir)?;
         let mut total: u64 = files.iter().map(|file| file.bytes).sum::<u64>() + self.pending.len() as u64;
         while total > self.limits.total_bytes && !files.is_empty() {
@@ -312,6 +323,47 @@ impl EventLog {
             own.extend(self.push(&mut record).map(str::to_owned));
         }
         Ok(())
+    }
+
+    /// Begins another file when this one is old enough, and deletes those whose last record is too old.
+    fn forget(&mut self, now: Utc, own: &mut Vec<String>) {
+        let age = now.micros().saturating_sub(self.begun.micros());
+        let is_begun = self.file.as_ref().is_some_and(|file| !file.is_empty());
+        if is_begun
+            && self.retention.longest().is_some_and(|longest| age >= longest)
+            && let Err(error) = self.rotate(now, own)
+        {
+            // Tried again when the disk takes something.
+            tracing::warn!(%error, "the event log cannot be rotated");
+        }
+        let Some(before) = self.retention.due(now) else { return };
+        let files = match rotated_files(&self.dir) {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::warn!(%error, dir = %self.dir.display(), "old files of the event log cannot be looked for");
+                return;
+            }
+        };
+        let mut gone = 0;
+        for (index, file) in files.iter().enumerate() {
+            let modified = fs::symlink_metadata(&file.path).and_then(|about| about.modified());
+            // They follow each other: behind one that stays none goes.
+            if !modified.is_ok_and(|modified| modified < system(before)) {
+                break;
+            }
+            if let Err(error) = fs::remove_file(&file.path) {
+                tracing::warn!(%error, path = %file.path.display(), "cannot delete an old file of the event log");
+                break;
+            }
+            let next = files.get(index + 1).map_or(self.file_first, |file| file.first_seq);
+            gone += next.saturating_sub(file.first_seq);
+        }
+        if gone > 0 {
+            let mut record = Record::bare(0, now, EventId::LogDeleted);
+            record.count = Some(gone);
+            record.reason = Some(format!("retention: the records were from before {before}"));
+            own.extend(self.push(&mut record).map(str::to_owned));
+        }
     }
 
     fn trim_pending(&mut self) {

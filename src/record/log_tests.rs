@@ -10,7 +10,7 @@ fn utc(seconds: i64) -> Utc {
 }
 
 fn small(file_bytes: u64, total_bytes: u64) -> LogLimits {
-    LogLimits { file_bytes, total_bytes, pending_bytes: 4096, sync_secs: 5 }
+    LogLimits { file_bytes, total_bytes, pending_bytes: 4096, sync_secs: 5, age_secs: None }
 }
 
 fn record() -> Record {
@@ -274,4 +274,55 @@ fn on_a_disk_of_64_kib() {
     assert_eq!(seqs.len() as u64 + lost, log.next_seq() - 1, "every record is there or in the gap");
     let jumps: Vec<u64> = seqs.windows(2).map(|pair| pair[1] - pair[0] - 1).filter(|n| *n > 0).collect();
     assert_eq!(jumps, [lost], "one gap, where the records are missing");
+}
+
+fn aged(days: u64) -> LogLimits {
+    LogLimits { age_secs: Some(days * 86_400), ..LogLimits::default() }
+}
+
+/// Sets the time at which something was written last to each rotated file, in seconds.
+fn written_at(dir: &Path, seconds: i64) {
+    for file in rotated_files(dir).unwrap() {
+        let time = crate::record::retention::system(utc(seconds));
+        File::options().write(true).open(file.path).unwrap().set_modified(time).unwrap();
+    }
+}
+
+#[test]
+fn records_go_by_whole_files_when_the_last_in_one_is_too_old() {
+    const DAY: i64 = 86_400;
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = EventLog::open(dir.path(), aged(8), utc(0)).unwrap();
+    for day in 0..4 {
+        log.push(&mut record());
+        log.flush(utc(day * DAY));
+        written_at(dir.path(), day * DAY);
+    }
+    assert_eq!(rotated_files(dir.path()).unwrap().len(), 3, "a file is written for a day");
+    assert_eq!(seqs(dir.path()), [1, 2, 3, 4]);
+    // Nobody adds anything, and yet they go.
+    let own = log.flush(utc(11 * DAY + 1));
+    assert_eq!(own.len(), 1, "{own:?}");
+    let last = read(dir.path()).pop().unwrap();
+    assert_eq!((last.event, last.count), (EventId::LogDeleted, Some(3)));
+    assert!(last.reason.unwrap().starts_with("retention: "));
+    // The fourth record is in a file that was rotated just now.
+    assert_eq!(seqs(dir.path()), [4, 5]);
+    drop(log);
+    // What was written when is known after a restart, too.
+    let mut log = EventLog::open(dir.path(), aged(8), utc(12 * DAY + 2)).unwrap();
+    log.push(&mut record());
+    log.flush(utc(12 * DAY + 3));
+    assert_eq!(rotated_files(dir.path()).unwrap().len(), 2);
+}
+
+#[test]
+fn a_clock_that_is_set_back_deletes_nothing_and_stops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = EventLog::open(dir.path(), LogLimits { file_bytes: 1, ..aged(8) }, utc(0)).unwrap();
+    for at in [0, -1_000_000, 5, -2_000_000_000, 6] {
+        log.push(&mut record());
+        assert_eq!(log.flush(utc(at)), Vec::<String>::new());
+    }
+    assert_eq!(seqs(dir.path()), [1, 2, 3, 4, 5]);
 }

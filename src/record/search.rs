@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::file::open_regular;
+use crate::event::Utc;
 
 /// Name of the file that is being written.
 pub const CURRENT: &str = "events.ndjson";
 
 // Longer than any record: 1,024 octets take 1,368 characters as base64 and at most 2,048 as text.
-const MAX_LINE: u64 = 64 << 10;
+pub(super) const MAX_LINE: u64 = 64 << 10;
 
 /// A file of the log that is no longer written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,9 +93,22 @@ pub fn log_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Number of the first record in the file at `path`.
 pub fn first_seq(path: &Path) -> Option<u64> {
+    Filter::default().matches(&first_line(path)?)
+}
+
+/// Time of the first record in the file at `path`.
+pub(super) fn first_time(path: &Path) -> Option<Utc> {
+    #[derive(Deserialize)]
+    struct Timed {
+        time: Utc,
+    }
+    serde_json::from_str::<Timed>(&first_line(path)?).ok().map(|timed| timed.time)
+}
+
+fn first_line(path: &Path) -> Option<String> {
     let mut line = String::new();
     BufReader::new(open_regular(path).ok()?.take(MAX_LINE)).read_line(&mut line).ok()?;
-    Filter::default().matches(&line)
+    Some(line)
 }
 
 /// The last `last` records of the log in `dir` that fit `filter`, as lines

@@ -9,7 +9,7 @@ use super::raw::{Kind, Topology};
 use super::source::{Source, Span};
 use super::units::UnitError;
 use super::vendors::Vendors;
-use super::{domains, evidence, images, links, nodes, segments};
+use super::{domains, evidence, images, links, nodes, privacy, segments};
 use crate::node::{NodeConfig, TapIo};
 use crate::service::{Proxy, Script};
 use crate::topology::plan::{Plan, PlanNode};
@@ -89,7 +89,8 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
     let inside = segments::settle(&mut c, &mut drafts, &map);
     c.judge_proxies(&inside);
     let images = images::read(&mut c);
-    let evidence = evidence::read(&mut c);
+    let mut evidence = evidence::read(&mut c);
+    let privacy = privacy::read(&mut c, &mut evidence);
     if !c.errors.is_empty() {
         return Err(c.errors);
     }
@@ -104,6 +105,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         links: links.into_iter().map(|link| link.plan).collect(),
         images,
         evidence,
+        privacy,
         scripts: c.scripts,
         proxies: c.proxies,
     })

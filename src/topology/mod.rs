@@ -33,6 +33,7 @@ mod outward;
 pub mod personalities;
 mod plan;
 mod population;
+mod privacy;
 mod raw;
 mod raw_ports;
 mod raw_services;

@@ -1,11 +1,14 @@
 //! The resolved meaning of a topology: what the processes are started with.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::container::ImageConfig;
 use crate::container::inspector::Limits;
 use crate::frame::PortNo;
 use crate::node::{LinkConfig, NodeConfig, NodeIdx, TapIo};
+use crate::record::privacy::Privacy;
 use crate::service::{Proxy, Script};
 
 /// A node of a plan.
@@ -43,10 +46,26 @@ pub struct Plan {
     pub images: Vec<ImageConfig>,
     /// How much evidence is kept, and for how long.
     pub evidence: Limits,
+    /// For how long what was recorded is kept, and what is left out of it.
+    pub privacy: Privacy,
     /// Scripts that services name.
     pub scripts: Vec<Script>,
     /// Proxies that services name.
     pub proxies: Vec<Proxy>,
+}
+
+impl Plan {
+    /// Addresses of its hosts and routers, from the first to the last of each range.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + '_ {
+        self.nodes.iter().flat_map(|node| match &node.config {
+            NodeConfig::Hosts(hosts) => hosts.ranges.iter().map(|range| (range.first, range.last)).collect(),
+            NodeConfig::Router(router) => {
+                let nets = router.interfaces.iter().flat_map(|interface| &interface.addresses);
+                nets.map(|net| (net.addr(), net.addr())).collect()
+            }
+            _ => Vec::new(),
+        })
+    }
 }
 
 impl PlanNode {

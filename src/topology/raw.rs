@@ -11,6 +11,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDes
 use super::at::{At, Map, Text, Texts};
 use super::evidence::EvidenceKeys;
 use super::outward::OutwardEntry;
+use super::privacy::PrivacyKeys;
 pub use super::raw_ports::Ports;
 use super::source::Span;
 use crate::emulate::{Grant, Splicing, StartPolicy};
@@ -136,6 +137,8 @@ pub struct Topology {
     pub images: Option<Map<At<Image>>>,
     /// How much is kept of what intruders change in containers, and for how long.
     pub evidence: Option<At<EvidenceKeys>>,
+    /// For how long what was recorded is kept, and what is left out of it.
+    pub privacy: Option<At<PrivacyKeys>>,
     /// The nodes, by name.
     pub nodes: At<Map<At<Node>>>,
     /// What connects them.

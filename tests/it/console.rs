@@ -73,6 +73,7 @@ impl Running {
             links: vec![],
             images: vec![],
             evidence: Default::default(),
+            privacy: Default::default(),
             scripts: vec![],
             proxies: vec![],
         };

@@ -1,4 +1,4 @@
-//! `honeyweave session replay` and `follow`: what an attacker saw, as far as that only draws.
+//! `honeyweave session replay`: what an attacker saw, as far as that only draws.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -9,16 +9,14 @@ use std::time::Duration;
 use miette::miette;
 
 use super::super::{Target, table};
-use super::{Which, directory};
+use super::directory;
 use crate::event::SessionId;
 use crate::record::transcript::{CAST, Cast, Commands, Harmless, Moment, PlainText, What};
 use crate::record::{belongings, escape, open_regular};
 use crate::sys::clock;
 
-/// How often a cast that is being written is looked at.
-const LOOK: Duration = Duration::from_millis(100);
 /// What a replay leaves a terminal with: no color, and a line of its own.
-const RESET: &str = "\u{1b}[0m\r\n";
+pub const RESET: &str = "\u{1b}[0m\r\n";
 
 /// How a transcript is replayed.
 #[derive(clap::Args, Debug)]
@@ -89,42 +87,8 @@ pub fn run(args: &Replay) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what is shown to an attacker, as it happens, until nobody wants to see it.
-pub fn follow(which: &Which) -> miette::Result<ExitCode> {
-    let dir = directory(&which.target)?;
-    let mut seen: Option<PathBuf> = None;
-    loop {
-        // The newest, and then those that follow it.
-        let paths = casts(&dir, which.id)?;
-        let next = match &seen {
-            None => paths.last(),
-            Some(seen) => paths.iter().find(|path| *path > seen),
-        };
-        let Some(path) = next.cloned() else {
-            if seen.is_none() {
-                return Err(miette!("there is no transcript of session {} yet", which.id));
-            }
-            std::thread::sleep(LOOK);
-            continue;
-        };
-        let (mut cast, mut harmless) = (open(&path)?, Harmless::default());
-        loop {
-            match next_of(&mut cast, &path)? {
-                Some(Moment { what: What::Output(output), .. }) => {
-                    if !table::put(&harmless.push(&output))? {
-                        return Ok(ExitCode::SUCCESS);
-                    }
-                }
-                Some(_) => {}
-                None if casts(&dir, which.id)?.iter().any(|later| *later > path) => break,
-                None => std::thread::sleep(LOOK),
-            }
-        }
-        seen = Some(path);
-    }
-}
-
-fn casts(dir: &Path, id: SessionId) -> miette::Result<Vec<PathBuf>> {
+/// The transcripts of a session, in their order.
+pub fn casts(dir: &Path, id: SessionId) -> miette::Result<Vec<PathBuf>> {
     let (files, _) = belongings(dir, id).map_err(|error| super::unreadable(dir, &error))?;
     Ok(files.into_iter().filter(|file| file.name.ends_with(CAST)).map(|file| file.path).collect())
 }
@@ -136,7 +100,8 @@ pub fn open(path: &Path) -> miette::Result<Open> {
     Cast::open(BufReader::new(file)).map_err(|error| miette!("{}: {}", name(), escape(&error.to_string())))
 }
 
-fn next_of(cast: &mut Open, path: &Path) -> miette::Result<Option<Moment>> {
+/// What a cast tells next.
+pub fn next_of(cast: &mut Open, path: &Path) -> miette::Result<Option<Moment>> {
     cast.next_moment().map_err(|error| miette!("cannot read {}: {error}", path.display()))
 }
 

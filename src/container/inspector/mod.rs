@@ -38,6 +38,7 @@ pub use manifest::{
 };
 pub use name::{Name, ParseNameError};
 pub use process::main;
+pub use retention::{Pruned, forget};
 
 use crate::event::Utc;
 use crate::sys::handed;

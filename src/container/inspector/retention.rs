@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Mode as Bits, OFlags};
 
-use super::archive::{UNFINISHED, is_archive, is_sample};
+use super::archive::{SAMPLES, UNFINISHED, is_archive, is_sample};
 use super::limits::Limits;
 use super::tree;
 use crate::event::Utc;
@@ -26,6 +27,24 @@ pub struct Pruned {
     pub octets: u64,
     /// Octets that are left.
     pub left: u64,
+}
+
+/// The same for what lies in the directory of evidence at `path` while nobody adds to it. That there is none is no error.
+///
+/// # Errors
+/// If it cannot be opened or listed.
+pub fn forget(path: &Path, limits: &Limits, now: Utc) -> io::Result<Pruned> {
+    let open = |at: BorrowedFd<'_>, path: &Path| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(at, path, flags, Bits::empty()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(error) => Err(io::Error::from(error)),
+        }
+    };
+    let Some(directory) = open(rustix::fs::CWD, path)? else { return Ok(Pruned::default()) };
+    let Some(samples) = open(directory.as_fd(), Path::new(SAMPLES))? else { return Ok(Pruned::default()) };
+    prune(directory.as_fd(), samples.as_fd(), limits, now, "")
 }
 
 struct Kept<'a> {

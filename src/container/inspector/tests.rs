@@ -440,6 +440,11 @@ fn the_oldest_evidence_goes_first() {
     let last = bench.take();
     assert_eq!((last.removed_archives, last.removed_samples), (2, 1));
     assert_eq!(bench.evidence(), [&*last.archive, "notes.txt", "samples"]);
+    // Nobody adds any more, and yet it goes.
+    let now = Utc::from_micros(bench.now.micros() + 91 * day_micros);
+    assert_eq!(forget(&bench.path("evidence"), &bench.limits, now).unwrap().archives, [last.archive]);
+    assert_eq!(bench.evidence(), ["notes.txt", "samples"]);
+    assert_eq!(forget(&bench.path("nowhere"), &bench.limits, now).unwrap(), Pruned::default());
 }
 
 #[test]

@@ -86,7 +86,8 @@ fn patience(container: &Container) -> i64 {
 }
 
 impl Keeper {
-    fn evidence(&self) -> PathBuf {
+    /// Where evidence lies.
+    pub(super) fn evidence(&self) -> PathBuf {
         self.config.state_dir.join(&self.config.name).join("evidence")
     }
 

@@ -16,6 +16,7 @@ mod apparmor;
 mod cgroup;
 mod disk;
 mod evidence;
+mod forget;
 #[cfg_attr(not(feature = "lxc"), allow(dead_code))]
 pub(super) mod hide;
 mod host;

@@ -123,6 +123,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         pressure: Pressure::watch(),
         inherited: Inherited::new()?,
         next_tap_look: 0,
+        next_forget: 0,
         config,
     };
     keeper.adopt(found, clock::monotonic_micros());
@@ -165,6 +166,8 @@ pub(super) struct Keeper {
     pub(super) inherited: Inherited,
     /// When it is looked again whether TAPs are still there.
     pub(super) next_tap_look: i64,
+    /// When old evidence goes next.
+    pub(super) next_forget: i64,
     /// Those that are to start.
     pub(super) queue: VecDeque<u32>,
     outgoing: VecDeque<(FromKeeper, Vec<OwnedFd>)>,
@@ -197,6 +200,7 @@ impl Keeper {
             if self.ending.is_none() {
                 self.disks.refill();
             }
+            let next = next.min(self.forget_evidence(now));
             let ready = self.wait(self.next_deadline(now).min(next));
             let now = clock::monotonic_micros();
             if ready.supervisor && !self.supervisor_is_there() {

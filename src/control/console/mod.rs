@@ -9,6 +9,7 @@
 mod inside;
 mod keeper;
 mod metrics;
+mod private;
 mod recorder;
 mod socket;
 mod switch;
@@ -24,6 +25,7 @@ use std::sync::mpsc::SyncSender;
 use super::{ConsoleConfig, ConsoleEnds};
 use crate::event::{EventId, Said};
 use crate::record::bundle::Key;
+use crate::record::privacy::Mask;
 use crate::record::tape::{self, TapeLimits, Tapes};
 use crate::record::{SESSIONS, Utc};
 use crate::sys::eventfd::EventFd;
@@ -138,14 +140,18 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
 
 /// The recordings of connections in the honeynet's directory.
 fn open_tapes(config: &ConsoleConfig) -> io::Result<Tapes> {
-    /// Credentials are what a honeypot is for.
-    const REDACTS: bool = false;
     let nodes = config.plan.nodes.iter().map(|node| node.name.clone()).collect();
     // Log, captures and clients need some, too.
     let most = privileges::descriptors() / 4;
     let limits = TapeLimits::default();
     let limits = TapeLimits { open: limits.open.min(most), parts: limits.parts.min(most), ..limits };
-    Tapes::open(&config.dir, limits, REDACTS, nodes, Box::new(tape::space))
+    let privacy = config.plan.privacy;
+    let limits = TapeLimits { age_secs: privacy.retention_secs, ..limits };
+    // A log-in in the clear is among the octets of whatever is no terminal.
+    let limits = if privacy.redact { TapeLimits { stream: 0, ..limits } } else { limits };
+    let mask = Mask::new(privacy, config.plan.addresses());
+    Tapes::open(&config.dir, limits, privacy.redact, nodes, Box::new(tape::space))
+        .map(|tapes| tapes.masked(mask))
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", config.dir.join(SESSIONS).display())))
 }
 

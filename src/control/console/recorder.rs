@@ -17,9 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
 use super::metrics::Metrics;
+use super::private::Private;
 use crate::control::config::Rings;
 use crate::event::{Captured, Event, EventId, Said, decode};
 use crate::node::{NodeConfig, NodeIdx};
+use crate::record::privacy::{Mask, Privacy};
 use crate::record::{
     CaptureLimits, CaptureSet, CaptureSource, CaptureStats, Causes, Direction, EventLog, LogLimits, LogStats, Record,
     Summary, Utc,
@@ -65,6 +67,8 @@ pub struct Shared {
     feed: broadcast::Sender<Arc<str>>,
     /// The figures for Prometheus.
     pub metrics: Metrics,
+    privacy: Privacy,
+    mask: Mask,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,6 +89,8 @@ impl Shared {
             stats: Mutex::default(),
             interfaces: Mutex::new(interfaces.collect()),
             metrics: Metrics::new(nodes.clone()),
+            privacy: plan.privacy,
+            mask: Mask::new(plan.privacy, plan.addresses()),
             nodes,
             feed: broadcast::channel(FEED).0,
         }
@@ -151,6 +157,8 @@ pub struct Recorder {
     said: Receiver<Said>,
     /// Which session each container was leased for.
     causes: Causes,
+    /// What is left out of what is written.
+    private: Private,
     wake: EventFd,
     waiting: Vec<Waiting>,
     /// Whether the last step found anything.
@@ -181,11 +189,17 @@ impl Recorder {
         let open = |rings: Rings| {
             io::Result::Ok(Readers { events: RingReader::open(rings.events)?, frames: RingReader::open(rings.frames)? })
         };
+        let (privacy, mask) = (shared.privacy, shared.mask.clone());
+        let limits = LogLimits { age_secs: privacy.retention_secs, ..LogLimits::default() };
+        let mut captures = CaptureSet::open(&dir.join("captures"), CaptureLimits::default())
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?;
+        let private = Private::new(privacy, mask, dir.join("captures"));
+        private.edit().into_iter().for_each(|edit| captures.edit(edit));
         Ok(Recorder {
             shared,
-            log: EventLog::open(&dir.join("events"), LogLimits::default(), now).map_err(io::Error::other)?,
-            captures: CaptureSet::open(&dir.join("captures"), CaptureLimits::default())
-                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?,
+            log: EventLog::open(&dir.join("events"), limits, now).map_err(io::Error::other)?,
+            captures,
+            private,
             rings: rings.into_iter().map(open).collect::<io::Result<_>>()?,
             said,
             causes: Causes::of_log(&dir.join("events")),
@@ -320,6 +334,9 @@ impl Recorder {
         if monotonic - self.flushed >= FLUSH_MICROS || monotonic < self.flushed {
             (self.flushed, self.unflushed) = (monotonic, false);
             self.captures.flush(nanos(utc));
+            if self.private.is_short(monotonic, self.log.stats().failing.is_some()) {
+                self.captures.make_room();
+            }
         }
         self.publish();
         more
@@ -352,6 +369,9 @@ impl Recorder {
             more |= taken == EVENTS_AT_ONCE;
         }
         self.buffer = buffer;
+        if let Some(deleted) = self.private.forget(now) {
+            self.tell(&mut summary, deleted);
+        }
         let untold: Vec<u64> = self.rings.iter_mut().map(|rings| rings.events.untold()).collect();
         let lost: u64 = untold.iter().sum();
         for (count, why) in [(lost, "ring: more happened than was taken"), (unreadable, "ring: not readable")] {
@@ -400,6 +420,7 @@ impl Recorder {
     fn tell(&mut self, summary: &mut Summary, mut record: Record) {
         record.seq = self.log.next_seq();
         self.causes.add(&mut record);
+        self.private.apply(&mut record);
         summary.add(&mut record);
         self.shared.metrics.record(&record);
         if let Some(line) = self.log.push(&mut record)

@@ -40,6 +40,7 @@ fn plan(proxies: Vec<Proxy>) -> Plan {
         links: vec![],
         images: vec![],
         evidence: Default::default(),
+        privacy: Default::default(),
         scripts: vec![],
         proxies,
     }

@@ -3,12 +3,15 @@
 //! A session is what one address does to another, so its frames are those between the two, of whatever protocol, and
 //! those between its container and whomever that talked to. Captures are read as they lie there, one file of each series
 //! at a time, in bounded memory; one that ends in the middle of a block is being written, and its end is not waited for.
+//!
+//! They are read twice: an archive has to say how long a member is before that begins, and reading costs less than a
+//! copy of it all on the disk would. What is written, rotated or deleted in between changes nothing, as files stay open.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashSet, VecDeque};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +32,8 @@ use crate::wire::ethertype;
 const PAIRS: usize = 65_536;
 /// Series that are read at once.
 const SERIES: usize = 256;
+/// Files that stay open between the two readings. Others are opened by their names again.
+const KEPT: usize = 256;
 /// Octets of a block: more than the longest frame takes.
 const BLOCK: usize = 1 << 20;
 /// Octets at the beginning of a capture that tell what it is of.
@@ -103,21 +108,64 @@ pub struct Picked {
     pub unread: u64,
 }
 
-/// Writes the frames that `pick` wants from the captures in `dir` to `out`, `comment` being about all of them.
+/// The frames that are wanted, found and not yet read.
+pub struct Selection<'a> {
+    pick: &'a Pick,
+    comment: &'a str,
+    series: Vec<VecDeque<Capture>>,
+    /// Octets of the file that [`Selection::write`] writes.
+    pub octets: u64,
+    /// What is in it.
+    pub picked: Picked,
+}
+
+/// Finds the frames that `pick` wants in the captures in `dir`, `comment` being about all of them.
 ///
 /// # Errors
-/// If the captures cannot be listed, or `out` takes no more.
-pub fn pick<W: Write>(dir: &Path, pick: &Pick, comment: &str, out: W) -> io::Result<Picked> {
-    let mut picked = Picked::default();
-    let mut series: BTreeMap<String, VecDeque<PathBuf>> = BTreeMap::new();
+/// If the captures cannot be listed or read.
+pub fn select<'a>(dir: &Path, pick: &'a Pick, comment: &'a str) -> io::Result<Selection<'a>> {
+    let mut series: BTreeMap<String, VecDeque<Capture>> = BTreeMap::new();
     for (name, path) in captures(dir)? {
-        series.entry(name).or_default().push_back(path);
+        series.entry(name).or_default().push_back(Capture { path, opened: None });
     }
     // Of a honeynet of thousands of containers those that have nothing to do with it are left alone.
-    series.retain(|_, files| files.front().is_none_or(|first| concerns(first, pick)));
-    picked.unread += series.len().saturating_sub(SERIES) as u64;
+    series.retain(|_, files| files.front().is_none_or(|first| concerns(&first.path, pick)));
+    let surplus = series.len().saturating_sub(SERIES) as u64;
     let mut readers: Vec<Series> = series.into_values().take(SERIES).map(Series::new).collect();
+    let mut counter = Counter(0);
+    let mut picked = merge(&mut readers, pick, comment, &mut counter, KEPT)?;
+    picked.unread += surplus;
+    let series = readers.into_iter().map(|reader| reader.kept).collect();
+    Ok(Selection { pick, comment, series, octets: counter.0, picked })
+}
 
+impl Selection<'_> {
+    /// Writes them to `out`.
+    ///
+    /// # Errors
+    /// If `out` takes no more, or a capture cannot be read.
+    pub fn write(self, out: impl Write) -> io::Result<()> {
+        let mut readers: Vec<Series> = self.series.into_iter().map(Series::new).collect();
+        merge(&mut readers, self.pick, self.comment, out, 0).map(drop)
+    }
+}
+
+/// Counts what is written.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0 += octets.len() as u64;
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what `readers` find, by time. So many files of theirs stay open as `keep` says.
+fn merge(readers: &mut [Series], pick: &Pick, comment: &str, out: impl Write, mut keep: usize) -> io::Result<Picked> {
     let mut header = section();
     header.options.push(SectionHeaderOption::Comment(comment.to_owned().into()));
     let mut out = PcapNgWriter::with_section_header(out, header).map_err(other)?;
@@ -127,7 +175,7 @@ pub fn pick<W: Write>(dir: &Path, pick: &Pick, comment: &str, out: W) -> io::Res
     let mut interfaces = Vec::new();
     let mut next = BinaryHeap::new();
     for (index, reader) in readers.iter_mut().enumerate() {
-        next.extend(reader.advance(pick)?.map(|nanos| Reverse((nanos, index))));
+        next.extend(reader.advance(pick, &mut keep)?.map(|nanos| Reverse((nanos, index))));
     }
     while let Some(Reverse((nanos, index))) = next.pop() {
         let Some(reader) = readers.get_mut(index) else { break };
@@ -146,20 +194,20 @@ pub fn pick<W: Write>(dir: &Path, pick: &Pick, comment: &str, out: W) -> io::Res
             reader.frames += 1;
         }
         (reader.first, reader.last) = (reader.first.min(nanos), nanos);
-        next.extend(reader.advance(pick)?.map(|nanos| Reverse((nanos, index))));
+        next.extend(reader.advance(pick, &mut keep)?.map(|nanos| Reverse((nanos, index))));
     }
     for (interface, index) in interfaces.iter().enumerate() {
         if let Some(reader) = readers.get(*index) {
             out.write_pcapng_block(statistics(interface as u32, reader)).map_err(other)?;
         }
     }
-    picked.interfaces = interfaces.len() as u64;
-    for reader in &readers {
+    out.into_inner().flush()?;
+    let mut picked = Picked { interfaces: interfaces.len() as u64, ..Picked::default() };
+    for reader in readers {
         picked.frames += reader.frames;
         picked.captures += reader.read;
         picked.unread += reader.damaged;
     }
-    out.into_inner().flush()?;
     Ok(picked)
 }
 
@@ -222,10 +270,38 @@ fn nanos(frame: &EnhancedPacketBlock<'_>) -> u64 {
     u64::try_from(frame.timestamp.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// A file of frames.
+struct Capture {
+    path: PathBuf,
+    /// The file itself and its octets, once it was opened.
+    opened: Option<(File, u64)>,
+}
+
+impl Capture {
+    /// Opens it, and tells what it has in the clear. Whatever is appended meanwhile is left for another time.
+    fn open(&mut self) -> io::Result<Box<dyn Read>> {
+        let (file, octets) = match self.opened.take() {
+            Some((mut file, octets)) => {
+                file.rewind()?;
+                (file, octets)
+            }
+            None => {
+                let file = open_regular(&self.path)?;
+                let octets = file.metadata()?.len();
+                (file, octets)
+            }
+        };
+        let (file, _) = self.opened.insert((file, octets));
+        Ok(Box::new(file.try_clone()?.take(octets)))
+    }
+}
+
 /// The captures of one device, one after the other.
 struct Series {
-    files: VecDeque<PathBuf>,
+    files: VecDeque<Capture>,
     open: Option<Blocks>,
+    /// Those that were read.
+    kept: VecDeque<Capture>,
     /// The frame that comes next.
     held: Option<EnhancedPacketBlock<'static>>,
     name: String,
@@ -242,10 +318,11 @@ struct Series {
 }
 
 impl Series {
-    fn new(files: VecDeque<PathBuf>) -> Series {
+    fn new(files: VecDeque<Capture>) -> Series {
         Series {
             files,
             open: None,
+            kept: VecDeque::new(),
             held: None,
             name: String::new(),
             about: String::new(),
@@ -261,17 +338,25 @@ impl Series {
     }
 
     /// Goes on to the next frame that is wanted, and returns its time.
-    fn advance(&mut self, pick: &Pick) -> io::Result<Option<u64>> {
+    fn advance(&mut self, pick: &Pick, keep: &mut usize) -> io::Result<Option<u64>> {
         loop {
             let Some(blocks) = &mut self.open else {
-                let Some(path) = self.files.pop_front() else { return Ok(None) };
-                match open_regular(&path) {
-                    Ok(file) => self.open = Some(Blocks::new(file)),
+                let Some(mut capture) = self.files.pop_front() else { return Ok(None) };
+                match capture.open() {
+                    Ok(reader) => self.open = Some(Blocks::new(reader)),
                     // A limit took it.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(_) => self.damaged += 1,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(_) => {
+                        self.damaged += 1;
+                        continue;
+                    }
                 }
-                self.read += u64::from(self.open.is_some());
+                self.read += 1;
+                match keep.checked_sub(1) {
+                    Some(left) => *keep = left,
+                    None => capture.opened = None,
+                }
+                self.kept.push_back(capture);
                 continue;
             };
             let found = blocks.find(|block| match block {
@@ -322,7 +407,7 @@ enum Found<T> {
 
 /// The blocks of one file.
 struct Blocks {
-    file: File,
+    reader: Box<dyn Read>,
     parser: Option<PcapNgParser>,
     buffer: Vec<u8>,
     /// Where the next block begins in the buffer.
@@ -330,8 +415,8 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn new(file: File) -> Blocks {
-        Blocks { file, parser: None, buffer: Vec::new(), at: 0 }
+    fn new(reader: Box<dyn Read>) -> Blocks {
+        Blocks { reader, parser: None, buffer: Vec::new(), at: 0 }
     }
 
     /// Goes on until `wanted` takes a block.
@@ -356,7 +441,7 @@ impl Blocks {
                 Err(PcapError::IncompleteBuffer) => {
                     self.buffer.drain(..self.at);
                     self.at = 0;
-                    if (&mut self.file).take(READ as u64).read_to_end(&mut self.buffer)? == 0 {
+                    if (&mut self.reader).take(READ as u64).read_to_end(&mut self.buffer)? == 0 {
                         return Ok(Found::End);
                     }
                 }

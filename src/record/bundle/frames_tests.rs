@@ -36,6 +36,15 @@ fn wanted() -> Pick {
     pick
 }
 
+fn pick(dir: &Path, comment: &str, out: &mut Vec<u8>) -> Picked {
+    let wanted = wanted();
+    let selection = select(dir, &wanted, comment).unwrap();
+    let (octets, picked) = (selection.octets, selection.picked);
+    selection.write(&mut *out).unwrap();
+    assert_eq!(octets, out.len() as u64);
+    picked
+}
+
 struct Read {
     interfaces: Vec<(String, Vec<String>)>,
     frames: Vec<(u32, u64, u32, usize)>,
@@ -98,7 +107,7 @@ fn frames_of_the_session_come_from_all_devices_in_the_order_of_time() {
     captures.count_ring_lost(3);
     captures.close_all();
     let mut out = Vec::new();
-    let picked = pick(dir.path(), &wanted(), "session 0000000000000abc", &mut out).unwrap();
+    let picked = pick(dir.path(), "session 0000000000000abc", &mut out);
     assert!(picked.captures > 20, "several files of each series: {picked:?}");
     assert_eq!(Picked { captures: 0, ..picked }, Picked { frames: 181, interfaces: 2, captures: 0, unread: 0 });
     let read = read(&out);
@@ -136,12 +145,37 @@ fn a_capture_that_is_being_written_or_is_damaged_gives_what_it_has() {
     std::fs::create_dir(dir.path().join("directory-000001.pcapng")).unwrap();
     std::os::unix::fs::symlink("/dev/zero", dir.path().join("link-000001.pcapng")).unwrap();
     let mut out = Vec::new();
-    let picked = pick(dir.path(), &wanted(), "x", &mut out).unwrap();
+    let picked = pick(dir.path(), "x", &mut out);
     let read = read(&out);
     assert_eq!(read.frames.len() as u64, picked.frames);
     assert_eq!(read.interfaces.len(), 3);
     assert!((30..60).contains(&picked.frames), "{picked:?}");
     assert!(picked.unread >= 3, "{picked:?}");
+}
+
+#[test]
+fn what_becomes_of_captures_between_the_two_readings_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut captures, wire) = (CaptureSet::open(dir.path(), limits()).unwrap(), source("wan", "eth1"));
+    let mut second = 10;
+    let mut go_on = |captures: &mut CaptureSet| {
+        for _ in 0..40 {
+            captures.frame(&wire, second * SECOND, Direction::In, 60, &v4(A, B, 0, 1));
+            second += 1;
+        }
+        captures.flush(0);
+    };
+    go_on(&mut captures);
+    let wanted = wanted();
+    let selection = select(dir.path(), &wanted, "x").unwrap();
+    let (octets, picked) = (selection.octets, selection.picked);
+    go_on(&mut captures);
+    let first = dir.path().join("wan-000001.pcapng");
+    std::fs::remove_file(&first).unwrap();
+    std::fs::write(&first, "another").unwrap();
+    let mut out = Vec::new();
+    selection.write(&mut out).unwrap();
+    assert_eq!((out.len() as u64, read(&out).frames.len() as u64, picked.frames), (octets, 40, 40));
 }
 
 #[test]

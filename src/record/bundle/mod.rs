@@ -10,8 +10,7 @@
 //!     manifest.json                 path, octets and SHA-256 of all of these, and what the session was
 //!     manifest.sig                  the Ed25519 signature of manifest.json, 64 octets
 //! ```
-//! The manifest comes last, so that a bundle is written in one go: nothing has to be known before, and nothing is read
-//! twice. Unless it is asked to be plain, all of it is one file that is encrypted with a password, in the format of age
+//! The manifest comes last, so that a bundle is written in one go. Unless it is asked to be plain, all of it is one file that is encrypted with a password, in the format of age
 //! (<https://age-encryption.org/v1>), which `age --decrypt` reads as well.
 
 mod files;
@@ -19,11 +18,12 @@ mod frames;
 mod key;
 mod manifest;
 mod pack;
+mod pipe;
 mod read;
 mod seal;
 mod write;
 
-pub use frames::{Pick, Picked, pick};
+pub use frames::{Pick, Picked, Selection, select};
 pub use key::{KEY, Key, KeyError, PublicKey};
 pub use manifest::{Manifest, Member};
 pub use read::{ReadError, Signature, Verified, verify, verify_unpacked};

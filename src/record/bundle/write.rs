@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::frames::{Pick, Picked, pick};
+use super::frames::{Pick, Selection, select};
 use super::key::Key;
 use super::manifest::{CAPTURE, EVENTS, KIND, MANIFEST, Manifest, SIGNATURE, VERSION, is_path};
 use super::pack::{COPY, Packer, pack};
@@ -85,12 +85,13 @@ pub fn export<W: Write + Send>(
             left_out.push(format!("frames between {} further pairs of addresses", wanted.more));
         }
         wanted.secrets = secrets(job, &mut left_out)?;
-        let capture = scratch(job.scratch)?;
-        let frames = frames(job, &wanted, &capture)?;
-        if frames.unread > 0 {
-            left_out.push(format!("frames of {} captures that are damaged or too many", frames.unread));
+        let captures = job.dir.join("captures");
+        let comment = format!("session {} of honeynet {}", job.session, job.honeynet);
+        let frames = select(&captures, &wanted, &comment).map_err(failed("pick frames out of", &captures))?;
+        if frames.picked.unread > 0 {
+            left_out.push(format!("frames of {} captures that are damaged or too many", frames.picked.unread));
         }
-        fill(bundle, job, &about, (events, capture, frames), left_out)
+        fill(bundle, job, &about, (events, frames), left_out)
     })
 }
 
@@ -99,12 +100,13 @@ fn fill(
     bundle: &mut Packer,
     job: &Job<'_>,
     about: &Session,
-    (events, capture, frames): (File, File, Picked),
+    (events, frames): (File, Selection<'_>),
     mut left_out: Vec<String>,
 ) -> Result<Manifest, ExportError> {
     let fail = || failed("write the bundle of", Path::new("this session"));
     bundle.scratched(EVENTS, events)?;
-    bundle.scratched(CAPTURE, capture)?;
+    let picked = frames.picked;
+    bundle.written(CAPTURE, frames.octets, |out| frames.write(out))?;
     let (belongings, others) = belongings(job.dir, job.session).map_err(failed("list the files of", job.dir))?;
     if others > 0 {
         left_out
@@ -136,7 +138,7 @@ fn fill(
         session: job.session.to_string(),
         key: job.key.public().fingerprint(),
         about: serde_json::to_value(about).map_err(io::Error::from).map_err(fail())?,
-        frames,
+        frames: picked,
         left_out,
         members: std::mem::take(&mut bundle.members),
     };
@@ -199,13 +201,6 @@ fn secrets(job: &Job<'_>, left_out: &mut Vec<String>) -> Result<String, ExportEr
         left_out.push(format!("what decrypts {more} more connections, in the capture; their tapes have it"));
     }
     Ok(lines)
-}
-
-fn frames(job: &Job<'_>, wanted: &Pick, capture: &File) -> Result<Picked, ExportError> {
-    let captures = job.dir.join("captures");
-    let comment = format!("session {} of honeynet {}", job.session, job.honeynet);
-    pick(&captures, wanted, &comment, BufWriter::with_capacity(COPY, capture))
-        .map_err(failed("pick frames out of", &captures))
 }
 
 /// A file without a name in `dir`.

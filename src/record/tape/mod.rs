@@ -64,6 +64,8 @@ pub struct TapeLimits {
     pub sessions: usize,
     /// Events of one kind that tell of one connection.
     pub events: u32,
+    /// Seconds that a file is kept, where there is such a limit.
+    pub age_secs: Option<u64>,
 }
 
 impl Default for TapeLimits {
@@ -82,6 +84,7 @@ impl Default for TapeLimits {
             total: 8 << 30,
             sessions: MOST_SESSIONS,
             events: 10_000,
+            age_secs: None,
         }
     }
 }

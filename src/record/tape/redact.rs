@@ -1,19 +1,31 @@
 //! Credentials that are not to be kept.
+//!
+//! Octets of a channel that is no terminal are left out by [`TapeLimits::stream`](super::TapeLimits), as a log-in in the
+//! clear is in them.
 
 use crate::relay::tape::{Credential, Entry, Text};
 
 /// `entry`, in which, if that is `wanted`, the length stands for a password or an answer. What was typed into a terminal
 /// is not looked at: it has no form by which a secret could be told from a command.
 pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
-    if wanted && let Entry::Attempt { credential, .. } = &mut entry {
-        match credential {
+    match &mut entry {
+        _ if !wanted => {}
+        Entry::Attempt { credential, .. } => match credential {
             Credential::Password { password } => *password = length(password),
             Credential::KeyboardInteractive { answers } => {
                 answers.iter_mut().for_each(|answer| *answer = length(answer))
             }
             Credential::Digest { value, .. } => *value = length(value),
             Credential::None | Credential::PublicKey { .. } => {}
+        },
+        // A form that is sent by GET.
+        Entry::Http { path, .. } => {
+            if let Some((before, query)) = path.original().split_once('?') {
+                *path = Text::new(format!("{before}?({} characters)", query.chars().count()));
+            }
         }
+        Entry::Discarded { data, .. } => *data = bytes::Bytes::new(),
+        _ => {}
     }
     entry
 }
@@ -25,6 +37,7 @@ fn length(text: &Text) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::tape::Stream;
 
     #[test]
     fn a_length_stands_for_a_secret() {
@@ -36,6 +49,16 @@ mod tests {
         let answers =
             |answers: [&str; 2]| attempt(Credential::KeyboardInteractive { answers: answers.map(Text::new).to_vec() });
         assert_eq!(redact(answers(["abc", "12"]), true), answers(["(3 characters)", "(2 characters)"]));
+        let http = |path: &str| Entry::Http {
+            method: Text::new("GET"),
+            path: Text::new(path),
+            host: Text::new("a"),
+            agent: Text::new("b"),
+        };
+        assert_eq!(redact(http("/login?user=a&password=b"), true), http("/login?(17 characters)"));
+        assert_eq!(redact(http("/login"), true), http("/login"));
+        let discarded = |data: &'static [u8]| Entry::Discarded { stream: Stream::Input, data: data.into() };
+        assert_eq!(redact(discarded(b"PASS hunter2"), true), discarded(b""));
         let command = Entry::Exec { channel: 0, command: Text::command("id") };
         assert_eq!(redact(command.clone(), true), command);
     }

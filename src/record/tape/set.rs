@@ -11,6 +11,7 @@ use super::redact::redact;
 use super::store::{Look, Store};
 use crate::event::{EventId, Utc};
 use crate::record::SESSIONS;
+use crate::record::privacy::Mask;
 use crate::relay::tape::{Begin, Entry, Word};
 
 /// How long words of a switch that is gone may still be on their way, in microseconds.
@@ -32,6 +33,7 @@ pub struct Tapes {
     store: Store,
     limits: TapeLimits,
     redacts: bool,
+    mask: Mask,
     nodes: Vec<String>,
     open: HashMap<u64, Recording>,
     dropped: u64,
@@ -54,6 +56,7 @@ impl Tapes {
             store: Store::open(dir.join(SESSIONS), limits, look)?,
             limits,
             redacts,
+            mask: Mask::default(),
             nodes,
             open: HashMap::new(),
             dropped: 0,
@@ -62,6 +65,12 @@ impl Tapes {
             gone: None,
             told: Vec::new(),
         })
+    }
+
+    /// The same, with addresses truncated by `mask`.
+    #[must_use]
+    pub fn masked(self, mask: Mask) -> Tapes {
+        Tapes { mask, ..self }
     }
 
     /// How they are doing.
@@ -122,7 +131,8 @@ impl Tapes {
         self.store.tend(now, &mut self.told);
     }
 
-    fn begin(&mut self, conn: u64, begin: Begin, now: Utc) {
+    fn begin(&mut self, conn: u64, mut begin: Begin, now: Utc) {
+        begin.peer.set_ip(self.mask.ip(begin.peer.ip()));
         if self.open.contains_key(&conn) {
             self.dropped += 1;
             return;

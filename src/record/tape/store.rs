@@ -15,6 +15,7 @@ use std::time::UNIX_EPOCH;
 use super::TapeLimits;
 use super::notice::Notice;
 use crate::event::{EventId, SessionId, Utc};
+use crate::record::Retention;
 
 /// What a file takes at least.
 const BLOCK: u64 = 4096;
@@ -28,6 +29,17 @@ pub struct Space {
     pub free: u64,
     /// Of the whole disk.
     pub size: u64,
+}
+
+impl Space {
+    /// Whether there is too little for what tells least in most room: contents of files, and old captures.
+    pub fn is_short(self) -> bool {
+        self.free < self.for_contents()
+    }
+
+    fn for_contents(self) -> u64 {
+        (self.size / 20).min(512 << 20)
+    }
 }
 
 /// Looks at the disk that a directory is on.
@@ -54,12 +66,12 @@ pub enum Scarce {
     Transcripts,
 }
 
-#[derive(Default)]
 struct Held {
     octets: u64,
     files: u64,
-    /// When something was written there last, in microseconds since 1970.
+    /// When something was written there last, in microseconds since 1970; and to the file that was left alone longest.
     latest: i64,
+    earliest: i64,
     /// Connections that are being recorded.
     open: u32,
 }
@@ -76,6 +88,7 @@ pub struct Store {
     scarce: Scarce,
     /// The worst that was told since there was plenty.
     told: Scarce,
+    retention: Retention,
     unseen: u64,
     /// What the disk said last, if that was not told yet; whether it has taken nothing since.
     refused: Option<String>,
@@ -106,6 +119,7 @@ impl Store {
             parts: 0,
             scarce: Scarce::Nothing,
             told: Scarce::Nothing,
+            retention: Retention::new(limits.age_secs),
             unseen: 0,
             refused: None,
             refusing: false,
@@ -124,6 +138,7 @@ impl Store {
         let held = self.held.entry(id).or_default();
         held.open += 1;
         held.latest = held.latest.max(now.micros());
+        held.earliest = held.earliest.min(now.micros());
         self.dir.join(id.to_string())
     }
 
@@ -213,7 +228,12 @@ impl Store {
             let why = format!("limit: recordings of connections exceeded {total} octets or {sessions} sessions");
             told.push(Notice::of_recording(EventId::RecordingDeleted, now, gone, &why));
         }
-        if self.unseen > 0 || gone > 0 || self.scarce != Scarce::Nothing {
+        let old = self.retention.due(now).map(|before| (before, self.forget(before)));
+        if let Some((before, sessions)) = old.filter(|(_, sessions)| *sessions > 0) {
+            let why = format!("retention: recordings of connections were from before {before}");
+            told.push(Notice::of_recording(EventId::RecordingDeleted, now, sessions, &why));
+        }
+        if self.unseen > 0 || gone > 0 || old.is_some() || self.scarce != Scarce::Nothing {
             self.measure();
         }
         if self.scarce > self.told {
@@ -238,12 +258,12 @@ impl Store {
 
     fn measure(&mut self) {
         self.unseen = 0;
-        let Ok(Space { free, size }) = (self.look)(&self.dir) else { return };
-        let for_contents = (size / 20).min(512 << 20);
+        let Ok(space) = (self.look)(&self.dir) else { return };
+        let (Space { free, size }, for_contents) = (space, space.for_contents());
         let is_over = self.total >= self.limits.total;
         self.scarce = if is_over || free < (size / 50).min(128 << 20) {
             Scarce::Transcripts
-        } else if free < for_contents {
+        } else if space.is_short() {
             Scarce::Contents
         } else {
             Scarce::Nothing
@@ -282,6 +302,60 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Deletes files that nothing was written to since `before`, but for those of sessions that go on. Returns of how many
+    /// sessions there were some.
+    fn forget(&mut self, before: Utc) -> u64 {
+        let before = before.micros();
+        let old = self.held.iter().filter(|(_, held)| held.open == 0 && held.earliest < before);
+        let old: Vec<(SessionId, bool)> = old.map(|(id, held)| (*id, held.latest < before)).collect();
+        let mut gone = 0;
+        for (id, is_all) in old {
+            let dir = self.dir.join(id.to_string());
+            let removed = if is_all { fs::remove_dir_all(&dir).map(|()| 1) } else { remove_old(&dir, before) };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, dir = %dir.display(), "cannot delete an old session's recordings");
+                    continue;
+                }
+                removed => gone += u64::from(removed.is_ok_and(|count| count > 0)),
+            }
+            let before = self.held.remove(&id).map_or(0, |held| held.octets);
+            self.total = self.total.saturating_sub(before);
+            if !is_all && let Ok(held) = Held::of(&dir) {
+                self.total += held.octets;
+                self.held.insert(id, held);
+            }
+        }
+        gone
+    }
+}
+
+/// Removes files in `dir` to which nothing was written since `before`, and returns how many.
+fn remove_old(dir: &Path, before: i64) -> io::Result<u64> {
+    let mut gone = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.metadata().is_ok_and(|about| about.is_file() && modified(&about) < before) {
+            fs::remove_file(entry.path())?;
+            gone += 1;
+        }
+    }
+    Ok(gone)
+}
+
+/// When something was written last, in microseconds since 1970.
+fn modified(about: &fs::Metadata) -> i64 {
+    let since = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_micros().try_into().unwrap_or(0))
+}
+
+impl Default for Held {
+    fn default() -> Held {
+        Held { octets: 0, files: 0, latest: 0, earliest: i64::MAX, open: 0 }
+    }
+}
+
 impl Held {
     fn of(dir: &Path) -> io::Result<Held> {
         let mut held = Held::default();
@@ -289,8 +363,8 @@ impl Held {
             let Ok(about) = entry?.metadata() else { continue };
             held.files += 1;
             held.octets += about.len() + BLOCK;
-            let modified = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            held.latest = held.latest.max(modified.map_or(0, |since| since.as_micros().try_into().unwrap_or(0)));
+            let modified = modified(&about);
+            (held.latest, held.earliest) = (held.latest.max(modified), held.earliest.min(modified));
         }
         Ok(held)
     }

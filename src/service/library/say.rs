@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
 use crate::event::{EventId, MAX_DATA};
 use crate::wire::Instant;
 
@@ -210,6 +214,14 @@ pub fn word(line: &[u8]) -> (&[u8], &[u8]) {
     (&line[..end], line[end..].trim_ascii())
 }
 
+/// Clients are not all careful: padding, and what is left over in the last digit, are no matter.
+const UNPADDED: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// What `text` is in base64 (RFC 4648 §4), at most [`MAX_LINE`] octets of it; nothing if it is none.
 pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
@@ -217,25 +229,7 @@ pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
     if text.is_empty() || text.len() > MAX_LINE {
         return None;
     }
-    let mut octets = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut bits, mut have) = (0u32, 0);
-    for octet in text {
-        let six = match octet {
-            b'A'..=b'Z' => octet - b'A',
-            b'a'..=b'z' => octet - b'a' + 26,
-            b'0'..=b'9' => octet - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(six)) & 0xffff;
-        have += 6;
-        if have >= 8 {
-            have -= 8;
-            octets.push((bits >> have) as u8);
-        }
-    }
-    Some(octets)
+    UNPADDED.decode(text).ok()
 }
 
 /// Name and password of a PLAIN message (RFC 4616 §2).

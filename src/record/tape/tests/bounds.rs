@@ -277,3 +277,82 @@ fn on_a_disk_of_256_kib() {
     assert_eq!(shown + told, 2000 * 100 + "again".len());
     assert!(disk.join("sessions/0000000000000008").exists());
 }
+
+#[test]
+fn what_is_older_than_it_may_be_goes_file_by_file() {
+    const DAY: i64 = 86_400_000_000;
+    let limits = TapeLimits { age_secs: Some(10 * 86_400), ..TapeLimits::default() };
+    let mut lab = Lab::with(limits, false);
+    for number in 1..=3 {
+        for conn in 0..2 {
+            lab.begin(number * 10 + conn, SessionId(number));
+            lab.put(
+                number * 10 + conn,
+                1,
+                Entry::Hello {
+                    banner: text("SSH-2.0-x"),
+                    kex: text(""),
+                    keys: text(""),
+                    ciphers: text(""),
+                    macs: text(""),
+                    compression: text(""),
+                    hassh: String::new(),
+                },
+            );
+            if number < 3 || conn == 0 {
+                lab.end(number * 10 + conn, 2);
+            }
+        }
+    }
+    lab.tend();
+    assert!(lab.told(EventId::RecordingDeleted).is_empty());
+    let age = |lab: &Lab, session: u64, files: usize, days: i64| {
+        for path in lab.files(SessionId(session)).into_values().take(files) {
+            let time = crate::record::retention::system(utc(days * DAY));
+            fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+        }
+    };
+    age(&lab, 1, 2, -11);
+    age(&lab, 2, 2, 0);
+    age(&lab, 2, 1, -11);
+    age(&lab, 3, 2, 0);
+    age(&lab, 3, 1, -11);
+    let dir = lab.dir.path().to_owned();
+    let mut next = Lab { tapes: Lab::tapes(&dir, limits, false, &lab.space), ..lab };
+    next.begin(99, SessionId(3));
+    next.tend();
+    let gone: Vec<(u64, String)> = next
+        .told
+        .iter()
+        .filter(|told| told.event.id == EventId::RecordingDeleted)
+        .map(|told| (told.event.count, String::from_utf8(told.data.clone()).unwrap()))
+        .collect();
+    assert!(matches!(&gone[..], [(2, why)] if why.starts_with("retention: ")), "{gone:?}");
+    let left = |lab: &Lab| [1, 2, 3].map(|session| lab.files(SessionId(session)).len());
+    assert_eq!(left(&next), [0, 1, 3], "a session that goes on keeps what it has");
+    assert!(!dir.join("sessions/0000000000000001").exists());
+    // An hour later, and not before, somebody looks again.
+    next.end(99, 1);
+    next.tend();
+    assert_eq!(left(&next), [0, 1, 3]);
+    next.now += 3_600_000_000;
+    next.tend();
+    assert_eq!(left(&next), [0, 1, 2]);
+}
+
+#[test]
+fn of_whom_addresses_are_truncated_no_file_and_no_event_tells_all() {
+    let privacy = crate::record::privacy::Privacy { truncate: Some(Default::default()), ..Default::default() };
+    let lab = Lab::new();
+    let mask = crate::record::privacy::Mask::new(privacy, []);
+    let mut lab =
+        Lab { tapes: Lab::tapes(lab.dir.path(), TapeLimits::default(), true, &lab.space).masked(mask), ..lab };
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    lab.put(7, 2, Entry::Shell { channel: 0 });
+    lab.put(7, 3, data(0, Stream::Output, b"hello"));
+    lab.end(7, 4);
+    let all: String = lab.files(SESSION).into_values().map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert!(all.contains("192.0.2.0") && !all.contains("192.0.2.9"), "{all}");
+    assert!(lab.told.iter().all(|notice| notice.event.src.ip.get().is_none_or(|ip| ip.to_string() == "192.0.2.0")));
+}

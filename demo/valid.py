@@ -1,0 +1,54 @@
+"""Holds every line of an event log against the JSON Schema that is published for records.
+
+valid.py SCHEMA LOG... prints how many lines there were; the exit code is 1 if one is not as the schema says, or has
+a member that the schema does not know.
+"""
+
+import ipaddress
+import json
+import sys
+
+import fastjsonschema
+
+
+def is_address(text: str) -> bool:
+    """Whether that is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+# Those of numbers only say how many bits there are, which bounds say, too.
+FORMATS = {"ip": is_address, "uint8": bool, "uint16": bool, "uint32": bool, "uint64": bool}
+
+
+def main(schema_path: str, logs: list[str]) -> int:
+    with open(schema_path, encoding="utf-8") as file:
+        schema = json.load(file)
+    known = set(schema["properties"])
+    validate = fastjsonschema.compile(schema, formats=FORMATS)
+    count = wrong = 0
+    for path in logs:
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                count += 1
+                try:
+                    record = validate(json.loads(line))
+                    unknown = sorted(set(record) - known)
+                    why = f"the schema does not know {', '.join(unknown)}" if unknown else None
+                except (ValueError, fastjsonschema.JsonSchemaException) as error:
+                    why = str(error)
+                if why:
+                    wrong += 1
+                    if wrong <= 5:
+                        print(f"{path}:{number}: {ascii(why)[:300]}", file=sys.stderr)
+    print(count)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

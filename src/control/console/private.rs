@@ -1,0 +1,85 @@
+//! What the recorder leaves out, and what it forgets.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::event::{EventId, Utc};
+use crate::record::privacy::{Mask, Privacy, redact, rewrite, without_payload};
+use crate::record::tape;
+use crate::record::{Edit, Record, Retention, delete_captures};
+
+/// How often a capture may have to go, in microseconds.
+const EVERY: i64 = 1_000_000;
+
+/// What a topology says of privacy, done.
+pub struct Private {
+    redacts: bool,
+    /// Frames go through it, too, and it learns of our hosts' addresses by records.
+    mask: Option<Arc<Mutex<Mask>>>,
+    retention: Retention,
+    captures: PathBuf,
+    /// When the disk is looked at next, in microseconds of the monotonic clock.
+    look: i64,
+}
+
+impl Private {
+    /// As `privacy` says, with the captures in `captures`.
+    pub fn new(privacy: Privacy, mask: Mask, captures: PathBuf) -> Private {
+        let mask = mask.is_any().then(|| Arc::new(Mutex::new(mask)));
+        Private { redacts: privacy.redact, mask, retention: Retention::new(privacy.retention_secs), captures, look: 0 }
+    }
+
+    /// What is done to frames, if anything is.
+    pub fn edit(&self) -> Option<Edit> {
+        let (mask, redacts) = (self.mask.clone(), self.redacts);
+        if mask.is_none() && !redacts {
+            return None;
+        }
+        Some(Box::new(move |frame| {
+            if redacts {
+                frame.truncate(without_payload(frame));
+            }
+            if let Some(mask) = &mask {
+                let mask = mask.lock().unwrap_or_else(PoisonError::into_inner);
+                rewrite(frame, &|ip| mask.ip(ip));
+            }
+        }))
+    }
+
+    /// Whether the oldest capture has to go: events last longest, so it goes as soon as contents of files are not kept any
+    /// more, and when the log itself is `failing`.
+    pub fn is_short(&mut self, monotonic: i64, failing: bool) -> bool {
+        if monotonic < self.look {
+            return false;
+        }
+        self.look = monotonic.saturating_add(EVERY);
+        failing || tape::space(&self.captures).is_ok_and(|space| space.is_short())
+    }
+
+    /// Leaves out of `record` what is to be left out.
+    pub fn apply(&self, record: &mut Record) {
+        if let Some(mask) = &self.mask {
+            mask.lock().unwrap_or_else(PoisonError::into_inner).apply(record);
+        }
+        if self.redacts {
+            redact(record);
+        }
+    }
+
+    /// Deletes captures that are too old, if it is time to look for them, and tells of those that went.
+    pub fn forget(&mut self, now: Utc) -> Option<Record> {
+        let before = self.retention.due(now)?;
+        let gone = match delete_captures(&self.captures, before) {
+            Ok(0) => return None,
+            Ok(gone) => gone,
+            Err(error) => {
+                tracing::warn!(%error, dir = %self.captures.display(), "old captures cannot be looked for");
+                return None;
+            }
+        };
+        let mut record = Record::bare(0, now, EventId::CaptureDeleted);
+        record.count = Some(gone);
+        record.reason = Some(format!("retention: the captures were from before {before}"));
+        Some(record)
+    }
+}

@@ -1,0 +1,159 @@
+//! What is left out of what is written, and who may read the rest: an attack by real clients, and then every file.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::lab::Lab;
+use crate::net::wait_for;
+
+/// The image is the one of the other tests of SSH in the middle.
+const TOPOLOGY: &str = r#"
+name: private
+privacy: {retention: 30d, truncate_addresses: true, redact_credentials: true}
+templates:
+  any: {personality: linux, tcp: {22: {container: ssh, opens: any}}, backend: {image: small}}
+images:
+  small:
+    recipe: small
+    packages: [openssh-client, openssh-sftp-server]
+    users: [{name: root, password: toor}, {name: guest, password: guest}]
+nodes:
+  wan: {kind: uplink}
+  core: {kind: switch, ports: 3}
+  any: {kind: hosts, addresses: 192.0.2.10-192.0.2.19, template: any}
+  own: {kind: host, address: 192.0.2.20, tcp: {21: ftp, 80: http}}
+links:
+  - endpoints: [wan, "core:1"]
+  - endpoints: [any, "core:2"]
+  - endpoints: [own, "core:3"]
+"#;
+
+/// What nobody may find anywhere afterward.
+const SECRET: &str = "hunter2correcthorse";
+/// The same in base 64, as `curl` sends `root:` and it.
+const BASIC: &str = "cm9vdDpodW50ZXIyY29ycmVjdGhvcnNl";
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// Attacks by SSH, FTP and HTTP, and leaves a program behind.
+fn attack(lab: &Lab) {
+    let from = &lab.attacker;
+    let ssh = [
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "PreferredAuthentications=password",
+    ];
+    let program = lab.file("implant", "#!/bin/sh\necho implant\n");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let scp = [
+        &["sshpass", "-p", SECRET, "scp", "-p"][..],
+        &ssh,
+        &[program.to_str().unwrap(), "root@192.0.2.10:/tmp/implant"],
+    ];
+    from.sh(&scp.concat());
+    from.sh(&[&["sshpass", "-p", SECRET, "ssh", "-tt"][..], &ssh, &["root@192.0.2.10", "/tmp/implant; exit"]].concat());
+    let login = format!("root:{SECRET}");
+    from.run(&["curl", "-s", "-m", "10", "-u", &login, "ftp://192.0.2.20/"]);
+    let page = format!("http://192.0.2.20/login?password={SECRET}");
+    from.run(&["curl", "-s", "-m", "10", "-u", &login, &page]);
+}
+
+fn contains(octets: &[u8], part: &[u8]) -> bool {
+    octets.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn what_is_private_is_in_no_file() {
+    let mut lab = Lab::shared();
+    lab.start(TOPOLOGY);
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    attack(&lab);
+    lab.wait_event("ssh.close", |_| true);
+    let login =
+        lab.wait_event("ssh.login", |event| event["text"].as_str().is_some_and(|text| text.contains("password")));
+    assert!(login["text"].as_str().unwrap().contains("(19 characters)"), "{login}");
+    assert_eq!(login["src"]["ip"], "192.0.2.0", "{login}");
+    assert_eq!(login["dst"]["ip"], "192.0.2.10", "{login}");
+    let login = lab.wait_event("service.login", |event| event["dst"]["port"] == 21);
+    assert!(login["text"].as_str().unwrap().contains("(19 characters)"), "{login}");
+    lab.wait_event("service.request", |event| event["dst"]["port"] == 80);
+    lab.down();
+    let (own, mut looked) = (lab.own_dir(), 0);
+    for part in ["events", "captures", "sessions"] {
+        let found = files(&own.join(part));
+        assert!(!found.is_empty(), "nothing in {part}");
+        for path in found {
+            let octets = fs::read(&path).unwrap();
+            let octets = match path.extension().and_then(|name| name.to_str()) {
+                Some("zst") => zstd::decode_all(&octets[..]).unwrap(),
+                _ => octets,
+            };
+            for (what, secret) in [("the password", SECRET.as_bytes()), ("the same in base 64", BASIC.as_bytes())] {
+                assert!(!contains(&octets, secret), "{what} is in {}", path.display());
+            }
+            assert!(!contains(&octets, b"192.0.2.2\""), "the address is in {}", path.display());
+            if part == "captures" {
+                assert!(!contains(&octets, &[192, 0, 2, 2]), "the address is in {}", path.display());
+                looked += usize::from(contains(&octets, &[192, 0, 2, 0, 192, 0, 2, 20]));
+            }
+        }
+    }
+    assert!(looked > 0, "the frames themselves are there");
+    // Whoever reads them sees sound packets: no checksum of a header that was rewritten is wrong.
+    let captures = files(&own.join("captures"));
+    let wan = captures.iter().find(|path| path.to_str().unwrap().contains("wan-")).unwrap();
+    let fields = ["-T", "fields", "-e", "ip.src"];
+    let wrong =
+        ["tshark", "-r", wan.to_str().unwrap(), "-o", "ip.check_checksum:TRUE", "-Y", "ip.checksum.status == 0"];
+    assert_eq!(crate::net::sh(&[&wrong[..], &fields].concat()).trim(), "");
+}
+
+/// Whatever an attacker has brought is the console's alone, and no file that could be run.
+#[test]
+fn what_was_captured_is_nobody_elses_and_runs_nowhere() {
+    let mut lab = Lab::shared();
+    lab.start(&TOPOLOGY.replace("privacy: {retention: 30d, truncate_addresses: true, redact_credentials: true}\n", ""));
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    attack(&lab);
+    lab.wait_event("ssh.close", |_| true);
+    lab.command(&["container", "stop", "192.0.2.10"]);
+    lab.wait_event("evidence.taken", |_| true);
+    let own = lab.own_dir();
+    let part = |name: &str| wait_for(name, || Some(files(&own.join(name))).filter(|files| !files.is_empty()));
+    for (name, alone) in [("captures", true), ("sessions", true), ("evidence", true), ("events", false)] {
+        for path in part(name) {
+            let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(mode & 0o111, 0, "{} could be run: {mode:o}", path.display());
+            assert_eq!(mode & 0o007, 0, "{} is everybody's: {mode:o}", path.display());
+            if alone {
+                assert_eq!(mode, 0o600, "{}", path.display());
+            }
+        }
+    }
+    let all = part("sessions");
+    assert!(all.iter().any(|path| contains(&fs::read(path).unwrap(), b"#!/bin/sh\necho implant")), "{all:?}");
+    // What is exported is encrypted unless somebody says otherwise.
+    let session = lab.wait_event("ssh.close", |_| true)["session"].as_str().unwrap().to_owned();
+    let (bundle, password) = (lab.path("bundle"), lab.file("password", "a password\n"));
+    let (to, file) = (bundle.to_str().unwrap(), password.to_str().unwrap());
+    let output = lab.command(&["session", "export", &session, "-o", to, "--password-file", file]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let octets = fs::read(&bundle).unwrap();
+    assert!(octets.starts_with(b"age-encryption.org/v1\n") && !contains(&octets, b"implant"));
+    assert_eq!(fs::metadata(&bundle).unwrap().permissions().mode() & 0o777, 0o600);
+}
