@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::evidence::Look;
+use super::listings::Listed;
 use super::process::SECOND;
 use super::settings::Place;
 use super::used::Used;
@@ -145,6 +146,8 @@ pub struct Container {
     pub used: Option<Used>,
     /// Somebody at the machine looks at what was changed in it.
     pub look: Option<Look>,
+    /// How far the listing is of what was changed by the time that it rests.
+    pub listed: Listed,
 }
 
 impl Container {
@@ -168,6 +171,7 @@ impl Container {
             unclaimed: None,
             used: None,
             look: None,
+            listed: Listed::Done,
         })
     }
 

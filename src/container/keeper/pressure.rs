@@ -86,6 +86,7 @@ mod tests {
     use std::path::Path;
 
     use super::super::lease::Running;
+    use super::super::listings::Listed;
     use super::super::settings::{Place, tests::image};
     use super::*;
     use crate::node::NodeIdx;
@@ -108,6 +109,7 @@ mod tests {
             unclaimed: None,
             used: None,
             look: None,
+            listed: Listed::Done,
         };
         (number, container)
     }
