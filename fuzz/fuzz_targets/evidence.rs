@@ -1,7 +1,7 @@
 //! Archives of evidence, as anybody could have made them, and names as an attacker chose them.
 #![no_main]
 
-use honeyweave::container::inspector::{Name, host_of, read};
+use honeyweave::container::inspector::{Name, between, host_of, listing_of, read, read_listing};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -16,12 +16,18 @@ fuzz_target!(|data: &[u8]| {
             assert!(!change.path.to_string().chars().any(char::is_control));
         }
     }
+    if let Ok(listing) = read_listing(data) {
+        // A hostile one may tell the same path twice.
+        let _ = between(Some(&listing), &listing);
+        assert!(between(None, &listing).len() <= listing.changes.len());
+    }
     let name = Name::new(data);
     let text = name.to_string();
     assert!(!text.chars().any(char::is_control));
     assert_eq!(Name::parse(&text), Ok(name));
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = host_of(text);
+        let _ = listing_of(text);
         if let Ok(name) = Name::parse(text) {
             assert_eq!(name.to_string(), text);
         }

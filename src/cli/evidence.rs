@@ -299,16 +299,30 @@ pub(super) fn changes(diff: &Diff) -> String {
 
 fn cells(change: &Change) -> [String; 6] {
     let entry = &change.entry;
+    let how = match change.change {
+        How::Added => "added",
+        How::Changed => "changed",
+        How::Deleted => "deleted",
+    };
+    let owner = format!("{}:{}", entry.uid, entry.gid);
+    let mut path = path_with_notes(change);
+    if let Some(hash) = &change.sha256 {
+        path += &format!("  sha256 {hash}");
+    }
+    [how.into(), word(&entry.kind), String::from(entry.mode), owner, entry.size.to_string(), path]
+}
+
+/// The path of a change, and what is to be said about it.
+pub(super) fn path_with_notes(change: &Change) -> String {
     let mut path = change.path.to_string();
     let mut notes: Vec<String> = change.differs.iter().map(word).collect();
     if change.opaque {
-        notes.push("nothing of the image's is left in it".into());
+        notes.push("nothing of what was in it is left".into());
     }
     if change.sample {
         notes.push("executable".into());
     }
     notes.extend(change.why.iter().map(word));
-    notes.extend(change.sha256.iter().map(|hash| format!("sha256 {hash}")));
     if let Some(target) = &change.target {
         path += &format!(" -> {target}");
     }
@@ -318,16 +332,10 @@ fn cells(change: &Change) -> [String; 6] {
     if !notes.is_empty() {
         path += &format!("  [{}]", notes.join(", "));
     }
-    let how = match change.change {
-        How::Added => "added",
-        How::Changed => "changed",
-        How::Deleted => "deleted",
-    };
-    let owner = format!("{}:{}", entry.uid, entry.gid);
-    [how.into(), word(&entry.kind), String::from(entry.mode), owner, entry.size.to_string(), path]
+    path
 }
 
 /// What the manifest calls it.
-fn word(value: &impl serde::Serialize) -> String {
+pub(super) fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

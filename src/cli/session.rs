@@ -4,6 +4,7 @@
 //! attacker sent is shown with its controls written out.
 
 mod connections;
+mod diff;
 mod export;
 mod follow;
 mod inside;
@@ -51,6 +52,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List what it has changed in its containers: what was added, changed and deleted
+    Diff(diff::Diff),
     /// Play what was shown to the attacker, as far as that only draws
     Replay(replay::Replay),
     /// Watch what is shown to the attacker
@@ -108,6 +111,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             let dir = directory(&which.target)?;
             show::run(&dir, which.id, json)
         }
+        Command::Diff(args) => diff::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Follow(which) => follow::run(&which),
         Command::Export(args) => export::export(&args),

@@ -109,6 +109,9 @@ ids! {
     /// `count` archives and samples went because they were old or there was too much; in the data are a zero octet and
     /// more about that.
     EvidenceDeleted = "evidence.deleted",
+    /// What was changed in the container of `dst` by the time that it rested was listed, `count` changes; in the data are a
+    /// zero octet, and how far.
+    EvidenceListed = "evidence.listed",
     /// A client said what it is, in a connection that honeyweave is in the middle of, as are those below; what it said is
     /// in the data, as a JSON object.
     SshHello = "ssh.hello",

@@ -308,8 +308,8 @@ fn data_is_our_text(id: EventId) -> bool {
 
 /// Whether the text begins with the name of an archive and a zero octet.
 fn names_archive(id: EventId) -> bool {
-    use EventId::{ContainerDestroyed, EvidenceDeleted, EvidenceFailed, EvidenceTaken};
-    matches!(id, ContainerDestroyed | EvidenceTaken | EvidenceFailed | EvidenceDeleted)
+    use EventId::{ContainerDestroyed, EvidenceDeleted, EvidenceFailed, EvidenceListed, EvidenceTaken};
+    matches!(id, ContainerDestroyed | EvidenceTaken | EvidenceFailed | EvidenceDeleted | EvidenceListed)
 }
 
 fn proto(event: &Event) -> Option<Proto> {

@@ -50,6 +50,7 @@ mod recipes;
 mod rights;
 mod services;
 mod session;
+mod session_diff;
 mod shell;
 mod ssh_middle;
 mod ssh_recorded;

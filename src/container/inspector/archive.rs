@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, Mode as Bits, OFlags, RenameFlags, ResolveFlags, Times
 
 use super::diff::{Keep, Offer};
 use super::manifest::{Contents, Manifest, Sha256Hex};
+use super::samples::Samples;
 use super::tree;
 use crate::event::Utc;
 
@@ -37,7 +38,7 @@ pub const MANIFEST: &str = "manifest.json";
 /// Where the other entries are.
 pub const FILES: &str = "files/";
 /// Fast enough not to keep a container from being removed.
-const LEVEL: i32 = 3;
+pub(super) const LEVEL: i32 = 3;
 /// Archives of one host and number in one second.
 const SAME_SECOND: u32 = 1000;
 
@@ -68,7 +69,7 @@ pub fn is_sample(name: &str) -> bool {
 }
 
 /// Creates `name`, which must not be there, for its owner alone.
-fn create(directory: impl AsFd, name: &str) -> io::Result<File> {
+pub(super) fn create(directory: impl AsFd, name: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     Ok(File::from(rustix::fs::openat2(directory, name, flags, Bits::RUSR | Bits::WUSR, inside)?))
@@ -77,18 +78,14 @@ fn create(directory: impl AsFd, name: &str) -> io::Result<File> {
 /// An archive in the making. What is not [finished](Writer::finish) leaves nothing but samples.
 pub struct Writer<'a> {
     directory: BorrowedFd<'a>,
-    samples: BorrowedFd<'a>,
+    samples: Samples<'a>,
     stem: String,
     taken: Utc,
     contents: Contents,
     /// Octets of contents that still fit.
     room: u64,
-    /// Octets of new samples that still fit: one container must not drive out the evidence of all others.
-    sample_room: u64,
     tar: Option<tar::Builder<zstd::Encoder<'static, File>>>,
     have: BTreeSet<Sha256Hex>,
-    used: BTreeSet<Sha256Hex>,
-    new_samples: u64,
 }
 
 /// What was written.
@@ -119,9 +116,8 @@ impl<'a> Writer<'a> {
         let _ = rustix::fs::unlinkat(directory, format!("{UNFINISHED}{stem}"), AtFlags::empty());
         let file = create(directory, &format!("{UNFINISHED}{stem}"))?;
         let tar = Some(tar::Builder::new(zstd::Encoder::new(file, LEVEL)?));
-        let (have, used) = (BTreeSet::new(), BTreeSet::new());
-        let sample_room = room;
-        Ok(Writer { directory, samples, stem, taken, contents, room, sample_room, tar, have, used, new_samples: 0 })
+        let samples = Samples::new(samples, stem.clone(), taken, room);
+        Ok(Writer { directory, samples, stem, taken, contents, room, tar, have: BTreeSet::new() })
     }
 
     fn append(&mut self, name: &str, octets: &[u8]) -> io::Result<()> {
@@ -159,17 +155,13 @@ impl<'a> Writer<'a> {
             }
         };
         // Behind the archive, so that of both it is the archive that goes first when room is needed.
+        self.samples.touch();
         let now = Timespec { tv_sec: self.taken.micros() / 1_000_000, tv_nsec: 0 };
-        for hash in &self.used {
-            let times = Timestamps { last_access: now, last_modification: now };
-            let name = format!("{hash}{SAMPLE_ENDING}");
-            let _ = rustix::fs::utimensat(self.samples, name, &times, AtFlags::SYMLINK_NOFOLLOW);
-        }
         let times = Timestamps { last_access: now, last_modification: now };
         let _ = rustix::fs::utimensat(self.directory, &*name, &times, AtFlags::SYMLINK_NOFOLLOW);
         // The descriptor that it was handed may be one that only stands for the directory.
         tree::directory(self.directory, b"")?.sync_all()?;
-        Ok(Written { name, octets, new_samples: self.new_samples })
+        Ok(Written { name, octets, new_samples: self.samples.new })
     }
 
     fn unfinished(&self) -> String {
@@ -208,29 +200,7 @@ impl Keep for Writer<'_> {
     }
 
     fn sample(&mut self, hash: Sha256Hex, octets: &[u8]) -> io::Result<()> {
-        let name = format!("{hash}{SAMPLE_ENDING}");
-        let there = rustix::fs::statat(self.samples, &*name, AtFlags::SYMLINK_NOFOLLOW);
-        if there.is_err() {
-            let Some(room) = self.sample_room.checked_sub(octets.len() as u64) else { return Ok(()) };
-            // Two inspectors may write the same one at once, each under a name of its own. One that was killed may have
-            // left it.
-            let unfinished = format!("{UNFINISHED}{}-{hash}", self.stem);
-            let _ = rustix::fs::unlinkat(self.samples, &*unfinished, AtFlags::empty());
-            let written = create(self.samples, &unfinished).and_then(|file| {
-                let mut encoder = zstd::Encoder::new(file, LEVEL)?;
-                encoder.write_all(octets)?;
-                encoder.finish()?.sync_all()?;
-                Ok(rustix::fs::renameat(self.samples, &*unfinished, self.samples, &*name)?)
-            });
-            if let Err(error) = written {
-                let _ = rustix::fs::unlinkat(self.samples, &*unfinished, AtFlags::empty());
-                return Err(error);
-            }
-            self.sample_room = room;
-            self.new_samples += 1;
-        }
-        self.used.insert(hash);
-        Ok(())
+        self.samples.sample(hash, octets)
     }
 }
 

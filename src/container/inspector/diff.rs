@@ -8,16 +8,17 @@
 //! be: what changes meanwhile is said to, and hurts nothing.
 
 use std::collections::hash_map::Entry as Slot;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::contents::Reading;
 use super::limits::Limits;
+use super::listing::Known;
 use super::manifest::{Change, Counts, Cut, Differs, How, Kind, Sha256Hex, Why};
 use super::name::Name;
 use super::tree::{self, PATH_MAX};
@@ -51,6 +52,9 @@ pub trait Keep {
     /// # Errors
     /// If it cannot be written.
     fn sample(&mut self, hash: Sha256Hex, octets: &[u8]) -> io::Result<()>;
+
+    /// An executable or a script is still there that was taken before and is not read again.
+    fn kept_before(&mut self, _hash: Sha256Hex) {}
 }
 
 /// Keeps nothing.
@@ -89,6 +93,23 @@ pub fn compare(
     limits: &Limits,
     keep: &mut dyn Keep,
 ) -> io::Result<Diff> {
+    let found = compare_at_rest(upper, lower, prepared, (limits, &Known::nothing()), &|| true, keep)?;
+    found.ok_or_else(|| io::Error::other("it rests for good and does not"))
+}
+
+/// The same for as long as the container `rests`: if it goes on before everything is listed there is no list, and if it
+/// does before all is read, files after that have no hash. What is `known` is not read again.
+///
+/// # Errors
+/// As [`compare`].
+pub(super) fn compare_at_rest(
+    upper: impl AsFd,
+    lower: impl AsFd,
+    prepared: Option<Utc>,
+    (limits, known): (&Limits, &Known<'_>),
+    rests: &dyn Fn() -> bool,
+    keep: &mut dyn Keep,
+) -> io::Result<Option<Diff>> {
     let (upper, lower) = (tree::directory(upper, b"")?, tree::directory(lower, b"")?);
     let mut walk = Walk {
         prepared,
@@ -100,10 +121,14 @@ pub fn compare(
     };
     while let Some(next) = walk.pending.pop_front() {
         walk.directory(&upper, &lower, next);
+        if !rests() {
+            return Ok(None);
+        }
     }
     let Walk { mut diff, .. } = walk;
     let until = clock::monotonic_micros().saturating_add_unsigned(limits.read_secs.saturating_mul(1_000_000));
-    Reading { upper: &upper, lower: &lower, limits, left: limits.read, until, keep }.read_all(&mut diff)?;
+    let reading = Reading { upper: &upper, lower: &lower, limits, known, rests, left: limits.read, until, keep };
+    reading.read_all(&mut diff)?;
     diff.changes.sort_by(|a, b| a.path.cmp(&b.path));
     for change in &diff.changes {
         *match change.change {
@@ -112,7 +137,7 @@ pub fn compare(
             How::Deleted => &mut diff.counts.deleted,
         } += 1;
     }
-    Ok(diff)
+    Ok(Some(diff))
 }
 
 /// A directory that is to be looked at.
@@ -138,7 +163,7 @@ fn shown(path: &[u8]) -> Name {
 }
 
 /// A path as it is opened.
-fn opened(name: &Name) -> &[u8] {
+pub(super) fn opened(name: &Name) -> &[u8] {
     name.as_bytes().strip_prefix(b"/").unwrap_or(name.as_bytes())
 }
 
@@ -328,150 +353,9 @@ impl Walk<'_> {
     }
 }
 
-fn unreadable(error: &io::Error) -> Why {
+pub(super) fn unreadable(error: &io::Error) -> Why {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => Why::ChangedMeanwhile,
         _ => Why::Unreadable,
-    }
-}
-
-/// Tells of every path of a file what was found by the one that was read.
-fn tell_links(changes: &mut [Change]) {
-    let read: HashMap<Name, Change> = {
-        let named = changes.iter().filter_map(|change| change.same_as.as_ref()).collect::<HashSet<_>>();
-        let first = changes.iter().filter(|change| change.same_as.is_none() && named.contains(&change.path));
-        first.map(|change| (change.path.clone(), change.clone())).collect()
-    };
-    for change in changes {
-        let Some(first) = change.same_as.as_ref().and_then(|name| read.get(name)) else { continue };
-        (change.sha256, change.kept, change.sample, change.why) = (first.sha256, first.kept, first.sample, first.why);
-        let is_new = first.change == How::Added || first.differs.contains(&Differs::Content);
-        if change.change == How::Changed && is_new && !change.differs.contains(&Differs::Content) {
-            change.differs.insert(0, Differs::Content);
-        }
-    }
-}
-
-/// The second half: contents.
-struct Reading<'a> {
-    upper: &'a File,
-    lower: &'a File,
-    limits: &'a Limits,
-    /// Octets that may still be read.
-    left: u64,
-    /// When no more is read.
-    until: i64,
-    keep: &'a mut dyn Keep,
-}
-
-/// What reading a file gave.
-struct Contents {
-    hash: Sha256Hex,
-    /// The octets, unless they are too many.
-    octets: Option<Vec<u8>>,
-    script: bool,
-    changed: bool,
-}
-
-impl Reading<'_> {
-    fn read_all(mut self, diff: &mut Diff) -> io::Result<()> {
-        let mut order: Vec<usize> = (0..diff.changes.len()).collect();
-        order.retain(|at| {
-            let change = &diff.changes[*at];
-            change.change != How::Deleted && change.entry.kind == Kind::File && change.same_as.is_none()
-        });
-        order.sort_by_key(|at| diff.changes[*at].entry.size);
-        for at in order {
-            self.read(&mut diff.changes[at], &mut diff.counts)?;
-        }
-        tell_links(&mut diff.changes);
-        // Opened for writing, and left as it was.
-        let before = diff.changes.len();
-        diff.changes.retain(|change| change.change != How::Changed || change.opaque || !change.differs.is_empty());
-        diff.counts.passed_over += (before - diff.changes.len()) as u64;
-        Ok(())
-    }
-
-    fn read(&mut self, change: &mut Change, counts: &mut Counts) -> io::Result<()> {
-        let path = opened(&change.path);
-        let contents = match self.contents(self.upper, path, change.entry.size) {
-            Ok(contents) => contents,
-            Err(why) => {
-                change.why = Some(why);
-                // Not known to be the image's.
-                if change.change == How::Changed && !change.differs.contains(&Differs::Content) {
-                    change.differs.insert(0, Differs::Content);
-                }
-                return Ok(());
-            }
-        };
-        change.sha256 = Some(contents.hash);
-        if contents.changed {
-            change.why = Some(Why::ChangedMeanwhile);
-        }
-        if let Some(was) = &change.was
-            && was.kind == Kind::File
-            && was.size == change.entry.size
-        {
-            match self.contents(self.lower, path, was.size) {
-                Ok(old) if old.hash == contents.hash => return Ok(()),
-                _ => change.differs.insert(0, Differs::Content),
-            }
-        }
-        change.sample = contents.script || change.entry.mode.0 & 0o111 != 0;
-        counts.samples += u64::from(change.sample);
-        let Some(octets) = contents.octets else {
-            change.why.get_or_insert(Why::FileTooLarge);
-            return Ok(());
-        };
-        if change.sample {
-            self.keep.sample(contents.hash, &octets)?;
-        }
-        match self.keep.content(contents.hash, &octets)? {
-            Offer::Kept => {
-                change.kept = true;
-                counts.kept += 1;
-                counts.octets += octets.len() as u64;
-            }
-            Offer::Full => drop(change.why.get_or_insert(Why::ArchiveFull)),
-            Offer::Unwanted => {}
-        }
-        Ok(())
-    }
-
-    fn contents(&mut self, root: &File, path: &[u8], size: u64) -> Result<Contents, Why> {
-        // A file with holes may claim more than any disk has.
-        if size > self.left || clock::monotonic_micros() >= self.until {
-            return Err(Why::ReadEnough);
-        }
-        let file = tree::file(root, path).map_err(|error| unreadable(&error))?;
-        let before = file.metadata().map_err(|_| Why::Unreadable)?;
-        let mut digest = Sha256::new();
-        let mut octets = Some(Vec::new());
-        let most = self.limits.file;
-        let mut in_time = true;
-        let read = tree::read(&file, self.left, |piece| {
-            digest.update(piece);
-            match &mut octets {
-                Some(all) if all.len() as u64 + piece.len() as u64 <= most => all.extend_from_slice(piece),
-                _ => octets = None,
-            }
-            in_time = clock::monotonic_micros() < self.until;
-            in_time
-        });
-        let read = read.map_err(|_| Why::Unreadable)?;
-        self.left -= read;
-        let after = file.metadata().map_err(|_| Why::Unreadable)?;
-        if (self.left == 0 || !in_time) && after.size() > read {
-            return Err(Why::ReadEnough);
-        }
-        let state = |meta: &Metadata| (meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
-        let script = octets.as_ref().is_some_and(|octets| octets.starts_with(b"\x7fELF") || octets.starts_with(b"#!"));
-        Ok(Contents {
-            hash: Sha256Hex(digest.finalize().into()),
-            octets,
-            script,
-            changed: state(&before) != state(&after) || read != size,
-        })
     }
 }

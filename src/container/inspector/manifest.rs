@@ -155,6 +155,8 @@ pub enum Why {
     ChangedMeanwhile,
     /// It could not be read.
     Unreadable,
+    /// The container went on before it was read.
+    WentOn,
 }
 
 /// One entry of the container's file system that is not as the image has it.

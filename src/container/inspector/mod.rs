@@ -8,15 +8,21 @@
 //! names of its own making.
 
 pub mod archive;
+mod contents;
 mod diff;
 mod limits;
+mod listing;
 mod manifest;
 mod name;
+mod own;
 mod process;
 pub mod read;
 mod retention;
+mod samples;
 mod tree;
 
+#[cfg(test)]
+mod listing_tests;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +30,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 
 use rustix::fs::{Gid, MemfdFlags, Mode as Bits, OFlags, Uid};
 use rustix::process::{Pid, Signal};
@@ -33,10 +39,12 @@ use serde::{Deserialize, Serialize};
 pub use archive::{SAMPLES, host_of};
 pub use diff::{Diff, Keep, Nothing, Offer, compare};
 pub use limits::Limits;
+pub use listing::{LISTING_ENDING, LISTINGS, Listing, Note, Occasion, listing_name, listing_of, read_listing};
 pub use manifest::{
     Change, Contents, Counts, Cut, Differs, Entry, How, Kind, Leased, Manifest, Mode, Sha256Hex, VERSION, Visit, Why,
 };
 pub use name::{Name, ParseNameError};
+pub use own::between;
 pub use process::main;
 pub use retention::{Pruned, forget};
 
@@ -69,8 +77,19 @@ pub struct Job {
     /// Nothing is kept or written; the changes are told.
     #[serde(default)]
     pub list: bool,
+    /// A listing is made: beside the archive of a container whose files go, and otherwise alone, for as long as the
+    /// container rests.
+    #[serde(default)]
+    pub note: Option<Note>,
     /// How much of everything.
     pub limits: Limits,
+}
+
+impl Job {
+    /// Whether it is a listing of a container that may go on any time.
+    fn is_at_rest(&self) -> bool {
+        self.note.as_ref().is_some_and(|note| note.occasion != Occasion::Ended)
+    }
 }
 
 /// The directories that an inspector gets.
@@ -91,6 +110,8 @@ pub enum Answer {
     Taken(Taken),
     /// The changes.
     Listed(Diff),
+    /// A listing was made, or nothing had changed.
+    Noted(Noted),
     /// It failed, and why.
     Failed(String),
 }
@@ -112,12 +133,34 @@ pub struct Taken {
     pub removed: Vec<String>,
     /// How many archives went.
     pub removed_archives: u64,
+    /// How many listings went.
+    #[serde(default)]
+    pub removed_listings: u64,
     /// How many samples went.
     pub removed_samples: u64,
     /// Octets that went.
     pub removed_octets: u64,
     /// Why old evidence could not be looked through.
     pub retention_failed: Option<String>,
+    /// Why no listing was made beside the archive, if one was to be.
+    #[serde(default)]
+    pub unlisted: Option<String>,
+}
+
+/// What became of a listing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Noted {
+    /// It is there.
+    Made {
+        /// How many changes it tells, and what went for it.
+        taken: Box<Taken>,
+        /// Nothing has changed since the one before.
+        unchanged: bool,
+        /// The container went on before all files were read.
+        partial: bool,
+    },
+    /// The container went on before everything was listed: nothing is known of how it was.
+    WentOn,
 }
 
 /// A process that takes the evidence of one container.
@@ -126,6 +169,8 @@ pub struct Inspector {
     /// Its process id.
     pub pid: i32,
     output: Output,
+    /// Open for as long as the container rests of which it makes a listing.
+    rests: Option<ChildStdin>,
     /// When it is killed.
     pub deadline: i64,
     /// Whether that was done.
@@ -146,7 +191,9 @@ impl Inspector {
     /// # Errors
     /// If a directory is not there or the program cannot be started.
     pub fn start(program: &Path, job: &Job, deadline: i64) -> io::Result<Inspector> {
-        let request = serde_json::to_vec(job)?;
+        let mut request = serde_json::to_vec(job)?;
+        // What follows has no line feed in it.
+        request.push(b'\n');
         if request.len() > MESSAGE {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "what the container was for is told too long"));
         }
@@ -158,6 +205,7 @@ impl Inspector {
         };
         let evidence = make(rustix::fs::CWD, evidence).map_err(named)?;
         let samples = make(evidence.as_fd(), Path::new(archive::SAMPLES)).map_err(named)?;
+        make(evidence.as_fd(), Path::new(LISTINGS)).map_err(named)?;
         let (output, stdout) = if job.list {
             let memory = rustix::fs::memfd_create(c"honeyweave-list", MemfdFlags::CLOEXEC)?;
             let stdout = Stdio::from(memory.try_clone()?);
@@ -171,11 +219,18 @@ impl Inspector {
         command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::null());
         handed::hand_down(&mut command, &[upper.as_fd(), lower.as_fd(), samples.as_fd(), evidence.as_fd()])?;
         let mut child = command.spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
+        let mut rests = child.stdin.take();
+        if let Some(stdin) = &mut rests {
             // The request is smaller than a pipe's buffer, so this does not wait. One that died already says why by its answer.
             let _ = stdin.write_all(&request);
         }
-        Ok(Inspector { pid: child.id() as i32, output, deadline, killed: false })
+        let rests = rests.filter(|_| job.is_at_rest());
+        Ok(Inspector { pid: child.id() as i32, output, rests, deadline, killed: false })
+    }
+
+    /// The container whose listing it makes is about to go on: it writes what it knows by now. Nobody waits for that.
+    pub fn goes_on(&mut self) {
+        self.rests = None;
     }
 
     /// The memory that its answer is in, if it was to make a list.

@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode as Bits, OFlags};
 
 use super::archive::{SAMPLES, UNFINISHED, is_archive, is_sample};
 use super::limits::Limits;
+use super::listing::{self, listing_of};
 use super::tree;
 use crate::event::Utc;
 
@@ -21,12 +22,32 @@ const ENTRIES: usize = 1_000_000;
 pub struct Pruned {
     /// Names of archives.
     pub archives: Vec<String>,
+    /// How many listings.
+    pub listings: u64,
     /// How many samples.
     pub samples: u64,
     /// Octets of both.
     pub octets: u64,
     /// Octets that are left.
     pub left: u64,
+}
+
+/// In the order in which they go, of those that were taken at the same time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Sort {
+    Archive,
+    Listing,
+    Sample,
+}
+
+impl Sort {
+    fn has(self, name: &str) -> bool {
+        match self {
+            Sort::Archive => is_archive(name),
+            Sort::Listing => listing_of(name).is_some(),
+            Sort::Sample => is_sample(name),
+        }
+    }
 }
 
 /// The same for what lies in the directory of evidence at `path` while nobody adds to it. That there is none is no error.
@@ -52,10 +73,10 @@ struct Kept<'a> {
     name: String,
     written: i64,
     octets: u64,
-    is_sample: bool,
+    sort: Sort,
 }
 
-/// Removes archives and samples that are older than `limits.age_secs` at the time `now`, and then the oldest as long
+/// Removes archives, listings and samples that are older than `limits.age_secs` at the time `now`, and then the oldest as long
 /// as there are more octets than `limits.total`, but never `spared`. A sample is as old as the last archive that it
 /// belongs to, and goes after that.
 ///
@@ -66,11 +87,14 @@ pub fn prune(
     samples: BorrowedFd<'_>,
     limits: &Limits,
     now: Utc,
-    spared: &str,
+    spared: &[&str],
 ) -> io::Result<Pruned> {
     let now = now.micros() / 1_000_000;
     let mut kept = Vec::new();
-    for (directory, holds_samples) in [(directory, false), (samples, true)] {
+    // Where none was made there is no directory of them.
+    let listings = listing::shelves(directory).ok();
+    let listings = listings.as_ref().map(|listings| (listings.as_fd(), Sort::Listing));
+    for (directory, sort) in [(directory, Sort::Archive), (samples, Sort::Sample)].into_iter().chain(listings) {
         let (names, _) = tree::names(&tree::directory(directory.as_fd(), b"")?, ENTRIES)?;
         for name in names.into_iter().filter_map(|name| String::from_utf8(name).ok()) {
             let Ok(stat) = rustix::fs::statat(directory, &*name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
@@ -82,13 +106,16 @@ pub fn prune(
                 if written < now - UNFINISHED_SECS {
                     let _ = rustix::fs::unlinkat(directory, &*name, AtFlags::empty());
                 }
-            } else if if holds_samples { is_sample(&name) } else { is_archive(&name) && name != spared } {
-                kept.push(Kept { directory, name, written, octets, is_sample: holds_samples });
+            } else if sort.has(&name) && !spared.contains(&&*name) {
+                kept.push(Kept { directory, name, written, octets, sort });
             }
         }
     }
-    kept.sort_by(|a, b| (a.written, a.is_sample, &a.name).cmp(&(b.written, b.is_sample, &b.name)));
-    let spared = rustix::fs::statat(directory, spared, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_size as u64);
+    kept.sort_by(|a, b| (a.written, a.sort, &a.name).cmp(&(b.written, b.sort, &b.name)));
+    let size = |name: &&str| {
+        rustix::fs::statat(directory, *name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_size as u64)
+    };
+    let spared: u64 = spared.iter().map(size).sum();
     let mut pruned = Pruned { left: kept.iter().map(|kept| kept.octets).sum::<u64>() + spared, ..Pruned::default() };
     let oldest = now.saturating_sub(i64::try_from(limits.age_secs).unwrap_or(i64::MAX));
     for kept in kept {
@@ -96,8 +123,11 @@ pub fn prune(
             break;
         }
         match rustix::fs::unlinkat(kept.directory, &*kept.name, AtFlags::empty()) {
-            Ok(()) if kept.is_sample => pruned.samples += 1,
-            Ok(()) => pruned.archives.push(kept.name),
+            Ok(()) => match kept.sort {
+                Sort::Archive => pruned.archives.push(kept.name),
+                Sort::Listing => pruned.listings += 1,
+                Sort::Sample => pruned.samples += 1,
+            },
             // Another inspector was faster.
             Err(_) => {}
         }

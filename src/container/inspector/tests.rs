@@ -15,16 +15,16 @@ use super::*;
 const NOW: Utc = Utc::EPOCH;
 
 /// An image and the overlay of a container over it, and a directory of evidence.
-struct Bench {
+pub(super) struct Bench {
     dir: tempfile::TempDir,
-    limits: Limits,
+    pub limits: Limits,
     prepared: Option<Utc>,
     contents: Contents,
-    now: Utc,
+    pub now: Utc,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
         for made in ["upper", "lower", "evidence", "evidence/samples"] {
             fs::create_dir(dir.path().join(made)).unwrap();
@@ -33,22 +33,22 @@ impl Bench {
         Bench { dir, limits: Limits::default(), prepared: None, contents: Contents::All, now }
     }
 
-    fn path(&self, path: impl AsRef<[u8]>) -> PathBuf {
+    pub fn path(&self, path: impl AsRef<[u8]>) -> PathBuf {
         self.dir.path().join(OsStr::from_bytes(path.as_ref()))
     }
 
-    fn dir(&self, path: &str) {
+    pub fn dir(&self, path: &str) {
         fs::create_dir_all(self.path(path)).unwrap();
     }
 
-    fn file(&self, path: impl AsRef<[u8]>, contents: &[u8]) {
+    pub fn file(&self, path: impl AsRef<[u8]>, contents: &[u8]) {
         let path = self.path(path);
         fs::write(&path, contents).unwrap();
         chown(&path, Some(1_000_000), Some(1_000_000)).unwrap();
     }
 
     /// The same in both, but for what is done to one of them later.
-    fn both(&self, path: &str, contents: &[u8]) {
+    pub fn both(&self, path: &str, contents: &[u8]) {
         for side in ["upper", "lower"] {
             let path = format!("{side}/{path}");
             self.dir(path.rsplit_once('/').unwrap().0);
@@ -58,16 +58,16 @@ impl Bench {
         }
     }
 
-    fn node(&self, path: &str, kind: FileType, device: (u32, u32)) {
+    pub fn node(&self, path: &str, kind: FileType, device: (u32, u32)) {
         let device = rustix::fs::makedev(device.0, device.1);
         rustix::fs::mknodat(CWD, self.path(path), kind, Bits::from_raw_mode(0o600), device).unwrap();
     }
 
-    fn mode(&self, path: &str, mode: u32) {
+    pub fn mode(&self, path: &str, mode: u32) {
         fs::set_permissions(self.path(path), Permissions::from_mode(mode)).unwrap();
     }
 
-    fn open(&self, path: &str) -> OwnedFd {
+    pub fn open(&self, path: &str) -> OwnedFd {
         super::open(&self.path(path)).unwrap().into()
     }
 
@@ -79,7 +79,7 @@ impl Bench {
         compare(self.open("upper"), self.open("lower"), self.prepared, &self.limits, &mut Nothing).unwrap()
     }
 
-    fn job(&self) -> Job {
+    pub fn job(&self) -> Job {
         let leased = Leased {
             honeynet: "office".into(),
             container: "hw-abcdef-7".into(),
@@ -99,7 +99,7 @@ impl Bench {
         };
         let directories = Directories::default();
         let (prepared, contents, limits) = (self.prepared, self.contents, self.limits.clone());
-        Job { directories, number: 7, now: self.now, leased, prepared, contents, list: false, limits }
+        Job { directories, number: 7, now: self.now, leased, prepared, contents, list: false, note: None, limits }
     }
 
     fn take(&self) -> Taken {
@@ -123,7 +123,7 @@ fn by_path(changes: Vec<Change>) -> BTreeMap<String, Change> {
     changes.into_iter().map(|change| (change.path.to_string(), change)).collect()
 }
 
-fn hash(octets: &[u8]) -> Sha256Hex {
+pub(super) fn hash(octets: &[u8]) -> Sha256Hex {
     use sha2::Digest;
     Sha256Hex(sha2::Sha256::digest(octets).into())
 }

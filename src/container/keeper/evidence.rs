@@ -11,7 +11,9 @@ use super::leases::WATCH;
 use super::process::{Keeper, SECOND};
 use super::settings;
 use super::used::Used;
-use crate::container::inspector::{Answer, CRASHED, Contents, Directories, Inspector, Job, Limits, Taken, archive};
+use crate::container::inspector::{
+    Answer, CRASHED, Contents, Directories, Inspector, Job, Limits, Occasion, Taken, archive,
+};
 use crate::container::{Answered, KeeperSays};
 use crate::event::{Event, EventId, MAX_DATA, Said, Utc};
 use crate::sys::clock;
@@ -33,7 +35,7 @@ const PAUSE: i64 = 5 * SECOND;
 /// Changes of a container that are listed by hand.
 const LISTED: usize = 20_000;
 /// Characters of what an inspector says of its failure.
-const SENTENCE: usize = 300;
+pub(super) const SENTENCE: usize = 300;
 
 /// Somebody at the machine looks at what was changed in a container.
 #[derive(Debug)]
@@ -57,11 +59,11 @@ impl Look {
     }
 }
 
-fn utc() -> Utc {
+pub(super) fn utc() -> Utc {
     Utc::from_micros(clock::realtime_micros())
 }
 
-fn job(keeper: &Keeper, container: &Container, used: &Used, now: Utc) -> Job {
+pub(super) fn job(keeper: &Keeper, container: &Container, used: &Used, now: Utc) -> Job {
     Job {
         directories: Directories {
             upper: container.place.upper(),
@@ -74,6 +76,7 @@ fn job(keeper: &Keeper, container: &Container, used: &Used, now: Utc) -> Job {
         prepared: Some(used.prepared),
         contents: if used.only_list { Contents::Samples } else { Contents::All },
         list: false,
+        note: None,
         limits: Limits {
             read_secs: ((patience(container) - WRITING) / SECOND).unsigned_abs(),
             ..keeper.config.evidence.clone()
@@ -114,6 +117,7 @@ impl Keeper {
             tracing::warn!(%error, container = container.place.name, "what was mounted for a container that ends stays");
         }
         container.stage = Stage::Inspecting(None);
+        container.listed.goes_on();
         conclude(container);
         // Its host may have another one.
         self.gone(number);
@@ -150,7 +154,9 @@ impl Keeper {
             self.taken(number, name, now);
             return false;
         }
-        match Inspector::start(&self.worker, &job(self, container, used, taken), now + patience(container)) {
+        let note = Some(self.note(container, Occasion::Ended));
+        let job = Job { note, ..job(self, container, used, taken) };
+        match Inspector::start(&self.worker, &job, now + patience(container)) {
             Ok(inspector) => {
                 if let Some(container) = self.containers.get_mut(&number) {
                     container.stage = Stage::Inspecting(Some(inspector));
@@ -312,8 +318,24 @@ impl Keeper {
         self.answer(&answer, None);
     }
 
+    /// Whether process `pid`, which has ended, was an inspector of a container that was looked at or listed.
+    pub(super) fn looker_ended(&mut self, pid: i32, now: i64) -> bool {
+        let looks = |container: &Container| container.look.as_ref().is_some_and(|look| look.is_process(pid));
+        let found = |is_it: &dyn Fn(&Container) -> bool| {
+            self.containers.iter().find_map(|(number, container)| is_it(container).then_some(*number))
+        };
+        if let Some(number) = found(&looks) {
+            self.looked(number, now);
+            return true;
+        }
+        let Some(number) = found(&|container| container.listed.is_process(pid)) else { return false };
+        self.noted(number, now);
+        true
+    }
+
     /// Ends inspectors that take too long.
     pub(super) fn expire_inspectors(&mut self, now: i64) {
+        self.expire_listings(now);
         let is_due = |container: &Container| match &container.stage {
             Stage::Inspecting(Some(inspector)) => inspector.deadline <= now,
             _ => false,
@@ -373,13 +395,23 @@ impl Keeper {
         let counts = &taken.counts;
         let changes = counts.added.saturating_add(counts.changed).saturating_add(counts.deleted);
         self.tell_of(EventId::EvidenceTaken, number, (&taken.archive, how), changes, now);
-        let gone = taken.removed_archives.saturating_add(taken.removed_samples);
+        if let Some(why) = &taken.unlisted {
+            let why: String = why.chars().take(SENTENCE).collect();
+            tracing::warn!(why, "no listing lies beside an archive, so what its last visitor did is not told apart");
+        }
+        self.tell_pruned(number, taken, now);
+    }
+
+    /// Tells what went as it was too old or too much.
+    pub(super) fn tell_pruned(&self, number: u32, taken: &Taken, now: i64) {
+        let listings = taken.removed_listings;
+        let gone = taken.removed_archives.saturating_add(taken.removed_samples).saturating_add(listings);
         if gone > 0 {
             let (archives, samples, octets) = (taken.removed_archives, taken.removed_samples, taken.removed_octets);
             let first = taken.removed.first().filter(|name| archive::is_archive(name));
             let first = first.map(|name| format!(", {name} first")).unwrap_or_default();
             let why = format!(
-                "{archives} archives and {samples} samples with {octets} octets were too old or too much{first}"
+                "{archives} archives, {listings} listings and {samples} samples with {octets} octets were too old or too much{first}"
             );
             self.tell_of(EventId::EvidenceDeleted, number, ("", &why), gone, now);
         }
@@ -420,7 +452,7 @@ impl Keeper {
 }
 
 /// Whether `inspector` is beyond help: it was killed for taking too long, and that has not helped either.
-fn is_over(inspector: &mut Inspector, now: i64) -> bool {
+pub(super) fn is_over(inspector: &mut Inspector, now: i64) -> bool {
     let due = inspector.deadline <= now;
     if due && !inspector.killed {
         inspector.kill();

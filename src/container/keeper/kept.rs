@@ -159,8 +159,9 @@ impl Keeper {
                     let ends = container.why.is_some();
                     self.containers.insert(number, container);
                     self.watch_inside(number);
-                    if ends {
-                        self.dispose(number, now);
+                    match ends {
+                        true => self.dispose(number, now),
+                        false => self.rests(number),
                     }
                 }
                 Err(why) => {
@@ -260,6 +261,7 @@ impl Keeper {
 
     /// Starts a container again from the files that were kept.
     pub(super) fn start_again(&mut self, number: u32, lease: Lease) -> Result<(), String> {
+        self.goes_on(number, clock::monotonic_micros());
         let Some(mut before) = self.containers.remove(&number) else { return Err("it is gone".into()) };
         if before.is_unused() {
             self.make_again((lease.node, lease.host));
@@ -274,6 +276,7 @@ impl Keeper {
         }
         if let Some(container) = self.containers.get_mut(&number) {
             (container.used, container.look) = (before.used.take(), before.look.take());
+            container.listed = std::mem::take(&mut before.listed);
         }
         self.hand_over(number, lease);
         Ok(())

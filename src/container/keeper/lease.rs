@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::evidence::Look;
+use super::listings::Listed;
 use super::process::SECOND;
 use super::settings::Place;
 use super::used::Used;
@@ -147,6 +148,8 @@ pub struct Container {
     pub look: Option<Look>,
     /// The cgroup by which what happens in it is watched.
     pub watched: Option<u64>,
+    /// How far the listing is of what was changed by the time that it rests.
+    pub listed: Listed,
 }
 
 impl Container {
@@ -171,6 +174,7 @@ impl Container {
             used: None,
             look: None,
             watched: None,
+            listed: Listed::Done,
         })
     }
 

@@ -276,6 +276,8 @@ impl Keeper {
     fn kill_live(&mut self, number: u32, now: i64) {
         let Some(container) = self.containers.get_mut(&number) else { return };
         let Stage::Live(running) = &container.stage else { return };
+        // For a moment its other processes may run.
+        container.listed.goes_on();
         // Its process namespace dies with its init; an error means that it is dead already.
         let _ = rustix::process::pidfd_send_signal(&running.init, Signal::KILL);
         // What is frozen dies only when it goes on, in version 1 of cgroups.
@@ -341,6 +343,7 @@ impl Keeper {
                 if let Err(error) = kept::write(container) {
                     tracing::warn!(%error, container = container.place.name, "that it has ended cannot be written down");
                 }
+                self.rests(number);
                 self.gone(number);
             }
             _ => self.dispose(number, now),
@@ -365,6 +368,7 @@ impl Keeper {
         self.gone(number);
         let Some(mut container) = self.containers.remove(&number) else { return };
         self.look_in_vain(container.look.take());
+        container.listed.kill();
         if container.host.is_some() || container.used.is_some() {
             let why = container.why.as_deref().unwrap_or_default();
             let archive = container.used.as_ref().and_then(|used| used.archive.as_deref()).unwrap_or_default();
@@ -421,11 +425,15 @@ impl Keeper {
         let frozen = had <= IDLE_USE && self.layout.freeze(name, true).is_ok();
         running.rest = if frozen { Rest::Frozen } else { Rest::Awake };
         let lease = lease.id;
+        if frozen {
+            self.rests(number);
+        }
         self.send(if frozen { FromKeeper::LeaseFrozen { lease } } else { FromKeeper::LeaseBusy { lease } }, None);
     }
 
     /// Has the processes of container `number` go on.
     pub(super) fn thaw(&mut self, number: u32) {
+        self.goes_on(number, clock::monotonic_micros());
         let Some(Container { stage: Stage::Live(running), place, .. }) = self.containers.get_mut(&number) else {
             return;
         };

@@ -26,6 +26,7 @@ mod kept;
 mod lease;
 mod leases;
 mod leftovers;
+mod listings;
 mod machine;
 mod orders;
 mod pool;

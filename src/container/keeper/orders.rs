@@ -93,6 +93,7 @@ impl Keeper {
         if let Some(Container { stage: Stage::Live(running), .. }) = self.containers.get_mut(&number) {
             running.rest = Rest::Frozen;
         }
+        self.rests(number);
         self.send(FromKeeper::LeaseFrozen { lease: lease.id }, None);
         Ok(())
     }

@@ -86,6 +86,7 @@ mod tests {
     use std::path::Path;
 
     use super::super::lease::Running;
+    use super::super::listings::Listed;
     use super::super::settings::{Place, tests::image};
     use super::*;
     use crate::node::NodeIdx;
@@ -109,6 +110,7 @@ mod tests {
             used: None,
             look: None,
             watched: None,
+            listed: Listed::Done,
         };
         (number, container)
     }

@@ -191,6 +191,8 @@ impl Keeper {
             let next =
                 self.refill(now).min(self.settle_spares(now)).min(self.look_after_old(now)).min(self.make_ahead(now));
             self.flush();
+            // Nobody waits for these.
+            let next = next.min(self.list_rested(now));
             if self
                 .ending
                 .is_some_and(|until| (self.containers.is_empty() && self.scripts.running() == 0) || now >= until)
@@ -293,7 +295,8 @@ impl Keeper {
                 Stage::Kept { until } => *until,
                 Stage::Inspecting(inspector) => inspector.as_ref().map_or(i64::MAX, |inspector| inspector.deadline),
             });
-            next = next.min(container.look.as_ref().map_or(i64::MAX, Look::deadline));
+            let look = container.look.as_ref().map_or(i64::MAX, Look::deadline);
+            next = next.min(look).min(container.listed.deadline());
         }
         next
     }
@@ -342,9 +345,8 @@ impl Keeper {
             self.scripts.kill_orphans();
             return;
         }
-        let looks = |container: &Container| container.look.as_ref().is_some_and(|look| look.is_process(pid));
-        if let Some((number, _)) = self.containers.iter().find(|(_, container)| looks(container)) {
-            return self.looked(*number, now);
+        if self.looker_ended(pid, now) {
+            return;
         }
         let owner = self.containers.iter().find(|(_, container)| container.is_process(pid)).map(|(number, _)| *number);
         let Some(number) = owner else { return };

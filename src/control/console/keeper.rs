@@ -177,7 +177,7 @@ fn read_changes(fd: OwnedFd) -> Result<Value, String> {
     match serde_json::from_slice::<Answer>(&text) {
         Ok(Answer::Listed(diff)) => serde_json::to_value(diff).map_err(|error| error.to_string()),
         Ok(Answer::Failed(why)) => Err(why),
-        Ok(Answer::Taken(_)) => Err("the inspector answered something else".into()),
+        Ok(Answer::Taken(_) | Answer::Noted(_)) => Err("the inspector answered something else".into()),
         Err(error) => Err(format!("the list of changes is none: {error}")),
     }
 }

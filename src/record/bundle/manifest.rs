@@ -20,7 +20,9 @@ pub const MANIFEST: &str = "manifest.json";
 /// The last one.
 pub const SIGNATURE: &str = "manifest.sig";
 /// Where the others are.
-pub const FOLDERS: [&str; 3] = ["transcripts", "files", "evidence"];
+pub const FOLDERS: [&str; 4] = ["transcripts", "files", "evidence", "samples"];
+/// What the session has changed, among what is kept of its containers.
+pub const DIFFERENCE: &str = "evidence/difference.json";
 
 /// All that a bundle holds.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -6,13 +6,17 @@
 //!     capture.pcapng                its frames
 //!     transcripts/NAME.cast         what was typed and shown
 //!     files/NAME                    what else lies in its directory
-//!     evidence/NAME.tar.zst         what was changed in its containers
+//!     evidence/difference.json      what it has changed in its containers, and nobody else
+//!     evidence/NAME.json.zst        the listings of these that this follows from
+//!     evidence/NAME.tar.zst         what was changed in its containers, by whomever
+//!     samples/SHA256.zst            executables and scripts among what it has changed
 //!     manifest.json                 path, octets and SHA-256 of all of these, and what the session was
 //!     manifest.sig                  the Ed25519 signature of manifest.json, 64 octets
 //! ```
 //! The manifest comes last, so that a bundle is written in one go. Unless it is asked to be plain, all of it is one file that is encrypted with a password, in the format of age
 //! (<https://age-encryption.org/v1>), which `age --decrypt` reads as well.
 
+mod changed;
 mod files;
 mod frames;
 mod key;

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::changed;
 use super::frames::{Pick, Selection, select};
 use super::key::Key;
 use super::manifest::{CAPTURE, EVENTS, KIND, MANIFEST, Manifest, SIGNATURE, VERSION, is_path};
@@ -124,6 +125,7 @@ fn fill(
         }
         bundle.file(&path, &job.dir.join("evidence").join(name), &mut left_out)?;
     }
+    changed::fill(bundle, job, &mut left_out)?;
     let more = left_out.len().saturating_sub(SENTENCES);
     left_out.truncate(SENTENCES);
     if more > 0 {
@@ -170,8 +172,10 @@ fn gather(job: &Job<'_>, events: &mut File) -> Result<(Session, Pick), ExportErr
 /// Whose frames a record is about.
 fn between(record: &Record, wanted: &mut Pick) {
     // Those about containers are of what honeyweave itself does.
-    let is_contact =
-        !matches!(record.event, EventId::EvidenceTaken | EventId::EvidenceFailed | EventId::ContainerDestroyed);
+    let is_contact = !matches!(
+        record.event,
+        EventId::EvidenceTaken | EventId::EvidenceListed | EventId::EvidenceFailed | EventId::ContainerDestroyed
+    );
     let ends = (record.src.as_ref().and_then(|src| src.ip), record.dst.as_ref().and_then(|dst| dst.ip));
     if let (true, (Some(src), Some(dst))) = (is_contact, ends) {
         wanted.add(src, dst);
@@ -204,7 +208,7 @@ fn secrets(job: &Job<'_>, left_out: &mut Vec<String>) -> Result<String, ExportEr
 }
 
 /// A file without a name in `dir`.
-fn scratch(dir: &Path) -> Result<File, ExportError> {
+pub(super) fn scratch(dir: &Path) -> Result<File, ExportError> {
     let mut number = 0;
     loop {
         let path: PathBuf = dir.join(format!(".honeyweave-export-{}-{number}", std::process::id()));

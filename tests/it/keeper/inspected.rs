@@ -10,15 +10,15 @@ use super::*;
 use crate::net::Ns;
 
 /// Something that the keeper told the console of.
-struct Told {
-    event: Event,
-    archive: String,
-    why: String,
+pub struct Told {
+    pub event: Event,
+    pub archive: String,
+    pub why: String,
 }
 
 impl Keeper {
     /// Waits until it tells of an event.
-    fn told(&self, id: EventId) -> Told {
+    pub fn told(&self, id: EventId) -> Told {
         wait_for(id.as_str(), || match self.console.recv_msg() {
             Ok(Some((KeeperSays::Said(Said { event, data }), _))) if event.id == id => {
                 let text = String::from_utf8(data).unwrap();
@@ -29,23 +29,24 @@ impl Keeper {
         })
     }
 
-    fn own(&self) -> PathBuf {
+    pub fn own(&self) -> PathBuf {
         self.config.state_dir.join(&self.config.name)
     }
 
     /// What lies in the directory of evidence, and what in that of samples.
-    fn evidence(&self) -> (Vec<String>, Vec<String>) {
+    pub fn evidence(&self) -> (Vec<String>, Vec<String>) {
         let names = |dir: PathBuf| {
             let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
             let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
             names.sort();
             names
         };
-        let archives = names(self.own().join("evidence")).into_iter().filter(|name| name != "samples").collect();
+        let is_archive = |name: &String| name != "samples" && name != "listings";
+        let archives = names(self.own().join("evidence")).into_iter().filter(is_archive).collect();
         (archives, names(self.own().join("evidence/samples")))
     }
 
-    fn manifest(&self, archive: &str) -> Manifest {
+    pub fn manifest(&self, archive: &str) -> Manifest {
         let archive = read::open(&self.own().join("evidence").join(archive)).unwrap();
         assert_eq!(archive.mistakes(|_| None), Vec::<String>::new());
         archive.manifest
@@ -62,20 +63,20 @@ impl Keeper {
     }
 
     /// Has an attacker run `command` in the container of 10.77.0.1 under lease `id`.
-    fn visit(&mut self, id: u64, attacker: &Ns, command: &str) -> String {
+    pub fn visit(&mut self, id: u64, attacker: &Ns, command: &str) -> String {
         self.lease(id, 1, "10.77.0.1");
         let _wire = Wire::lay(self.tap(id), attacker, &["10.77.0.254/24"]);
         self.live(id);
         ssh(attacker, &self.config, ("web", "10.77.0.1"), "root:toor@10.77.0.1", command)
     }
 
-    fn release(&mut self, id: u64, keep: bool) {
+    pub fn release(&mut self, id: u64, keep: bool) {
         self.say(&ToKeeper::Release { lease: LeaseId(id), keep });
         self.gone(id);
     }
 
     /// The inspectors that work for it.
-    fn inspectors(&self) -> Vec<Pid> {
+    pub fn inspectors(&self) -> Vec<Pid> {
         let wanted = format!("\0__inspector\0hw-{}-", tag(&self.config));
         let is_one = |pid: i32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -85,7 +86,7 @@ impl Keeper {
     }
 
     /// Waits for an inspector that is at work, and stops it before it is done.
-    fn stop_inspector(&self) -> Pid {
+    pub fn stop_inspector(&self) -> Pid {
         wait_for("an inspector", || {
             let inspector = *self.inspectors().first()?;
             let is = |what: &str| {
@@ -98,17 +99,17 @@ impl Keeper {
         })
     }
 
-    fn kill_itself(&mut self) {
+    pub fn kill_itself(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    fn is_clean(&self) {
+    pub fn is_clean(&self) {
         wait_for("that nothing is left", || self.traces().is_empty().then_some(()));
     }
 }
 
-fn keeping(secs: u32) -> KeeperConfig {
+pub fn keeping(secs: u32) -> KeeperConfig {
     let mut config = config(vec![]);
     for (_, node) in &mut config.nodes {
         let NodeConfig::Hosts(hosts) = node else { continue };
@@ -124,7 +125,7 @@ fn by_path(manifest: Manifest) -> BTreeMap<String, Change> {
 }
 
 /// So much that an inspector has to work for some time.
-const MUCH: &str = "dd if=/dev/urandom of=/root/much bs=1M count=100 2>/dev/null; echo ok";
+pub const MUCH: &str = "dd if=/dev/urandom of=/root/much bs=1M count=100 2>/dev/null; echo ok";
 
 #[test]
 fn what_was_changed_is_taken_before_it_goes() {
@@ -171,7 +172,8 @@ fn what_was_changed_is_taken_before_it_goes() {
     keeper.visit(3, &attacker, "echo last >/root/last");
     wait_for("one that nobody has", || (keeper.inits().len() == 2).then_some(()));
     let (own, config) = (keeper.own(), keeper.config.clone());
-    let archives = |own: &Path| std::fs::read_dir(own.join("evidence")).unwrap().count() - 1;
+    // Beside the directories of samples and listings.
+    let archives = |own: &Path| std::fs::read_dir(own.join("evidence")).unwrap().count() - 2;
     assert_eq!(archives(&own), 1);
     keeper.supervisor = None;
     wait_for("the keeper's end", || keeper.child.try_wait().unwrap());

@@ -4,6 +4,7 @@
 mod evidence;
 mod inspected;
 mod life;
+mod listed;
 mod outlive;
 mod wire;
 

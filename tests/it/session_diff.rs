@@ -1,0 +1,172 @@
+//! Two intruders in one container, by real clients: what either of them changed there is told apart.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::lab::{Lab, PROGRAM};
+use crate::net::{Ns, sh};
+
+const TOPOLOGY: &str = r#"
+name: differences
+templates:
+  shell:
+    personality: linux
+    tcp: {22: {container: ssh, opens: any}}
+    backend: {image: small, freeze: 1s, idle: 10m}
+images:
+  small: {recipe: small, users: [{name: root, password: toor}]}
+nodes:
+  lan: {kind: uplink}
+  shells: {kind: hosts, addresses: 10.31.0.20-10.31.0.21, template: shell}
+  core: {kind: switch, ports: 2}
+links:
+  - endpoints: [lan, "core:1"]
+  - endpoints: [shells, "core:2"]
+"#;
+
+const HOST: &str = "10.31.0.20";
+const SCRIPT: &str = "#!/bin/sh\nid\n";
+
+/// Runs a command on the host from one of the attacker's addresses.
+fn ssh(from: &Ns, address: &str, command: &str) -> String {
+    let options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"];
+    let to = format!("root@{HOST}");
+    let args = [&["sshpass", "-p", "toor", "ssh", "-T", "-b", address][..], &options, &[&to, command]].concat();
+    let output = from.run(&args);
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The session of whoever has that address.
+fn session_of(lab: &Lab, address: &str) -> String {
+    let listed = lab.json(&["session", "ls", "--attacker", address, "--host", HOST]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    listed[0]["session"].as_str().unwrap().to_owned()
+}
+
+/// Waits until the container is frozen for the time `count` and what was changed is listed.
+fn rested(lab: &Lab, count: usize) {
+    crate::net::wait_for("that it rests and is listed", || {
+        let events = lab.events();
+        let told = |id: &str| events.iter().filter(|event| event["event"] == id && event["dst"]["ip"] == HOST).count();
+        (told("container.frozen") >= count && told("evidence.listed") >= count).then_some(())
+    });
+}
+
+fn diff(lab: &Lab, id: &str) -> Value {
+    let told = lab.json(&["session", "diff", id]);
+    assert_eq!(told["containers"].as_array().map(Vec::len), Some(1), "{told}");
+    assert_eq!(told["containers"][0]["windows"].as_array().map(Vec::len), Some(1), "{told}");
+    told["containers"][0]["windows"][0].clone()
+}
+
+fn change<'a>(window: &'a Value, path: &str) -> &'a Value {
+    let found = window["changes"].as_array().unwrap().iter().find(|change| change["path"] == path);
+    found.unwrap_or_else(|| panic!("no {path} in {window}"))
+}
+
+fn has(window: &Value, path: &str) -> bool {
+    window["changes"].as_array().unwrap().iter().any(|change| change["path"] == path)
+}
+
+#[test]
+fn each_intruder_is_told_its_own_changes() {
+    let mut lab = Lab::up(TOPOLOGY);
+    lab.attacker.addr("eth0", "10.31.0.2/24");
+    lab.attacker.addr("eth0", "10.31.0.3/24");
+    let changes = "set -e
+        printf '#!/bin/sh\\nid\\n' >/root/run; chmod 755 /root/run
+        chmod 4755 /etc/profile
+        rm /etc/issue
+        echo 'backdoor:x:0:0::/:/bin/sh' >>/etc/passwd
+        echo x >\"/root/$(printf 'odd\\nname\\033[2J')\"
+        echo done";
+    assert_eq!(ssh(&lab.attacker, "10.31.0.2", changes), "done\n");
+    rested(&lab, 1);
+    assert_eq!(ssh(&lab.attacker, "10.31.0.3", "echo y >/root/other; chmod 700 /root/run; echo done"), "done\n");
+    rested(&lab, 2);
+    let (first, second) = (session_of(&lab, "10.31.0.2"), session_of(&lab, "10.31.0.3"));
+    assert_ne!(first, second);
+
+    let own = diff(&lab, &first);
+    assert_eq!((&own["with"], &own["partial"]), (&Value::Array(vec![]), &Value::Bool(false)), "{own}");
+    let hash = hex(&Sha256::digest(SCRIPT));
+    let run = change(&own, "/root/run");
+    assert_eq!(
+        (&run["change"], &run["mode"], &run["sample"]),
+        (&"added".into(), &"0755".into(), &true.into()),
+        "{run}"
+    );
+    assert_eq!((run["sha256"].as_str(), run["size"].as_u64()), (Some(&*hash), Some(SCRIPT.len() as u64)), "{run}");
+    assert_eq!(change(&own, "/etc/profile")["differs"], serde_json::json!(["mode"]));
+    assert_eq!(change(&own, "/etc/issue")["change"], "deleted");
+    assert_eq!(change(&own, "/etc/passwd")["differs"][0], "content");
+    assert!(!has(&own, "/root/other"), "{own}");
+    let others = diff(&lab, &second);
+    assert_eq!(change(&others, "/root/other")["change"], "added");
+    let run = change(&others, "/root/run");
+    assert_eq!((&run["differs"], &run["was"]["mode"]), (&serde_json::json!(["mode"]), &"0755".into()), "{run}");
+    assert!(!["/etc/passwd", "/etc/issue", "/etc/profile"].iter().any(|path| has(&others, path)), "{others}");
+
+    let shown = String::from_utf8(lab.command(&["session", "diff", &first]).stdout).unwrap();
+    let line = |path: &str| shown.lines().find(|line| line.contains(path)).unwrap_or_else(|| panic!("{path}: {shown}"));
+    assert!(line("/root/run").starts_with("+ file") && line("/root/run").contains(&hash[..12]), "{shown}");
+    assert!(line("/etc/issue").starts_with("- file") && line("/etc/passwd").starts_with("~ file"), "{shown}");
+    assert!(shown.contains("/root/odd\\x0aname\\x1b[2J") && !shown.contains('\u{1b}'), "{shown:?}");
+    let all = lab.json(&["session", "diff", &second, "--all"]);
+    let whole = &all["containers"][0]["windows"][0];
+    assert!(has(whole, "/root/other") && has(whole, "/etc/issue"), "{whole}");
+    assert_eq!(whole["with"], serde_json::json!([first]));
+
+    exported(&lab, &first, &hash, "live");
+    // At the end it is the same, but for what was listed last.
+    lab.down();
+    exported(&lab, &first, &hash, "ended");
+    let told = lab.json(&["session", "diff", &first]);
+    assert_eq!(told["containers"][0]["unlisted"], false, "{told}");
+    assert!(has(&told["containers"][0]["windows"][0], "/root/run"), "{told}");
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// What a bundle has of it, by the field's own tools.
+fn exported(lab: &Lab, id: &str, hash: &str, name: &str) {
+    let (bundle, dir) = (lab.path(&format!("{name}.tar.zst")), lab.path(name));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let output = lab.command(&["session", "export", id, "--plain", "-o", &text(&bundle)]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = lab.command(&["session", "verify", &text(&bundle)]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::create_dir(&dir).unwrap();
+    sh(&["tar", "--zstd", "-C", &text(&dir), "-xf", &text(&bundle)]);
+    let difference: Value = serde_json::from_slice(&fs::read(dir.join("evidence/difference.json")).unwrap()).unwrap();
+    let window = &difference["containers"][0]["windows"][0];
+    assert_eq!((&difference["session"], &change(window, "/root/run")["sha256"]), (&id.into(), &hash.into()));
+    let sample = zstd::decode_all(fs::File::open(dir.join(format!("samples/{hash}.zst"))).unwrap()).unwrap();
+    assert_eq!(sample, SCRIPT.as_bytes());
+    let listing = window["listings"][0].as_str().unwrap();
+    let listing = zstd::decode_all(fs::File::open(dir.join("evidence").join(listing)).unwrap()).unwrap();
+    let listing: Value = serde_json::from_slice(&listing).unwrap();
+    assert!(has(&listing, "/etc/issue"), "{listing}");
+    // One that somebody put in.
+    let changed = lab.path(&format!("{name}-changed"));
+    fs::write(dir.join(format!("samples/{hash}.zst")), zstd::encode_all(&b"#!/bin/sh\nls\n"[..], 3).unwrap()).unwrap();
+    let members: Value = serde_json::from_slice(&fs::read(dir.join("manifest.json")).unwrap()).unwrap();
+    let mut names: Vec<String> =
+        members["members"].as_array().unwrap().iter().map(|member| member["path"].as_str().unwrap().into()).collect();
+    names.extend(["manifest.json".into(), "manifest.sig".into()]);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    sh(&[&["tar", "--zstd", "-C", &text(&dir), "-cf", &text(&changed)][..], &names].concat());
+    let output = std::process::Command::new(PROGRAM)
+        .args(["session", "verify", &text(&changed), "--name", &lab.name, "--state-dir"])
+        .arg(crate::lab::state_dir())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && said.contains(&format!("samples/{hash}.zst")), "{said}");
+}
