@@ -40,6 +40,7 @@ mod oci;
 mod offloads;
 mod orders;
 mod path;
+mod plain_middle;
 mod plain_recorded;
 mod processes;
 mod programs;
