@@ -1,8 +1,9 @@
 //! What recording costs: SSH in the middle against the same server without it, side by side.
 //!
-//! `cargo bench --bench ssh_middle -- [PART...] [KEY=NUMBER...]`; parts are `scp`, `echo` and `sessions`, without any all of
-//! them. Numbers: `megabytes` (1024) of the file that is copied, `samples` (500) of a keystroke, `sessions` (500) at once. Rows go to
-//! target/ssh_middle.json; the exit code is 1 if a figure is not what was asked for.
+//! `cargo bench --bench ssh_middle -- [PART...] [KEY=NUMBER...]`; parts are `scp`, `echo`, `sessions` and `guessers`, without
+//! any all of them. Numbers: `megabytes` (1024) of the file that is copied, `samples` (500) of a keystroke, `sessions` (500) at once,
+//! `guesses` (10,000) of each program that guesses passwords. Rows go to target/ssh_middle.json; the exit code is 1 if a figure is
+//! not what was asked for.
 
 // What is measured is the real time that real processes take.
 #![allow(clippy::disallowed_methods)]
@@ -22,8 +23,8 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut numbers = BTreeMap::from([("megabytes", 1024), ("samples", 500), ("sessions", 500)]);
-    let parts = match words::parts(&["scp", "echo", "sessions"], &mut numbers, ssh::clients) {
+    let mut numbers = BTreeMap::from([("megabytes", 1024), ("samples", 500), ("sessions", 500), ("guesses", 10_000)]);
+    let parts = match words::parts(&["scp", "echo", "sessions", "guessers"], &mut numbers, ssh::clients) {
         Ok(parts) => parts,
         Err(code) => return code,
     };
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         match part {
             "scp" => ssh::scp(numbers["megabytes"], &mut rows),
             "echo" => ssh::echo(numbers["samples"], &mut rows),
+            "guessers" => ssh::guessers(numbers["guesses"], &mut rows),
             _ => ssh::sessions(numbers["sessions"], &mut rows),
         }
     }

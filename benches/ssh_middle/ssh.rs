@@ -124,6 +124,31 @@ fn resident() -> f64 {
     line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap_or(0.0) * 1024.0
 }
 
+/// Programs that guess so many passwords each, none of which is right.
+pub fn guessers(guesses: u64, rows: &mut Rows) {
+    for tool in ["hydra", "ncrack"] {
+        let lab = Lab::new(Policy::Never);
+        let words: String = (1..=guesses).map(|n| format!("word-{n}\n")).collect();
+        std::fs::write(lab.path("words"), words).unwrap();
+        let (before, cpu_before, memory) = (Instant::now(), cpu_of("self"), resident());
+        let output = lab.guesser(tool, &lab.path("words")).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let took = before.elapsed().as_secs_f64();
+        let cpu = cpu_of("self") - cpu_before;
+        let grown = resident() - memory;
+        lab.ended();
+        let (tried, _) = lab.guesses();
+        let missing = guesses as f64 - tried.len() as f64;
+        let times: usize = tried.values().sum();
+        rows.put(format!("{tool}: {guesses} attempts"), took, "s", None, true);
+        rows.put(format!("{tool}: processor time, the tool's with it"), cpu, "s", None, true);
+        rows.put(format!("{tool}: attempts without a record"), missing, "", Some(0.0), true);
+        rows.put(format!("{tool}: attempts recorded twice"), (times - tried.len()) as f64, "", None, true);
+        // The tape of all connections is kept in this process.
+        rows.put(format!("{tool}: memory, their tape with it"), grown / 1e6, "MB", Some(100.0), true);
+    }
+}
+
 /// What this process needs for so many sessions at once, whose clients are another process.
 pub fn sessions(count: u64, rows: &mut Rows) {
     let lab = Lab::new(Policy::Any);

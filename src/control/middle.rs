@@ -1,8 +1,11 @@
 //! The switch in the middle of connections to containers: the servers that attackers talk to, and the tape of what
 //! they say, which goes to the console.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +17,7 @@ use crate::emulate::{Identity, Secret, ServiceId};
 use crate::event::{SessionId, Utc};
 use crate::node::{HostsConfig, NodeIdx};
 use crate::relay::ssh::{Login, Policy};
-use crate::relay::tape::{Begin, Entry, Protocol, Recorder, Tape, Word};
+use crate::relay::tape::{Begin, Entry, Protocol, Recorder, Tape, Text, Word};
 use crate::relay::{plain, ssh, tls};
 use crate::service::tls::{Credentials, Owner};
 use crate::service::{Middle, Opens, Service, Spoken, SshMiddle, TlsMiddle};
@@ -23,6 +26,10 @@ use crate::sys::clock;
 
 /// Connections at once: each takes some hundred KiB. sshd turns down who comes when too many have not logged in, too.
 const MOST: usize = 1024;
+/// Of those, that come from one network of an attacker's (a /24, a /64): others still find somebody in the middle.
+const SHARE: usize = MOST / 4;
+/// What OpenSSH says to who is one too many, and then closes the connection.
+const TOO_MANY: &[u8] = b"Exceeded MaxStartups\r\n";
 /// Entries that wait for the console; then connections do.
 const ENTRIES: usize = 64;
 /// Hosts whose certificates are kept; past that, they are made anew, the same as before.
@@ -74,8 +81,12 @@ impl Middles {
 
     /// Serves a connection until it is over: `pipe` is the attacker's, `middle` who is in the middle.
     pub fn serve(&mut self, call: &Call<'_>, mut pipe: RelayEnd, middle: &Middle) {
-        if lock(&self.open).len() >= MOST {
-            return pipe.fail("too many connections have somebody in the middle".to_owned());
+        if let Some(why) = surplus(lock(&self.open).values().map(|begin| begin.peer.ip()), call.peer.ip()) {
+            let word = match middle {
+                Middle::Ssh(ssh) if ssh.identification.contains("OpenSSH") => TOO_MANY,
+                _ => &[],
+            };
+            return pipe.turn_away(why, word);
         }
         let known = match self.known(call, middle) {
             Ok(known) => known,
@@ -97,20 +108,10 @@ impl Middles {
         let counted = Counted { conn, open };
         tokio::spawn(async move {
             tape.say(Word::Begin(begin)).await;
-            let clock = Arc::new(move || (clock::monotonic_micros() - began) as u64);
+            let clock: Clock = Arc::new(move || (clock::monotonic_micros() - began) as u64);
             let tape: Arc<dyn Tape> = Arc::new(tape);
-            let dialer = pipe.dialer();
-            let dial = move || std::future::ready(Ok(dialer.dial()));
-            match known {
-                Known::Ssh(settings) => {
-                    ssh::serve(settings, pipe, dial, Recorder::new(tape, clock)).await;
-                }
-                Known::Plain(settings) => plain::serve(settings, pipe, dial, Recorder::new(tape, clock)).await,
-                Known::Tls(settings, within) => {
-                    let tape = Arc::new(plain::Reading::begin(tape, within).await);
-                    tls::serve(settings, pipe, dial, Recorder::new(tape, clock)).await;
-                }
-            }
+            let work = work(known, pipe, tape.clone(), clock.clone());
+            to_the_end(work, &*tape, &clock).await;
             drop(counted);
         });
     }
@@ -149,6 +150,54 @@ impl Middles {
                 Known::Tls(made, within)
             }
         })
+    }
+}
+
+/// What tells how long a connection has lasted, microseconds.
+type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Is in the middle of a connection until that is over.
+async fn work(known: Known, pipe: RelayEnd, tape: Arc<dyn Tape>, clock: Clock) {
+    let dialer = pipe.dialer();
+    let dial = move || std::future::ready(Ok(dialer.dial()));
+    match known {
+        Known::Ssh(settings) => {
+            ssh::serve(settings, pipe, dial, Recorder::new(tape, clock)).await;
+        }
+        Known::Plain(settings) => plain::serve(settings, pipe, dial, Recorder::new(tape, clock)).await,
+        Known::Tls(settings, within) => {
+            let tape = Arc::new(plain::Reading::begin(tape, within).await);
+            tls::serve(settings, pipe, dial, Recorder::new(tape, clock)).await;
+        }
+    }
+}
+
+/// Waits for `work` on a connection, whose tape has an end even if that panics.
+async fn to_the_end(work: impl Future<Output = ()> + Send + 'static, tape: &dyn Tape, clock: &Clock) {
+    if tokio::spawn(work).await.is_err_and(|error| error.is_panic()) {
+        tape.put(clock(), Entry::End { reason: Text::new("failed") }).await;
+    }
+}
+
+/// Why somebody from `peer` is one too many beside those who are `there`, if so.
+fn surplus(there: impl Iterator<Item = IpAddr>, peer: IpAddr) -> Option<String> {
+    let (mut all, mut near) = (0, 0);
+    for other in there {
+        all += 1;
+        near += usize::from(network(other) == network(peer));
+    }
+    match () {
+        () if all >= MOST => Some("too many connections have somebody in the middle".to_owned()),
+        () if near >= SHARE => Some("too many connections from one network have somebody in the middle".to_owned()),
+        () => None,
+    }
+}
+
+/// The network that an attacker most likely has all addresses of.
+fn network(of: IpAddr) -> IpAddr {
+    match of {
+        IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & !0xff)),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64))),
     }
 }
 
@@ -207,12 +256,19 @@ fn of_ssh(ssh: &SshMiddle, identity: &Identity, host: IpAddr) -> ssh::Settings {
         Opens::Never => Policy::Never,
     };
     let login = ssh.login.as_ref();
+    // As containers have them: Dropbear's has one.
+    let own = Some(ssh::host_key(identity.ssh_seed(host)));
+    let other = match ssh::is_dropbear(&ssh.identification) {
+        true => None,
+        false => ssh::host_key_ecdsa(identity.ssh_scalar(host)),
+    };
     ssh::Settings {
         banner: ssh.identification.clone(),
-        host_keys: vec![ssh::host_key(identity.ssh_seed(host))],
+        host_keys: [own, other].into_iter().flatten().collect(),
         policy,
         login: login.map(|(user, word)| Login { user: user.clone(), secret: ssh::Secret::Password(word.clone()) }),
         refusal: Duration::from_millis(u64::from(ssh.refusal_ms)),
+        acceptance: Duration::from_millis(u64::from(ssh.acceptance_ms)),
         keyboard_interactive: false,
         keep: ssh.keep,
     }

@@ -182,6 +182,16 @@ impl Identity {
         octets(|part| self.secret.derive(SSH_KEY, &[low64(ip), part]))
     }
 
+    /// The other private key of that server: a scalar of P-256.
+    pub fn ssh_scalar(&self, ip: IpAddr) -> [u8; 32] {
+        // Words behind those of the seed; one of 2³² numbers of 256 bits is no scalar of this group, then the next one is taken.
+        let candidate =
+            |attempt: u64| octets(|part| self.secret.derive(SSH_KEY, &[low64(ip), (attempt + 1) * 4 + part]));
+        let is_scalar = |octets: &[u8; 32]| p256::SecretKey::from_slice(octets).is_ok();
+        let found = (0..).map(candidate).find(is_scalar);
+        found.unwrap_or_else(|| unreachable!("the candidates have no end"))
+    }
+
     /// Octets that are fixed for what host `ip` uses in TLS; `what` tells keys, serial numbers and dates apart.
     pub fn tls<const N: usize>(&self, ip: IpAddr, what: u64) -> [u8; N] {
         octets(|part| self.secret.derive(TLS, &[low64(ip), what, part]))

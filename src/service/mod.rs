@@ -141,6 +141,8 @@ pub struct SshMiddle {
     pub login: Option<(String, String)>,
     /// How long a refusal takes at least, in milliseconds.
     pub refusal_ms: u32,
+    /// How long it takes at least to be let in, in milliseconds.
+    pub acceptance_ms: u32,
     /// Octets of each file that are kept.
     pub keep: u64,
 }

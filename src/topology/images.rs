@@ -6,7 +6,7 @@ use super::at::{At, Text};
 use super::check::Checker;
 use super::raw::Backend;
 use super::source::Span;
-use crate::container::image::{IMPORTED, Recipe};
+use crate::container::image::{HostKey, IMPORTED, Recipe};
 use crate::container::{ImageConfig, ImageUser};
 
 /// What can be built.
@@ -164,17 +164,27 @@ pub fn read(c: &mut Checker<'_>) -> Vec<ImageConfig> {
 /// The first account of the image `name`: its user and password.
 pub fn account(c: &mut Checker<'_>, name: &str) -> Option<(String, String)> {
     let written = c.raw.images.as_ref().and_then(|images| images.iter().find(|(named, _)| named.0 == name));
-    let written = written.map(|(_, image)| image);
-    if let Some(user) = written.and_then(|image| image.users.as_ref()?.first()) {
+    if let Some(user) = written.and_then(|(_, image)| image.users.as_ref()?.first()) {
         return Some((user.name.value.0.clone(), user.password.value.0.clone()));
     }
-    let recipe = match written.and_then(|image| image.recipe.as_ref()) {
+    let recipe = recipe(c, name)?;
+    recipe.users.first().map(|user| (user.name.clone(), user.password.clone()))
+}
+
+/// Whether the SSH server of the image `name` is Dropbear.
+pub fn has_dropbear(c: &mut Checker<'_>, name: &str) -> bool {
+    recipe(c, name).is_some_and(|recipe| recipe.host_key == HostKey::Dropbear)
+}
+
+/// The recipe of the image `name`, if it is made by one.
+fn recipe(c: &mut Checker<'_>, name: &str) -> Option<Recipe> {
+    let written = c.raw.images.as_ref().and_then(|images| images.iter().find(|(named, _)| named.0 == name));
+    let recipe = match written.and_then(|(_, image)| image.recipe.as_ref()) {
         Some(recipe) if recipe.0.contains('/') || recipe.0 == "." => folder(c, recipe)?,
         Some(recipe) => recipe.value.0.clone(),
         None => name.to_owned(),
     };
-    let recipe = Recipe::of(&ImageConfig { recipe, ..ImageConfig::plain(name) }).ok()?;
-    recipe.users.first().map(|user| (user.name.clone(), user.password.clone()))
+    Recipe::of(&ImageConfig { recipe, ..ImageConfig::plain(name) }).ok()
 }
 
 /// The absolute path of a recipe's folder.

@@ -9,8 +9,9 @@ use super::{images, tls, units};
 use crate::emulate::Backend;
 use crate::service::{Middle, Opens, ServiceKind, Spoken, SshMiddle, TlsMiddle};
 
-/// The SSH server of Debian 12.
-const IDENTIFICATION: &str = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3";
+/// The SSH servers of Debian 12.
+const OPENSSH: &str = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3";
+const DROPBEAR: &str = "SSH-2.0-dropbear_2022.83";
 /// Octets of it without the line's end (RFC 4253 §4.2).
 const MOST: usize = 253;
 /// Pairs of user and password.
@@ -86,11 +87,16 @@ fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
     }
     let identification = match &keys.identification {
         Some(text) => identification(c, text)?,
-        None => IDENTIFICATION.to_owned(),
+        // That of the image's, when it is known whose.
+        None => String::new(),
     };
     let refusal_us = match &keys.refusal {
         Some(text) => c.unit(text.span, units::duration_us(text, 60_000_000))?,
         None => 2_000_000,
+    };
+    let acceptance_us = match &keys.acceptance {
+        Some(text) => c.unit(text.span, units::duration_us(text, 10_000_000))?,
+        None => 300_000,
     };
     let keep = match &keys.keep {
         Some(text) => c.unit(text.span, units::size_bytes(text))?,
@@ -112,7 +118,8 @@ fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
         },
         None => None,
     };
-    Some(SshMiddle { identification, opens, login, refusal_ms: (refusal_us / 1000) as u32, keep })
+    let (refusal_ms, acceptance_ms) = ((refusal_us / 1000) as u32, (acceptance_us / 1000) as u32);
+    Some(SshMiddle { identification, opens, login, refusal_ms, acceptance_ms, keep })
 }
 
 fn identification(c: &mut Checker<'_>, text: &At<Text>) -> Option<String> {
@@ -177,5 +184,50 @@ pub fn kind(c: &mut Checker<'_>, act: &TcpAct, backend: Option<&Backend>, at: Sp
             c.error(at, "nobody can log in inside", "no account of the container's is known", help);
         }
     }
+    if ssh.identification.is_empty() {
+        let is_dropbear = backend.is_some_and(|backend| images::has_dropbear(c, &backend.image));
+        ssh.identification = if is_dropbear { DROPBEAR } else { OPENSSH }.to_owned();
+    }
     ServiceKind::Recorded(Box::new(Middle::Ssh(ssh)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::NodeConfig;
+    use crate::topology::tests::good;
+
+    /// The SSH server of a container's host whose image is `image`, with these keys.
+    fn ssh_of(image: &str, keys: &str) -> SshMiddle {
+        let text = format!(
+            "nodes:\n  h: {{kind: container, address: 10.0.0.1, tcp: {{22: {{container: ssh{keys}}}}}, backend: {{image: {image}}}}}\n"
+        );
+        let plan = good(&text);
+        let Some(NodeConfig::Hosts(hosts)) = plan.nodes.first().map(|node| &node.config) else { panic!("{plan:?}") };
+        let found = hosts.services.iter().find_map(|service| match &service.kind {
+            ServiceKind::Recorded(middle) => match &**middle {
+                Middle::Ssh(ssh) => Some(ssh.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        found.unwrap_or_else(|| panic!("{text}"))
+    }
+
+    #[test]
+    fn a_server_calls_itself_what_its_image_has() {
+        assert_eq!(ssh_of("small", "").identification, DROPBEAR);
+        assert_eq!(ssh_of("debian", "").identification, OPENSSH);
+        assert_eq!(ssh_of("small", ", identification: SSH-2.0-x").identification, "SSH-2.0-x");
+    }
+
+    #[test]
+    fn times_are_those_that_are_said() {
+        let times = |keys| {
+            let ssh = ssh_of("small", keys);
+            (ssh.refusal_ms, ssh.acceptance_ms)
+        };
+        assert_eq!(times(""), (2000, 300));
+        assert_eq!(times(", opens: any, refusal: 1s, acceptance: 50ms"), (1000, 50));
+    }
 }

@@ -164,10 +164,12 @@ mapping! {
         after: u32,
         /// `user:password` by which to log in inside, unless `opens: container` (default: the image's first account).
         login: Text,
-        /// What the SSH server calls itself (default `SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3`).
+        /// What the SSH server calls itself (default: as that of the image, `SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3` or `SSH-2.0-dropbear_2022.83`).
         identification: Text,
         /// Time that a refused log-in takes at least (default 2s).
         refusal: Text,
+        /// Time that it takes at least to be let in (default 300ms): what a container's start hides behind.
+        acceptance: Text,
         /// Whether the container speaks `tls` itself (default), or in the clear.
         inside: InsideWord,
         /// Whether TLS begins when the client asks for it (default false): in `smtp`, `imap`, `pop3`, `ftp` and `postgresql`.

@@ -34,6 +34,7 @@ const COMPANIONS: &[(&str, &[&str])] = &[
             "login",
             "identification",
             "refusal",
+            "acceptance",
             "keep",
             "tls",
             "inside",

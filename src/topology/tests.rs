@@ -210,6 +210,16 @@ fn bad_hosts() {
             "image: small",
         ),
         (
+            "nodes:\n  h: {kind: container, address: 10.0.0.1, tcp: {22: {container: ssh, acceptance: «11s}}, backend: {image: small}}",
+            "11s",
+            "",
+        ),
+        (
+            "nodes:\n  h: {kind: container, address: 10.0.0.1, tcp: {80: {container: http, «acceptance: 1s}}, backend: {image: small}}",
+            "says nothing beside `container: http`",
+            "remove it",
+        ),
+        (
             "nodes:\n  h: {kind: container, address: 10.0.0.1, backend: «{image: small}}",
             "nothing ever starts",
             "container",

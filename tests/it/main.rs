@@ -42,6 +42,7 @@ mod oci;
 mod offloads;
 mod orders;
 mod path;
+mod plain_middle;
 mod plain_recorded;
 mod privacy;
 mod processes;

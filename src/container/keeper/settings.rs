@@ -308,7 +308,9 @@ pub fn prepare(
     let etc = place.upper().join("etc");
     let files = match host {
         Some(host) => identity(host, kind)?,
-        None => files(&Who { name: NOBODY, gateways: &[], ssh_seed: [0; 32], machine_id: 0 }, kind)?,
+        None => {
+            files(&Who { name: NOBODY, gateways: &[], ssh_seed: [0; 32], ssh_scalar: [1; 32], machine_id: 0 }, kind)?
+        }
     };
     let own = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
@@ -362,8 +364,14 @@ pub type IdentityFile = (&'static str, Vec<u8>, u32);
 /// # Errors
 /// If no key can be made.
 pub fn identity(host: &Host<'_>, kind: HostKey) -> io::Result<Vec<IdentityFile>> {
-    let (ssh_seed, machine_id) = (host.identity.ssh_seed(host.ip), host.identity.machine_id(host.ip));
-    files(&Who { name: &host.hostname, gateways: &host.gateways, ssh_seed, machine_id }, kind)
+    let who = Who {
+        name: &host.hostname,
+        gateways: &host.gateways,
+        ssh_seed: host.identity.ssh_seed(host.ip),
+        ssh_scalar: host.identity.ssh_scalar(host.ip),
+        machine_id: host.identity.machine_id(host.ip),
+    };
+    files(&who, kind)
 }
 
 /// Whom files are about.
@@ -371,6 +379,7 @@ struct Who<'a> {
     name: &'a str,
     gateways: &'a [IpAddr],
     ssh_seed: [u8; 32],
+    ssh_scalar: [u8; 32],
     machine_id: u128,
 }
 
@@ -394,6 +403,10 @@ fn files(who: &Who<'_>, kind: HostKey) -> io::Result<Vec<IdentityFile>> {
             let comment = format!("root@{name}");
             files.push(("ssh/ssh_host_ed25519_key", key.openssh(&comment).into(), 0o600));
             files.push(("ssh/ssh_host_ed25519_key.pub", key.public_line(&comment).into(), 0o644));
+            if let Some(key) = SshKey::from_scalar(who.ssh_scalar) {
+                files.push(("ssh/ssh_host_ecdsa_key", key.openssh(&comment).into(), 0o600));
+                files.push(("ssh/ssh_host_ecdsa_key.pub", key.public_line(&comment).into(), 0o644));
+            }
             files.push(("machine-id", format!("{:032x}\n", who.machine_id).into(), 0o444));
         }
         HostKey::None => {}

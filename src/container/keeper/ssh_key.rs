@@ -1,4 +1,4 @@
-//! SSH host keys (Ed25519, RFC 8032 and RFC 8709) in the files of two servers.
+//! SSH host keys (Ed25519, RFC 8032 and RFC 8709; ECDSA, RFC 5656) in the files of two servers.
 
 use std::fmt::Write;
 
@@ -11,31 +11,53 @@ pub const DROPBEAR: &str = "dropbear/dropbear_ed25519_host_key";
 /// The file that takes that place when the container becomes a host's.
 pub const DROPBEAR_LATER: &str = "dropbear/.later";
 
-const KIND: &[u8] = b"ssh-ed25519";
+const ED25519: &str = "ssh-ed25519";
+const ECDSA: &str = "ecdsa-sha2-nistp256";
+/// The curve of the latter.
+const CURVE: &str = "nistp256";
 
 /// A host's key pair.
 pub struct SshKey {
-    seed: [u8; 32],
-    public: [u8; 32],
+    kind: &'static str,
+    /// What follows the kind in a public key.
+    public: Vec<u8>,
+    /// What follows that in a private one.
+    private: Vec<u8>,
 }
 
 impl SshKey {
-    /// The pair whose private half is `seed`.
+    /// The Ed25519 pair whose private half is `seed`.
     ///
     /// # Errors
     /// Never, as long as every seed is a key, which RFC 8032 says.
     pub fn from_seed(seed: [u8; 32]) -> Result<SshKey, ring::error::KeyRejected> {
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed)?;
-        let mut public = [0; 32];
-        public.copy_from_slice(pair.public_key().as_ref());
-        Ok(SshKey { seed, public })
+        let point = pair.public_key().as_ref();
+        let (mut public, mut private) = (Vec::new(), Vec::new());
+        put(&mut public, point);
+        put(&mut private, &[&seed, point].concat());
+        Ok(SshKey { kind: ED25519, public, private })
     }
 
-    /// Dropbear's host key file.
+    /// The ECDSA pair on P-256 whose private half is `scalar`; none if that is no scalar of the group.
+    pub fn from_scalar(scalar: [u8; 32]) -> Option<SshKey> {
+        let secret = p256::ecdsa::SigningKey::from_slice(&scalar).ok()?;
+        let point = secret.verifying_key().to_sec1_point(false);
+        let (mut public, mut private) = (Vec::new(), Vec::new());
+        put(&mut public, CURVE.as_bytes());
+        put(&mut public, point.as_bytes());
+        // A number of RFC 4251 §5: no needless zeros in front, and no sign.
+        let digits = scalar.iter().position(|octet| *octet != 0).map_or(&[][..], |first| &scalar[first..]);
+        let sign: &[u8] = if digits.first().is_some_and(|octet| octet & 0x80 != 0) { &[0] } else { &[] };
+        put(&mut private, &[sign, digits].concat());
+        Some(SshKey { kind: ECDSA, public, private })
+    }
+
+    /// Dropbear's host key file; the key is Ed25519.
     pub fn dropbear(&self) -> Vec<u8> {
         let mut file = Vec::new();
-        put(&mut file, KIND);
-        put(&mut file, &[self.seed, self.public].concat());
+        put(&mut file, self.kind.as_bytes());
+        file.extend(&self.private);
         file
     }
 
@@ -44,11 +66,11 @@ impl SshKey {
         let mut private = Vec::new();
         // Two equal numbers, by which a decryption is checked: any will do.
         for _ in 0..2 {
-            private.extend(&self.public[..4]);
+            private.extend(self.public.iter().rev().take(4));
         }
-        put(&mut private, KIND);
-        put(&mut private, &self.public);
-        put(&mut private, &[self.seed, self.public].concat());
+        put(&mut private, self.kind.as_bytes());
+        private.extend(&self.public);
+        private.extend(&self.private);
         put(&mut private, comment.as_bytes());
         private.extend((1..).take(private.len().next_multiple_of(8) - private.len()));
         let mut file = b"openssh-key-v1\0".to_vec();
@@ -68,13 +90,13 @@ impl SshKey {
 
     /// OpenSSH's public key file.
     pub fn public_line(&self, comment: &str) -> String {
-        format!("ssh-ed25519 {} {comment}\n", BASE64_STANDARD.encode(self.public_blob()))
+        format!("{} {} {comment}\n", self.kind, BASE64_STANDARD.encode(self.public_blob()))
     }
 
     fn public_blob(&self) -> Vec<u8> {
         let mut blob = Vec::new();
-        put(&mut blob, KIND);
-        put(&mut blob, &self.public);
+        put(&mut blob, self.kind.as_bytes());
+        blob.extend(&self.public);
         blob
     }
 }
@@ -98,7 +120,7 @@ mod tests {
         let seed = hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
         let public = hex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
         let key = SshKey::from_seed(seed.clone().try_into().unwrap()).unwrap();
-        assert_eq!(key.public[..], public[..]);
+        assert_eq!(key.public[4..], public[..]);
         let file = key.dropbear();
         assert_eq!(file.len(), 4 + 11 + 4 + 64);
         assert_eq!(file[19..51], seed[..]);
@@ -106,13 +128,19 @@ mod tests {
 
     #[test]
     fn openssh_reads_its_file() {
-        let key = SshKey::from_seed([7; 32]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        std::fs::write(&path, key.openssh("root@web")).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        let output = std::process::Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), key.public_line("root@web"));
+        // A scalar with its highest bit set, and one with octets of zeros in front.
+        let mut small = [0; 32];
+        small[2..].fill(0x7f);
+        let ecdsa = |scalar| SshKey::from_scalar(scalar).unwrap();
+        for key in [SshKey::from_seed([7; 32]).unwrap(), ecdsa([0x91; 32]), ecdsa(small)] {
+            std::fs::write(&path, key.openssh("root@web")).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            let output = std::process::Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), key.public_line("root@web"));
+        }
+        assert!(SshKey::from_scalar([0; 32]).is_none() && SshKey::from_scalar([0xff; 32]).is_none());
     }
 }

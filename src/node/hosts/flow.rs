@@ -422,10 +422,7 @@ pub(super) fn poll_pipe(flow: &mut Flow, sockets: &mut Sockets, cx: &mut Cx<'_>)
     let Some(pipe) = flow.app.pipe() else { return };
     pipe.take_due();
     if pipe.is_reset() {
-        let why = pipe.failure().map(str::to_owned);
-        if let (None, Some(why)) = (flow.closing, why) {
-            cx.emit(&mut flow.event(EventId::ServiceFailed, now), why.as_bytes());
-        }
+        tell_failure(flow, cx);
         return flow.abort(now);
     }
     while pipe.writable() > 0 && flow.conn.recv(|bytes| pipe.write(bytes)) > 0 {}
@@ -434,6 +431,15 @@ pub(super) fn poll_pipe(flow: &mut Flow, sockets: &mut Sockets, cx: &mut Cx<'_>)
         pipe.finish();
     }
     if pipe.at_end() {
+        tell_failure(flow, cx);
         flow.close(now);
+    }
+}
+
+/// Tells, once, why nobody has answered.
+fn tell_failure(flow: &mut Flow, cx: &mut Cx<'_>) {
+    let why = flow.app.pipe().and_then(|pipe| pipe.failure().map(str::to_owned));
+    if let (None, Some(why)) = (flow.closing, why) {
+        cx.emit(&mut flow.event(EventId::ServiceFailed, cx.now), why.as_bytes());
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Lines {
     /// In a message or a file, until a dot on a line of its own.
     in_data: bool,
     login: Login,
+    /// The last command wants TLS.
+    asked_tls: bool,
     /// Within TLS from here on.
     is_sealed: bool,
     /// What is within is shown.
@@ -53,13 +55,14 @@ impl Lines {
             answered: 0,
             in_data: false,
             login: Login::None,
+            asked_tls: false,
             is_sealed: false,
             within,
         }
     }
 
     fn command(&mut self, line: &[u8], told: &mut Vec<Entry>) {
-        self.answered = 0;
+        (self.answered, self.asked_tls) = (0, false);
         if self.in_data {
             self.in_data = line != b".";
             return;
@@ -78,6 +81,7 @@ impl Lines {
         };
         let mut words = line.splitn(2, |octet| *octet == b' ');
         let (verb, rest) = (words.next().unwrap_or_default().to_ascii_uppercase(), words.next().unwrap_or_default());
+        self.asked_tls = verb == b"STARTTLS";
         match (verb.as_slice(), self.spoken) {
             (b"USER", _) => self.login = Login::User(Text::new(rest)),
             (b"PASS", _) => {
@@ -122,21 +126,12 @@ impl Lines {
         }
         // Upgrades (RFC 3207, 2595, 4217): what follows is nothing that could be read.
         let starts_tls = matches!(self.spoken, Spoken::Ftp) && line.starts_with(b"234")
-            || matches!(self.spoken, Spoken::Smtp) && line.starts_with(b"220") && self.asked_tls(told);
+            || matches!(self.spoken, Spoken::Smtp) && line.starts_with(b"220") && self.asked_tls;
         self.is_sealed |= starts_tls && !self.within;
         self.answered = self.answered.saturating_add(1);
         if self.answered <= ANSWERS {
             told.push(Entry::Answer { text: Text::new(line) });
         }
-    }
-
-    /// Whether the last command that was told of wants TLS.
-    fn asked_tls(&self, told: &[Entry]) -> bool {
-        let last = told.iter().rev().find_map(|entry| match entry {
-            Entry::Command { text } => Some(text.as_str()),
-            _ => None,
-        });
-        last.is_some_and(|text| text.eq_ignore_ascii_case("starttls"))
     }
 }
 

@@ -70,12 +70,24 @@ impl Redis {
     fn command(&mut self, told: &mut Vec<Entry>) {
         let parts = std::mem::take(&mut self.parts);
         self.answer_due = true;
-        let is_auth = parts.first().is_some_and(|verb| verb.eq_ignore_ascii_case(b"auth"));
-        match parts.as_slice() {
-            [_, password] if is_auth => self.login = Some((Text::new("default"), Text::new(password))),
-            [_, user, password] if is_auth => self.login = Some((Text::new(user), Text::new(password))),
-            _ => told.push(Entry::Command { text: Text::command(parts.join(&b' ')) }),
-        }
+        let is = |at: usize, word: &[u8]| parts.get(at).is_some_and(|part| part.eq_ignore_ascii_case(word));
+        let shown = match parts.as_slice() {
+            [_, password] if is(0, b"auth") => {
+                self.login = Some((Text::new("default"), Text::new(password)));
+                return;
+            }
+            [_, user, password] if is(0, b"auth") => {
+                self.login = Some((Text::new(user), Text::new(password)));
+                return;
+            }
+            // A log-in may come with the version of the protocol.
+            [_, _, _, user, password, ..] if is(0, b"hello") && is(2, b"auth") => {
+                self.login = Some((Text::new(user), Text::new(password)));
+                &parts[..2]
+            }
+            all => all,
+        };
+        told.push(Entry::Command { text: Text::command(shown.join(&b' ')) });
     }
 
     fn answer(&mut self, line: &[u8], told: &mut Vec<Entry>) {
@@ -83,7 +95,8 @@ impl Redis {
             return;
         }
         if let Some((user, password)) = self.login.take() {
-            let accepted = line.starts_with(b"+");
+            // `+OK`, or what there is to say of the server.
+            let accepted = !line.starts_with(b"-") && !line.starts_with(b"!");
             told.push(Entry::Attempt { user, credential: Credential::Password { password }, accepted });
         }
         told.push(Entry::Answer { text: Text::new(line) });

@@ -71,10 +71,10 @@ enum State {
 }
 
 impl Way {
-    /// Takes octets; what is data goes to `data`. Returns subnegotiations.
-    fn strip(&mut self, octets: &[u8], data: &mut Vec<u8>) -> Vec<Vec<u8>> {
-        let mut subs = Vec::new();
-        for &octet in octets {
+    /// Takes octets up to the end of a subnegotiation, which is returned, or all of them; what is data goes to `data`.
+    /// How many were taken.
+    fn strip(&mut self, octets: &[u8], data: &mut Vec<u8>) -> (Option<Vec<u8>>, usize) {
+        for (at, &octet) in octets.iter().enumerate() {
             self.state = match (self.state, octet) {
                 (State::Data, IAC) => State::Command,
                 (State::Data, _) => {
@@ -97,8 +97,8 @@ impl Way {
                 (State::Command | State::Option, _) => State::Data,
                 (State::Sub, IAC) => State::SubCommand,
                 (State::SubCommand, SE) => {
-                    subs.push(std::mem::take(&mut self.sub));
-                    State::Data
+                    self.state = State::Data;
+                    return (Some(std::mem::take(&mut self.sub)), at + 1);
                 }
                 (State::Sub | State::SubCommand, _) => {
                     if self.sub.len() < MOST {
@@ -108,28 +108,29 @@ impl Way {
                 }
             };
         }
-        subs
+        (None, octets.len())
     }
 }
 
 impl Observer for Telnet {
     fn see(&mut self, from: Stream, octets: &[u8], told: &mut Vec<Entry>) -> Result<(), &'static str> {
-        let mut data = Vec::with_capacity(octets.len());
-        let way = &mut self.ways[usize::from(from != Stream::Input)];
-        for sub in way.strip(octets, &mut data) {
-            if from == Stream::Input {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let mut data = Vec::with_capacity(rest.len());
+            let (sub, n) = self.ways[usize::from(from != Stream::Input)].strip(rest, &mut data);
+            rest = &rest[n..];
+            if !data.is_empty() {
+                self.begin(told);
+                match from {
+                    Stream::Input => self.typed(&data, told),
+                    _ => self.showed(&data, told),
+                }
+                told.push(Entry::Data { channel: CHANNEL, stream: from, data: Bytes::from(data) });
+            }
+            if let Some(sub) = sub.filter(|_| from == Stream::Input) {
                 self.negotiated(&sub, told);
             }
         }
-        if data.is_empty() {
-            return Ok(());
-        }
-        self.begin(told);
-        match from {
-            Stream::Input => self.typed(&data, told),
-            _ => self.showed(&data, told),
-        }
-        told.push(Entry::Data { channel: CHANNEL, stream: from, data: Bytes::from(data) });
         Ok(())
     }
 

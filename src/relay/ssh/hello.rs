@@ -5,7 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +20,8 @@ use crate::service::tls::hex;
 /// Most that is kept of the start: a first line of 255 octets, and a KEXINIT, which is 1.5 KB from OpenSSH and may be 35,000 (§6.1).
 const MOST: usize = 36 * 1024;
 const KEXINIT: u8 = 20;
+/// How long a request for authentication may take to come as a whole, of a client that could have asked for something else.
+const WHOLE: Duration = Duration::from_secs(1);
 
 /// What has been seen of a client's start.
 #[derive(Default)]
@@ -36,6 +38,12 @@ pub(super) struct Watch {
     let_in: AtomicBool,
     /// It did not, for too long.
     late: AtomicBool,
+    /// It is one that asks for the service again before each attempt.
+    asks_again: AtomicBool,
+    /// It did, and waits for an answer that it does not get.
+    asked_again: AtomicBool,
+    /// Requests for authentication that were heard.
+    requests: AtomicU32,
 }
 
 impl Watch {
@@ -49,10 +57,21 @@ impl Watch {
         self.late.load(Ordering::Relaxed)
     }
 
+    /// The client asks to be let in.
+    pub(super) fn heard(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the connection was ended because the client asked for the service once more.
+    pub(super) fn asked_again(&self) -> bool {
+        self.asked_again.load(Ordering::Relaxed)
+    }
+
     /// The introduction, as far as there is one. What it was read from is forgotten.
     pub(super) fn take(&self) -> Entry {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.done = true;
+        self.asks_again.store(seen.start.starts_with(b"SSH-2.0-paramiko"), Ordering::Relaxed);
         introduction(&std::mem::take(&mut seen.start))
     }
 
@@ -123,6 +142,10 @@ fn introduction(start: &[u8]) -> Entry {
 }
 
 /// A client's stream that is looked at, and ends if the client does not log in.
+///
+/// It ends, too, if Paramiko asks for the authentication service (RFC 4253 §10) once more, as it does before each
+/// further attempt in a connection: the library passes over that, and the client would wait half a minute in vain. As
+/// it is, its attempt has failed, and the next one comes in another connection.
 pub(super) struct Watched<S> {
     stream: S,
     watch: Arc<Watch>,
@@ -131,13 +154,31 @@ pub(super) struct Watched<S> {
     /// How long a client may take that was told that this is the end.
     farewell: Duration,
     ending: bool,
+    /// Until when what has come is to be a request for authentication, and how many there were before.
+    again: Option<(Pin<Box<Sleep>>, u32)>,
 }
 
 impl<S> Watched<S> {
     /// `stream`, which ends after `grace` if nobody has logged in by then, and `farewell` after we have
     /// ended our side.
     pub(super) fn new(stream: S, watch: Arc<Watch>, grace: Duration, farewell: Duration) -> Watched<S> {
-        Watched { stream, watch, patience: Some(Box::pin(sleep(grace))), farewell, ending: false }
+        Watched { stream, watch, patience: Some(Box::pin(sleep(grace))), farewell, ending: false, again: None }
+    }
+
+    /// Whether a client has asked for what it does not get, now that so many octets have come.
+    fn asked_again(&mut self, came: usize, cx: &mut Context<'_>) -> bool {
+        let watch = &self.watch;
+        let requests = watch.requests.load(Ordering::Relaxed);
+        let may = watch.asks_again.load(Ordering::Relaxed) && !watch.let_in.load(Ordering::Relaxed) && requests > 0;
+        if !may || self.again.as_ref().is_some_and(|(_, before)| *before != requests) {
+            self.again = None;
+        }
+        if may && came > 0 && self.again.is_none() {
+            self.again = Some((Box::pin(sleep(WHOLE)), requests));
+        }
+        let asked = self.again.as_mut().is_some_and(|(until, _)| until.as_mut().poll(cx).is_ready());
+        watch.asked_again.fetch_or(asked, Ordering::Relaxed);
+        asked
     }
 }
 
@@ -146,6 +187,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.watch.look(buf.filled().get(before..).unwrap_or_default());
+        let came = buf.filled().len() - before;
+        if self.asked_again(came, cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         if self.watch.let_in.load(Ordering::Relaxed) && !self.ending {
             self.patience = None;
         }
@@ -286,5 +331,28 @@ mod tests {
         assert!(watched.read(&mut [0; 8]).await.is_err());
         assert_eq!(before.elapsed().as_secs(), 5);
         assert!(!watch.was_late());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_the_service_again_is_not_left_waiting() {
+        for (banner, ends) in [("SSH-2.0-paramiko_2.12.0\r\n", true), ("SSH-2.0-OpenSSH_9.2p1\r\n", false)] {
+            let (mut client, server) = tokio::io::duplex(64);
+            let watch = Arc::new(Watch::default());
+            let mut watched = Watched::new(server, watch.clone(), Duration::from_secs(120), Duration::ZERO);
+            client.write_all(banner.as_bytes()).await.unwrap();
+            watched.read_exact(&mut vec![0; banner.len()]).await.unwrap();
+            watch.take();
+            // An attempt, and another one, each of which is heard.
+            for _ in 0..2 {
+                client.write_all(b"1").await.unwrap();
+                assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 1);
+                watch.heard();
+                assert!(tokio::time::timeout(Duration::from_secs(5), watched.read(&mut [0; 8])).await.is_err());
+            }
+            // Something that is none.
+            client.write_all(b"2").await.unwrap();
+            assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 1);
+            let ended = tokio::time::timeout(Duration::from_secs(5), watched.read(&mut [0; 8])).await;
+            assert_eq!((ended.is_ok(), watch.asked_again()), (ends, ends), "{banner}");
+        }
     }
 }

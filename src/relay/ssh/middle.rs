@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use russh::server;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::hello::Watch;
 use super::inner::{self, Closed, Dial, Inner};
 use super::lane::Load;
-use super::{CHANNELS, LAST_WORDS, Settings, Used};
+use super::{ATTEMPTS, ATTEMPTS_DROPBEAR, CHANNELS, LAST_WORDS, Settings, Used, is_dropbear};
 use crate::relay::tape::{Entry, Recorder, Text};
+
+/// A connection inside that waits for whom it is for.
+type Ahead = tokio::sync::Mutex<Option<Result<Inner, Closed>>>;
 
 /// One attacker's connection, and the one inside.
 pub(super) struct Middle {
@@ -24,9 +27,16 @@ pub(super) struct Middle {
     pub(super) outward: Arc<Load>,
     /// Files have numbers that are those of the connection.
     pub(super) files: Arc<AtomicU32>,
-    pub(super) dial: Dial,
+    dial: Dial,
+    /// What was connected ahead of time, or is just being: then it is locked.
+    ahead: Arc<Ahead>,
+    /// Who does that.
+    connecting: OnceLock<AbortHandle>,
     inner: OnceCell<Inner>,
     client: OnceLock<server::Handle>,
+    /// The attacker's side from its beginning.
+    outer: OnceLock<server::Handle>,
+    failures: AtomicU32,
     introduced: AtomicBool,
     why: OnceLock<String>,
     channels: AtomicU32,
@@ -51,8 +61,12 @@ impl Middle {
             outward: Arc::default(),
             files: Arc::default(),
             dial,
+            ahead: Arc::default(),
+            connecting: OnceLock::new(),
             inner: OnceCell::new(),
             client: OnceLock::new(),
+            outer: OnceLock::new(),
+            failures: AtomicU32::new(0),
             introduced: AtomicBool::new(false),
             why: OnceLock::new(),
             channels: AtomicU32::new(0),
@@ -67,6 +81,25 @@ impl Middle {
         if !self.introduced.swap(true, Ordering::Relaxed) {
             self.recorder.put(self.watch.take()).await;
         }
+    }
+
+    /// The attacker's side is there.
+    pub(super) fn runs(&self, outer: server::Handle) {
+        let _ = self.outer.set(outer);
+    }
+
+    /// An attempt to log in has failed. After the last that may, the connection ends as OpenSSH ends it, behind the refusal.
+    pub(super) fn failed(&self) {
+        let most = if is_dropbear(&self.settings.banner) { ATTEMPTS_DROPBEAR } else { ATTEMPTS };
+        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 != most {
+            return;
+        }
+        let Some(outer) = self.outer.get().cloned() else { return };
+        self.because("too many attempts to log in");
+        self.spawn(async move {
+            let why = "Too many authentication failures".to_owned();
+            let _ = outer.disconnect(russh::Disconnect::ProtocolError, why, String::new()).await;
+        });
     }
 
     /// The attacker has logged in.
@@ -87,9 +120,43 @@ impl Middle {
         }
     }
 
+    /// A connection inside will be needed, most likely: it is begun now, which starts the container if it does not run.
+    /// Nobody logs in on it before somebody was let in, as the container's log would tell of somebody who was not.
+    pub(super) fn begin(&self) {
+        if self.connecting.get().is_some() || self.inner.initialized() {
+            return;
+        }
+        // From here on whoever needs one waits for this one.
+        let (Some(this), Ok(mut ahead)) = (self.this.upgrade(), self.ahead.clone().try_lock_owned()) else { return };
+        let begun = async move { *ahead = Some(inner::connect(&this.dial, this.this.clone()).await) };
+        let _ = self.connecting.set(self.tasks().spawn(begun));
+    }
+
+    /// The client is gone: nobody waits for what was begun for it.
+    pub(super) async fn desist(&self) {
+        if let Some(connecting) = self.connecting.get() {
+            connecting.abort();
+        }
+        // It knows who it was for, who knows it.
+        self.ahead.lock().await.take();
+    }
+
     /// A connection inside, not logged in.
     pub(super) async fn connect(&self) -> Result<Inner, Closed> {
+        match self.ahead.lock().await.take() {
+            // A server ends a connection on which nobody logs in.
+            Some(Ok(inner)) if inner.handle.is_closed() => {}
+            Some(begun) => return begun,
+            None => {}
+        }
         inner::connect(&self.dial, self.this.clone()).await
+    }
+
+    /// Somebody is let in, or will be as soon as this is said: the way inside is opened.
+    pub(super) fn enter(&self) {
+        if let Some(this) = self.this.upgrade() {
+            self.spawn(async move { _ = this.inner().await });
+        }
     }
 
     /// The attacker has opened the container with a credential of its own.

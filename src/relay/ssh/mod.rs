@@ -7,15 +7,25 @@
 //! * `channel`: one channel's octets, both ways; `lane`: what waits in it, and why that is little
 //! * `observe`: files that move by SFTP and SCP
 //!
-//! Nothing inside is needed before somebody is let in, or the container's own server is asked whether to do so: banner,
-//! key exchange and, by most policies, authentication take no container.
+//! Nothing inside is needed before somebody is let in, or the container's own server is asked whether to do so. A container
+//! that does not run takes a moment to start, by which nobody must be able to tell it from one that does. Hence:
+//!
+//! * Banner and key exchange start nothing, so neither does who only looks (scanners, `ssh-keyscan`).
+//! * The container starts with the first request for authentication after which the next attempt needs it: with the first of all
+//!   by [`Policy::Any`] and [`Policy::Container`] (clients ask for the methods before they try one), with the last refusal by
+//!   [`Policy::After`], whose two seconds are more than a start takes; by [`Policy::List`] with the attempt that is right,
+//!   as everybody tries others on end, and would keep every host's container running. [`Policy::Never`] starts none.
+//! * Until somebody is let in the connection inside is without a log-in, which its log would tell of.
+//! * Whoever is let in learns it [`Settings::acceptance`] after they asked, whether or not there is a way inside by then; what they
+//!   ask for next waits until there is.
 //!
 //! What cannot be passed: public keys, which sign the key exchange (RFC 4252 §7); X11 and listening Unix sockets, which are refused.
 //! A client that asks for the authentication service again with every attempt (Paramiko, where one connection tries several) is
-//! answered the first time only.
+//! answered the first time only, as the library has it, and loses its connection the second time.
 //!
 //! What of OpenSSH the library lacks, and a client's verbose log shows: `sntrup761x25519-sha512@openssh.com`, UMACs, and
-//! the announcement of further host keys.
+//! the announcement of further host keys. Of hosts' keys RSA is missing: to find the primes of one takes the better part of a second, and
+//! whoever asks all addresses of a network for their keys would have us find those of each.
 
 mod channel;
 mod hello;
@@ -36,7 +46,7 @@ use std::time::Duration;
 pub use inner::Inside;
 pub use policy::{Login, Policy, Secret};
 use russh::keys::PrivateKey;
-use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::ssh_key::private::{EcdsaKeypair, Ed25519Keypair};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
@@ -55,8 +65,9 @@ const DIAL: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(15);
 /// How long what still waits may take to arrive inside when the client has gone.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Attempts to log in per connection: OpenSSH's `MaxAuthTries` and the one that asks for the methods.
-const ATTEMPTS: usize = 6 + 1;
+/// Attempts to log in that may fail in a connection: OpenSSH's `MaxAuthTries`, and Dropbear's `MAX_AUTH_TRIES`.
+const ATTEMPTS: u32 = 6;
+const ATTEMPTS_DROPBEAR: u32 = 10;
 /// Channels open at a time in a connection. A browser behind a dynamic forward has some dozens; OpenSSH's `MaxSessions`
 /// is 10. At worst each costs its windows ([`lane::WINDOW`]).
 const CHANNELS: usize = 64;
@@ -78,6 +89,8 @@ pub struct Settings {
     pub login: Option<Login>,
     /// How long a refusal takes at least. PAM's is about two seconds.
     pub refusal: Duration,
+    /// How long it takes at least to accept a log-in: in that time a container starts, if it has to.
+    pub acceptance: Duration,
     /// Whether it asks for passwords by keyboard-interactive, too (RFC 4256). Debian's does not.
     pub keyboard_interactive: bool,
     /// Octets of each file's content that are put on the tape; of what is longer, the beginning.
@@ -87,6 +100,18 @@ pub struct Settings {
 /// The key pair of a host whose private half is `seed` (RFC 8032 §5.1.5), as containers have it.
 pub fn host_key(seed: [u8; 32]) -> PrivateKey {
     PrivateKey::from(Ed25519Keypair::from_seed(&seed))
+}
+
+/// The same on P-256, whose private half is `scalar`; none if that is no scalar of the group.
+pub fn host_key_ecdsa(scalar: [u8; 32]) -> Option<PrivateKey> {
+    let secret = p256::SecretKey::from_slice(&scalar).ok()?;
+    let public = secret.public_key().into();
+    Some(PrivateKey::from(EcdsaKeypair::NistP256 { public, private: secret.into() }))
+}
+
+/// Whether an identification is that of a Dropbear: it has other lists than OpenSSH, and fewer keys.
+pub fn is_dropbear(identification: &str) -> bool {
+    identification.starts_with("SSH-2.0-dropbear")
 }
 
 /// What a connection has needed.
@@ -99,7 +124,7 @@ pub struct Used {
 }
 
 /// Serves one client until its connection is over, which the last entry, [`Entry::End`], says. `dial` opens a stream to the
-/// container's server; it is called when somebody is let in, or by [`Policy::Container`] to find out.
+/// container's server; it is called when somebody is about to be let in, or by [`Policy::Container`] to find out.
 pub async fn serve<S, D, F, I>(settings: Arc<Settings>, stream: S, dial: D, recorder: Recorder) -> Used
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -116,15 +141,20 @@ where
     let middle = Middle::new(settings, dial, recorder.clone(), watch.clone());
     let watched = Watched::new(stream, watch.clone(), GRACE, FAREWELL);
     let ended = match russh::server::run_stream(config, watched, server::Host::new(middle.clone())).await {
-        Ok(session) => session.await,
+        Ok(session) => {
+            middle.runs(session.handle());
+            session.await
+        }
         Err(error) => Err(error),
     };
     let reason = match ended {
+        _ if watch.asked_again() => "asked for the service again".to_owned(),
         _ if watch.was_late() => format!("no log-in for {} s", GRACE.as_secs()),
         Ok(()) => "disconnected".to_owned(),
         // A panic is an error here, too.
         Err(error) => error.to_string(),
     };
+    middle.desist().await;
     // What is on its way still arrives.
     if timeout(LAST_WORDS, middle.finish()).await.is_err() {
         middle.abandon().await;

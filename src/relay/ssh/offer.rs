@@ -1,4 +1,4 @@
-//! What the server says that it can do: OpenSSH's lists in OpenSSH's order, as far as the library goes.
+//! What the server says that it can do: the lists of OpenSSH 9.2 or Dropbear 2022.83 in their order, as far as the library goes.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use russh::server::Config;
 use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
 use super::lane::WINDOW;
-use super::{ATTEMPTS, MESSAGES, PACKET, Settings};
+use super::{ATTEMPTS_DROPBEAR, MESSAGES, PACKET, Settings, is_dropbear};
 
 /// When keys are exchanged again: after 1 GiB, which is the library's limit and OpenSSH's for ChaCha20, and, as OpenSSH has it,
 /// for no reason of time.
@@ -39,50 +39,82 @@ pub(super) fn config(settings: &Settings) -> Config {
         window_size: WINDOW,
         maximum_packet_size: PACKET,
         channel_buffer_size: MESSAGES,
-        max_auth_attempts: ATTEMPTS,
+        // Who has tried often enough is told so before this is reached.
+        max_auth_attempts: 2 * ATTEMPTS_DROPBEAR as usize,
         // A shell may be left alone for days. TCP notices clients that are gone.
         inactivity_timeout: None,
-        preferred: Preferred {
-            kex: Cow::Borrowed(&[
-                kex::CURVE25519,
-                kex::CURVE25519_PRE_RFC_8731,
-                kex::ECDH_SHA2_NISTP256,
-                kex::ECDH_SHA2_NISTP384,
-                kex::ECDH_SHA2_NISTP521,
-                kex::DH_GEX_SHA256,
-                kex::DH_G16_SHA512,
-                kex::DH_G18_SHA512,
-                kex::DH_G14_SHA256,
-                kex::EXTENSION_SUPPORT_AS_SERVER,
-                kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-            ]),
-            key: Cow::Borrowed(&[
-                Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
-                Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
-                Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-                Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
-                Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
-                Algorithm::Ed25519,
-            ]),
-            cipher: Cow::Borrowed(&[
-                cipher::CHACHA20_POLY1305,
-                cipher::AES_128_CTR,
-                cipher::AES_192_CTR,
-                cipher::AES_256_CTR,
-                cipher::AES_128_GCM,
-                cipher::AES_256_GCM,
-            ]),
-            mac: Cow::Borrowed(&[
-                mac::HMAC_SHA256_ETM,
-                mac::HMAC_SHA512_ETM,
-                mac::HMAC_SHA1_ETM,
-                mac::HMAC_SHA256,
-                mac::HMAC_SHA512,
-                mac::HMAC_SHA1,
-            ]),
-            compression: Cow::Borrowed(&[compression::NONE, compression::ZLIB_LEGACY]),
-            ..Preferred::DEFAULT
-        },
+        preferred: if is_dropbear(&settings.banner) { dropbear() } else { openssh() },
         ..Config::default()
+    }
+}
+
+fn openssh() -> Preferred {
+    Preferred {
+        kex: Cow::Borrowed(&[
+            kex::CURVE25519,
+            kex::CURVE25519_PRE_RFC_8731,
+            kex::ECDH_SHA2_NISTP256,
+            kex::ECDH_SHA2_NISTP384,
+            kex::ECDH_SHA2_NISTP521,
+            kex::DH_GEX_SHA256,
+            kex::DH_G16_SHA512,
+            kex::DH_G18_SHA512,
+            kex::DH_G14_SHA256,
+            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+        ]),
+        key: Cow::Borrowed(&[
+            Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+            Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+            Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+            Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+            Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+            Algorithm::Ed25519,
+        ]),
+        cipher: Cow::Borrowed(&[
+            cipher::CHACHA20_POLY1305,
+            cipher::AES_128_CTR,
+            cipher::AES_192_CTR,
+            cipher::AES_256_CTR,
+            cipher::AES_128_GCM,
+            cipher::AES_256_GCM,
+        ]),
+        mac: Cow::Borrowed(&[
+            mac::HMAC_SHA256_ETM,
+            mac::HMAC_SHA512_ETM,
+            mac::HMAC_SHA1_ETM,
+            mac::HMAC_SHA256,
+            mac::HMAC_SHA512,
+            mac::HMAC_SHA1,
+        ]),
+        compression: Cow::Borrowed(&[compression::NONE, compression::ZLIB_LEGACY]),
+        ..Preferred::DEFAULT
+    }
+}
+
+fn dropbear() -> Preferred {
+    Preferred {
+        kex: Cow::Borrowed(&[
+            kex::CURVE25519,
+            kex::CURVE25519_PRE_RFC_8731,
+            kex::ECDH_SHA2_NISTP521,
+            kex::ECDH_SHA2_NISTP384,
+            kex::ECDH_SHA2_NISTP256,
+            kex::DH_G14_SHA256,
+            kex::DH_G14_SHA1,
+            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+        ]),
+        // The others are those of users' keys, of which the extension tells.
+        key: Cow::Borrowed(&[
+            Algorithm::Ed25519,
+            Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+            Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+            Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+            Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+            Algorithm::Rsa { hash: None },
+        ]),
+        cipher: Cow::Borrowed(&[cipher::CHACHA20_POLY1305, cipher::AES_128_CTR, cipher::AES_256_CTR]),
+        mac: Cow::Borrowed(&[mac::HMAC_SHA1, mac::HMAC_SHA256]),
+        compression: Cow::Borrowed(&[compression::ZLIB_LEGACY, compression::NONE]),
+        ..Preferred::DEFAULT
     }
 }

@@ -34,6 +34,16 @@ impl Policy {
         }
     }
 
+    /// Whether the next attempt, after so many that were refused, needs the container, whatever it is: as it lets in, or as
+    /// the container's server has to be asked. Who tries passwords of a list needs it when one of them is right.
+    pub(super) fn expects(&self, refused: u32) -> bool {
+        match self {
+            Policy::Container | Policy::Any => true,
+            Policy::After(tries) => refused >= *tries,
+            Policy::List(_) | Policy::Never => false,
+        }
+    }
+
     /// Whether a public key does.
     pub(super) fn public_key(&self) -> bool {
         matches!(self, Policy::Any)
@@ -83,6 +93,10 @@ mod tests {
         ] {
             assert_eq!(policy.password(user, password, refused), expected, "{policy:?} {user}");
         }
+        let expects = |policy: &Policy| [0, 1, 2].map(|refused| policy.expects(refused));
+        assert_eq!(expects(&Policy::After(2)), [false, false, true]);
+        assert_eq!([&Policy::Any, &Policy::Container].map(expects), [[true; 3]; 2]);
+        assert_eq!([&list, &Policy::Never].map(expects), [[false; 3]; 2]);
         assert!(Policy::Any.public_key() && !Policy::After(0).public_key() && !Policy::Container.public_key());
     }
 }

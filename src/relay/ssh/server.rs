@@ -8,7 +8,7 @@ use std::time::Duration;
 use russh::keys::{Certificate, HashAlg, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig, client};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::channel::{Control, signal_name};
 use super::inner::{self, Closed, Inner};
@@ -47,7 +47,12 @@ impl Host {
     async fn attempt(&self, user: &str, credential: Credential, accepted: bool) -> Auth {
         // Some clients guess the service's name and skip what would have been the occasion.
         self.middle.introduce().await;
+        // To ask for the methods is no attempt that fails.
+        let has_failed = !accepted && credential != Credential::None;
         self.put(Entry::Attempt { user: Text::new(user), credential, accepted }).await;
+        if has_failed {
+            self.middle.failed();
+        }
         if accepted { Auth::Accept } else { self.refusal() }
     }
 
@@ -57,10 +62,39 @@ impl Host {
         Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
     }
 
-    /// Whether a password opens the container.
+    /// An attempt has come: the container starts if the next one needs it.
+    fn expect(&self) {
+        self.middle.watch.heard();
+        if self.middle.settings.policy.expects(self.refused) {
+            self.middle.begin();
+        }
+    }
+
+    /// Whether a password opens the container. If it does, the answer takes its time, which is the same whether the container
+    /// runs or only now begins to.
     async fn opens(&mut self, user: &str, password: &str) -> bool {
+        let begun = Instant::now();
+        let opened = self.decide(user, password).await;
+        match opened {
+            true => self.welcome(begun).await,
+            false => {
+                self.refused += 1;
+                self.expect();
+            }
+        }
+        opened
+    }
+
+    /// Has somebody inside who is let in, by an attempt that came when it is `begun`, and waits as long as an answer takes.
+    async fn welcome(&self, begun: Instant) {
+        self.middle.enter();
+        sleep_until(begun + self.middle.settings.acceptance).await;
+    }
+
+    async fn decide(&mut self, user: &str, password: &str) -> bool {
+        self.expect();
         let decided = self.middle.settings.policy.password(user, password, self.refused);
-        let opened = match decided {
+        match decided {
             Some(decided) => decided,
             None => match self.opens_inside(user, password).await {
                 Ok(opened) => opened,
@@ -69,9 +103,7 @@ impl Host {
                     false
                 }
             },
-        };
-        self.refused += u32::from(!opened);
-        opened
+        }
     }
 
     /// Whether the container's own server takes it.
@@ -193,6 +225,7 @@ impl Handler for Host {
     }
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Error> {
+        self.expect();
         Ok(self.attempt(user, Credential::None, false).await)
     }
 
@@ -211,6 +244,7 @@ impl Handler for Host {
             if !self.middle.settings.keyboard_interactive {
                 return Ok(self.refusal());
             }
+            self.expect();
             self.asked = Some(user.to_owned());
             // What PAM asks, by OpenSSH.
             let prompts = Cow::Borrowed(&[(Cow::Borrowed("Password: "), false)][..]);
@@ -225,6 +259,7 @@ impl Handler for Host {
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Error> {
+        self.expect();
         if self.middle.settings.policy.public_key() {
             // It counts when it is signed with.
             return Ok(Auth::Accept);
@@ -233,12 +268,18 @@ impl Handler for Host {
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
+        let begun = Instant::now();
+        self.middle.watch.heard();
         let accepted = self.middle.settings.policy.public_key();
+        if accepted {
+            self.welcome(begun).await;
+        }
         let credential = key_credential(key.public_key, key.algorithm.as_str(), true);
         Ok(self.attempt(user, credential, accepted).await)
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Error> {
+        self.expect();
         let key = PublicKey::from(certificate.public_key().clone());
         Ok(self.refuse_key(user, &key, &certificate.algorithm().to_certificate_type(), true).await)
     }
@@ -246,9 +287,6 @@ impl Handler for Host {
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
         self.trial = None;
         self.middle.let_in(session.handle());
-        // While the client thinks of what it wants.
-        let middle = self.middle.clone();
-        self.middle.spawn(async move { _ = middle.inner().await });
         Ok(())
     }
 

@@ -72,6 +72,15 @@ impl RelayEnd {
         self.reset();
     }
 
+    /// Says that nobody answers, and why, which becomes an event; the attacker hears a last word (of a few octets), and the connection
+    /// is closed as usual.
+    pub fn turn_away(&mut self, why: String, word: &[u8]) {
+        let _ = self.shared.failure.set(why);
+        let (_, mut writer) = self.halves();
+        writer.write(word);
+        writer.finish();
+    }
+
     /// Says that the connection failed: the attacker's is reset.
     pub fn reset(&mut self) {
         self.shared.said_by_relay.fetch_or(RESET, Ordering::AcqRel);

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -122,12 +123,17 @@ impl Lab {
             let known = std::fs::read_to_string(at("known")).unwrap_or_default();
             write(&at("known"), &format!("{known}[127.0.0.1]:{port} {public}"), 0o600);
         }
+        let banner = match kind {
+            Server::OpenSsh => "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3",
+            Server::Dropbear => "SSH-2.0-dropbear_2022.83",
+        };
         let settings = Arc::new(Settings {
-            banner: "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3".into(),
+            banner: banner.into(),
             host_keys: vec![host_key],
             policy,
             login: Some(Login { user: "root".into(), secret: Secret::Password("toor".into()) }),
             refusal: Duration::from_millis(10),
+            acceptance: Duration::from_millis(10),
             keyboard_interactive: true,
             keep: 1 << 20,
         });
@@ -223,6 +229,38 @@ impl Lab {
         command.args(options).args(self.options()).args(["-p", &self.port.to_string(), "root@127.0.0.1"]);
         command.env("SSH_ASKPASS_REQUIRE", "force").env("SSH_ASKPASS", self.askpass()).stdin(Stdio::null());
         command
+    }
+
+    /// `tool` (hydra or ncrack) that tries root's password with each of the words in a file, by several connections at once.
+    pub fn guesser(&self, tool: &str, words: &Path) -> Command {
+        let (port, words) = (self.port.to_string(), words.display().to_string());
+        let mut command = Command::new("timeout");
+        match tool {
+            "hydra" => {
+                command.args(["900", "hydra", "-I", "-l", "root", "-P", &words, "-s", &port, "127.0.0.1", "ssh"])
+            }
+            _ => {
+                let target = format!("ssh://127.0.0.1:{port}");
+                command.args(["900", "ncrack", "-T5", "--user", "root", "-P", &words, &target])
+            }
+        };
+        command.stdin(Stdio::null()).current_dir(self.dir.path()).env("HOME", self.dir.path());
+        command
+    }
+
+    /// How often each password was tried, and which were accepted.
+    pub fn guesses(&self) -> (BTreeMap<String, usize>, Vec<String>) {
+        let (mut tried, mut accepted) = (BTreeMap::new(), Vec::new());
+        for (_, entry) in self.tape.lock().unwrap().iter() {
+            let Entry::Attempt { credential: Credential::Password { password }, accepted: is_right, .. } = entry else {
+                continue;
+            };
+            *tried.entry(password.to_string()).or_default() += 1;
+            if *is_right {
+                accepted.push(password.to_string());
+            }
+        }
+        (tried, accepted)
     }
 
     /// A program that says the usual password to whoever starts it.

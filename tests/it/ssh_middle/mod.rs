@@ -1,6 +1,7 @@
 //! SSH in the middle, between real clients and real servers, all on the loopback.
 
 mod forwards;
+mod guessers;
 pub mod lab;
 mod moving;
 mod others;

@@ -74,7 +74,7 @@ fn paramiko() {
     let lab = Lab::new(Policy::List(vec![("root".into(), "second".into())]));
     std::fs::write(lab.path("sent"), noise(2_000_000)).unwrap();
     let script = r#"
-import faulthandler, paramiko, sys
+import faulthandler, paramiko, sys, time
 # Where it stands if it does not get on.
 faulthandler.dump_traceback_later(45, exit=True)
 port, folder = int(sys.argv[1]), sys.argv[2]
@@ -84,11 +84,17 @@ def connected():
     return transport
 key = paramiko.RSAKey.generate(2048)
 for attempt in (lambda to: to.auth_publickey("root", key), lambda to: to.auth_password("root", "first")):
-    # It asks for the service with each attempt, which the library answers once.
     transport = connected()
     try: attempt(transport)
-    except paramiko.AuthenticationException: transport.close()
+    except paramiko.AuthenticationException: pass
     else: raise SystemExit("let in")
+    # It asks for the service with each attempt, which the library answers once: nobody waits for the rest.
+    begun = time.monotonic()
+    try: transport.auth_password("root", "second")
+    except (paramiko.SSHException, EOFError): pass
+    else: raise SystemExit("let in by the second attempt")
+    if time.monotonic() - begun > 10: raise SystemExit("it has waited")
+    transport.close()
 transport = connected()
 transport.auth_interactive("root", lambda title, text, prompts: ["second" for _ in prompts])
 channel = transport.open_session()
@@ -189,4 +195,39 @@ fn dropbear_inside() {
     assert!(!output.status.success());
     let refused = lab.ended().iter().filter(|entry| **entry == password("root", "hunter2", false)).count();
     assert_eq!(refused, 3, "{output:?}");
+}
+
+/// The algorithms that a server offers, as OpenSSH's client shows them.
+fn offer(port: u16) -> Vec<String> {
+    let mut ssh = Command::new("timeout");
+    ssh.args(["60", "ssh", "-vv", "-F", "none", "-o", "BatchMode=yes", "-o", "UserKnownHostsFile=/dev/null"]);
+    ssh.args(["-o", "StrictHostKeyChecking=no", "-p", &port.to_string(), "root@127.0.0.1"]);
+    let said = text(&run(ssh.stdin(Stdio::null())).stderr);
+    let server = said.split("peer server KEXINIT proposal").nth(1).unwrap_or_else(|| panic!("{said}"));
+    let lines = server.lines().skip(1).take(8).map(|line| line.trim_start_matches("debug2: ").to_owned());
+    lines.collect()
+}
+
+#[test]
+fn the_lists_are_those_of_the_server_that_it_says_it_is() {
+    // What the library does not have.
+    let lacks =
+        |name: &&str| !(name.starts_with("sntrup761") || name.starts_with("umac-") || name.starts_with("kexguess2"));
+    for server in [Server::OpenSsh, Server::Dropbear] {
+        let lab = Lab::before(server, Policy::Never);
+        let real = offer(lab.direct).into_iter().map(|line| match line.split_once(": ") {
+            Some((what, names)) => {
+                let mut known = Vec::new();
+                for name in names.split(',').filter(lacks) {
+                    // Dropbear says that it could use other keys; OpenSSH says Ed25519 once for each place it looks in.
+                    if !known.contains(&name) && !(what.starts_with("host key") && name != "ssh-ed25519") {
+                        known.push(name);
+                    }
+                }
+                format!("{what}: {}", known.join(","))
+            }
+            None => line,
+        });
+        assert_eq!(offer(lab.port), real.collect::<Vec<_>>());
+    }
 }

@@ -19,6 +19,7 @@ fn bench() -> Bench<Hosts> {
         opens: Opens::Any,
         login: None,
         refusal_ms: 0,
+        acceptance_ms: 0,
         keep: 0,
     })));
     let mut bench = Bench::new(Hosts::new(config, Identity::new(Secret([3; 16]), "hosts"), 5), 2);

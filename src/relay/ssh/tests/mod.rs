@@ -1,5 +1,6 @@
 //! The middle between a client and a server of the library's, all in memory. Real clients and servers: `tests/it/ssh_middle.rs`.
 
+mod ahead;
 mod flow;
 mod log_in;
 mod peers;

@@ -37,6 +37,8 @@ pub(super) struct Lab {
     pub(super) dialed: Arc<AtomicUsize>,
     /// Octets that the server inside has sent.
     pub(super) sent: Arc<AtomicUsize>,
+    /// Passwords that it was asked about.
+    pub(super) asked: Arc<AtomicUsize>,
     stream: Mutex<Option<DuplexStream>>,
     served: Mutex<Option<JoinHandle<Used>>>,
 }
@@ -49,6 +51,7 @@ pub(super) fn settings(policy: Policy) -> Settings {
         policy,
         login: Some(Login { user: "root".into(), secret: Secret::Password("toor".into()) }),
         refusal: Duration::ZERO,
+        acceptance: Duration::ZERO,
         keyboard_interactive: true,
         keep: 1 << 20,
     }
@@ -60,15 +63,21 @@ impl Lab {
     }
 
     pub(super) fn with(settings: Settings) -> Lab {
+        Lab::cold(settings, Duration::ZERO)
+    }
+
+    /// One whose server inside takes so long to start.
+    pub(super) fn cold(settings: Settings, start: Duration) -> Lab {
         let tape = Arc::new(Mutex::new(Vec::new()));
-        let (dialed, sent) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let [dialed, sent, asked] = std::array::from_fn(|_| Arc::<AtomicUsize>::default());
         let (ours, theirs) = tokio::io::duplex(WIRE);
         let recorder = Recorder::new(tape.clone(), Arc::new(|| 0));
-        let (count, counted) = (dialed.clone(), sent.clone());
+        let (count, counted, questions) = (dialed.clone(), sent.clone(), asked.clone());
         let dial = move || {
             count.fetch_add(1, Ordering::Relaxed);
-            let sent = counted.clone();
+            let (sent, asked) = (counted.clone(), questions.clone());
             async move {
+                tokio::time::sleep(start).await;
                 let (ours, theirs) = tokio::io::duplex(WIRE);
                 tokio::spawn(async move {
                     let config = server::Config {
@@ -80,7 +89,7 @@ impl Lab {
                     if let Ok(session) = server::run_stream(
                         Arc::new(config),
                         theirs,
-                        Program { channels: HashMap::new(), sent, stuck: None },
+                        Program { channels: HashMap::new(), sent, asked, stuck: None },
                     )
                     .await
                     {
@@ -91,7 +100,7 @@ impl Lab {
             }
         };
         let served = tokio::spawn(serve(Arc::new(settings), theirs, dial, recorder));
-        Lab { tape, dialed, sent, stream: Mutex::new(Some(ours)), served: Mutex::new(Some(served)) }
+        Lab { tape, dialed, sent, asked, stream: Mutex::new(Some(ours)), served: Mutex::new(Some(served)) }
     }
 
     /// The attacker's end of the wire.
@@ -160,6 +169,7 @@ impl client::Handler for Client {
 struct Program {
     channels: HashMap<ChannelId, Channel<Msg>>,
     sent: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
     stuck: Option<Channel<Msg>>,
 }
 
@@ -171,6 +181,7 @@ impl server::Handler for Program {
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let right = matches!((user, password), ("root", "toor") | ("other", "secret"));
         Ok(if right { Auth::Accept } else { Auth::reject() })
     }
