@@ -222,7 +222,11 @@ impl Record {
             EventId::ContainerFailed | EventId::ContainerStop => {
                 record.duration_us = (event.count > 1).then_some(event.count);
             }
-            EventId::SessionEnd | EventId::Gap | EventId::LogDeleted | EventId::RecordingDeleted | EventId::ContainerUntold => {
+            EventId::SessionEnd
+            | EventId::Gap
+            | EventId::LogDeleted
+            | EventId::RecordingDeleted
+            | EventId::ContainerUntold => {
                 record.count = Some(event.count);
             }
             _ => record.count = (event.count != 1).then_some(event.count),
