@@ -204,9 +204,8 @@ fn connect(
         let due = Some(0);
         io::Result::Ok(Process { kind, config, ends, line: Some(line), pid: None, started: 0, failures: 0, due })
     };
-    let (containers, inside) = handles
-        .map(|Handles { containers, ring, lost }| (containers, InsideFds { ring, lost }))
-        .unzip();
+    let (containers, inside) =
+        handles.map(|Handles { containers, ring, lost }| (containers, InsideFds { ring, lost })).unzip();
     let keeper_ends = KeeperEnds {
         supervisor: keeper_supervisor,
         switch: keeper_switch,

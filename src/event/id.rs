@@ -162,7 +162,9 @@ impl EventId {
 impl EventId {
     /// Whether it was seen from outside while it happened inside a container.
     pub fn is_inside(self) -> bool {
-        use EventId::{ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ContainerUntold};
+        use EventId::{
+            ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ContainerUntold,
+        };
         matches!(
             self,
             ContainerExec | ContainerExit | ContainerFile | ContainerConnect | ContainerListen | ContainerUntold

@@ -268,7 +268,8 @@ mod tests {
         for number in 0..3 * CONNECTIONS as u64 {
             let [.., a, b] = number.to_be_bytes();
             let host = (format!("10.9.{a}.{b}"), Mac::ZERO);
-            causes.add(&mut with_port(record(EventId::TcpOpen, other, (&host.0, host.1), 9, 12), (number >> 16) as u16));
+            causes
+                .add(&mut with_port(record(EventId::TcpOpen, other, (&host.0, host.1), 9, 12), (number >> 16) as u16));
             assert!(causes.connections.recent.len() + causes.connections.before.len() <= 2 * CONNECTIONS);
         }
     }

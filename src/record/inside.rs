@@ -228,8 +228,7 @@ fn shown(octets: &[u8]) -> Value {
 
 /// Whether nothing is kept of what is written there.
 fn is_a_sink(path: &[u8]) -> bool {
-    let exactly: [&[u8]; 6] =
-        [b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/tty", b"/dev/ptmx", b"/dev/console"];
+    let exactly: [&[u8]; 6] = [b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/tty", b"/dev/ptmx", b"/dev/console"];
     exactly.contains(&path) || path.starts_with(b"/dev/pts/")
 }
 

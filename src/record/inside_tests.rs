@@ -43,7 +43,8 @@ fn a_program_is_told_with_who_began_it() {
         ..happened(Kind::Execute)
     };
     let (event, object) = told(&mut telling, program).unwrap();
-    let wanted = json!({"path": "/tmp/x\\x1b[2J\\xff", "args": ["x", "-c", "a\\x0ab"], "uid": 33, "pid": 40, "parent": 39});
+    let wanted =
+        json!({"path": "/tmp/x\\x1b[2J\\xff", "args": ["x", "-c", "a\\x0ab"], "uid": 33, "pid": 40, "parent": 39});
     assert_eq!(object, wanted);
     assert_eq!((event.id, event.session, event.node), (EventId::ContainerExec, SessionId(7), 3));
     assert_eq!((event.src.ip.get(), event.src.l4_port), ("192.0.2.9".parse().ok(), 40000));
@@ -56,17 +57,22 @@ fn a_program_is_told_with_who_began_it() {
     let id = |happened| told(&mut Telling::default(), happened).map(|(_, object)| object);
     let code = Happened { flags: 1 << 29 | 3, ..happened(Kind::Exit) };
     assert_eq!(id(code), Some(json!({"code": 3, "name": "sh", "uid": 33, "pid": 40, "parent": 39})));
-    assert_eq!(id(Happened { pid: 0, parent: 0, ..happened(Kind::Exit) }), Some(json!({"killed": true, "name": "sh", "uid": 33})));
+    assert_eq!(
+        id(Happened { pid: 0, parent: 0, ..happened(Kind::Exit) }),
+        Some(json!({"killed": true, "name": "sh", "uid": 33}))
+    );
 }
 
 #[test]
 fn files_are_told_by_their_names() {
     let mut telling = Telling::default();
-    let mut file = |happened| told(&mut telling, happened).map(|(event, mut object)| {
-        assert_eq!(event.id, EventId::ContainerFile);
-        ["name", "uid", "pid", "parent"].iter().for_each(|key| drop(object.as_object_mut().unwrap().remove(*key)));
-        object
-    });
+    let mut file = |happened| {
+        told(&mut telling, happened).map(|(event, mut object)| {
+            assert_eq!(event.id, EventId::ContainerFile);
+            ["name", "uid", "pid", "parent"].iter().for_each(|key| drop(object.as_object_mut().unwrap().remove(*key)));
+            object
+        })
+    };
     let open = Happened { path: b"/root/.ssh/x", flags: O_WRONLY | O_CREAT, result: 3, ..happened(Kind::Open) };
     assert_eq!(file(open), Some(json!({"did": "open", "path": "/root/.ssh/x", "flags": ["write", "create"]})));
     let mode = Happened { number: 3, flags: 0o755, ..happened(Kind::Mode) };
@@ -77,7 +83,10 @@ fn files_are_told_by_their_names() {
     assert_eq!(file(two), Some(json!({"did": "rename", "path": "a", "to": "b"})));
     assert_eq!(file(Happened { kind: Kind::Symlink, ..two }), Some(json!({"did": "symlink", "path": "b", "to": "a"})));
     assert_eq!(file(Happened { path: b"/dev/null", ..open }), None);
-    assert_eq!(file(Happened { path: b"p", is_cut: true, ..happened(Kind::Delete) }), Some(json!({"did": "delete", "path": "p…"})));
+    assert_eq!(
+        file(Happened { path: b"p", is_cut: true, ..happened(Kind::Delete) }),
+        Some(json!({"did": "delete", "path": "p…"}))
+    );
     for number in 0..2 * FILES as u64 {
         let _ = telling.tell(&Happened { result: number, ..open }, &lessee());
     }

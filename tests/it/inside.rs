@@ -182,7 +182,13 @@ fn an_intruder_with_root_finds_nothing_and_stops_nothing() {
     for word in ["honeyweave", "bpf_prog", "bpf-prog", "perf_event", "fanotify", "inotify", "tracefs", "[timerfd]"] {
         assert!(!found.contains(word), "{word} in {found}");
     }
-    assert!(found.lines().filter(|line| line.starts_with("/proc/") && line.contains("TracerPid:")).all(|line| line.ends_with(":\t0")), "{found}");
+    assert!(
+        found
+            .lines()
+            .filter(|line| line.starts_with("/proc/") && line.contains("TracerPid:"))
+            .all(|line| line.ends_with(":\t0")),
+        "{found}"
+    );
     // What would end a recorder that can be reached.
     let fight = "mount -t tracefs none /mnt; mount -t bpf none /mnt; mount -t cgroup2 none /mnt; umount /sys; \
                  echo 0 >/sys/kernel/tracing/tracing_on; echo 0 >/proc/sys/kernel/ftrace_enabled; \
@@ -228,7 +234,8 @@ fn ten_thousand_short_processes_in_ten_seconds_are_told_one_and_all() {
     let number = |(_, object): &(Value, Value)| object["args"][1].as_str()?.parse::<usize>().ok();
     let seen: BTreeSet<usize> = arguments.iter().filter_map(number).filter(|number| *number < COUNT).collect();
     let exits = told(&lab, "container.exit", host).iter().filter(|(_, object)| object["name"] == "true").count();
-    let lost = lab.events().iter().filter(|event| event["event"] == "gap" || event["event"] == "container.untold").count();
+    let lost =
+        lab.events().iter().filter(|event| event["event"] == "gap" || event["event"] == "container.untold").count();
     println!("{COUNT} processes in {took:?}: {} told, {exits} of their ends, {lost} gaps", seen.len());
     assert_eq!((seen.len(), lost), (COUNT, 0));
     assert!(exits >= COUNT, "{exits}");

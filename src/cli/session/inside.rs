@@ -111,7 +111,8 @@ fn program(seen: &Seen) -> Value {
     let what = &seen.what;
     let mut words: Vec<String> = Vec::new();
     for word in what["args"].as_array().into_iter().flatten().map(text) {
-        let plain = !word.is_empty() && !word.contains([' ', '\'', '"', '$', ';', '|', '&', '<', '>', '(', ')', '*', '`']);
+        let plain =
+            !word.is_empty() && !word.contains([' ', '\'', '"', '$', ';', '|', '&', '<', '>', '(', ')', '*', '`']);
         words.push(if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) });
     }
     if what["args_cut"] == true {
@@ -158,7 +159,8 @@ mod tests {
             record.data = Some(base64_encode(what.to_string().as_bytes()));
             inside.add(&record);
         };
-        let exec = |pid, word| json!({"path": "/bin/sh", "args": ["sh", "-c", word], "uid": 0, "pid": pid, "parent": 1});
+        let exec =
+            |pid, word| json!({"path": "/bin/sh", "args": ["sh", "-c", word], "uid": 0, "pid": pid, "parent": 1});
         add(EventId::ContainerExec, exec(7, "a 'b'"));
         add(EventId::ContainerExec, exec(8, ""));
         add(EventId::ContainerExit, json!({"pid": 7, "code": 3}));

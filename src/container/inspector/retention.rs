@@ -65,7 +65,7 @@ pub fn forget(path: &Path, limits: &Limits, now: Utc) -> io::Result<Pruned> {
     };
     let Some(directory) = open(rustix::fs::CWD, path)? else { return Ok(Pruned::default()) };
     let Some(samples) = open(directory.as_fd(), Path::new(SAMPLES))? else { return Ok(Pruned::default()) };
-    prune(directory.as_fd(), samples.as_fd(), limits, now, "")
+    prune(directory.as_fd(), samples.as_fd(), limits, now, &[])
 }
 
 struct Kept<'a> {

@@ -26,9 +26,7 @@ impl Keeper {
         let cgroup = self.layout.number(name);
         let namespace = fs::metadata(format!("/proc/{}/ns/pid", running.pid));
         let added = match (cgroup, namespace) {
-            (Some(cgroup), Ok(namespace)) => {
-                inside.add(cgroup, (namespace.dev(), namespace.ino())).map(|()| cgroup)
-            }
+            (Some(cgroup), Ok(namespace)) => inside.add(cgroup, (namespace.dev(), namespace.ino())).map(|()| cgroup),
             (None, _) => Err(std::io::Error::other("it has no cgroup of version 2")),
             (_, Err(error)) => Err(error),
         };

@@ -52,7 +52,11 @@ impl Keeper {
     pub fn new(channel: Channel, known: Arc<Known>) -> io::Result<Arc<Keeper>> {
         // Answers to orders of a console that died must fit none of ours.
         let first = clock::monotonic_micros().unsigned_abs();
-        Ok(Arc::new(Keeper { channel: AsyncChannel::new(channel)?, waiting: Mutex::new((first, HashMap::new())), known }))
+        Ok(Arc::new(Keeper {
+            channel: AsyncChannel::new(channel)?,
+            waiting: Mutex::new((first, HashMap::new())),
+            known,
+        }))
     }
 
     /// Has `order` done.

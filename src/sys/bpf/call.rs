@@ -166,9 +166,8 @@ pub fn at_tracepoint(id: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let attributes = Attributes { kind: TRACEPOINT, size, config: id, sample_period: 1, others: [0; 5] };
     // SAFETY: the attributes live for the call, and their size is in them. Any process, on the first processor: a program is
     // run on all of them.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_perf_event_open, std::ptr::from_ref(&attributes), -1, 0, -1, CLOSE_ON_EXEC)
-    };
+    let fd =
+        unsafe { libc::syscall(libc::SYS_perf_event_open, std::ptr::from_ref(&attributes), -1, 0, -1, CLOSE_ON_EXEC) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use super::*;
+use crate::sys::clock;
 use crate::sys::eventfd::wait_readable;
 
 /// A cgroup that is removed with this.
@@ -18,7 +18,8 @@ impl Cgroup {
     fn new() -> Cgroup {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("version 2 of cgroups");
+        let mount =
+            mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("version 2 of cgroups");
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("honeyweave-test-{}-{number}", std::process::id());
         let path = Path::new(mount.split(' ').nth(1).unwrap()).join(name);
@@ -142,7 +143,10 @@ fn arguments_are_whole_or_said_to_be_cut_whatever_is_in_them() {
     let cgroup = Cgroup::new();
     let mut watch = watch(RING, &cgroup);
     let long = "x".repeat(3000);
-    cgroup.run(None, &format!("/bin/true \"$(printf '\\377\\376')\" e; /bin/true {long}; /bin/true {long} y; /bin/true $(seq 2000)"));
+    cgroup.run(
+        None,
+        &format!("/bin/true \"$(printf '\\377\\376')\" e; /bin/true {long}; /bin/true {long} y; /bin/true $(seq 2000)"),
+    );
     // Neither arguments nor variables, and no path that was there before.
     cgroup.run(None, "cp /bin/true /tmp/hw-$$; env -i /tmp/hw-$$; rm /tmp/hw-$$");
     let (told, _) = watch.told();
@@ -208,7 +212,7 @@ fn ten_thousand_short_processes_are_told_one_and_all() {
     let cgroup = Cgroup::new();
     let mut watch = watch(RING, &cgroup);
     let script = format!("i=0; while [ $i -lt {COUNT} ]; do /bin/true $i; i=$((i+1)); done");
-    let begin = Instant::now();
+    let begin = clock::monotonic_micros();
     let (seen, exits, lost) = std::thread::scope(|scope| {
         let running = scope.spawn(|| cgroup.run(None, &script));
         let (mut seen, mut exits, mut lost, mut record) = (BTreeSet::new(), 0, 0, Vec::new());
@@ -226,7 +230,6 @@ fn ten_thousand_short_processes_are_told_one_and_all() {
             wait_readable(&[watch.reader.as_fd()], 100_000).unwrap();
         }
     });
-    println!("{COUNT} processes in {:?}", begin.elapsed());
-    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    println!("{COUNT} processes in {} ms", (clock::monotonic_micros() - begin) / 1000);
     assert_eq!((seen.len(), exits, lost), (COUNT, COUNT, 0));
 }

@@ -60,7 +60,8 @@ impl Tracefs {
     /// `NotFound` if the kernel has no such tracepoint.
     pub fn tracepoint(&self, tracepoint: &str) -> io::Result<(u64, Fields)> {
         let id = self.read(tracepoint, "id")?;
-        let id = id.trim().parse().map_err(|_| io::Error::other(format!("the tracepoint {tracepoint} has no number")))?;
+        let id =
+            id.trim().parse().map_err(|_| io::Error::other(format!("the tracepoint {tracepoint} has no number")))?;
         Ok((id, Fields::parse(&self.read(tracepoint, "format")?)))
     }
 }

@@ -1,0 +1,200 @@
+//! Programs at system calls: what is asked for is kept until the call returns, and told if it has succeeded.
+
+use super::*;
+use crate::sys::bpf::assembler::AND;
+
+/// `O_WRONLY | O_RDWR | O_CREAT | O_TRUNC`
+const WRITES: i32 = 0o1 | 0o2 | 0o100 | 0o1000;
+/// What is kept of a call until it returns.
+#[derive(Clone, Copy)]
+pub struct Call {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: Kind,
+    /// The arguments that are its paths.
+    pub paths: [Option<u8>; 2],
+    /// The one that is a number.
+    pub number: Option<u8>,
+    /// The one that is the descriptor of a file.
+    pub file: Option<u8>,
+}
+
+const fn call(name: &'static str, kind: Kind, paths: [Option<u8>; 2], number: Option<u8>) -> Call {
+    Call { name, kind, paths, number, file: None }
+}
+
+/// The calls that are told if they succeed.
+pub const CALLS: [Call; 21] = [
+    call("open", Kind::Open, [Some(0), None], Some(1)),
+    call("openat", Kind::Open, [Some(1), None], Some(2)),
+    call("openat2", Kind::OpenHow, [Some(1), None], Some(2)),
+    call("creat", Kind::Create, [Some(0), None], None),
+    call("unlink", Kind::Delete, [Some(0), None], None),
+    call("unlinkat", Kind::Delete, [Some(1), None], None),
+    call("rmdir", Kind::Delete, [Some(0), None], None),
+    call("rename", Kind::Rename, [Some(0), Some(1)], None),
+    call("renameat", Kind::Rename, [Some(1), Some(3)], None),
+    call("renameat2", Kind::Rename, [Some(1), Some(3)], None),
+    call("link", Kind::Link, [Some(0), Some(1)], None),
+    call("linkat", Kind::Link, [Some(1), Some(3)], None),
+    call("symlink", Kind::Symlink, [Some(0), Some(1)], None),
+    call("symlinkat", Kind::Symlink, [Some(0), Some(2)], None),
+    call("chmod", Kind::Mode, [Some(0), None], Some(1)),
+    call("fchmodat", Kind::Mode, [Some(1), None], Some(2)),
+    call("fchmodat2", Kind::Mode, [Some(1), None], Some(2)),
+    Call { file: Some(0), ..call("fchmod", Kind::Mode, [None, None], Some(1)) },
+    call("truncate", Kind::Truncate, [Some(0), None], None),
+    call("accept", Kind::Accept, [Some(1), None], None),
+    call("accept4", Kind::Accept, [Some(1), None], None),
+];
+
+fn argument(number: u8) -> i16 {
+    ARGUMENTS + 8 * i16::from(number)
+}
+
+/// `syscalls:sys_enter_…`: keeps what will be told when the call returns.
+pub fn enter(maps: &Maps, call: &Call) -> Vec<Instruction> {
+    let mut a = begin();
+    a.store_imm(Size::Double, STACK, VALUE_AT + 16, 0);
+    if let Some(number) = call.number {
+        a.load(Size::Double, 1, CONTEXT, argument(number));
+        a.store(Size::Double, STACK, VALUE_AT + 16, 1);
+    }
+    let asked = match call.kind {
+        Kind::Open => Some(WRITES),
+        Kind::Mode => Some(0o111),
+        _ => None,
+    };
+    if let Some(asked) = asked {
+        a.op_imm(AND, 1, asked);
+        a.jump_if_imm(1, Cond::Equal, 0, Label::Out);
+    }
+    contained(&mut a, maps);
+    a.call(function::PROCESS);
+    a.store(Size::Double, STACK, CALLER_AT, RESULT);
+    for (path, at) in call.paths.into_iter().zip([VALUE_AT, VALUE_AT + 8]) {
+        match path {
+            Some(path) => {
+                a.load(Size::Double, 1, CONTEXT, argument(path));
+                a.store(Size::Double, STACK, at, 1);
+            }
+            None => a.store_imm(Size::Double, STACK, at, 0),
+        }
+    }
+    a.store_imm(Size::Word, STACK, VALUE_AT + 24, call.kind as i32);
+    a.store_imm(Size::Word, STACK, VALUE_AT + 28, -1);
+    if let Some(file) = call.file {
+        a.load(Size::Double, 1, CONTEXT, argument(file));
+        a.store(Size::Word, STACK, VALUE_AT + 28, 1);
+    }
+    update(&mut a, maps.calls, CALLER_AT, VALUE_AT);
+    end(a)
+}
+
+/// Takes what was kept of a call that has succeeded to `VALUE_AT`.
+fn returned(a: &mut Program, maps: &Maps) {
+    a.call(function::PROCESS);
+    a.store(Size::Double, STACK, CALLER_AT, RESULT);
+    look_up(a, maps.calls, CALLER_AT);
+    a.jump_if_imm(RESULT, Cond::Equal, 0, Label::Out);
+    for offset in [0, 8, 16, 24] {
+        a.load(Size::Double, 1, RESULT, offset);
+        a.store(Size::Double, STACK, VALUE_AT + offset, 1);
+    }
+    delete(a, maps.calls, CALLER_AT);
+    a.load(Size::Double, 1, CONTEXT, RETURNED);
+    a.jump_if_imm(1, Cond::Less, 0, Label::Out);
+    contained(a, maps);
+}
+
+/// `syscalls:sys_exit_…` of those that are about files.
+pub fn leave(maps: &Maps) -> Vec<Instruction> {
+    let mut a = begin();
+    returned(&mut a, maps);
+    head(&mut a, maps, Kind::Open);
+    a.load(Size::Word, 1, STACK, VALUE_AT + 24);
+    a.store(Size::Word, RECORD, 16, 1);
+    a.load(Size::Word, 1, STACK, VALUE_AT + 28);
+    a.store(Size::Word, RECORD, 36, 1);
+    a.load(Size::Double, 1, CONTEXT, RETURNED);
+    a.store(Size::Double, RECORD, 88, 1);
+    // The flags of `openat2` are the first of what its argument points to.
+    a.load(Size::Double, 1, STACK, VALUE_AT + 16);
+    a.store(Size::Double, RECORD, 80, 1);
+    a.load(Size::Word, 2, RECORD, 16);
+    a.jump_if_imm(2, Cond::NotEqual, Kind::OpenHow as i32, Label::Wide);
+    a.op(MOVE, 3, 1);
+    a.store_imm(Size::Double, STACK, SPARE_AT, 0);
+    on_stack(&mut a, 1, SPARE_AT);
+    a.op_imm(MOVE, 2, 8);
+    a.call(function::READ_USER);
+    a.load(Size::Double, 1, STACK, SPARE_AT);
+    a.store(Size::Double, RECORD, 80, 1);
+    a.op_imm(AND, 1, WRITES);
+    a.jump_if_imm(1, Cond::Equal, 0, Label::Out);
+    a.here(Label::Wide);
+    a.load(Size::Double, 3, STACK, VALUE_AT);
+    string(&mut a, function::READ_USER_STRING, PATH, &[]);
+    a.op(MOVE, LENGTH, RESULT);
+    a.op_imm(MOVE, MORE, 0);
+    a.load(Size::Double, 3, STACK, VALUE_AT + 8);
+    a.jump_if_imm(3, Cond::Equal, 0, Label::Cut);
+    string(&mut a, function::READ_USER_STRING, REST, &[LENGTH]);
+    a.op(MOVE, MORE, RESULT);
+    a.here(Label::Cut);
+    tell(&mut a, maps);
+    end(a)
+}
+
+/// `syscalls:sys_exit_accept…`: from now on the process, and whatever it begins, belongs to this connection.
+pub fn accepted(maps: &Maps) -> Vec<Instruction> {
+    const INET: i32 = 2;
+    const INET6: i32 = 10;
+    const ADDRESS: i16 = SPARE_AT;
+    let mut a = begin();
+    returned(&mut a, maps);
+    for offset in [0, 8, 16, 24] {
+        a.store_imm(Size::Double, STACK, ADDRESS + offset, 0);
+    }
+    // Of IPv4 it is 16 octets long, and what lies behind it may be anything.
+    on_stack(&mut a, 1, ADDRESS);
+    a.op_imm(MOVE, 2, 8);
+    a.load(Size::Double, 3, STACK, VALUE_AT);
+    a.call(function::READ_USER);
+    a.jump_if_imm(RESULT, Cond::NotEqual, 0, Label::Out);
+    // The connection, as the record has it.
+    a.store_imm(Size::Double, STACK, VALUE_AT + 16, 0);
+    a.store_imm(Size::Double, STACK, VALUE_AT + 24, 0);
+    a.load(Size::Double, 3, STACK, VALUE_AT);
+    a.store_imm(Size::Double, STACK, VALUE_AT, 0);
+    a.store_imm(Size::Double, STACK, VALUE_AT + 8, 0);
+    a.load(Size::Word, 1, STACK, ADDRESS);
+    a.store(Size::Word, STACK, VALUE_AT + ORIGIN, 1);
+    a.op_imm(AND, 1, 0xffff);
+    a.jump_if_imm(1, Cond::Equal, INET6, Label::Wide);
+    a.jump_if_imm(1, Cond::NotEqual, INET, Label::Out);
+    a.load(Size::Word, 1, STACK, ADDRESS + 4);
+    a.store(Size::Word, STACK, VALUE_AT + 16, 1);
+    a.op_imm(AND, 1, i32::from_ne_bytes([0xff, 0, 0, 0]));
+    // What comes from the host itself is somebody's who is in already.
+    a.jump_if_imm(1, Cond::Equal, i32::from_ne_bytes([127, 0, 0, 0]), Label::Out);
+    a.jump(Label::Read);
+    a.here(Label::Wide);
+    a.op_imm(ADD, 3, 8);
+    on_stack(&mut a, 1, VALUE_AT + 16);
+    a.op_imm(MOVE, 2, 16);
+    a.call(function::READ_USER);
+    a.here(Label::Read);
+    key(&mut a);
+    look_up(&mut a, maps.processes, KEY_AT);
+    a.jump_if_imm(RESULT, Cond::NotEqual, 0, Label::Known);
+    update(&mut a, maps.processes, KEY_AT, VALUE_AT);
+    a.jump(Label::Out);
+    a.here(Label::Known);
+    for offset in [ORIGIN, 16, 24] {
+        a.load(Size::Double, 1, STACK, VALUE_AT + offset);
+        a.store(Size::Double, RESULT, offset, 1);
+    }
+    end(a)
+}
