@@ -16,7 +16,8 @@ fn guess(tool: &str, right: Option<&str>) {
     std::fs::write(lab.path("words"), words.join("\n") + "\n").unwrap();
     let output = run(&mut lab.guesser(tool, &lab.path("words")));
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{output:?}");
+    // Hydra fails if one of its workers was in the middle of something at the end.
+    assert!(output.status.success() || tool == "hydra", "{output:?}");
     let told = lab.ended();
     let (tried, accepted) = lab.guesses();
     if let Some(right) = right {
@@ -24,7 +25,7 @@ fn guess(tool: &str, right: Option<&str>) {
         assert_eq!(accepted, [right]);
     } else {
         let missing: Vec<_> = words.iter().filter(|word| !tried.contains_key(*word)).collect();
-        assert!(missing.is_empty(), "{missing:?}");
+        assert!(missing.is_empty(), "{missing:?} {output:?}");
         assert_eq!(accepted, [""; 0]);
     }
     // A word comes again whose answer was the connection's end.
