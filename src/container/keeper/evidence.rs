@@ -376,6 +376,7 @@ impl Keeper {
             if let Stage::Inspecting(Some(inspector)) = &mut container.stage {
                 inspector.kill();
             }
+            container.listed.kill();
             conclude(&mut container);
             let rested = settings::rest(&container.place).and_then(|()| disk::rest(&container.place.dir));
             if let Err(error) = rested {
