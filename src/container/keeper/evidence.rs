@@ -116,7 +116,8 @@ impl Keeper {
             tracing::warn!(%error, container = container.place.name, "what was mounted for a container that ends stays");
         }
         container.stage = Stage::Inspecting(None);
-        container.listed.goes_on();
+        // A listing that is being made would tell the same as what is taken now.
+        container.listed.kill();
         conclude(container);
         // Its host may have another one.
         self.gone(number);
