@@ -68,7 +68,7 @@ pub struct Window {
     pub until: Utc,
     /// Why it did.
     pub occasion: Occasion,
-    /// The listings: none for a container that began with it.
+    /// The listings on both sides of it; of a container that began with it, the later one.
     pub listings: Vec<String>,
     /// Other sessions that were there then: each of the changes may be any one's.
     pub with: Vec<String>,

@@ -266,7 +266,10 @@ impl<'a> Shelf<'a> {
     /// # Errors
     /// If the disk is full; then the last one stays as it was.
     pub fn put(&self, mut listing: Listing, last: Option<(String, Listing)>) -> io::Result<Written> {
-        let (mut name, mut is_new) = (listing_name(self.began, self.host, self.number, listing.taken), true);
+        let own = listing_name(self.began, self.host, self.number, listing.taken);
+        // No two inspectors have the same, though both may write in the place of the same one.
+        let unfinished = format!("{UNFINISHED}{own}");
+        let (mut name, mut is_new) = (own, true);
         if let Some((before, last)) = last
             && listing.is_as(&last)
         {
@@ -280,14 +283,15 @@ impl<'a> Shelf<'a> {
             }
             listing.partial = listing.is_unread();
         }
-        let unfinished = format!("{UNFINISHED}{name}");
-        let _ = rustix::fs::unlinkat(self.directory, &*unfinished, AtFlags::empty());
         let written = create(self.directory, &unfinished).and_then(|file| {
             let mut packed = zstd::Encoder::new(io::BufWriter::new(file), LEVEL)?;
             serde_json::to_writer(&mut packed, &listing)?;
             let mut file = packed.finish()?;
             file.flush()?;
-            file.get_ref().sync_all()?;
+            // The archive beside it outlives a loss of power, and the honeynet may be waiting for its end.
+            if listing.occasion != Occasion::Ended {
+                file.get_ref().sync_all()?;
+            }
             Ok(rustix::fs::renameat(self.directory, &*unfinished, self.directory, &*name)?)
         });
         if let Err(error) = written {

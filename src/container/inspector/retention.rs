@@ -122,14 +122,13 @@ pub fn prune(
         if kept.written >= oldest && pruned.left <= limits.total {
             break;
         }
-        match rustix::fs::unlinkat(kept.directory, &*kept.name, AtFlags::empty()) {
-            Ok(()) => match kept.sort {
+        // If that fails, another inspector was faster.
+        if rustix::fs::unlinkat(kept.directory, &*kept.name, AtFlags::empty()).is_ok() {
+            match kept.sort {
                 Sort::Archive => pruned.archives.push(kept.name),
                 Sort::Listing => pruned.listings += 1,
                 Sort::Sample => pruned.samples += 1,
-            },
-            // Another inspector was faster.
-            Err(_) => {}
+            }
         }
         pruned.octets += kept.octets;
         pruned.left = pruned.left.saturating_sub(kept.octets);

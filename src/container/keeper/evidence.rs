@@ -117,7 +117,8 @@ impl Keeper {
             tracing::warn!(%error, container = container.place.name, "what was mounted for a container that ends stays");
         }
         container.stage = Stage::Inspecting(None);
-        container.listed.goes_on();
+        // A listing that is being made would tell the same as what is taken now.
+        container.listed.kill();
         conclude(container);
         // Its host may have another one.
         self.gone(number);
@@ -377,6 +378,7 @@ impl Keeper {
             if let Stage::Inspecting(Some(inspector)) = &mut container.stage {
                 inspector.kill();
             }
+            container.listed.kill();
             conclude(&mut container);
             let rested = settings::rest(&container.place).and_then(|()| disk::rest(&container.place.dir));
             if let Err(error) = rested {

@@ -353,6 +353,8 @@ impl Keeper {
     /// Has the files of container `number` removed.
     pub(super) fn remove(&mut self, number: u32, now: i64) {
         let Some(container) = self.containers.get_mut(&number) else { return };
+        // What is there was inspected, and nobody needs another list of it.
+        container.listed.kill();
         let work = Work::Remove { path: container.place.dir.clone() };
         match Worker::start(&self.worker, &container.place.name, &work, now, REMOVE_DEADLINE) {
             Ok(worker) => container.stage = Stage::Removing(worker),
@@ -368,7 +370,6 @@ impl Keeper {
         self.gone(number);
         let Some(mut container) = self.containers.remove(&number) else { return };
         self.look_in_vain(container.look.take());
-        container.listed.kill();
         if container.host.is_some() || container.used.is_some() {
             let why = container.why.as_deref().unwrap_or_default();
             let archive = container.used.as_ref().and_then(|used| used.archive.as_deref()).unwrap_or_default();

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::inspected::{MUCH, keeping};
 use super::*;
+use crate::net::Ns;
 
 impl Keeper {
     /// The listings, the oldest first.
@@ -32,21 +33,38 @@ impl Keeper {
     }
 }
 
+/// Somebody who is in touch with the container of lease 1.
+struct Visitor {
+    attacker: Ns,
+    _wire: Wire,
+    _net: Net,
+}
+
+impl Visitor {
+    fn run(&self, keeper: &Keeper, command: &str) -> String {
+        ssh(&self.attacker, &keeper.config, ("web", "10.77.0.1"), "root:toor@10.77.0.1", command)
+    }
+}
+
+/// A keeper with a live container.
+fn visited() -> (Keeper, Visitor) {
+    let mut keeper = Keeper::start(keeping(3600));
+    let net = Net::new();
+    let attacker = net.ns("attacker");
+    keeper.lease(1, 1, "10.77.0.1");
+    let wire = Wire::lay(keeper.tap(1), &attacker, &["10.77.0.254/24"]);
+    keeper.live(1);
+    (keeper, Visitor { attacker, _wire: wire, _net: net })
+}
+
 fn paths(listing: &Listing) -> Vec<String> {
     listing.changes.iter().map(|change| change.path.to_string()).filter(|path| path.starts_with("/root/")).collect()
 }
 
 #[test]
 fn each_time_that_it_rests_it_is_listed() {
-    let mut keeper = Keeper::start(keeping(3600));
-    let net = Net::new();
-    let attacker = net.ns("attacker");
-    keeper.lease(1, 1, "10.77.0.1");
-    let _wire = Wire::lay(keeper.tap(1), &attacker, &["10.77.0.254/24"]);
-    keeper.live(1);
-    let run = |keeper: &Keeper, command: &str| {
-        ssh(&attacker, &keeper.config, ("web", "10.77.0.1"), "root:toor@10.77.0.1", command)
-    };
+    let (mut keeper, visitor) = visited();
+    let run = |keeper: &Keeper, command: &str| visitor.run(keeper, command);
     let script = b"#!/bin/sh\nid\n";
     run(&keeper, "printf '#!/bin/sh\\nid\\n' >/root/one; chmod 755 /root/one");
     keeper.freeze(1);
@@ -89,15 +107,8 @@ fn each_time_that_it_rests_it_is_listed() {
 
 #[test]
 fn who_comes_back_meanwhile_waits_for_no_inspector() {
-    let mut keeper = Keeper::start(keeping(3600));
-    let net = Net::new();
-    let attacker = net.ns("attacker");
-    keeper.lease(1, 1, "10.77.0.1");
-    let _wire = Wire::lay(keeper.tap(1), &attacker, &["10.77.0.254/24"]);
-    keeper.live(1);
-    let run = |keeper: &Keeper, command: &str| {
-        ssh(&attacker, &keeper.config, ("web", "10.77.0.1"), "root:toor@10.77.0.1", command)
-    };
+    let (mut keeper, visitor) = visited();
+    let run = |keeper: &Keeper, command: &str| visitor.run(keeper, command);
     assert_eq!(run(&keeper, MUCH), "ok\n");
     keeper.freeze(1);
     // It works, and will not be done.

@@ -544,8 +544,12 @@ fn a_container_that_dies_is_told() {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         assert_eq!(keeper.gone(id), "its init ended");
-        // Its disk stays for who comes back, and what is written down about it; nothing else is mounted.
-        let traces = keeper.traces();
+        // Its disk stays for who comes back, and what is written down about it; nothing else is mounted. What was changed
+        // is listed, which takes a moment.
+        let traces = wait_for("the end of its processes", || {
+            let traces = keeper.traces();
+            (!traces.iter().any(|trace| trace.starts_with("process "))).then_some(traces)
+        });
         let (mounts, files): (Vec<_>, Vec<_>) = traces.iter().partition(|trace| trace.starts_with("mount "));
         assert!(mounts.len() == 1 && !mounts[0].contains("rootfs"), "{victim}: {traces:?}");
         assert!(files.len() <= 3 && files.iter().all(|file| file.starts_with("hw-")), "{victim}: {traces:?}");
