@@ -11,7 +11,7 @@ use super::{Check, Verdict};
 use crate::container::keeper::{Layout, closed_to_containers};
 use crate::container::{self, ID_BASE, ID_COUNT, image};
 use crate::control::place;
-use crate::sys::{packet, privileges, tap, xdp};
+use crate::sys::{inside, packet, privileges, tap, xdp};
 
 /// The index of the loopback in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -21,7 +21,7 @@ pub fn all() -> Vec<Check> {
     let root = rustix::process::geteuid().is_root();
     let mut checks = vec![rights(root)];
     if root {
-        checks.extend([tun(), packet_sockets(), af_xdp()]);
+        checks.extend([tun(), packet_sockets(), af_xdp(), watching()]);
     }
     checks.extend([namespaces(), overlay(), disks(), cgroups(), seccomp(), liblxc(), user_ids(), state_dir()]);
     let (unpack, bootstrap) = ("needed to build images", "needed to build images but `small` and `weak`");
@@ -106,6 +106,18 @@ fn af_xdp() -> Check {
             Check::limited("af-xdp", found, Some("use Linux 5.18 or later with CONFIG_XDP_SOCKETS".to_owned()))
         }
         Err(_) => Check::limited("af-xdp", "trying AF_XDP crashed", None),
+    }
+}
+
+fn watching() -> Check {
+    const RING: u32 = 1 << 16;
+    match inside::attach(RING) {
+        Ok(_) => Check::ok("inside", "what happens inside containers can be watched from outside"),
+        Err(error) => {
+            let found = format!("no event tells what happens inside containers: {error}");
+            let advice = "use Linux 5.15 or later with BTF and tracepoints of system calls, and not locked down";
+            Check::limited("inside", found, Some(advice.to_owned()))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ impl Fields {
         self.0.get(field).copied()
     }
 
-    /// Reads a tracepoint's `format`: lines such as `field:unsigned long clone_flags;	offset:32;	size:8;	signed:0;`.
+    /// Reads a tracepoint's `format`: lines such as `field:unsigned long clone_flags; offset:32; size:8; signed:0;`.
     fn parse(text: &str) -> Fields {
         let field = |line: &str| {
             let mut parts = line.trim().strip_prefix("field:")?.split(';');
