@@ -129,6 +129,13 @@ ids! {
     RecordingFailed = "recording.failed",
     /// Recordings of `count` sessions were deleted to keep all of them within their limit; why is in the data.
     RecordingDeleted = "recording.deleted",
+    /// A command was typed into a shell, in a connection that honeyweave is in the middle of; it is in the data, as a JSON
+    /// object.
+    ShellCommand = "shell.command",
+    /// A receiver of records does not take them, or does again; which and why is in the data.
+    SinkState = "sink.state",
+    /// The log deleted `count` records before they were sent to a receiver; to which is in the data.
+    SinkLost = "sink.lost",
 }
 
 impl EventId {

@@ -308,7 +308,7 @@ fn connections_are_shown() {
     }
     let shown = hwt.out("session show 0000000000000001");
     for part in [
-        "ssh.login          2\n",
+        "ssh.login            2\n",
         "ro\\x1b[2Jot  password  123456      no\n",
         "ro\\x1b[2Jot  password  C:\\\\        yes\n",
         "scp -t \\u{9b}/tmp",
