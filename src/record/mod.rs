@@ -12,6 +12,7 @@ mod pcap;
 mod schema;
 mod search;
 mod session;
+pub mod sink;
 #[cfg(test)]
 mod small_disk;
 mod summary;

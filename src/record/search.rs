@@ -14,7 +14,7 @@ use super::file::open_regular;
 pub const CURRENT: &str = "events.ndjson";
 
 // Longer than any record: 1,024 octets take 1,368 characters as base64 and at most 2,048 as text.
-const MAX_LINE: u64 = 64 << 10;
+pub(super) const MAX_LINE: u64 = 64 << 10;
 
 /// A file of the log that is no longer written.
 #[derive(Clone, Debug, PartialEq, Eq)]
