@@ -9,7 +9,7 @@ use super::raw::{Kind, Topology};
 use super::source::{Source, Span};
 use super::units::UnitError;
 use super::vendors::Vendors;
-use super::{domains, evidence, images, links, nodes, segments};
+use super::{domains, evidence, images, links, nodes, segments, sinks};
 use crate::node::{NodeConfig, TapIo};
 use crate::service::{Proxy, Script};
 use crate::topology::plan::{Plan, PlanNode};
@@ -90,6 +90,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
     c.judge_proxies(&inside);
     let images = images::read(&mut c);
     let evidence = evidence::read(&mut c);
+    let sinks = sinks::read(&mut c);
     if !c.errors.is_empty() {
         return Err(c.errors);
     }
@@ -104,6 +105,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         links: links.into_iter().map(|link| link.plan).collect(),
         images,
         evidence,
+        sinks,
         scripts: c.scripts,
         proxies: c.proxies,
     })

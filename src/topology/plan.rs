@@ -6,6 +6,7 @@ use crate::container::ImageConfig;
 use crate::container::inspector::Limits;
 use crate::frame::PortNo;
 use crate::node::{LinkConfig, NodeConfig, NodeIdx, TapIo};
+use crate::record::sink::SinkConfig;
 use crate::service::{Proxy, Script};
 
 /// A node of a plan.
@@ -43,6 +44,8 @@ pub struct Plan {
     pub images: Vec<ImageConfig>,
     /// How much evidence is kept, and for how long.
     pub evidence: Limits,
+    /// Who is sent what happened.
+    pub sinks: Vec<SinkConfig>,
     /// Scripts that services name.
     pub scripts: Vec<Script>,
     /// Proxies that services name.

@@ -12,6 +12,7 @@ use super::at::{At, Map, Text, Texts};
 use super::evidence::EvidenceKeys;
 use super::outward::OutwardEntry;
 pub use super::raw_ports::Ports;
+use super::sinks::SinkKeys;
 use super::source::Span;
 use crate::emulate::{Grant, Splicing, StartPolicy};
 use crate::node::{Guarded, ResponseTime, TapIo, UplinkIo};
@@ -136,6 +137,8 @@ pub struct Topology {
     pub images: Option<Map<At<Image>>>,
     /// How much is kept of what intruders change in containers, and for how long.
     pub evidence: Option<At<EvidenceKeys>>,
+    /// Who is sent what happened, by name.
+    pub sinks: Option<Map<At<SinkKeys>>>,
     /// The nodes, by name.
     pub nodes: At<Map<At<Node>>>,
     /// What connects them.

@@ -72,6 +72,7 @@ impl Running {
             links: vec![],
             images: vec![],
             evidence: Default::default(),
+            sinks: vec![],
             scripts: vec![],
             proxies: vec![],
         };
