@@ -48,6 +48,7 @@ mod rights;
 mod services;
 mod session;
 mod shell;
+mod sinks;
 mod ssh_middle;
 mod ssh_recorded;
 mod starting;

@@ -32,7 +32,7 @@ links:
   - endpoints: [after, "core:5"]
 "#;
 
-const OPTIONS: [&str; 10] = [
+pub const OPTIONS: [&str; 10] = [
     "-o",
     "StrictHostKeyChecking=no",
     "-o",
