@@ -64,6 +64,9 @@ cmd:hydra                      test   hydra             hydra            hydra  
 cmd:ncrack                     test   ncrack            ncrack           ncrack         ncrack
 cmd:plink                      test   putty-tools       putty            putty          putty
 file:/usr/lib/python3/dist-packages/paramiko test python3-paramiko python3-paramiko python-paramiko python3-paramiko
+cmd:rsyslogd                   test   rsyslog           rsyslog          -              rsyslog
+file:/usr/share/doc/rsyslog-gnutls test rsyslog-gnutls rsyslog-gnutls - rsyslog-module-gtls
+file:/usr/lib/python3/dist-packages/pip test python3-pip python3-pip     python-pip     python3-pip
 cmd:nginx                      test   nginx-light       nginx            nginx          nginx
 cmd:git                        test   git               git              git            git
 cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch

@@ -196,9 +196,9 @@ pub fn describe(record: &Record) -> String {
         text.push_str(piece);
     };
     match (&record.src, &record.dst) {
-        (Some(src), Some(dst)) => word(&format!("{:<21} -> {:<21}", end(src), end(dst))),
-        (Some(src), None) => word(&format!("{:<21}", end(src))),
-        (None, Some(dst)) => word(&format!("{:<21}    {:<21}", "", end(dst))),
+        (Some(src), Some(dst)) => word(&format!("{:<21} -> {:<21}", src, dst)),
+        (Some(src), None) => word(&format!("{:<21}", src)),
+        (None, Some(dst)) => word(&format!("{:<21}    {:<21}", "", dst)),
         (None, None) => {}
     }
     if let Some(proto) = record.proto {
@@ -241,16 +241,6 @@ pub fn describe(record: &Record) -> String {
         word(&format!("cause={cause}"));
     }
     text.trim_end().to_owned()
-}
-
-fn end(end: &record::End) -> String {
-    match (end.ip, end.port, end.mac) {
-        (Some(ip), Some(port), _) => std::net::SocketAddr::new(ip, port).to_string(),
-        (Some(ip), None, _) => ip.to_string(),
-        (None, _, Some(mac)) => mac.to_string(),
-        (None, Some(port), None) => format!(":{port}"),
-        (None, None, None) => "-".to_owned(),
-    }
 }
 
 fn harmless(text: &str) -> String {

@@ -99,6 +99,20 @@ fn describe(status: &Status) -> String {
             let _ = write!(text, "\n{name}\n{}", table::render(rows));
         }
     };
+    let sinks: Vec<Value> = status
+        .sinks
+        .iter()
+        .map(|sink| {
+            let retry =
+                sink.retry.map_or(0, |at| at.micros().saturating_sub(status.now.micros()).max(0).unsigned_abs());
+            let retry = (retry > 0).then(|| format!("in {}", duration(retry)));
+            json!({
+                "sink": sink.sink, "to": sink.to, "state": sink.state, "sent": sink.sent, "behind": sink.behind,
+                "lost": sink.lost, "retry": retry, "error": sink.error,
+            })
+        })
+        .collect();
+    section("Sinks", &sinks);
     section("Nodes", &status.nodes);
     section("Devices", &status.devices);
     let attackers: Vec<Value> = summary
@@ -151,6 +165,7 @@ pub fn count(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::sink::SinkStatus;
     use crate::record::{Attacker, CaptureStats, LogStats, SummaryView, Utc};
 
     #[test]
@@ -195,6 +210,15 @@ mod tests {
             },
             log: LogStats { failing: Some("No space left on device".into()), ..LogStats::default() },
             captures: CaptureStats::default(),
+            sinks: vec![SinkStatus {
+                sink: "siem".into(),
+                to: "ecs tls://siem.example:6514".into(),
+                state: "down".into(),
+                behind: 12,
+                error: Some("refused \u{1b}[2J".into()),
+                retry: Some(Utc::from_micros(66_000_000)),
+                ..SinkStatus::default()
+            }],
         };
         let text = describe(&status);
         assert!(text.chars().all(|c| c == '\n' || crate::record::is_harmless(c)), "{text}");
@@ -208,6 +232,8 @@ mod tests {
             "core\\u{7}",
             "packet (ring)",
             "10.0.0.9",
+            "ecs tls://siem.example:6514",
+            "in 5.0 s",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

@@ -14,6 +14,7 @@ use super::config::CONSOLE_UID;
 use crate::emulate::Secret;
 use crate::record::SESSIONS;
 use crate::record::bundle::KEY;
+use crate::record::sink::SINKS;
 
 /// Where state lies unless the command line says otherwise.
 pub const STATE_DIR: &str = "/var/lib/honeyweave";
@@ -176,7 +177,7 @@ pub fn running() -> io::Result<Vec<String>> {
 /// What the file system says, with the path.
 pub fn make_dirs(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|e| at(dir, &e))?;
-    for (name, mode) in [("events", 0o750), ("captures", 0o750), (SESSIONS, 0o750), (KEY, 0o700)] {
+    for (name, mode) in [("events", 0o750), ("captures", 0o750), (SESSIONS, 0o750), (SINKS, 0o750), (KEY, 0o700)] {
         let path = dir.join(name);
         DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(|e| at(&path, &e))?;
         std::os::unix::fs::chown(&path, Some(CONSOLE_UID), Some(CONSOLE_UID)).map_err(|e| at(&path, &e))?;

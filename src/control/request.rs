@@ -15,6 +15,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::container::Order;
+use crate::record::sink::SinkStatus;
 use crate::record::{CaptureStats, Filter, LogStats, SummaryView, Utc};
 
 /// The longest line of a request, its line feed included.
@@ -140,4 +141,7 @@ pub struct Status {
     pub log: LogStats,
     /// The captures.
     pub captures: CaptureStats,
+    /// Who is sent what happened.
+    #[serde(default)]
+    pub sinks: Vec<SinkStatus>,
 }

@@ -160,7 +160,9 @@ fn prepare(setup: &Setup, inside: Inside, handles: Option<Handles>) -> Result<[P
     };
     let open = |tap: &TapConfig| open_tap(&tap.interface).map_err(|e| SupervisorError::Tap(tap.interface.clone(), e));
     let taps = keeper.taps().map(|(_, tap)| open(tap)).collect::<Result<_, _>>()?;
-    let switch = SwitchConfig { plan: plan.clone(), secret, threads: setup.threads };
+    // What receivers share with the console is none of the business of who faces the attacker.
+    let plan_of_switch = Plan { sinks: Vec::new(), ..plan.clone() };
+    let switch = SwitchConfig { plan: plan_of_switch, secret, threads: setup.threads };
     let console = ConsoleConfig {
         plan: plan.clone(),
         secret,

@@ -147,6 +147,13 @@ ids! {
     RecordingDeleted = "recording.deleted",
     /// `count` captures were deleted to keep them within their limits; why is in the data.
     CaptureDeleted = "capture.deleted",
+    /// A command was typed into a shell, in a connection that honeyweave is in the middle of; it is in the data, as a JSON
+    /// object.
+    ShellCommand = "shell.command",
+    /// A receiver of records does not take them, or does again; which and why is in the data.
+    SinkState = "sink.state",
+    /// The log deleted `count` records before they were sent to a receiver; to which is in the data.
+    SinkLost = "sink.lost",
 }
 
 impl EventId {

@@ -16,6 +16,7 @@ mod retention;
 mod schema;
 mod search;
 mod session;
+pub mod sink;
 #[cfg(test)]
 mod small_disk;
 mod summary;

@@ -107,6 +107,19 @@ pub struct End {
     pub port: Option<u16>,
 }
 
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = match (self.ip, self.port, self.mac) {
+            (Some(ip), Some(port), _) => std::net::SocketAddr::new(ip, port).to_string(),
+            (Some(ip), None, _) => ip.to_string(),
+            (None, _, Some(mac)) => mac.to_string(),
+            (None, Some(port), None) => format!(":{port}"),
+            (None, None, None) => "-".to_owned(),
+        };
+        f.pad(&text)
+    }
+}
+
 /// The protocol of what happened.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -227,7 +240,8 @@ impl Record {
             | EventId::LogDeleted
             | EventId::RecordingDeleted
             | EventId::CaptureDeleted
-            | EventId::ContainerUntold => {
+            | EventId::ContainerUntold
+            | EventId::SinkLost => {
                 record.count = Some(event.count);
             }
             _ => record.count = (event.count != 1).then_some(event.count),
@@ -303,6 +317,8 @@ fn data_is_our_text(id: EventId) -> bool {
                 | EventId::RecordingFailed
                 | EventId::RecordingDeleted
                 | EventId::CaptureDeleted
+                | EventId::SinkState
+                | EventId::SinkLost
         )
 }
 
@@ -412,6 +428,7 @@ pub(super) fn is_an_attackers(id: EventId) -> bool {
             | EventId::SshFile
             | EventId::SshForward
             | EventId::SshClose
+            | EventId::ShellCommand
     )
 }
 

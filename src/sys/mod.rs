@@ -25,6 +25,7 @@ pub mod sched;
 pub mod seccomp;
 pub mod seqpacket;
 pub mod signal;
+pub mod socket;
 pub mod spawn;
 pub mod tap;
 pub mod uring;

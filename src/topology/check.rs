@@ -9,7 +9,7 @@ use super::raw::{Kind, Topology};
 use super::source::{Source, Span};
 use super::units::UnitError;
 use super::vendors::Vendors;
-use super::{domains, evidence, images, links, nodes, privacy, segments};
+use super::{domains, evidence, images, links, nodes, privacy, segments, sinks};
 use crate::node::{NodeConfig, TapIo};
 use crate::service::{Proxy, Script};
 use crate::topology::plan::{Plan, PlanNode};
@@ -91,6 +91,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
     let images = images::read(&mut c);
     let mut evidence = evidence::read(&mut c);
     let privacy = privacy::read(&mut c, &mut evidence);
+    let sinks = sinks::read(&mut c);
     if !c.errors.is_empty() {
         return Err(c.errors);
     }
@@ -106,6 +107,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         images,
         evidence,
         privacy,
+        sinks,
         scripts: c.scripts,
         proxies: c.proxies,
     })

@@ -40,6 +40,7 @@ mod raw_services;
 mod raw_tls;
 mod segments;
 mod services;
+mod sinks;
 mod source;
 mod tls;
 pub(crate) mod units;

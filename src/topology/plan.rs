@@ -9,6 +9,7 @@ use crate::container::inspector::Limits;
 use crate::frame::PortNo;
 use crate::node::{LinkConfig, NodeConfig, NodeIdx, TapIo};
 use crate::record::privacy::Privacy;
+use crate::record::sink::SinkConfig;
 use crate::service::{Proxy, Script};
 
 /// A node of a plan.
@@ -48,6 +49,8 @@ pub struct Plan {
     pub evidence: Limits,
     /// For how long what was recorded is kept, and what is left out of it.
     pub privacy: Privacy,
+    /// Who is sent what happened.
+    pub sinks: Vec<SinkConfig>,
     /// Scripts that services name.
     pub scripts: Vec<Script>,
     /// Proxies that services name.

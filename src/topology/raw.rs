@@ -13,6 +13,7 @@ use super::evidence::EvidenceKeys;
 use super::outward::OutwardEntry;
 use super::privacy::PrivacyKeys;
 pub use super::raw_ports::Ports;
+use super::sinks::SinkKeys;
 use super::source::Span;
 use crate::emulate::{Grant, Splicing, StartPolicy};
 use crate::node::{Guarded, ResponseTime, TapIo, UplinkIo};
@@ -139,6 +140,8 @@ pub struct Topology {
     pub evidence: Option<At<EvidenceKeys>>,
     /// For how long what was recorded is kept, and what is left out of it.
     pub privacy: Option<At<PrivacyKeys>>,
+    /// Who is sent what happened, by name.
+    pub sinks: Option<Map<At<SinkKeys>>>,
     /// The nodes, by name.
     pub nodes: At<Map<At<Node>>>,
     /// What connects them.

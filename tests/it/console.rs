@@ -74,6 +74,7 @@ impl Running {
             images: vec![],
             evidence: Default::default(),
             privacy: Default::default(),
+            sinks: vec![],
             scripts: vec![],
             proxies: vec![],
         };
@@ -311,7 +312,7 @@ fn connections_are_shown() {
     }
     let shown = hwt.out("session show 0000000000000001");
     for part in [
-        "ssh.login          2\n",
+        "ssh.login            2\n",
         "ro\\x1b[2Jot  password  123456      no\n",
         "ro\\x1b[2Jot  password  C:\\\\        yes\n",
         "scp -t \\u{9b}/tmp",

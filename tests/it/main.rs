@@ -53,6 +53,7 @@ mod services;
 mod session;
 mod session_diff;
 mod shell;
+mod sinks;
 mod ssh_middle;
 mod ssh_recorded;
 mod starting;

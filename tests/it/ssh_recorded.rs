@@ -38,7 +38,7 @@ links:
   - endpoints: [deb, "core:6"]
 "#;
 
-const OPTIONS: [&str; 10] = [
+pub const OPTIONS: [&str; 10] = [
     "-o",
     "StrictHostKeyChecking=no",
     "-o",

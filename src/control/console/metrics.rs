@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use serde_json::Value;
 
 use crate::event::EventId;
+use crate::record::sink::SinkStatus;
 use crate::record::tape::TapeStats;
 use crate::record::{CaptureStats, LogStats, Record, Summary};
 
@@ -91,8 +92,17 @@ impl Metrics {
             ("honeyweave_events_total", "Events recorded, by their id."),
             ("honeyweave_frames_total", "Frames received and sent by each node."),
             ("honeyweave_drops_total", "Frames discarded, by node and reason."),
+            ("honeyweave_sink_sent_total", "Messages that each sink's receiver took."),
+            ("honeyweave_sink_lost_total", "Records that the log deleted before they were sent."),
+            ("honeyweave_sink_failures_total", "Attempts to send that failed."),
         ] {
             recorder.describe_counter(name.into(), None, about.into());
+        }
+        for (name, about) in [
+            ("honeyweave_sink_behind", "Records that a sink has not sent or passed over yet."),
+            ("honeyweave_sink_up", "Whether a sink's receiver takes records."),
+        ] {
+            recorder.describe_gauge(name.into(), None, about.into());
         }
         Metrics {
             events,
@@ -175,6 +185,21 @@ impl Metrics {
     pub fn tapes(&self, stats: TapeStats) {
         self.recordings.set(stats.open as f64);
         self.recording_dropped.absolute(stats.dropped);
+    }
+
+    /// Takes over how sinks are doing.
+    pub fn sinks(&self, sinks: &[SinkStatus]) {
+        for sink in sinks {
+            let key =
+                |name| Key::from_parts(SharedString::const_str(name), vec![Label::new("sink", sink.sink.clone())]);
+            let counter = |name, value| self.recorder.register_counter(&key(name), &METADATA).absolute(value);
+            let gauge = |name, value: f64| self.recorder.register_gauge(&key(name), &METADATA).set(value);
+            counter("honeyweave_sink_sent_total", sink.sent);
+            counter("honeyweave_sink_lost_total", sink.lost);
+            counter("honeyweave_sink_failures_total", sink.failures);
+            gauge("honeyweave_sink_behind", sink.behind as f64);
+            gauge("honeyweave_sink_up", f64::from(u8::from(sink.state == "up")));
+        }
     }
 
     /// Takes over the switch's answer to a status question; `None` if it gave none.
@@ -264,7 +289,10 @@ mod tests {
             "nodes": [{"node": "core", "rx": 1, "tx": 1}],
             "drops": [{"node": "core", "reason": "malformed", "count": 1}],
         })));
+        metrics.sinks(&[SinkStatus { sink: "siem".into(), sent: 7, state: "up".into(), ..SinkStatus::default() }]);
         let text = metrics.render();
+        assert_eq!(value(&text, "honeyweave_sink_sent_total{sink=\"siem\"}"), Some(7.0));
+        assert_eq!(value(&text, "honeyweave_sink_up{sink=\"siem\"}"), Some(1.0));
         let mut there: Vec<&str> =
             text.lines().filter_map(|l| l.strip_prefix("# TYPE honeyweave_")?.split(' ').next()).collect();
         documented.sort_unstable();

@@ -2,7 +2,8 @@
 //! asks is answered.
 //!
 //! One thread (`recorder`) reads rings and writes files, one (`tapes`) keeps what the switch tells of connections, one
-//! (`inside`) reads what happens inside containers; a runtime of one thread serves the control socket, the metrics, and the channels. It has no
+//! (`inside`) reads what happens inside containers, one (`sinks`) sends what happened to others; a runtime of one
+//! thread serves the control socket, the metrics, and the channels. It has no
 //! capability and no file but those below its own directories, and it never parses a
 //! frame.
 
@@ -11,6 +12,8 @@ mod keeper;
 mod metrics;
 mod private;
 mod recorder;
+mod shared;
+mod sinks;
 mod socket;
 mod switch;
 mod tapes;
@@ -33,7 +36,9 @@ use crate::sys::seqpacket::AsyncChannel;
 use crate::sys::{clock, privileges, sched};
 
 use keeper::Keeper;
-use recorder::{Recorder, Shared, switch_ended};
+use recorder::{Recorder, switch_ended};
+use shared::Shared;
+use sinks::Sinks;
 use socket::Desk;
 use switch::Switch;
 use tapes::{Telling, Told};
@@ -63,6 +68,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     }
     let recorder = Recorder::open(shared.clone(), &config.dir, ends.rings, hear, wake.try_clone()?)?;
     let tapes = open_tapes(&config)?;
+    let sinks = Sinks::start(&config.plan.sinks, &config.plan.name, &config.dir, &shared, &said, &wake)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = stop.clone();
     let (running, mut ended) = tokio::sync::oneshot::channel::<()>();
@@ -132,7 +138,12 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     }
     stop.store(true, Ordering::Release);
     wake.raise();
-    if thread.join().is_err() {
+    let recorded = thread.join();
+    // What happened last is sent, too.
+    if let Some(sinks) = sinks {
+        sinks.end();
+    }
+    if recorded.is_err() {
         return Err(io::Error::other("the recorder panicked"));
     }
     result

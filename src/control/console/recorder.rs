@@ -5,32 +5,24 @@
 //! its ring only when its record was handed to the kernel (or is kept for a disk
 //! that takes nothing), so the death of a console loses none.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::broadcast;
-
-use super::metrics::Metrics;
 use super::private::Private;
+use super::shared::{Shared, lock};
 use crate::control::config::Rings;
 use crate::event::{Captured, Event, EventId, Said, decode};
-use crate::node::{NodeConfig, NodeIdx};
-use crate::record::privacy::{Mask, Privacy};
 use crate::record::{
-    CaptureLimits, CaptureSet, CaptureSource, CaptureStats, Causes, Direction, EventLog, LogLimits, LogStats, Record,
-    Summary, Utc,
+    CaptureLimits, CaptureSet, CaptureSource, Causes, Direction, EventLog, LogLimits, Record, Summary, Utc,
 };
 use crate::sys::clock;
 use crate::sys::eventfd::{EventFd, wait_readable};
 use crate::sys::ring::RingReader;
 use crate::sys::sched;
-use crate::topology::Plan;
 
 /// Events that are written at once.
 const EVENTS_AT_ONCE: usize = 4096;
@@ -51,90 +43,6 @@ const WINDOW_MICROS: i64 = 1_000_000;
 const STARVING: i64 = 50;
 /// One that gets more than this part is not alone in that it needs it.
 const PLENTY: i64 = 4;
-/// Records that a reader of the feed may be behind.
-const FEED: usize = 8192;
-/// Interfaces that are known by number; those of the oldest containers are forgotten.
-const INTERFACES: usize = 16_384;
-/// The first number of a container's interface; those below are the indexes of uplinks' and taps' nodes.
-const FIRST_CONTAINER: u32 = 65_536;
-
-/// What the thread shares with those who answer questions.
-pub struct Shared {
-    summary: Mutex<Summary>,
-    stats: Mutex<(LogStats, CaptureStats)>,
-    interfaces: Mutex<BTreeMap<u32, CaptureSource>>,
-    nodes: Vec<String>,
-    feed: broadcast::Sender<Arc<str>>,
-    /// The figures for Prometheus.
-    pub metrics: Metrics,
-    privacy: Privacy,
-    mask: Mask,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    /// Nothing has happened yet.
-    pub fn new(plan: &Plan) -> Shared {
-        let nodes: Vec<String> = plan.nodes.iter().map(|node| node.name.clone()).collect();
-        let interfaces = plan.nodes.iter().enumerate().filter_map(|(index, node)| match &node.config {
-            NodeConfig::Uplink(uplink) => Some((index as u32, source("uplink", &node.name, &uplink.interface))),
-            NodeConfig::Tap(tap) => Some((index as u32, source("tap", &node.name, &tap.interface))),
-            _ => None,
-        });
-        Shared {
-            summary: Mutex::default(),
-            stats: Mutex::default(),
-            interfaces: Mutex::new(interfaces.collect()),
-            metrics: Metrics::new(nodes.clone()),
-            privacy: plan.privacy,
-            mask: Mask::new(plan.privacy, plan.addresses()),
-            nodes,
-            feed: broadcast::channel(FEED).0,
-        }
-    }
-
-    /// The figures.
-    pub fn summary(&self) -> MutexGuard<'_, Summary> {
-        lock(&self.summary)
-    }
-
-    /// How log and captures are doing.
-    pub fn stats(&self) -> (LogStats, CaptureStats) {
-        lock(&self.stats).clone()
-    }
-
-    /// Records from now on, each as a line without its line feed.
-    pub fn feed(&self) -> broadcast::Receiver<Arc<str>> {
-        self.feed.subscribe()
-    }
-
-    /// Learns that the frames of the container of `host` carry `number` in the capture ring.
-    pub fn interface(&self, number: u32, node: NodeIdx, host: IpAddr) {
-        if number < FIRST_CONTAINER {
-            return;
-        }
-        let name = self.nodes.get(usize::from(node.0)).map_or("unknown", String::as_str);
-        let source = CaptureSource {
-            series: format!("{name}-{}", host.to_string().replace(':', "-")),
-            interface: host.to_string(),
-            about: format!("container of {host} on node {name}"),
-        };
-        let mut interfaces = lock(&self.interfaces);
-        interfaces.insert(number, source);
-        if interfaces.len() > INTERFACES
-            && let Some(oldest) = interfaces.range(FIRST_CONTAINER..).next().map(|(number, _)| *number)
-        {
-            interfaces.remove(&oldest);
-        }
-    }
-}
-
-fn source(kind: &str, node: &str, interface: &str) -> CaptureSource {
-    CaptureSource { series: node.to_owned(), interface: interface.to_owned(), about: format!("{kind} {node}") }
-}
 
 /// A frame of an interface that was not announced yet.
 struct Waiting {
@@ -195,9 +103,11 @@ impl Recorder {
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?;
         let private = Private::new(privacy, mask, dir.join("captures"));
         private.edit().into_iter().for_each(|edit| captures.edit(edit));
+        let log = EventLog::open(&dir.join("events"), limits, now).map_err(io::Error::other)?;
+        shared.grown(log.next_seq() - 1);
         Ok(Recorder {
             shared,
-            log: EventLog::open(&dir.join("events"), limits, now).map_err(io::Error::other)?,
+            log,
             captures,
             private,
             rings: rings.into_iter().map(open).collect::<io::Result<_>>()?,
@@ -399,6 +309,7 @@ impl Recorder {
             rings.events.release();
             rings.events.tell(lost);
         }
+        shared.grown(self.log.next_seq() - 1);
         for line in self.lines.drain(..) {
             // That nobody listens is nobody's loss.
             let _ = shared.feed.send(line);

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::keeper::Keeper;
-use super::recorder::Shared;
+use super::shared::Shared;
 use super::switch::{Switch, cut, rows};
 use crate::control::request::{Answer, MAX_LAST, MAX_REQUEST, MAX_ROWS, Request, Status, Table};
 use crate::control::{Inside, Query, ToSupervisor};
@@ -177,6 +177,7 @@ impl Desk {
     pub async fn metrics(&self) -> String {
         let status = self.switch.query(Query::Status).await;
         self.shared.metrics.switch(status.as_ref().ok());
+        self.shared.metrics.sinks(&self.shared.sinks());
         self.shared.metrics.render()
     }
 
@@ -202,6 +203,7 @@ impl Desk {
             summary: self.shared.summary().view(),
             log,
             captures,
+            sinks: self.shared.sinks(),
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::recorder::Shared;
+use super::shared::Shared;
 use super::tapes::{Telling, Told};
 use crate::control::{Query, ToConsole, ToSwitch};
 use crate::event::Utc;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::recorder::Shared;
+use super::shared::Shared;
 use crate::event::{Said, Utc};
 use crate::record::tape::Tapes;
 use crate::relay::tape::Word;

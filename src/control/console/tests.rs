@@ -27,7 +27,7 @@ use crate::wire::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn plan(proxies: Vec<Proxy>) -> Plan {
+pub(super) fn plan(proxies: Vec<Proxy>) -> Plan {
     let uplink = UplinkConfig { mac_limit: 1, ..UplinkConfig::new("eth7") };
     let bridge = BridgeConfig { ports: vec![], fdb_capacity: 1, aging_secs: 1 };
     Plan {
@@ -41,6 +41,7 @@ fn plan(proxies: Vec<Proxy>) -> Plan {
         images: vec![],
         evidence: Default::default(),
         privacy: Default::default(),
+        sinks: vec![],
         scripts: vec![],
         proxies,
     }

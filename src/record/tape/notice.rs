@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::event::{Event, EventId, MAX_DATA, Party, Utc};
-use crate::relay::tape::Begin;
+use crate::relay::tape::{Begin, ChannelKind, Credential, Text};
 use crate::wire::Instant;
 
 const TCP: u8 = 6;
@@ -116,10 +116,45 @@ fn cut_longest(value: &mut Value) -> bool {
     true
 }
 
+/// What is told of an attempt to log in.
+pub(super) fn login(user: &Text, credential: &Credential, accepted: bool) -> Value {
+    let mut told = match credential {
+        Credential::None => json!({"user": user, "method": "none"}),
+        Credential::Password { password } => json!({"user": user, "method": "password", "password": password}),
+        Credential::KeyboardInteractive { answers } => {
+            json!({"user": user, "method": "keyboard-interactive", "answers": answers})
+        }
+        Credential::PublicKey { algorithm, fingerprint, signed } => json!({
+            "user": user, "method": "publickey", "algorithm": algorithm, "fingerprint": fingerprint, "signed": signed,
+        }),
+        Credential::Digest { scheme, value } => json!({"user": user, "method": scheme, "response": value}),
+    };
+    told["accepted"] = accepted.into();
+    told
+}
+
+/// What is told of a connection that was wanted beyond the host.
+pub(super) fn forward(kind: &ChannelKind, refused: Option<&Text>) -> Value {
+    let mut told = match kind {
+        ChannelKind::Session => json!({"kind": "session"}),
+        ChannelKind::Stream => json!({"kind": "stream"}),
+        ChannelKind::DirectTcpip { host, port } => json!({"kind": "direct-tcpip", "host": host, "port": port}),
+        ChannelKind::DirectStreamlocal { path } => json!({"kind": "direct-streamlocal", "path": path}),
+        ChannelKind::ForwardedTcpip { host, port, from } => {
+            json!({"kind": "forwarded-tcpip", "host": host, "port": port, "from": from})
+        }
+        ChannelKind::Agent => json!({"kind": "agent"}),
+        ChannelKind::X11 => json!({"kind": "x11"}),
+    };
+    told["accepted"] = refused.is_none().into();
+    if let Some(reason) = refused {
+        told["reason"] = reason.as_str().into();
+    }
+    told
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn told(value: Value) -> (usize, Value) {

@@ -11,16 +11,19 @@ use super::TapeLimits;
 use super::channel::{Became, Channel, Place};
 use super::content::{Content, Kept};
 use super::lines::Lines;
-use super::notice::Notice;
+use super::notice::{Notice, forward, login};
 use super::read::TAPE;
 use super::store::Store;
 use crate::event::{EventId, Utc};
+use crate::record::transcript::Commands;
 use crate::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Stream, Text};
 
 /// The longest that a connection lasts, in microseconds: ten years.
 const LONGEST: u64 = 315_360_000_000_000;
 /// How far a time may be from now.
 const FAR: i64 = 3_600_000_000;
+/// Shells of one connection whose commands are told at once: each keeps the line that is being typed.
+const SHELLS: usize = 8;
 /// How often one connection may begin: the console before this one may have recorded its beginning.
 const AGAIN: u32 = 9;
 
@@ -69,6 +72,8 @@ pub struct Recording {
     tape: Lines,
     channels: BTreeMap<u32, Channel>,
     files: BTreeMap<u32, Content>,
+    /// What is being typed, by channel.
+    typing: BTreeMap<u32, Commands>,
     counts: Counts,
     let_in: bool,
     /// Events, by their kind.
@@ -171,6 +176,7 @@ impl Recording {
             tape,
             channels: BTreeMap::new(),
             files: BTreeMap::new(),
+            typing: BTreeMap::new(),
             counts: Counts::default(),
             let_in: false,
             events: HashMap::new(),
@@ -268,6 +274,21 @@ impl Recording {
         let place = self.about.place(desk.limits);
         let became = channel.take((self.last, at), stream, data, &place, desk.store);
         self.settle(became);
+        if stream == Stream::Input
+            && let Some(commands) = self.typing.get_mut(&number)
+        {
+            commands.push(0, data);
+            for typed in commands.take() {
+                self.notice(EventId::ShellCommand, at, json!({"command": typed.command}), desk);
+            }
+        }
+    }
+
+    /// From here on what comes in that channel is typed.
+    fn types(&mut self, channel: u32) {
+        if self.typing.len() < SHELLS && self.channels.contains_key(&channel) {
+            self.typing.entry(channel).or_default();
+        }
     }
 
     fn piece(&mut self, file: u32, data: &[u8], desk: &mut Desk<'_>) {
@@ -334,14 +355,20 @@ impl Recording {
             }
             Entry::Shell { channel } => {
                 self.counts.shells += 1;
+                self.types(*channel);
                 self.run(*channel, None, at, desk);
             }
             Entry::Subsystem { .. } => self.counts.shells += 1,
             Entry::Exec { channel, command } => {
                 self.counts.commands += 1;
+                // Without a terminal it is data, with one it may be for a shell.
+                if self.channels.get(channel).is_some_and(|channel| channel.size().is_some()) {
+                    self.types(*channel);
+                }
                 self.run(*channel, Some(command), at, desk);
             }
             Entry::Closed { channel } => {
+                self.typing.remove(channel);
                 if let Some(channel) = self.channels.remove(channel) {
                     let became = channel.finish((micros, at), self.about.begin.session, desk.store);
                     self.settle(became);
@@ -463,39 +490,4 @@ fn closed(begin: &Begin, counts: &Counts, (micros, at): (u64, Utc), reason: &str
     notice.event.count = micros;
     (notice.event.bytes_in, notice.event.bytes_out) = (counts.input, counts.output);
     notice
-}
-
-fn login(user: &Text, credential: &Credential, accepted: bool) -> Value {
-    let mut told = match credential {
-        Credential::None => json!({"user": user, "method": "none"}),
-        Credential::Password { password } => json!({"user": user, "method": "password", "password": password}),
-        Credential::KeyboardInteractive { answers } => {
-            json!({"user": user, "method": "keyboard-interactive", "answers": answers})
-        }
-        Credential::PublicKey { algorithm, fingerprint, signed } => json!({
-            "user": user, "method": "publickey", "algorithm": algorithm, "fingerprint": fingerprint, "signed": signed,
-        }),
-        Credential::Digest { scheme, value } => json!({"user": user, "method": scheme, "response": value}),
-    };
-    told["accepted"] = accepted.into();
-    told
-}
-
-fn forward(kind: &ChannelKind, refused: Option<&Text>) -> Value {
-    let mut told = match kind {
-        ChannelKind::Session => json!({"kind": "session"}),
-        ChannelKind::Stream => json!({"kind": "stream"}),
-        ChannelKind::DirectTcpip { host, port } => json!({"kind": "direct-tcpip", "host": host, "port": port}),
-        ChannelKind::DirectStreamlocal { path } => json!({"kind": "direct-streamlocal", "path": path}),
-        ChannelKind::ForwardedTcpip { host, port, from } => {
-            json!({"kind": "forwarded-tcpip", "host": host, "port": port, "from": from})
-        }
-        ChannelKind::Agent => json!({"kind": "agent"}),
-        ChannelKind::X11 => json!({"kind": "x11"}),
-    };
-    told["accepted"] = refused.is_none().into();
-    if let Some(reason) = refused {
-        told["reason"] = reason.as_str().into();
-    }
-    told
 }

@@ -43,9 +43,14 @@ impl Default for Commands {
 
 impl Commands {
     /// Takes what was typed at `at`, in microseconds since the beginning.
-    pub fn push(&mut self, at: i64, input: &str) {
+    pub fn push(&mut self, at: i64, input: impl AsRef<[u8]>) {
         self.line.at = at;
-        self.parser.advance(&mut self.line, input.as_bytes());
+        self.parser.advance(&mut self.line, input.as_ref());
+    }
+
+    /// The commands since this was asked last.
+    pub fn take(&mut self) -> Vec<Typed> {
+        std::mem::take(&mut self.line.done)
     }
 
     /// The commands so far, and how many more there were.

