@@ -22,7 +22,7 @@ nodes:
   wan: {kind: uplink}
   core: {kind: switch, ports: 3}
   any: {kind: hosts, addresses: 192.0.2.10-192.0.2.19, template: any}
-  own: {kind: host, address: 192.0.2.20, tcp: {21: ftp, 80: http}}
+  own: {kind: host, address: 192.0.2.20, tcp: {21: {ftp: {}}, 80: {http: {}}}}
 links:
   - endpoints: [wan, "core:1"]
   - endpoints: [any, "core:2"]
@@ -131,7 +131,8 @@ fn what_was_captured_is_nobody_elses_and_runs_nowhere() {
     lab.attacker.addr("eth0", "192.0.2.2/24");
     attack(&lab);
     lab.wait_event("ssh.close", |_| true);
-    lab.command(&["container", "stop", "192.0.2.10"]);
+    let destroyed = lab.command(&["container", "destroy", "192.0.2.10"]);
+    assert!(destroyed.status.success(), "{}", String::from_utf8_lossy(&destroyed.stderr));
     lab.wait_event("evidence.taken", |_| true);
     let own = lab.own_dir();
     let part = |name: &str| wait_for(name, || Some(files(&own.join(name))).filter(|files| !files.is_empty()));

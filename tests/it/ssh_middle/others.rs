@@ -220,7 +220,8 @@ fn the_lists_are_those_of_the_server_that_it_says_it_is() {
                 let mut known = Vec::new();
                 for name in names.split(',').filter(lacks) {
                     // Dropbear says that it could use other keys; OpenSSH says Ed25519 once for each place it looks in.
-                    if !known.contains(&name) && !(what.starts_with("host key") && name != "ssh-ed25519") {
+                    let is_other_key = what.starts_with("host key") && name != "ssh-ed25519";
+                    if !known.contains(&name) && !is_other_key {
                         known.push(name);
                     }
                 }
