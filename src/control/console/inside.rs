@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::Notify;
 
-use super::recorder::Shared;
+use super::shared::Shared;
 use crate::container::{Lessee, Watched};
 use crate::control::config::InsideFds;
 use crate::event::Said;

@@ -43,7 +43,8 @@ fn written_out(text: &str, most: usize, stays: impl Fn(char) -> bool, more: &str
 /// out.
 pub fn details(record: &Record) -> Map<String, Value> {
     use EventId::{
-        ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ServiceLogin, ShellCommand, SshClose, SshCommand, SshFile, SshForward, SshHello, SshLogin, SshShell, TlsHello,
+        ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ServiceLogin, ShellCommand,
+        SshClose, SshCommand, SshFile, SshForward, SshHello, SshLogin, SshShell, TlsHello,
     };
     let has_any = matches!(
         record.event,
