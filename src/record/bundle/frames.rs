@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashSet, VecDeque};
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
@@ -20,10 +20,10 @@ use pcap_file::pcapng::blocks::unknown::UnknownBlock;
 use pcap_file::pcapng::{Block, PcapNgParser, PcapNgWriter};
 use pcap_file::{DataLink, PcapError};
 
-use crate::record::capture::captures;
+use crate::record::capture::{captures, packed};
 use crate::record::file::open_regular;
+use crate::record::flow::Ends;
 use crate::record::pcap::{SNAPLEN, other, section};
-use crate::wire::ethertype;
 
 /// Pairs of addresses of one session.
 const PAIRS: usize = 65_536;
@@ -35,6 +35,11 @@ const BLOCK: usize = 1 << 20;
 const HEAD: u64 = 4096;
 /// Octets that are read at once.
 const READ: usize = 256 << 10;
+
+/// What a compressed file begins with (RFC 8878 §3.1.1).
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Octets that a reader holds of a compressed file (2^23): more than any of ours asks for.
+const WINDOW: u32 = 23;
 
 /// Which frames are wanted.
 #[derive(Clone, Debug, Default)]
@@ -61,31 +66,7 @@ impl Pick {
 
     fn wants(&self, nanos: u64, frame: &[u8]) -> bool {
         (self.span.0..=self.span.1).contains(&nanos)
-            && ends(frame).is_some_and(|(a, b)| self.pairs.contains(&(a.min(b), a.max(b))))
-    }
-}
-
-/// The addresses that a frame is from and for; of ARP, those that it is about.
-fn ends(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
-    const TAG: usize = 4;
-    let mut at = 12;
-    let word = |at: usize| Some(u16::from_be_bytes(*frame.get(at..at + 2)?.first_chunk()?));
-    // A frame has at most two tags.
-    for _ in 0..2 {
-        if !matches!(word(at)?, 0x8100 | 0x88a8) {
-            break;
-        }
-        at += TAG;
-    }
-    let v4 = |at: usize| Some(IpAddr::from(*frame.get(at..at + 4)?.first_chunk::<4>()?));
-    let v6 = |at: usize| Some(IpAddr::from(*frame.get(at..at + 16)?.first_chunk::<16>()?));
-    let kind = word(at)?;
-    at += 2;
-    match kind {
-        ethertype::IPV4 => Some((v4(at + 12)?, v4(at + 16)?)),
-        ethertype::IPV6 => Some((v6(at + 8)?, v6(at + 24)?)),
-        ethertype::ARP => Some((v4(at + 14)?, v4(at + 24)?)),
-        _ => None,
+            && Ends::of(frame).is_some_and(|ends| self.pairs.contains(&ends.pair()))
     }
 }
 
@@ -173,10 +154,33 @@ fn secrets(lines: &str) -> UnknownBlock<'static> {
     UnknownBlock { type_: BLOCK, length: body.len() as u32, value: body.into() }
 }
 
+/// Opens the capture at `path`, compressed or not.
+fn open(path: &Path) -> io::Result<Box<dyn Read>> {
+    let file = match open_regular(path) {
+        // It has been compressed since it was listed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => open_regular(&packed(path)).map_err(|_| error)?,
+        opened => opened?,
+    };
+    let mut begin = [0; ZSTD.len()];
+    match file.read_at(&mut begin, 0) {
+        Ok(len) if begin.get(..len) == Some(&ZSTD[..]) => {
+            let mut file = zstd::Decoder::new(file)?;
+            file.window_log_max(WINDOW)?;
+            Ok(Box::new(file))
+        }
+        _ => Ok(Box::new(file)),
+    }
+}
+
+/// Whether an error is about what was compressed, and not about the disk.
+fn is_damage(error: &io::Error) -> bool {
+    error.raw_os_error().is_none()
+}
+
 /// Whether frames that are wanted may be in captures like the one at `path`: not if they are those of another container.
 fn concerns(path: &Path, pick: &Pick) -> bool {
     let mut begin = Vec::new();
-    let opened = open_regular(path).and_then(|file| file.take(HEAD).read_to_end(&mut begin));
+    let opened = open(path).and_then(|file| file.take(HEAD).read_to_end(&mut begin));
     let Ok((rest, mut parser)) = opened.map_err(PcapError::IoError).and_then(|_| PcapNgParser::new(&begin)) else {
         return true;
     };
@@ -265,7 +269,7 @@ impl Series {
         loop {
             let Some(blocks) = &mut self.open else {
                 let Some(path) = self.files.pop_front() else { return Ok(None) };
-                match open_regular(&path) {
+                match open(&path) {
                     Ok(file) => self.open = Some(Blocks::new(file)),
                     // A limit took it.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -322,7 +326,7 @@ enum Found<T> {
 
 /// The blocks of one file.
 struct Blocks {
-    file: File,
+    file: Box<dyn Read>,
     parser: Option<PcapNgParser>,
     buffer: Vec<u8>,
     /// Where the next block begins in the buffer.
@@ -330,7 +334,7 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn new(file: File) -> Blocks {
+    fn new(file: Box<dyn Read>) -> Blocks {
         Blocks { file, parser: None, buffer: Vec::new(), at: 0 }
     }
 
@@ -356,8 +360,12 @@ impl Blocks {
                 Err(PcapError::IncompleteBuffer) => {
                     self.buffer.drain(..self.at);
                     self.at = 0;
-                    if (&mut self.file).take(READ as u64).read_to_end(&mut self.buffer)? == 0 {
-                        return Ok(Found::End);
+                    match (&mut self.file).take(READ as u64).read_to_end(&mut self.buffer) {
+                        Ok(0) => return Ok(Found::End),
+                        Ok(_) => {}
+                        // It is no longer what was compressed.
+                        Err(error) if is_damage(&error) => return Ok(Found::Damage),
+                        Err(error) => return Err(error),
                     }
                 }
                 Err(_) => return Ok(Found::Damage),
