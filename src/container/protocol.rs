@@ -171,6 +171,13 @@ pub enum Order {
     Snapshot(u32),
     /// List what was changed in it.
     Diff(u32),
+    /// Open the file that a sensor writes, unless it is this one still.
+    Sensor {
+        /// The device that it is on.
+        dev: u64,
+        /// Its inode.
+        ino: u64,
+    },
 }
 
 /// From the console: to be answered with [`KeeperSays::Answer`] of the same `id`.
@@ -205,6 +212,10 @@ pub enum Answered {
     Taken(Taken),
     /// With one descriptor: memory with an inspector's [`super::inspector::Answer`], a list of changes.
     Changes,
+    /// With one descriptor: the sensor's file, for reading.
+    Sensor,
+    /// It is the one that the console has.
+    Same,
 }
 
 /// A container, as it is listed.

@@ -129,6 +129,11 @@ ids! {
     RecordingFailed = "recording.failed",
     /// Recordings of `count` sessions were deleted to keep all of them within their limit; why is in the data.
     RecordingDeleted = "recording.deleted",
+    /// `count` captures were deleted to keep them within their limits, or a full disk from taking nothing; why is in the
+    /// data.
+    CaptureDeleted = "capture.deleted",
+    /// A sensor that listens to a mirror saw something: what its rule says is in the data, as a JSON object.
+    IdsAlert = "ids.alert",
 }
 
 impl EventId {

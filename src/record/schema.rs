@@ -222,7 +222,11 @@ impl Record {
             EventId::ContainerFailed | EventId::ContainerStop => {
                 record.duration_us = (event.count > 1).then_some(event.count);
             }
-            EventId::SessionEnd | EventId::Gap | EventId::LogDeleted | EventId::RecordingDeleted => {
+            EventId::SessionEnd
+            | EventId::Gap
+            | EventId::LogDeleted
+            | EventId::RecordingDeleted
+            | EventId::CaptureDeleted => {
                 record.count = Some(event.count);
             }
             _ => record.count = (event.count != 1).then_some(event.count),
@@ -296,6 +300,7 @@ fn data_is_our_text(id: EventId) -> bool {
                 | EventId::LogDeleted
                 | EventId::RecordingFailed
                 | EventId::RecordingDeleted
+                | EventId::CaptureDeleted
         )
 }
 

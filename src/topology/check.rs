@@ -9,7 +9,7 @@ use super::raw::{Kind, Topology};
 use super::source::{Source, Span};
 use super::units::UnitError;
 use super::vendors::Vendors;
-use super::{domains, evidence, images, links, nodes, segments};
+use super::{captures, domains, evidence, images, links, mirrors, nodes, segments};
 use crate::node::{NodeConfig, TapIo};
 use crate::service::{Proxy, Script};
 use crate::topology::plan::{Plan, PlanNode};
@@ -84,12 +84,15 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         put_on_interface(&mut c, &mut drafts, interface);
     }
     let links = links::read(&mut c, &drafts);
+    mirrors::settle(&mut c, &mut drafts);
     let map = domains::find(&mut c, &drafts, &links);
     domains::find_tagged(&mut drafts, &links);
     let inside = segments::settle(&mut c, &mut drafts, &map);
     c.judge_proxies(&inside);
     let images = images::read(&mut c);
     let evidence = evidence::read(&mut c);
+    let captures = captures::read(&mut c);
+    let eve = mirrors::sensor(&mut c);
     if !c.errors.is_empty() {
         return Err(c.errors);
     }
@@ -104,6 +107,8 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         links: links.into_iter().map(|link| link.plan).collect(),
         images,
         evidence,
+        captures,
+        eve,
         scripts: c.scripts,
         proxies: c.proxies,
     })

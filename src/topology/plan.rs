@@ -1,11 +1,14 @@
 //! The resolved meaning of a topology: what the processes are started with.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::container::ImageConfig;
 use crate::container::inspector::Limits;
 use crate::frame::PortNo;
 use crate::node::{LinkConfig, NodeConfig, NodeIdx, TapIo};
+use crate::record::CaptureLimits;
 use crate::service::{Proxy, Script};
 
 /// A node of a plan.
@@ -43,10 +46,21 @@ pub struct Plan {
     pub images: Vec<ImageConfig>,
     /// How much evidence is kept, and for how long.
     pub evidence: Limits,
+    /// How much is kept of frames.
+    pub captures: CaptureLimits,
+    /// The file that a sensor writes its alerts to.
+    pub eve: Option<PathBuf>,
     /// Scripts that services name.
     pub scripts: Vec<Script>,
     /// Proxies that services name.
     pub proxies: Vec<Proxy>,
+}
+
+impl Plan {
+    /// What the topology calls a node.
+    pub fn name_of(&self, node: NodeIdx) -> Option<&str> {
+        self.nodes.get(usize::from(node.0)).map(|node| &*node.name)
+    }
 }
 
 impl PlanNode {

@@ -72,6 +72,8 @@ impl Running {
             links: vec![],
             images: vec![],
             evidence: Default::default(),
+            captures: Default::default(),
+            eve: None,
             scripts: vec![],
             proxies: vec![],
         };

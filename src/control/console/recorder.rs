@@ -16,13 +16,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
 
+use super::alerts::Alerts;
 use super::metrics::Metrics;
 use crate::control::config::Rings;
 use crate::event::{Captured, Event, EventId, Said, decode};
 use crate::node::{NodeConfig, NodeIdx};
 use crate::record::{
-    CaptureLimits, CaptureSet, CaptureSource, CaptureStats, Causes, Direction, EventLog, LogLimits, LogStats, Record,
-    Summary, Utc,
+    CaptureLimits, CaptureSet, CaptureSource, CaptureStats, Causes, Contacts, Direction, EventLog, LogLimits, LogStats,
+    Record, Summary, Utc,
 };
 use crate::sys::clock;
 use crate::sys::eventfd::{EventFd, wait_readable};
@@ -151,6 +152,8 @@ pub struct Recorder {
     said: Receiver<Said>,
     /// Which session each container was leased for.
     causes: Causes,
+    /// What a sensor has told.
+    alerts: Alerts,
     wake: EventFd,
     waiting: Vec<Waiting>,
     /// Whether the last step found anything.
@@ -173,6 +176,7 @@ impl Recorder {
     pub fn open(
         shared: Arc<Shared>,
         dir: &Path,
+        limits: CaptureLimits,
         rings: Vec<Rings>,
         said: Receiver<Said>,
         wake: EventFd,
@@ -181,14 +185,17 @@ impl Recorder {
         let open = |rings: Rings| {
             io::Result::Ok(Readers { events: RingReader::open(rings.events)?, frames: RingReader::open(rings.frames)? })
         };
+        let mut captures = CaptureSet::open(&dir.join("captures"), limits)
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?;
+        captures.contacts = Contacts::of_log(&dir.join("events"));
         Ok(Recorder {
             shared,
             log: EventLog::open(&dir.join("events"), LogLimits::default(), now).map_err(io::Error::other)?,
-            captures: CaptureSet::open(&dir.join("captures"), CaptureLimits::default())
-                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?,
+            captures,
             rings: rings.into_iter().map(open).collect::<io::Result<_>>()?,
             said,
             causes: Causes::of_log(&dir.join("events")),
+            alerts: Alerts::default(),
             wake,
             waiting: Vec::new(),
             busy: false,
@@ -258,6 +265,8 @@ impl Recorder {
         }
         // The supervisor waits only so long, and a disk may take longer to say that it has everything.
         self.captures.close_all();
+        let now = clock::realtime_micros();
+        self.tell_deleted(&mut self.shared.clone().summary(), Utc::from_micros(now));
         self.publish();
         self.log.close(Utc::from_micros(clock::realtime_micros()));
     }
@@ -294,7 +303,7 @@ impl Recorder {
         if asleep {
             let rings = self.rings.iter().flat_map(|rings| [rings.events.wake_fd(), rings.frames.wake_fd()]);
             let fds: Vec<_> = [self.wake.as_fd()].into_iter().chain(rings).collect();
-            let busy = !self.waiting.is_empty() || self.log.stats().failing.is_some();
+            let busy = !self.waiting.is_empty() || !self.alerts.is_empty() || self.log.stats().failing.is_some();
             let timeout = match (busy, self.unflushed) {
                 (true, _) => 50_000,
                 (false, true) => FLUSH_MICROS,
@@ -315,7 +324,7 @@ impl Recorder {
     /// Writes what there is, a bounded share of it. Returns whether there may be more.
     pub fn step(&mut self, utc: i64, monotonic: i64) -> bool {
         let offset = utc - monotonic;
-        let mut more = self.take_events(utc, offset);
+        let mut more = self.take_events(utc, offset, monotonic);
         more |= self.take_frames(utc, offset, monotonic);
         if monotonic - self.flushed >= FLUSH_MICROS || monotonic < self.flushed {
             (self.flushed, self.unflushed) = (monotonic, false);
@@ -325,7 +334,7 @@ impl Recorder {
         more
     }
 
-    fn take_events(&mut self, utc: i64, offset: i64) -> bool {
+    fn take_events(&mut self, utc: i64, offset: i64, monotonic: i64) -> bool {
         let now = Utc::from_micros(utc);
         let shared = self.shared.clone();
         let mut summary = shared.summary();
@@ -334,6 +343,10 @@ impl Recorder {
             if said.event.id == EventId::ProcessState && switch_ended(&said.data) {
                 summary.switch_restarted();
                 shared.metrics.switch_restarted();
+            }
+            if said.event.id == EventId::IdsAlert {
+                self.alerts.push(said, monotonic);
+                continue;
             }
             self.write(&mut summary, &said.event, &said.data, offset);
         }
@@ -352,6 +365,13 @@ impl Recorder {
             more |= taken == EVENTS_AT_ONCE;
         }
         self.buffer = buffer;
+        for (said, contact) in self.alerts.take(&self.captures.contacts, monotonic, offset) {
+            let time = Utc::from_micros(said.event.at.total_micros().saturating_add(offset));
+            let mut record = Record::of_event(0, time, None, &said.event, &said.data);
+            (record.session, record.cause) = (contact.map(|c| c.session), contact.and_then(|c| c.cause));
+            self.tell(&mut summary, record);
+        }
+        self.tell_deleted(&mut summary, now);
         let untold: Vec<u64> = self.rings.iter_mut().map(|rings| rings.events.untold()).collect();
         let lost: u64 = untold.iter().sum();
         for (count, why) in [(lost, "ring: more happened than was taken"), (unreadable, "ring: not readable")] {
@@ -399,7 +419,10 @@ impl Recorder {
 
     fn tell(&mut self, summary: &mut Summary, mut record: Record) {
         record.seq = self.log.next_seq();
-        self.causes.add(&mut record);
+        if record.event != EventId::IdsAlert {
+            self.causes.add(&mut record);
+            self.captures.contacts.add(&record);
+        }
         summary.add(&mut record);
         self.shared.metrics.record(&record);
         if let Some(line) = self.log.push(&mut record)
@@ -408,6 +431,15 @@ impl Recorder {
             self.lines.push(Arc::from(line.trim_end()));
         }
         summary.keep(record);
+    }
+
+    /// Says which captures went.
+    fn tell_deleted(&mut self, summary: &mut Summary, now: Utc) {
+        for deleted in self.captures.take_deleted() {
+            let mut record = Record::bare(0, now, EventId::CaptureDeleted);
+            (record.count, record.reason) = (Some(deleted.files), Some(deleted.reason));
+            self.tell(summary, record);
+        }
     }
 
     fn take_frames(&mut self, utc: i64, offset: i64, monotonic: i64) -> bool {

@@ -40,6 +40,8 @@ fn plan(proxies: Vec<Proxy>) -> Plan {
         links: vec![],
         images: vec![],
         evidence: Default::default(),
+        captures: Default::default(),
+        eve: None,
         scripts: vec![],
         proxies,
     }
