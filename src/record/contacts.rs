@@ -68,7 +68,8 @@ impl Known {
     }
 
     fn add(&mut self, ends: &Ends, record: &Record, session: SessionId) {
-        let contacts = self.pairs.get_or(ends.pair(), Vec::new);
+        // Most have one session, and a sweep has many of them.
+        let contacts = self.pairs.get_or(ends.pair(), || Vec::with_capacity(1));
         match contacts.iter_mut().find(|contact| contact.session == session) {
             Some(contact) => contact.add(record),
             None => {
@@ -130,15 +131,17 @@ impl Contacts {
             _ => (0, None),
         };
         let ends = Ends { src: from, dst: to, proto, ports };
+        // Of single frames the addresses are enough: there are too many of them.
+        let pair = Ends { ports: None, ..ends };
         let is_bulk = record.event.is_bulk() || record.proto == Some(Proto::Udp);
         if !is_bulk {
             self.proven.add(&ends, record, session);
         } else if record.event == EventId::SessionEnd && self.proven.pairs.peek(&ends.pair()).is_some() {
             // That it is over is true of both.
-            self.proven.add(&Ends { ports: None, ..ends }, record, session);
-            self.bulk.add(&ends, record, session);
+            self.proven.add(&pair, record, session);
+            self.bulk.add(&pair, record, session);
         } else {
-            self.bulk.add(&ends, record, session);
+            self.bulk.add(&pair, record, session);
         }
     }
 

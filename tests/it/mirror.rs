@@ -87,7 +87,7 @@ fn a_sensor_sees_both_directions_once_and_cannot_speak() {
     });
     // What comes later has overtaken nothing.
     lab.attacker.run(&["ping", "-c", "1", "-W", "1", "10.0.0.77"]);
-    wait_for("the attacker's own request", || (fields(&listening, &["arp.src.proto_ipv4"]).len() >= 1).then_some(()));
+    wait_for("the attacker's own request", || (!fields(&listening, &["arp.src.proto_ipv4"]).is_empty()).then_some(()));
     drop(attacker);
     let asked = fields(&listening, &["arp.src.proto_ipv4"]);
     assert!(asked.iter().all(|frame| frame[0] == "10.0.0.9"), "{asked:?}");

@@ -106,7 +106,9 @@ pub fn run(dir: &Path, files: &Receiver<File>, said: &SyncSender<Said>, wake: &E
             }
             wake.raise();
         }
-        follower.save();
+        if !more {
+            follower.save();
+        }
         match files.recv_timeout(if more { Duration::ZERO } else { LOOK }) {
             Ok(file) => follower.next.push_back((file, clock::monotonic_micros())),
             Err(RecvTimeoutError::Timeout) => {}
