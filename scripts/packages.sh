@@ -69,6 +69,8 @@ file:/usr/share/doc/rsyslog-gnutls test rsyslog-gnutls rsyslog-gnutls - rsyslog-
 file:/usr/lib/python3/dist-packages/pip test python3-pip python3-pip     python-pip     python3-pip
 cmd:nginx                      test   nginx-light       nginx            nginx          nginx
 cmd:git                        test   git               git              git            git
+cmd:suricata                   test   suricata          suricata         suricata       suricata
+cmd:zstd                       test   zstd              zstd             zstd           zstd
 cmd:ovs-vswitchd               compare openvswitch-switch openvswitch    openvswitch    openvswitch
 cmd:vde_plug2tap               compare vde2             vde2             vde2           vde2
 TABLE
@@ -157,9 +159,39 @@ fi
 apt() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@" </dev/null >&2
 }
+
+has_candidate() { [[ $(apt-cache policy "$1") =~ Candidate:\ [^\(] ]]; }
+
+# What a release of Debian's lacks (suricata in bookworm), from its backports. They are not added to the machine's sources.
+from_backports() {
+    local place suite dir key=/usr/share/keyrings/debian-archive-keyring.gpg
+    read -r place suite < <(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 'Label: Debian' |
+        grep -v -- '-[a-z]*$')
+    dir=$(mktemp -d)
+    mkdir -p "$dir/lists/partial"
+    chmod 755 "$dir"
+    for suite in "$suite" "$suite-backports"; do
+        echo "deb [signed-by=$key] $place $suite main"
+    done >"$dir/sources.list"
+    local only=(-o "Dir::Etc::sourcelist=$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$dir/lists")
+    apt "${only[@]}" update
+    apt "${only[@]}" install -y --no-install-recommends -t "$suite" "$@"
+    rm -r "$dir"
+}
+
 echo "installing: ${packages[*]}" >&2
-if ! apt install -y --no-install-recommends "${packages[@]}"; then
+usual=() elsewhere=()
+for again in '' again; do
+    usual=() elsewhere=()
+    for package in "${packages[@]}"; do
+        if has_candidate "$package"; then usual+=("$package"); else elsewhere+=("$package"); fi
+    done
+    [ ${#elsewhere[@]} -gt 0 ] && [ -z "$again" ] || break
+    apt update
+done
+if [ ${#usual[@]} -gt 0 ] && ! apt install -y --no-install-recommends "${usual[@]}"; then
     echo "once more with fresh package lists" >&2
     apt update
-    apt install -y --no-install-recommends "${packages[@]}"
+    apt install -y --no-install-recommends "${usual[@]}"
 fi
+[ ${#elsewhere[@]} -eq 0 ] || from_backports "${elsewhere[@]}"

@@ -112,7 +112,8 @@ fn make(dir: &Path) {
         log.push(&mut serde_json::from_str::<Record>(&text).expect("a record"));
     }
     log.flush(Utc::EPOCH);
-    let limits = CaptureLimits { series_files: 1000, total_bytes: 4 << 30, ..CaptureLimits::default() };
+    let limits =
+        CaptureLimits { series_bytes: 4 << 30, total_bytes: 4 << 30, flow_bytes: u64::MAX, ..CaptureLimits::default() };
     let mut captures = CaptureSet::open(&dir.join("captures"), limits).expect("captures");
     let source = |name: &str| CaptureSource { series: name.into(), interface: name.into(), about: "bench".into() };
     let (wire, inside) = (source("eth0"), source("lan-10.0.0.1"));

@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 use crate::container::image;
 use crate::control::place;
 use crate::control::supervisor::{self, Setup, SupervisorError};
-use crate::node::{MAX_SHARDS, NodeConfig, NodeIdx, TapConfig};
+use crate::node::{MAX_SHARDS, MirrorConfig, NodeConfig, NodeIdx};
 use crate::sys::{handed, interface};
 use crate::topology::{self, Diagnostics, Loaded, Plan};
 
@@ -205,8 +205,13 @@ fn check_interfaces(loaded: &Loaded) -> Result<(), Diagnostics> {
         let refuse = |message: &str, help: &str| Err(loaded.interface_error(NodeIdx(i as u16), message, help));
         let name = match &node.config {
             NodeConfig::Uplink(uplink) => &uplink.interface,
-            NodeConfig::Tap(tap) if interface::index(&tap.interface).is_err() => continue,
-            NodeConfig::Tap(TapConfig { interface: name, .. }) => {
+            NodeConfig::Tap(tap) | NodeConfig::Mirror(MirrorConfig { tap, .. })
+                if interface::index(&tap.interface).is_err() =>
+            {
+                continue;
+            }
+            NodeConfig::Tap(tap) | NodeConfig::Mirror(MirrorConfig { tap, .. }) => {
+                let name = &tap.interface;
                 let help = format!("`up` makes it: choose another name, or run `ip link del {name}`");
                 return refuse(&format!("there is an interface `{name}` on this machine already"), &help);
             }

@@ -61,13 +61,16 @@ pub struct KeeperConfig {
     pub threads: u16,
     /// How much evidence is kept, and for how long.
     pub evidence: Limits,
+    /// The file that a sensor writes its alerts to.
+    pub eve: Option<PathBuf>,
 }
 
 impl KeeperConfig {
-    /// The tap nodes.
+    /// The tap nodes, and the TAPs of mirrors.
     pub fn taps(&self) -> impl Iterator<Item = (NodeIdx, &TapConfig)> {
         self.nodes.iter().enumerate().filter_map(|(index, (_, node))| match node {
             NodeConfig::Tap(tap) => Some((NodeIdx(index as u16), tap)),
+            NodeConfig::Mirror(mirror) => Some((NodeIdx(index as u16), &mirror.tap)),
             _ => None,
         })
     }

@@ -174,6 +174,13 @@ pub enum Order {
     /// Tell which of the containers with greater numbers than this are watched ([`crate::sys::inside`]), as many as go into
     /// an answer.
     Watched(u32),
+    /// Open the file that a sensor writes, unless it is this one still.
+    Sensor {
+        /// The device that it is on.
+        dev: u64,
+        /// Its inode.
+        ino: u64,
+    },
 }
 
 /// A container that is watched.
@@ -236,6 +243,10 @@ pub enum Answered {
     Taken(Taken),
     /// With one descriptor: memory with an inspector's [`super::inspector::Answer`], a list of changes.
     Changes,
+    /// With one descriptor: the sensor's file, for reading.
+    Sensor,
+    /// It is the one that the console has.
+    Same,
 }
 
 /// A container, as it is listed.

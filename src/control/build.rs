@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 use crate::emulate::{Identity, Secret, WallClock};
 use crate::event::Sink;
 use crate::fabric::{Build, Fabric, Lanes, lanes};
-use crate::node::{Bridge, Hosts, Meter, Node, NodeConfig, Router, Tap, Together, Uplink};
+use crate::node::{Bridge, Hosts, Meter, Mirror, Node, NodeConfig, NodeIdx, Router, Tap, Together, Uplink};
 use crate::topology::{Plan, PlanNode};
 
 /// The fabric of `plan`: its nodes and links, without devices. Its hosts have
@@ -42,7 +42,7 @@ fn build_shard(plan: &Plan, secret: Secret, seed: u64, sink: Box<dyn Sink + Send
     let mut fabric = Fabric::new(sink, seed, Arc::new(()));
     for (index, (node, common)) in plan.nodes.iter().zip(common).enumerate() {
         let ports = match &node.config {
-            NodeConfig::Uplink(_) | NodeConfig::Tap(_) => 2,
+            NodeConfig::Uplink(_) | NodeConfig::Tap(_) | NodeConfig::Mirror(_) => 2,
             NodeConfig::Bridge(config) => config.ports.len(),
             NodeConfig::Router(config) => config.interfaces.len(),
             NodeConfig::Hosts(_) => 1,
@@ -51,6 +51,11 @@ fn build_shard(plan: &Plan, secret: Secret, seed: u64, sink: Box<dyn Sink + Send
     }
     for link in &plan.links {
         fabric.link(link.a, link.b, link.config);
+    }
+    for (index, node) in plan.nodes.iter().enumerate() {
+        if let NodeConfig::Mirror(config) = &node.config {
+            fabric.mirror(NodeIdx(index as u16), &config.of);
+        }
     }
     fabric
 }
@@ -86,6 +91,7 @@ fn build_node(mut node: PlanNode, secret: Secret, seed: u64, common: Common) -> 
         match &node.config {
             NodeConfig::Uplink(config) => Box::new(Uplink::replica(config.clone(), seed, common.meter.clone())),
             NodeConfig::Tap(_) => Box::new(Tap),
+            NodeConfig::Mirror(_) => Box::new(Mirror),
             NodeConfig::Bridge(config) => Box::new(Bridge::new(config.clone(), seed)),
             NodeConfig::Router(config) => {
                 Box::new(Router::replica(config.clone(), identity.clone(), seed, common.ip_id.clone()))

@@ -156,6 +156,7 @@ fn prepare(setup: &Setup, inside: Inside, handles: Option<Handles>) -> Result<[P
         scripts: plan.scripts.clone(),
         images: plan.images.clone(),
         evidence: plan.evidence.clone(),
+        eve: plan.eve.clone(),
         threads: setup.threads,
     };
     let open = |tap: &TapConfig| open_tap(&tap.interface).map_err(|e| SupervisorError::Tap(tap.interface.clone(), e));

@@ -223,7 +223,8 @@ impl Switch {
         to_keeper: UnboundedSender<(ToKeeper, Option<OwnedFd>)>,
         to_console: UnboundedSender<(ToConsole, Option<OwnedFd>)>,
     ) -> Switch {
-        let has_device = |config: &NodeConfig| matches!(config, NodeConfig::Uplink(_) | NodeConfig::Tap(_));
+        let has_device =
+            |config: &NodeConfig| matches!(config, NodeConfig::Uplink(_) | NodeConfig::Tap(_) | NodeConfig::Mirror(_));
         let waiting = plan.nodes.iter().enumerate().filter(|(_, node)| has_device(&node.config));
         let missing = waiting.map(|(i, _)| NodeIdx(i as u16)).collect();
         Switch {
@@ -285,6 +286,17 @@ impl Switch {
         self.tap_rings.iter().map(tap).collect()
     }
 
+    /// A mirror's TAP, for each shard. Sensors see frames as a wire would have them, whatever their length.
+    fn sensors(&self, fd: &OwnedFd) -> io::Result<Vec<Box<dyn Netdev>>> {
+        const MTU: u32 = u16::MAX as u32;
+        let tap = |ring: &Option<TapRing>| {
+            io::Result::Ok(
+                Box::new(Tap::new(fd.try_clone()?, MTU).without_offload().through(ring.as_ref())) as Box<dyn Netdev>
+            )
+        };
+        self.tap_rings.iter().map(tap).collect()
+    }
+
     fn keeper_said(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) -> io::Result<()> {
         let mut fds = fds.into_iter();
         match message {
@@ -309,12 +321,14 @@ impl Switch {
             }
             FromKeeper::Tap { node, mtu } => {
                 let Some(fd) = fds.next() else { return Ok(()) };
-                let Some(NodeConfig::Tap(tap)) = self.plan.nodes.get(usize::from(node.0)).map(|n| &n.config) else {
-                    return Ok(());
+                let (tap, is_mirror) = match self.plan.nodes.get(usize::from(node.0)).map(|node| &node.config) {
+                    Some(NodeConfig::Tap(tap)) => (tap, false),
+                    Some(NodeConfig::Mirror(mirror)) => (&mirror.tap, true),
+                    _ => return Ok(()),
                 };
                 let (name, capture) = (tap.interface.clone(), tap.capture.then_some(u32::from(node.0)));
                 let (port, home) = (Some(TapConfig::WIRE), Some(node.0 % self.workers.count()));
-                let devices = self.taps(&fd, mtu)?;
+                let devices = if is_mirror { self.sensors(&fd)? } else { self.taps(&fd, mtu)? };
                 self.workers.attach(Attachment { node, port, devices, home, name, capture })?;
                 self.used.tap(node);
                 self.missing.remove(&node);

@@ -82,6 +82,8 @@ reasons! {
     Refused = "refused",
     /// What no container may say, whatever its policy, such as a router advertisement.
     Gate = "gate",
+    /// A sensor that listens to a mirror wants to speak.
+    Sensor = "sensor",
 }
 
 impl From<crate::wire::Flaw> for DropReason {

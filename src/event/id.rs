@@ -145,8 +145,6 @@ ids! {
     RecordingFailed = "recording.failed",
     /// Recordings of `count` sessions were deleted to keep all of them within their limit; why is in the data.
     RecordingDeleted = "recording.deleted",
-    /// `count` captures were deleted to keep them within their limits; why is in the data.
-    CaptureDeleted = "capture.deleted",
     /// A command was typed into a shell, in a connection that honeyweave is in the middle of; it is in the data, as a JSON
     /// object.
     ShellCommand = "shell.command",
@@ -154,6 +152,11 @@ ids! {
     SinkState = "sink.state",
     /// The log deleted `count` records before they were sent to a receiver; to which is in the data.
     SinkLost = "sink.lost",
+    /// `count` captures were deleted to keep them within their limits, or a full disk from taking nothing; why is in the
+    /// data.
+    CaptureDeleted = "capture.deleted",
+    /// A sensor that listens to a mirror saw something: what its rule says is in the data, as a JSON object.
+    IdsAlert = "ids.alert",
 }
 
 impl EventId {

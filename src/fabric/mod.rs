@@ -4,13 +4,14 @@
 //! A [`Fabric`] owns no clock and no thread. [`Fabric::step`] is given the time;
 //! tests and examples call it with a virtual one, [`Workers`] with the machine's.
 //!
-//! * `devices`: the edges; `link`: what is between nodes; `recorder`: captures; `show`: what `status` and `show` print
+//! * `devices`: the edges; `link`: what is between nodes; `recorder`: captures; `mirror`: copies for sensors; `show`: what `status` and `show` print
 //! * `shards`: several fabrics that are one network, `merge`: what they say as one
 //! * `worker`: the thread that runs a fabric, `workers`: all of them
 
 mod devices;
 mod link;
 mod merge;
+mod mirror;
 mod recorder;
 mod shards;
 mod show;
@@ -57,6 +58,8 @@ struct Slot {
     out: Vec<Batch>,
     peers: Vec<Peer>,
     linked: Vec<bool>,
+    /// For each port, the mirrors that want what crosses it; empty if none does.
+    mirrored: Vec<u8>,
     counters: Counters,
     queued: bool,
 }
@@ -79,6 +82,8 @@ pub struct Fabric {
     shard: Shard,
     /// What connects it to the other shards, if there are any.
     lanes: Option<Lanes>,
+    /// The mirrors, each a bit of the marks on frames.
+    mirrors: Vec<NodeIdx>,
     /// What a node has just handed to its replicas.
     handed: Vec<(u16, Frame)>,
 }
@@ -101,6 +106,7 @@ impl Fabric {
             devices_version: 0,
             shard: Shard::ALONE,
             lanes: None,
+            mirrors: Vec::new(),
             handed: Vec::new(),
         }
     }
@@ -126,6 +132,7 @@ impl Fabric {
             out: (0..ports).map(|_| Batch::default()).collect(),
             peers: vec![Peer::Nothing; ports],
             linked: vec![false; ports],
+            mirrored: Vec::new(),
             counters: Counters::default(),
             queued: false,
         });
@@ -198,6 +205,9 @@ impl Fabric {
         let mut rounds = 0;
         while let Some(index) = self.ready.pop_front() {
             self.slots[index].queued = false;
+            if !self.mirrors.is_empty() {
+                self.mirror_in(index);
+            }
             self.run(index, |node, rx, cx| {
                 if !rx.is_empty() {
                     node.process(rx, cx);
@@ -211,9 +221,7 @@ impl Fabric {
                 break;
             }
         }
-        for index in 0..self.devices.len() {
-            self.transmit(index);
-        }
+        self.transmit_all();
         self.ring();
         self.sink.flush();
         self.capture.iter_mut().for_each(|capture| capture.flush());
@@ -320,6 +328,9 @@ impl Fabric {
                 continue;
             }
             let mut out = std::mem::take(&mut self.slots[index].out[port]);
+            if !self.mirrors.is_empty() && !matches!(self.slots[index].peers[port], Peer::Nothing) {
+                self.mirror_out(index, port, &mut out);
+            }
             match self.slots[index].peers[port] {
                 Peer::Device(device) => match self.devices[device].as_mut() {
                     Some(device) if device.tx.is_empty() => std::mem::swap(&mut device.tx, &mut out),

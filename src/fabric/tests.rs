@@ -1,3 +1,4 @@
+mod mirrors;
 mod offloads;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -19,7 +19,7 @@ pub use pool::Pool;
 
 /// Octets kept free before a received frame. With what is known of it they fill a
 /// cache line, and the frame's first 64 octets the next one.
-pub const HEADROOM: usize = 64 - size_of::<Meta>() - 2 * size_of::<u32>();
+pub const HEADROOM: usize = 64 - size_of::<Meta>().next_multiple_of(align_of::<u32>()) - 2 * size_of::<u32>();
 /// Size of a head buffer, headroom included.
 pub const HEAD: usize = 2048;
 /// Size of a tail buffer, headroom included.
@@ -41,6 +41,8 @@ pub struct Meta {
     pub csum_ok: bool,
     /// A replica of the present node in another shard has handed it over ([`crate::node::Shard`]).
     pub handed: bool,
+    /// The mirrors that have a copy of it, one a bit.
+    pub mirrored: u8,
     /// What its sender has left to the device: a TCP or UDP checksum that is only
     /// begun, the cutting of a TCP super-frame into segments. The receiving edge has
     /// verified that it fits the frame, and that `hdr_len` of a super-frame is the
@@ -53,7 +55,8 @@ pub struct Meta {
 
 impl Default for Meta {
     fn default() -> Meta {
-        Meta { port: PortNo(0), csum_ok: false, handed: false, offload: VnetHeader::PLAIN, origin: Mac::ZERO }
+        let (port, offload, origin) = (PortNo(0), VnetHeader::PLAIN, Mac::ZERO);
+        Meta { port, csum_ok: false, handed: false, mirrored: 0, offload, origin }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::wire::Instant;
 pub struct Tap {
     fd: OwnedFd,
     mtu: u32,
+    offload: bool,
     discards: Counters,
     /// By which its frames pass, if there is one.
     place: Option<Place>,
@@ -29,7 +30,13 @@ pub struct Tap {
 impl Tap {
     /// Takes over a descriptor of [`crate::sys::tap::open`] whose device has that `mtu`.
     pub fn new(fd: OwnedFd, mtu: u32) -> Tap {
-        Tap { fd, mtu, discards: Counters::default(), place: None }
+        Tap { fd, mtu, offload: true, discards: Counters::default(), place: None }
+    }
+
+    /// Has it given only what a wire would carry: segments, with their checksums.
+    pub fn without_offload(mut self) -> Tap {
+        self.offload = false;
+        self
     }
 
     /// Has its frames pass by `ring`, if that has a place left.
@@ -141,7 +148,7 @@ impl Netdev for Tap {
     }
 
     fn caps(&self) -> Caps {
-        Caps { mtu: self.mtu, offload: true }
+        Caps { mtu: self.mtu, offload: self.offload }
     }
 
     fn kind(&self) -> &'static str {

@@ -210,6 +210,10 @@ impl Bridge {
 }
 
 impl Node for Bridge {
+    fn passes_on(&self) -> bool {
+        true
+    }
+
     fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
         for frame in rx.drain(..) {
             self.forward(frame, cx);

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::NodeIdx;
 use crate::emulate::Template;
 use crate::frame::PortNo;
 use crate::service::Service;
@@ -18,6 +19,8 @@ pub enum NodeConfig {
     Uplink(UplinkConfig),
     /// A TAP for what users attach. Port 0 faces the fabric; the device is attached to port 1.
     Tap(TapConfig),
+    /// A TAP for sensors, which are given copies of what crosses certain ports. Nothing faces the fabric.
+    Mirror(MirrorConfig),
     /// A learning switch (`kind: switch`).
     Bridge(BridgeConfig),
     /// A router.
@@ -122,6 +125,24 @@ impl TapConfig {
     pub const WIRE: PortNo = PortNo(1);
     /// TAPs of a honeynet: each is a descriptor that its processes hand on.
     pub const MOST: usize = 100;
+}
+
+/// A TAP that the honeynet makes for sensors.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MirrorConfig {
+    /// The TAP. Its frames are not recorded: they are where they come from.
+    pub tap: TapConfig,
+    /// What is copied: whatever crosses these ports, in either direction.
+    pub of: Vec<(NodeIdx, PortNo)>,
+}
+
+impl MirrorConfig {
+    /// The port by which the fabric puts copies in.
+    pub const COPIES: PortNo = PortNo(0);
+    /// The port that the device is attached to.
+    pub const WIRE: PortNo = TapConfig::WIRE;
+    /// Mirrors of a honeynet: a frame bears a mark of each.
+    pub const MOST: usize = 8;
 }
 
 /// Which VLANs a switch port carries.

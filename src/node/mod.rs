@@ -7,6 +7,7 @@ mod bridge;
 mod config;
 mod hosts;
 mod hosts_config;
+mod mirror;
 mod router;
 mod shard;
 mod tap;
@@ -27,11 +28,12 @@ use crate::wire::Instant;
 pub use bridge::Bridge;
 pub use config::{
     AddrRange, BridgeConfig, BridgePort, ClaimConfig, DhcpConfig, Guarded, HostsConfig, Limits, LinkConfig, MacMode,
-    NodeConfig, PortVlan, ResponseTime, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo, UplinkConfig,
-    UplinkIo,
+    MirrorConfig, NodeConfig, PortVlan, ResponseTime, Route, RouterConfig, RouterInterface, Segment, TapConfig, TapIo,
+    UplinkConfig, UplinkIo,
 };
 pub use hosts::{Admission, Hosts, Pace, Together, attacker_of};
 pub use hosts_config::{host_label, numbered_name};
+pub use mirror::Mirror;
 pub use router::Router;
 pub use shard::{MAX_SHARDS, Shard};
 pub use tap::Tap;
@@ -237,6 +239,12 @@ pub trait Node: Send {
     /// What the topology calls that port; `None` if it has no name of its own.
     fn port_name(&self, _port: PortNo) -> Option<&str> {
         None
+    }
+
+    /// Whether the frames that it sends are those that it was given, as they were: not if it answers in their buffers, or
+    /// makes others of them.
+    fn passes_on(&self) -> bool {
+        false
     }
 
     /// Frames that it keeps between two calls.

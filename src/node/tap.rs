@@ -12,6 +12,10 @@ use crate::frame::Batch;
 pub struct Tap;
 
 impl Node for Tap {
+    fn passes_on(&self) -> bool {
+        true
+    }
+
     fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
         for frame in rx.drain(..) {
             let to = if frame.meta.port == TapConfig::WIRE { TapConfig::INSIDE } else { TapConfig::WIRE };

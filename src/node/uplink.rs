@@ -224,6 +224,10 @@ fn guarded(frame: &[u8]) -> Option<Guarded> {
 }
 
 impl Node for Uplink {
+    fn passes_on(&self) -> bool {
+        true
+    }
+
     fn process(&mut self, rx: &mut Batch, cx: &mut Cx<'_>) {
         for frame in rx.drain(..) {
             if frame.meta.handed {

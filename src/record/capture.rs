@@ -1,5 +1,14 @@
 //! The captures of a honeynet: a series of pcapng files for each uplink and each
-//! container, bounded in size, in number and all together.
+//! container, each bounded in size and in time, and compressed when it is over.
+//!
+//! What lies on the disk is bounded for each series and all together: the oldest goes first, and is told. Of each flow so
+//! much is kept whole, and of what follows the headers, so that nobody who moves gigabytes pushes out the rest.
+//!
+//! * `names`: what the files are called; `compress`: the thread that compresses them; `room`: which of them go
+
+mod compress;
+mod names;
+mod room;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -7,17 +16,35 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use serde::{Deserialize, Serialize};
+
+use super::contacts::Contacts;
+use super::flow::{Ends, Kept as KeptOfFlows};
 use super::pcap::{Direction, PcapFile};
+use crate::event::SessionId;
+use compress::{Compressor, Done};
+pub(super) use names::{captures, packed};
+pub use room::Deleted;
+use room::Deletion;
+
+/// Octets that are kept of a frame of a flow of which enough was kept whole.
+const HEADERS: usize = 128;
 
 /// Bounds of the captures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureLimits {
     /// Octets after which a file is followed by the next.
     pub file_bytes: u64,
-    /// Files kept of each series.
-    pub series_files: usize,
+    /// Seconds after which it is, too.
+    pub age_secs: u64,
+    /// Octets of all files of a series, as they lie on the disk.
+    pub series_bytes: u64,
     /// Octets of all files together.
     pub total_bytes: u64,
+    /// Octets of a flow that are kept whole; `u64::MAX` without limit.
+    pub flow_bytes: u64,
+    /// Whether files are compressed when they are no longer written.
+    pub compress: bool,
     /// Files of all series together.
     pub total_files: usize,
     /// Files open at once.
@@ -30,8 +57,11 @@ impl Default for CaptureLimits {
     fn default() -> CaptureLimits {
         CaptureLimits {
             file_bytes: 64 << 20,
-            series_files: 8,
+            age_secs: 3600,
+            series_bytes: 512 << 20,
             total_bytes: 2 << 30,
+            flow_bytes: 64 << 20,
+            compress: true,
             total_files: 4096,
             open_files: 64,
             idle_secs: 600,
@@ -61,13 +91,31 @@ pub struct CaptureStats {
     pub ring_lost: u64,
     /// Files deleted to keep within the limits.
     pub deleted: u64,
+    /// Frames of which only the headers were kept, as of their flow enough was.
+    #[serde(default)]
+    pub cut: u64,
+    /// Files that were compressed.
+    #[serde(default)]
+    pub compressed: u64,
     /// The last failure, until a write succeeds.
     pub failing: Option<String>,
 }
 
 struct Series {
     file: PcapFile,
+    opened_nanos: u64,
     used_nanos: u64,
+}
+
+/// What is to become of a file that is no longer written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    /// Nobody has begun to compress it.
+    Plain,
+    /// It is being compressed.
+    Taken,
+    /// It stays as it is: it is compressed, or cannot be.
+    Last,
 }
 
 #[derive(Debug)]
@@ -75,6 +123,7 @@ struct Kept {
     path: PathBuf,
     series: String,
     bytes: u64,
+    form: Form,
 }
 
 /// Writes frames to the files they belong to.
@@ -86,8 +135,16 @@ pub struct CaptureSet {
     kept: VecDeque<Kept>,
     numbers: HashMap<String, u64>,
     retry_nanos: u64,
+    relieved_nanos: u64,
+    /// The disk was full when something was written last.
+    full: bool,
+    flows: KeptOfFlows,
+    compressor: Option<Compressor>,
+    deleted: Vec<Deletion>,
     stats: CaptureStats,
     edit: Option<Edit>,
+    /// Who the frames are from and for: a file ends with the sessions that are in it.
+    pub contacts: Contacts,
 }
 
 /// Makes of a frame what is written of it.
@@ -95,38 +152,63 @@ pub type Edit = Box<dyn Fn(&mut Vec<u8>) + Send>;
 
 impl CaptureSet {
     /// Captures into `dir`, which must exist. Files of former runs count towards the limits.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
     pub fn open(dir: &Path, limits: CaptureLimits) -> io::Result<CaptureSet> {
         let mut kept = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             let name = entry.file_name();
-            let Some((series, _)) = name.to_str().and_then(parse_name) else { continue };
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.is_file() {
-                let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-                kept.push((modified, Kept { path: entry.path(), series: series.to_owned(), bytes: meta.len() }));
+            let Some(name) = name.to_str() else { continue };
+            if names::is_half(name) {
+                // Somebody died over it: the capture that it was to be is still there.
+                let _ = fs::remove_file(entry.path());
             }
+            let Some((series, number, is_packed)) = names::parse(name) else { continue };
+            let Ok(meta) = entry.metadata() else { continue };
+            if !meta.is_file() {
+                continue;
+            }
+            if !is_packed && packed(&entry.path()).is_file() && fs::remove_file(entry.path()).is_ok() {
+                // Its compressed form was whole when it got its name.
+                continue;
+            }
+            let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let form = if is_packed { Form::Last } else { Form::Plain };
+            let file = Kept { path: entry.path(), series: series.to_owned(), bytes: meta.len(), form };
+            kept.push((modified, number, file));
         }
         // Within a series the number decides: a clock that was set back must not.
-        kept.sort_by(|(a_time, a), (b_time, b)| (a_time, &a.path).cmp(&(b_time, &b.path)));
+        kept.sort_by(|(a_time, a_number, a), (b_time, b_number, b)| {
+            (a_time, &a.series, a_number).cmp(&(b_time, &b.series, b_number))
+        });
         let mut numbers = HashMap::new();
-        for (_, file) in &kept {
-            let number = file.path.file_name().and_then(|n| n.to_str()).and_then(parse_name).map_or(0, |(_, n)| n);
-            let highest = numbers.entry(file.series.clone()).or_insert(number);
-            *highest = number.max(*highest);
+        for (_, number, file) in &kept {
+            let highest = numbers.entry(file.series.clone()).or_insert(*number);
+            *highest = (*number).max(*highest);
         }
-        let kept = kept.into_iter().map(|(_, file)| file).collect();
+        let compressor = limits.compress.then(Compressor::start).and_then(|started| {
+            started.inspect_err(|error| tracing::warn!(%error, "captures are not compressed: there is no thread")).ok()
+        });
         let mut set = CaptureSet {
             dir: dir.to_owned(),
             limits,
             open: HashMap::new(),
-            kept,
+            kept: kept.into_iter().map(|(.., file)| file).collect(),
             numbers,
             retry_nanos: 0,
+            relieved_nanos: 0,
+            full: false,
+            flows: KeptOfFlows::new(limits.flow_bytes),
+            compressor,
+            deleted: Vec::new(),
             stats: CaptureStats::default(),
             edit: None,
+            contacts: Contacts::default(),
         };
         set.prune();
+        set.hand_over();
         Ok(set)
     }
 
@@ -143,8 +225,11 @@ impl CaptureSet {
     /// Writes a frame of `source` that passed at `nanos` (UTC, since 1970).
     /// What cannot be written is dropped and counted.
     pub fn frame(&mut self, source: &CaptureSource, nanos: u64, direction: Direction, original_len: u32, bytes: &[u8]) {
-        let full = self.open.get(source).is_some_and(|series| series.file.bytes() >= self.limits.file_bytes);
-        if full {
+        let is_over = self
+            .open
+            .get(source)
+            .is_some_and(|series| series.file.bytes() >= self.limits.file_bytes || self.is_old(series, nanos));
+        if is_over {
             self.close(source);
         }
         if !self.open.contains_key(source) {
@@ -155,7 +240,7 @@ impl CaptureSet {
             }
             match self.create(source) {
                 Ok(file) => {
-                    self.open.insert(source.clone(), Series { file, used_nanos: nanos });
+                    self.open.insert(source.clone(), Series { file, opened_nanos: nanos, used_nanos: nanos });
                 }
                 Err(error) => {
                     self.failed(&error);
@@ -168,6 +253,15 @@ impl CaptureSet {
         let Some(series) = self.open.get_mut(source) else { return };
         series.used_nanos = nanos;
         self.stats.frames += 1;
+        let mut bytes = bytes;
+        if let Some(ends) = Ends::of(bytes) {
+            series.file.between(ends.pair());
+            if bytes.len() > HEADERS && !self.flows.take(&source.series, &ends, original_len as usize) {
+                bytes = bytes.get(..HEADERS).unwrap_or(bytes);
+                series.file.count_cut();
+                self.stats.cut += 1;
+            }
+        }
         let before = series.file.dropped();
         let result = match &self.edit {
             None => series.file.frame(nanos, direction, original_len, bytes),
@@ -204,30 +298,64 @@ impl CaptureSet {
         let old: Vec<CaptureSource> = self
             .open
             .iter()
-            .filter(|(_, series)| now_nanos.saturating_sub(series.used_nanos) >= idle)
+            .filter(|(_, series)| now_nanos.saturating_sub(series.used_nanos) >= idle || self.is_old(series, now_nanos))
             .map(|(source, _)| source.clone())
             .collect();
         for source in old {
             self.close(&source);
         }
+        self.settle_compressed();
         self.prune();
+        self.relieve(now_nanos);
+        self.hand_over();
     }
 
-    /// Deletes the oldest file that is written no longer, as the disk has too little room: what happens now is worth more.
-    pub fn make_room(&mut self) {
-        if let Some(oldest) = self.kept.pop_front() {
-            let gone = fs::remove_file(&oldest.path);
-            let path = oldest.path.display();
-            match gone {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, %path, "cannot delete an old capture");
+    fn is_old(&self, series: &Series, now_nanos: u64) -> bool {
+        now_nanos.saturating_sub(series.opened_nanos) >= self.limits.age_secs.saturating_mul(1_000_000_000)
+    }
+
+    /// Gives the compressor what there is to compress.
+    fn hand_over(&mut self) {
+        let Some(compressor) = &self.compressor else { return };
+        for file in self.kept.iter_mut().filter(|file| file.form == Form::Plain) {
+            if !compressor.take(&file.path) {
+                return;
+            }
+            file.form = Form::Taken;
+        }
+    }
+
+    /// Puts what was compressed in the place of what it was made from.
+    fn settle_compressed(&mut self) {
+        let Some(compressor) = &self.compressor else { return };
+        for Done { path, result } in compressor.done() {
+            let half = names::half(&path);
+            let octets = *result.as_ref().unwrap_or(&0);
+            let named = result.and_then(|_| match self.kept.iter_mut().find(|file| file.path == path) {
+                Some(file) => {
+                    fs::rename(&half, packed(&path))?;
+                    (file.path, file.bytes, file.form) = (packed(&path), octets, Form::Last);
+                    self.stats.compressed += 1;
+                    fs::remove_file(&path)
                 }
-                _ => {
-                    tracing::warn!(%path, "the disk is nearly full: the oldest capture is deleted");
-                    self.stats.deleted += 1;
+                // A limit took it meanwhile.
+                None => fs::remove_file(&half),
+            });
+            compressor.settled(octets);
+            if let Err(error) = named {
+                let lasts = self.kept.iter_mut().find(|file| file.path == path);
+                if let Some(file) = lasts {
+                    file.form = Form::Last;
+                    tracing::warn!(%error, path = %path.display(), "a capture cannot be compressed, and stays as it is");
                 }
             }
         }
+    }
+
+    /// Has the oldest file that is written no longer go at the next [`CaptureSet::flush`], as the disk has too little room:
+    /// what happens now is worth more.
+    pub fn make_room(&mut self) {
+        self.full = true;
     }
 
     /// Ends every file.
@@ -244,7 +372,7 @@ impl CaptureSet {
         {
             self.close(&oldest);
         }
-        let series = safe_name(&source.series);
+        let series = names::safe(&source.series);
         let number = self.numbers.get(&series).map_or(1, |number| number + 1);
         let path = self.dir.join(format!("{series}-{number:06}.pcapng"));
         self.prune();
@@ -252,7 +380,7 @@ impl CaptureSet {
         if self.numbers.len() >= 2 * self.limits.total_files {
             // Series whose files are all gone may count from one again.
             let kept: std::collections::HashSet<&str> = self.kept.iter().map(|file| file.series.as_str()).collect();
-            let open: std::collections::HashSet<String> = self.open.keys().map(|s| safe_name(&s.series)).collect();
+            let open: std::collections::HashSet<String> = self.open.keys().map(|s| names::safe(&s.series)).collect();
             self.numbers.retain(|series, _| kept.contains(series.as_str()) || open.contains(series));
         }
         self.numbers.insert(series, number);
@@ -261,11 +389,12 @@ impl CaptureSet {
 
     fn close(&mut self, source: &CaptureSource) {
         let Some(series) = self.open.remove(source) else { return };
-        let kept =
-            Kept { path: series.file.path().to_owned(), series: safe_name(&source.series), bytes: series.file.bytes() };
-        let result = series.file.close();
+        let (path, span) = (series.file.path().to_owned(), series.file.span());
+        let sessions = series.file.pairs().flat_map(|pair| self.contacts.between(pair, span.0, span.1));
+        let about = told_sessions(sessions.collect());
+        let (bytes, result) = series.file.close(&about);
         self.settle(0, result);
-        self.kept.push_back(kept);
+        self.kept.push_back(Kept { path, series: names::safe(&source.series), bytes, form: Form::Plain });
         self.prune();
     }
 
@@ -285,41 +414,8 @@ impl CaptureSet {
             let dir = self.dir.display();
             tracing::error!(%error, %dir, "frames cannot be captured to the disk and are counted as dropped");
         }
+        self.full |= error.kind() == io::ErrorKind::StorageFull;
         self.stats.failing = Some(error.to_string());
-    }
-
-    fn prune(&mut self) {
-        let mut per_series: HashMap<&str, usize> = HashMap::new();
-        for source in self.open.keys() {
-            *per_series.entry(source.series.as_str()).or_default() += 1;
-        }
-        let mut per_series: HashMap<String, usize> =
-            per_series.into_iter().map(|(series, n)| (safe_name(series), n)).collect();
-        for file in &self.kept {
-            *per_series.entry(file.series.clone()).or_default() += 1;
-        }
-        let mut bytes: u64 = self.open.values().map(|series| series.file.bytes()).sum();
-        bytes += self.kept.iter().map(|file| file.bytes).sum::<u64>();
-        let mut files = self.kept.len() + self.open.len();
-        let mut kept = VecDeque::with_capacity(self.kept.len());
-        while let Some(file) = self.kept.pop_front() {
-            let of_series = per_series.entry(file.series.clone()).or_default();
-            let over = bytes > self.limits.total_bytes || files > self.limits.total_files;
-            if !over && *of_series <= self.limits.series_files {
-                kept.push_back(file);
-                continue;
-            }
-            match fs::remove_file(&file.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, path = %file.path.display(), "cannot delete an old capture");
-                }
-                _ => self.stats.deleted += 1,
-            }
-            *of_series -= 1;
-            bytes = bytes.saturating_sub(file.bytes);
-            files -= 1;
-        }
-        self.kept = kept;
     }
 }
 
@@ -329,42 +425,18 @@ impl Drop for CaptureSet {
     }
 }
 
-/// The captures that lie in `dir`, each with the name of its series: by that, and in the order in which they were written.
-///
-/// # Errors
-/// If they cannot be listed.
-pub(super) fn captures(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if let Some((series, number)) = name.to_str().and_then(parse_name) {
-            found.push((series.to_owned(), number, entry.path()));
-        }
+/// What a file says at its end of the sessions that are in it.
+fn told_sessions(mut sessions: Vec<SessionId>) -> String {
+    /// Sessions that are named.
+    const NAMED: usize = 256;
+    sessions.sort_unstable();
+    sessions.dedup();
+    let more = sessions.len().saturating_sub(NAMED);
+    let mut text = sessions.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
     }
-    found.sort();
-    Ok(found.into_iter().map(|(series, _, path)| (series, path)).collect())
-}
-
-fn parse_name(name: &str) -> Option<(&str, u64)> {
-    let (series, number) = name.strip_suffix(".pcapng")?.rsplit_once('-')?;
-    (!series.is_empty() && number.len() >= 6).then_some(())?;
-    Some((series, number.parse().ok()?))
-}
-
-// Letters, digits and a few signs; what had others gets a mark of the whole, so that no two become one.
-fn safe_name(name: &str) -> String {
-    const LONGEST: usize = 100;
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let bare = |name: &str| name.starts_with(['.', '-']) || name.is_empty();
-    if name.len() <= LONGEST && name.chars().all(fine) && !bare(name) {
-        return name.to_owned();
-    }
-    let mark = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x100_0000_01b3));
-    let safe: String = name.chars().take(LONGEST).map(|c| if fine(c) { c } else { '_' }).collect();
-    format!("{}{safe}.{mark:016x}", if bare(&safe) { "_" } else { "" })
+    text
 }
 
 // The crate's options are text of at most 65,535 octets.

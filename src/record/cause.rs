@@ -4,14 +4,13 @@
 //! Addresses alone prove little, as anybody can write any source, and one address may be in use in two VLANs: the container's
 //! MAC has to be the source's, too, which its gate vouches for and routers leave in an event.
 
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::net::IpAddr;
 use std::path::Path;
 
 use foldhash::HashMap;
 
 use super::schema::Record;
-use super::search::open_current;
+use super::search::tail;
 use crate::event::{EventId, SessionId};
 use crate::wire::Mac;
 
@@ -107,21 +106,14 @@ impl Causes {
     /// read is not known.
     pub fn of_log(events: &Path) -> Causes {
         let mut causes = Causes::default();
-        let Ok(mut file) = open_current(events) else { return causes };
-        let from = file.metadata().map_or(0, |about| about.len()).saturating_sub(TAIL);
-        if file.seek(SeekFrom::Start(from)).is_err() {
-            return causes;
-        }
-        let (mut reader, mut line) = (BufReader::new(file.take(TAIL)), Vec::new());
-        while let Ok(1..) = reader.read_until(b'\n', &mut line) {
+        tail(events, TAIL, |line| {
             let mentions = |what: &[u8]| line.windows(what.len()).any(|part| part == what);
             let tells = [&br#""event":"container."#[..], br#""event":"process."#, br#""event":"tcp.open"#];
             let tells = tells.into_iter().any(mentions);
-            if tells && let Ok(mut record) = serde_json::from_slice::<Record>(&line) {
+            if tells && let Ok(mut record) = serde_json::from_slice::<Record>(line) {
                 causes.add(&mut record);
             }
-            line.clear();
-        }
+        });
         causes
     }
 

@@ -3,9 +3,11 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use foldhash::HashSet;
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
@@ -20,6 +22,9 @@ pub const SNAPLEN: u32 = 65_550;
 
 // Blocks are gathered up to this length before the kernel is bothered.
 const GATHER: usize = 256 << 10;
+
+// Pairs of addresses of one file whose sessions are told.
+const PAIRS: usize = 1024;
 
 /// Which way a frame went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,8 +44,13 @@ pub(super) struct PcapFile {
     frames: u64,
     dropped: u64,
     ring_lost: u64,
+    /// Frames that were cut to their headers.
+    cut: u64,
     first_nanos: u64,
     last_nanos: u64,
+    /// The addresses of frames, and how many more pairs there were at least that found no room.
+    pairs: HashSet<(IpAddr, IpAddr)>,
+    is_more: bool,
 }
 
 impl PcapFile {
@@ -66,8 +76,11 @@ impl PcapFile {
             frames: 0,
             dropped: 0,
             ring_lost: 0,
+            cut: 0,
             first_nanos: 0,
             last_nanos: 0,
+            pairs: HashSet::default(),
+            is_more: false,
         })
     }
 
@@ -89,6 +102,31 @@ impl PcapFile {
     /// Counts `n` frames, of whatever interface, that never came as far as here.
     pub fn count_ring_lost(&mut self, n: u64) {
         self.ring_lost += n;
+    }
+
+    /// Counts a frame that is cut to its headers.
+    pub fn count_cut(&mut self) {
+        self.cut += 1;
+    }
+
+    /// Notes that a frame is between two addresses.
+    pub fn between(&mut self, pair: (IpAddr, IpAddr)) {
+        if self.pairs.len() < PAIRS {
+            self.pairs.insert(pair);
+        } else {
+            self.is_more |= !self.pairs.contains(&pair);
+        }
+    }
+
+    /// Between whom frames were.
+    pub fn pairs(&self) -> impl Iterator<Item = &(IpAddr, IpAddr)> {
+        self.pairs.iter()
+    }
+
+    /// The times of the first and the last frame, in microseconds since 1970.
+    pub fn span(&self) -> (i64, i64) {
+        let micros = |nanos: u64| i64::try_from(nanos / 1000).unwrap_or(i64::MAX);
+        (micros(self.first_nanos), micros(self.last_nanos))
     }
 
     /// Appends a frame that passed at `nanos` (UTC) and had `original_len` octets. Returns what [`PcapFile::flush`]
@@ -138,24 +176,34 @@ impl PcapFile {
         result
     }
 
-    /// Ends the file with the interface's statistics.
-    pub fn close(mut self) -> io::Result<bool> {
+    /// Ends the file with the interface's statistics, and with the sessions that are in it. Returns its length, too.
+    pub fn close(mut self, sessions: &str) -> (u64, io::Result<bool>) {
+        let result = self.end(sessions);
+        (self.file.len(), result)
+    }
+
+    fn end(&mut self, sessions: &str) -> io::Result<bool> {
         self.flush()?;
-        let block = InterfaceStatisticsBlock {
-            interface_id: 0,
-            timestamp: self.last_nanos,
-            options: vec![
-                InterfaceStatisticsOption::Comment(Cow::Borrowed(
-                    "isb_ifdrop: frames that the disk did not take; isb_osdrop: frames of all interfaces that were \
-                     lost on their way to the disk while this file was open",
-                )),
-                InterfaceStatisticsOption::IsbStartTime(self.first_nanos),
-                InterfaceStatisticsOption::IsbEndTime(self.last_nanos),
-                InterfaceStatisticsOption::IsbIfRecv(self.frames),
-                InterfaceStatisticsOption::IsbIfDrop(self.dropped),
-                InterfaceStatisticsOption::IsbOsDrop(self.ring_lost),
-            ],
-        };
+        let mut options = vec![
+            InterfaceStatisticsOption::Comment(Cow::Borrowed(
+                "isb_ifdrop: frames that the disk did not take; isb_osdrop: frames of all interfaces that were \
+                 lost on their way to the disk while this file was open",
+            )),
+            InterfaceStatisticsOption::IsbStartTime(self.first_nanos),
+            InterfaceStatisticsOption::IsbEndTime(self.last_nanos),
+            InterfaceStatisticsOption::IsbIfRecv(self.frames),
+            InterfaceStatisticsOption::IsbIfDrop(self.dropped),
+            InterfaceStatisticsOption::IsbOsDrop(self.ring_lost),
+        ];
+        if self.cut > 0 {
+            let text = format!("of {} frames only the headers are kept, as their flows exceeded their limit", self.cut);
+            options.push(InterfaceStatisticsOption::Comment(text.into()));
+        }
+        if !sessions.is_empty() {
+            let more = if self.is_more { "; there are more" } else { "" };
+            options.push(InterfaceStatisticsOption::Comment(format!("sessions: {sessions}{more}").into()));
+        }
+        let block = InterfaceStatisticsBlock { interface_id: 0, timestamp: self.last_nanos, options };
         self.blocks.write_pcapng_block(block).map_err(other)?;
         self.flush()
     }

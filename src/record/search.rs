@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -188,9 +188,19 @@ fn lines(file: File, each: &mut impl FnMut(&str) -> io::Result<()>) -> io::Resul
     }
 }
 
-/// The file that is being written in `dir`.
-pub(super) fn open_current(dir: &Path) -> io::Result<File> {
-    open_regular(&dir.join(CURRENT))
+/// Gives `each` the lines, with their line feeds, among the last `octets` of the file that is being written in `dir`, the
+/// first of which may be torn. What cannot be read is not there.
+pub(super) fn tail(dir: &Path, octets: u64, mut each: impl FnMut(&[u8])) {
+    let Ok(mut file) = open_regular(&dir.join(CURRENT)) else { return };
+    let from = file.metadata().map_or(0, |about| about.len()).saturating_sub(octets);
+    if file.seek(SeekFrom::Start(from)).is_err() {
+        return;
+    }
+    let (mut reader, mut line) = (BufReader::new(file.take(octets)), Vec::new());
+    while let Ok(1..) = reader.read_until(b'\n', &mut line) {
+        each(&line);
+        line.clear();
+    }
 }
 
 // Returns the number of the first record in the file.

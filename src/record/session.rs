@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
+use super::eve::Rule;
 use super::schema::{Answer, Proto, Record, is_an_attackers, session_hex};
 use super::search::scan;
 use crate::emulate::OsFamily;
@@ -66,6 +67,8 @@ pub struct Session {
     pub more_ports: u64,
     /// What became of what the container wanted of others: the event and its reason, with how often.
     pub verdicts: BTreeMap<String, u64>,
+    /// What sensors saw of it, in the order in which it was seen first.
+    pub alerts: Vec<Alert>,
     /// The containers that it was given.
     pub containers: Vec<Life>,
     /// Archives of what was changed in them: names in `STATE/NAME/evidence`.
@@ -102,6 +105,18 @@ pub struct Port {
     pub logins: u64,
     /// Whether TLS was spoken.
     pub tls: bool,
+}
+
+/// A rule of a sensor's that something of the session fits.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Alert {
+    /// The rule.
+    #[serde(flatten)]
+    pub rule: Rule,
+    /// How often.
+    pub count: u64,
+    /// When first.
+    pub since: Utc,
 }
 
 /// A time that a container was the session's.
@@ -273,6 +288,7 @@ impl Session {
             ports: Vec::new(),
             more_ports: 0,
             verdicts: BTreeMap::new(),
+            alerts: Vec::new(),
             containers: Vec::new(),
             archives: BTreeSet::new(),
             caused: BTreeSet::new(),
@@ -293,6 +309,7 @@ impl Session {
         }
         match record.event {
             EventId::SessionEnd => self.ended = true,
+            EventId::IdsAlert => self.alert(record),
             EventId::TcpClose => {
                 self.bytes_in = self.bytes_in.saturating_add(record.bytes_in.unwrap_or(0));
                 self.bytes_out = self.bytes_out.saturating_add(record.bytes_out.unwrap_or(0));
@@ -362,6 +379,17 @@ impl Session {
         }
         let count = self.verdicts.entry(verdict).or_default();
         *count = count.saturating_add(record.count.unwrap_or(1));
+    }
+
+    /// Counts what a sensor saw.
+    fn alert(&mut self, record: &Record) {
+        let Some(rule) = Rule::of(record) else { return };
+        let is_full = self.alerts.len() >= EACH;
+        match self.alerts.iter_mut().find(|alert| (alert.rule.gid, alert.rule.sid) == (rule.gid, rule.sid)) {
+            Some(alert) => alert.count += 1,
+            None if is_full => self.more += 1,
+            None => self.alerts.push(Alert { rule, count: 1, since: record.time }),
+        }
     }
 
     fn began(&mut self, record: &Record) {

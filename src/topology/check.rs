@@ -9,7 +9,7 @@ use super::raw::{Kind, Topology};
 use super::source::{Source, Span};
 use super::units::UnitError;
 use super::vendors::Vendors;
-use super::{domains, evidence, images, links, nodes, privacy, segments, sinks};
+use super::{captures, domains, evidence, images, links, mirrors, nodes, privacy, segments, sinks};
 use crate::node::{NodeConfig, TapIo};
 use crate::service::{Proxy, Script};
 use crate::topology::plan::{Plan, PlanNode};
@@ -84,6 +84,7 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         put_on_interface(&mut c, &mut drafts, interface);
     }
     let links = links::read(&mut c, &drafts);
+    mirrors::settle(&mut c, &mut drafts);
     let map = domains::find(&mut c, &drafts, &links);
     domains::find_tagged(&mut drafts, &links);
     let inside = segments::settle(&mut c, &mut drafts, &map);
@@ -92,6 +93,8 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
     let mut evidence = evidence::read(&mut c);
     let privacy = privacy::read(&mut c, &mut evidence);
     let sinks = sinks::read(&mut c);
+    let captures = captures::read(&mut c);
+    let eve = mirrors::sensor(&mut c);
     if !c.errors.is_empty() {
         return Err(c.errors);
     }
@@ -108,6 +111,8 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
         evidence,
         privacy,
         sinks,
+        captures,
+        eve,
         scripts: c.scripts,
         proxies: c.proxies,
     })

@@ -121,6 +121,7 @@ fn side(drafts: &[Draft], (node, port): (NodeIdx, PortNo)) -> Option<Side> {
     Some(match drafts[usize::from(node.0)].config.as_ref()? {
         NodeConfig::Uplink(_) | NodeConfig::Tap(_) => Side::Wire,
         NodeConfig::Router(_) | NodeConfig::Hosts(_) => Side::Plain(Part::Port(port.0)),
+        NodeConfig::Mirror(_) => return None,
         NodeConfig::Bridge(bridge) => match &bridge.ports.get(usize::from(port.0))?.vlan {
             PortVlan::Access(vlan) => Side::Plain(Part::Vlan(*vlan)),
             PortVlan::Trunk { native, allowed } => Side::Trunk { native: *native, allowed: allowed.clone() },

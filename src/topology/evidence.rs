@@ -60,7 +60,8 @@ pub fn read(c: &mut Checker<'_>) -> Limits {
     Limits { total, archive, file, age_secs, ..plain }
 }
 
-fn told(octets: u64) -> String {
+/// A size as it is written.
+pub fn told(octets: u64) -> String {
     let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
     let fitting = units.into_iter().find(|(bits, _)| octets >= 1 << bits);
     fitting.map_or_else(|| octets.to_string(), |(bits, unit)| format!("{}{unit}", octets >> bits))

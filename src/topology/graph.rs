@@ -12,6 +12,7 @@ fn kind(node: &PlanNode) -> &'static str {
     match &node.config {
         NodeConfig::Uplink(_) => "uplink",
         NodeConfig::Tap(_) => "tap",
+        NodeConfig::Mirror(_) => "mirror",
         NodeConfig::Bridge(_) => "switch",
         NodeConfig::Router(_) => "router",
         NodeConfig::Hosts(hosts) if !hosts.single => "hosts",
@@ -26,6 +27,7 @@ fn lines(node: &PlanNode) -> Vec<String> {
     match &node.config {
         NodeConfig::Uplink(uplink) if !uplink.interface.is_empty() => lines.push(uplink.interface.clone()),
         NodeConfig::Tap(tap) => lines.push(tap.interface.clone()),
+        NodeConfig::Mirror(mirror) => lines.push(mirror.tap.interface.clone()),
         NodeConfig::Router(router) => {
             for interface in &router.interfaces {
                 let nets: Vec<String> = interface.addresses.iter().map(|net| net.to_string()).collect();
@@ -91,6 +93,19 @@ fn link_text(plan: &Plan, a: (NodeIdx, PortNo), b: (NodeIdx, PortNo), config: &L
     parts.join(", ")
 }
 
+/// The nodes that mirrors have copies from, with these.
+fn copies(plan: &Plan) -> Vec<(u16, usize)> {
+    let mut copies = Vec::new();
+    for (at, node) in plan.nodes.iter().enumerate() {
+        if let NodeConfig::Mirror(mirror) = &node.config {
+            copies.extend(mirror.of.iter().map(|(of, _)| (of.0, at)));
+        }
+    }
+    copies.sort_unstable();
+    copies.dedup();
+    copies
+}
+
 /// The plan as a Mermaid flow chart.
 pub fn mermaid(plan: &Plan) -> String {
     // Mermaid's own escapes; a name cannot contain quotes, but an interface may contain much.
@@ -99,7 +114,7 @@ pub fn mermaid(plan: &Plan) -> String {
     let mut out = String::from("graph TD\n");
     for (at, node) in plan.nodes.iter().enumerate() {
         let (open, close) = match kind(node) {
-            "uplink" | "tap" => ("([", "])"),
+            "uplink" | "tap" | "mirror" => ("([", "])"),
             "switch" => ("[[", "]]"),
             "router" => ("{{", "}}"),
             "hosts" => ("[(", ")]"),
@@ -116,6 +131,9 @@ pub fn mermaid(plan: &Plan) -> String {
             false => writeln!(out, "    n{a} ---|\"{}\"| n{b}", escape(&text)),
         };
     }
+    for (of, mirror) in copies(plan) {
+        let _ = writeln!(out, "    n{of} -.-> n{mirror}");
+    }
     out
 }
 
@@ -125,7 +143,7 @@ pub fn dot(plan: &Plan) -> String {
     let mut out = format!("graph \"{}\" {{\n    node [fontname=\"sans-serif\"];\n", escape(&plan.name));
     for (at, node) in plan.nodes.iter().enumerate() {
         let shape = match kind(node) {
-            "uplink" | "tap" => "cds",
+            "uplink" | "tap" | "mirror" => "cds",
             "switch" => "box3d",
             "router" => "ellipse",
             "hosts" => "cylinder",
@@ -137,6 +155,9 @@ pub fn dot(plan: &Plan) -> String {
     for link in &plan.links {
         let text = escape(&link_text(plan, link.a, link.b, &link.config));
         let _ = writeln!(out, "    n{} -- n{} [label=\"{text}\"];", link.a.0.0, link.b.0.0);
+    }
+    for (of, mirror) in copies(plan) {
+        let _ = writeln!(out, "    n{of} -- n{mirror} [style=dashed, dir=forward];");
     }
     out.push_str("}\n");
     out
@@ -152,6 +173,12 @@ pub fn json(plan: &Plan) -> Value {
             match &node.config {
                 NodeConfig::Uplink(uplink) => value["interface"] = json!(uplink.interface),
                 NodeConfig::Tap(tap) => value["interface"] = json!(tap.interface),
+                NodeConfig::Mirror(mirror) => {
+                    value["interface"] = json!(mirror.tap.interface);
+                    let mut of: Vec<&str> = mirror.of.iter().filter_map(|(node, _)| plan.name_of(*node)).collect();
+                    of.dedup();
+                    value["of"] = json!(of);
+                }
                 NodeConfig::Bridge(bridge) => value["ports"] = json!(bridge.ports.len()),
                 NodeConfig::Router(router) => {
                     for interface in &router.interfaces {

@@ -77,11 +77,17 @@ fn end(
         return None;
     };
     let config = drafts[at].config.as_ref()?;
+    if matches!(config, NodeConfig::Mirror(_)) {
+        let help = format!("leave the link out: what `{name}` is given copies of stands in its `of`");
+        c.error(text.span, format!("nothing is linked to the mirror `{name}`"), "this end of the link", help);
+        return None;
+    }
     let ports: Vec<&str> = match config {
         NodeConfig::Bridge(bridge) => bridge.ports.iter().map(|port| &*port.name).collect(),
         NodeConfig::Router(router) => router.interfaces.iter().map(|interface| &*interface.name).collect(),
         NodeConfig::Uplink(_) | NodeConfig::Tap(_) => vec!["0"],
         NodeConfig::Hosts(_) => vec!["0", "eth0"],
+        NodeConfig::Mirror(_) => vec![],
     };
     let single =
         matches!(config, NodeConfig::Uplink(_) | NodeConfig::Tap(_) | NodeConfig::Hosts(_)) || ports.len() == 1;

@@ -10,6 +10,7 @@
 mod addr;
 mod at;
 mod backend_limits;
+mod captures;
 mod cases;
 mod check;
 mod claim;
@@ -27,6 +28,7 @@ mod library;
 mod links;
 mod mac_prefixes;
 mod middle;
+mod mirrors;
 mod nodes;
 mod normalize;
 mod outward;

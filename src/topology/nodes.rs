@@ -14,7 +14,7 @@ use super::raw::{Kind, Node};
 use super::source::Span;
 use super::{granted, units};
 use crate::emulate::Case;
-use crate::node::{HostsConfig, NodeConfig, Segment, TapConfig, UplinkConfig};
+use crate::node::{HostsConfig, MirrorConfig, NodeConfig, Segment, TapConfig, UplinkConfig};
 
 /// Most nodes of a topology.
 const MAX_NODES: usize = 4096;
@@ -47,6 +47,8 @@ pub struct Draft {
     /// For each of a router's interfaces, the places of its addresses.
     pub interface_spans: Vec<Vec<Span>>,
     pub transit: bool,
+    /// What a mirror is given copies of, as it was written.
+    pub of: Vec<At<Text>>,
 }
 
 const TEMPLATE: &[&str] = &[
@@ -68,6 +70,7 @@ fn own_keys(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Uplink => &["interface", "allow", "mac_limit", "rate", "transit", "io", "ring"],
         Kind::Tap => &["interface", "capture"],
+        Kind::Mirror => &["interface", "of"],
         Kind::Switch => &["ports", "fdb_capacity", "aging"],
         Kind::Router => &["interfaces", "routes", "vendor", "neighbor_capacity"],
         Kind::Hosts => &[
@@ -110,7 +113,8 @@ pub fn read(c: &mut Checker<'_>, layers: &Layers) -> Vec<Draft> {
     }
     if let Some(defaults) = &raw.defaults {
         for (key, span) in defaults.present() {
-            if matches!(key, "kind" | "addresses" | "address" | "interfaces" | "interface" | "hostname" | "dhcp") {
+            if matches!(key, "kind" | "addresses" | "address" | "interfaces" | "interface" | "hostname" | "dhcp" | "of")
+            {
                 let at = c.source.key_before(key, span);
                 c.error(at, format!("`{key}` cannot be a default"), "each node has its own", "move it to the node");
             }
@@ -135,7 +139,10 @@ fn judge_taps(c: &mut Checker<'_>, drafts: &[Draft]) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     let mut count = 0;
     for draft in drafts {
-        let Some(NodeConfig::Tap(tap)) = &draft.config else { continue };
+        let tap = match &draft.config {
+            Some(NodeConfig::Tap(tap) | NodeConfig::Mirror(MirrorConfig { tap, .. })) => tap,
+            _ => continue,
+        };
         count += 1;
         if count == TapConfig::MOST + 1 {
             let message = format!("there are more than {} TAPs", TapConfig::MOST);
@@ -182,6 +189,7 @@ fn read_one(c: &mut Checker<'_>, layers: &Layers, name: &At<Text>, node: &At<Nod
         prefixes: Vec::new(),
         interface_spans: Vec::new(),
         transit: false,
+        of: Vec::new(),
     };
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     if !(1..=63).contains(&name.len()) || !name.bytes().all(plain) {
@@ -224,6 +232,7 @@ fn read_one(c: &mut Checker<'_>, layers: &Layers, name: &At<Text>, node: &At<Nod
             uplink(c, &full).map(NodeConfig::Uplink)
         }
         Kind::Tap => tap(c, &full, name).map(NodeConfig::Tap),
+        Kind::Mirror => super::mirrors::read(c, &full, name, &mut draft.of).map(NodeConfig::Mirror),
         Kind::Switch => super::devices::switch(c, &full).map(NodeConfig::Bridge),
         Kind::Router => super::devices::router(c, &full, name, &mut draft.interface_spans).map(NodeConfig::Router),
         Kind::Hosts | Kind::Host | Kind::Container => {
@@ -257,10 +266,11 @@ fn uplink(c: &mut Checker<'_>, node: &Node) -> Option<UplinkConfig> {
     Some(UplinkConfig { interface, allow, mac_limit, rate_bytes, io, ring, tagged: false })
 }
 
-fn tap(c: &mut Checker<'_>, node: &Node, name: &At<Text>) -> Option<TapConfig> {
+/// Reads a TAP.
+pub(super) fn tap(c: &mut Checker<'_>, node: &Node, name: &At<Text>) -> Option<TapConfig> {
     let Some(at) = &node.interface else {
         let message = format!("the TAP `{}` has no name on this machine", name.0);
-        c.error(name.span, message, "a `tap` needs `interface`", "add `interface: hw-vm1`, or any name that is free");
+        c.error(name.span, message, "it needs `interface`", "add `interface: hw-vm1`, or any name that is free");
         return None;
     };
     let interface = interface(c, at)?;

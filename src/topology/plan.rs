@@ -1,6 +1,7 @@
 //! The resolved meaning of a topology: what the processes are started with.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,7 @@ use crate::frame::PortNo;
 use crate::node::{LinkConfig, NodeConfig, NodeIdx, TapIo};
 use crate::record::privacy::Privacy;
 use crate::record::sink::SinkConfig;
+use crate::record::CaptureLimits;
 use crate::service::{Proxy, Script};
 
 /// A node of a plan.
@@ -51,6 +53,10 @@ pub struct Plan {
     pub privacy: Privacy,
     /// Who is sent what happened.
     pub sinks: Vec<SinkConfig>,
+    /// How much is kept of frames.
+    pub captures: CaptureLimits,
+    /// The file that a sensor writes its alerts to.
+    pub eve: Option<PathBuf>,
     /// Scripts that services name.
     pub scripts: Vec<Script>,
     /// Proxies that services name.
@@ -68,6 +74,11 @@ impl Plan {
             }
             _ => Vec::new(),
         })
+    }
+
+    /// What the topology calls a node.
+    pub fn name_of(&self, node: NodeIdx) -> Option<&str> {
+        self.nodes.get(usize::from(node.0)).map(|node| &*node.name)
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 
 use super::at::{At, Map, Text, Texts};
+use super::captures::CaptureKeys;
 use super::evidence::EvidenceKeys;
 use super::outward::OutwardEntry;
 use super::privacy::PrivacyKeys;
@@ -142,6 +143,10 @@ pub struct Topology {
     pub privacy: Option<At<PrivacyKeys>>,
     /// Who is sent what happened, by name.
     pub sinks: Option<Map<At<SinkKeys>>>,
+    /// How much is kept of captured frames.
+    pub captures: Option<At<CaptureKeys>>,
+    /// What a sensor that listens to a mirror tells.
+    pub ids: Option<At<IdsKeys>>,
     /// The nodes, by name.
     pub nodes: At<Map<At<Node>>>,
     /// What connects them.
@@ -156,6 +161,8 @@ pub enum Kind {
     Uplink,
     /// A TAP for a virtual machine, a network namespace, or anything else of the user's.
     Tap,
+    /// A TAP on which sensors listen: it is given copies of frames.
+    Mirror,
     /// A learning switch.
     Switch,
     /// A router.
@@ -170,14 +177,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 7] =
-        [Kind::Uplink, Kind::Tap, Kind::Switch, Kind::Router, Kind::Hosts, Kind::Host, Kind::Container];
+    pub const ALL: [Kind; 8] =
+        [Kind::Uplink, Kind::Tap, Kind::Mirror, Kind::Switch, Kind::Router, Kind::Hosts, Kind::Host, Kind::Container];
 
     /// Its name in a topology.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Uplink => "uplink",
             Kind::Tap => "tap",
+            Kind::Mirror => "mirror",
             Kind::Switch => "switch",
             Kind::Router => "router",
             Kind::Hosts => "hosts",
@@ -194,6 +202,8 @@ mapping! {
         uplink: Node,
         /// For all TAPs.
         tap: Node,
+        /// For all mirrors.
+        mirror: Node,
         /// For all switches.
         switch: Node,
         /// For all routers.
@@ -213,6 +223,7 @@ impl Kinds {
         match kind {
             Kind::Uplink => self.uplink.as_ref(),
             Kind::Tap => self.tap.as_ref(),
+            Kind::Mirror => self.mirror.as_ref(),
             Kind::Switch => self.switch.as_ref(),
             Kind::Router => self.router.as_ref(),
             Kind::Hosts => self.hosts.as_ref(),
@@ -229,8 +240,10 @@ with_template_keys! {
         kind: Kind,
         /// The template of its hosts (`hosts`, `host`, `container`).
         template: Text,
-        /// The interface's name on this machine: of one that is there (`uplink`; `up --uplink` has precedence), or of one to be made (`tap`).
+        /// The interface's name on this machine: of one that is there (`uplink`; `up --uplink` has precedence), or of one to be made (`tap`, `mirror`).
         interface: Text,
+        /// Whose frames it is given copies of: nodes, or single ports such as `core:1`, in both directions (`mirror`).
+        of: Texts,
         /// Whether its frames are recorded (`tap`; default true).
         capture: bool,
         /// What the uplink guard lets out although it keeps it inside by default (`uplink`).
@@ -287,6 +300,14 @@ with_template_keys! {
 with_template_keys! {
     /// A kind of host.
     struct Template {}
+}
+
+mapping! {
+    /// What a sensor that listens to a mirror tells.
+    struct IdsKeys {
+        /// The file that Suricata writes its alerts to (`eve-log`), by its whole path: they become events of their sessions.
+        eve: Text,
+    }
 }
 
 mapping! {

@@ -73,7 +73,7 @@ fn bad_shapes() {
         ("nodes: «{}", "there are no nodes", "add a node"),
         ("«", "the topology is empty", "nodes"),
         ("# all of it is a comment\n«", "the topology is empty", "nodes"),
-        ("nodes:\n  «s: {}", "`s` has no kind", "`uplink`, `tap`, `switch`"),
+        ("nodes:\n  «s: {}", "`s` has no kind", "`uplink`, `tap`, `mirror`, `switch`"),
         ("nodes:\n  «\"a:b\": {kind: switch}", "cannot name a node", "letters"),
         ("name: «Office LAN\nnodes: {s: {kind: switch}}", "cannot name a honeynet", "lower-case"),
     ]);

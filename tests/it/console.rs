@@ -75,6 +75,8 @@ impl Running {
             evidence: Default::default(),
             privacy: Default::default(),
             sinks: vec![],
+            captures: Default::default(),
+            eve: None,
             scripts: vec![],
             proxies: vec![],
         };

@@ -35,6 +35,7 @@ mod lab;
 mod library;
 mod limits;
 mod listener;
+mod mirror;
 mod net;
 mod netdev;
 mod netdev_xdp;

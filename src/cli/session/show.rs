@@ -11,7 +11,7 @@ use super::super::{evidence, status, table};
 use super::{connections, events, inside, lasted, replay, unreadable};
 use crate::event::SessionId;
 use crate::record::transcript::CAST;
-use crate::record::{self, Belonging, Life, Session, escape};
+use crate::record::{self, Alert, Belonging, Life, Rule, Session, escape};
 
 /// What is told of a session.
 #[derive(Serialize)]
@@ -93,6 +93,14 @@ fn tell(told: &Told) -> String {
     part("events", rows(session.events.iter().map(|(id, count)| json!({"event": id.as_str(), "records": count}))));
     let verdict = |(what, count): (&String, &u64)| json!({"verdict": what, "count": count});
     part("what the container wanted of others", rows(session.verdicts.iter().map(verdict)));
+    let alert = |alert: &Alert| {
+        let Rule { sid, signature, category, severity, .. } = &alert.rule;
+        json!({
+            "since": alert.since, "count": alert.count, "severity": severity,
+            "sid": sid, "signature": signature, "category": category,
+        })
+    };
+    part("what sensors saw", rows(session.alerts.iter().map(alert)));
     part("containers", rows(session.containers.iter().map(life)));
     part("evidence", session.archives.iter().map(|name| format!("{}\n", escape(name))).collect());
     for (name, rows) in told.connections.tables() {

@@ -187,6 +187,7 @@ pub(super) mod tests {
             threads: 1,
             images: vec![],
             evidence: Default::default(),
+            eve: None,
         }
     }
 

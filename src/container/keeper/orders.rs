@@ -1,6 +1,8 @@
 //! What somebody at this machine orders: the list of containers, and what becomes of one.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::lease::{Container, Rest, Stage};
 use super::process::Keeper;
@@ -22,6 +24,15 @@ impl Keeper {
                     }
                 }
                 Order::Watched(after) => Ok(Answered::Watched(self.watched(after))),
+                Order::Sensor { dev, ino } => match self.sensor((dev, ino)) {
+                    Ok(Some(file)) => {
+                        let answer = Ok(Answered::Sensor);
+                        self.answer(&KeeperSays::Answer { id, answer }, Some(file.as_fd()));
+                        continue;
+                    }
+                    Ok(None) => Ok(Answered::Same),
+                    Err(why) => Err(why),
+                },
                 order => self.obey(order, now).map(Answered::Containers),
             };
             self.answer(&KeeperSays::Answer { id, answer }, None);
@@ -43,8 +54,8 @@ impl Keeper {
                 let later = self.containers.range(after.saturating_add(1)..).take(ROWS);
                 return Ok(later.map(|(_, container)| self.row(container)).collect());
             }
-            // Whoever looks is answered later.
-            Order::Snapshot(_) | Order::Diff(_) | Order::Watched(_) => {
+            // Whoever looks is answered later, and a sensor's file is not for people.
+            Order::Snapshot(_) | Order::Diff(_) | Order::Watched(_) | Order::Sensor { .. } => {
                 return Err("it is no order for at once".into());
             }
             Order::Freeze(number) => self.freeze_now(number)?,
@@ -75,6 +86,18 @@ impl Keeper {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// The file that a sensor writes, unless it is the one of device and inode `have`. It is only opened here: what it says
+    /// is for others to read.
+    fn sensor(&self, have: (u64, u64)) -> Result<Option<OwnedFd>, String> {
+        let path = self.config.eve.as_ref().ok_or("the topology names no sensor's file")?;
+        let failed = |error: rustix::io::Errno| format!("{}: {error}", path.display());
+        // Its directory may be another user's: no link of that one's is followed, and no pipe waited for.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
+        let about = rustix::fs::fstat(&file).map_err(failed)?;
+        Ok(((about.st_dev, about.st_ino) != have).then_some(file))
     }
 
     fn some(&self, number: u32) -> Result<&Container, String> {

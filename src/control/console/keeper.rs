@@ -70,6 +70,7 @@ impl Keeper {
                 (Answered::Containers(rows), _) => told(&|| serde_json::to_value(&rows)),
                 (Answered::Watched(watched), _) => told(&|| serde_json::to_value(&watched)),
                 (Answered::Taken(taken), _) => told(&|| serde_json::to_value(&taken)),
+                (Answered::Sensor | Answered::Same, _) => Err("that is no order for a container".into()),
                 (Answered::Changes, memory) => {
                     let memory = memory.ok_or("the keeper answered without an answer")?;
                     let read = tokio::task::spawn_blocking(move || read_changes(memory)).await;
@@ -106,6 +107,18 @@ impl Keeper {
             }
             tokio::time::sleep(LEARN).await;
             self.known.missing().await;
+        }
+    }
+
+    /// The file that a sensor writes, unless it is the one of device and inode `have`.
+    ///
+    /// # Errors
+    /// A sentence, if there is none or nobody answers.
+    pub async fn sensor(&self, (dev, ino): (u64, u64)) -> Result<Option<OwnedFd>, String> {
+        match self.ask(Order::Sensor { dev, ino }).await? {
+            (Answered::Sensor, Some(file)) => Ok(Some(file)),
+            (Answered::Same, _) => Ok(None),
+            _ => Err("the keeper answered something else".into()),
         }
     }
 

@@ -7,6 +7,8 @@
 //! capability and no file but those below its own directories, and it never parses a
 //! frame.
 
+mod alerts;
+mod ids;
 mod inside;
 mod keeper;
 mod metrics;
@@ -66,7 +68,8 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     if let Err(error) = Key::open_or_make(&config.dir) {
         tracing::error!(%error, dir = %config.dir.display(), "sessions cannot be exported: there is no key to sign them with");
     }
-    let recorder = Recorder::open(shared.clone(), &config.dir, ends.rings, hear, wake.try_clone()?)?;
+    let captures = config.plan.captures;
+    let recorder = Recorder::open(shared.clone(), &config.dir, captures, ends.rings, hear, wake.try_clone()?)?;
     let tapes = open_tapes(&config)?;
     let sinks = Sinks::start(&config.plan.sinks, &config.plan.name, &config.dir, &shared, &said, &wake)?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -90,6 +93,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     let known = Arc::default();
     let watching = ends.inside.map(|fds| inside::start(fds, &known, (said.clone(), wake.try_clone()?), &shared));
     let watching = watching.transpose()?;
+    let (files, following) = follow_sensor(&config, &said, &wake)?.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let result = runtime.block_on(async {
         let switch = Switch::new(ends.switch, config.plan.proxies.clone(), telling.clone())?;
@@ -103,6 +107,9 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         if watching.is_some() {
             let keeper = keeper.clone();
             tokio::spawn(async move { keeper.learn().await });
+        }
+        if let Some(files) = files {
+            tokio::spawn(ids::ask(keeper.clone(), files));
         }
         let keeper_said = (said.clone(), wake.try_clone()?);
         tokio::spawn(async move { keeper.listen(&keeper_said.0, &keeper_said.1).await });
@@ -129,6 +136,9 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     // Whoever follows is let go before the files are closed; a search that still runs is not waited for.
     runtime.shutdown_background();
     drop(telling);
+    if following.is_some_and(|following| following.join().is_err()) {
+        tracing::error!("the thread that reads alerts panicked");
+    }
     // What it has to tell at the end is recorded, too.
     if keeping.join().is_err() {
         tracing::error!("the thread that keeps tapes panicked");
@@ -147,6 +157,21 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         return Err(io::Error::other("the recorder panicked"));
     }
     result
+}
+
+/// Starts the thread that reads what a sensor writes, if the topology names one: where its files are put, and the thread.
+fn follow_sensor(
+    config: &ConsoleConfig,
+    said: &SyncSender<Said>,
+    wake: &EventFd,
+) -> io::Result<Option<(std::sync::mpsc::Sender<std::fs::File>, std::thread::JoinHandle<()>)>> {
+    if config.plan.eve.is_none() {
+        return Ok(None);
+    }
+    let (files, given) = std::sync::mpsc::channel();
+    let (dir, said, wake) = (config.dir.clone(), said.clone(), wake.try_clone()?);
+    let thread = std::thread::Builder::new().name("ids".into()).spawn(move || ids::run(&dir, &given, &said, &wake))?;
+    Ok(Some((files, thread)))
 }
 
 /// The recordings of connections in the honeynet's directory.

@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
+use super::alerts::Alerts;
 use super::private::Private;
 use super::shared::{Shared, lock};
 use crate::control::config::Rings;
 use crate::event::{Captured, Event, EventId, Said, decode};
 use crate::record::{
-    CaptureLimits, CaptureSet, CaptureSource, Causes, Direction, EventLog, LogLimits, Record, Summary, Utc,
+    CaptureLimits, CaptureSet, CaptureSource, Causes, Contacts, Direction, EventLog, LogLimits, Record, Summary, Utc,
 };
 use crate::sys::clock;
 use crate::sys::eventfd::{EventFd, wait_readable};
@@ -67,6 +68,8 @@ pub struct Recorder {
     causes: Causes,
     /// What is left out of what is written.
     private: Private,
+    /// What a sensor has told.
+    alerts: Alerts,
     wake: EventFd,
     waiting: Vec<Waiting>,
     /// Whether the last step found anything.
@@ -89,6 +92,7 @@ impl Recorder {
     pub fn open(
         shared: Arc<Shared>,
         dir: &Path,
+        limits: CaptureLimits,
         rings: Vec<Rings>,
         said: Receiver<Said>,
         wake: EventFd,
@@ -98,12 +102,13 @@ impl Recorder {
             io::Result::Ok(Readers { events: RingReader::open(rings.events)?, frames: RingReader::open(rings.frames)? })
         };
         let (privacy, mask) = (shared.privacy, shared.mask.clone());
-        let limits = LogLimits { age_secs: privacy.retention_secs, ..LogLimits::default() };
-        let mut captures = CaptureSet::open(&dir.join("captures"), CaptureLimits::default())
+        let log_limits = LogLimits { age_secs: privacy.retention_secs, ..LogLimits::default() };
+        let mut captures = CaptureSet::open(&dir.join("captures"), limits)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?;
         let private = Private::new(privacy, mask, dir.join("captures"));
+        captures.contacts = Contacts::of_log(&dir.join("events"));
         private.edit().into_iter().for_each(|edit| captures.edit(edit));
-        let log = EventLog::open(&dir.join("events"), limits, now).map_err(io::Error::other)?;
+        let log = EventLog::open(&dir.join("events"), log_limits, now).map_err(io::Error::other)?;
         shared.grown(log.next_seq() - 1);
         Ok(Recorder {
             shared,
@@ -113,6 +118,7 @@ impl Recorder {
             rings: rings.into_iter().map(open).collect::<io::Result<_>>()?,
             said,
             causes: Causes::of_log(&dir.join("events")),
+            alerts: Alerts::default(),
             wake,
             waiting: Vec::new(),
             busy: false,
@@ -182,6 +188,8 @@ impl Recorder {
         }
         // The supervisor waits only so long, and a disk may take longer to say that it has everything.
         self.captures.close_all();
+        let now = clock::realtime_micros();
+        self.tell_deleted(&mut self.shared.clone().summary(), Utc::from_micros(now));
         self.publish();
         self.log.close(Utc::from_micros(clock::realtime_micros()));
     }
@@ -218,7 +226,7 @@ impl Recorder {
         if asleep {
             let rings = self.rings.iter().flat_map(|rings| [rings.events.wake_fd(), rings.frames.wake_fd()]);
             let fds: Vec<_> = [self.wake.as_fd()].into_iter().chain(rings).collect();
-            let busy = !self.waiting.is_empty() || self.log.stats().failing.is_some();
+            let busy = !self.waiting.is_empty() || !self.alerts.is_empty() || self.log.stats().failing.is_some();
             let timeout = match (busy, self.unflushed) {
                 (true, _) => 50_000,
                 (false, true) => FLUSH_MICROS,
@@ -239,20 +247,20 @@ impl Recorder {
     /// Writes what there is, a bounded share of it. Returns whether there may be more.
     pub fn step(&mut self, utc: i64, monotonic: i64) -> bool {
         let offset = utc - monotonic;
-        let mut more = self.take_events(utc, offset);
+        let mut more = self.take_events(utc, offset, monotonic);
         more |= self.take_frames(utc, offset, monotonic);
         if monotonic - self.flushed >= FLUSH_MICROS || monotonic < self.flushed {
             (self.flushed, self.unflushed) = (monotonic, false);
-            self.captures.flush(nanos(utc));
             if self.private.is_short(monotonic, self.log.stats().failing.is_some()) {
                 self.captures.make_room();
             }
+            self.captures.flush(nanos(utc));
         }
         self.publish();
         more
     }
 
-    fn take_events(&mut self, utc: i64, offset: i64) -> bool {
+    fn take_events(&mut self, utc: i64, offset: i64, monotonic: i64) -> bool {
         let now = Utc::from_micros(utc);
         let shared = self.shared.clone();
         let mut summary = shared.summary();
@@ -261,6 +269,10 @@ impl Recorder {
             if said.event.id == EventId::ProcessState && switch_ended(&said.data) {
                 summary.switch_restarted();
                 shared.metrics.switch_restarted();
+            }
+            if said.event.id == EventId::IdsAlert {
+                self.alerts.push(said, monotonic);
+                continue;
             }
             self.write(&mut summary, &said.event, &said.data, offset);
         }
@@ -282,6 +294,13 @@ impl Recorder {
         if let Some(deleted) = self.private.forget(now) {
             self.tell(&mut summary, deleted);
         }
+        for (said, contact) in self.alerts.take(&self.captures.contacts, monotonic, offset) {
+            let time = Utc::from_micros(said.event.at.total_micros().saturating_add(offset));
+            let mut record = Record::of_event(0, time, None, &said.event, &said.data);
+            (record.session, record.cause) = (contact.map(|c| c.session), contact.and_then(|c| c.cause));
+            self.tell(&mut summary, record);
+        }
+        self.tell_deleted(&mut summary, now);
         let untold: Vec<u64> = self.rings.iter_mut().map(|rings| rings.events.untold()).collect();
         let lost: u64 = untold.iter().sum();
         for (count, why) in [(lost, "ring: more happened than was taken"), (unreadable, "ring: not readable")] {
@@ -330,7 +349,10 @@ impl Recorder {
 
     fn tell(&mut self, summary: &mut Summary, mut record: Record) {
         record.seq = self.log.next_seq();
-        self.causes.add(&mut record);
+        if record.event != EventId::IdsAlert {
+            self.causes.add(&mut record);
+            self.captures.contacts.add(&record);
+        }
         self.private.apply(&mut record);
         summary.add(&mut record);
         self.shared.metrics.record(&record);
@@ -340,6 +362,15 @@ impl Recorder {
             self.lines.push(Arc::from(line.trim_end()));
         }
         summary.keep(record);
+    }
+
+    /// Says which captures went.
+    fn tell_deleted(&mut self, summary: &mut Summary, now: Utc) {
+        for deleted in self.captures.take_deleted() {
+            let mut record = Record::bare(0, now, EventId::CaptureDeleted);
+            (record.count, record.reason) = (Some(deleted.files), Some(deleted.reason));
+            self.tell(summary, record);
+        }
     }
 
     fn take_frames(&mut self, utc: i64, offset: i64, monotonic: i64) -> bool {

@@ -12,7 +12,8 @@ fn recorder() -> (Recorder, RingWriter, tempfile::TempDir) {
     std::fs::create_dir(dir.path().join("captures")).unwrap();
     let (_said, said) = std::sync::mpsc::sync_channel(1);
     let (shared, wake) = (Arc::new(Shared::new(&plan)), EventFd::new().unwrap());
-    let recorder = Recorder::open(shared, dir.path(), vec![Rings { events, frames }], said, wake).unwrap();
+    let recorder =
+        Recorder::open(shared, dir.path(), plan.captures, vec![Rings { events, frames }], said, wake).unwrap();
     (recorder, writer, dir)
 }
 

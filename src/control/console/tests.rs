@@ -42,6 +42,8 @@ pub(super) fn plan(proxies: Vec<Proxy>) -> Plan {
         evidence: Default::default(),
         privacy: Default::default(),
         sinks: vec![],
+        captures: Default::default(),
+        eve: None,
         scripts: vec![],
         proxies,
     }

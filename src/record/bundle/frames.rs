@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
@@ -23,10 +24,10 @@ use pcap_file::pcapng::blocks::unknown::UnknownBlock;
 use pcap_file::pcapng::{Block, PcapNgParser, PcapNgWriter};
 use pcap_file::{DataLink, PcapError};
 
-use crate::record::capture::captures;
+use crate::record::capture::{captures, packed};
 use crate::record::file::open_regular;
+use crate::record::flow::Ends;
 use crate::record::pcap::{SNAPLEN, other, section};
-use crate::wire::ethertype;
 
 /// Pairs of addresses of one session.
 const PAIRS: usize = 65_536;
@@ -40,6 +41,11 @@ const BLOCK: usize = 1 << 20;
 const HEAD: u64 = 4096;
 /// Octets that are read at once.
 const READ: usize = 256 << 10;
+
+/// What a compressed file begins with (RFC 8878 §3.1.1).
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Octets that a reader holds of a compressed file (2^23): more than any of ours asks for.
+const WINDOW: u32 = 23;
 
 /// Which frames are wanted.
 #[derive(Clone, Debug, Default)]
@@ -66,31 +72,7 @@ impl Pick {
 
     fn wants(&self, nanos: u64, frame: &[u8]) -> bool {
         (self.span.0..=self.span.1).contains(&nanos)
-            && ends(frame).is_some_and(|(a, b)| self.pairs.contains(&(a.min(b), a.max(b))))
-    }
-}
-
-/// The addresses that a frame is from and for; of ARP, those that it is about.
-fn ends(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
-    const TAG: usize = 4;
-    let mut at = 12;
-    let word = |at: usize| Some(u16::from_be_bytes(*frame.get(at..at + 2)?.first_chunk()?));
-    // A frame has at most two tags.
-    for _ in 0..2 {
-        if !matches!(word(at)?, 0x8100 | 0x88a8) {
-            break;
-        }
-        at += TAG;
-    }
-    let v4 = |at: usize| Some(IpAddr::from(*frame.get(at..at + 4)?.first_chunk::<4>()?));
-    let v6 = |at: usize| Some(IpAddr::from(*frame.get(at..at + 16)?.first_chunk::<16>()?));
-    let kind = word(at)?;
-    at += 2;
-    match kind {
-        ethertype::IPV4 => Some((v4(at + 12)?, v4(at + 16)?)),
-        ethertype::IPV6 => Some((v6(at + 8)?, v6(at + 24)?)),
-        ethertype::ARP => Some((v4(at + 14)?, v4(at + 24)?)),
-        _ => None,
+            && Ends::of(frame).is_some_and(|ends| self.pairs.contains(&ends.pair()))
     }
 }
 
@@ -221,10 +203,36 @@ fn secrets(lines: &str) -> UnknownBlock<'static> {
     UnknownBlock { type_: BLOCK, length: body.len() as u32, value: body.into() }
 }
 
+/// Opens the capture at `path`, or what it was compressed into since it was listed.
+fn open(path: &Path) -> io::Result<File> {
+    match open_regular(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => open_regular(&packed(path)).map_err(|_| error),
+        opened => opened,
+    }
+}
+
+/// The first `octets` of a capture in the clear, compressed or not.
+fn clear(file: File, octets: u64) -> io::Result<Box<dyn Read>> {
+    let mut begin = [0; ZSTD.len()];
+    match file.read_at(&mut begin, 0) {
+        Ok(len) if begin.get(..len) == Some(&ZSTD[..]) => {
+            let mut file = zstd::Decoder::new(file.take(octets))?;
+            file.window_log_max(WINDOW)?;
+            Ok(Box::new(file))
+        }
+        _ => Ok(Box::new(file.take(octets))),
+    }
+}
+
+/// Whether an error is about what was compressed, and not about the disk.
+fn is_damage(error: &io::Error) -> bool {
+    error.raw_os_error().is_none()
+}
+
 /// Whether frames that are wanted may be in captures like the one at `path`: not if they are those of another container.
 fn concerns(path: &Path, pick: &Pick) -> bool {
     let mut begin = Vec::new();
-    let opened = open_regular(path).and_then(|file| file.take(HEAD).read_to_end(&mut begin));
+    let opened = open(path).and_then(|file| clear(file, u64::MAX)).and_then(|file| file.take(HEAD).read_to_end(&mut begin));
     let Ok((rest, mut parser)) = opened.map_err(PcapError::IoError).and_then(|_| PcapNgParser::new(&begin)) else {
         return true;
     };
@@ -286,13 +294,13 @@ impl Capture {
                 (file, octets)
             }
             None => {
-                let file = open_regular(&self.path)?;
+                let file = open(&self.path)?;
                 let octets = file.metadata()?.len();
                 (file, octets)
             }
         };
         let (file, _) = self.opened.insert((file, octets));
-        Ok(Box::new(file.try_clone()?.take(octets)))
+        clear(file.try_clone()?, octets)
     }
 }
 
@@ -441,8 +449,12 @@ impl Blocks {
                 Err(PcapError::IncompleteBuffer) => {
                     self.buffer.drain(..self.at);
                     self.at = 0;
-                    if (&mut self.reader).take(READ as u64).read_to_end(&mut self.buffer)? == 0 {
-                        return Ok(Found::End);
+                    match (&mut self.reader).take(READ as u64).read_to_end(&mut self.buffer) {
+                        Ok(0) => return Ok(Found::End),
+                        Ok(_) => {}
+                        // It is no longer what was compressed.
+                        Err(error) if is_damage(&error) => return Ok(Found::Damage),
+                        Err(error) => return Err(error),
                     }
                 }
                 Err(_) => return Ok(Found::Damage),

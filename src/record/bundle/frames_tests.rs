@@ -22,8 +22,12 @@ fn v4(src: [u8; 4], dst: [u8; 4], tags: usize, fill: u8) -> Vec<u8> {
     frame
 }
 
+fn ends(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    Ends::of(frame).map(|ends| (ends.src, ends.dst))
+}
+
 fn limits() -> CaptureLimits {
-    CaptureLimits { file_bytes: 4000, series_files: 1000, ..CaptureLimits::default() }
+    CaptureLimits { file_bytes: 4000, ..CaptureLimits::default() }
 }
 
 const A: [u8; 4] = [192, 0, 2, 9];
@@ -120,6 +124,38 @@ fn frames_of_the_session_come_from_all_devices_in_the_order_of_time() {
     assert_eq!((read.frames[1].0, read.frames[1].1, read.frames[1].2), (1, 10 * SECOND + 5, 6000));
     // Lost frames are lost for every device whose file was open.
     assert_eq!(read.drops, [(91, 0, 3), (90, 0, 3)]);
+}
+
+#[test]
+fn compressed_captures_are_read_like_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = CaptureLimits { compress: false, ..CaptureLimits::default() };
+    let mut captures = CaptureSet::open(dir.path(), plain).unwrap();
+    for name in ["a", "b", "c"] {
+        for second in 20..40 {
+            captures.frame(&source(name, name), second * SECOND, Direction::In, 60, &v4(A, B, 0, 1));
+        }
+    }
+    captures.close_all();
+    let path = |name: &str| dir.path().join(format!("{name}-000001.pcapng"));
+    let pack = |name: &str| zstd::encode_all(&std::fs::read(path(name)).unwrap()[..], 3).unwrap();
+    std::fs::write(packed(&path("a")), pack("a")).unwrap();
+    std::fs::remove_file(path("a")).unwrap();
+    // One is damaged at its end.
+    let mut damaged = pack("b");
+    let len = damaged.len();
+    damaged[len - 6..].fill(0xff);
+    std::fs::write(packed(&path("b")), damaged).unwrap();
+    std::fs::remove_file(path("b")).unwrap();
+    let mut out = Vec::new();
+    let picked = pick(dir.path(), &wanted(), "x", &mut out).unwrap();
+    assert_eq!((picked.captures, picked.unread), (3, 1), "{picked:?}");
+    assert!((40..=60).contains(&picked.frames), "{picked:?}");
+    // One that is compressed between listing and opening it.
+    std::fs::write(packed(&path("c")), pack("c")).unwrap();
+    std::fs::remove_file(path("c")).unwrap();
+    let mut series = Series::new([path("c")].into());
+    assert_eq!(series.advance(&wanted()).unwrap(), Some(20 * SECOND));
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn written_out(text: &str, most: usize, stays: impl Fn(char) -> bool, more: &str
 /// out.
 pub fn details(record: &Record) -> Map<String, Value> {
     use EventId::{
-        ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ServiceLogin, ShellCommand,
+        ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, IdsAlert, ServiceLogin, ShellCommand,
         SshClose, SshCommand, SshFile, SshForward, SshHello, SshLogin, SshShell, TlsHello,
     };
     let has_any = matches!(
@@ -63,6 +63,7 @@ pub fn details(record: &Record) -> Map<String, Value> {
             | ContainerFile
             | ContainerConnect
             | ContainerListen
+            | IdsAlert
     );
     let data = record.data.as_deref().filter(|_| has_any).and_then(base64::decode).unwrap_or_default();
     let Ok(Value::Object(members)) = serde_json::from_slice::<Value>(&data) else { return Map::new() };

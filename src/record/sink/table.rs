@@ -106,6 +106,7 @@ pub fn of(id: EventId) -> Row {
         ContainerConnect => row("Process in a container connects", 7, NETWORK, &["connection", "start"]),
         ContainerListen => row("Process in a container listens", 7, NETWORK, INFO),
         ContainerUntold => row("More happened in a container than is told", 6, HOST, INFO),
+        IdsAlert => row("Alert of a sensor", 8, &["intrusion_detection"], &["info"]),
         ShellCommand => row("Command in a shell", 8, PROCESS, START),
         SinkState => row("Receiver of events changed", 6, HOST, &["change"]),
         SinkLost => row("Records deleted before they were sent", 8, FILE, &["deletion"]),

@@ -1,0 +1,270 @@
+//! Following what a sensor writes: its alerts become events.
+//!
+//! The console can open no file but its own, and the sensor's may lie anywhere: the keeper opens it and hands it over, for
+//! reading, whenever there is another one under its name. One that is rotated is read to its end first. How far it was read
+//! is on disk, so a console that starts anew tells nothing twice and leaves nothing out.
+//!
+//! Attackers bring alerts about, so of too many at once some are only counted.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::keeper::Keeper;
+use crate::event::{Event, EventId, Party, Said};
+use crate::record::eve::{Lines, Seen, alert};
+use crate::sys::clock;
+use crate::sys::eventfd::EventFd;
+use crate::wire::{Instant, Mac};
+
+/// How often it is looked whether there is more.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often it is asked whether there is another file.
+const ASK: Duration = Duration::from_secs(1);
+/// Octets that are read before it is looked around.
+const PIECE: usize = 256 << 10;
+/// Octets at the end of a file that was there before anybody followed it.
+const TAIL: u64 = 16 << 20;
+/// Alerts from so long before the honeynet began are others'.
+const BEFORE_MICROS: i64 = 60_000_000;
+/// A sensor's clock is this machine's: what differs more is another time.
+const APART_MICROS: i64 = 86_400_000_000;
+/// Alerts a second that are recorded, and how many at once.
+const ALERTS: (u64, u64) = (100, 2000);
+/// How long a sensor may write on to a file that has another name, while that of its name is empty.
+const ROTATION_MICROS: i64 = 10_000_000;
+/// Where it is kept how far a file was read, below the honeynet's directory.
+const PLACE: &str = "events/sensor.json";
+
+/// A file, by what stays when it gets another name.
+type Identity = (u64, u64);
+
+/// How far a file was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Place {
+    dev: u64,
+    ino: u64,
+    octets: u64,
+}
+
+/// Asks the keeper for the sensor's file, and for the next one when that has taken its name. Ends with who reads them.
+pub async fn ask(keeper: Arc<Keeper>, files: std::sync::mpsc::Sender<File>) {
+    let (mut have, mut said) = ((0, 0), String::new());
+    loop {
+        match keeper.sensor(have).await {
+            Ok(Some(fd)) => match open(fd) {
+                Ok((file, identity)) => {
+                    have = identity;
+                    said.clear();
+                    if files.send(file).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the sensor's file cannot be read"),
+            },
+            Ok(None) => {}
+            // A sensor may be started later than the honeynet.
+            Err(why) => {
+                if said != why {
+                    tracing::warn!(%why, "there are no alerts from the sensor yet");
+                    said = why;
+                }
+            }
+        }
+        tokio::time::sleep(ASK).await;
+    }
+}
+
+fn open(fd: OwnedFd) -> io::Result<(File, Identity)> {
+    let file = File::from(fd);
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    Ok((file, (about.dev(), about.ino())))
+}
+
+/// Reads the files that come by `files` until nobody sends any more. Alerts go to the recorder, `said`, which `wake` wakes.
+pub fn run(dir: &Path, files: &Receiver<File>, said: &SyncSender<Said>, wake: &EventFd) {
+    let mut follower = Follower::new(dir, clock::realtime_micros());
+    loop {
+        let more = follower.read(clock::realtime_micros(), clock::monotonic_micros());
+        for message in follower.told(clock::monotonic_micros()) {
+            // The recorder is woken before it is waited for.
+            if let Err(TrySendError::Full(message)) = said.try_send(message) {
+                wake.raise();
+                let _ = said.send(message);
+            }
+            wake.raise();
+        }
+        if !more {
+            follower.save();
+        }
+        match files.recv_timeout(if more { Duration::ZERO } else { LOOK }) {
+            Ok(file) => follower.next.push_back((file, clock::monotonic_micros())),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+struct Follower {
+    path: PathBuf,
+    /// The file, and how far it was read.
+    file: Option<(File, Place)>,
+    /// Those that have taken its name since, each with when, monotonic and in microseconds.
+    next: VecDeque<(File, i64)>,
+    lines: Lines,
+    /// What was read before, by a console before this one.
+    known: Option<Place>,
+    saved: Option<Place>,
+    /// What is older than this is not told, in microseconds since 1970.
+    since: i64,
+    /// Alerts that may be told, and as of when.
+    budget: (u64, i64),
+    untold: u64,
+    events: Vec<Said>,
+    buffer: Vec<u8>,
+}
+
+impl Follower {
+    fn new(dir: &Path, utc: i64) -> Follower {
+        let path = dir.join(PLACE);
+        let known: Option<Place> = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        Follower {
+            path,
+            file: None,
+            next: VecDeque::new(),
+            lines: Lines::default(),
+            known,
+            saved: known,
+            since: if known.is_some() { i64::MIN } else { utc - BEFORE_MICROS },
+            budget: (ALERTS.1, 0),
+            untold: 0,
+            events: Vec::new(),
+            buffer: vec![0; PIECE],
+        }
+    }
+
+    /// Reads a piece. Returns whether there may be more.
+    fn read(&mut self, utc: i64, monotonic: i64) -> bool {
+        if self.file.is_none() {
+            let Some((file, _)) = self.next.pop_front() else { return false };
+            self.begin(file);
+        }
+        let Some((file, place)) = &mut self.file else { return false };
+        let len = match file.metadata().map(|about| about.len()) {
+            // Somebody has emptied it, and writes on from its beginning.
+            Ok(len) if len < place.octets => {
+                place.octets = 0;
+                self.lines.begin();
+                len
+            }
+            Ok(len) => len,
+            Err(_) => 0,
+        };
+        let (octets, mut found) = (place.octets, Vec::new());
+        let got = match file.read_at(&mut self.buffer, octets) {
+            Ok(got) => got,
+            Err(error) => {
+                tracing::warn!(%error, "the sensor's file cannot be read on");
+                0
+            }
+        };
+        place.octets += got as u64;
+        let piece = self.buffer.get(..got).unwrap_or_default();
+        self.lines.push(piece, |line| found.extend(alert(line)));
+        for seen in found {
+            self.take(seen, utc, monotonic);
+        }
+        if got > 0 {
+            return octets + (got as u64) < len || !self.next.is_empty();
+        }
+        // Whoever rotates it may make the next one before the sensor hears of that.
+        let is_over = self.next.front().is_some_and(|(file, since)| {
+            file.metadata().is_ok_and(|about| about.len() > 0) || monotonic.saturating_sub(*since) >= ROTATION_MICROS
+        });
+        if is_over {
+            self.file = None;
+        }
+        is_over
+    }
+
+    fn begin(&mut self, file: File) {
+        let Ok(about) = file.metadata() else { return };
+        self.lines.begin();
+        let mut place = Place { dev: about.dev(), ino: about.ino(), octets: 0 };
+        match self.known.take() {
+            Some(known) if (known.dev, known.ino) == (place.dev, place.ino) && known.octets <= about.len() => {
+                place.octets = known.octets;
+            }
+            None if self.saved.is_none() && about.len() > TAIL => {
+                place.octets = about.len() - TAIL;
+                self.lines.begin_within();
+            }
+            _ => {}
+        }
+        self.file = Some((file, place));
+    }
+
+    fn take(&mut self, seen: Seen, utc: i64, monotonic: i64) {
+        let at = seen.at.micros();
+        if at < self.since {
+            return;
+        }
+        let is_odd = at.saturating_sub(utc).unsigned_abs() > APART_MICROS.unsigned_abs();
+        let at = if is_odd { utc } else { at };
+        let earned = monotonic.saturating_sub(self.budget.1).max(0).unsigned_abs().saturating_mul(ALERTS.0) / 1_000_000;
+        if earned > 0 {
+            self.budget = (self.budget.0.saturating_add(earned).min(ALERTS.1), monotonic);
+        }
+        if self.budget.0 == 0 {
+            self.untold += 1;
+            return;
+        }
+        self.budget.0 -= 1;
+        let mut event = Event::new(EventId::IdsAlert, Instant::from_micros(at.saturating_sub(utc - monotonic)));
+        let party = |(ip, l4_port): (IpAddr, u16)| Party { ip: Some(ip).into(), mac: Mac::ZERO, l4_port };
+        (event.src, event.dst, event.proto) = (party(seen.src), party(seen.dst), seen.proto);
+        self.events.push(Said { event, data: seen.data.into_bytes() });
+    }
+
+    /// What is to be recorded.
+    fn told(&mut self, monotonic: i64) -> Vec<Said> {
+        let mut events = std::mem::take(&mut self.events);
+        if self.untold > 0 && events.is_empty() {
+            let mut event = Event::new(EventId::Gap, Instant::from_micros(monotonic));
+            event.count = std::mem::take(&mut self.untold);
+            events.push(Said { event, data: b"ids: there were more alerts than are recorded".to_vec() });
+        }
+        events
+    }
+
+    /// Keeps how far it has come. Half a line is read again.
+    fn save(&mut self) {
+        let Some((_, place)) = self.file else { return };
+        let place = Place { octets: place.octets.saturating_sub(self.lines.open()), ..place };
+        if self.saved == Some(place) {
+            return;
+        }
+        let half = self.path.with_extension("new");
+        let text = serde_json::to_vec(&place).unwrap_or_default();
+        match fs::write(&half, text).and_then(|()| fs::rename(&half, &self.path)) {
+            Ok(()) => self.saved = Some(place),
+            Err(error) => tracing::debug!(%error, "alerts may be told twice after a restart"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "ids_tests.rs"]
+mod tests;
