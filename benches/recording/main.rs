@@ -9,10 +9,8 @@
 mod capture;
 mod export;
 // The parts of the integration tests that make namespaces and bring honeynets up.
-#[allow(dead_code)]
 #[path = "../../tests/it/honeynet.rs"]
 mod honeynet;
-#[allow(dead_code)]
 #[path = "../../tests/it/net.rs"]
 mod net;
 

@@ -456,5 +456,5 @@ fn nothing_runs_is_said_with_what_to_do() {
         assert_eq!(output.status.code(), Some(2), "{words}: {}", said(&output));
     }
     let output = command(dir.path(), "events --event bogus").output().unwrap();
-    assert!(said(&output).contains("they begin with address, arp, container, device"), "{}", said(&output));
+    assert!(said(&output).contains("they begin with address, arp, capture, container"), "{}", said(&output));
 }
