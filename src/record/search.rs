@@ -188,10 +188,15 @@ fn lines(file: File, each: &mut impl FnMut(&str) -> io::Result<()>) -> io::Resul
     }
 }
 
+/// The file that is being written in `dir`.
+pub(super) fn open_current(dir: &Path) -> io::Result<File> {
+    open_regular(&dir.join(CURRENT))
+}
+
 /// Gives `each` the lines, with their line feeds, among the last `octets` of the file that is being written in `dir`, the
 /// first of which may be torn. What cannot be read is not there.
 pub(super) fn tail(dir: &Path, octets: u64, mut each: impl FnMut(&[u8])) {
-    let Ok(mut file) = open_regular(&dir.join(CURRENT)) else { return };
+    let Ok(mut file) = open_current(dir) else { return };
     let from = file.metadata().map_or(0, |about| about.len()).saturating_sub(octets);
     if file.seek(SeekFrom::Start(from)).is_err() {
         return;

@@ -9,9 +9,9 @@ use crate::container::ImageConfig;
 use crate::container::inspector::Limits;
 use crate::frame::PortNo;
 use crate::node::{LinkConfig, NodeConfig, NodeIdx, TapIo};
+use crate::record::CaptureLimits;
 use crate::record::privacy::Privacy;
 use crate::record::sink::SinkConfig;
-use crate::record::CaptureLimits;
 use crate::service::{Proxy, Script};
 
 /// A node of a plan.

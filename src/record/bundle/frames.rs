@@ -232,7 +232,8 @@ fn is_damage(error: &io::Error) -> bool {
 /// Whether frames that are wanted may be in captures like the one at `path`: not if they are those of another container.
 fn concerns(path: &Path, pick: &Pick) -> bool {
     let mut begin = Vec::new();
-    let opened = open(path).and_then(|file| clear(file, u64::MAX)).and_then(|file| file.take(HEAD).read_to_end(&mut begin));
+    let opened =
+        open(path).and_then(|file| clear(file, u64::MAX)).and_then(|file| file.take(HEAD).read_to_end(&mut begin));
     let Ok((rest, mut parser)) = opened.map_err(PcapError::IoError).and_then(|_| PcapNgParser::new(&begin)) else {
         return true;
     };

@@ -43,8 +43,8 @@ fn written_out(text: &str, most: usize, stays: impl Fn(char) -> bool, more: &str
 /// out.
 pub fn details(record: &Record) -> Map<String, Value> {
     use EventId::{
-        ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, IdsAlert, ServiceLogin, ShellCommand,
-        SshClose, SshCommand, SshFile, SshForward, SshHello, SshLogin, SshShell, TlsHello,
+        ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, IdsAlert, ServiceLogin,
+        ShellCommand, SshClose, SshCommand, SshFile, SshForward, SshHello, SshLogin, SshShell, TlsHello,
     };
     let has_any = matches!(
         record.event,
