@@ -110,7 +110,7 @@ fn compress(path: &Path, stop: &AtomicBool, written: &AtomicU64) -> io::Result<O
 fn write(path: &Path, to: &Path, stop: &AtomicBool, count: &mut dyn FnMut(u64)) -> io::Result<Option<u64>> {
     let mut from = open_regular(path)?;
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
     let mut out = zstd::Encoder::new(Counted { file: options.open(to)?, octets: 0 }, LEVEL)?;
     out.include_checksum(true)?;
     out.set_pledged_src_size(Some(from.metadata()?.len()))?;
