@@ -1,6 +1,6 @@
 //! What recording costs. Rows go to target/recording.json; the exit code is 1 if a figure is not what was asked for.
 //!
-//! `cargo bench --bench recording -- [PART...]`; the parts are `export` and `capture`. Without any, all of them, and the rows
+//! `cargo bench --bench recording -- [PART...]`; the parts are `capture`, `export` and `programs`. Without any, all of them, and the rows
 //! of the benchmarks of SSH and TLS in the middle are there, too, as these have left them.
 
 // What is measured is the real time that real work takes.
@@ -11,8 +11,11 @@ mod export;
 // The parts of the integration tests that make namespaces and bring honeynets up.
 #[path = "../../tests/it/honeynet.rs"]
 mod honeynet;
+#[path = "../../tests/it/lab.rs"]
+mod lab;
 #[path = "../../tests/it/net.rs"]
 mod net;
+mod programs;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,7 +40,8 @@ pub struct Row {
 /// A part and what measures it.
 type Part = (&'static str, fn() -> Vec<Row>);
 
-const PARTS: [Part; 2] = [("capture", capture::measure), ("export", export::measure)];
+// `capture` comes last, as it moves temporary directories into memory.
+const PARTS: [Part; 3] = [("programs", programs::measure), ("export", export::measure), ("capture", capture::measure)];
 /// Other benchmarks, whose rows belong here, too.
 const OTHERS: [&str; 2] = ["ssh_middle", "tls_middle"];
 

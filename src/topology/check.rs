@@ -91,9 +91,9 @@ pub fn plan(source: &Source, raw: &Topology, base: &Path, options: &Options) -> 
     c.judge_proxies(&inside);
     let images = images::read(&mut c);
     let mut evidence = evidence::read(&mut c);
-    let privacy = privacy::read(&mut c, &mut evidence);
+    let mut captures = captures::read(&mut c);
+    let privacy = privacy::read(&mut c, &mut evidence, &mut captures);
     let sinks = sinks::read(&mut c);
-    let captures = captures::read(&mut c);
     let eve = mirrors::sensor(&mut c);
     if !c.errors.is_empty() {
         return Err(c.errors);

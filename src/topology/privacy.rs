@@ -13,6 +13,7 @@ use super::raw::mapping;
 use super::source::Span;
 use super::units;
 use crate::container::inspector::Limits;
+use crate::record::CaptureLimits;
 use crate::record::privacy::{Prefixes, Privacy};
 
 /// The shortest time that anything is kept.
@@ -88,8 +89,9 @@ impl JsonSchema for Truncation {
     }
 }
 
-/// What was written. `evidence` goes as early as everything else.
-pub fn read(c: &mut Checker<'_>, evidence: &mut Limits) -> Privacy {
+/// What was written. `evidence` goes as early as everything else, and `captures`, which go as whole files, are written for an
+/// eighth of that at most.
+pub fn read(c: &mut Checker<'_>, evidence: &mut Limits, captures: &mut CaptureLimits) -> Privacy {
     let Some(keys) = c.raw.privacy.as_ref() else { return Privacy::default() };
     let mut privacy = Privacy {
         redact: keys.redact_credentials.as_ref().is_some_and(|at| at.value),
@@ -106,6 +108,7 @@ pub fn read(c: &mut Checker<'_>, evidence: &mut Limits) -> Privacy {
         }
         privacy.retention_secs = Some(secs.into());
         evidence.age_secs = evidence.age_secs.min(secs.into());
+        captures.age_secs = captures.age_secs.min(u64::from(secs) / 8);
     }
     privacy.truncate = match keys.truncate_addresses.as_ref().map(|at| &at.value) {
         None | Some(Truncation::Whether(false)) => None,
@@ -150,6 +153,8 @@ mod tests {
         let some = plan("privacy: {retention: 900d, truncate_addresses: {ipv4: 16}}\n");
         assert_eq!(some.privacy.truncate, Some(Prefixes { ipv4: 16, ipv6: 48 }));
         assert_eq!(some.evidence.age_secs, Limits::default().age_secs, "it goes when it would have gone");
+        assert_eq!(some.captures.age_secs, 3600);
+        assert_eq!(plan("privacy: {retention: 4h}\n").captures.age_secs, 1800, "files of them go as a whole");
     }
 
     #[test]
