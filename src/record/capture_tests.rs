@@ -162,8 +162,7 @@ fn all_together_are_bounded() {
 #[test]
 fn an_idle_file_is_closed() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = CaptureLimits { compress: false, ..CaptureLimits::default() };
-    let mut set = CaptureSet::open(dir.path(), limits).unwrap();
+    let mut set = CaptureSet::open(dir.path(), plain()).unwrap();
     set.frame(&source("wan"), NOW, Direction::In, 60, &arp());
     set.flush(NOW + 599_000_000_000);
     assert_eq!(set.open.len(), 1);
