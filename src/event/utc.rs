@@ -123,6 +123,14 @@ impl<'de> Deserialize<'de> for Utc {
     }
 }
 
+/// The moment as file systems have it; nothing before 1970.
+impl From<Utc> for std::time::SystemTime {
+    fn from(time: Utc) -> std::time::SystemTime {
+        let since = std::time::Duration::from_micros(u64::try_from(time.micros()).unwrap_or(0));
+        std::time::SystemTime::UNIX_EPOCH + since
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

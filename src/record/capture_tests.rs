@@ -1,3 +1,4 @@
+use crate::event::Utc;
 use std::process::Command;
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
@@ -231,6 +232,29 @@ fn a_file_is_followed_by_the_next_when_it_is_old() {
     assert_eq!(set.open.len(), 1);
     set.flush(NOW + 300 * second);
     assert_eq!(set.open.len(), 0);
+}
+
+#[test]
+fn what_is_too_old_goes_and_stays_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut set = CaptureSet::open(dir.path(), CaptureLimits { age_secs: 100, ..plain() }).unwrap();
+    let second = 1_000_000_000;
+    for at in 0..250 {
+        set.frame(&source("wan"), NOW + at * second, Direction::In, 60, &arp());
+    }
+    set.flush(NOW + 300 * second);
+    for (number, secs) in [(1, 1_000), (2, 2_000)] {
+        let path = dir.path().join(format!("wan-{number:06}.pcapng"));
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(secs)).unwrap();
+    }
+    fs::write(dir.path().join("notes.txt"), "").unwrap();
+    set.forget(Utc::from_micros(2_000_000_000));
+    assert_eq!(names(dir.path()), ["notes.txt", "wan-000002.pcapng", "wan-000003.pcapng"]);
+    let told = set.take_deleted();
+    assert!(told.len() == 1 && told[0].files == 1 && told[0].reason.starts_with("retention: "), "{told:?}");
+    set.forget(Utc::from_micros(2_000_000_000));
+    assert_eq!(set.take_deleted(), []);
 }
 
 /// Flushes until `what` is so.

@@ -18,6 +18,12 @@ use crate::wire::Instant;
 /// Programs of a container that are told at once, and in a second after that; for everything else once more as many.
 const AT_ONCE: u64 = 30_000;
 const A_SECOND: u64 = 20;
+/// Octets of a container that are told at once, and in a second after that: it has no more than a small part of the log, which
+/// is everybody's.
+const OCTETS: i64 = 32 << 20;
+const OCTETS_A_SECOND: i64 = 1000;
+/// What a record takes beside what it says.
+const RECORD: i64 = 300;
 const SECOND: i64 = 1_000_000;
 /// Open files whose names are remembered.
 const FILES: usize = 8192;
@@ -54,10 +60,29 @@ impl Bucket {
     }
 }
 
+/// Octets that may still be told.
+#[derive(Clone, Copy, Debug)]
+struct Octets {
+    left: i64,
+    at: i64,
+}
+
+impl Octets {
+    /// Whether there are any.
+    fn are_left(&mut self, now: i64) -> bool {
+        const EACH: i64 = SECOND / OCTETS_A_SECOND;
+        let due = (now - self.at).max(0) / EACH;
+        self.left = self.left.saturating_add(due).min(OCTETS);
+        self.at += due * EACH;
+        self.left > 0
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Budget {
     programs: Bucket,
     others: Bucket,
+    octets: Octets,
     /// What was not told, whose it was, and since when.
     untold: Option<(u64, Lessee, i64)>,
 }
@@ -79,10 +104,11 @@ impl Telling {
             self.budgets.clear();
         }
         let fresh = Bucket::new(happened.at);
-        let fresh = Budget { programs: fresh, others: fresh, untold: None };
+        let octets = Octets { left: OCTETS, at: happened.at };
+        let fresh = Budget { programs: fresh, others: fresh, octets, untold: None };
         let budget = self.budgets.entry(happened.cgroup).or_insert(fresh);
         let bucket = if id == EventId::ContainerExec { &mut budget.programs } else { &mut budget.others };
-        if !bucket.take(happened.at) {
+        if !budget.octets.are_left(happened.at) || !bucket.take(happened.at) {
             budget.untold.get_or_insert((0, *of, happened.at)).0 += 1;
             return None;
         }
@@ -107,7 +133,11 @@ impl Telling {
         if let Some(origin) = happened.origin {
             event.src = Party { ip: origin.ip().into(), l4_port: origin.port(), ..Party::default() };
         }
-        Some(Said { event, data: fitted(object) })
+        let data = fitted(object);
+        if let Some(budget) = self.budgets.get_mut(&happened.cgroup) {
+            budget.octets.left -= RECORD + i64::try_from(data.len()).unwrap_or(0);
+        }
+        Some(Said { event, data })
     }
 
     /// Events about what was not told, once a second for each container.
@@ -120,7 +150,9 @@ impl Telling {
                 budget.untold = None;
                 let mut event = about(EventId::ContainerUntold, since, &of);
                 event.count = count;
-                let why = format!("more than {AT_ONCE} at once and {A_SECOND} a second");
+                let why = format!(
+                    "more than {AT_ONCE} at once and {A_SECOND} a second, or {OCTETS} octets at once and {OCTETS_A_SECOND} a second"
+                );
                 told.push(Said { event, data: why.into_bytes() });
             }
         }

@@ -18,11 +18,12 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::Deserialize;
 
 use super::file::Appender;
-use super::retention::{Retention, system};
+use super::retention::Retention;
 use super::schema::Record;
 use super::search::{CURRENT, first_seq, first_time, rotated_files};
 use crate::event::EventId;
@@ -348,7 +349,7 @@ impl EventLog {
         for (index, file) in files.iter().enumerate() {
             let modified = fs::symlink_metadata(&file.path).and_then(|about| about.modified());
             // They follow each other: behind one that stays none goes.
-            if !modified.is_ok_and(|modified| modified < system(before)) {
+            if !modified.is_ok_and(|modified| modified < SystemTime::from(before)) {
                 break;
             }
             if let Err(error) = fs::remove_file(&file.path) {

@@ -283,7 +283,7 @@ fn aged(days: u64) -> LogLimits {
 /// Sets the time at which something was written last to each rotated file, in seconds.
 fn written_at(dir: &Path, seconds: i64) {
     for file in rotated_files(dir).unwrap() {
-        let time = crate::record::retention::system(utc(seconds));
+        let time = std::time::SystemTime::from(utc(seconds));
         File::options().write(true).open(file.path).unwrap().set_modified(time).unwrap();
     }
 }

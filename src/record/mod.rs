@@ -39,7 +39,7 @@ pub use eve::Rule;
 pub use file::{Appender, open_regular};
 pub use log::{EventLog, LogError, LogLimits, LogStats};
 pub use pcap::{Direction, SNAPLEN};
-pub use retention::{Retention, delete_captures};
+pub use retention::Retention;
 pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless, safe_json};
 pub use search::{Filter, LogFile, log_files, search};
 pub use session::{Alert, Counts, Found, Life, MOST_SESSIONS, Port, Session, Wanted, session, sessions};

@@ -1,10 +1,5 @@
 //! How long anything is kept, whatever room there is.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use crate::event::Utc;
 
 /// How often it is looked what is too old, in microseconds.
@@ -43,36 +38,6 @@ impl Retention {
     }
 }
 
-/// The moment as the file system has it.
-pub(super) fn system(time: Utc) -> SystemTime {
-    UNIX_EPOCH + Duration::from_micros(u64::try_from(time.micros()).unwrap_or(0))
-}
-
-/// Deletes the captures in `dir` to which nothing was written since `before`, compressed or not, and returns how many
-/// those were. One that is being written is closed long before it is as old as that.
-///
-/// # Errors
-/// If they cannot be listed. What cannot be deleted is passed over.
-pub fn delete_captures(dir: &Path, before: Utc) -> io::Result<u64> {
-    let (mut gone, before) = (0, system(before));
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let is_one = name.to_str().is_some_and(|name| name.contains(".pcapng"));
-        // Of the entry itself: a link is not followed.
-        let Ok(about) = entry.metadata() else { continue };
-        if !is_one || !about.is_file() || about.modified().is_ok_and(|modified| modified >= before) {
-            continue;
-        }
-        match fs::remove_file(entry.path()) {
-            Ok(()) => gone += 1,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, path = %entry.path().display(), "cannot delete an old capture"),
-        }
-    }
-    Ok(gone)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,30 +56,5 @@ mod tests {
         assert_eq!(retention.longest(), Some(3 * HOUR));
         assert_eq!(Retention::new(Some(30 * 86_400)).longest(), Some(24 * HOUR));
         assert_eq!(Retention::new(None).due(utc(0)), None);
-    }
-
-    #[test]
-    fn only_old_captures_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str, secs: u64| {
-            let path = dir.path().join(name);
-            fs::write(&path, "x").unwrap();
-            fs::File::options()
-                .write(true)
-                .open(&path)
-                .unwrap()
-                .set_modified(UNIX_EPOCH + Duration::from_secs(secs))
-                .unwrap();
-        };
-        at("wan-000001.pcapng.zst", 100);
-        at("wan-000002.pcapng", 100);
-        at("wan-000003.pcapng", 200);
-        at("notes.txt", 100);
-        std::os::unix::fs::symlink("notes.txt", dir.path().join("wan-000004.pcapng")).unwrap();
-        assert_eq!(delete_captures(dir.path(), Utc::from_micros(200_000_000)).unwrap(), 2);
-        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["notes.txt", "wan-000003.pcapng", "wan-000004.pcapng"]);
-        assert!(delete_captures(&dir.path().join("none"), Utc::EPOCH).is_err());
     }
 }

@@ -143,7 +143,9 @@ fn target(c: &mut Checker<'_>, keys: &SinkKeys, to: &At<Text>, format: Format) -
 fn file(c: &mut Checker<'_>, to: &At<Text>, name: &str) -> Option<String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let is_fine = (1..=64).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.');
-    if !is_fine || name.ends_with(CURSOR) || name.ends_with(".new") {
+    // One that is followed by the next is called `NAME.1`, and so on.
+    let is_older = name.rsplit_once('.').is_some_and(|(_, end)| end.bytes().all(|b| b.is_ascii_digit()));
+    if !is_fine || is_older || name.ends_with(CURSOR) || name.ends_with(".new") {
         let help = "it lies in STATE/NAME/sinks: write a plain name such as `file:cowrie.json`, and let whoever reads it look there";
         c.error(to.span, format!("`{name}` cannot name a sink's file"), "no path, and no name of our own", help);
         return None;

@@ -1,5 +1,6 @@
 //! Which containers are watched from outside ([`crate::sys::inside`]), and whose they are. What they do is not read here.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -51,6 +52,13 @@ impl Keeper {
             inside.remove(cgroup);
             self.answer(&KeeperSays::Unwatches(cgroup), None);
         }
+    }
+
+    /// No longer watches what a keeper before this one has, and what ended while there was none.
+    pub(super) fn forget_inside(&self) {
+        let Some(inside) = &self.inside else { return };
+        let ours: HashSet<u64> = self.containers.values().filter_map(|container| container.watched).collect();
+        inside.all().iter().filter(|cgroup| !ours.contains(cgroup)).for_each(|cgroup| inside.remove(*cgroup));
     }
 
     /// Those that are watched, of the containers with greater numbers than `after`, as many as go into an answer.

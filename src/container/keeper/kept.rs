@@ -172,6 +172,7 @@ impl Keeper {
                 }
             }
         }
+        self.forget_inside();
     }
 
     /// The same for a container that runs. If that cannot be, it ends.

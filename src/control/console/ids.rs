@@ -2,7 +2,7 @@
 //!
 //! The console can open no file but its own, and the sensor's may lie anywhere: the keeper opens it and hands it over, for
 //! reading, whenever there is another one under its name. One that is rotated is read to its end first. How far it was read
-//! is on disk, so a console that starts anew tells nothing twice and leaves nothing out.
+//! is on disk, so a console that starts anew leaves nothing out; after one that died, what is a few seconds old may be told twice.
 //!
 //! Attackers bring alerts about, so of too many at once some are only counted.
 
@@ -44,6 +44,8 @@ const ALERTS: (u64, u64) = (100, 2000);
 const ROTATION_MICROS: i64 = 10_000_000;
 /// Where it is kept how far a file was read, below the honeynet's directory.
 const PLACE: &str = "events/sensor.json";
+/// For so long an alert may wait in the recorder. Should the console die, what is younger is told once more.
+const SETTLED_MICROS: i64 = 4_000_000;
 
 /// A file, by what stays when it gets another name.
 type Identity = (u64, u64);
@@ -106,13 +108,12 @@ pub fn run(dir: &Path, files: &Receiver<File>, said: &SyncSender<Said>, wake: &E
             }
             wake.raise();
         }
-        if !more {
-            follower.save();
-        }
+        follower.save(clock::monotonic_micros().saturating_sub(SETTLED_MICROS));
         match files.recv_timeout(if more { Duration::ZERO } else { LOOK }) {
             Ok(file) => follower.next.push_back((file, clock::monotonic_micros())),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+            // The recorder settles what it was given.
+            Err(RecvTimeoutError::Disconnected) => return follower.save(i64::MAX),
         }
     }
 }
@@ -127,6 +128,8 @@ struct Follower {
     /// What was read before, by a console before this one.
     known: Option<Place>,
     saved: Option<Place>,
+    /// How far it had come when, until all of that is certainly recorded.
+    places: VecDeque<(i64, Place)>,
     /// What is older than this is not told, in microseconds since 1970.
     since: i64,
     /// Alerts that may be told, and as of when.
@@ -147,6 +150,7 @@ impl Follower {
             lines: Lines::default(),
             known,
             saved: known,
+            places: VecDeque::new(),
             since: if known.is_some() { i64::MIN } else { utc - BEFORE_MICROS },
             budget: (ALERTS.1, 0),
             untold: 0,
@@ -221,8 +225,8 @@ impl Follower {
         if at < self.since {
             return;
         }
-        let is_odd = at.saturating_sub(utc).unsigned_abs() > APART_MICROS.unsigned_abs();
-        let at = if is_odd { utc } else { at };
+        // What was seen while no honeynet ran stays in its time, in which there is no session.
+        let at = if at > utc.saturating_add(APART_MICROS) { utc } else { at };
         let earned = monotonic.saturating_sub(self.budget.1).max(0).unsigned_abs().saturating_mul(ALERTS.0) / 1_000_000;
         if earned > 0 {
             self.budget = (self.budget.0.saturating_add(earned).min(ALERTS.1), monotonic);
@@ -249,10 +253,16 @@ impl Follower {
         events
     }
 
-    /// Keeps how far it has come. Half a line is read again.
-    fn save(&mut self) {
-        let Some((_, place)) = self.file else { return };
-        let place = Place { octets: place.octets.saturating_sub(self.lines.open()), ..place };
+    /// Keeps how far it had come at `recorded`, monotonic and in microseconds. Half a line is read again.
+    fn save(&mut self, recorded: i64) {
+        if let Some((_, place)) = self.file {
+            let place = Place { octets: place.octets.saturating_sub(self.lines.open()), ..place };
+            if self.places.back().map(|(_, last)| last).or(self.saved.as_ref()) != Some(&place) {
+                self.places.push_back((recorded.saturating_add(SETTLED_MICROS), place));
+            }
+        }
+        let settled = self.places.iter().take_while(|(since, _)| *since <= recorded).count();
+        let Some((_, place)) = self.places.drain(..settled).next_back() else { return };
         if self.saved == Some(place) {
             return;
         }

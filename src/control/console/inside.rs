@@ -105,8 +105,17 @@ pub fn start(
     let reader = Reader::open(fds.ring, &fds.lost, RING)?;
     let stop = EventFd::new()?;
     let (known, shared) = (known.clone(), shared.clone());
-    let mut watcher =
-        Watcher { reader, known, said, wake, shared, telling: Telling::default(), waiting: VecDeque::new(), tidied: 0 };
+    let mut watcher = Watcher {
+        reader,
+        known,
+        said,
+        wake,
+        shared,
+        telling: Telling::default(),
+        waiting: VecDeque::new(),
+        nobodys: 0,
+        tidied: 0,
+    };
     let stopped = stop.try_clone()?;
     let thread = std::thread::Builder::new().name("inside".into()).spawn(move || watcher.work(&stopped))?;
     Ok(Watching { stop, thread })
@@ -121,6 +130,8 @@ struct Watcher {
     telling: Telling,
     /// Records of containers that nothing was heard of, and since when they wait.
     waiting: VecDeque<(i64, Vec<u8>)>,
+    /// Records whose container nobody knew in time.
+    nobodys: u64,
     tidied: i64,
 }
 
@@ -144,7 +155,8 @@ impl Watcher {
                 self.take(waited.1, waited.0, now);
             }
             read = 0;
-            while read < AT_ONCE && self.reader.read(&mut record) {
+            // What waits for its container waits in the ring when there is no room for it here.
+            while read < AT_ONCE && self.waiting.len() < WAITING && self.reader.read(&mut record) {
                 read += 1;
                 self.take(std::mem::take(&mut record), now, now);
             }
@@ -168,12 +180,12 @@ impl Watcher {
             }
             // What a container does before it is anybody's is no attacker's doing.
             Some(Entry { of: None, .. }) => {}
-            None if now - since < PATIENCE && self.waiting.len() < WAITING => {
+            None if now - since < PATIENCE => {
                 self.known.missing.notify_one();
                 self.waiting.push_back((since, record));
             }
-            // One that was gone before this console was there.
-            None => {}
+            // One that was gone before this console was there: nobody knows whose it was.
+            None => self.nobodys += 1,
         }
     }
 
@@ -181,7 +193,7 @@ impl Watcher {
         for said in self.telling.untold(now) {
             self.say(said);
         }
-        let count = self.reader.lost();
+        let count = self.reader.lost() + std::mem::take(&mut self.nobodys);
         if count > 0 {
             self.shared.metrics.lost(count);
             self.say(lost(count, now));

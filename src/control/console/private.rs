@@ -1,12 +1,13 @@
 //! What the recorder leaves out, and what it forgets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::event::{EventId, Utc};
+use super::sinks;
+use crate::event::Utc;
 use crate::record::privacy::{Mask, Privacy, redact, rewrite, without_payload};
 use crate::record::tape;
-use crate::record::{Edit, Record, Retention, delete_captures};
+use crate::record::{Edit, Record, Retention};
 
 /// How often a capture may have to go, in microseconds.
 const EVERY: i64 = 1_000_000;
@@ -18,15 +19,18 @@ pub struct Private {
     mask: Option<Arc<Mutex<Mask>>>,
     retention: Retention,
     captures: PathBuf,
+    sinks: PathBuf,
     /// When the disk is looked at next, in microseconds of the monotonic clock.
     look: i64,
 }
 
 impl Private {
-    /// As `privacy` says, with the captures in `captures`.
-    pub fn new(privacy: Privacy, mask: Mask, captures: PathBuf) -> Private {
+    /// As `privacy` says, for the honeynet in `dir`.
+    pub fn new(privacy: Privacy, mask: Mask, dir: &Path) -> Private {
         let mask = mask.is_any().then(|| Arc::new(Mutex::new(mask)));
-        Private { redacts: privacy.redact, mask, retention: Retention::new(privacy.retention_secs), captures, look: 0 }
+        let (captures, sinks) = (dir.join("captures"), dir.join("sinks"));
+        let retention = Retention::new(privacy.retention_secs);
+        Private { redacts: privacy.redact, mask, retention, captures, sinks, look: 0 }
     }
 
     /// What is done to frames, if anything is.
@@ -66,20 +70,10 @@ impl Private {
         }
     }
 
-    /// Deletes captures that are too old, if it is time to look for them, and tells of those that went.
-    pub fn forget(&mut self, now: Utc) -> Option<Record> {
+    /// What is from before that time is to go now, if it is time to look.
+    pub fn due(&mut self, now: Utc) -> Option<Utc> {
         let before = self.retention.due(now)?;
-        let gone = match delete_captures(&self.captures, before) {
-            Ok(0) => return None,
-            Ok(gone) => gone,
-            Err(error) => {
-                tracing::warn!(%error, dir = %self.captures.display(), "old captures cannot be looked for");
-                return None;
-            }
-        };
-        let mut record = Record::bare(0, now, EventId::CaptureDeleted);
-        record.count = Some(gone);
-        record.reason = Some(format!("retention: the captures were from before {before}"));
-        Some(record)
+        sinks::forget(&self.sinks, before.into());
+        Some(before)
     }
 }

@@ -101,11 +101,12 @@ impl Recorder {
         let open = |rings: Rings| {
             io::Result::Ok(Readers { events: RingReader::open(rings.events)?, frames: RingReader::open(rings.frames)? })
         };
-        let (privacy, mask) = (shared.privacy, shared.mask.clone());
+        let (privacy, mut mask) = (shared.privacy, shared.mask.clone());
+        mask.learn(&dir.join("events"));
         let log_limits = LogLimits { age_secs: privacy.retention_secs, ..LogLimits::default() };
         let mut captures = CaptureSet::open(&dir.join("captures"), limits)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?;
-        let private = Private::new(privacy, mask, dir.join("captures"));
+        let private = Private::new(privacy, mask, dir);
         captures.contacts = Contacts::of_log(&dir.join("events"));
         private.edit().into_iter().for_each(|edit| captures.edit(edit));
         let log = EventLog::open(&dir.join("events"), log_limits, now).map_err(io::Error::other)?;
@@ -189,7 +190,10 @@ impl Recorder {
         // The supervisor waits only so long, and a disk may take longer to say that it has everything.
         self.captures.close_all();
         let now = clock::realtime_micros();
-        self.tell_deleted(&mut self.shared.clone().summary(), Utc::from_micros(now));
+        let shared = self.shared.clone();
+        // Whoever waits for its session waits no longer.
+        self.tell_alerts(&mut shared.summary(), i64::MAX, now - clock::monotonic_micros());
+        self.tell_deleted(&mut shared.summary(), Utc::from_micros(now));
         self.publish();
         self.log.close(Utc::from_micros(clock::realtime_micros()));
     }
@@ -291,15 +295,10 @@ impl Recorder {
             more |= taken == EVENTS_AT_ONCE;
         }
         self.buffer = buffer;
-        if let Some(deleted) = self.private.forget(now) {
-            self.tell(&mut summary, deleted);
+        if let Some(before) = self.private.due(now) {
+            self.captures.forget(before);
         }
-        for (said, contact) in self.alerts.take(&self.captures.contacts, monotonic, offset) {
-            let time = Utc::from_micros(said.event.at.total_micros().saturating_add(offset));
-            let mut record = Record::of_event(0, time, None, &said.event, &said.data);
-            (record.session, record.cause) = (contact.map(|c| c.session), contact.and_then(|c| c.cause));
-            self.tell(&mut summary, record);
-        }
+        self.tell_alerts(&mut summary, monotonic, offset);
         self.tell_deleted(&mut summary, now);
         let untold: Vec<u64> = self.rings.iter_mut().map(|rings| rings.events.untold()).collect();
         let lost: u64 = untold.iter().sum();
@@ -345,6 +344,16 @@ impl Recorder {
             self.shared.metrics.session_began();
         }
         self.tell(summary, record);
+    }
+
+    /// Tells the alerts that have waited long enough at `now`, monotonic and in microseconds.
+    fn tell_alerts(&mut self, summary: &mut Summary, now: i64, offset: i64) {
+        for (said, contact) in self.alerts.take(&self.captures.contacts, now, offset) {
+            let time = Utc::from_micros(said.event.at.total_micros().saturating_add(offset));
+            let mut record = Record::of_event(0, time, None, &said.event, &said.data);
+            (record.session, record.cause) = (contact.map(|c| c.session), contact.and_then(|c| c.cause));
+            self.tell(summary, record);
+        }
     }
 
     fn tell(&mut self, summary: &mut Summary, mut record: Record) {

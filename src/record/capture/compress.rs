@@ -130,6 +130,8 @@ fn write(path: &Path, to: &Path, stop: &AtomicBool, count: &mut dyn FnMut(u64)) 
     }
     let out = out.finish()?;
     count(out.octets - told);
+    // It is as old as what it was made from.
+    out.file.set_modified(from.metadata()?.modified()?)?;
     out.file.sync_all()?;
     Ok(Some(out.octets))
 }

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
+use std::time::SystemTime;
 
 use super::compress::Compressor;
 use super::{CaptureLimits, CaptureSet, Kept, names};
+use crate::event::Utc;
 
 /// How often the oldest capture goes while the disk takes nothing.
 const RELIEF_NANOS: u64 = 1_000_000_000;
@@ -21,6 +23,8 @@ enum Why {
     Files,
     /// The disk took nothing any more.
     Disk,
+    /// They are from before a time.
+    Age,
 }
 
 /// Files that were deleted.
@@ -50,10 +54,23 @@ impl CaptureSet {
                 Why::Series => format!("limit: those of its device exceeded {} octets", limits.series_bytes),
                 Why::Files => format!("limit: there were more than {}", limits.total_files),
                 Why::Disk => "disk: it is full".to_owned(),
+                Why::Age => "retention: they are older than what was recorded may be".to_owned(),
             };
             Deleted { files, reason: format!("{why}; {bytes} octets, the oldest was {oldest}") }
         };
         self.deleted.drain(..).map(told).collect()
+    }
+
+    /// Deletes those to which nothing was written since `before`.
+    pub fn forget(&mut self, before: Utc) {
+        let before = SystemTime::from(before);
+        let is_old = |file: &Kept| {
+            let written = fs::symlink_metadata(&file.path).and_then(|about| about.modified());
+            written.is_ok_and(|written| written < before)
+        };
+        let (old, kept): (VecDeque<Kept>, _) = self.kept.drain(..).partition(is_old);
+        self.kept = kept;
+        old.iter().for_each(|file| self.delete(file, Why::Age));
     }
 
     /// Makes room on a disk that is full: what happens now is worth more than the oldest of what happened before.

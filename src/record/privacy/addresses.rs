@@ -1,15 +1,22 @@
 //! Which addresses are truncated.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
+use serde_json::{Map, Value};
+
+use super::secrets::ascii;
 use super::{Prefixes, Privacy};
 use crate::event::EventId;
-use crate::record::Record;
+use crate::record::search::tail;
+use crate::record::{Record, base64};
 use crate::wire::{ip_of, word_of};
 
 /// Addresses that hosts have leased.
 const LEASED: usize = 65_536;
+/// Octets of the log that are looked through for them.
+const TAIL: u64 = 64 << 20;
 
 /// Truncates addresses of others than the honeynet's own hosts and routers.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +41,22 @@ impl Mask {
             }
         }
         Mask { prefixes: privacy.truncate, ours: apart, leased: HashSet::new() }
+    }
+
+    /// Learns which addresses our hosts have been given, as the end of the log in `events` tells it: who renews a lease does not
+    /// tell it again.
+    pub fn learn(&mut self, events: &Path) {
+        if !self.is_any() {
+            return;
+        }
+        let leased = br#""event":"dhcp.leased""#;
+        tail(events, TAIL, |line| {
+            if line.windows(leased.len()).any(|part| part == leased)
+                && let Ok(mut record) = serde_json::from_slice::<Record>(line)
+            {
+                self.apply(&mut record);
+            }
+        });
     }
 
     /// Whether anything is truncated.
@@ -82,6 +105,37 @@ impl Mask {
         for end in [&mut record.src, &mut record.dst].into_iter().flatten() {
             end.ip = end.ip.map(|ip| self.ip(ip));
         }
+        if matches!(record.event, EventId::ContainerConnect | EventId::ContainerListen | EventId::SshForward) {
+            self.told(record);
+        }
+    }
+
+    /// The same for addresses in what an event tells as a JSON object.
+    fn told(&self, record: &mut Record) {
+        let data = record.data.as_deref().and_then(base64::decode).unwrap_or_default();
+        let Ok(mut told) = serde_json::from_slice::<Map<String, Value>>(&data) else { return };
+        for member in ["ip", "host", "from"] {
+            if let Some(value) = told.get_mut(member)
+                && let Some(masked) = value.as_str().and_then(|text| self.text(text))
+            {
+                *value = masked.into();
+            }
+        }
+        let ascii = ascii(&Value::Object(told));
+        record.text = record.text.is_some().then(|| String::from_utf8_lossy(&ascii).into_owned());
+        record.text = record.text.take().map(|text| crate::record::escape(&text).into_owned());
+        record.data = Some(base64::encode(&ascii));
+    }
+
+    /// What is written of an address, with a port or without; nothing if it is none.
+    fn text(&self, text: &str) -> Option<String> {
+        match text.parse::<IpAddr>() {
+            Ok(ip) => Some(self.ip(ip).to_string()),
+            Err(_) => {
+                let at: SocketAddr = text.parse().ok()?;
+                Some(SocketAddr::new(self.ip(at.ip()), at.port()).to_string())
+            }
+        }
     }
 }
 
@@ -125,6 +179,24 @@ mod tests {
         let all = Mask { prefixes: Some(Prefixes { ipv4: 32, ipv6: 128 }), ..some.clone() };
         assert_eq!(shown(&all, "198.51.100.7"), "198.51.100.7");
         assert_eq!(shown(&Mask { prefixes: None, ..some }, "198.51.100.7"), "198.51.100.7");
+    }
+
+    #[test]
+    fn an_address_in_what_is_told_is_one_too() {
+        let mask = mask(Some(Prefixes::default()));
+        let masked = |id, told: &str| {
+            let mut record = Record::bare(1, Utc::EPOCH, id);
+            (record.data, record.text) = (Some(base64::encode(told.as_bytes())), Some(told.to_owned()));
+            mask.clone().apply(&mut record);
+            let data = String::from_utf8(base64::decode(&record.data.unwrap()).unwrap()).unwrap();
+            assert_eq!(record.text.as_ref(), Some(&data));
+            data
+        };
+        let connect = r#"{"ip":"198.51.100.7","port":443,"name":"sh"}"#;
+        assert_eq!(masked(EventId::ContainerConnect, connect), r#"{"ip":"198.51.100.0","port":443,"name":"sh"}"#);
+        let forward = r#"{"host":"10.0.0.15","from":"198.51.100.7:4000"}"#;
+        assert_eq!(masked(EventId::SshForward, forward), r#"{"host":"10.0.0.15","from":"198.51.100.0:4000"}"#);
+        assert_eq!(masked(EventId::SshForward, r#"{"host":"a.example"}"#), r#"{"host":"a.example"}"#);
     }
 
     #[test]

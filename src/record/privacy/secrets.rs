@@ -42,16 +42,16 @@ fn log_in(data: &[u8]) -> Option<Vec<u8>> {
             *value = format!("({count} characters)").into();
         }
     }
-    let text = Value::Object(told).to_string();
-    // As it was told: ASCII.
-    let ascii = text.chars().flat_map(|c| {
-        match c {
-            ' '..='~' => c.to_string(),
-            c => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
-        }
-        .into_bytes()
-    });
-    Some(ascii.collect())
+    Some(ascii(&Value::Object(told)))
+}
+
+/// The text of `value` in ASCII, as events tell it.
+pub(super) fn ascii(value: &Value) -> Vec<u8> {
+    let octets = |c: char| match c {
+        ' '..='~' => c.to_string(),
+        c => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+    };
+    value.to_string().chars().flat_map(|c| octets(c).into_bytes()).collect()
 }
 
 /// Whether that is what stands for a secret.

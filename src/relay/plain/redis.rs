@@ -80,10 +80,13 @@ impl Redis {
                 self.login = Some((Text::new(user), Text::new(password)));
                 return;
             }
-            // A log-in may come with the version of the protocol.
-            [_, _, _, user, password, ..] if is(0, b"hello") && is(2, b"auth") => {
-                self.login = Some((Text::new(user), Text::new(password)));
-                &parts[..2]
+            // A log-in may come with the version of the protocol, before or behind a name of the client.
+            [_, _, rest @ ..] if is(0, b"hello") => {
+                let at = rest.iter().position(|part| part.eq_ignore_ascii_case(b"auth"));
+                if let Some([_, user, password, ..]) = at.and_then(|at| rest.get(at..)) {
+                    self.login = Some((Text::new(user), Text::new(password)));
+                }
+                at.map_or(&*parts, |at| &parts[..at + 2])
             }
             all => all,
         };

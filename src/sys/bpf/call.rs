@@ -8,6 +8,7 @@ use super::assembler::Instruction;
 const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
+const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const PROG_LOAD: libc::c_int = 5;
 pub const NAME: [u8; 16] = *b"honeyweave\0\0\0\0\0\0";
 
@@ -109,6 +110,20 @@ pub unsafe fn remove<K: Copy>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
     // SAFETY: it lives for the call, and the caller vouches for its size.
     unsafe { bpf(MAP_DELETE_ELEM, &mut attributes) }?;
     Ok(())
+}
+
+/// The key in `map` that comes after `key`; the first one without. None if there is no other.
+///
+/// # Safety
+/// The map must have been made with keys of the size of `K`, which has no invalid values.
+pub unsafe fn next<K: Copy + Default>(map: BorrowedFd<'_>, key: Option<&K>) -> Option<K> {
+    let mut next = K::default();
+    let key = key.map_or(0, |key| std::ptr::from_ref(key) as u64);
+    let value = std::ptr::from_mut(&mut next) as u64;
+    let mut attributes = MapElement { map: map.as_raw_fd() as u32, reserved: 0, key, value, flags: 0 };
+    // SAFETY: both live for the call, and the caller vouches for their sizes.
+    unsafe { bpf(MAP_GET_NEXT_KEY, &mut attributes) }.ok()?;
+    Some(next)
 }
 
 /// Loads a program of that type. The verifier's word goes into the error.

@@ -139,6 +139,19 @@ impl Containers {
         // SAFETY: the map was made with a key of eight octets. That it does not know it is no failure.
         let _ = unsafe { call::remove(self.0.as_fd(), &cgroup) };
     }
+
+    /// Those that are watched.
+    pub fn all(&self) -> Vec<u64> {
+        let mut all: Vec<u64> = Vec::new();
+        // Bounded, should somebody else add to it meanwhile.
+        while all.len() < CONTAINERS as usize
+            // SAFETY: the map was made with a key of eight octets.
+            && let Some(cgroup) = unsafe { call::next(self.0.as_fd(), all.last()) }
+        {
+            all.push(cgroup);
+        }
+        all
+    }
 }
 
 #[cfg(test)]

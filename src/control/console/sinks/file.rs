@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::record::Appender;
 
@@ -10,6 +11,27 @@ use crate::record::Appender;
 const MOST: u64 = 64 << 20;
 /// Files that are kept beside the one that is being written, `NAME.1` being the newest.
 const KEPT: u32 = 8;
+
+/// Deletes what files in `dir` were followed by, and nothing was written to since `before`. What cannot be deleted is told.
+pub fn forget(dir: &Path, before: SystemTime) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_older = name
+            .to_str()
+            .and_then(|name| name.rsplit_once('.'))
+            .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|octet| octet.is_ascii_digit()));
+        // Of the entry itself: a link is not followed.
+        let is_old = entry
+            .metadata()
+            .is_ok_and(|about| about.is_file() && about.modified().is_ok_and(|written| written < before));
+        if is_older
+            && is_old
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::warn!(%error, path = %entry.path().display(), "cannot delete an old file of a sink");
+        }
+    }
+}
 
 /// The file that is being written.
 pub struct SinkFile {
@@ -69,6 +91,20 @@ impl SinkFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_old_and_followed_by_another_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, secs) in [("a.json", 1), ("a.json.1", 5), ("a.json.2", 1), ("a.cursor", 1)] {
+            let file = fs::File::create(dir.path().join(name)).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(secs)).unwrap();
+        }
+        forget(dir.path(), SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(5));
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a.cursor", "a.json", "a.json.1"]);
+        forget(&dir.path().join("none"), SystemTime::now());
+    }
 
     #[test]
     fn a_large_file_is_followed_by_another() {

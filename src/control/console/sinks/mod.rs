@@ -7,6 +7,8 @@ mod file;
 mod tls;
 mod wire;
 
+pub use file::forget;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

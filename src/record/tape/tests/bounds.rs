@@ -308,7 +308,7 @@ fn what_is_older_than_it_may_be_goes_file_by_file() {
     assert!(lab.told(EventId::RecordingDeleted).is_empty());
     let age = |lab: &Lab, session: u64, files: usize, days: i64| {
         for path in lab.files(SessionId(session)).into_values().take(files) {
-            let time = crate::record::retention::system(utc(days * DAY));
+            let time = std::time::SystemTime::from(utc(days * DAY));
             fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
         }
     };

@@ -88,6 +88,13 @@ pub fn enter(maps: &Maps, call: &Call) -> Vec<Instruction> {
         a.load(Size::Double, 1, CONTEXT, argument(file));
         a.store(Size::Word, STACK, VALUE_AT + 28, 1);
     }
+    if matches!(call.kind, Kind::Accept) {
+        // How much room there is for the address: with less than one takes, the kernel succeeds and leaves what was there.
+        on_stack(&mut a, 1, VALUE_AT + 16);
+        a.op_imm(MOVE, 2, 4);
+        a.load(Size::Double, 3, CONTEXT, argument(2));
+        a.call(function::READ_USER);
+    }
     update(&mut a, maps.calls, CALLER_AT, VALUE_AT);
     end(a)
 }
@@ -157,6 +164,9 @@ pub fn accepted(maps: &Maps) -> Vec<Instruction> {
     for offset in [0, 8, 16, 24] {
         a.store_imm(Size::Double, STACK, ADDRESS + offset, 0);
     }
+    a.load(Size::Word, 1, STACK, VALUE_AT + 16);
+    a.jump_if_imm(1, Cond::Below, 16, Label::Out);
+    a.store(Size::Word, STACK, ADDRESS + 16, 1);
     // Of IPv4 it is 16 octets long, and what lies behind it may be anything.
     on_stack(&mut a, 1, ADDRESS);
     a.op_imm(MOVE, 2, 8);
@@ -181,10 +191,26 @@ pub fn accepted(maps: &Maps) -> Vec<Instruction> {
     a.jump_if_imm(1, Cond::Equal, i32::from_ne_bytes([127, 0, 0, 0]), Label::Out);
     a.jump(Label::Read);
     a.here(Label::Wide);
+    a.load(Size::Word, 1, STACK, ADDRESS + 16);
+    a.jump_if_imm(1, Cond::Below, 28, Label::Out);
     a.op_imm(ADD, 3, 8);
     on_stack(&mut a, 1, VALUE_AT + 16);
     a.op_imm(MOVE, 2, 16);
     a.call(function::READ_USER);
+    // ::1, and 127.0.0.0/8 as IPv6 has it (RFC 4291 §2.5.5.2).
+    a.load(Size::Double, 1, STACK, VALUE_AT + 16);
+    a.jump_if_imm(1, Cond::NotEqual, 0, Label::Read);
+    a.load(Size::Half, 1, STACK, VALUE_AT + 24);
+    a.jump_if_imm(1, Cond::NotEqual, 0, Label::Read);
+    a.load(Size::Half, 1, STACK, VALUE_AT + 26);
+    a.jump_if_imm(1, Cond::Equal, 0xffff, Label::Mapped);
+    a.jump_if_imm(1, Cond::NotEqual, 0, Label::Read);
+    a.load(Size::Word, 1, STACK, VALUE_AT + 28);
+    a.jump_if_imm(1, Cond::Equal, i32::from_ne_bytes([0, 0, 0, 1]), Label::Out);
+    a.jump(Label::Read);
+    a.here(Label::Mapped);
+    a.load(Size::Octet, 1, STACK, VALUE_AT + 28);
+    a.jump_if_imm(1, Cond::Equal, 127, Label::Out);
     a.here(Label::Read);
     key(&mut a);
     look_up(&mut a, maps.processes, KEY_AT);

@@ -103,6 +103,7 @@ enum Label {
     Unknown,
     Read,
     Wide,
+    Mapped,
     Cut,
     Told,
     Next,
