@@ -75,15 +75,7 @@ impl Telling {
     /// The event of what happened in a container of `of`, unless it is of no interest or there is too much.
     pub fn tell(&mut self, happened: &Happened<'_>, of: &Lessee) -> Option<Said> {
         let id = id(happened)?;
-        if self.budgets.len() >= CONTAINERS && !self.budgets.contains_key(&happened.cgroup) {
-            self.budgets.clear();
-        }
-        let fresh = Bucket::new(happened.at);
-        let fresh = Budget { programs: fresh, others: fresh, untold: None };
-        let budget = self.budgets.entry(happened.cgroup).or_insert(fresh);
-        let bucket = if id == EventId::ContainerExec { &mut budget.programs } else { &mut budget.others };
-        if !bucket.take(happened.at) {
-            budget.untold.get_or_insert((0, *of, happened.at)).0 += 1;
+        if !self.may(id, (happened.cgroup, happened.at), of) {
             return None;
         }
         let mut object = self.object(happened);
@@ -108,6 +100,22 @@ impl Telling {
             event.src = Party { ip: origin.ip().into(), l4_port: origin.port(), ..Party::default() };
         }
         Some(Said { event, data: fitted(object) })
+    }
+
+    /// Whether one more event of `id` is told, at `at` of the container with `key`; if not, it is counted.
+    pub(super) fn may(&mut self, id: EventId, (key, at): (u64, i64), of: &Lessee) -> bool {
+        if self.budgets.len() >= CONTAINERS && !self.budgets.contains_key(&key) {
+            self.budgets.clear();
+        }
+        let fresh = Bucket::new(at);
+        let fresh = Budget { programs: fresh, others: fresh, untold: None };
+        let budget = self.budgets.entry(key).or_insert(fresh);
+        let bucket = if id == EventId::ContainerExec { &mut budget.programs } else { &mut budget.others };
+        let may = bucket.take(at);
+        if !may {
+            budget.untold.get_or_insert((0, *of, at)).0 += 1;
+        }
+        may
     }
 
     /// Events about what was not told, once a second for each container.
@@ -222,17 +230,17 @@ fn id(happened: &Happened<'_>) -> Option<EventId> {
     }
 }
 
-fn shown(octets: &[u8]) -> Value {
+pub(super) fn shown(octets: &[u8]) -> Value {
     Text::new(octets).as_str().into()
 }
 
 /// Whether nothing is kept of what is written there.
-fn is_a_sink(path: &[u8]) -> bool {
+pub(super) fn is_a_sink(path: &[u8]) -> bool {
     let exactly: [&[u8]; 6] = [b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/tty", b"/dev/ptmx", b"/dev/console"];
     exactly.contains(&path) || path.starts_with(b"/dev/pts/")
 }
 
-fn about(id: EventId, at: i64, of: &Lessee) -> Event {
+pub(super) fn about(id: EventId, at: i64, of: &Lessee) -> Event {
     let mut event = Event::new(id, Instant::from_micros(at));
     event.node = of.node.0;
     event.session = of.session.unwrap_or_default();
