@@ -18,8 +18,7 @@ pub struct Args {
 pub fn run(_args: Args) -> miette::Result<ExitCode> {
     super::log::start();
     let config: ConsoleConfig = control::inherited_config().into_diagnostic()?;
-    let watched = config.inside == control::Inside::Watched;
-    let ends = ConsoleEnds::inherited(config.threads, watched).into_diagnostic()?;
+    let ends = ConsoleEnds::inherited(config.threads, &config.inside).into_diagnostic()?;
     privileges::drop_to(CONSOLE_UID, CONSOLE_UID)
         .into_diagnostic()
         .wrap_err("the console cannot give up its rights")?;

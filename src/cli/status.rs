@@ -67,6 +67,13 @@ fn describe(status: &Status) -> String {
         count(containers.failed),
         count(containers.stopped)
     );
+    if let Some(inside) = &status.inside {
+        let limit = status
+            .inside_limit
+            .as_ref()
+            .map_or(String::new(), |why| format!(" (programs and written files only: {why})"));
+        let _ = writeln!(text, "inside      watched by {}", escape(&format!("{inside}{limit}")));
+    }
     let of = |id: EventId| summary.events.iter().find(|(name, _)| name == id.as_str()).map_or(0, |(_, count)| *count);
     let (claimed, released) = (of(EventId::AddressClaimed), of(EventId::AddressReleased));
     if claimed > 0 {
@@ -197,6 +204,8 @@ mod tests {
             threads: 2,
             version: "0.1.0".into(),
             switch_error: Some("it said \u{1b}[2J".into()),
+            inside: Some("fanotify".into()),
+            inside_limit: Some("no\u{7}".into()),
             inside_error: Some("the kernel said no".into()),
             nodes: vec![json!({"node": "core\u{7}", "rx": 5})],
             devices: vec![json!({"device": "eth1", "node": "wan", "io": "packet (ring)"})],

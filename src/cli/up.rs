@@ -13,6 +13,7 @@ use rustix::thread::CapabilitySet;
 use crate::container::image;
 use crate::control::place;
 use crate::control::supervisor::{self, Setup, SupervisorError};
+use crate::control::watching::Source;
 use crate::node::{MAX_SHARDS, MirrorConfig, NodeConfig, NodeIdx};
 use crate::sys::{handed, interface};
 use crate::topology::{self, Diagnostics, Loaded, Plan};
@@ -45,9 +46,33 @@ pub struct Args {
     /// Threads of the data plane, 1 to 16 [default: 1, or half of the processors from four on, at most 8]
     #[arg(long, value_name = "N", env = "HONEYWEAVE_THREADS", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SHARDS)))]
     pub threads: Option<u16>,
+    /// By what it is watched what happens inside containers
+    #[arg(long, hide = true, value_name = "SOURCE", env = "HONEYWEAVE_INSIDE", default_value = "best")]
+    inside: Inside,
     /// Start no container and build no image, as `audit` wants it: connections to ports of containers are refused
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub without_containers: bool,
+}
+
+/// By what it is watched what happens inside containers.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Inside {
+    /// eBPF, or fanotify where that cannot be
+    Best,
+    /// fanotify
+    Fanotify,
+    /// Nothing
+    Off,
+}
+
+impl From<Inside> for Source {
+    fn from(inside: Inside) -> Source {
+        match inside {
+            Inside::Best => Source::Best,
+            Inside::Fanotify => Source::Fanotify,
+            Inside::Off => Source::Off,
+        }
+    }
 }
 
 impl Args {
@@ -96,7 +121,8 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     }
     super::log::start();
     let name = plan.name.clone();
-    supervisor::run(&Setup { plan, state_dir, metrics: args.metrics, threads: args.threads() }, || {
+    let (metrics, threads, inside) = (args.metrics, args.threads(), args.inside.into());
+    supervisor::run(&Setup { plan, state_dir, metrics, threads, inside }, || {
         // Whoever waits for this line may have gone away.
         let _ = super::print(&format!("ready {name}\n"));
     })?;
@@ -142,6 +168,9 @@ fn detach(args: &Args, name: &str, state_dir: &Path) -> miette::Result<ExitCode>
     }
     if let Some(threads) = args.threads {
         command.args(["--threads", &threads.to_string()]);
+    }
+    if let Some(inside) = clap::ValueEnum::to_possible_value(&args.inside) {
+        command.args(["--inside", inside.get_name()]);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log));
     handed::in_own_session(&mut command);

@@ -63,6 +63,8 @@ pub struct KeeperConfig {
     pub evidence: Limits,
     /// The file that a sensor writes its alerts to.
     pub eve: Option<PathBuf>,
+    /// Whether what happens inside containers is watched by their mounts, not by their cgroups.
+    pub by_mounts: bool,
 }
 
 impl KeeperConfig {

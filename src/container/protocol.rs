@@ -188,8 +188,8 @@ pub enum Order {
 pub struct Watched {
     /// Its number.
     pub number: u32,
-    /// The cgroup that tells its processes.
-    pub cgroup: u64,
+    /// The cgroup that tells its processes, or the mount that tells its files; it may have several of these.
+    pub key: u64,
     /// Whose it is; nobody's if it is kept ready.
     pub of: Option<Lessee>,
 }
@@ -221,7 +221,7 @@ pub enum KeeperSays {
     Said(Said),
     /// A container is watched, or is somebody else's from now on.
     Watches(Watched),
-    /// The container with this cgroup has no processes any more.
+    /// The container with this cgroup or mount has no processes any more.
     Unwatches(u64),
     /// What became of an order.
     Answer {

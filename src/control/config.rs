@@ -57,6 +57,8 @@ pub struct ConsoleConfig {
 pub enum Inside {
     /// It is, and there is a ring of it.
     Watched,
+    /// Programs and files are, by their mounts; why no more is.
+    Mounts(String),
     /// There are no containers.
     Nothing,
     /// This machine cannot do that; why not.
@@ -83,7 +85,8 @@ pub struct KeeperEnds {
     pub console: Channel,
     /// The TAPs of tap nodes, in the order of the plan.
     pub taps: Vec<OwnedFd>,
-    /// Which containers are watched ([`crate::sys::inside::Handles::containers`]), if any can be.
+    /// By what containers are watched ([`crate::sys::inside::Handles::containers`] or [`crate::sys::fanotify::create`], as the
+    /// configuration says), if any can be.
     pub inside: Option<OwnedFd>,
 }
 
@@ -119,11 +122,16 @@ pub struct ConsoleEnds {
     pub metrics: Option<OwnedFd>,
 }
 
-/// Of [`crate::sys::inside::Reader`].
+/// Where it is read what happens inside containers.
 #[derive(Debug)]
-pub struct InsideFds {
-    /// The ring.
-    pub ring: OwnedFd,
-    /// How much did not fit into it.
-    pub lost: OwnedFd,
+pub enum InsideFds {
+    /// Of [`crate::sys::inside::Reader`].
+    Ring {
+        /// The ring.
+        ring: OwnedFd,
+        /// How much did not fit into it.
+        lost: OwnedFd,
+    },
+    /// Of [`crate::sys::fanotify::Reader`].
+    Mounts(OwnedFd),
 }

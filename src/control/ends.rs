@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::config::{ConsoleEnds, InsideFds, KeeperEnds, Rings, SwitchEnds};
+use super::config::{ConsoleEnds, Inside, InsideFds, KeeperEnds, Rings, SwitchEnds};
 use crate::sys::handed::inherited;
 use crate::sys::memory;
 use crate::sys::ring::RingFds;
@@ -82,15 +82,20 @@ impl SwitchEnds {
 }
 
 impl ConsoleEnds {
-    /// Those that were handed down to this process, with so many pairs of rings, and one of what happens inside containers
-    /// if that is `watched`.
+    /// Those that were handed down to this process, with so many pairs of rings, and what the way in which it is watched what
+    /// happens `inside` containers takes.
     ///
     /// # Errors
     /// If the process was not started by the supervisor.
-    pub fn inherited(threads: u16, watched: bool) -> io::Result<ConsoleEnds> {
+    pub fn inherited(threads: u16, inside: &Inside) -> io::Result<ConsoleEnds> {
         let control = 4 + 4 * usize::from(threads);
-        let ring = || io::Result::Ok(InsideFds { ring: inherited(control + 1)?, lost: inherited(control + 2)? });
-        let inside = watched.then(ring).transpose()?;
+        let (inside, after) = match inside {
+            Inside::Watched => {
+                (Some(InsideFds::Ring { ring: inherited(control + 1)?, lost: inherited(control + 2)? }), control + 3)
+            }
+            Inside::Mounts(_) => (Some(InsideFds::Mounts(inherited(control + 1)?)), control + 2),
+            Inside::Nothing | Inside::Failed(_) => (None, control + 1),
+        };
         Ok(ConsoleEnds {
             supervisor: channel(1)?,
             switch: channel(2)?,
@@ -98,14 +103,17 @@ impl ConsoleEnds {
             rings: rings(4, threads)?,
             control: inherited(control)?,
             inside,
-            metrics: inherited(control + if watched { 3 } else { 1 }).ok(),
+            metrics: inherited(after).ok(),
         })
     }
 
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let channels = [&self.supervisor, &self.switch, &self.keeper].map(AsFd::as_fd);
         let rings = self.rings.iter().flat_map(ring_fds);
-        let inside = self.inside.iter().flat_map(|InsideFds { ring, lost }| [ring.as_fd(), lost.as_fd()]);
+        let inside = self.inside.iter().flat_map(|fds| match fds {
+            InsideFds::Ring { ring, lost } => vec![ring.as_fd(), lost.as_fd()],
+            InsideFds::Mounts(group) => vec![group.as_fd()],
+        });
         let last = inside.chain(self.metrics.as_ref().map(AsFd::as_fd));
         channels.into_iter().chain(rings).chain([self.control.as_fd()]).chain(last).collect()
     }

@@ -14,6 +14,7 @@ pub mod supervisor;
 pub mod switch;
 mod waiting;
 mod watch;
+pub mod watching;
 
 pub use build::{build_fabric, build_fabrics};
 pub use config::{

@@ -127,6 +127,12 @@ pub struct Status {
     /// Why the switch does not answer; absent if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch_error: Option<String>,
+    /// By what it is watched what happens inside containers: `ebpf` or `fanotify`; absent if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
+    /// Why that is less than could be; absent if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside_limit: Option<String>,
     /// Why nothing is told of what happens inside containers; absent if it is, or if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inside_error: Option<String>,

@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::config::{ConsoleConfig, ConsoleEnds, Inside, InsideFds, KeeperEnds, Rings, SwitchConfig, SwitchEnds};
+use super::config::{ConsoleConfig, ConsoleEnds, Inside, KeeperEnds, Rings, SwitchConfig, SwitchEnds};
 use super::process::{Ends, Kind, Process};
 use super::protocol::{FromSupervisor, ToSupervisor};
 use super::watch::{Check, Watch};
+use super::watching::{self, Given, Source};
 use super::{ends, place};
 use crate::container::KeeperConfig;
 use crate::container::keeper::{Layout, open_tap};
 use crate::event::{Event, EventId, Said};
-use crate::node::{NodeConfig, TapConfig};
-use crate::sys::inside::{self, Attached, Handles};
+use crate::node::TapConfig;
+use crate::sys::inside::Attached;
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
 use crate::sys::{clock, eventfd, privileges, ring};
@@ -49,6 +50,8 @@ pub struct Setup {
     pub metrics: Option<SocketAddr>,
     /// Threads of the data plane, at least 1.
     pub threads: u16,
+    /// By what it is watched what happens inside containers.
+    pub inside: Source,
 }
 
 /// Why a honeynet did not come up, or did not stay.
@@ -105,8 +108,9 @@ pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
     Layout::find();
     privileges::raise_memlock();
     privileges::raise_descriptors();
-    let (inside, attached, handles) = watch_inside(&setup.plan);
-    let processes = prepare(setup, inside, handles)?;
+    let (inside, watching) = watching::watch(&setup.plan, setup.inside);
+    let (attached, fds) = watching::share(watching).map_err(|e| SupervisorError::System("share a descriptor", e))?;
+    let processes = prepare(setup, inside, fds)?;
     let mut supervisor = Supervisor {
         signals,
         processes,
@@ -120,25 +124,7 @@ pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
     result
 }
 
-/// Begins to watch what happens inside containers, if there can be any. That goes on whichever process dies.
-fn watch_inside(plan: &Plan) -> (Inside, Option<Attached>, Option<Handles>) {
-    let backed = |node: &NodeConfig| match node {
-        NodeConfig::Hosts(hosts) => hosts.templates.iter().any(|template| template.backend.is_some()),
-        _ => false,
-    };
-    if !plan.nodes.iter().any(|node| backed(&node.config)) {
-        return (Inside::Nothing, None, None);
-    }
-    match inside::attach(inside::RING) {
-        Ok((attached, handles)) => (Inside::Watched, Some(attached), Some(handles)),
-        Err(error) => {
-            tracing::warn!(%error, "what happens inside containers cannot be watched from outside: no event tells of it");
-            (Inside::Failed(error.to_string()), None, None)
-        }
-    }
-}
-
-fn prepare(setup: &Setup, inside: Inside, handles: Option<Handles>) -> Result<[Process; 3], SupervisorError> {
+fn prepare(setup: &Setup, inside: Inside, fds: Option<Given>) -> Result<[Process; 3], SupervisorError> {
     let plan = &setup.plan;
     let dir = setup.state_dir.join(&plan.name);
     place::make_dirs(&dir).map_err(SupervisorError::State)?;
@@ -158,6 +144,7 @@ fn prepare(setup: &Setup, inside: Inside, handles: Option<Handles>) -> Result<[P
         evidence: plan.evidence.clone(),
         eve: plan.eve.clone(),
         threads: setup.threads,
+        by_mounts: matches!(inside, Inside::Mounts(_)),
     };
     let open = |tap: &TapConfig| open_tap(&tap.interface).map_err(|e| SupervisorError::Tap(tap.interface.clone(), e));
     let taps = keeper.taps().map(|(_, tap)| open(tap)).collect::<Result<_, _>>()?;
@@ -173,7 +160,7 @@ fn prepare(setup: &Setup, inside: Inside, handles: Option<Handles>) -> Result<[P
         supervisor: std::process::id(),
         inside,
     };
-    connect(&keeper, taps, &switch, &console, (control, metrics), handles)
+    connect(&keeper, taps, &switch, &console, (control, metrics), fds)
         .map_err(|e| SupervisorError::System("make channels between processes", e))
 }
 
@@ -187,7 +174,7 @@ fn connect(
     switch: &SwitchConfig,
     console: &ConsoleConfig,
     (control, metrics): (OwnedFd, Option<OwnedFd>),
-    handles: Option<Handles>,
+    inside: Option<Given>,
 ) -> io::Result<[Process; 3]> {
     let (keeper_switch, switch_keeper) = Channel::pair()?;
     let (keeper_console, console_keeper) = Channel::pair()?;
@@ -207,8 +194,7 @@ fn connect(
         let due = Some(0);
         io::Result::Ok(Process { kind, config, ends, line: Some(line), pid: None, started: 0, failures: 0, due })
     };
-    let (containers, inside) =
-        handles.map(|Handles { containers, ring, lost }| (containers, InsideFds { ring, lost })).unzip();
+    let (containers, inside) = inside.unzip();
     let keeper_ends = KeeperEnds {
         supervisor: keeper_supervisor,
         switch: keeper_switch,

@@ -100,16 +100,7 @@ impl Telling {
     /// The event of what happened in a container of `of`, unless it is of no interest or there is too much.
     pub fn tell(&mut self, happened: &Happened<'_>, of: &Lessee) -> Option<Said> {
         let id = id(happened)?;
-        if self.budgets.len() >= CONTAINERS && !self.budgets.contains_key(&happened.cgroup) {
-            self.budgets.clear();
-        }
-        let fresh = Bucket::new(happened.at);
-        let octets = Octets { left: OCTETS, at: happened.at };
-        let fresh = Budget { programs: fresh, others: fresh, octets, untold: None };
-        let budget = self.budgets.entry(happened.cgroup).or_insert(fresh);
-        let bucket = if id == EventId::ContainerExec { &mut budget.programs } else { &mut budget.others };
-        if !budget.octets.are_left(happened.at) || !bucket.take(happened.at) {
-            budget.untold.get_or_insert((0, *of, happened.at)).0 += 1;
+        if !self.may(id, (happened.cgroup, happened.at), of) {
             return None;
         }
         let mut object = self.object(happened);
@@ -134,10 +125,31 @@ impl Telling {
             event.src = Party { ip: origin.ip().into(), l4_port: origin.port(), ..Party::default() };
         }
         let data = fitted(object);
-        if let Some(budget) = self.budgets.get_mut(&happened.cgroup) {
-            budget.octets.left -= RECORD + i64::try_from(data.len()).unwrap_or(0);
-        }
+        self.spend(happened.cgroup, data.len());
         Some(Said { event, data })
+    }
+
+    /// So many octets were told of the container with `key`.
+    pub(super) fn spend(&mut self, key: u64, octets: usize) {
+        if let Some(budget) = self.budgets.get_mut(&key) {
+            budget.octets.left -= RECORD + i64::try_from(octets).unwrap_or(0);
+        }
+    }
+
+    /// Whether one more event of `id` is told, at `at` of the container with `key`; if not, it is counted.
+    pub(super) fn may(&mut self, id: EventId, (key, at): (u64, i64), of: &Lessee) -> bool {
+        if self.budgets.len() >= CONTAINERS && !self.budgets.contains_key(&key) {
+            self.budgets.clear();
+        }
+        let (fresh, octets) = (Bucket::new(at), Octets { left: OCTETS, at });
+        let fresh = Budget { programs: fresh, others: fresh, octets, untold: None };
+        let budget = self.budgets.entry(key).or_insert(fresh);
+        let bucket = if id == EventId::ContainerExec { &mut budget.programs } else { &mut budget.others };
+        let may = budget.octets.are_left(at) && bucket.take(at);
+        if !may {
+            budget.untold.get_or_insert((0, *of, at)).0 += 1;
+        }
+        may
     }
 
     /// Events about what was not told, once a second for each container.
@@ -254,17 +266,17 @@ fn id(happened: &Happened<'_>) -> Option<EventId> {
     }
 }
 
-fn shown(octets: &[u8]) -> Value {
+pub(super) fn shown(octets: &[u8]) -> Value {
     Text::new(octets).as_str().into()
 }
 
 /// Whether nothing is kept of what is written there.
-fn is_a_sink(path: &[u8]) -> bool {
+pub(super) fn is_a_sink(path: &[u8]) -> bool {
     let exactly: [&[u8]; 6] = [b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/tty", b"/dev/ptmx", b"/dev/console"];
     exactly.contains(&path) || path.starts_with(b"/dev/pts/")
 }
 
-fn about(id: EventId, at: i64, of: &Lessee) -> Event {
+pub(super) fn about(id: EventId, at: i64, of: &Lessee) -> Event {
     let mut event = Event::new(id, Instant::from_micros(at));
     event.node = of.node.0;
     event.session = of.session.unwrap_or_default();

@@ -13,6 +13,7 @@ mod file;
 pub(crate) mod flow;
 pub mod inside;
 mod log;
+pub mod mounts;
 mod pcap;
 pub mod privacy;
 mod retention;

@@ -41,6 +41,8 @@ pub struct Lab {
     pub threads: u16,
     /// Whether the honeynet finds version 2 of cgroups only, as on a machine with a systemd of today.
     pub only_cgroup2: bool,
+    /// By what it is watched what happens inside containers, if not by the best that there is.
+    pub inside: Option<String>,
     up: Option<Running>,
     small_disk: bool,
     dir: tempfile::TempDir,
@@ -110,6 +112,7 @@ impl Lab {
             wire,
             threads: threads(),
             only_cgroup2: false,
+            inside: None,
             up: None,
             small_disk: false,
             dir: tempfile::tempdir().unwrap(),
@@ -186,6 +189,9 @@ impl Lab {
         }
         command.args([PROGRAM, "up", topology, "--uplink", "up0"]);
         command.args(["--name", &self.name, "--threads", &self.threads.to_string(), "--state-dir"]).arg(&state);
+        if let Some(source) = &self.inside {
+            command.env("HONEYWEAVE_INSIDE", source);
+        }
         let mut up = Running::start(&mut command);
         up.wait_line(&format!("ready {}", self.name));
         self.up = Some(up);

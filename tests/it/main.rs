@@ -28,6 +28,7 @@ mod identity;
 mod impairments;
 mod import;
 mod inside;
+mod inside_fanotify;
 mod isolation;
 mod keeper;
 mod kills;

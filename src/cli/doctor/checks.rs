@@ -11,7 +11,7 @@ use super::{Check, Verdict};
 use crate::container::keeper::{Layout, closed_to_containers};
 use crate::container::{self, ID_BASE, ID_COUNT, image};
 use crate::control::place;
-use crate::sys::{inside, packet, privileges, tap, xdp};
+use crate::sys::{fanotify, inside, packet, privileges, tap, xdp};
 
 /// The index of the loopback in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -112,9 +112,14 @@ fn af_xdp() -> Check {
 fn watching() -> Check {
     const RING: u32 = 1 << 16;
     match inside::attach(RING) {
-        Ok(_) => Check::ok("inside", "what happens inside containers can be watched from outside"),
+        Ok(_) => Check::ok("inside", "what happens inside containers can be watched from outside, by eBPF"),
         Err(error) => {
-            let found = format!("no event tells what happens inside containers: {error}");
+            let found = match fanotify::create() {
+                Ok(_) => {
+                    format!("inside containers, only programs and written files can be watched, by fanotify: {error}")
+                }
+                Err(second) => format!("no event tells what happens inside containers: {error}; fanotify: {second}"),
+            };
             let advice = "use Linux 5.15 or later with BTF and tracepoints of system calls, and not locked down";
             Check::limited("inside", found, Some(advice.to_owned()))
         }

@@ -188,6 +188,7 @@ pub(super) mod tests {
             images: vec![],
             evidence: Default::default(),
             eve: None,
+            by_mounts: false,
         }
     }
 

@@ -146,8 +146,8 @@ pub struct Container {
     pub used: Option<Used>,
     /// Somebody at the machine looks at what was changed in it.
     pub look: Option<Look>,
-    /// The cgroup by which what happens in it is watched.
-    pub watched: Option<u64>,
+    /// The cgroup, or the mounts, by which what happens in it is watched.
+    pub watched: Vec<u64>,
     /// How far the listing is of what was changed by the time that it rests.
     pub listed: Listed,
 }
@@ -173,7 +173,7 @@ impl Container {
             unclaimed: None,
             used: None,
             look: None,
-            watched: None,
+            watched: Vec::new(),
             listed: Listed::Done,
         })
     }

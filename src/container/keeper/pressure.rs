@@ -109,7 +109,7 @@ mod tests {
             unclaimed: None,
             used: None,
             look: None,
-            watched: None,
+            watched: Vec::new(),
             listed: Listed::Done,
         };
         (number, container)

@@ -15,6 +15,7 @@ use super::ahead;
 use super::cgroup::Layout;
 use super::disk::Disks;
 use super::evidence::Look;
+use super::inside::Inside;
 use super::lease::{Container, Lease, Rest, Stage};
 use super::leases::START_DEADLINE;
 use super::leftovers;
@@ -28,7 +29,6 @@ use super::uplinks::Uplinks;
 use crate::container::{FromKeeper, KeeperConfig, KeeperSays, ToKeeper};
 use crate::event::{Event, EventId, MAX_DATA, Said};
 use crate::node::NodeIdx;
-use crate::sys::inside::Containers;
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
 use crate::sys::{clock, netlink};
@@ -61,7 +61,7 @@ pub struct Ends {
     pub console: Channel,
     /// The TAPs of the configuration's tap nodes, in their order.
     pub taps: Vec<OwnedFd>,
-    /// Which containers are watched, if any can be.
+    /// By what containers are watched, if any can be.
     pub inside: Option<OwnedFd>,
 }
 
@@ -102,7 +102,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         layout,
         seccomp,
         disks,
-        inside: ends.inside.take().map(Containers::new),
+        inside: ends.inside.take().map(|fd| Inside::new(fd, config.by_mounts)),
         here: Here::look(),
         worker,
         ends,
@@ -142,7 +142,7 @@ pub(super) struct Keeper {
     pub(super) layout: Layout,
     pub(super) seccomp: PathBuf,
     pub(super) disks: Disks,
-    pub(super) inside: Option<Containers>,
+    pub(super) inside: Option<Inside>,
     pub(super) here: Here,
     pub(super) worker: PathBuf,
     pub(super) ends: Ends,

@@ -1,11 +1,11 @@
-//! The thread that reads what happens inside containers ([`crate::sys::inside`]) and has the recorder write it down.
+//! The thread that reads what happens inside containers ([`crate::sys::inside`], [`crate::sys::fanotify`]) and has the recorder write it down.
 //!
 //! It is slow to look, on purpose: what is new then was told by the switch and the keeper before, such as whose a container
 //! is, and which connections there are. The ring has room for what comes meanwhile, and the kernel counts what it has not.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,9 +17,12 @@ use crate::container::{Lessee, Watched};
 use crate::control::config::InsideFds;
 use crate::event::Said;
 use crate::record::inside::{Telling, lost};
+use crate::record::mounts::Found;
 use crate::sys::clock;
 use crate::sys::eventfd::{EventFd, wait_readable};
+use crate::sys::fanotify;
 use crate::sys::inside::{Happened, RING, Reader};
+use crate::sys::process::Process;
 
 const SECOND: i64 = 1_000_000;
 /// How long what happens gathers before it is read.
@@ -33,7 +36,7 @@ const LATE: i64 = 10 * SECOND;
 /// Records between two looks at whether to stop.
 const AT_ONCE: usize = 4096;
 
-/// Whose the containers are that are watched.
+/// Whose the containers are that are watched, by their keys ([`Watched::key`]).
 #[derive(Debug, Default)]
 pub struct Known {
     containers: Mutex<HashMap<u64, Entry>>,
@@ -54,12 +57,12 @@ impl Known {
 
     /// Learns whose a container is.
     pub fn learn(&self, watched: &Watched) {
-        self.all().insert(watched.cgroup, Entry { of: watched.of, gone: None });
+        self.all().insert(watched.key, Entry { of: watched.of, gone: None });
     }
 
     /// Learns that one is gone. What it did last is yet to be read.
-    pub fn forget(&self, cgroup: u64, now: i64) {
-        if let Some(entry) = self.all().get_mut(&cgroup) {
+    pub fn forget(&self, key: u64, now: i64) {
+        if let Some(entry) = self.all().get_mut(&key) {
             entry.gone = Some(now);
         }
     }
@@ -67,7 +70,7 @@ impl Known {
     /// Forgets those that are gone for long, and returns them.
     fn tidy(&self, now: i64) -> Vec<u64> {
         let gone = |entry: &Entry| entry.gone.is_some_and(|gone| now - gone >= LATE);
-        self.all().extract_if(|_, entry| gone(entry)).map(|(cgroup, _)| cgroup).collect()
+        self.all().extract_if(|_, entry| gone(entry)).map(|(key, _)| key).collect()
     }
 
     /// Waits until there is a container that nothing was heard of.
@@ -102,11 +105,14 @@ pub fn start(
     (said, wake): (SyncSender<Said>, EventFd),
     shared: &Arc<Shared>,
 ) -> io::Result<Watching> {
-    let reader = Reader::open(fds.ring, &fds.lost, RING)?;
+    let source = match fds {
+        InsideFds::Ring { ring, lost } => Source::Ring(Reader::open(ring, &lost, RING)?),
+        InsideFds::Mounts(group) => Source::Mounts(fanotify::Reader::new(group)),
+    };
     let stop = EventFd::new()?;
     let (known, shared) = (known.clone(), shared.clone());
     let mut watcher = Watcher {
-        reader,
+        source,
         known,
         said,
         wake,
@@ -121,15 +127,68 @@ pub fn start(
     Ok(Watching { stop, thread })
 }
 
+/// Where it is read.
+enum Source {
+    Ring(Reader),
+    Mounts(fanotify::Reader),
+}
+
+impl Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Source::Ring(reader) => reader.as_fd(),
+            Source::Mounts(reader) => reader.as_fd(),
+        }
+    }
+
+    /// Whether it has to be waited for. Of a queue only waiting tells.
+    fn is_empty(&self) -> bool {
+        match self {
+            Source::Ring(reader) => reader.is_empty(),
+            Source::Mounts(_) => true,
+        }
+    }
+
+    /// Takes some records; none if there are none.
+    fn read(&mut self, now: i64) -> Vec<Record> {
+        match self {
+            Source::Ring(reader) => {
+                let mut record = Vec::new();
+                if reader.read(&mut record) { vec![Record::Ring(record)] } else { Vec::new() }
+            }
+            Source::Mounts(reader) => {
+                let found = |seen: fanotify::Seen| {
+                    let by = Process::look(seen.process).filter(|_| seen.process != 0);
+                    Record::Found(Box::new(Found { seen, at: now, by }))
+                };
+                reader.read().into_iter().map(found).collect()
+            }
+        }
+    }
+
+    fn lost(&mut self) -> u64 {
+        match self {
+            Source::Ring(reader) => reader.lost(),
+            Source::Mounts(reader) => reader.lost(),
+        }
+    }
+}
+
+/// What was read.
+enum Record {
+    Ring(Vec<u8>),
+    Found(Box<Found>),
+}
+
 struct Watcher {
-    reader: Reader,
+    source: Source,
     known: Arc<Known>,
     said: SyncSender<Said>,
     wake: EventFd,
     shared: Arc<Shared>,
     telling: Telling,
     /// Records of containers that nothing was heard of, and since when they wait.
-    waiting: VecDeque<(i64, Vec<u8>)>,
+    waiting: VecDeque<(i64, Record)>,
     /// Records whose container nobody knew in time.
     nobodys: u64,
     tidied: i64,
@@ -137,13 +196,12 @@ struct Watcher {
 
 impl Watcher {
     fn work(&mut self, stop: &EventFd) {
-        let mut record = Vec::new();
         let mut read = 0;
         loop {
             let is_idle = self.waiting.is_empty() && !self.telling.has_untold();
             let timeout = if is_idle { -1 } else { SECOND / 10 };
-            if self.reader.is_empty()
-                && let Err(error) = wait_readable(&[stop.as_fd(), self.reader.as_fd()], timeout)
+            if self.source.is_empty()
+                && let Err(error) = wait_readable(&[stop.as_fd(), self.source.as_fd()], timeout)
             {
                 tracing::error!(%error, "cannot wait for what happens inside containers");
             }
@@ -155,10 +213,14 @@ impl Watcher {
                 self.take(waited.1, waited.0, now);
             }
             read = 0;
-            // What waits for its container waits in the ring when there is no room for it here.
-            while read < AT_ONCE && self.waiting.len() < WAITING && self.reader.read(&mut record) {
-                read += 1;
-                self.take(std::mem::take(&mut record), now, now);
+            // What waits for its container waits in the source when there is no room for it here.
+            while read < AT_ONCE && self.waiting.len() < WAITING {
+                let records = self.source.read(now);
+                if records.is_empty() {
+                    break;
+                }
+                read += records.len();
+                records.into_iter().for_each(|record| self.take(record, now, now));
             }
             self.tend(now);
             self.wake.raise();
@@ -169,14 +231,26 @@ impl Watcher {
     }
 
     /// Tells what is in a record that was read at `since`, or has it wait.
-    fn take(&mut self, record: Vec<u8>, since: i64, now: i64) {
-        let Some(happened) = Happened::parse(&record) else { return };
-        let entry = self.known.all().get(&happened.cgroup).copied();
+    fn take(&mut self, record: Record, since: i64, now: i64) {
+        let happened = match &record {
+            Record::Ring(octets) => Happened::parse(octets),
+            Record::Found(_) => None,
+        };
+        let key = match (&record, &happened) {
+            (Record::Found(found), _) => found.seen.mount,
+            (Record::Ring(_), Some(happened)) => happened.cgroup,
+            (Record::Ring(_), None) => return,
+        };
+        let entry = self.known.all().get(&key).copied();
         match entry {
             Some(Entry { of: Some(of), .. }) => {
-                if let Some(said) = self.telling.tell(&happened, &of) {
-                    self.say(said);
-                }
+                let told = match (&record, &happened) {
+                    (Record::Found(found), _) => self.telling.tell_found(found, &of),
+                    (Record::Ring(_), happened) => {
+                        happened.iter().filter_map(|happened| self.telling.tell(happened, &of)).collect()
+                    }
+                };
+                told.into_iter().for_each(|said| self.say(said));
             }
             // What a container does before it is anybody's is no attacker's doing.
             Some(Entry { of: None, .. }) => {}
@@ -193,14 +267,14 @@ impl Watcher {
         for said in self.telling.untold(now) {
             self.say(said);
         }
-        let count = self.reader.lost() + std::mem::take(&mut self.nobodys);
+        let count = self.source.lost() + std::mem::take(&mut self.nobodys);
         if count > 0 {
             self.shared.metrics.lost(count);
             self.say(lost(count, now));
         }
         if now - self.tidied >= SECOND {
             self.tidied = now;
-            self.known.tidy(now).into_iter().for_each(|cgroup| self.telling.forget(cgroup));
+            self.known.tidy(now).into_iter().for_each(|key| self.telling.forget(key));
         }
     }
 
@@ -226,10 +300,10 @@ mod tests {
     fn a_container_that_is_gone_is_known_a_while_longer() {
         let known = Known::default();
         let of = Some(Lessee { node: NodeIdx(0), host: [10, 0, 0, 1].into(), session: None });
-        for cgroup in [1, 2] {
-            known.learn(&Watched { number: cgroup as u32, cgroup, of: None });
+        for key in [1, 2] {
+            known.learn(&Watched { number: key as u32, key, of: None });
         }
-        known.learn(&Watched { number: 1, cgroup: 1, of });
+        known.learn(&Watched { number: 1, key: 1, of });
         known.forget(1, SECOND);
         known.forget(3, SECOND);
         assert_eq!(known.tidy(SECOND + LATE - 1), Vec::<u64>::new());

@@ -156,7 +156,7 @@ impl Keeper {
                     }
                 }
                 Ok(Some((KeeperSays::Watches(watched), _))) => self.known.learn(&watched),
-                Ok(Some((KeeperSays::Unwatches(cgroup), _))) => self.known.forget(cgroup, clock::monotonic_micros()),
+                Ok(Some((KeeperSays::Unwatches(key), _))) => self.known.forget(key, clock::monotonic_micros()),
                 Ok(Some((KeeperSays::Answer { id, answer }, mut fds))) => {
                     if let Some(asker) = self.waiting().1.remove(&id) {
                         // Whoever asked may have given up.

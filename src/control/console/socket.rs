@@ -48,8 +48,8 @@ pub struct Desk {
     pub threads: u16,
     /// Process number of the supervisor.
     pub pid: u32,
-    /// Why what happens inside containers is not watched, if it cannot be.
-    pub inside_error: Option<String>,
+    /// Whether what happens inside containers is watched.
+    pub inside: Inside,
     /// Where the honeynet keeps what it writes.
     pub dir: PathBuf,
     clients: Arc<Semaphore>,
@@ -73,10 +73,7 @@ impl Desk {
             name: config.plan.name.clone(),
             started: Utc::from_micros(config.started_micros),
             pid: config.supervisor,
-            inside_error: match &config.inside {
-                Inside::Failed(why) => Some(why.clone()),
-                Inside::Watched | Inside::Nothing => None,
-            },
+            inside: config.inside.clone(),
             threads: config.threads,
             dir: config.dir.clone(),
             clients: Arc::new(Semaphore::new(CLIENTS)),
@@ -188,6 +185,12 @@ impl Desk {
         };
         let mut part = |name: &str| rows(answer.get_mut(name).map_or(serde_json::Value::Null, serde_json::Value::take));
         let (log, captures) = self.shared.stats();
+        let (inside, inside_limit, inside_error) = match &self.inside {
+            Inside::Watched => (Some("ebpf"), None, None),
+            Inside::Mounts(why) => (Some("fanotify"), Some(why.clone()), None),
+            Inside::Nothing => (None, None, None),
+            Inside::Failed(why) => (None, None, Some(why.clone())),
+        };
         Status {
             name: self.name.clone(),
             dir: self.dir.clone(),
@@ -197,7 +200,9 @@ impl Desk {
             threads: self.threads,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             switch_error,
-            inside_error: self.inside_error.clone(),
+            inside: inside.map(str::to_owned),
+            inside_limit,
+            inside_error,
             nodes: part("nodes"),
             devices: part("devices"),
             summary: self.shared.summary().view(),

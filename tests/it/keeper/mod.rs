@@ -152,6 +152,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
         images: vec![small(), variant("crash", "small", "netbase"), variant("tools", "small", "nmap"), debian_image()],
         evidence: Default::default(),
         eve: None,
+        by_mounts: false,
     }
 }
 
