@@ -125,6 +125,7 @@ fn start_container(start: &Start) -> Result<Done, super::lxc::LxcError> {
         return Ok(Done::Failed("its init ended at once".into()));
     };
     let monitor = parent_of(init).unwrap_or(0);
+    let network = std::fs::File::open(format!("/proc/{init}/ns/net"));
     if !start.ipv6.is_empty()
         && let Err(error) = add_ipv6(start, init)
     {
@@ -140,6 +141,11 @@ fn start_container(start: &Start) -> Result<Done, super::lxc::LxcError> {
             std::io::ErrorKind::NotFound => "its init ended at once".into(),
             _ => format!("what tells of this machine cannot be covered: {error}"),
         }));
+    }
+    // A container without one is as a machine without a log daemon.
+    let sent = network.and_then(|network| send_log(&network));
+    if let Err(error) = sent {
+        let _ = to_keeper().and_then(|keeper| keeper.send(format!("{LOG}: {error}").as_bytes(), &[]));
     }
     Ok(Done::Started { init, monitor })
 }
@@ -159,6 +165,37 @@ fn mount_root(dir: &std::path::Path) -> std::io::Result<()> {
     let options = CString::new(format!("lowerdir={LOWER},upperdir=upper,workdir=work,userxattr"))?;
     mounts::mount(Path::new(hide::ROOT_DEVICE), Path::new("rootfs"), c"overlay", &options)?;
     hide::devices(Path::new("rootfs/dev"))
+}
+
+/// The socket that C libraries log to.
+#[cfg(feature = "lxc")]
+const LOG: &str = "/dev/log";
+
+/// By what descriptors go to the keeper: the standard error, which nobody else is to write to.
+#[cfg(feature = "lxc")]
+fn to_keeper() -> std::io::Result<crate::sys::seqpacket::Channel> {
+    let end = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3)?;
+    Ok(crate::sys::seqpacket::Channel::from_fd(end))
+}
+
+/// Makes [`LOG`] in the container that this process is inside of, but for its network namespace, and sends it to the keeper.
+/// Made there, it has the name that `/proc/net/unix` shows of a log daemon's. Whatever an intruder has left may run by
+/// now: no link is followed.
+#[cfg(feature = "lxc")]
+fn send_log(network: &std::fs::File) -> std::io::Result<()> {
+    use std::os::fd::AsFd;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+    let kind = rustix::thread::LinkNameSpaceType::Network;
+    rustix::thread::move_into_link_name_space(network.as_fd(), Some(kind))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let log = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    // Everybody may write, and nobody execute; a mode that is set later could be another file's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o111));
+    rustix::net::bind(&log, &SocketAddrUnix::new(LOG)?)?;
+    std::os::unix::fs::lchown(LOG, Some(super::ID_BASE), Some(super::ID_BASE))?;
+    to_keeper()?.send(b"log", &[log.as_fd()])
 }
 
 /// Gives `eth0` of the container its IPv6 addresses, from outside: liblxc would

@@ -28,6 +28,7 @@ mod identity;
 mod impairments;
 mod import;
 mod inside;
+mod inside_log;
 mod isolation;
 mod keeper;
 mod kills;

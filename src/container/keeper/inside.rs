@@ -9,12 +9,16 @@ use super::process::Keeper;
 use crate::container::{KeeperSays, Lessee, Watched};
 use crate::event::SessionId;
 
-/// The container, as the console is told of it.
-fn told(container: &Container) -> Option<Watched> {
+/// Whose a container is; nobody's if it is kept ready.
+pub(super) fn lessee(container: &Container) -> Option<Lessee> {
     let leased = container.lease.and_then(|lease| lease.by).map(|(_, session)| session);
     let session = leased.filter(|session| *session != SessionId::default());
-    let of = container.host.map(|(node, host)| Lessee { node, host, session });
-    Some(Watched { number: container.place.number, cgroup: container.watched?, of })
+    container.host.map(|(node, host)| Lessee { node, host, session })
+}
+
+/// The container, as the console is told of it.
+fn told(container: &Container) -> Option<Watched> {
+    Some(Watched { number: container.place.number, cgroup: container.watched?, of: lessee(container) })
 }
 
 impl Keeper {
