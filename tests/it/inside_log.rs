@@ -89,6 +89,8 @@ fn an_intruder_who_fights_the_log_only_loses_their_own() {
     assert!(listed.starts_with("srw-rw-rw-    1 0        0 "), "{listed}");
     assert_eq!(listed.lines().nth(1), Some("1"), "{listed}");
     assert!(!listed.contains("/proc/self") && !listed.contains("honeyweave"), "{listed}");
+    let descriptors = shell(&lab.attacker, host, "ls -l /proc/1/fd");
+    assert!(!descriptors.contains("socket:"), "{descriptors}");
     // From outside, as busybox sends nothing but text: what an intruder's own program could.
     let socket = wait_for("the container's socket", || {
         let row = lab.json(&["container", "ls"]).as_array()?.iter().find(|row| row["host"] == host)?.clone();
@@ -158,6 +160,12 @@ fn a_log_outlives_console_and_keeper_and_a_stop() {
             });
         }
     }
+    // One that starts again has another.
+    let rows = lab.json(&["container", "ls"]);
+    let row = rows.as_array().unwrap().iter().find(|row| row["host"] == host).unwrap();
+    assert!(lab.command(&["container", "stop", &row["number"].to_string()]).status.success());
+    wait_for("a shell again", || ssh(&lab.attacker, host, "logger after-stop").status.success().then_some(()));
+    wait_text(&lab, host, "after-stop");
 }
 
 /// What a descriptor of the socket links to.
