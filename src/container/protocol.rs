@@ -181,6 +181,23 @@ pub enum Order {
         /// Its inode.
         ino: u64,
     },
+    /// Tell which of the containers with greater numbers than this have a log, as many as go into an answer.
+    Logs(u32),
+    /// Give the socket that this one's programs log to.
+    Log(u32),
+    /// With one descriptor: keep that as this one's log, as who had it before has died.
+    KeepLog(u32),
+}
+
+/// A container whose programs log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Logged {
+    /// Its number.
+    pub number: u32,
+    /// Whose it is; nobody's if it is kept ready.
+    pub of: Option<Lessee>,
+    /// Whether the keeper has the log, to give it to others.
+    pub has: bool,
 }
 
 /// A container that is watched.
@@ -223,6 +240,10 @@ pub enum KeeperSays {
     Watches(Watched),
     /// The container with this cgroup or mount has no processes any more.
     Unwatches(u64),
+    /// The programs of a container log, or it is somebody else's from now on.
+    Logs(Logged),
+    /// The container with this number has no processes any more.
+    Unlogs(u32),
     /// What became of an order.
     Answer {
         /// Which order.
@@ -245,6 +266,10 @@ pub enum Answered {
     Changes,
     /// With one descriptor: the sensor's file, for reading.
     Sensor,
+    /// Those that have a log.
+    Logs(Vec<Logged>),
+    /// With one descriptor: a container's log, for reading.
+    Log,
     /// It is the one that the console has.
     Same,
 }

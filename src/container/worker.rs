@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
 use super::keeper::Machine;
+use crate::sys::seqpacket::Channel;
 
 /// What a worker is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +76,9 @@ pub enum Done {
 /// Runs as a worker: reads a request, does it, answers. Ends with its parent.
 pub fn main() -> std::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Descriptors go to the keeper by what came as the standard error, which liblxc and its children may write to.
+    let to_keeper = Channel::from_fd(rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3)?);
+    rustix::stdio::dup2_stderr(std::fs::OpenOptions::new().write(true).open("/dev/null")?)?;
     let mut request = Vec::new();
     std::io::stdin().lock().read_to_end(&mut request)?;
     let done = match serde_json::from_slice::<Work>(&request) {
@@ -82,7 +86,7 @@ pub fn main() -> std::io::Result<()> {
             Err(error) => Done::Failed(format!("cannot remove {}: {error}", path.display())),
             Ok(()) => Done::Removed,
         },
-        Ok(work) => act(work),
+        Ok(work) => act(work, &to_keeper),
         Err(error) => Done::Failed(format!("the keeper's request cannot be read: {error}")),
     };
     let answer = serde_json::to_vec(&done)?;
@@ -90,16 +94,16 @@ pub fn main() -> std::io::Result<()> {
 }
 
 #[cfg(not(feature = "lxc"))]
-fn act(_work: Work) -> Done {
+fn act(_work: Work, _to_keeper: &Channel) -> Done {
     Done::Failed(super::NO_LXC.into())
 }
 
 #[cfg(feature = "lxc")]
-fn act(work: Work) -> Done {
+fn act(work: Work, to_keeper: &Channel) -> Done {
     match work {
         Work::Remove { .. } => Done::Removed,
         Work::Start(start) => {
-            let began = start_container(&start);
+            let began = start_container(&start, to_keeper);
             began.unwrap_or_else(|error| {
                 let log = last_errors(&start.log);
                 Done::Failed(if log.is_empty() { error.to_string() } else { format!("{error}: {log}") })
@@ -109,7 +113,7 @@ fn act(work: Work) -> Done {
 }
 
 #[cfg(feature = "lxc")]
-fn start_container(start: &Start) -> Result<Done, super::lxc::LxcError> {
+fn start_container(start: &Start, to_keeper: &Channel) -> Result<Done, super::lxc::LxcError> {
     use super::keeper::hide;
     use super::lxc;
 
@@ -125,6 +129,7 @@ fn start_container(start: &Start) -> Result<Done, super::lxc::LxcError> {
         return Ok(Done::Failed("its init ended at once".into()));
     };
     let monitor = parent_of(init).unwrap_or(0);
+    let network = std::fs::File::open(format!("/proc/{init}/ns/net"));
     if !start.ipv6.is_empty()
         && let Err(error) = add_ipv6(start, init)
     {
@@ -140,6 +145,11 @@ fn start_container(start: &Start) -> Result<Done, super::lxc::LxcError> {
             std::io::ErrorKind::NotFound => "its init ended at once".into(),
             _ => format!("what tells of this machine cannot be covered: {error}"),
         }));
+    }
+    // A container without one is as a machine without a log daemon.
+    let sent = network.and_then(|network| send_log(&network, to_keeper));
+    if let Err(error) = sent {
+        let _ = to_keeper.send(format!("{LOG}: {error}").as_bytes(), &[]);
     }
     Ok(Done::Started { init, monitor })
 }
@@ -159,6 +169,30 @@ fn mount_root(dir: &std::path::Path) -> std::io::Result<()> {
     let options = CString::new(format!("lowerdir={LOWER},upperdir=upper,workdir=work,userxattr"))?;
     mounts::mount(Path::new(hide::ROOT_DEVICE), Path::new("rootfs"), c"overlay", &options)?;
     hide::devices(Path::new("rootfs/dev"))
+}
+
+/// The socket that C libraries log to.
+#[cfg(feature = "lxc")]
+const LOG: &str = "/dev/log";
+
+/// Makes [`LOG`] in the container that this process is inside of, but for its network namespace, and sends it to the keeper.
+/// Made there, it has the name that `/proc/net/unix` shows of a log daemon's. Whatever an intruder has left may run by
+/// now: no link is followed.
+#[cfg(feature = "lxc")]
+fn send_log(network: &std::fs::File, to_keeper: &Channel) -> std::io::Result<()> {
+    use std::os::fd::AsFd;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+    let kind = rustix::thread::LinkNameSpaceType::Network;
+    rustix::thread::move_into_link_name_space(network.as_fd(), Some(kind))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let log = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    // Everybody may write, and nobody execute; a mode that is set later could be another file's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o111));
+    rustix::net::bind(&log, &SocketAddrUnix::new(LOG)?)?;
+    std::os::unix::fs::lchown(LOG, Some(super::ID_BASE), Some(super::ID_BASE))?;
+    to_keeper.send(b"log", &[log.as_fd()])
 }
 
 /// Gives `eth0` of the container its IPv6 addresses, from outside: liblxc would

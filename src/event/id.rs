@@ -139,7 +139,7 @@ ids! {
     ContainerConnect = "container.connect",
     /// A TCP port was opened inside.
     ContainerListen = "container.listen",
-    /// `count` of these five are not told one by one, as there were too many; which is in the data.
+    /// `count` of these, or of what was said to the log, are not told one by one, as there were too many; which is in the data.
     ContainerUntold = "container.untold",
     /// Connections are not recorded, or not all of what is in them; why is in the data.
     RecordingFailed = "recording.failed",
@@ -157,6 +157,11 @@ ids! {
     CaptureDeleted = "capture.deleted",
     /// A sensor that listens to a mirror saw something: what its rule says is in the data, as a JSON object.
     IdsAlert = "ids.alert",
+    /// A program in the container of `dst` said something to the log; what is in the data, as a JSON object.
+    ContainerLog = "container.log",
+    /// A program in the container of `dst` said that somebody logged in, or did not, or became somebody else; `src` is where
+    /// from, by its words. The rest is in the data, as a JSON object.
+    ContainerLogin = "container.login",
 }
 
 impl EventId {
@@ -173,11 +178,19 @@ impl EventId {
     /// Whether it was seen from outside while it happened inside a container.
     pub fn is_inside(self) -> bool {
         use EventId::{
-            ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ContainerUntold,
+            ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ContainerLog,
+            ContainerLogin, ContainerUntold,
         };
         matches!(
             self,
-            ContainerExec | ContainerExit | ContainerFile | ContainerConnect | ContainerListen | ContainerUntold
+            ContainerExec
+                | ContainerExit
+                | ContainerFile
+                | ContainerConnect
+                | ContainerListen
+                | ContainerLog
+                | ContainerLogin
+                | ContainerUntold
         )
     }
 }

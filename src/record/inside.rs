@@ -38,18 +38,18 @@ const O_APPEND: u64 = 0o2000;
 
 /// What may still be told.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(super) struct Bucket {
     left: u64,
     at: i64,
 }
 
 impl Bucket {
-    fn new(now: i64) -> Bucket {
+    pub(super) fn new(now: i64) -> Bucket {
         Bucket { left: AT_ONCE, at: now }
     }
 
     /// Whether one more may be told.
-    fn take(&mut self, now: i64) -> bool {
+    pub(super) fn take(&mut self, now: i64) -> bool {
         const EACH: i64 = SECOND / A_SECOND as i64;
         let due = (now - self.at).max(0) / EACH;
         self.left = self.left.saturating_add(due.unsigned_abs()).min(AT_ONCE);
@@ -160,12 +160,7 @@ impl Telling {
                 && now - since >= SECOND
             {
                 budget.untold = None;
-                let mut event = about(EventId::ContainerUntold, since, &of);
-                event.count = count;
-                let why = format!(
-                    "more than {AT_ONCE} at once and {A_SECOND} a second, or {OCTETS} octets at once and {OCTETS_A_SECOND} a second"
-                );
-                told.push(Said { event, data: why.into_bytes() });
+                told.push(untold(count, &of, since));
             }
         }
         told
@@ -264,6 +259,16 @@ fn id(happened: &Happened<'_>) -> Option<EventId> {
         Kind::Accept => None,
         _ => Some(EventId::ContainerFile),
     }
+}
+
+/// The event that `count` things are not told one by one that happened in a container of `of`.
+pub(super) fn untold(count: u64, of: &Lessee, since: i64) -> Said {
+    let mut event = about(EventId::ContainerUntold, since, of);
+    event.count = count;
+    let why = format!(
+        "more than {AT_ONCE} at once and {A_SECOND} a second, or {OCTETS} octets at once and {OCTETS_A_SECOND} a second"
+    );
+    Said { event, data: why.into_bytes() }
 }
 
 pub(super) fn shown(octets: &[u8]) -> Value {

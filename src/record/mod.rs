@@ -24,6 +24,7 @@ pub mod sink;
 #[cfg(test)]
 mod small_disk;
 mod summary;
+pub mod syslog;
 mod tail;
 pub mod tape;
 mod top;

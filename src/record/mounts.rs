@@ -29,9 +29,12 @@ impl Telling {
         let ids = [(seen.written, EventId::ContainerFile), (seen.executed, EventId::ContainerExec)];
         let ids = ids.into_iter().filter(|(is_it, _)| *is_it && !is_a_sink(&seen.path));
         let may = |(_, id): &(bool, EventId)| self.may(*id, (seen.mount, found.at), of);
-        let told =
-            ids.filter(may).map(|(_, id)| Said { event: about(id, found.at, of), data: fitted(object(id, found)) });
-        told.collect()
+        let told: Vec<Said> = ids
+            .filter(may)
+            .map(|(_, id)| Said { event: about(id, found.at, of), data: fitted(object(id, found)) })
+            .collect();
+        told.iter().for_each(|said| self.spend(seen.mount, said.data.len()));
+        told
     }
 }
 

@@ -36,7 +36,7 @@ fn lab(mut lab: Lab) -> Lab {
 }
 
 /// What is told of `host` under `id`: the record, and what belongs to it.
-fn told(lab: &Lab, id: &str, host: &str) -> Vec<(Value, Value)> {
+pub fn told(lab: &Lab, id: &str, host: &str) -> Vec<(Value, Value)> {
     let of_host = |event: &Value| event["event"] == id && event["dst"]["ip"] == host;
     let parsed = |event: Value| {
         let data = honeyweave::record::base64_decode(event["data"].as_str().unwrap()).unwrap();
@@ -45,7 +45,7 @@ fn told(lab: &Lab, id: &str, host: &str) -> Vec<(Value, Value)> {
     lab.events().into_iter().filter(of_host).map(parsed).collect()
 }
 
-fn wait_told(lab: &Lab, id: &str, host: &str, wanted: impl Fn(&Value) -> bool) -> (Value, Value) {
+pub fn wait_told(lab: &Lab, id: &str, host: &str, wanted: impl Fn(&Value) -> bool) -> (Value, Value) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let all = told(lab, id, host);

@@ -29,6 +29,7 @@ mod impairments;
 mod import;
 mod inside;
 mod inside_fanotify;
+mod inside_log;
 mod isolation;
 mod keeper;
 mod kills;

@@ -176,6 +176,11 @@ const CLAIMS: &[Claim] = &[
                 && text.contains("root root 666 /dev/null\nroot tty 666 /dev/tty\n")
         },
     ),
+    claim("log", "partly", "ls -l /dev/log; grep /dev/log /proc/net/unix; ps | grep [s]yslog; true", |text| {
+        let lines: Vec<&str> = text.lines().collect();
+        matches!(lines.as_slice(), [socket, listed] if socket.starts_with("srw-rw-rw-") && socket.contains(" root ")
+            && listed.ends_with(" /dev/log"))
+    }),
     claim("console", "partly", "stat -c '%F %t,%T' /dev/console", |text| text == "character special file 1,3\n"),
     claim("owners in `/proc`", "no", "stat -c %u /proc/sys /proc/cpuinfo /sys", |text| text == "65534\n0\n0\n"),
     claim("map of user ids", "no", "cat /proc/self/uid_map", |text| text.contains(" 1000000 ")),

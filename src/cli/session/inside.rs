@@ -21,6 +21,8 @@ pub struct Inside {
     programs: Vec<Seen>,
     files: Vec<Seen>,
     network: Vec<Seen>,
+    logins: Vec<Seen>,
+    log: Vec<Seen>,
     /// How much is not told one by one.
     untold: u64,
     /// Where the program that process runs is among them.
@@ -62,6 +64,8 @@ impl Inside {
             }
             EventId::ContainerExec => &mut self.programs,
             EventId::ContainerFile => &mut self.files,
+            EventId::ContainerLogin => &mut self.logins,
+            EventId::ContainerLog => &mut self.log,
             _ => &mut self.network,
         };
         if all.len() >= EACH {
@@ -78,12 +82,13 @@ impl Inside {
 
     /// Things that no table tells.
     pub fn more(&self) -> u64 {
-        let surplus = [&self.programs, &self.files, &self.network].map(|all| all.len().saturating_sub(ROWS) as u64);
+        let all = [&self.programs, &self.files, &self.network, &self.logins, &self.log];
+        let surplus = all.map(|all| all.len().saturating_sub(ROWS) as u64);
         self.untold.saturating_add(surplus.iter().sum())
     }
 
     /// The tables, each with its name and the last rows of it.
-    pub fn tables(&self) -> [(&'static str, Vec<Value>); 3] {
+    pub fn tables(&self) -> [(&'static str, Vec<Value>); 5] {
         let rows = |all: &[Seen], row: fn(&Seen) -> Value| {
             all.get(all.len().saturating_sub(ROWS)..).unwrap_or_default().iter().map(row).collect()
         };
@@ -91,6 +96,8 @@ impl Inside {
             ("programs inside", rows(&self.programs, program)),
             ("files inside", rows(&self.files, file)),
             ("connections and ports inside", rows(&self.network, network)),
+            ("log-ins inside", rows(&self.logins, login)),
+            ("log inside", rows(&self.log, line)),
         ]
     }
 }
@@ -146,6 +153,17 @@ fn network(seen: &Seen) -> Value {
     json!({"time": time(seen), "uid": what["uid"], "pid": what["pid"], "program": what["name"], "did": did, "ip": what["ip"], "port": what["port"]})
 }
 
+fn login(seen: &Seen) -> Value {
+    let what = &seen.what;
+    let accepted = if what["accepted"] == true { "accepted" } else { "refused" };
+    json!({"time": time(seen), "program": what["program"], "user": short(text(&what["user"])), "was": short(text(&what["by"])), "from": what["from"], "port": what["port"], "method": what["method"], "attempt": accepted})
+}
+
+fn line(seen: &Seen) -> Value {
+    let what = &seen.what;
+    json!({"time": time(seen), "severity": what["severity"], "program": short(text(&what["tag"])), "pid": what["pid"], "text": short(text(&what["text"]))})
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,13 +186,16 @@ mod tests {
         add(EventId::ContainerExit, json!({"pid": 8, "killed": true}));
         add(EventId::ContainerFile, json!({"did": "rename", "path": "a", "to": "b"}));
         add(EventId::ContainerListen, json!({"ip": "::", "port": 4444}));
+        add(EventId::ContainerLogin, json!({"program": "dropbear", "user": "root", "accepted": false}));
+        add(EventId::ContainerLog, json!({"tag": "cron", "text": "x"}));
         add(EventId::TcpOpen, json!({}));
-        let [(_, programs), (_, files), (_, network)] = inside.tables();
+        let [(_, programs), (_, files), (_, network), (_, logins), (_, log)] = inside.tables();
         let exits: Vec<&Value> = programs.iter().map(|row| &row["exit"]).collect();
         assert_eq!(exits, [&json!(3), &json!("killed"), &Value::Null]);
         assert_eq!(programs[0]["arguments"], "sh -c 'a '\\''b'\\'''");
         assert_eq!(programs[1]["arguments"], "sh -c ''");
         assert_eq!((&files[0]["path"], &network[0]["did"]), (&json!("a -> b"), &json!("listen")));
+        assert_eq!((&logins[0]["attempt"], &log[0]["text"]), (&json!("refused"), &json!("x")));
         assert_eq!(inside.more(), 0);
     }
 }

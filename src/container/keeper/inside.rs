@@ -52,12 +52,16 @@ impl Inside {
     }
 }
 
-/// The container, as the console is told of it: once for each of its keys.
-fn told(container: &Container) -> impl Iterator<Item = Watched> {
+/// Whose a container is; nobody's if it is kept ready.
+pub(super) fn lessee(container: &Container) -> Option<Lessee> {
     let leased = container.lease.and_then(|lease| lease.by).map(|(_, session)| session);
     let session = leased.filter(|session| *session != SessionId::default());
-    let of = container.host.map(|(node, host)| Lessee { node, host, session });
-    let number = container.place.number;
+    container.host.map(|(node, host)| Lessee { node, host, session })
+}
+
+/// The container, as the console is told of it: once for each of its keys.
+fn told(container: &Container) -> impl Iterator<Item = Watched> {
+    let (number, of) = (container.place.number, lessee(container));
     container.watched.iter().map(move |key| Watched { number, key: *key, of })
 }
 

@@ -159,6 +159,7 @@ impl Keeper {
                     let ends = container.why.is_some();
                     self.containers.insert(number, container);
                     self.watch_inside(number);
+                    self.tell_log(number);
                     match ends {
                         true => self.dispose(number, now),
                         false => self.rests(number),

@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::evidence::Look;
 use super::listings::Listed;
+use super::logs;
 use super::process::SECOND;
 use super::settings::Place;
 use super::used::Used;
@@ -19,6 +20,7 @@ use crate::container::inspector::Inspector;
 use crate::container::worker::{Done, Start, Work};
 use crate::event::SessionId;
 use crate::node::{LeaseId, NodeIdx};
+use crate::sys::seqpacket::Channel;
 
 /// How long processes that were killed may take to vanish.
 const SWEEP_DEADLINE: i64 = 3 * SECOND;
@@ -148,6 +150,8 @@ pub struct Container {
     pub look: Option<Look>,
     /// The cgroup, or the mounts, by which what happens in it is watched.
     pub watched: Vec<u64>,
+    /// The socket that its programs log to.
+    pub log: Option<OwnedFd>,
     /// How far the listing is of what was changed by the time that it rests.
     pub listed: Listed,
 }
@@ -174,6 +178,7 @@ impl Container {
             used: None,
             look: None,
             watched: Vec::new(),
+            log: None,
             listed: Listed::Done,
         })
     }
@@ -201,6 +206,7 @@ pub struct Worker {
     /// Its process id.
     pub pid: i32,
     answer: PipeReader,
+    log: Channel,
     /// When it was started.
     pub since: i64,
     /// When it is killed.
@@ -213,8 +219,9 @@ impl Worker {
     pub fn start(program: &Path, name: &str, work: &Work, now: i64, patience: i64) -> io::Result<Worker> {
         let request = serde_json::to_vec(work)?;
         let (answer, output) = io::pipe()?;
+        let (log, sender) = Channel::pair()?;
         let mut command = Command::new(program);
-        command.args(["__lxc", name]).stdin(Stdio::piped()).stdout(output).stderr(Stdio::null());
+        command.args(["__lxc", name]).stdin(Stdio::piped()).stdout(output).stderr(sender.into_fd());
         // liblxc asks newuidmap to set up ids if it finds it, which then wants an entry
         // in /etc/subuid. Root needs neither: without a path it writes the map itself.
         command.env_clear().env("PATH", "/nonexistent");
@@ -223,7 +230,12 @@ impl Worker {
             // The request is smaller than a pipe's buffer, so this does not wait.
             stdin.write_all(&request)?;
         }
-        Ok(Worker { pid: child.id() as i32, answer, since: now, deadline: now + patience })
+        Ok(Worker { pid: child.id() as i32, answer, log, since: now, deadline: now + patience })
+    }
+
+    /// The log of the container called `name` that it has started.
+    pub fn log(&self, name: &str) -> Option<OwnedFd> {
+        logs::received(&self.log, name)
     }
 
     /// What it answered, once it has ended.

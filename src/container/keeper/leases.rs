@@ -159,6 +159,7 @@ impl Keeper {
             tracing::warn!(%error, %dir, "what this container is for cannot be written down");
         }
         self.tell_whose(number);
+        self.tell_log(number);
         self.send(FromKeeper::LeaseTap { lease: lease.id, mtu }, tap);
     }
 
@@ -217,6 +218,7 @@ impl Keeper {
                     tracing::warn!(%error, name, "should the keeper die, this container ends with it");
                 }
                 self.watch_inside(number);
+                self.tell_log(number);
                 match lease {
                     _ if ended => self.kill_live(number, now),
                     Some(lease) => self.send(FromKeeper::LeaseLive { lease: lease.id }, None),
@@ -326,6 +328,7 @@ impl Keeper {
             return;
         }
         self.unwatch_inside(number);
+        self.forget_log(number);
         let Some(container) = self.containers.get_mut(&number) else { return };
         // The device is back here, or gone with the container's network namespace.
         let _ = netlink::delete_link(&container.place.tap);

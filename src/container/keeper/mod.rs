@@ -27,6 +27,7 @@ mod lease;
 mod leases;
 mod leftovers;
 mod listings;
+mod logs;
 mod machine;
 mod orders;
 mod pool;

@@ -14,7 +14,7 @@ pub(super) const ROWS: usize = 64;
 impl Keeper {
     pub(super) fn take_orders(&mut self, now: i64) {
         // The console's own runtime paces whoever asks; one that is gone is started anew, and asks again.
-        while let Ok(Some((Ordered { id, order }, _))) = self.ends.console.recv_msg::<Ordered>() {
+        while let Ok(Some((Ordered { id, order }, mut fds))) = self.ends.console.recv_msg::<Ordered>() {
             let answer = match order {
                 // Who looks has to wait for an inspector.
                 Order::Snapshot(number) | Order::Diff(number) => {
@@ -24,6 +24,18 @@ impl Keeper {
                     }
                 }
                 Order::Watched(after) => Ok(Answered::Watched(self.watched(after))),
+                Order::Logs(after) => Ok(Answered::Logs(self.logs(after))),
+                Order::Log(number) => match self.log(number) {
+                    Ok(log) => {
+                        self.answer(&KeeperSays::Answer { id, answer: Ok(Answered::Log) }, Some(log));
+                        continue;
+                    }
+                    Err(why) => Err(why),
+                },
+                Order::KeepLog(number) => {
+                    fds.pop().into_iter().for_each(|log| self.keep_log(number, log));
+                    Ok(Answered::Same)
+                }
                 Order::Sensor { dev, ino } => match self.sensor((dev, ino)) {
                     Ok(Some(file)) => {
                         let answer = Ok(Answered::Sensor);
@@ -54,8 +66,14 @@ impl Keeper {
                 let later = self.containers.range(after.saturating_add(1)..).take(ROWS);
                 return Ok(later.map(|(_, container)| self.row(container)).collect());
             }
-            // Whoever looks is answered later, and a sensor's file is not for people.
-            Order::Snapshot(_) | Order::Diff(_) | Order::Watched(_) | Order::Sensor { .. } => {
+            // Whoever looks is answered later, and what has a descriptor is not for people.
+            Order::Snapshot(_)
+            | Order::Diff(_)
+            | Order::Watched(_)
+            | Order::Sensor { .. }
+            | Order::Logs(_)
+            | Order::Log(_)
+            | Order::KeepLog(_) => {
                 return Err("it is no order for at once".into());
             }
             Order::Freeze(number) => self.freeze_now(number)?,

@@ -110,6 +110,7 @@ mod tests {
             used: None,
             look: None,
             watched: Vec::new(),
+            log: None,
             listed: Listed::Done,
         };
         (number, container)

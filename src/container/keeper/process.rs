@@ -353,6 +353,7 @@ impl Keeper {
         let Some(container) = self.containers.get_mut(&number) else { return };
         match std::mem::replace(&mut container.stage, Stage::ended(now)) {
             Stage::Starting(worker) => {
+                container.log = worker.log(&container.place.name);
                 let done = worker.answer();
                 container.stage = Stage::failed(now);
                 self.started(number, done, now);

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,9 +14,10 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::inside::Known;
+use super::logs::Logs;
 use super::tell;
 use crate::container::inspector::Answer;
-use crate::container::{Answered, KeeperSays, Order, Ordered};
+use crate::container::{Answered, KeeperSays, Logged, Order, Ordered};
 use crate::event::Said;
 use crate::sys::eventfd::EventFd;
 use crate::sys::seqpacket::{AsyncChannel, Channel};
@@ -42,6 +43,8 @@ pub struct Keeper {
     waiting: Mutex<(u64, HashMap<u64, Asker>)>,
     /// Whose the containers are that are watched.
     pub known: Arc<Known>,
+    /// The containers whose programs log.
+    pub logs: Logs,
 }
 
 impl Keeper {
@@ -56,6 +59,7 @@ impl Keeper {
             channel: AsyncChannel::new(channel)?,
             waiting: Mutex::new((first, HashMap::new())),
             known,
+            logs: Logs::default(),
         }))
     }
 
@@ -70,7 +74,9 @@ impl Keeper {
                 (Answered::Containers(rows), _) => told(&|| serde_json::to_value(&rows)),
                 (Answered::Watched(watched), _) => told(&|| serde_json::to_value(&watched)),
                 (Answered::Taken(taken), _) => told(&|| serde_json::to_value(&taken)),
-                (Answered::Sensor | Answered::Same, _) => Err("that is no order for a container".into()),
+                (Answered::Sensor | Answered::Same | Answered::Logs(_) | Answered::Log, _) => {
+                    Err("that is no order for a container".into())
+                }
                 (Answered::Changes, memory) => {
                     let memory = memory.ok_or("the keeper answered without an answer")?;
                     let read = tokio::task::spawn_blocking(move || read_changes(memory)).await;
@@ -122,7 +128,47 @@ impl Keeper {
         }
     }
 
+    /// All containers that may have a log.
+    ///
+    /// # Errors
+    /// A sentence, if nobody answers.
+    pub async fn list_logs(&self) -> Result<Vec<Logged>, String> {
+        let mut all: Vec<Logged> = Vec::new();
+        loop {
+            let after = all.last().map_or(0, |last| last.number);
+            match self.ask(Order::Logs(after)).await? {
+                (Answered::Logs(rows), _) if rows.is_empty() => return Ok(all),
+                // They come in the order of their numbers, or for ever.
+                (Answered::Logs(rows), _) if rows.first().is_some_and(|row| row.number > after) => all.extend(rows),
+                _ => return Err("the keeper answered something else".into()),
+            }
+        }
+    }
+
+    /// The socket that the programs of container `number` log to.
+    ///
+    /// # Errors
+    /// A sentence, if there is none or nobody answers.
+    pub async fn log(&self, number: u32) -> Result<OwnedFd, String> {
+        match self.ask(Order::Log(number)).await? {
+            (Answered::Log, Some(log)) => Ok(log),
+            _ => Err("the keeper answered something else".into()),
+        }
+    }
+
+    /// Has the keeper keep that socket.
+    ///
+    /// # Errors
+    /// A sentence, if nobody answers.
+    pub async fn keep_log(&self, number: u32, log: BorrowedFd<'_>) -> Result<(), String> {
+        self.ask_with(Order::KeepLog(number), &[log]).await.map(drop)
+    }
+
     async fn ask(&self, order: Order) -> Asked {
+        self.ask_with(order, &[]).await
+    }
+
+    async fn ask_with(&self, order: Order, fds: &[BorrowedFd<'_>]) -> Asked {
         let (asker, answered) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
@@ -136,7 +182,7 @@ impl Keeper {
             id
         };
         let exchange = async {
-            self.channel.send_msg(&Ordered { id, order }, &[]).await.map_err(|error| format!("the keeper: {error}"))?;
+            self.channel.send_msg(&Ordered { id, order }, fds).await.map_err(|error| format!("the keeper: {error}"))?;
             answered.await.map_err(|_| "the keeper went away".to_owned())?
         };
         let patience = if matches!(order, Order::Snapshot(_) | Order::Diff(_)) { LOOK } else { ANSWER };
@@ -157,6 +203,8 @@ impl Keeper {
                 }
                 Ok(Some((KeeperSays::Watches(watched), _))) => self.known.learn(&watched),
                 Ok(Some((KeeperSays::Unwatches(key), _))) => self.known.forget(key, clock::monotonic_micros()),
+                Ok(Some((KeeperSays::Logs(logged), _))) => self.logs.learn(&logged),
+                Ok(Some((KeeperSays::Unlogs(number), _))) => self.logs.forget(number),
                 Ok(Some((KeeperSays::Answer { id, answer }, mut fds))) => {
                     if let Some(asker) = self.waiting().1.remove(&id) {
                         // Whoever asked may have given up.

@@ -11,6 +11,7 @@ mod alerts;
 mod ids;
 mod inside;
 mod keeper;
+mod logs;
 mod metrics;
 mod private;
 mod recorder;
@@ -111,6 +112,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         if let Some(files) = files {
             tokio::spawn(ids::ask(keeper.clone(), files));
         }
+        tokio::spawn(logs::run(keeper.clone(), said.clone(), wake.try_clone()?));
         let keeper_said = (said.clone(), wake.try_clone()?);
         tokio::spawn(async move { keeper.listen(&keeper_said.0, &keeper_said.1).await });
         match (ends.metrics, serve_metrics) {

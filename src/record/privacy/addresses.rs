@@ -105,7 +105,8 @@ impl Mask {
         for end in [&mut record.src, &mut record.dst].into_iter().flatten() {
             end.ip = end.ip.map(|ip| self.ip(ip));
         }
-        if matches!(record.event, EventId::ContainerConnect | EventId::ContainerListen | EventId::SshForward) {
+        use EventId::{ContainerConnect, ContainerListen, ContainerLogin, SshForward};
+        if matches!(record.event, ContainerConnect | ContainerListen | ContainerLogin | SshForward) {
             self.told(record);
         }
     }

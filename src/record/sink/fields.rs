@@ -43,8 +43,9 @@ fn written_out(text: &str, most: usize, stays: impl Fn(char) -> bool, more: &str
 /// out.
 pub fn details(record: &Record) -> Map<String, Value> {
     use EventId::{
-        ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, IdsAlert, ServiceLogin,
-        ShellCommand, SshClose, SshCommand, SshFile, SshForward, SshHello, SshLogin, SshShell, TlsHello,
+        ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ContainerLog, ContainerLogin,
+        IdsAlert, ServiceLogin, ShellCommand, SshClose, SshCommand, SshFile, SshForward, SshHello, SshLogin, SshShell,
+        TlsHello,
     };
     let has_any = matches!(
         record.event,
@@ -63,6 +64,8 @@ pub fn details(record: &Record) -> Map<String, Value> {
             | ContainerFile
             | ContainerConnect
             | ContainerListen
+            | ContainerLog
+            | ContainerLogin
             | IdsAlert
     );
     let data = record.data.as_deref().filter(|_| has_any).and_then(base64::decode).unwrap_or_default();

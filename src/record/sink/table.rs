@@ -107,6 +107,8 @@ pub fn of(id: EventId) -> Row {
         ContainerListen => row("Process in a container listens", 7, NETWORK, INFO),
         ContainerUntold => row("More happened in a container than is told", 6, HOST, INFO),
         IdsAlert => row("Alert of a sensor", 8, &["intrusion_detection"], &["info"]),
+        ContainerLog => row("Message to a container's log", 3, HOST, INFO),
+        ContainerLogin => row("Log-in in a container", 6, LOGIN, START),
         ShellCommand => row("Command in a shell", 8, PROCESS, START),
         SinkState => row("Receiver of events changed", 6, HOST, &["change"]),
         SinkLost => row("Records deleted before they were sent", 8, FILE, &["deletion"]),
