@@ -96,12 +96,15 @@ mod tests {
     fn a_process_is_looked_at_and_one_that_is_over_is_not() {
         let long = "y".repeat(2000);
         let mut command = std::process::Command::new("sh");
+        command.args(["-c", "echo; read x", "sh", &long]);
         let mut child =
-            command.args(["-c", "read x", "sh", &long]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        // Whoever speaks has its arguments; who was only begun may not have them yet.
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         let seen = Process::look(child.id()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(seen.arguments.starts_with(b"sh\0-c\0read x\0sh\0y") && seen.is_cut, "{seen:?}");
+        assert!(seen.arguments.starts_with(b"sh\0-c\0echo; read x\0sh\0y") && seen.is_cut, "{seen:?}");
         assert_eq!((seen.uid, seen.parent), (rustix::process::getuid().as_raw(), std::process::id()));
         assert_eq!(Process::look(child.id()), None);
     }
