@@ -65,6 +65,8 @@ pub struct KeeperConfig {
     pub eve: Option<PathBuf>,
     /// Whether what happens inside containers is watched by their mounts, not by their cgroups.
     pub by_mounts: bool,
+    /// Containers have a `/dev/log`: there is somebody who reads it.
+    pub logs: bool,
 }
 
 impl KeeperConfig {

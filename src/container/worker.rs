@@ -55,6 +55,8 @@ pub struct Start {
     pub ipv6: Vec<(Ipv6Addr, u8)>,
     /// The IPv6 default gateway.
     pub ipv6_gateway: Option<Ipv6Addr>,
+    /// Whether it has a `/dev/log`.
+    pub logs: bool,
 }
 
 /// What came of it.
@@ -147,8 +149,9 @@ fn start_container(start: &Start, to_keeper: &Channel) -> Result<Done, super::lx
         }));
     }
     // A container without one is as a machine without a log daemon.
-    let sent = network.and_then(|network| send_log(&network, to_keeper));
-    if let Err(error) = sent {
+    if start.logs
+        && let Err(error) = network.and_then(|network| send_log(&network, to_keeper))
+    {
         let _ = to_keeper.send(format!("{LOG}: {error}").as_bytes(), &[]);
     }
     Ok(Done::Started { init, monitor })

@@ -145,6 +145,7 @@ fn prepare(setup: &Setup, inside: Inside, fds: Option<Given>) -> Result<[Process
         eve: plan.eve.clone(),
         threads: setup.threads,
         by_mounts: matches!(inside, Inside::Mounts(_)),
+        logs: true,
     };
     let open = |tap: &TapConfig| open_tap(&tap.interface).map_err(|e| SupervisorError::Tap(tap.interface.clone(), e));
     let taps = keeper.taps().map(|(_, tap)| open(tap)).collect::<Result<_, _>>()?;

@@ -189,6 +189,7 @@ pub(super) mod tests {
             evidence: Default::default(),
             eve: None,
             by_mounts: false,
+            logs: false,
         }
     }
 

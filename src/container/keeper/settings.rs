@@ -194,6 +194,7 @@ pub fn start(
         last_pid: age.last_pid,
         ipv6: Vec::new(),
         ipv6_gateway: None,
+        logs: false,
     };
     if let Some(host) = host {
         network(host, &mut set, &mut start);
