@@ -180,7 +180,9 @@ impl Keeper {
             if !matches!(container.stage, Stage::Queued(_)) {
                 continue;
             }
-            let Stage::Queued(mut start) = std::mem::replace(&mut container.stage, Stage::failed(now)) else { continue };
+            let Stage::Queued(mut start) = std::mem::replace(&mut container.stage, Stage::failed(now)) else {
+                continue;
+            };
             start.logs = self.config.logs;
             let name = container.place.name.clone();
             match Worker::start(&self.worker, &name, &Work::Start(*start), now, START_DEADLINE) {

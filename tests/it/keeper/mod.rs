@@ -451,8 +451,7 @@ fn a_debian_container_serves_ssh_and_web() {
     let _wire = Wire::lay(keeper.tap(1), &attacker, &["10.77.0.254/24"]);
     let host = ("debian", "10.77.0.4");
     let run = |login: &str, command: &str| ssh(&attacker, &keeper.config, host, login, command);
-    let text =
-        run("root:toor@10.77.0.4", "id -u; hostname; cat /etc/machine-id | wc -c; pgrep -x init");
+    let text = run("root:toor@10.77.0.4", "id -u; hostname; cat /etc/machine-id | wc -c; pgrep -x init");
     assert_eq!(text, "0\nweb-prod-03\n33\n1\n");
     assert_eq!(run("guest:guest@10.77.0.4", "id -un; pwd"), "guest\n/home/guest\n");
     assert!(run("guest:guest@10.77.0.4", "ping -c1 -W5 10.77.0.254").contains(" 1 received"));
