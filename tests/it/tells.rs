@@ -130,8 +130,11 @@ const CLAIMS: &[Claim] = &[
         text == "MemTotal:       16357785 kB\n"
     }),
     claim("memory by system call", "no", "free -k | sed -n 2p", |text| {
-        let total: u64 = text.split_whitespace().nth(1).unwrap().parse().unwrap();
-        here("/proc/meminfo").lines().next().unwrap_or_default().contains(&format!(" {total} kB"))
+        // Total, used, free: no program may come to more than there is, whatever it computes of which source.
+        let columns: Result<Vec<u64>, _> = text.split_whitespace().skip(1).map(str::parse).collect();
+        let [total, rest @ ..] = columns.as_deref().unwrap_or_default() else { return false };
+        let own = here("/proc/meminfo").lines().next().unwrap_or_default().contains(&format!(" {total} kB"));
+        own && rest.len() >= 5 && rest.iter().all(|part| part <= total)
     }),
     claim("time since boot", "yes", "cat /proc/uptime; sleep 1; cat /proc/uptime", |text| {
         let up: Vec<f64> = text.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();

@@ -19,6 +19,8 @@ pub struct Here {
     pub version: String,
     /// Octets of memory.
     pub memory: u64,
+    /// Octets of it that programs and the kernel hold and would not give back.
+    pub held: u64,
     /// Logical processors that may be used.
     pub cpus: u16,
     /// `/proc/cpuinfo` of the first processor.
@@ -29,14 +31,18 @@ impl Here {
     /// What the kernel says.
     pub fn look() -> Here {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let total = read("/proc/meminfo")
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        let meminfo = read("/proc/meminfo");
+        let of = |name: &str| {
+            let figure = |line: &str| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok();
+            meminfo.lines().find_map(figure)
+        };
+        let total = of("MemTotal:").unwrap_or(1 << 20);
         let cpuinfo = read("/proc/cpuinfo");
         Here {
             release: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             version: read("/proc/version"),
-            memory: total.unwrap_or(1 << 20) << 10,
+            memory: total << 10,
+            held: total.saturating_sub(of("MemAvailable:").unwrap_or(total)) << 10,
             cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u16),
             cpuinfo: cpuinfo.split("\n\n").next().unwrap_or_default().to_owned(),
         }
@@ -344,6 +350,7 @@ pub(super) mod tests {
             release: "6.1.0-18-amd64".into(),
             version: "Linux version 6.1.0-18-amd64 (me@here) (gcc 15) #1 SMP Debian 6.1.76-1 (2024-02-01)\n".into(),
             memory: 8 << 30,
+            held: 3 << 30,
             cpus: 2,
             cpuinfo: "vendor_id\t: AuthenticAMD\nflags\t\t: fpu sse hypervisor\nbugs\t\t: spectre_v1\n".into(),
         }

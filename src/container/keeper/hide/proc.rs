@@ -40,7 +40,7 @@ pub fn files(machine: &Machine, here: &Here, root_size: u64) -> Vec<(&'static st
         files.push(("cpuinfo", text));
     }
     if let Some(memory) = machine.memory {
-        files.push(("meminfo", meminfo(memory)));
+        files.push(("meminfo", meminfo(memory, here.held)));
     }
     files
 }
@@ -98,23 +98,32 @@ fn cpuinfo(machine: &Machine, here: &Here) -> Option<String> {
 
 /// A machine that has been idle for long. Only where the topology says how much memory there is: otherwise the
 /// container shows the machine's own, whose figures move.
-fn meminfo(memory: u64) -> String {
+///
+/// Some programs (busybox `free`) take the total and what is free from the kernel, whose figures cannot be changed, and
+/// subtract the caches that are written here: these stay below what the machine holds in any case, or else the rest
+/// would be below zero.
+fn meminfo(memory: u64, held: u64) -> String {
     // What a kernel keeps for itself before it counts.
     let total = memory / 1024 * 975 / 1000;
     let part = |thousandths: u64| total * thousandths / 1000;
+    let scale = (held / 1024 * 3 / 4).min(part(475));
+    let cache = |thousandths: u64| scale * thousandths / 475;
+    let (buffers, cached, reclaimable) = (cache(21), cache(418), cache(36));
+    let of_files = (buffers + cached).saturating_sub(part(3));
+    let (active, inactive) = (of_files * 48 / 100, of_files - of_files * 48 / 100);
     let rows = [
         ("MemTotal", total),
-        ("MemFree", part(412)),
+        ("MemFree", part(887) - buffers - cached - reclaimable),
         ("MemAvailable", part(861)),
-        ("Buffers", part(21)),
-        ("Cached", part(418)),
+        ("Buffers", buffers),
+        ("Cached", cached),
         ("SwapCached", 0),
-        ("Active", part(211)),
-        ("Inactive", part(298)),
+        ("Active", active + part(2)),
+        ("Inactive", inactive + part(71)),
         ("Active(anon)", part(2)),
         ("Inactive(anon)", part(71)),
-        ("Active(file)", part(209)),
-        ("Inactive(file)", part(227)),
+        ("Active(file)", active),
+        ("Inactive(file)", inactive),
         ("Unevictable", 0),
         ("Mlocked", 0),
         ("SwapTotal", 0),
@@ -122,11 +131,11 @@ fn meminfo(memory: u64) -> String {
         ("Dirty", 148),
         ("Writeback", 0),
         ("AnonPages", part(70)),
-        ("Mapped", part(38)),
-        ("Shmem", part(3)),
-        ("KReclaimable", part(36)),
-        ("Slab", part(49)),
-        ("SReclaimable", part(36)),
+        ("Mapped", cached / 11),
+        ("Shmem", part(3).min(cached / 2)),
+        ("KReclaimable", reclaimable),
+        ("Slab", reclaimable + part(13)),
+        ("SReclaimable", reclaimable),
         ("SUnreclaim", part(13)),
         ("KernelStack", 4208),
         ("PageTables", 6544),
@@ -228,7 +237,25 @@ mod tests {
     fn memory_is_the_kernels_unless_it_is_written() {
         assert_eq!(file(&machine(), &here(), "meminfo"), None);
         let text = file(&Machine { memory: Some(16 << 30), ..machine() }, &here(), "meminfo").unwrap();
-        assert!(text.starts_with("MemTotal:       16357785 kB\nMemFree:         6739407 kB\n"), "{text}");
+        assert!(text.starts_with("MemTotal:       16357785 kB\nMemFree:        12150061 kB\n"), "{text}");
+    }
+
+    #[test]
+    fn caches_are_smaller_than_what_the_machine_holds() {
+        for (memory, held) in
+            [(16 << 30, 600 << 20), (16 << 30, 64 << 30), (64 << 20, 1 << 20), (1 << 40, 0), (0, 1 << 40)]
+        {
+            let text = meminfo(memory, held);
+            let of = |name: &str| {
+                let mut lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+                lines.next().unwrap().trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap()
+            };
+            let caches = of("Buffers") + of("Cached") + of("SReclaimable");
+            assert!(caches << 10 <= held && caches + of("MemFree") <= of("MemTotal"), "{text}");
+            assert!(of("MemAvailable") <= of("MemFree") + caches && of("Shmem") <= of("Cached"), "{text}");
+            assert_eq!(of("Active"), of("Active(file)") + of("Active(anon)"), "{text}");
+            assert!(of("Active(file)") + of("Inactive(file)") <= of("Cached") + of("Buffers"), "{text}");
+        }
     }
 
     #[test]
