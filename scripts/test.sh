@@ -46,12 +46,13 @@ step() {
 # What tests that failed said, without the backtraces of those that panic on purpose.
 failures() {
     awk '
-        /^---- .* stdout ----$/ { name = $2; said[name] = ""; quiet = 0; next }
+        # A test that was run twice said something each time, and the first time is of more interest.
+        /^---- .* stdout ----$/ { name = $2; quiet = 0; if (name in said) said[name] = said[name] "... and once more:\n"; next }
         /^(successes|failures|test result)/ { name = "" }
         /^stack backtrace:$/ { quiet = 1 }
         name && !quiet { said[name] = said[name] $0 "\n" }
         /^test .* \.\.\. FAILED$/ { failed[$2] = 1 }
-        END { for (name in failed) { printf "\nFAILED: %s\n%s", name, substr(said[name], 1, 6000) } }
+        END { for (name in failed) { printf "\nFAILED: %s\n%s", name, substr(said[name], 1, 8000) } }
     ' "$log"
 }
 
