@@ -1,6 +1,6 @@
 //! What is read beside connections in the clear, between real clients and real servers, all on the loopback.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use honeyweave::relay::plain::{Settings, serve};
 use honeyweave::relay::tape::{Credential, Entry, Recorder, Stream};
 use honeyweave::service::Spoken;
-use tokio::net::TcpStream;
 
 use crate::net::{Running, free_port, wait_for};
 
@@ -35,7 +34,7 @@ impl Lab {
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
-                let dial = move || TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, inside)));
+                let dial = move || crate::net::dial(inside);
                 tokio::spawn(serve(settings, stream, dial, recorder.clone()));
             }
         });

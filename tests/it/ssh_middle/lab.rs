@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -14,7 +14,6 @@ use std::time::Duration;
 use honeyweave::relay::ssh::{Login, Policy, Secret, Settings, Used, serve};
 use honeyweave::relay::tape::{ChannelKind, Credential, Direction, Entry, Recorder, Stream, Text};
 use russh::keys::PrivateKey;
-use tokio::net::TcpStream;
 
 pub use crate::net::free_port;
 use crate::net::{Running, wait_for};
@@ -147,7 +146,7 @@ impl Lab {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
                 stream.set_nodelay(true).unwrap();
-                let dial = move || TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, direct)));
+                let dial = move || crate::net::dial(direct);
                 let served = serve(settings.clone(), stream, dial, recorder.clone());
                 let kept = kept.clone();
                 tokio::spawn(async move {

@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,6 @@ use honeyweave::emulate::{Identity, Secret};
 use honeyweave::relay::tape::{Entry, Recorder, Stream, Tape};
 use honeyweave::relay::tls::{Certificate, Dialect, Face, Foreign, Image, Inside, Settings, serve};
 use honeyweave::service::tls::{Leaf, Name, Owner};
-use tokio::net::TcpStream;
 
 pub use crate::net::free_port;
 use crate::net::{Running, wait_for};
@@ -84,7 +83,7 @@ impl Lab {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
                 stream.set_nodelay(true).unwrap();
-                let dial = move || TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, inside)));
+                let dial = move || crate::net::dial(inside);
                 tokio::spawn(serve(settings.clone(), stream, dial, recorder.clone()));
             }
         });
