@@ -30,6 +30,7 @@ mod listings;
 mod logs;
 mod machine;
 mod orders;
+mod own_files;
 mod pool;
 mod pressure;
 mod process;
