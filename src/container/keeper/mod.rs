@@ -40,6 +40,7 @@ mod ssh_key;
 mod taps;
 mod uplinks;
 mod used;
+mod waiting;
 mod xdp;
 
 pub use cgroup::Layout;
