@@ -29,7 +29,8 @@ links:
   - endpoints: [middle, "core:3"]
 "#;
 
-fn lab(mut lab: Lab) -> Lab {
+/// An attacker, 192.0.2.2, in front of these hosts.
+pub fn lab(mut lab: Lab) -> Lab {
     lab.start(TOPOLOGY);
     lab.attacker.addr("eth0", "192.0.2.2/24");
     lab
