@@ -1,6 +1,6 @@
 //! One channel: what the attacker's side says goes inside, what comes from there goes back, and both onto the tape.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,14 +25,53 @@ pub(super) struct Control {
     pub(super) inner: Arc<ChannelWriteHalf<client::Msg>>,
     /// What its server says to requests, in their order.
     answers: tokio::sync::Mutex<mpsc::UnboundedReceiver<bool>>,
-    observer: Arc<Mutex<Observer>>,
+    observers: Arc<Observers>,
     outward: Arc<Load>,
 }
 
+/// Who looks at what a channel carries.
+#[derive(Default)]
+struct Observers {
+    now: Mutex<Observer>,
+    /// Who does as soon as what was asked for is granted. What is refused changes nothing.
+    then: Mutex<Option<Observer>>,
+}
+
+impl Observers {
+    fn now(&self) -> MutexGuard<'_, Observer> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn then(&self) -> MutexGuard<'_, Option<Observer>> {
+        self.then.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request is granted: what comes from now on is its program's.
+    fn granted(&self) {
+        if let Some(next) = self.then().take() {
+            let mut now = self.now();
+            // No server has two programs in a channel.
+            if now.is_blind() {
+                *now = next;
+            }
+        }
+    }
+}
+
 impl Control {
-    /// What the channel carries from now on.
-    pub(super) fn observe(&self, observer: Observer) {
-        *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
+    /// Passes a request for a program, whose octets are looked at by `observer`, and returns whether the server inside grants it.
+    pub(super) async fn begin<F>(
+        &self,
+        observer: Observer,
+        request: impl FnOnce(Arc<ChannelWriteHalf<client::Msg>>) -> F,
+    ) -> bool
+    where
+        F: Future<Output = Result<(), russh::Error>>,
+    {
+        *self.observers.then() = Some(observer);
+        let granted = self.ask(request).await;
+        self.observers.then().take();
+        granted
     }
 
     /// Passes a request, and returns whether the server inside grants it.
@@ -83,7 +122,7 @@ impl Middle {
             number: slot.number,
             inner: Arc::new(inner),
             answers: answers.into(),
-            observer: Arc::default(),
+            observers: Arc::default(),
             outward: self.outward.clone(),
         };
         Carried { kind, slot, outer, inner_read, answered, control: Arc::new(control) }
@@ -97,12 +136,12 @@ impl Middle {
         let (inward, outward) = (Lane::new(self.inward.clone()), Lane::new(self.outward.clone()));
         let (outer_read, outer) = outer.split();
         let Some(client) = self.client() else { return };
-        let passer = Passer { channel: number, recorder: &self.recorder, observer: &control.observer };
+        let passer = Passer { channel: number, recorder: &self.recorder, observers: &control.observers };
         let out = Outer { client, channel: &outer };
         // Whichever side closes has been heard to its end; what the other still says has nowhere to go.
         tokio::select! {
             _ = async { tokio::join!(from_client(outer_read, &inward), passer.inside(&inward, &control.inner)) } => {}
-            _ = async { tokio::join!(from_inside(inner_read, &outward, answered), passer.outside(&outward, &out)) } => {}
+            _ = async { tokio::join!(from_inside(inner_read, &outward, answered, &control.observers), passer.outside(&outward, &out)) } => {}
         }
         let _ = control.inner.close().await;
         let _ = outer.close().await;
@@ -128,7 +167,12 @@ async fn from_client(mut from: ChannelReadHalf, lane: &Lane) {
 }
 
 /// Takes from inside what there is room for.
-async fn from_inside(mut from: ChannelReadHalf, lane: &Lane, answered: mpsc::UnboundedSender<bool>) {
+async fn from_inside(
+    mut from: ChannelReadHalf,
+    lane: &Lane,
+    answered: mpsc::UnboundedSender<bool>,
+    observers: &Observers,
+) {
     loop {
         lane.room().await;
         match from.wait().await {
@@ -140,7 +184,10 @@ async fn from_inside(mut from: ChannelReadHalf, lane: &Lane, answered: mpsc::Unb
                 lane.push(Item::Killed { signal: signal_name, core_dumped, message: error_message });
             }
             // Nobody asks any more when the channel is over.
-            Some(ChannelMsg::Success) => _ = answered.send(true),
+            Some(ChannelMsg::Success) => {
+                observers.granted();
+                let _ = answered.send(true);
+            }
             Some(ChannelMsg::Failure) => _ = answered.send(false),
             None | Some(ChannelMsg::Close) => return lane.push(Item::Close),
             Some(_) => {}
@@ -166,12 +213,12 @@ pub(super) fn signal_name(signal: &Sig) -> String {
 struct Passer<'a> {
     channel: u32,
     recorder: &'a Recorder,
-    observer: &'a Mutex<Observer>,
+    observers: &'a Observers,
 }
 
 impl Passer<'_> {
     async fn record(&self, stream: Stream, data: &Bytes) {
-        let entries = self.observer.lock().unwrap_or_else(PoisonError::into_inner).look(self.channel, stream, data);
+        let entries = self.observers.now().look(self.channel, stream, data);
         match entries {
             None => self.recorder.data(self.channel, stream, data).await,
             Some(entries) => {
@@ -184,7 +231,7 @@ impl Passer<'_> {
 
     /// What is left of files that were moving.
     fn end(&self) -> Vec<Entry> {
-        self.observer.lock().unwrap_or_else(PoisonError::into_inner).end()
+        self.observers.now().end()
     }
 
     async fn inside(&self, lane: &Lane, to: &ChannelWriteHalf<client::Msg>) {

@@ -415,22 +415,23 @@ impl Handler for Host {
     }
 
     async fn exec_request(&mut self, channel: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Error> {
-        if let Some(control) = self.control(channel) {
-            control.observe(Observer::of_command(command, &self.middle, control.number));
+        let Some(control) = self.control(channel) else { return session.channel_failure(channel) };
+        self.put(Entry::Exec { channel: control.number, command: Text::command(command) }).await;
+        let observer = Observer::of_command(command, &self.middle, control.number);
+        match control.begin(observer, async |inner| inner.exec(true, command).await).await {
+            true => session.channel_success(channel),
+            false => session.channel_failure(channel),
         }
-        let entry = |channel| Entry::Exec { channel, command: Text::command(command) };
-        let request = async |inner: Arc<russh::ChannelWriteHalf<client::Msg>>| inner.exec(true, command).await;
-        self.ask(channel, session, entry, request).await
     }
 
     async fn subsystem_request(&mut self, channel: ChannelId, name: &str, session: &mut Session) -> Result<(), Error> {
-        if let Some(control) = self.control(channel) {
-            control.observe(Observer::of_subsystem(name, &self.middle, control.number));
+        let Some(control) = self.control(channel) else { return session.channel_failure(channel) };
+        self.put(Entry::Subsystem { channel: control.number, name: Text::new(name) }).await;
+        let observer = Observer::of_subsystem(name, &self.middle, control.number);
+        match control.begin(observer, async |inner| inner.request_subsystem(true, name).await).await {
+            true => session.channel_success(channel),
+            false => session.channel_failure(channel),
         }
-        let entry = |channel| Entry::Subsystem { channel, name: Text::new(name) };
-        let request =
-            async |inner: Arc<russh::ChannelWriteHalf<client::Msg>>| inner.request_subsystem(true, name).await;
-        self.ask(channel, session, entry, request).await
     }
 
     async fn window_change_request(
