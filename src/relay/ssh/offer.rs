@@ -8,7 +8,7 @@ use russh::server::Config;
 use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
 use super::lane::WINDOW;
-use super::{ATTEMPTS_DROPBEAR, MESSAGES, PACKET, Settings, is_dropbear};
+use super::{MESSAGES, PACKET, Settings, TRIES, is_dropbear};
 
 /// When keys are exchanged again: after 1 GiB, which is the library's limit and OpenSSH's for ChaCha20, and, as OpenSSH has it,
 /// for no reason of time.
@@ -32,15 +32,15 @@ pub(super) fn config(settings: &Settings) -> Config {
     Config {
         server_id: SshId::Standard(Cow::Owned(settings.banner.clone())),
         methods: methods(settings),
-        auth_rejection_time: settings.refusal,
-        auth_rejection_time_initial: Some(Duration::ZERO),
+        // Passwords take their time ([`LogIn`](super::auth::LogIn)), keys and questions do not.
+        auth_rejection_time: Duration::ZERO,
         keys: settings.host_keys.clone(),
         limits: limits(),
         window_size: WINDOW,
         maximum_packet_size: PACKET,
         channel_buffer_size: MESSAGES,
-        // Who has tried often enough is told so before this is reached.
-        max_auth_attempts: 2 * ATTEMPTS_DROPBEAR as usize,
+        // What it says then is said by no other server: who has tried often enough is told so, or not, before this is reached.
+        max_auth_attempts: 2 * TRIES as usize,
         // A shell may be left alone for days. TCP notices clients that are gone.
         inactivity_timeout: None,
         preferred: if is_dropbear(&settings.banner) { dropbear() } else { openssh() },
