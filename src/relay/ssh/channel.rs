@@ -139,12 +139,19 @@ impl Middle {
         let passer = Passer { channel: number, recorder: &self.recorder, observers: &control.observers };
         let out = Outer { client, channel: &outer };
         // Whichever side closes has been heard to its end; what the other still says has nowhere to go.
-        tokio::select! {
-            _ = async { tokio::join!(from_client(outer_read, &inward), passer.inside(&inward, &control.inner)) } => {}
-            _ = async { tokio::join!(from_inside(inner_read, &outward, answered, &control.observers), passer.outside(&outward, &out)) } => {}
-        }
+        let is_gone = tokio::select! {
+            _ = async { tokio::join!(from_client(outer_read, &inward), passer.inside(&inward, &control.inner)) } => false,
+            ((), is_gone) = async {
+                let reading = from_inside(inner_read, &outward, answered, &control.observers);
+                tokio::join!(reading, passer.outside(&outward, &out))
+            } => is_gone,
+        };
         let _ = control.inner.close().await;
-        let _ = outer.close().await;
+        match is_gone {
+            // Nobody is there who would close a channel.
+            true => self.watch.cut(),
+            false => _ = outer.close().await,
+        }
         for entry in passer.end() {
             self.recorder.put(entry).await;
         }
@@ -189,7 +196,9 @@ async fn from_inside(
                 let _ = answered.send(true);
             }
             Some(ChannelMsg::Failure) => _ = answered.send(false),
-            None | Some(ChannelMsg::Close) => return lane.push(Item::Close),
+            Some(ChannelMsg::Close) => return lane.push(Item::Close),
+            // The connection is gone.
+            None => return lane.push(Item::Gone),
             Some(_) => {}
         }
     }
@@ -247,7 +256,7 @@ impl Passer<'_> {
                 }
                 Item::Eof => to.eof().await,
                 Item::Exit(_) | Item::Killed { .. } => Ok(()),
-                Item::Close => return,
+                Item::Close | Item::Gone => return,
             };
             if passed.is_err() {
                 return;
@@ -255,7 +264,8 @@ impl Passer<'_> {
         }
     }
 
-    async fn outside(&self, lane: &Lane, to: &Outer<'_>) {
+    /// Passes on what comes from inside; whether that ended because the connection is gone.
+    async fn outside(&self, lane: &Lane, to: &Outer<'_>) -> bool {
         while let Some(item) = self.next_outside(lane, to).await {
             let passed = match item {
                 Item::Data(data) => {
@@ -267,12 +277,14 @@ impl Passer<'_> {
                     to.channel.extended_data_bytes(kind, data).await
                 }
                 Item::Eof => to.channel.eof().await,
+                Item::Gone => return true,
                 ended => self.ended(ended, to).await,
             };
             if passed.is_err() {
-                return;
+                return false;
             }
         }
+        false
     }
 
     /// The next thing to be passed on; none when the channel is closed.
@@ -288,6 +300,10 @@ impl Passer<'_> {
             Ok(Item::Close) => {
                 let _ = to.channel.eof().await;
                 None
+            }
+            Ok(Item::Gone) => {
+                let _ = to.channel.eof().await;
+                Some(Item::Gone)
             }
             Ok(ended @ (Item::Exit(_) | Item::Killed { .. })) => {
                 self.ended(ended, to).await.is_ok().then_some(Item::Eof)

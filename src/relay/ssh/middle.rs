@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use russh::server;
+use russh::{ChannelOpenFailure, server};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
@@ -183,10 +183,11 @@ impl Middle {
         self.client.get()
     }
 
-    /// The other side went away.
-    pub(super) async fn hang_up(&self) {
-        if let Some(client) = self.client() {
-            let _ = client.disconnect(russh::Disconnect::ByApplication, String::new(), String::new()).await;
+    /// The other side went away: with a word, which is passed on, or without, as a process does that is killed.
+    pub(super) async fn hang_up(&self, word: Option<(russh::Disconnect, String)>) {
+        match (word, self.client()) {
+            (Some((code, said)), Some(client)) => _ = client.disconnect(code, said, String::new()).await,
+            _ => self.watch.cut(),
         }
     }
 
@@ -251,6 +252,12 @@ impl Middle {
                 None
             }
         }
+    }
+
+    /// What the server inside has said when it refused to open a channel for this reason.
+    pub(super) async fn refusal(&self, why: &ChannelOpenFailure) -> String {
+        let Some(inner) = self.inner.get() else { return String::new() };
+        inner.refusal(why).await.unwrap_or_default()
     }
 
     /// There is no way inside.

@@ -23,8 +23,25 @@
 //! A client that asks for the authentication service again with every attempt (Paramiko, where one connection tries several) is
 //! answered the first time only, as the library has it, and loses its connection the second time.
 //!
-//! What of OpenSSH the library lacks, and a client's verbose log shows: `sntrup761x25519-sha512@openssh.com`, UMACs, and
-//! the announcement of further host keys. Of hosts' keys RSA is missing: to find the primes of one takes the better part of a second, and
+//! What else differs from OpenSSH, as the library has it so, and a verbose client or one of one's own shows:
+//!
+//! * It lacks `sntrup761x25519-sha512@openssh.com`, UMACs, the announcement of further host keys, and of the extensions (RFC 8308)
+//!   all but the one that tells of users' keys, so `publickey-hostbound@openssh.com`. That one's order is that of the hosts' own keys:
+//!   ECDSA is first where a host has such a key.
+//! * The answer to an attempt is its own, and nobody may say anything before it: the last refusal, and that of another user, is
+//!   followed by the end of the connection, where OpenSSH says only the latter. (Dropbear says neither, and so it is here.)
+//! * It refuses by itself, and tells nobody of it: a change of a password, which it then does not name among the methods once,
+//!   host-based authentication, GSSAPI, keys of kinds that it does not know. These are noticed by their answers, count, and are
+//!   told as `other`, without a user who may be another one.
+//! * It ends a connection whose client's first line has more than 255 octets, OpenSSH one with more than 8,192, or is of a version
+//!   2 that is not 2.0.
+//! * Its algorithms follow the client's first line, as OpenSSH's do. Dropbear does not wait for that.
+//! * Channels begin with a window of 512 KiB, where OpenSSH begins sessions with none, and opens it once their program runs.
+//! * What is said when a channel is not opened is said in English (`en`), and not in no language. Of two that are refused
+//!   for one reason at the same moment each may have the other's words.
+//!
+//! At most 64 channels are open at a time, forwards among them: each may need its windows. OpenSSH has no limit for forwards.
+//! Of hosts' keys RSA is missing: to find the primes of one takes the better part of a second, and
 //! whoever asks all addresses of a network for their keys would have us find those of each.
 
 mod auth;

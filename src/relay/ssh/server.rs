@@ -84,7 +84,10 @@ impl Host {
             let inside = match opened {
                 Ok(Ok(inside)) => inside,
                 Ok(Err(Error::ChannelOpenFailure(why))) => {
-                    let reason = format!("{why:?}");
+                    let word = middle.refusal(&why).await;
+                    let reason = reason(&why, &word);
+                    // The library has words of its own for what it knows; the client is to hear the server's.
+                    let why = ChannelOpenFailure::Other { code: why.code(), reason: word };
                     return refuse(reply, kind, why, &reason).await;
                 }
                 Ok(Err(error)) => {
@@ -101,6 +104,18 @@ impl Host {
             lock().remove(&id);
         });
     }
+}
+
+/// Why a channel is not opened, as OpenSSH's client shows it.
+fn reason(why: &ChannelOpenFailure, word: &str) -> String {
+    let known = match why.code() {
+        1 => "administratively prohibited",
+        2 => "connect failed",
+        3 => "unknown channel type",
+        4 => "resource shortage",
+        _ => "unknown reason",
+    };
+    if word.is_empty() { known.to_owned() } else { format!("{known}: {word}") }
 }
 
 impl Handler for Host {

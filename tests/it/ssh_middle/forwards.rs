@@ -73,7 +73,7 @@ fn a_forward_to_nowhere_is_refused_as_the_server_inside_does() {
     drop(ssh);
     let told = lab.ended();
     let kind = ChannelKind::DirectTcpip { host: Text::new("127.0.0.1"), port: target.into() };
-    let reason = Text::new("ConnectFailed");
+    let reason = Text::new("connect failed: Connection refused");
     assert!(told.contains(&Entry::Refused { kind, reason }), "{told:#?}");
 }
 

@@ -190,13 +190,61 @@ fn answer(port: u16, octets: &str) -> String {
 #[test]
 fn who_speaks_no_ssh_is_told_so() {
     let lab = Lab::new(Policy::Never);
-    // One line: what sshd has not read when it is over makes its kernel reset the connection, before the client has read what it said or after.
+    // One line: if a real server has not read something when it is over, its kernel resets the connection, and what
+    // was said may be lost.
     for octets in ["GET / HTTP/1.0\\r\\n", "\\026\\003\\001\\002\\000", "SSH-1.5-old\\r\\n", "SSH-2\\n"] {
         let said = answer(lab.port, octets);
         assert_eq!(said, answer(lab.direct, octets), "{octets}");
         assert!(said.ends_with(".\r\n"), "{octets}: {said}");
     }
     let lab = Lab::before(Server::Dropbear, Policy::Never);
-    let get = "GET / HTTP/1.0\\r\\n\\r\\n";
-    assert_eq!((answer(lab.port, get), answer(lab.direct, get)), (String::new(), String::new()));
+    // Dropbear does not even wait for the client to offer its algorithms, and says nothing else.
+    let get = "GET / HTTP/1.0\\r\\n";
+    assert_eq!((answer(lab.port, get), answer(lab.direct, get).contains("nvalid")), (String::new(), false));
+}
+
+/// What OpenSSH's client says, without the numbers that differ.
+fn said(lab: &Lab, port: u16, options: &[&str], command: &[&str]) -> (Option<i32>, String) {
+    let mut ssh = Command::new("timeout");
+    ssh.args(["60", "sshpass", "-p", "toor", "ssh", "-F", "none", "-o", "IdentityFile=/dev/null"]).args(options);
+    ssh.args(["-o", &format!("UserKnownHostsFile={}", lab.path("known").display()), "-p", &port.to_string()]);
+    let output = run(ssh.arg("root@127.0.0.1").args(command).env("SSH_AUTH_SOCK", "").stdin(Stdio::null()));
+    (output.status.code(), text(&output.stderr).replace(&port.to_string(), "PORT"))
+}
+
+#[test]
+fn what_is_not_opened_is_refused_in_the_servers_words() {
+    let lab = Lab::new(Policy::Any);
+    let closed = format!("127.0.0.1:{}", super::lab::free_port());
+    for target in [closed.as_str(), "no-such-host.invalid:1"] {
+        let heard = said(&lab, lab.port, &["-W", target], &[]);
+        assert_eq!(heard, said(&lab, lab.direct, &["-W", target], &[]));
+        assert!(heard.1.contains("open failed"), "{heard:?}");
+    }
+    assert!(said(&lab, lab.port, &["-W", &closed], &[]).1.contains("connect failed: Connection refused"));
+}
+
+#[test]
+fn a_server_that_is_killed_says_nothing() {
+    let lab = Lab::new(Policy::Any);
+    let command = ["echo last; kill -9 $PPID"];
+    let heard = said(&lab, lab.port, &["-tt"], &command);
+    assert_eq!(heard, said(&lab, lab.direct, &["-tt"], &command));
+    assert!(heard.1.contains("closed by remote host"), "{heard:?}");
+    assert!(!heard.1.contains("disconnect"), "{heard:?}");
+}
+
+/// The extension that tells of users' keys.
+fn signatures(lab: &Lab, port: u16) -> String {
+    let (_, said) = said(lab, port, &["-v", "-o", "NumberOfPasswordPrompts=0"], &["true"]);
+    let line = said.lines().find(|line| line.contains("server-sig-algs=")).map(str::to_owned);
+    line.unwrap_or_else(|| panic!("{said}"))
+}
+
+#[test]
+fn users_keys_are_those_of_the_server_that_it_says_it_is() {
+    for server in [Server::OpenSsh, Server::Dropbear] {
+        let lab = Lab::before(server, Policy::Never);
+        assert_eq!(signatures(&lab, lab.port), signatures(&lab, lab.direct));
+    }
 }

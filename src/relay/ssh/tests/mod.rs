@@ -151,7 +151,7 @@ async fn what_asks_for_too_much_is_refused_and_told() {
         Entry::Refused { kind: ChannelKind::X11, reason: Text::new("not passed") },
         Entry::Listen { host: Text::new("/tmp/socket"), port: 0, accepted: false },
         // By the server inside.
-        Entry::Refused { kind: target, reason: Text::new("AdministrativelyProhibited") },
+        Entry::Refused { kind: target, reason: Text::new("administratively prohibited: Administratively prohibited") },
     ] {
         assert!(told.contains(&expected), "{told:?}");
     }
