@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -244,6 +245,14 @@ impl Callee {
     }
 }
 
+/// An address and a port as one word.
+fn end(address: &str, port: u32) -> String {
+    match (address.parse::<IpAddr>(), u16::try_from(port)) {
+        (Ok(ip), Ok(port)) => SocketAddr::new(ip, port).to_string(),
+        _ => format!("{address}:{port}"),
+    }
+}
+
 /// What is asked of the attacker's client.
 enum Back {
     Forwarded { host: String, port: u32, from: String, from_port: u32 },
@@ -367,6 +376,18 @@ impl client::Handler for Callee {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_written_as_such_are_read() {
+        for (address, port, written) in [
+            ("192.0.2.1", 555, "192.0.2.1:555"),
+            ("2001:db8::1", 555, "[2001:db8::1]:555"),
+            ("UNKNOWN", 65_535, "UNKNOWN:65535"),
+            ("192.0.2.1", 65_536, "192.0.2.1:65536"),
+        ] {
+            assert_eq!(end(address, port), written);
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn whose_word_it_is_follows_from_the_reason() {

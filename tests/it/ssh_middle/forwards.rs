@@ -1,7 +1,7 @@
 //! Forwards: local, dynamic and remote.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Child;
 
 use honeyweave::relay::ssh::Policy;
@@ -108,7 +108,8 @@ fn a_remote_forward_comes_back() {
     assert!(told.contains(&Entry::Listen { host: host.clone(), port: remote.into(), accepted: true }), "{told:#?}");
     assert!(matches!(
         &opened(&told)[..],
-        [ChannelKind::ForwardedTcpip { host: at, port, .. }] if *at == host && *port == u32::from(remote)
+        [ChannelKind::ForwardedTcpip { host: at, port, from }] if *at == host && *port == u32::from(remote)
+            && from.as_str().parse::<SocketAddr>().is_ok_and(|from| from.ip().is_loopback())
     ));
     // Its input is what the attacker's side says: here, the greeter.
     assert_eq!(octets(&told, 0, Stream::Output), "from inside");
