@@ -1,6 +1,6 @@
 //! One channel: what the attacker's side says goes inside, what comes from there goes back, and both onto the tape.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,14 +25,53 @@ pub(super) struct Control {
     pub(super) inner: Arc<ChannelWriteHalf<client::Msg>>,
     /// What its server says to requests, in their order.
     answers: tokio::sync::Mutex<mpsc::UnboundedReceiver<bool>>,
-    observer: Arc<Mutex<Observer>>,
+    observers: Arc<Observers>,
     outward: Arc<Load>,
 }
 
+/// Who looks at what a channel carries.
+#[derive(Default)]
+struct Observers {
+    now: Mutex<Observer>,
+    /// Who does as soon as what was asked for is granted. What is refused changes nothing.
+    then: Mutex<Option<Observer>>,
+}
+
+impl Observers {
+    fn now(&self) -> MutexGuard<'_, Observer> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn then(&self) -> MutexGuard<'_, Option<Observer>> {
+        self.then.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request is granted: what comes from now on is its program's.
+    fn granted(&self) {
+        if let Some(next) = self.then().take() {
+            let mut now = self.now();
+            // No server has two programs in a channel.
+            if now.is_blind() {
+                *now = next;
+            }
+        }
+    }
+}
+
 impl Control {
-    /// What the channel carries from now on.
-    pub(super) fn observe(&self, observer: Observer) {
-        *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
+    /// Passes a request for a program, whose octets are looked at by `observer`, and returns whether the server inside grants it.
+    pub(super) async fn begin<F>(
+        &self,
+        observer: Observer,
+        request: impl FnOnce(Arc<ChannelWriteHalf<client::Msg>>) -> F,
+    ) -> bool
+    where
+        F: Future<Output = Result<(), russh::Error>>,
+    {
+        *self.observers.then() = Some(observer);
+        let granted = self.ask(request).await;
+        self.observers.then().take();
+        granted
     }
 
     /// Passes a request, and returns whether the server inside grants it.
@@ -83,7 +122,7 @@ impl Middle {
             number: slot.number,
             inner: Arc::new(inner),
             answers: answers.into(),
-            observer: Arc::default(),
+            observers: Arc::default(),
             outward: self.outward.clone(),
         };
         Carried { kind, slot, outer, inner_read, answered, control: Arc::new(control) }
@@ -97,15 +136,22 @@ impl Middle {
         let (inward, outward) = (Lane::new(self.inward.clone()), Lane::new(self.outward.clone()));
         let (outer_read, outer) = outer.split();
         let Some(client) = self.client() else { return };
-        let passer = Passer { channel: number, recorder: &self.recorder, observer: &control.observer };
+        let passer = Passer { channel: number, recorder: &self.recorder, observers: &control.observers };
         let out = Outer { client, channel: &outer };
         // Whichever side closes has been heard to its end; what the other still says has nowhere to go.
-        tokio::select! {
-            _ = async { tokio::join!(from_client(outer_read, &inward), passer.inside(&inward, &control.inner)) } => {}
-            _ = async { tokio::join!(from_inside(inner_read, &outward, answered), passer.outside(&outward, &out)) } => {}
-        }
+        let is_gone = tokio::select! {
+            _ = async { tokio::join!(from_client(outer_read, &inward), passer.inside(&inward, &control.inner)) } => false,
+            ((), is_gone) = async {
+                let reading = from_inside(inner_read, &outward, answered, &control.observers);
+                tokio::join!(reading, passer.outside(&outward, &out))
+            } => is_gone,
+        };
         let _ = control.inner.close().await;
-        let _ = outer.close().await;
+        match is_gone {
+            // Nobody is there who would close a channel.
+            true => self.watch.cut(),
+            false => _ = outer.close().await,
+        }
         for entry in passer.end() {
             self.recorder.put(entry).await;
         }
@@ -128,7 +174,12 @@ async fn from_client(mut from: ChannelReadHalf, lane: &Lane) {
 }
 
 /// Takes from inside what there is room for.
-async fn from_inside(mut from: ChannelReadHalf, lane: &Lane, answered: mpsc::UnboundedSender<bool>) {
+async fn from_inside(
+    mut from: ChannelReadHalf,
+    lane: &Lane,
+    answered: mpsc::UnboundedSender<bool>,
+    observers: &Observers,
+) {
     loop {
         lane.room().await;
         match from.wait().await {
@@ -140,9 +191,14 @@ async fn from_inside(mut from: ChannelReadHalf, lane: &Lane, answered: mpsc::Unb
                 lane.push(Item::Killed { signal: signal_name, core_dumped, message: error_message });
             }
             // Nobody asks any more when the channel is over.
-            Some(ChannelMsg::Success) => _ = answered.send(true),
+            Some(ChannelMsg::Success) => {
+                observers.granted();
+                let _ = answered.send(true);
+            }
             Some(ChannelMsg::Failure) => _ = answered.send(false),
-            None | Some(ChannelMsg::Close) => return lane.push(Item::Close),
+            Some(ChannelMsg::Close) => return lane.push(Item::Close),
+            // The connection is gone.
+            None => return lane.push(Item::Gone),
             Some(_) => {}
         }
     }
@@ -166,12 +222,12 @@ pub(super) fn signal_name(signal: &Sig) -> String {
 struct Passer<'a> {
     channel: u32,
     recorder: &'a Recorder,
-    observer: &'a Mutex<Observer>,
+    observers: &'a Observers,
 }
 
 impl Passer<'_> {
     async fn record(&self, stream: Stream, data: &Bytes) {
-        let entries = self.observer.lock().unwrap_or_else(PoisonError::into_inner).look(self.channel, stream, data);
+        let entries = self.observers.now().look(self.channel, stream, data);
         match entries {
             None => self.recorder.data(self.channel, stream, data).await,
             Some(entries) => {
@@ -184,7 +240,7 @@ impl Passer<'_> {
 
     /// What is left of files that were moving.
     fn end(&self) -> Vec<Entry> {
-        self.observer.lock().unwrap_or_else(PoisonError::into_inner).end()
+        self.observers.now().end()
     }
 
     async fn inside(&self, lane: &Lane, to: &ChannelWriteHalf<client::Msg>) {
@@ -200,7 +256,7 @@ impl Passer<'_> {
                 }
                 Item::Eof => to.eof().await,
                 Item::Exit(_) | Item::Killed { .. } => Ok(()),
-                Item::Close => return,
+                Item::Close | Item::Gone => return,
             };
             if passed.is_err() {
                 return;
@@ -208,7 +264,8 @@ impl Passer<'_> {
         }
     }
 
-    async fn outside(&self, lane: &Lane, to: &Outer<'_>) {
+    /// Passes on what comes from inside; whether that ended because the connection is gone.
+    async fn outside(&self, lane: &Lane, to: &Outer<'_>) -> bool {
         while let Some(item) = self.next_outside(lane, to).await {
             let passed = match item {
                 Item::Data(data) => {
@@ -220,12 +277,14 @@ impl Passer<'_> {
                     to.channel.extended_data_bytes(kind, data).await
                 }
                 Item::Eof => to.channel.eof().await,
+                Item::Gone => return true,
                 ended => self.ended(ended, to).await,
             };
             if passed.is_err() {
-                return;
+                return false;
             }
         }
+        false
     }
 
     /// The next thing to be passed on; none when the channel is closed.
@@ -241,6 +300,10 @@ impl Passer<'_> {
             Ok(Item::Close) => {
                 let _ = to.channel.eof().await;
                 None
+            }
+            Ok(Item::Gone) => {
+                let _ = to.channel.eof().await;
+                Some(Item::Gone)
             }
             Ok(ended @ (Item::Exit(_) | Item::Killed { .. })) => {
                 self.ended(ended, to).await.is_ok().then_some(Item::Eof)

@@ -3,25 +3,31 @@
 //! That server belongs to whoever is root in the container by now: it is no more trusted than the attacker.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use russh::client::{
     self, AuthResult, ChannelOpenHandle, DisconnectReason, KeyboardInteractiveAuthResponse, Msg, Session,
 };
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{Channel, Preferred, SshId, cipher, compression, kex, mac};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Preferred, SshId, cipher, compression, kex, mac};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::lane::WINDOW;
 use super::middle::Middle;
 use super::offer;
 use super::policy::{Login, Secret};
-use super::{ANSWER, DIAL, MESSAGES, PACKET};
+use super::{ANSWER, CHANNELS, DIAL, MESSAGES, PACKET};
 use crate::relay::tape::{ChannelKind, Entry, Text};
+
+/// Octets of what the server says to a channel that it does not open.
+const WORD: usize = 1024;
 
 /// A stream to the container's server.
 pub trait Inside: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -40,12 +46,59 @@ pub(super) struct Inner {
     pub(super) handle: client::Handle<Callee>,
     /// Whether this is the one that the attacker is connected to: its end is theirs, too.
     chosen: Arc<AtomicBool>,
+    refusals: Arc<Refusals>,
 }
 
 impl Inner {
     /// The attacker is connected to this one from now on.
     pub(super) fn choose(&self) {
         self.chosen.store(true, Ordering::Relaxed);
+    }
+
+    /// What the server has said when it refused to open a channel for this reason.
+    pub(super) async fn refusal(&self, why: &ChannelOpenFailure) -> Option<String> {
+        timeout(ANSWER, self.refusals.take(why.code())).await.ok()
+    }
+}
+
+/// What the server says when it refuses to open a channel. The library tells that, but not of which channel: of two that are
+/// refused at the same time for the same reason the first word is the first one's, most likely.
+#[derive(Default)]
+struct Refusals {
+    said: Mutex<VecDeque<(u32, String)>>,
+    heard: Notify,
+}
+
+impl Refusals {
+    fn said(&self) -> MutexGuard<'_, VecDeque<(u32, String)>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, code: u32, word: &str) {
+        let mut said = self.said();
+        // Whom it was for does not wait any more.
+        if said.len() >= CHANNELS {
+            said.pop_front();
+        }
+        said.push_back((code, word.get(..word.floor_char_boundary(WORD)).unwrap_or_default().to_owned()));
+        drop(said);
+        self.heard.notify_waiters();
+    }
+
+    fn first(&self, code: u32) -> Option<String> {
+        let mut said = self.said();
+        let at = said.iter().position(|(of, _)| *of == code)?;
+        said.remove(at).map(|(_, word)| word)
+    }
+
+    async fn take(&self, code: u32) -> String {
+        loop {
+            let heard = self.heard.notified();
+            if let Some(word) = self.first(code) {
+                return word;
+            }
+            heard.await;
+        }
     }
 }
 
@@ -102,9 +155,9 @@ pub(super) enum Closed {
 pub(super) async fn connect(dial: &Dial, middle: Weak<Middle>) -> Result<Inner, Closed> {
     timeout(DIAL, async {
         let stream = dial().await?;
-        let chosen = Arc::new(AtomicBool::new(false));
-        let callee = Callee { middle, chosen: chosen.clone() };
-        Ok(Inner { handle: client::connect_stream(Arc::new(config()), stream, callee).await?, chosen })
+        let (chosen, refusals) = (Arc::new(AtomicBool::new(false)), Arc::<Refusals>::default());
+        let callee = Callee { middle, chosen: chosen.clone(), refusals: refusals.clone() };
+        Ok(Inner { handle: client::connect_stream(Arc::new(config()), stream, callee).await?, chosen, refusals })
     })
     .await?
 }
@@ -158,6 +211,7 @@ pub(super) async fn try_password(
 pub(super) struct Callee {
     middle: Weak<Middle>,
     chosen: Arc<AtomicBool>,
+    refusals: Arc<Refusals>,
 }
 
 impl Callee {
@@ -191,6 +245,14 @@ impl Callee {
     }
 }
 
+/// An address and a port as one word.
+fn end(address: &str, port: u32) -> String {
+    match (address.parse::<IpAddr>(), u16::try_from(port)) {
+        (Ok(ip), Ok(port)) => SocketAddr::new(ip, port).to_string(),
+        _ => format!("{address}:{port}"),
+    }
+}
+
 /// What is asked of the attacker's client.
 enum Back {
     Forwarded { host: String, port: u32, from: String, from_port: u32 },
@@ -205,12 +267,28 @@ impl client::Handler for Callee {
         Ok(true)
     }
 
-    async fn disconnected(&mut self, _: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
+    async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
         if let Some(middle) = self.middle.upgrade()
             && self.chosen.load(Ordering::Relaxed)
         {
-            middle.clone().spawn(async move { middle.hang_up().await });
+            let word = match reason {
+                DisconnectReason::ReceivedDisconnect(word) => Some((word.reason_code, word.message)),
+                DisconnectReason::Error(_) => None,
+            };
+            middle.clone().spawn(async move { middle.hang_up(word).await });
         }
+        Ok(())
+    }
+
+    async fn channel_open_failure(
+        &mut self,
+        _: ChannelId,
+        why: ChannelOpenFailure,
+        word: &str,
+        _: &str,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.refusals.put(why.code(), word);
         Ok(())
     }
 
@@ -224,11 +302,7 @@ impl client::Handler for Callee {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        let kind = ChannelKind::ForwardedTcpip {
-            host: Text::new(host),
-            port,
-            from: Text::new(format!("{from} port {from_port}")),
-        };
+        let kind = ChannelKind::ForwardedTcpip { host: Text::new(host), port, from: Text::new(end(from, from_port)) };
         self.pass(channel, kind, reply, Back::Forwarded { host: host.into(), port, from: from.into(), from_port });
         Ok(())
     }
@@ -296,5 +370,39 @@ impl client::Handler for Callee {
         _: &mut Session,
     ) -> Result<(), russh::Error> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_written_as_such_are_read() {
+        for (address, port, written) in [
+            ("192.0.2.1", 555, "192.0.2.1:555"),
+            ("2001:db8::1", 555, "[2001:db8::1]:555"),
+            ("UNKNOWN", 65_535, "UNKNOWN:65535"),
+            ("192.0.2.1", 65_536, "192.0.2.1:65536"),
+        ] {
+            assert_eq!(end(address, port), written);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_word_it_is_follows_from_the_reason() {
+        let refusals = Refusals::default();
+        for code in 0..2 * CHANNELS as u32 {
+            refusals.put(code, "nobody waits for it");
+        }
+        refusals.put(2, &"é".repeat(WORD));
+        refusals.put(1, "open failed");
+        refusals.put(2, "second");
+        assert_eq!(refusals.take(1).await, "open failed");
+        assert_eq!(refusals.take(2).await, "é".repeat(WORD / 2));
+        assert_eq!(refusals.take(2).await, "second");
+        assert_eq!(refusals.said().len(), CHANNELS - 3);
+        let waiting = refusals.take(4);
+        assert!(timeout(ANSWER, waiting).await.is_err());
     }
 }

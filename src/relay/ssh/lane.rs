@@ -52,6 +52,8 @@ pub(super) enum Item {
     Killed { signal: Sig, core_dumped: bool, message: String },
     /// The channel is closed.
     Close,
+    /// Its connection is gone.
+    Gone,
 }
 
 impl Item {
@@ -60,7 +62,7 @@ impl Item {
             + match self {
                 Item::Data(data) | Item::Extended(_, data) => data.len(),
                 Item::Killed { message, .. } => message.len(),
-                Item::Eof | Item::Exit(_) | Item::Close => 0,
+                Item::Eof | Item::Exit(_) | Item::Close | Item::Gone => 0,
             }
     }
 }

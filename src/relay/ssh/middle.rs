@@ -3,16 +3,16 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use russh::server;
+use russh::{ChannelOpenFailure, server};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::hello::Watch;
 use super::inner::{self, Closed, Dial, Inner};
 use super::lane::Load;
-use super::{ATTEMPTS, ATTEMPTS_DROPBEAR, CHANNELS, LAST_WORDS, Settings, Used, is_dropbear};
-use crate::relay::tape::{Entry, Recorder, Text};
+use super::watch::Watch;
+use super::{ATTEMPTS, ATTEMPTS_DROPBEAR, CHANNELS, DISCONNECT, LAST_WORDS, Settings, TRIES, Used, is_dropbear};
+use crate::relay::tape::{Credential, Entry, Recorder, Text};
 
 /// A connection inside that waits for whom it is for.
 type Ahead = tokio::sync::Mutex<Option<Result<Inner, Closed>>>;
@@ -36,7 +36,12 @@ pub(super) struct Middle {
     client: OnceLock<server::Handle>,
     /// The attacker's side from its beginning.
     outer: OnceLock<server::Handle>,
+    /// Attempts to log in, and those of them that count.
+    tried: AtomicU32,
     failures: AtomicU32,
+    /// As whom.
+    user: OnceLock<String>,
+    turned_away: AtomicBool,
     introduced: AtomicBool,
     why: OnceLock<String>,
     channels: AtomicU32,
@@ -66,7 +71,10 @@ impl Middle {
             inner: OnceCell::new(),
             client: OnceLock::new(),
             outer: OnceLock::new(),
+            tried: AtomicU32::new(0),
             failures: AtomicU32::new(0),
+            user: OnceLock::new(),
+            turned_away: AtomicBool::new(false),
             introduced: AtomicBool::new(false),
             why: OnceLock::new(),
             channels: AtomicU32::new(0),
@@ -88,18 +96,80 @@ impl Middle {
         let _ = self.outer.set(outer);
     }
 
-    /// An attempt to log in has failed. After the last that may, the connection ends as OpenSSH ends it, behind the refusal.
-    pub(super) fn failed(&self) {
-        let most = if is_dropbear(&self.settings.banner) { ATTEMPTS_DROPBEAR } else { ATTEMPTS };
-        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 != most {
+    /// Whether the server that the host says it is is Dropbear.
+    pub(super) fn is_dropbear(&self) -> bool {
+        is_dropbear(&self.settings.banner)
+    }
+
+    /// Attempts to log in so far.
+    pub(super) fn tried(&self) -> u32 {
+        self.tried.load(Ordering::Relaxed)
+    }
+
+    /// Whether `user` is who the client has begun to log in as, which is said by asking first.
+    pub(super) fn is_known_as(&self, user: &str) -> bool {
+        self.user.get_or_init(|| user.to_owned()) == user
+    }
+
+    /// Tells of an attempt. However little attempts count, they are not endless.
+    pub(super) async fn attempt(&self, attempt: Entry) {
+        let before = self.tried.fetch_add(1, Ordering::Relaxed);
+        self.recorder.put(attempt).await;
+        if before + 1 == TRIES {
+            self.enough().await;
+        }
+    }
+
+    /// Attempts that the library has refused by itself are told, and count. Nothing else is known of them.
+    pub(super) async fn unheard(&self) {
+        for _ in 0..self.watch.unheard() {
+            let user = Text::new(self.user.get().map_or("", String::as_str));
+            let credential = Credential::Digest { scheme: Text::new("other"), value: Text::default() };
+            self.attempt(Entry::Attempt { user, credential, accepted: false }).await;
+            self.failed().await;
+        }
+    }
+
+    /// An attempt to log in has failed. After the last that may, the connection ends.
+    pub(super) async fn failed(&self) {
+        let most = if self.is_dropbear() { ATTEMPTS_DROPBEAR } else { ATTEMPTS };
+        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 == most {
+            self.enough().await;
+        }
+    }
+
+    async fn enough(&self) {
+        self.turn_away("too many attempts to log in", "Too many authentication failures").await;
+    }
+
+    /// The client wants to log in as another user than it has begun with.
+    pub(super) async fn changed(&self, user: &str) {
+        let before = self.user.get().map_or("", String::as_str);
+        let mut said =
+            format!("Change of username or service not allowed: ({before},ssh-connection) -> ({user},ssh-connection)");
+        said.truncate(said.floor_char_boundary(DISCONNECT));
+        self.turn_away("another user in the same connection", &said).await;
+    }
+
+    /// Ends a connection on which nobody has logged in, as OpenSSH does, with a word, or as Dropbear does.
+    async fn turn_away(&self, why: &str, said: &str) {
+        if self.turned_away.swap(true, Ordering::Relaxed) {
             return;
         }
-        let Some(outer) = self.outer.get().cloned() else { return };
-        self.because("too many attempts to log in");
-        self.spawn(async move {
-            let why = "Too many authentication failures".to_owned();
-            let _ = outer.disconnect(russh::Disconnect::ProtocolError, why, String::new()).await;
-        });
+        self.because(why);
+        self.watch.ends();
+        match self.outer.get() {
+            Some(outer) if !self.is_dropbear() => {
+                // There is always room: nobody else says anything before somebody has logged in.
+                let _ = outer.disconnect(russh::Disconnect::ProtocolError, said.to_owned(), String::new()).await;
+            }
+            _ => self.watch.cut(),
+        }
+    }
+
+    /// Whether that was done.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.turned_away.load(Ordering::Relaxed)
     }
 
     /// The attacker has logged in.
@@ -113,10 +183,11 @@ impl Middle {
         self.client.get()
     }
 
-    /// The other side went away.
-    pub(super) async fn hang_up(&self) {
-        if let Some(client) = self.client() {
-            let _ = client.disconnect(russh::Disconnect::ByApplication, String::new(), String::new()).await;
+    /// The other side went away: with a word, which is passed on, or without, as a process does that is killed.
+    pub(super) async fn hang_up(&self, word: Option<(russh::Disconnect, String)>) {
+        match (word, self.client()) {
+            (Some((code, said)), Some(client)) => _ = client.disconnect(code, said, String::new()).await,
+            _ => self.watch.cut(),
         }
     }
 
@@ -181,6 +252,12 @@ impl Middle {
                 None
             }
         }
+    }
+
+    /// What the server inside has said when it refused to open a channel for this reason.
+    pub(super) async fn refusal(&self, why: &ChannelOpenFailure) -> String {
+        let Some(inner) = self.inner.get() else { return String::new() };
+        inner.refusal(why).await.unwrap_or_default()
     }
 
     /// There is no way inside.

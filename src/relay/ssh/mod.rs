@@ -1,8 +1,8 @@
 //! SSH in the middle: a server toward the attacker (RFC 4251 to 4254), a client toward the container's own server, and
 //! a [`Tape`](crate::relay::tape::Tape) of everything that passes between the two.
 //!
-//! * `hello`: how the client introduces itself; `offer`: how we do; `policy`: who is let in; `server`: what the attacker
-//!   talks to
+//! * `hello`: how the client introduces itself; `offer`: how we do; `watch`: what else its stream shows
+//! * `policy`: who is let in; `auth`: what is tried, and how often; `server`: what the attacker talks to
 //! * `inner`: the way inside; `middle`: what both sides share
 //! * `channel`: one channel's octets, both ways; `lane`: what waits in it, and why that is little
 //! * `observe`: files that move by SFTP and SCP
@@ -23,10 +23,28 @@
 //! A client that asks for the authentication service again with every attempt (Paramiko, where one connection tries several) is
 //! answered the first time only, as the library has it, and loses its connection the second time.
 //!
-//! What of OpenSSH the library lacks, and a client's verbose log shows: `sntrup761x25519-sha512@openssh.com`, UMACs, and
-//! the announcement of further host keys. Of hosts' keys RSA is missing: to find the primes of one takes the better part of a second, and
+//! What else differs from OpenSSH, as the library has it so, and a verbose client or one of one's own shows:
+//!
+//! * It lacks `sntrup761x25519-sha512@openssh.com`, UMACs, the announcement of further host keys, and of the extensions (RFC 8308)
+//!   all but the one that tells of users' keys, so `publickey-hostbound@openssh.com`. That one's order is that of the hosts' own keys:
+//!   ECDSA is first where a host has such a key.
+//! * The answer to an attempt is its own, and nobody may say anything before it: the last refusal, and that of another user, is
+//!   followed by the end of the connection, where OpenSSH says only the latter. (Dropbear says neither, and so it is here.)
+//! * It refuses by itself, and tells nobody of it: a change of a password, which it then does not name among the methods once,
+//!   host-based authentication, GSSAPI, keys of kinds that it does not know. These are noticed by their answers, count, and are
+//!   told as `other`, without a user who may be another one.
+//! * It ends a connection whose client's first line has more than 255 octets, OpenSSH one with more than 8,192, or is of a version
+//!   2 that is not 2.0.
+//! * Its algorithms follow the client's first line, as OpenSSH's do. Dropbear does not wait for that.
+//! * Channels begin with a window of 512 KiB, where OpenSSH begins sessions with none, and opens it once their program runs.
+//! * What is said when a channel is not opened is said in English (`en`), and not in no language. Of two that are refused
+//!   for one reason at the same moment each may have the other's words.
+//!
+//! At most 64 channels are open at a time, forwards among them: each may need its windows. OpenSSH has no limit for forwards.
+//! Of hosts' keys RSA is missing: to find the primes of one takes the better part of a second, and
 //! whoever asks all addresses of a network for their keys would have us find those of each.
 
+mod auth;
 mod channel;
 mod hello;
 mod inner;
@@ -38,6 +56,7 @@ mod policy;
 mod server;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::io;
 use std::sync::Arc;
@@ -51,11 +70,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::tape::{Entry, Recorder, Text};
-use hello::{Watch, Watched};
 use middle::Middle;
+use watch::{Manners, Watch, Watched};
 
-/// How long a client may take to log in: OpenSSH's `LoginGraceTime`.
+/// How long a client may take to log in: OpenSSH's `LoginGraceTime`, and Dropbear's `AUTH_TIMEOUT`.
 const GRACE: Duration = Duration::from_secs(120);
+const GRACE_DROPBEAR: Duration = Duration::from_secs(300);
 /// How long a client may keep a connection open after its end was said. Those that are there close at once.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long the container's server may take to answer a connection or a log-in: a cold start, and the seconds that PAM lets
@@ -68,6 +88,10 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Attempts to log in that may fail in a connection: OpenSSH's `MaxAuthTries`, and Dropbear's `MAX_AUTH_TRIES`.
 const ATTEMPTS: u32 = 6;
 const ATTEMPTS_DROPBEAR: u32 = 10;
+/// Attempts in a connection, however little they count.
+const TRIES: u32 = 256;
+/// Longest text of OpenSSH's with which it ends a connection.
+const DISCONNECT: usize = 1023;
 /// Channels open at a time in a connection. A browser behind a dynamic forward has some dozens; OpenSSH's `MaxSessions`
 /// is 10. At worst each costs its windows ([`lane::WINDOW`]).
 const CHANNELS: usize = 64;
@@ -138,18 +162,26 @@ where
     });
     let config = Arc::new(offer::config(&settings));
     let watch = Arc::new(Watch::default());
+    let grace = if is_dropbear(&settings.banner) { GRACE_DROPBEAR } else { GRACE };
+    let manners = Manners { grace, farewell: FAREWELL, complains: !is_dropbear(&settings.banner) };
     let middle = Middle::new(settings, dial, recorder.clone(), watch.clone());
-    let watched = Watched::new(stream, watch.clone(), GRACE, FAREWELL);
+    let watched = Watched::new(stream, watch.clone(), manners);
     let ended = match russh::server::run_stream(config, watched, server::Host::new(middle.clone())).await {
-        Ok(session) => {
+        Ok(mut session) => {
             middle.runs(session.handle());
-            session.await
+            loop {
+                tokio::select! {
+                    ended = &mut session => break ended,
+                    () = watch.noticed() => middle.unheard().await,
+                }
+            }
         }
         Err(error) => Err(error),
     };
+    middle.unheard().await;
     let reason = match ended {
         _ if watch.asked_again() => "asked for the service again".to_owned(),
-        _ if watch.was_late() => format!("no log-in for {} s", GRACE.as_secs()),
+        _ if watch.was_late() => format!("no log-in for {} s", grace.as_secs()),
         Ok(()) => "disconnected".to_owned(),
         // A panic is an error here, too.
         Err(error) => error.to_string(),

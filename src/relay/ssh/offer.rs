@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
 use russh::server::Config;
 use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
 use super::lane::WINDOW;
-use super::{ATTEMPTS_DROPBEAR, MESSAGES, PACKET, Settings, is_dropbear};
+use super::{MESSAGES, PACKET, Settings, TRIES, is_dropbear};
 
 /// When keys are exchanged again: after 1 GiB, which is the library's limit and OpenSSH's for ChaCha20, and, as OpenSSH has it,
 /// for no reason of time.
@@ -32,23 +32,45 @@ pub(super) fn config(settings: &Settings) -> Config {
     Config {
         server_id: SshId::Standard(Cow::Owned(settings.banner.clone())),
         methods: methods(settings),
-        auth_rejection_time: settings.refusal,
-        auth_rejection_time_initial: Some(Duration::ZERO),
+        // Passwords take their time ([`LogIn`](super::auth::LogIn)), keys and questions do not.
+        auth_rejection_time: Duration::ZERO,
         keys: settings.host_keys.clone(),
         limits: limits(),
         window_size: WINDOW,
         maximum_packet_size: PACKET,
         channel_buffer_size: MESSAGES,
-        // Who has tried often enough is told so before this is reached.
-        max_auth_attempts: 2 * ATTEMPTS_DROPBEAR as usize,
+        // What it says then is said by no other server: who has tried often enough is told so, or not, before this is reached.
+        max_auth_attempts: 2 * TRIES as usize,
         // A shell may be left alone for days. TCP notices clients that are gone.
         inactivity_timeout: None,
-        preferred: if is_dropbear(&settings.banner) { dropbear() } else { openssh() },
+        preferred: if is_dropbear(&settings.banner) { dropbear() } else { openssh(&settings.host_keys) },
         ..Config::default()
     }
 }
 
-fn openssh() -> Preferred {
+fn openssh(host_keys: &[PrivateKey]) -> Preferred {
+    // Of these the hosts' own go into the offer of keys, and all into the extension that tells of users' keys (RFC 8308 §3.1), in
+    // one order for both. OpenSSH has another one for each.
+    let mut keys = vec![
+        Algorithm::Ed25519,
+        Algorithm::SkEd25519,
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+        Algorithm::SkEcdsaSha2NistP256,
+    ];
+    keys.extend(Algorithm::new("webauthn-sk-ecdsa-sha2-nistp256@openssh.com"));
+    keys.extend([
+        Algorithm::Dsa,
+        Algorithm::Rsa { hash: None },
+        Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+        Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    ]);
+    let is_ecdsa = |key: &Algorithm| matches!(key, Algorithm::Ecdsa { .. });
+    if host_keys.iter().any(|key| is_ecdsa(&key.algorithm())) {
+        // The sort is stable.
+        keys.sort_by_key(|key| !is_ecdsa(key));
+    }
     Preferred {
         kex: Cow::Borrowed(&[
             kex::CURVE25519,
@@ -62,14 +84,7 @@ fn openssh() -> Preferred {
             kex::DH_G14_SHA256,
             kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
         ]),
-        key: Cow::Borrowed(&[
-            Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
-            Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
-            Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-            Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
-            Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
-            Algorithm::Ed25519,
-        ]),
+        key: Cow::Owned(keys),
         cipher: Cow::Borrowed(&[
             cipher::CHACHA20_POLY1305,
             cipher::AES_128_CTR,
@@ -106,11 +121,14 @@ fn dropbear() -> Preferred {
         // The others are those of users' keys, of which the extension tells.
         key: Cow::Borrowed(&[
             Algorithm::Ed25519,
+            Algorithm::SkEd25519,
             Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
             Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
             Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+            Algorithm::SkEcdsaSha2NistP256,
             Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
             Algorithm::Rsa { hash: None },
+            Algorithm::Dsa,
         ]),
         cipher: Cow::Borrowed(&[cipher::CHACHA20_POLY1305, cipher::AES_128_CTR, cipher::AES_256_CTR]),
         mac: Cow::Borrowed(&[mac::HMAC_SHA1, mac::HMAC_SHA256]),

@@ -1,130 +1,39 @@
 //! What the attacker talks to.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::keys::{Certificate, HashAlg, PublicKey};
+use russh::keys::{Certificate, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig, client};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
+use super::auth::LogIn;
 use super::channel::{Control, signal_name};
-use super::inner::{self, Closed, Inner};
 use super::middle::Middle;
 use super::observe::Observer;
-use super::{ANSWER, CHANNELS, DIAL, offer};
-use crate::relay::tape::{ChannelKind, Credential, Entry, Text};
+use super::{ANSWER, CHANNELS, DIAL};
+use crate::relay::tape::{ChannelKind, Entry, Text};
 
-/// Answers to one keyboard-interactive request that are recorded. There was one prompt.
-const ANSWERS: usize = 4;
 /// How long a client is let wait that sends octets although its window is all but closed.
 const TRICKLE: Duration = Duration::from_millis(5);
 
 /// One attacker's server.
 pub(super) struct Host {
     middle: Arc<Middle>,
-    /// Passwords that were refused.
-    refused: u32,
-    /// Who was asked for a password and has not answered.
-    asked: Option<String>,
-    /// The connection on which the container's own server is asked, and as whom.
-    trial: Option<(String, Inner)>,
+    log_in: LogIn,
     /// Channels of the attacker's, by the library's numbers.
     controls: Arc<Mutex<HashMap<ChannelId, Arc<Control>>>>,
 }
 
 impl Host {
     pub(super) fn new(middle: Arc<Middle>) -> Host {
-        Host { middle, refused: 0, asked: None, trial: None, controls: Arc::default() }
+        Host { log_in: LogIn::new(middle.clone()), middle, controls: Arc::default() }
     }
 
     async fn put(&self, entry: Entry) {
         self.middle.recorder.put(entry).await;
-    }
-
-    async fn attempt(&self, user: &str, credential: Credential, accepted: bool) -> Auth {
-        // Some clients guess the service's name and skip what would have been the occasion.
-        self.middle.introduce().await;
-        // To ask for the methods is no attempt that fails.
-        let has_failed = !accepted && credential != Credential::None;
-        self.put(Entry::Attempt { user: Text::new(user), credential, accepted }).await;
-        if has_failed {
-            self.middle.failed();
-        }
-        if accepted { Auth::Accept } else { self.refusal() }
-    }
-
-    /// A refusal that leaves everything to be tried again. (The library's own takes the method away.)
-    fn refusal(&self) -> Auth {
-        let methods = offer::methods(&self.middle.settings);
-        Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
-    }
-
-    /// An attempt has come: the container starts if the next one needs it.
-    fn expect(&self) {
-        self.middle.watch.heard();
-        if self.middle.settings.policy.expects(self.refused) {
-            self.middle.begin();
-        }
-    }
-
-    /// Whether a password opens the container. If it does, the answer takes its time, which is the same whether the container
-    /// runs or only now begins to.
-    async fn opens(&mut self, user: &str, password: &str) -> bool {
-        let begun = Instant::now();
-        let opened = self.decide(user, password).await;
-        match opened {
-            true => self.welcome(begun).await,
-            false => {
-                self.refused += 1;
-                self.expect();
-            }
-        }
-        opened
-    }
-
-    /// Has somebody inside who is let in, by an attempt that came when it is `begun`, and waits as long as an answer takes.
-    async fn welcome(&self, begun: Instant) {
-        self.middle.enter();
-        sleep_until(begun + self.middle.settings.acceptance).await;
-    }
-
-    async fn decide(&mut self, user: &str, password: &str) -> bool {
-        self.expect();
-        let decided = self.middle.settings.policy.password(user, password, self.refused);
-        match decided {
-            Some(decided) => decided,
-            None => match self.opens_inside(user, password).await {
-                Ok(opened) => opened,
-                Err(error) => {
-                    self.middle.unreachable(&error).await;
-                    false
-                }
-            },
-        }
-    }
-
-    /// Whether the container's own server takes it.
-    async fn opens_inside(&mut self, user: &str, password: &str) -> Result<bool, Closed> {
-        // A server allows no other user in the same connection, and ends it after some attempts.
-        let before = self.trial.take().filter(|(who, inner)| who == user && !inner.handle.is_closed());
-        let (mut inner, used) = match before {
-            Some((_, inner)) => (inner, true),
-            None => (self.middle.connect().await?, false),
-        };
-        let mut opened = inner::try_password(&mut inner.handle, user, password).await?;
-        if !opened && used && inner.handle.is_closed() {
-            // It may have ended it before it looked at this one.
-            inner = self.middle.connect().await?;
-            opened = inner::try_password(&mut inner.handle, user, password).await?;
-        }
-        match opened {
-            true => self.middle.choose(inner),
-            false => self.trial = Some((user.to_owned(), inner)),
-        }
-        Ok(opened)
     }
 
     fn control(&self, channel: ChannelId) -> Option<Arc<Control>> {
@@ -175,7 +84,10 @@ impl Host {
             let inside = match opened {
                 Ok(Ok(inside)) => inside,
                 Ok(Err(Error::ChannelOpenFailure(why))) => {
-                    let reason = format!("{why:?}");
+                    let word = middle.refusal(&why).await;
+                    let reason = reason(&why, &word);
+                    // The library has words of its own for what it knows; the client is to hear the server's.
+                    let why = ChannelOpenFailure::Other { code: why.code(), reason: word };
                     return refuse(reply, kind, why, &reason).await;
                 }
                 Ok(Err(error)) => {
@@ -192,28 +104,18 @@ impl Host {
             lock().remove(&id);
         });
     }
-
-    async fn refuse_key(&self, user: &str, key: &PublicKey, algorithm: &str, signed: bool) -> Auth {
-        let credential = key_credential(key, algorithm, signed);
-        self.attempt(user, credential, false).await
-    }
 }
 
-fn key_credential(key: &PublicKey, algorithm: &str, signed: bool) -> Credential {
-    let fingerprint = Text::new(key.fingerprint(HashAlg::Sha256).to_string());
-    Credential::PublicKey { algorithm: Text::new(algorithm), fingerprint, signed }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        // Who goes away while being asked has tried all the same.
-        if let Some(user) = self.asked.take() {
-            let recorder = self.middle.recorder.clone();
-            let credential = Credential::KeyboardInteractive { answers: Vec::new() };
-            let entry = Entry::Attempt { user: Text::new(user), credential, accepted: false };
-            self.middle.spawn(async move { recorder.put(entry).await });
-        }
-    }
+/// Why a channel is not opened, as OpenSSH's client shows it.
+fn reason(why: &ChannelOpenFailure, word: &str) -> String {
+    let known = match why.code() {
+        1 => "administratively prohibited",
+        2 => "connect failed",
+        3 => "unknown channel type",
+        4 => "resource shortage",
+        _ => "unknown reason",
+    };
+    if word.is_empty() { known.to_owned() } else { format!("{known}: {word}") }
 }
 
 impl Handler for Host {
@@ -221,17 +123,16 @@ impl Handler for Host {
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
         self.middle.introduce().await;
+        self.middle.watch.serves();
         Ok(None)
     }
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Error> {
-        self.expect();
-        Ok(self.attempt(user, Credential::None, false).await)
+        self.log_in.nothing(user).await
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
-        let opened = self.opens(user, password).await;
-        Ok(self.attempt(user, Credential::Password { password: Text::new(password) }, opened).await)
+        self.log_in.password(user, password).await
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -240,52 +141,24 @@ impl Handler for Host {
         _: &str,
         response: Option<Response<'a>>,
     ) -> Result<Auth, Error> {
-        let Some(response) = response else {
-            if !self.middle.settings.keyboard_interactive {
-                return Ok(self.refusal());
-            }
-            self.expect();
-            self.asked = Some(user.to_owned());
-            // What PAM asks, by OpenSSH.
-            let prompts = Cow::Borrowed(&[(Cow::Borrowed("Password: "), false)][..]);
-            return Ok(Auth::Partial { name: "".into(), instructions: "".into(), prompts });
-        };
-        let answers: Vec<_> = response.take(ANSWERS).collect();
-        self.asked = None;
-        let password = answers.first().map(|answer| String::from_utf8_lossy(answer)).unwrap_or_default();
-        let opened = self.opens(user, &password).await;
-        let answers = answers.iter().map(Text::new).collect();
-        Ok(self.attempt(user, Credential::KeyboardInteractive { answers }, opened).await)
+        self.log_in.interactive(user, response).await
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Error> {
-        self.expect();
-        if self.middle.settings.policy.public_key() {
-            // It counts when it is signed with.
-            return Ok(Auth::Accept);
-        }
-        Ok(self.refuse_key(user, offer.public_key, offer.algorithm.as_str(), false).await)
+        self.log_in.offer(user, offer.public_key, offer.algorithm.as_str()).await
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
-        let begun = Instant::now();
-        self.middle.watch.heard();
-        let accepted = self.middle.settings.policy.public_key();
-        if accepted {
-            self.welcome(begun).await;
-        }
-        let credential = key_credential(key.public_key, key.algorithm.as_str(), true);
-        Ok(self.attempt(user, credential, accepted).await)
+        self.log_in.signed(user, key.public_key, key.algorithm.as_str()).await
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Error> {
-        self.expect();
         let key = PublicKey::from(certificate.public_key().clone());
-        Ok(self.refuse_key(user, &key, &certificate.algorithm().to_certificate_type(), true).await)
+        self.log_in.certified(user, &key, &certificate.algorithm().to_certificate_type()).await
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
-        self.trial = None;
+        self.log_in.succeeded();
         self.middle.let_in(session.handle());
         Ok(())
     }
@@ -415,22 +288,23 @@ impl Handler for Host {
     }
 
     async fn exec_request(&mut self, channel: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Error> {
-        if let Some(control) = self.control(channel) {
-            control.observe(Observer::of_command(command, &self.middle, control.number));
+        let Some(control) = self.control(channel) else { return session.channel_failure(channel) };
+        self.put(Entry::Exec { channel: control.number, command: Text::command(command) }).await;
+        let observer = Observer::of_command(command, &self.middle, control.number);
+        match control.begin(observer, async |inner| inner.exec(true, command).await).await {
+            true => session.channel_success(channel),
+            false => session.channel_failure(channel),
         }
-        let entry = |channel| Entry::Exec { channel, command: Text::command(command) };
-        let request = async |inner: Arc<russh::ChannelWriteHalf<client::Msg>>| inner.exec(true, command).await;
-        self.ask(channel, session, entry, request).await
     }
 
     async fn subsystem_request(&mut self, channel: ChannelId, name: &str, session: &mut Session) -> Result<(), Error> {
-        if let Some(control) = self.control(channel) {
-            control.observe(Observer::of_subsystem(name, &self.middle, control.number));
+        let Some(control) = self.control(channel) else { return session.channel_failure(channel) };
+        self.put(Entry::Subsystem { channel: control.number, name: Text::new(name) }).await;
+        let observer = Observer::of_subsystem(name, &self.middle, control.number);
+        match control.begin(observer, async |inner| inner.request_subsystem(true, name).await).await {
+            true => session.channel_success(channel),
+            false => session.channel_failure(channel),
         }
-        let entry = |channel| Entry::Subsystem { channel, name: Text::new(name) };
-        let request =
-            async |inner: Arc<russh::ChannelWriteHalf<client::Msg>>| inner.request_subsystem(true, name).await;
-        self.ask(channel, session, entry, request).await
     }
 
     async fn window_change_request(

@@ -1,7 +1,7 @@
 //! Forwards: local, dynamic and remote.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Child;
 
 use honeyweave::relay::ssh::Policy;
@@ -73,7 +73,7 @@ fn a_forward_to_nowhere_is_refused_as_the_server_inside_does() {
     drop(ssh);
     let told = lab.ended();
     let kind = ChannelKind::DirectTcpip { host: Text::new("127.0.0.1"), port: target.into() };
-    let reason = Text::new("ConnectFailed");
+    let reason = Text::new("connect failed: Connection refused");
     assert!(told.contains(&Entry::Refused { kind, reason }), "{told:#?}");
 }
 
@@ -108,7 +108,8 @@ fn a_remote_forward_comes_back() {
     assert!(told.contains(&Entry::Listen { host: host.clone(), port: remote.into(), accepted: true }), "{told:#?}");
     assert!(matches!(
         &opened(&told)[..],
-        [ChannelKind::ForwardedTcpip { host: at, port, .. }] if *at == host && *port == u32::from(remote)
+        [ChannelKind::ForwardedTcpip { host: at, port, from }] if *at == host && *port == u32::from(remote)
+            && from.as_str().parse::<SocketAddr>().is_ok_and(|from| from.ip().is_loopback())
     ));
     // Its input is what the attacker's side says: here, the greeter.
     assert_eq!(octets(&told, 0, Stream::Output), "from inside");

@@ -89,6 +89,11 @@ impl Lab {
     }
 
     pub fn before(kind: Server, policy: Policy) -> Lab {
+        Lab::tuned(kind, policy, |_| {})
+    }
+
+    /// One with other settings than the usual ones.
+    pub fn tuned(kind: Server, policy: Policy, tune: impl FnOnce(&mut Settings)) -> Lab {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -126,7 +131,7 @@ impl Lab {
             Server::OpenSsh => "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3",
             Server::Dropbear => "SSH-2.0-dropbear_2022.83",
         };
-        let settings = Arc::new(Settings {
+        let mut settings = Settings {
             banner: banner.into(),
             host_keys: vec![host_key],
             policy,
@@ -135,7 +140,9 @@ impl Lab {
             acceptance: Duration::from_millis(10),
             keyboard_interactive: true,
             keep: 1 << 20,
-        });
+        };
+        tune(&mut settings);
+        let settings = Arc::new(settings);
         let tape = Told::default();
         let (used, connections) = (Arc::<Mutex<Vec<Used>>>::default(), Arc::<AtomicUsize>::default());
         let begun = tokio::time::Instant::now();

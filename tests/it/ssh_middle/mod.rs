@@ -5,6 +5,7 @@ mod guessers;
 pub mod lab;
 mod moving;
 mod others;
+mod refusals;
 
 use std::io::Write;
 use std::process::Stdio;

@@ -149,3 +149,63 @@ fn what_is_no_scp_passes_all_the_same() {
     assert!(told.iter().any(|entry| matches!(entry, Entry::Strange { channel: 0, .. })), "{told:#?}");
     assert_eq!(super::octets(&told, 0, super::Stream::Input), "hello there\n");
 }
+
+/// A shell behind a copy reads what the copy has not, and what is typed there looks like a part of it.
+#[test]
+fn a_shell_behind_a_copy_is_recorded() {
+    let lab = Lab::new(Policy::Any);
+    let mut ssh = lab.ssh(&[]);
+    ssh.arg("scp -t .; sh").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = ssh.spawn().unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    std::io::Write::write_all(&mut stdin, b"E\n").unwrap();
+    // That it is there, and that it has heard this.
+    std::io::Read::read_exact(&mut stdout, &mut [0; 2]).unwrap();
+    std::io::Write::write_all(&mut stdin, b"T=; echo hidden >h\n").unwrap();
+    drop(stdin);
+    child.wait().unwrap();
+    assert_eq!(std::fs::read(lab.path("root/h")).unwrap(), b"hidden\n");
+    assert_eq!(super::octets(&lab.ended(), 0, super::Stream::Input), "E\nT=; echo hidden >h\n");
+}
+
+/// Two files are opened by one number, and the record must not say that one is the other.
+#[test]
+fn files_that_cannot_be_told_apart_are_octets() {
+    let lab = Lab::new(Policy::Any);
+    let script = r#"
+import paramiko, sys, struct
+transport = paramiko.Transport(("127.0.0.1", int(sys.argv[1])))
+transport.start_client(timeout=30)
+transport.auth_password("root", "hunter2")
+channel = transport.open_session()
+channel.invoke_subsystem("sftp")
+def string(s): return struct.pack(">I", len(s)) + s
+def packet(kind, body): return string(bytes([kind]) + body)
+def said(n):
+    got = b""
+    while len(got) < n: got += channel.recv(n - len(got))
+    return got
+def answer(): return said(struct.unpack(">I", said(4))[0])
+channel.sendall(packet(1, struct.pack(">I", 3)))
+answer()
+def opened(name): return packet(3, struct.pack(">I", 1) + string(name) + struct.pack(">II", 0x1a, 0))
+channel.sendall(opened(b"decoy") + opened(b"evil"))
+handles = [answer()[9:] for _ in range(2)]
+for handle, data in zip(handles, (b"innocent", b"malicious")):
+    channel.sendall(packet(6, struct.pack(">I", 2) + string(handle) + struct.pack(">Q", 0) + string(data)))
+    answer()
+transport.close()
+"#;
+    let mut python = Command::new("timeout");
+    python.args(["60", "/usr/bin/python3", "-W", "ignore", "-c", script, &lab.port.to_string()]);
+    let output = run(python.stdin(std::process::Stdio::null()));
+    assert!(output.status.success(), "{output:?}");
+    // The server has written both.
+    assert_eq!(std::fs::read(lab.path("root/decoy")).unwrap(), b"innocent");
+    assert_eq!(std::fs::read(lab.path("root/evil")).unwrap(), b"malicious");
+    let told = lab.ended();
+    assert!(moved(&told).is_empty(), "{told:#?}");
+    assert!(told.iter().any(|entry| matches!(entry, Entry::Strange { channel: 0, .. })), "{told:#?}");
+    let said = super::octets(&told, 0, super::Stream::Input);
+    assert!(said.contains("evil") && said.contains("malicious"), "{said:?}");
+}

@@ -31,7 +31,24 @@ pub(super) enum Observer {
 }
 
 /// What is said that is no part of the protocol.
-pub(super) struct Strange(&'static str);
+pub(super) struct Strange {
+    reason: &'static str,
+    /// What was said so far of which nothing was told.
+    untold: Bytes,
+}
+
+impl Strange {
+    /// Strange is `begun`, and what follows it.
+    fn new(reason: &'static str, begun: &[u8], rest: &[u8]) -> Strange {
+        Strange { reason, untold: [begun, rest].concat().into() }
+    }
+}
+
+/// Octets as entries, none of which is too large.
+fn pieces(channel: u32, stream: Stream, data: &Bytes) -> impl Iterator<Item = Entry> {
+    let starts = (0..data.len()).step_by(PIECE);
+    starts.map(move |at| Entry::Data { channel, stream, data: data.slice(at..data.len().min(at + PIECE)) })
+}
 
 /// The numbers that files get, and what is kept of them.
 #[derive(Clone)]
@@ -79,16 +96,20 @@ impl Observer {
             Observer::Sftp(sftp) => sftp.look(stream, data, &mut told),
             Observer::Scp(scp) => scp.look(stream, data, &mut told),
         };
-        if let Err(Strange(reason)) = looked {
+        if let Err(Strange { reason, untold }) = looked {
             told.extend(self.end());
             told.push(Entry::Strange { channel, reason: Text::new(reason) });
-            let pieces = (0..data.len()).step_by(PIECE).map(|at| data.slice(at..data.len().min(at + PIECE)));
-            told.extend(pieces.map(|data| Entry::Data { channel, stream, data }));
+            told.extend(pieces(channel, stream, &untold));
         }
         Some(told)
     }
 
-    /// Nothing more comes: what becomes of files that were moving.
+    /// Whether there is nothing to be seen.
+    pub(super) fn is_blind(&self) -> bool {
+        matches!(self, Observer::Octets)
+    }
+
+    /// Nothing more comes: what becomes of files that were moving, and what was said only in part.
     pub(super) fn end(&mut self) -> Vec<Entry> {
         match std::mem::take(self) {
             Observer::Octets => Vec::new(),

@@ -1,19 +1,35 @@
 //! The protocol of `scp -t` and `scp -f` (rcp's): lines that name files and directories, each followed by the file's octets.
 //!
-//! Only the side that sends files is looked at; the other one acknowledges.
+//! Only the side that sends files is looked at; the other one acknowledges. What has exactly the form of the protocol is told as
+//! files; everything else is told as octets, as another program may read it: whoever brings an `scp` of their own, or has a shell
+//! follow it, must not be able to say anything to it of which nobody knows.
 
 use bytes::Bytes;
 
-use super::{Files, Moving, Strange};
+use super::{Files, Moving, Strange, pieces};
 use crate::relay::tape::{Direction, Entry, FileAct, Stream, Text};
 
 /// Longest line: a path is at most 4 KiB.
 const LINE: usize = 8 * 1024;
+/// What a line begins with that is one of these.
+const WARNING: u8 = 1;
+const ERROR: u8 = 2;
 /// How deep directories lie whose names are remembered.
 const DEPTH: usize = 64;
+/// Longest path of which it is certain that [`Text`] shows it to its end, whatever octets it has.
+const SHOWN: usize = 512;
+/// Digits of a number, a second or a size.
+const DIGITS: usize = 20;
+/// Of a mode.
+const MODE: usize = 7;
+/// What has a shell do more than run one program with some words.
+const SHELL: &[u8] = b";&|<>()$`\n";
 
-/// Which way files go by a command, if it is one that moves files.
+/// Which way files go by a command, if it is one that moves files, and does nothing else.
 pub(super) fn direction(command: &[u8]) -> Option<Direction> {
+    if command.iter().any(|octet| SHELL.contains(octet)) {
+        return None;
+    }
     let mut words = command.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let program = words.next()?;
     if program.rsplit(|octet| *octet == b'/').next() != Some(b"scp") {
@@ -46,6 +62,8 @@ pub(in crate::relay::ssh) struct Scp {
     directories: Vec<Vec<u8>>,
     /// Directories deeper than those.
     deeper: usize,
+    /// What the other side has yet to acknowledge.
+    owed: u64,
 }
 
 impl Scp {
@@ -54,19 +72,14 @@ impl Scp {
             Direction::Upload => Stream::Input,
             Direction::Download => Stream::Output,
         };
-        Scp { files, direction, sender, at: At::Line(Vec::new()), directories: Vec::new(), deeper: 0 }
+        // The first one says that it is there.
+        let (at, owed) = (At::Line(Vec::new()), 1);
+        Scp { files, direction, sender, at, directories: Vec::new(), deeper: 0, owed }
     }
 
     pub(super) fn look(&mut self, stream: Stream, data: &Bytes, told: &mut Vec<Entry>) -> Result<(), Strange> {
         if stream != self.sender {
-            // Zeros; or a complaint, which is of interest.
-            if data.iter().any(|octet| *octet != 0) {
-                told.push(Entry::Data {
-                    channel: self.files.channel,
-                    stream,
-                    data: data.slice(..data.len().min(LINE)),
-                });
-            }
+            self.acknowledged(stream, data, told);
             return Ok(());
         }
         let mut rest = data.clone();
@@ -79,25 +92,35 @@ impl Scp {
                     self.at = if left == 0 { At::Behind(file) } else { At::File(file, left) };
                 }
                 At::Behind(mut file) => {
-                    // Otherwise the sender could not read it, and what was sent in its place is worth nothing.
-                    let whole = rest.split_to(1)[0] == 0;
-                    if !whole {
+                    // Otherwise the sender could not read it, which a line tells, and what was sent in its place is worth nothing.
+                    let octet = rest.split_to(1);
+                    let said = octet.first().copied().unwrap_or_default();
+                    if said != 0 {
                         file.miss();
                     }
                     told.push(file.end());
+                    self.owed = self.owed.saturating_add(1);
+                    self.at = match said {
+                        0 => At::Line(Vec::new()),
+                        WARNING | ERROR => At::Line(vec![said]),
+                        _ => return Err(Strange::new("no end of a file", &octet, &rest)),
+                    };
                 }
                 At::Line(mut line) => {
                     let end = rest.iter().position(|octet| *octet == b'\n');
                     line.extend_from_slice(&rest.split_to(end.map_or(rest.len(), |end| end + 1)));
                     if line.len() > LINE {
-                        return Err(Strange("a line without end"));
+                        return Err(Strange::new("a line without end", &line, &rest));
                     }
                     // Who acknowledges before it sends, and PuTTY's does, begins with zeros.
                     let zeros = line.iter().take_while(|octet| **octet == 0).count();
                     line.drain(..zeros);
-                    self.at = match end {
+                    self.at = match line.strip_suffix(b"\n") {
                         None => At::Line(line),
-                        Some(_) => self.line(line.trim_ascii_end(), told)?,
+                        Some(whole) => match self.line(whole, told) {
+                            Ok(next) => next,
+                            Err(reason) => return Err(Strange::new(reason, &line, &rest)),
+                        },
                     };
                 }
             }
@@ -105,20 +128,36 @@ impl Scp {
         Ok(())
     }
 
-    /// A whole line.
-    fn line(&mut self, line: &[u8], told: &mut Vec<Entry>) -> Result<At, Strange> {
+    /// What the other side says: zeros, one for each thing that was sent. More of them, and whatever else, are of interest.
+    fn acknowledged(&mut self, stream: Stream, data: &Bytes, told: &mut Vec<Entry>) {
+        match self.owed.checked_sub(data.len() as u64) {
+            Some(owed) if data.iter().all(|octet| *octet == 0) => self.owed = owed,
+            _ => told.extend(pieces(self.files.channel, stream, data)),
+        }
+    }
+
+    /// A whole line, without its end.
+    fn line(&mut self, line: &[u8], told: &mut Vec<Entry>) -> Result<At, &'static str> {
         let next = At::Line(Vec::new());
-        let Some((kind, rest)) = line.split_first() else { return Err(Strange("an empty line")) };
-        match kind {
+        let Some((kind, rest)) = line.split_first() else { return Err("an empty line") };
+        match *kind {
             b'C' | b'D' => {
                 // Mode, size, name.
                 let mut words = rest.splitn(3, |octet| *octet == b' ');
-                let (Some(_), Some(size), Some(name)) = (words.next(), words.next(), words.next()) else {
-                    return Err(Strange("a file without a name"));
+                let (Some(mode), Some(size), Some(name)) = (words.next(), words.next(), words.next()) else {
+                    return Err("a file without a name");
                 };
-                let size = std::str::from_utf8(size).ok().and_then(|size| size.parse().ok());
-                let size: u64 = size.ok_or(Strange("a file without a size"))?;
+                if !is_number(mode, MODE) {
+                    return Err("a file without a mode");
+                }
+                let size =
+                    Some(size).filter(|size| is_number(size, DIGITS)).and_then(|size| std::str::from_utf8(size).ok());
+                let size: u64 = size.and_then(|size| size.parse().ok()).ok_or("a file without a size")?;
                 let path = self.directories.iter().map(Vec::as_slice).chain([name]).collect::<Vec<_>>().join(&b'/');
+                if path.len() > SHOWN {
+                    told.push(self.said(line));
+                }
+                self.owed = self.owed.saturating_add(1);
                 if *kind == b'D' {
                     match self.directories.len() < DEPTH {
                         true => self.directories.push(name.to_vec()),
@@ -133,32 +172,51 @@ impl Scp {
                 let file = self.files.begin(&path, self.direction, told);
                 Ok(if size == 0 { At::Behind(file) } else { At::File(file, size) })
             }
-            b'E' => {
+            b'E' if rest.is_empty() => {
                 match self.deeper {
-                    0 => _ = self.directories.pop(),
+                    // Behind the last one the program ends, and something else may read on.
+                    0 => _ = self.directories.pop().ok_or("the end of no directory")?,
                     _ => self.deeper -= 1,
                 }
+                self.owed = self.owed.saturating_add(1);
                 Ok(next)
             }
-            // Times.
-            b'T' => Ok(next),
-            // A warning, an error.
-            1 | 2 => {
-                let data = Bytes::copy_from_slice(line);
-                told.push(Entry::Data { channel: self.files.channel, stream: self.sender, data });
+            // Seconds and microseconds of two times.
+            b'T' => {
+                let numbers: Vec<_> = rest.split(|octet| *octet == b' ').collect();
+                if numbers.len() != 4 || !numbers.iter().all(|number| is_number(number, DIGITS)) {
+                    return Err("times that are none");
+                }
+                self.owed = self.owed.saturating_add(1);
                 Ok(next)
             }
-            _ => Err(Strange("no SCP")),
+            WARNING | ERROR => {
+                told.push(self.said(line));
+                Ok(next)
+            }
+            _ => Err("no SCP"),
         }
     }
 
-    pub(super) fn end(self) -> Vec<Entry> {
-        match self.at {
-            At::Line(_) => Vec::new(),
+    /// What the sender says, as octets.
+    fn said(&self, line: &[u8]) -> Entry {
+        Entry::Data { channel: self.files.channel, stream: self.sender, data: Bytes::copy_from_slice(line) }
+    }
+
+    pub(super) fn end(mut self) -> Vec<Entry> {
+        match std::mem::replace(&mut self.at, At::Line(Vec::new())) {
+            At::Line(line) if line.is_empty() => Vec::new(),
+            // Who else reads it may not wait for its end.
+            At::Line(line) => vec![self.said(&line)],
             At::File(mut file, _) | At::Behind(mut file) => {
                 file.miss();
                 vec![file.end()]
             }
         }
     }
+}
+
+/// Whether that is a number of at most so many digits, and nothing else.
+fn is_number(word: &[u8], digits: usize) -> bool {
+    (1..=digits).contains(&word.len()) && word.iter().all(u8::is_ascii_digit)
 }

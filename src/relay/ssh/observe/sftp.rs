@@ -1,12 +1,14 @@
 //! SFTP, version 3 (draft-ietf-secsh-filexfer-02), which is what OpenSSH speaks.
 //!
-//! A packet's name, handle and numbers are looked at; a file's octets are taken from the packet as they come.
+//! A packet's name, handle and numbers are looked at; a file's octets are taken from the packet as they come. Which file it is
+//! follows from numbers that the client chooses, so there is no guessing: what a server could understand otherwise than it is
+//! understood here is strange.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::{Files, Moving, Strange};
+use super::{Files, Moving, Strange, pieces};
 use crate::relay::tape::{Direction, Entry, FileAct, Stream, Text};
 
 /// Longest packet: OpenSSH's limit.
@@ -15,12 +17,14 @@ const PACKET: usize = 256 * 1024;
 const HEAD: usize = 16 * 1024;
 /// Longest handle (§6.2).
 const HANDLE: usize = 256;
-/// Files open at a time, and answers to wait for. OpenSSH's server has at most some hundred handles.
+/// Files open at a time, and as many that are being opened. OpenSSH's client has one, sshfs some dozens.
 const OPEN: usize = 256;
 /// Reads that are on their way. Paramiko asks for a whole file at once, 32 KiB by 32 KiB: this is a file of 1 GiB.
 const READS: usize = 32 * 1024;
 
 mod kind {
+    pub const INIT: u8 = 1;
+    pub const VERSION: u8 = 2;
     pub const OPEN: u8 = 3;
     pub const CLOSE: u8 = 4;
     pub const READ: u8 = 5;
@@ -35,33 +39,46 @@ mod kind {
     pub const STATUS: u8 = 101;
     pub const HANDLE: u8 = 102;
     pub const DATA: u8 = 103;
+    pub const ATTRS: u8 = 105;
     pub const EXTENDED: u8 = 200;
+    pub const EXTENDED_REPLY: u8 = 201;
 }
 /// `SSH_FXF_WRITE`.
 const FOR_WRITING: u32 = 2;
+
+/// Said of a packet that has no room for its fields.
+const SHORT: &str = "a field that reaches beyond its packet";
 
 /// What is left of a packet that is looked at field by field.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn word(&mut self) -> Option<u32> {
-        let (word, rest) = self.0.split_first_chunk()?;
+    fn word(&mut self) -> Result<u32, &'static str> {
+        let (word, rest) = self.0.split_first_chunk().ok_or(SHORT)?;
         self.0 = rest;
-        Some(u32::from_be_bytes(*word))
+        Ok(u32::from_be_bytes(*word))
     }
 
-    fn long(&mut self) -> Option<u64> {
-        let (long, rest) = self.0.split_first_chunk()?;
+    fn long(&mut self) -> Result<u64, &'static str> {
+        let (long, rest) = self.0.split_first_chunk().ok_or(SHORT)?;
         self.0 = rest;
-        Some(u64::from_be_bytes(*long))
+        Ok(u64::from_be_bytes(*long))
     }
 
-    fn string(&mut self) -> Option<&'a [u8]> {
+    fn string(&mut self) -> Result<&'a [u8], &'static str> {
         let length = self.word()? as usize;
-        let (string, rest) = self.0.split_at_checked(length)?;
+        let (string, rest) = self.0.split_at_checked(length).ok_or(SHORT)?;
         self.0 = rest;
-        Some(string)
+        Ok(string)
     }
+}
+
+/// Where octets of a file belong.
+struct Place {
+    /// What was opened.
+    open: u32,
+    direction: Direction,
+    offset: u64,
 }
 
 /// One direction: where in a packet it is.
@@ -71,8 +88,8 @@ struct Reader {
     head: Vec<u8>,
     /// Octets of it that follow.
     left: usize,
-    /// The rest of it belongs to this file, from there on.
-    into: Option<(u32, u64)>,
+    /// The rest of it belongs there.
+    into: Option<Place>,
 }
 
 impl Reader {
@@ -86,8 +103,8 @@ impl Reader {
             Some(&kind::DATA) => 4 + 1 + 4 + 4,
             // An identifier, a handle, an offset, a length.
             Some(&kind::WRITE) => match Fields(rest.get(5..).unwrap_or_default()).word() {
-                None => 4 + 1 + 4 + 4,
-                Some(handle) => 4 + 1 + 4 + 4 + (handle as usize).min(HANDLE) + 8 + 4,
+                Err(_) => 4 + 1 + 4 + 4,
+                Ok(handle) => 4 + 1 + 4 + 4 + (handle as usize).min(HANDLE) + 8 + 4,
             },
             Some(_) => HEAD,
         };
@@ -95,18 +112,31 @@ impl Reader {
     }
 }
 
+/// Something that is open: by one handle a file may be both written and read.
+struct Open {
+    path: Vec<u8>,
+    upload: Option<Moving>,
+    download: Option<Moving>,
+}
+
 /// What a channel carries by it.
 pub(in crate::relay::ssh) struct Sftp {
     files: Files,
     requests: Reader,
     answers: Reader,
-    /// Files that are to be opened, by request.
-    opening: HashMap<u32, (Vec<u8>, Direction)>,
-    /// Those that are open, by handle.
-    open: HashMap<Vec<u8>, u32>,
-    moving: HashMap<u32, (Direction, Moving)>,
-    /// Reads that are to be answered: of which file, from where on.
+    /// What is to be opened, by request: a file, with what for, or a directory.
+    opening: HashMap<u32, Option<(Vec<u8>, Direction)>>,
+    /// What is open, by handle.
+    handles: HashMap<Vec<u8>, u32>,
+    open: HashMap<u32, Open>,
+    /// How many there were.
+    opened: u32,
+    /// What is to be closed, by request. Reads that came before are answered before.
+    closing: HashMap<u32, u32>,
+    /// Reads that are to be answered: of what, from where on.
     reads: HashMap<u32, (u32, u64)>,
+    /// There were more reads than are remembered, or such as were answered late.
+    has_forgotten: bool,
 }
 
 impl Sftp {
@@ -116,9 +146,12 @@ impl Sftp {
             requests: Reader::default(),
             answers: Reader::default(),
             opening: HashMap::new(),
+            handles: HashMap::new(),
             open: HashMap::new(),
-            moving: HashMap::new(),
+            opened: 0,
+            closing: HashMap::new(),
             reads: HashMap::new(),
+            has_forgotten: false,
         }
     }
 
@@ -127,7 +160,9 @@ impl Sftp {
         let mut reader = std::mem::take(self.reader(stream));
         let mut rest = data.clone();
         while !rest.is_empty() {
-            self.step(stream, &mut reader, &mut rest, told)?;
+            if let Err(reason) = self.step(stream, &mut reader, &mut rest, told) {
+                return Err(Strange::new(reason, &reader.head, &rest));
+            }
         }
         *self.reader(stream) = reader;
         Ok(())
@@ -147,14 +182,14 @@ impl Sftp {
         reader: &mut Reader,
         rest: &mut Bytes,
         told: &mut Vec<Entry>,
-    ) -> Result<(), Strange> {
+    ) -> Result<(), &'static str> {
         if reader.left > 0 {
             let piece = rest.split_to(rest.len().min(reader.left));
             reader.left -= piece.len();
-            if let Some((file, offset)) = &mut reader.into {
-                let length = piece.len() as u64;
-                if let Some((_, moving)) = self.moving.get_mut(file) {
-                    moving.data(*offset, piece, told);
+            if let Some(Place { open, direction, offset }) = &mut reader.into {
+                let (at, length) = (*offset, piece.len() as u64);
+                if let Some(moving) = self.moving(*open, *direction, told) {
+                    moving.data(at, piece, told);
                 }
                 *offset = offset.saturating_add(length);
             }
@@ -162,28 +197,57 @@ impl Sftp {
         }
         let wanted = reader.wanted();
         reader.head.extend_from_slice(&rest.split_to(rest.len().min(wanted - reader.head.len())));
-        let mut fields = Fields(&reader.head);
-        let Some(length) = fields.word() else { return Ok(()) };
+        let Ok(length) = Fields(&reader.head).word() else { return Ok(()) };
         let length = length as usize;
         if length == 0 || length > PACKET {
-            return Err(Strange("no SFTP packet"));
+            return Err("no SFTP packet");
         }
         if reader.head.len() < reader.wanted() {
             return Ok(());
         }
-        let head = std::mem::take(&mut reader.head);
-        let fields = Fields(head.get(4..).unwrap_or_default());
-        reader.left = (4 + length).saturating_sub(head.len());
+        let left = (4 + length).saturating_sub(reader.head.len());
+        let fields = Fields(reader.head.get(4..).unwrap_or_default());
+        // What is in the head is told as octets if it is not understood.
         reader.into = match stream {
-            Stream::Input => self.request(fields, told),
-            Stream::Output | Stream::Error => self.answer(fields, told),
-        };
+            Stream::Input => self.request(fields, left, told),
+            Stream::Output | Stream::Error => self.answer(fields, left, told),
+        }?;
+        reader.head.clear();
+        reader.left = left;
         Ok(())
     }
 
-    /// A request; the file that its last field is written to.
-    fn request(&mut self, mut fields: Fields<'_>, told: &mut Vec<Entry>) -> Option<(u32, u64)> {
-        let (kind, rest) = fields.0.split_first()?;
+    /// A file that is written or read by what is open.
+    fn moving(&mut self, open: u32, direction: Direction, told: &mut Vec<Entry>) -> Option<&mut Moving> {
+        let Open { path, upload, download } = self.open.get_mut(&open)?;
+        match direction {
+            Direction::Upload => upload.as_mut(),
+            // Who opens a file for both may read it, or not.
+            Direction::Download => {
+                Some(download.get_or_insert_with(|| self.files.begin(path, Direction::Download, told)))
+            }
+        }
+    }
+
+    /// Whether no other request has this number whose answer makes a difference.
+    fn is_fresh(&self, id: u32) -> Result<(), &'static str> {
+        let is_used = self.opening.contains_key(&id) || self.closing.contains_key(&id) || self.reads.contains_key(&id);
+        if is_used { Err("two requests of one number") } else { Ok(()) }
+    }
+
+    /// What a handle stands for.
+    fn by_handle(&self, handle: &[u8]) -> Result<u32, &'static str> {
+        self.handles.get(handle).copied().ok_or("a handle that nobody was given")
+    }
+
+    /// A request, of whose packet `left` octets follow; where they belong.
+    fn request(
+        &mut self,
+        mut fields: Fields<'_>,
+        left: usize,
+        told: &mut Vec<Entry>,
+    ) -> Result<Option<Place>, &'static str> {
+        let (kind, rest) = fields.0.split_first().ok_or(SHORT)?;
         fields.0 = rest;
         let id = fields.word()?;
         let mut act = |act, path: &[u8], to: Option<&[u8]>| {
@@ -191,35 +255,54 @@ impl Sftp {
             told.push(Entry::File { channel, act, path: Text::new(path), to: to.map(Text::new) });
         };
         match *kind {
-            kind::OPEN => {
-                let path = fields.string()?.to_vec();
+            kind::OPEN | kind::OPENDIR => {
+                let path = fields.string()?;
+                self.is_fresh(id)?;
+                if self.opening.len() >= OPEN {
+                    return Err("more to be opened than is told apart");
+                }
+                if *kind == kind::OPENDIR {
+                    act(FileAct::List, path, None);
+                    self.opening.insert(id, None);
+                    return Ok(None);
+                }
                 let writes = fields.word()? & FOR_WRITING != 0;
                 let direction = if writes { Direction::Upload } else { Direction::Download };
-                if self.opening.len() < OPEN {
-                    self.opening.insert(id, (path, direction));
-                }
+                self.opening.insert(id, Some((path.to_vec(), direction)));
             }
             kind::CLOSE => {
-                let file = self.open.remove(fields.string()?)?;
-                let (_, moving) = self.moving.remove(&file)?;
-                self.reads.retain(|_, (of, _)| *of != file);
-                told.push(moving.end());
+                let handle = fields.string()?;
+                self.is_fresh(id)?;
+                // Otherwise it is a directory's.
+                if let Some(open) = self.handles.remove(handle) {
+                    self.closing.insert(id, open);
+                }
             }
             kind::READ => {
-                let file = *self.open.get(fields.string()?)?;
+                let open = self.by_handle(fields.string()?)?;
                 let offset = fields.long()?;
+                self.is_fresh(id)?;
                 if self.reads.len() < READS {
-                    self.reads.insert(id, (file, offset));
-                } else if let Some((_, moving)) = self.moving.get_mut(&file) {
-                    moving.miss();
+                    self.reads.insert(id, (open, offset));
+                } else {
+                    self.has_forgotten = true;
+                    if let Some(moving) = self.moving(open, Direction::Download, told) {
+                        moving.miss();
+                    }
                 }
             }
             kind::WRITE => {
-                let file = *self.open.get(fields.string()?)?;
-                return Some((file, fields.long()?));
+                let open = self.by_handle(fields.string()?)?;
+                let offset = fields.long()?;
+                if fields.word()? as usize != left {
+                    return Err("a write that is longer or shorter than its packet");
+                }
+                if self.open.get(&open).is_none_or(|open| open.upload.is_none()) {
+                    return Err("a write to what was opened for reading");
+                }
+                return Ok(Some(Place { open, direction: Direction::Upload, offset }));
             }
             kind::SETSTAT => act(FileAct::SetAttributes, fields.string()?, None),
-            kind::OPENDIR => act(FileAct::List, fields.string()?, None),
             kind::REMOVE => act(FileAct::Remove, fields.string()?, None),
             kind::MKDIR => act(FileAct::MakeDirectory, fields.string()?, None),
             kind::RMDIR => act(FileAct::RemoveDirectory, fields.string()?, None),
@@ -235,52 +318,114 @@ impl Sftp {
                     let target = fields.string()?;
                     act(FileAct::Link, fields.string()?, Some(target));
                 }
+                b"lsetstat@openssh.com" => act(FileAct::SetAttributes, fields.string()?, None),
+                // Octets that pass nobody: from a handle, an offset, a length, to a handle.
+                b"copy-data" => {
+                    let _ = (fields.string()?, fields.long()?, fields.long()?);
+                    let open = self.by_handle(fields.string()?)?;
+                    if let Some(moving) = self.moving(open, Direction::Upload, told) {
+                        moving.miss();
+                    }
+                }
                 _ => {}
             },
-            _ => {}
+            kind::INIT | kind::OPEN..=kind::SYMLINK => {}
+            _ => return Err("no SFTP request"),
         }
-        None
+        Ok(None)
     }
 
-    /// An answer; the file that its last field was read from.
-    fn answer(&mut self, mut fields: Fields<'_>, told: &mut Vec<Entry>) -> Option<(u32, u64)> {
-        let (kind, rest) = fields.0.split_first()?;
+    /// An answer, of whose packet `left` octets follow; where they belong.
+    fn answer(
+        &mut self,
+        mut fields: Fields<'_>,
+        left: usize,
+        told: &mut Vec<Entry>,
+    ) -> Result<Option<Place>, &'static str> {
+        let (kind, rest) = fields.0.split_first().ok_or(SHORT)?;
         fields.0 = rest;
         let id = fields.word()?;
         match *kind {
             kind::HANDLE => {
-                let (path, direction) = self.opening.remove(&id)?;
                 let handle = fields.string()?;
-                if handle.len() <= HANDLE && self.open.len() < OPEN {
-                    let moving = self.files.begin(&path, direction, told);
-                    self.open.insert(handle.to_vec(), moving.file());
-                    self.moving.insert(moving.file(), (direction, moving));
+                let Some((path, direction)) = self.opening.remove(&id).ok_or("a handle for nothing")? else {
+                    return Ok(None);
+                };
+                if handle.len() > HANDLE || self.handles.contains_key(handle) {
+                    return Err("a handle that is none");
                 }
+                if self.open.len() >= OPEN {
+                    return Err("more files open than are told apart");
+                }
+                let moving = Some(self.files.begin(&path, direction, told));
+                let (upload, download) = match direction {
+                    Direction::Upload => (moving, None),
+                    Direction::Download => (None, moving),
+                };
+                self.opened = self.opened.wrapping_add(1);
+                self.handles.insert(handle.to_vec(), self.opened);
+                self.open.insert(self.opened, Open { path, upload, download });
             }
             kind::STATUS => {
                 self.opening.remove(&id);
                 self.reads.remove(&id);
+                if let Some(open) = self.closing.remove(&id) {
+                    self.closed(open, told);
+                }
             }
             kind::DATA => {
-                let (file, offset) = self.reads.remove(&id)?;
-                let (direction, _) = self.moving.get(&file)?;
-                return (*direction == Direction::Download).then_some((file, offset));
+                let read = self.reads.remove(&id);
+                if fields.word()? as usize != left {
+                    return Err("an answer that is longer or shorter than its packet");
+                }
+                return match read {
+                    Some((open, offset)) => Ok(Some(Place { open, direction: Direction::Download, offset })),
+                    None if self.has_forgotten => Ok(None),
+                    None => Err("an answer to nothing"),
+                };
             }
-            _ => {}
+            kind::VERSION | kind::STATUS..=kind::ATTRS | kind::EXTENDED_REPLY => {}
+            _ => return Err("no SFTP answer"),
         }
-        None
+        Ok(None)
+    }
+
+    /// What was open is closed.
+    fn closed(&mut self, open: u32, told: &mut Vec<Entry>) {
+        let Some(Open { upload, mut download, .. }) = self.open.remove(&open) else { return };
+        let before = self.reads.len();
+        self.reads.retain(|_, (of, _)| *of != open);
+        if self.reads.len() < before {
+            self.has_forgotten = true;
+            if let Some(download) = &mut download {
+                download.miss();
+            }
+        }
+        told.extend(upload.into_iter().chain(download).map(Moving::end));
     }
 
     /// Requests and files that are remembered.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
-        self.opening.len() + self.open.len() + self.moving.len() + self.reads.len()
+        self.opening.len() + self.handles.len() + self.open.len() + self.closing.len() + self.reads.len()
     }
 
-    pub(super) fn end(self) -> Vec<Entry> {
-        let mut left: Vec<_> = self.moving.into_values().map(|(_, moving)| moving).collect();
+    pub(super) fn end(mut self) -> Vec<Entry> {
+        let mut told = Vec::new();
+        // Whose end nobody has waited for.
+        let mut closing: Vec<_> = self.closing.drain().map(|(_, open)| open).collect();
+        closing.sort_unstable();
+        for open in closing {
+            self.closed(open, &mut told);
+        }
+        let mut left: Vec<_> =
+            self.open.into_values().flat_map(|open| open.upload.into_iter().chain(open.download)).collect();
         left.sort_by_key(Moving::file);
         // Nobody has closed them: they may not be whole.
-        left.into_iter().map(|mut moving| (moving.miss(), moving.end()).1).collect()
+        told.extend(left.into_iter().map(|mut moving| (moving.miss(), moving.end()).1));
+        for (stream, reader) in [(Stream::Input, self.requests), (Stream::Output, self.answers)] {
+            told.extend(pieces(self.files.channel, stream, &reader.head.into()));
+        }
+        told
     }
 }

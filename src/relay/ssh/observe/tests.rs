@@ -29,6 +29,15 @@ fn content(told: &[Entry], of: u32) -> Vec<u8> {
         .collect()
 }
 
+/// What was told as octets.
+fn octets(told: &[Entry], which: Stream) -> Vec<u8> {
+    let pieces = told.iter().filter_map(|entry| match entry {
+        Entry::Data { stream, data, .. } if *stream == which => Some(&data[..]),
+        _ => None,
+    });
+    pieces.collect::<Vec<_>>().concat()
+}
+
 fn without_pieces(told: Vec<Entry>) -> Vec<Entry> {
     told.into_iter().filter(|entry| !matches!(entry, Entry::FilePiece { .. })).collect()
 }
@@ -48,6 +57,14 @@ fn scp_is_known_by_its_command() {
         ("scpx -t /tmp", None),
         ("echo scp -t", None),
         ("", None),
+        // Whatever follows reads on.
+        ("scp -t /tmp; sh", None),
+        ("scp -t /tmp\nsh", None),
+        ("scp -f x | sh", None),
+        ("scp -t x&&sh", None),
+        ("scp -t $(sh)", None),
+        ("scp -t `sh`", None),
+        ("scp -f 'a b' *.txt", Some(Direction::Download)),
     ] {
         assert_eq!(scp::direction(command.as_bytes()), expected, "{command}");
     }
@@ -61,7 +78,7 @@ fn scp_tells_of_files_in_directories() {
     sent.extend(b"\0D0700 0 deep\nC0644 0 a b\n\0E\nE\nC0644 3 \x1b[2Jx\nabc\0\x01scp: nowhere\n");
     for size in [1, 7, 4096, 1 << 20] {
         let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Upload, files(u64::MAX))));
-        assert!(look(&mut observer, Stream::Output, &[0, 0, 0], 1).is_empty());
+        assert!(look(&mut observer, Stream::Output, &[0], 1).is_empty());
         let told = look(&mut observer, Stream::Input, &sent, size);
         assert_eq!(content(&told, 0), data);
         let directory = |path| Entry::File { channel: 5, act: FileAct::MakeDirectory, path: Text::new(path), to: None };
@@ -81,6 +98,66 @@ fn scp_tells_of_files_in_directories() {
         );
         assert!(observer.end().is_empty());
     }
+}
+
+/// Whatever is no line of the protocol can be one of a shell's: all of it is told, in whatever pieces it comes.
+#[test]
+fn nothing_that_scp_would_not_say_is_left_out() {
+    for sent in [
+        &b"T=; echo hidden >/tmp/h\n"[..],
+        b"T1 2 3\n",
+        b"T1 2 3 4 5\n",
+        b"T1 2 3 ;x\n",
+        b"T1 2 3 4 \n",
+        b"E\n",
+        b"E; x\n",
+        b"C;x 1 y\n",
+        b"C0644 +1 y\n",
+        b"C0644 1;x y\n",
+        b"D0755;x 0 y\n",
+        b"half a line",
+        b"T1 2 3 4",
+    ] {
+        for size in [1, 3, 100] {
+            let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Upload, files(2))));
+            let mut told = Vec::new();
+            for piece in sent.chunks(size) {
+                let data = Bytes::copy_from_slice(piece);
+                let looked = observer.look(5, Stream::Input, &data);
+                told.extend(looked.unwrap_or_else(|| vec![Entry::Data { channel: 5, stream: Stream::Input, data }]));
+            }
+            told.extend(observer.end());
+            assert_eq!(octets(&told, Stream::Input), sent, "{:?} in pieces of {size}", Text::new(sent));
+        }
+    }
+    // A name that a path cannot show, the end of a file that is none, a directory's end and what is behind it.
+    let name = [b'n'; 600];
+    let line = [b"C0644 1 ", &name[..], b"\n"].concat();
+    let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Upload, files(2))));
+    let told = look(&mut observer, Stream::Input, &[&line[..], b"a;x\n"].concat(), 50);
+    assert_eq!(octets(&told, Stream::Input), [&line[..line.len() - 1], b";x\n"].concat());
+    assert!(told.contains(&Entry::FileEnd { file: 0, size: 1, sha256: None, kept: false }), "{told:?}");
+    let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Upload, files(2))));
+    assert_eq!(octets(&look(&mut observer, Stream::Input, b"D0755 0 d\nE\nE\nx\n", 100), Stream::Input), b"E\nx\n");
+    // The other direction: as many zeros as there were things to be taken, and all of whatever else.
+    let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Upload, files(2))));
+    let mut told = look(&mut observer, Stream::Output, &[0], 1);
+    told.extend(look(&mut observer, Stream::Input, b"T1 0 1 0\nC0644 1 x\na\0", 100));
+    told.extend(look(&mut observer, Stream::Output, &[0; 3], 2));
+    assert_eq!(octets(&told, Stream::Output), b"");
+    assert_eq!(octets(&look(&mut observer, Stream::Output, &[0; 3], 3), Stream::Output), [0; 3]);
+    let much: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
+    assert_eq!(octets(&look(&mut observer, Stream::Output, &much, 60_000), Stream::Output), much);
+}
+
+/// What the sender cannot read it says behind what was to be the file.
+#[test]
+fn scp_may_fail_in_a_file() {
+    let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Download, files(9))));
+    let told = look(&mut observer, Stream::Output, b"C0644 1 x\na\x01scp: x: Input/output error\nC0644 0 y\n\0", 7);
+    assert_eq!(octets(&told, Stream::Output), b"\x01scp: x: Input/output error");
+    let end = |file, size, sha256: Option<String>, kept| Entry::FileEnd { file, size, sha256, kept };
+    assert!(told.contains(&end(0, 1, None, false)) && told.contains(&end(1, 0, digest(b""), true)), "{told:?}");
 }
 
 #[test]
@@ -122,6 +199,22 @@ impl Packet {
     }
 }
 
+fn status(id: u32) -> Vec<u8> {
+    Packet::new(101, id).word(0).string(b"Success").string(b"").done()
+}
+
+fn write(id: u32, handle: &str, offset: u64, data: &[u8]) -> Vec<u8> {
+    Packet::new(6, id).string(handle.as_bytes()).long(offset).string(data).done()
+}
+
+fn handle(id: u32, handle: &str) -> Vec<u8> {
+    Packet::new(102, id).string(handle.as_bytes()).done()
+}
+
+fn close(id: u32, handle: &str) -> Vec<u8> {
+    Packet::new(4, id).string(handle.as_bytes()).done()
+}
+
 fn sftp(keep: u64) -> Observer {
     Observer::Sftp(Box::new(Sftp::new(files(keep))))
 }
@@ -153,13 +246,18 @@ fn sftp_tells_of_what_is_written_and_read() {
         told.extend(look(&mut observer, Stream::Input, &sent, size));
         let mut got = Packet::new(103, 20).string(b"root:x").done();
         got.extend(Packet::new(101, 21).word(1).string(b"End of file").string(b"").done());
+        got.extend(status(30));
         told.extend(look(&mut observer, Stream::Output, &got, size));
-        told.extend(look(&mut observer, Stream::Input, &Packet::new(4, 31).string(b"h2").done(), size));
+        // What was asked for before it is closed comes before.
+        let last = [Packet::new(5, 31).string(b"h2").long(6).word(9).done(), Packet::new(4, 32).string(b"h2").done()];
+        told.extend(look(&mut observer, Stream::Input, &last.concat(), size));
+        let got = [Packet::new(103, 31).string(b":0:0:").done(), status(32)].concat();
+        told.extend(look(&mut observer, Stream::Output, &got, size));
         let renamed = Packet::new(200, 40).string(b"posix-rename@openssh.com").string(b"a").string(b"b\n").done();
         told.extend(look(&mut observer, Stream::Input, &renamed, size));
         told.extend(look(&mut observer, Stream::Input, &Packet::new(13, 41).string(b"log").done(), size));
         assert_eq!(content(&told, 0), data);
-        assert_eq!(content(&told, 1), b"root:x");
+        assert_eq!(content(&told, 1), b"root:x:0:0:");
         let act =
             |act, path, to: Option<&str>| Entry::File { channel: 5, act, path: Text::new(path), to: to.map(Text::new) };
         assert_eq!(
@@ -168,7 +266,7 @@ fn sftp_tells_of_what_is_written_and_read() {
                 begin(0, "/tmp/in", Direction::Upload),
                 begin(1, "/etc/passwd", Direction::Download),
                 Entry::FileEnd { file: 0, size: 100_000, sha256: digest(&data), kept: true },
-                Entry::FileEnd { file: 1, size: 6, sha256: digest(b"root:x"), kept: true },
+                Entry::FileEnd { file: 1, size: 11, sha256: digest(b"root:x:0:0:"), kept: true },
                 act(FileAct::Rename, "a", Some("b\n")),
                 act(FileAct::Remove, "log", None),
             ],
@@ -185,7 +283,8 @@ fn sftp_out_of_order_has_no_digest() {
     for offset in [4, 0] {
         look(&mut observer, Stream::Input, &Packet::new(6, 2).string(b"h").long(offset).string(b"abcd").done(), 99);
     }
-    let told = look(&mut observer, Stream::Input, &Packet::new(4, 3).string(b"h").done(), 99);
+    assert!(look(&mut observer, Stream::Input, &Packet::new(4, 3).string(b"h").done(), 99).is_empty());
+    let told = look(&mut observer, Stream::Output, &status(3), 99);
     assert_eq!(told, [Entry::FileEnd { file: 0, size: 8, sha256: None, kept: false }]);
 }
 
@@ -196,14 +295,14 @@ fn hostile_sftp_costs_little_and_breaks_nothing() {
         let told = look(&mut observer, Stream::Input, strange, 99);
         assert!(matches!(told[..], [Entry::Strange { .. }, Entry::Data { .. }]), "{told:?}");
     }
-    // Fields that reach beyond their packet, handles that are no handles, requests that nobody answers.
+    // Requests that nobody answers.
     let mut observer = sftp(1);
-    for id in 0..100_000 {
-        look(&mut observer, Stream::Input, &Packet::new(3, id).word(u32::MAX).done(), 99);
-        look(&mut observer, Stream::Input, &Packet::new(6, id).word(u32::MAX).done(), 99);
+    for id in 0..256 {
         look(&mut observer, Stream::Input, &open(id, "x", 1), 99);
     }
-    look(&mut observer, Stream::Output, &Packet::new(102, 0).string(&[7; 300]).done(), 99);
+    for id in 0..100_000 {
+        look(&mut observer, Stream::Input, &Packet::new(17, id).string(b"x").done(), 99);
+    }
     let Observer::Sftp(sftp) = &observer else { panic!("it was understood") };
     assert!(sftp.remembered() <= 300, "{}", sftp.remembered());
     // Random octets: nothing but a panic is wrong.
@@ -219,4 +318,99 @@ fn hostile_sftp_costs_little_and_breaks_nothing() {
         look(&mut observer, Stream::Input, &octets.repeat(9), 11);
         look(&mut observer, Stream::Output, &octets.repeat(9), 11);
     }
+}
+
+/// What is understood so far, when this is said by the client and that by the server: told as octets from there on.
+fn is_strange(before: &[(Stream, Vec<u8>)], stream: Stream, strange: Vec<u8>) {
+    for size in [1, 1 << 20] {
+        let mut observer = sftp(1 << 20);
+        for (stream, data) in before {
+            look(&mut observer, *stream, data, size);
+        }
+        assert!(!observer.is_blind(), "{before:?}");
+        let mut told = Vec::new();
+        for piece in strange.chunks(size) {
+            let data = Bytes::copy_from_slice(piece);
+            told.extend(
+                observer.look(5, stream, &data).unwrap_or_else(|| vec![Entry::Data { channel: 5, stream, data }]),
+            );
+        }
+        assert!(told.iter().any(|entry| matches!(entry, Entry::Strange { .. })), "{before:?} {told:?}");
+        assert_eq!(octets(&told, stream), strange);
+    }
+}
+
+#[test]
+fn sftp_that_can_be_understood_otherwise_is_strange() {
+    use Stream::{Input, Output};
+    let opened = || vec![(Input, open(1, "x", 0x1a)), (Output, handle(1, "h"))];
+    let with = |more: Vec<(Stream, Vec<u8>)>| opened().into_iter().chain(more).collect::<Vec<_>>();
+    // Two that are opened by one number: OpenSSH's server opens both.
+    is_strange(&[(Input, open(1, "decoy", 0x1a))], Input, open(1, "evil", 0x1a));
+    is_strange(&[(Input, Packet::new(11, 1).string(b"/").done())], Input, open(1, "evil", 0x1a));
+    let read = |id, handle: &[u8]| Packet::new(5, id).string(handle).long(0).word(9).done();
+    is_strange(&with(vec![(Input, read(2, b"h"))]), Input, read(2, b"h"));
+    is_strange(&with(vec![(Input, read(2, b"h"))]), Input, close(2, "h"));
+    // Handles that can be guessed, and such as were given back.
+    is_strange(&[(Input, open(1, "x", 0x1a))], Input, write(2, "h", 0, b"hidden"));
+    is_strange(&opened(), Input, write(2, "i", 0, b"hidden"));
+    is_strange(&opened(), Input, read(2, b"i"));
+    is_strange(&with(vec![(Input, close(2, "h"))]), Input, write(3, "h", 0, b"hidden"));
+    is_strange(&[(Input, open(1, "x", 1)), (Output, handle(1, "h"))], Input, write(2, "h", 0, b"no"));
+    // Octets that are part of a packet and not of the file.
+    let mut long = Packet::new(6, 2).string(b"h").long(0).string(b"seen").0;
+    long.extend(b"unseen");
+    is_strange(&opened(), Input, Packet(long).done());
+    let mut long = Packet::new(103, 2).string(b"seen").0;
+    long.extend(b"unseen");
+    is_strange(&with(vec![(Input, read(2, b"h"))]), Output, Packet(long).done());
+    // Answers to nothing.
+    is_strange(&opened(), Output, handle(1, "i"));
+    is_strange(&opened(), Output, Packet::new(103, 9).string(b"x").done());
+    is_strange(&with(vec![(Input, open(2, "y", 1))]), Output, handle(2, "h"));
+    is_strange(&[(Input, open(1, "x", 1))], Output, handle(1, &"h".repeat(300)));
+    // Messages that there are not, or whose fields reach beyond them.
+    is_strange(&[], Input, Packet::new(77, 1).string(b"sh").done());
+    is_strange(&[], Output, Packet::new(77, 1).string(b"sh").done());
+    is_strange(&[], Input, Packet::new(3, 1).word(u32::MAX).done());
+    is_strange(&opened(), Input, Packet::new(6, 1).word(u32::MAX).done());
+    // More files than are told apart.
+    let many = |id| format!("{id}");
+    let full: Vec<_> = (0..256).flat_map(|id| [(Input, open(id, "x", 1)), (Output, handle(id, &many(id)))]).collect();
+    let more = [full.clone(), vec![(Input, open(256, "y", 1))]].concat();
+    is_strange(&more, Output, handle(256, "y"));
+    is_strange(&(0..256).map(|id| (Input, open(id, "x", 1))).collect::<Vec<_>>(), Input, open(256, "x", 1));
+}
+
+#[test]
+fn sftp_tells_both_ways_of_one_handle_and_what_was_said_in_part() {
+    let mut observer = sftp(1 << 20);
+    let mut told = look(&mut observer, Stream::Input, &open(1, "/etc/shadow", 3), 99);
+    told.extend(look(&mut observer, Stream::Output, &handle(1, "h"), 99));
+    let read = Packet::new(5, 2).string(b"h").long(0).word(9).done();
+    told.extend(look(&mut observer, Stream::Input, &read, 99));
+    told.extend(look(&mut observer, Stream::Output, &Packet::new(103, 2).string(b"root:").done(), 99));
+    told.extend(look(&mut observer, Stream::Input, &write(3, "h", 0, b"evil:"), 99));
+    // The client goes away before it hears that the file is closed, and in the middle of a word.
+    told.extend(look(&mut observer, Stream::Input, &[close(4, "h"), b"\0\0\0\x09\x03wha".to_vec()].concat(), 99));
+    told.extend(observer.end());
+    assert_eq!((content(&told, 0), content(&told, 1)), (b"evil:".to_vec(), b"root:".to_vec()));
+    assert_eq!(
+        without_pieces(told),
+        [
+            begin(0, "/etc/shadow", Direction::Upload),
+            begin(1, "/etc/shadow", Direction::Download),
+            Entry::FileEnd { file: 0, size: 5, sha256: digest(b"evil:"), kept: true },
+            Entry::FileEnd { file: 1, size: 5, sha256: digest(b"root:"), kept: true },
+            Entry::Data { channel: 5, stream: Stream::Input, data: Bytes::from_static(b"\0\0\0\x09\x03wha") },
+        ]
+    );
+    // Octets that the server copies by itself are seen by nobody.
+    let mut observer = sftp(1 << 20);
+    look(&mut observer, Stream::Input, &open(1, "x", 0x1a), 99);
+    look(&mut observer, Stream::Output, &handle(1, "h"), 99);
+    let copy = Packet::new(200, 2).string(b"copy-data").string(b"h").long(0).long(9).string(b"h").long(9).done();
+    look(&mut observer, Stream::Input, &[copy, close(3, "h")].concat(), 99);
+    let told = look(&mut observer, Stream::Output, &status(3), 99);
+    assert_eq!(told, [Entry::FileEnd { file: 0, size: 0, sha256: None, kept: false }]);
 }

@@ -10,7 +10,7 @@ use russh::keys::{HashAlg, PrivateKeyWithHashAlg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::peers::{Lab, login_key, password, settings};
-use crate::relay::ssh::{Login, Policy, Secret, host_key};
+use crate::relay::ssh::{Login, Policy, Secret, TRIES, host_key};
 use crate::relay::tape::{Credential, Entry, Text};
 
 /// What was tried.
@@ -22,14 +22,15 @@ fn attempts(told: Vec<Entry>) -> Vec<Entry> {
 async fn who_is_refused_needs_no_container() {
     let lab = Lab::new(Policy::Never);
     let mut client = lab.connected(2 << 20).await;
-    assert!(!client.authenticate_none("a\x1b[2Jb").await.unwrap().success());
-    let refused = client.authenticate_password("root", "toor").await.unwrap();
+    let user = "a\x1b[2Jb";
+    assert!(!client.authenticate_none(user).await.unwrap().success());
+    let refused = client.authenticate_password(user, "toor").await.unwrap();
     // All may be tried again.
     let AuthResult::Failure { remaining_methods, partial_success: false } = refused else { panic!("{refused:?}") };
     assert_eq!(remaining_methods[..], [MethodKind::PublicKey, MethodKind::Password, MethodKind::KeyboardInteractive]);
     let (told, _) = lab.end(client).await;
-    let asked = Entry::Attempt { user: Text::new("a\x1b[2Jb"), credential: Credential::None, accepted: false };
-    assert_eq!(attempts(told), [asked, password("root", "toor", false)]);
+    let asked = Entry::Attempt { user: Text::new(user), credential: Credential::None, accepted: false };
+    assert_eq!(attempts(told), [asked, password(user, "toor", false)]);
     assert_eq!(lab.dialed.load(Ordering::Relaxed), 0);
 }
 
@@ -39,13 +40,13 @@ async fn the_third_of_any_passwords_lets_in() {
     let mut client = lab.connected(2 << 20).await;
     assert!(!client.authenticate_password("root", "1").await.unwrap().success());
     assert_eq!(lab.dialed.load(Ordering::Relaxed), 0, "nothing is needed inside so far");
-    assert!(!client.authenticate_password("admin", "2").await.unwrap().success());
+    assert!(!client.authenticate_password("root", "2").await.unwrap().success());
     assert!(client.authenticate_password("root", "3").await.unwrap().success());
     client.channel_open_session().await.unwrap();
     let (told, _) = lab.end(client).await;
     assert_eq!(
         attempts(told),
-        [password("root", "1", false), password("admin", "2", false), password("root", "3", true)]
+        [password("root", "1", false), password("root", "2", false), password("root", "3", true)]
     );
 }
 
@@ -56,16 +57,44 @@ async fn the_containers_own_accounts_let_in_on_one_connection() {
     assert!(!client.authenticate_password("root", "secret").await.unwrap().success());
     assert!(!client.authenticate_password("root", "").await.unwrap().success());
     assert_eq!(lab.dialed.load(Ordering::Relaxed), 1);
-    // Another user needs another connection.
-    assert!(client.authenticate_password("other", "secret").await.unwrap().success());
-    assert_eq!(lab.dialed.load(Ordering::Relaxed), 2);
+    assert!(client.authenticate_password("root", "toor").await.unwrap().success());
     client.channel_open_session().await.unwrap();
-    assert_eq!(lab.dialed.load(Ordering::Relaxed), 2, "that connection is the one that is used");
+    assert_eq!(lab.dialed.load(Ordering::Relaxed), 1, "that connection is the one that is used");
     let (told, _) = lab.end(client).await;
     assert_eq!(
         attempts(told),
-        [password("root", "secret", false), password("root", "", false), password("other", "secret", true)]
+        [password("root", "secret", false), password("root", "", false), password("root", "toor", true)]
     );
+}
+
+/// Whoever is right as another user is not let in either.
+#[tokio::test]
+async fn another_user_needs_another_connection() {
+    for policy in [Policy::Container, Policy::Any] {
+        let lab = Lab::new(policy);
+        let mut client = lab.connected(2 << 20).await;
+        client.authenticate_none("root").await.unwrap();
+        assert!(!client.authenticate_password("other", "secret").await.is_ok_and(|answer| answer.success()));
+        let (told, _) = lab.end(client).await;
+        assert_eq!(told.last(), Some(&Entry::End { reason: Text::new("another user in the same connection") }));
+        assert_eq!(attempts(told)[1..], [password("other", "secret", false)]);
+        assert_eq!(lab.asked.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[tokio::test]
+async fn however_little_attempts_count_they_are_not_endless() {
+    let mut settings = settings(Policy::Never);
+    settings.banner = "SSH-2.0-dropbear_2022.83".into();
+    let lab = Lab::with(settings);
+    let mut client = lab.connected(2 << 20).await;
+    let mut tried = 0;
+    while tried < 2 * TRIES && client.authenticate_none("root").await.is_ok() && !client.is_closed() {
+        tried += 1;
+    }
+    let (told, _) = lab.end(client).await;
+    assert_eq!(told.last(), Some(&Entry::End { reason: Text::new("too many attempts to log in") }));
+    assert_eq!(attempts(told).len(), TRIES as usize);
 }
 
 #[tokio::test]
@@ -168,12 +197,17 @@ async fn what_is_no_ssh_ends_with_an_entry() {
 
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_is_not_waited_for() {
-    let lab = Lab::new(Policy::Any);
-    let wire = lab.wire();
-    tokio::time::sleep(Duration::from_secs(130)).await;
-    let (told, _) = lab.over().await;
-    assert_eq!(told.last(), Some(&Entry::End { reason: Text::new("no log-in for 120 s") }));
-    drop(wire);
+    for (banner, grace) in [("SSH-2.0-OpenSSH_9.2p1", 120), ("SSH-2.0-dropbear_2022.83", 300)] {
+        let mut settings = settings(Policy::Any);
+        settings.banner = banner.into();
+        let lab = Lab::with(settings);
+        let begun = tokio::time::Instant::now();
+        let mut wire = lab.wire();
+        wire.read_to_end(&mut Vec::new()).await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), grace);
+        let (told, _) = lab.over().await;
+        assert_eq!(told.last(), Some(&Entry::End { reason: Text::new(format!("no log-in for {grace} s")) }));
+    }
 }
 
 #[tokio::test]

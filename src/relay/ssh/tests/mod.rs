@@ -95,6 +95,26 @@ async fn several_channels_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_refused_changes_nothing() {
+    let lab = Lab::new(Policy::Any);
+    let client = lab.logged_in().await;
+    let mut channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "echo").await.unwrap();
+    channel.exec(true, "scp -t x").await.unwrap();
+    channel.data_bytes("T1 2 3 4\n").await.unwrap();
+    channel.eof().await.unwrap();
+    let mut answers = Vec::new();
+    while let Some(message) = channel.wait().await {
+        answers.extend(matches!(message, ChannelMsg::Success | ChannelMsg::Failure).then_some(message));
+    }
+    assert!(matches!(answers[..], [ChannelMsg::Success, ChannelMsg::Failure]), "{answers:?}");
+    drop(channel);
+    let (told, _) = lab.end(client).await;
+    let typed = Entry::Data { channel: 0, stream: Stream::Input, data: "T1 2 3 4\n".into() };
+    assert!(told.contains(&typed), "{told:?}");
+}
+
+#[tokio::test]
 async fn more_channels_than_there_may_be_are_refused() {
     let lab = Lab::new(Policy::Any);
     let client = lab.logged_in().await;
@@ -131,7 +151,7 @@ async fn what_asks_for_too_much_is_refused_and_told() {
         Entry::Refused { kind: ChannelKind::X11, reason: Text::new("not passed") },
         Entry::Listen { host: Text::new("/tmp/socket"), port: 0, accepted: false },
         // By the server inside.
-        Entry::Refused { kind: target, reason: Text::new("AdministrativelyProhibited") },
+        Entry::Refused { kind: target, reason: Text::new("administratively prohibited: Administratively prohibited") },
     ] {
         assert!(told.contains(&expected), "{told:?}");
     }
