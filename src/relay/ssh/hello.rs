@@ -75,7 +75,8 @@ impl Watch {
         introduction(&std::mem::take(&mut seen.start))
     }
 
-    fn look(&self, octets: &[u8]) {
+    /// Looks at the next octets.
+    pub(super) fn look(&self, octets: &[u8]) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if !seen.done {
             let room = MOST - seen.start.len();

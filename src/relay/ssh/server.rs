@@ -416,7 +416,7 @@ impl Handler for Host {
 
     async fn exec_request(&mut self, channel: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Error> {
         if let Some(control) = self.control(channel) {
-            control.observe(Observer::of_command(command, &self.middle, control.number));
+            control.observe(Observer::of_command(command, self.middle.files(control.number)));
         }
         let entry = |channel| Entry::Exec { channel, command: Text::command(command) };
         let request = async |inner: Arc<russh::ChannelWriteHalf<client::Msg>>| inner.exec(true, command).await;
@@ -425,7 +425,7 @@ impl Handler for Host {
 
     async fn subsystem_request(&mut self, channel: ChannelId, name: &str, session: &mut Session) -> Result<(), Error> {
         if let Some(control) = self.control(channel) {
-            control.observe(Observer::of_subsystem(name, &self.middle, control.number));
+            control.observe(Observer::of_subsystem(name, self.middle.files(control.number)));
         }
         let entry = |channel| Entry::Subsystem { channel, name: Text::new(name) };
         let request =

@@ -272,7 +272,6 @@ impl Sftp {
     }
 
     /// Requests and files that are remembered.
-    #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         self.opening.len() + self.open.len() + self.moving.len() + self.reads.len()
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::relay::tape::FileAct;
 
 fn files(keep: u64) -> Files {
-    Files { numbers: Arc::default(), keep, channel: 5 }
+    Files::new(Arc::default(), keep, 5)
 }
 
 fn digest(data: &[u8]) -> Option<String> {
@@ -204,8 +204,8 @@ fn hostile_sftp_costs_little_and_breaks_nothing() {
         look(&mut observer, Stream::Input, &open(id, "x", 1), 99);
     }
     look(&mut observer, Stream::Output, &Packet::new(102, 0).string(&[7; 300]).done(), 99);
-    let Observer::Sftp(sftp) = &observer else { panic!("it was understood") };
-    assert!(sftp.remembered() <= 300, "{}", sftp.remembered());
+    assert!(matches!(observer, Observer::Sftp(_)), "it was understood");
+    assert!(observer.remembered() <= 300, "{}", observer.remembered());
     // Random octets: nothing but a panic is wrong.
     let mut state = 1u64;
     for _ in 0..2000 {
