@@ -47,9 +47,9 @@ impl Files {
     }
 
     /// A file that begins to move.
-    fn begin(&self, path: &[u8], direction: Direction, told: &mut Vec<Entry>) -> Moving {
+    fn begin(&self, path: Text, direction: Direction, told: &mut Vec<Entry>) -> Moving {
         let file = self.numbers.fetch_add(1, Ordering::Relaxed);
-        told.push(Entry::FileBegin { channel: self.channel, file, path: Text::new(path), direction });
+        told.push(Entry::FileBegin { channel: self.channel, file, path, direction });
         Moving::new(file, self.keep)
     }
 }

@@ -130,7 +130,7 @@ impl Scp {
                     }
                     return Ok(next);
                 }
-                let file = self.files.begin(&path, self.direction, told);
+                let file = self.files.begin(Text::new(path), self.direction, told);
                 Ok(if size == 0 { At::Behind(file) } else { At::File(file, size) })
             }
             b'E' => {

@@ -100,8 +100,8 @@ pub(in crate::relay::ssh) struct Sftp {
     files: Files,
     requests: Reader,
     answers: Reader,
-    /// Files that are to be opened, by request.
-    opening: HashMap<u32, (Vec<u8>, Direction)>,
+    /// Files that are to be opened, by request: as much of their paths as is shown.
+    opening: HashMap<u32, (Text, Direction)>,
     /// Those that are open, by handle.
     open: HashMap<Vec<u8>, u32>,
     moving: HashMap<u32, (Direction, Moving)>,
@@ -192,7 +192,7 @@ impl Sftp {
         };
         match *kind {
             kind::OPEN => {
-                let path = fields.string()?.to_vec();
+                let path = Text::new(fields.string()?);
                 let writes = fields.word()? & FOR_WRITING != 0;
                 let direction = if writes { Direction::Upload } else { Direction::Download };
                 if self.opening.len() < OPEN {
@@ -200,10 +200,7 @@ impl Sftp {
                 }
             }
             kind::CLOSE => {
-                let file = self.open.remove(fields.string()?)?;
-                let (_, moving) = self.moving.remove(&file)?;
-                self.reads.retain(|_, (of, _)| *of != file);
-                told.push(moving.end());
+                told.push(self.close(fields.string()?)?.end());
             }
             kind::READ => {
                 let file = *self.open.get(fields.string()?)?;
@@ -251,8 +248,13 @@ impl Sftp {
             kind::HANDLE => {
                 let (path, direction) = self.opening.remove(&id)?;
                 let handle = fields.string()?;
+                // A server that gives the same handle twice has forgotten the first file.
+                if let Some(mut forgotten) = self.close(handle) {
+                    forgotten.miss();
+                    told.push(forgotten.end());
+                }
                 if handle.len() <= HANDLE && self.open.len() < OPEN {
-                    let moving = self.files.begin(&path, direction, told);
+                    let moving = self.files.begin(path, direction, told);
                     self.open.insert(handle.to_vec(), moving.file());
                     self.moving.insert(moving.file(), (direction, moving));
                 }
@@ -269,6 +271,14 @@ impl Sftp {
             _ => {}
         }
         None
+    }
+
+    /// The file of `handle`, which is no longer one.
+    fn close(&mut self, handle: &[u8]) -> Option<Moving> {
+        let file = self.open.remove(handle)?;
+        let (_, moving) = self.moving.remove(&file)?;
+        self.reads.retain(|_, (of, _)| *of != file);
+        Some(moving)
     }
 
     /// Requests and files that are remembered.

@@ -190,6 +190,20 @@ fn sftp_out_of_order_has_no_digest() {
 }
 
 #[test]
+fn a_server_that_gives_a_handle_twice_makes_nothing_grow() {
+    let mut observer = sftp(u64::MAX);
+    let mut told = Vec::new();
+    for id in 0..2000 {
+        told.extend(look(&mut observer, Stream::Input, &open(id, "x", 0x1a), 99));
+        told.extend(look(&mut observer, Stream::Output, &Packet::new(102, id).string(b"h").done(), 99));
+        told.extend(look(&mut observer, Stream::Input, &Packet::new(5, id).string(b"h").long(0).word(9).done(), 99));
+    }
+    assert!(observer.remembered() <= 3, "{}", observer.remembered());
+    let ends = told.iter().filter(|entry| matches!(entry, Entry::FileEnd { sha256: None, kept: false, .. })).count();
+    assert_eq!((ends, observer.end().len()), (1999, 1));
+}
+
+#[test]
 fn hostile_sftp_costs_little_and_breaks_nothing() {
     for strange in [&[0u8, 0, 0, 0, 9][..], &[0xff; 64], b"SSH-2.0-x\r\n"] {
         let mut observer = sftp(1);
