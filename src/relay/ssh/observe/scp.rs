@@ -9,8 +9,9 @@ use crate::relay::tape::{Direction, Entry, FileAct, Stream, Text};
 
 /// Longest line: a path is at most 4 KiB.
 const LINE: usize = 8 * 1024;
-/// How deep directories lie whose names are remembered.
+/// How deep directories lie whose names are remembered, and how long their path is: every line costs as much.
 const DEPTH: usize = 64;
+const PATH: usize = 4 * 1024;
 
 /// Which way files go by a command, if it is one that moves files.
 pub(super) fn direction(command: &[u8]) -> Option<Direction> {
@@ -89,12 +90,12 @@ impl Scp {
                 At::Line(mut line) => {
                     let end = rest.iter().position(|octet| *octet == b'\n');
                     line.extend_from_slice(&rest.split_to(end.map_or(rest.len(), |end| end + 1)));
-                    if line.len() > LINE {
-                        return Err(Strange("a line without end"));
-                    }
                     // Who acknowledges before it sends, and PuTTY's does, begins with zeros.
                     let zeros = line.iter().take_while(|octet| **octet == 0).count();
                     line.drain(..zeros);
+                    if line.len() > LINE {
+                        return Err(Strange("a line without end"));
+                    }
                     self.at = match end {
                         None => At::Line(line),
                         Some(_) => self.line(line.trim_ascii_end(), told)?,
@@ -120,7 +121,7 @@ impl Scp {
                 let size: u64 = size.ok_or(Strange("a file without a size"))?;
                 let path = self.directories.iter().map(Vec::as_slice).chain([name]).collect::<Vec<_>>().join(&b'/');
                 if *kind == b'D' {
-                    match self.directories.len() < DEPTH {
+                    match self.directories.len() < DEPTH && path.len() <= PATH {
                         true => self.directories.push(name.to_vec()),
                         false => self.deeper += 1,
                     }
@@ -150,6 +151,12 @@ impl Scp {
             }
             _ => Err(Strange("no SCP")),
         }
+    }
+
+    /// Octets of the path that are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.directories.iter().map(Vec::len).sum()
     }
 
     pub(super) fn end(self) -> Vec<Entry> {
