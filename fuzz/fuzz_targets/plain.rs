@@ -2,22 +2,10 @@
 //! how the octets came in pieces.
 #![no_main]
 
-use honeyweave::relay::plain::observer;
+use honeyweave::relay::plain::{READ, observer};
 use honeyweave::relay::tape::{Entry, Stream};
 use honeyweave::service::Spoken;
 use libfuzzer_sys::fuzz_target;
-
-const SPOKEN: [Spoken; 9] = [
-    Spoken::Http,
-    Spoken::Telnet,
-    Spoken::Ftp,
-    Spoken::Smtp,
-    Spoken::Pop3,
-    Spoken::Imap,
-    Spoken::Redis,
-    Spoken::Mysql,
-    Spoken::Postgresql,
-];
 
 /// What a reader tells of a story whose pieces are at most so long, octets of one direction put together; and whether it gave up.
 fn told(spoken: Spoken, within: bool, story: &[(bool, Vec<u8>)], most: usize) -> (Vec<Entry>, [Vec<u8>; 2], bool) {
@@ -47,7 +35,7 @@ fn told(spoken: Spoken, within: bool, story: &[(bool, Vec<u8>)], most: usize) ->
 
 fuzz_target!(|input: (u8, bool, u8, Vec<(bool, Vec<u8>)>)| {
     let (spoken, within, most, story) = input;
-    let spoken = SPOKEN[usize::from(spoken) % SPOKEN.len()];
+    let spoken = READ[usize::from(spoken) % READ.len()];
     let whole = told(spoken, within, &story, usize::MAX);
     let total: usize = story.iter().map(|(_, octets)| octets.len()).sum();
     // An entry for each octet at most, and what it is about.

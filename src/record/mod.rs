@@ -8,7 +8,7 @@ mod capture;
 mod cause;
 mod contacts;
 mod difference;
-pub(crate) mod eve;
+pub mod eve;
 mod file;
 pub(crate) mod flow;
 pub mod inside;

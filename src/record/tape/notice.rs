@@ -59,8 +59,8 @@ pub(in crate::record) fn fitted(object: Map<String, Value>) -> Vec<u8> {
         if text.len() <= MAX_DATA {
             return text.into_bytes();
         }
-        // Each cut halves a string, and what has none is small.
-        if !cut_longest(&mut value) {
+        // Each cut halves a string or a list, and what has neither is small.
+        if !cut_longest(&mut value) && !cut_most(&mut value) {
             return b"{}".to_vec();
         }
     }
@@ -114,6 +114,19 @@ fn cut_longest(value: &mut Value) -> bool {
     }
     *longest = longest.chars().take(count / 2 - 1).chain(['…']).collect();
     true
+}
+
+/// Halves the longest list in `value`; returns whether there is one of more than one item.
+fn cut_most(value: &mut Value) -> bool {
+    let Value::Object(members) = value else { return false };
+    let lists = members.values_mut().filter_map(Value::as_array_mut);
+    match lists.max_by_key(|items| items.len()) {
+        Some(items) if items.len() > 1 => {
+            items.truncate(items.len() / 2);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// What is told of an attempt to log in.
@@ -176,5 +189,8 @@ mod tests {
         assert!(cut["user"].as_str().unwrap().starts_with("\\x1b") && cut["user"].as_str().unwrap().ends_with('…'));
         let (_, many) = told(json!({"answers": vec!["漢字".repeat(500); 5000]}));
         assert_eq!(many["answers"].as_array().unwrap().len(), 32);
+        // What is too short to be cut may be too much all the same: `\ud840\udc00` is one letter.
+        let (_, short) = told(json!({"path": "/bin/sh", "args": vec!["\u{20000}\u{20000}\u{20000}"; 32]}));
+        assert_eq!((&short["path"], short["args"].as_array().unwrap().len()), (&json!("/bin/sh"), 16));
     }
 }

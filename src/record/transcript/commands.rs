@@ -4,6 +4,7 @@
 use serde::Serialize;
 use vte::{Params, Parser, Perform};
 
+use super::Utf8Pieces;
 use crate::record::escape;
 
 /// Characters of a command.
@@ -22,6 +23,9 @@ pub struct Typed {
 
 /// Makes commands of input.
 pub struct Commands {
+    /// The parser is given whole characters: of octets that only look like the beginning of one at the end of a piece it would
+    /// lose what follows, and be that the end of a line.
+    text: Utf8Pieces,
     parser: Parser,
     line: Line,
 }
@@ -37,7 +41,7 @@ struct Line {
 impl Default for Commands {
     fn default() -> Commands {
         let line = Line { at: 0, keys: Vec::new(), cursor: 0, done: Vec::new(), more: 0 };
-        Commands { parser: Parser::new(), line }
+        Commands { text: Utf8Pieces::default(), parser: Parser::new(), line }
     }
 }
 
@@ -45,7 +49,9 @@ impl Commands {
     /// Takes what was typed at `at`, in microseconds since the beginning.
     pub fn push(&mut self, at: i64, input: impl AsRef<[u8]>) {
         self.line.at = at;
-        self.parser.advance(&mut self.line, input.as_ref());
+        let mut text = String::new();
+        self.text.push(input.as_ref(), &mut text);
+        self.parser.advance(&mut self.line, text.as_bytes());
     }
 
     /// The commands since this was asked last.

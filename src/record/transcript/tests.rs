@@ -243,6 +243,17 @@ fn keys_make_commands() {
 }
 
 #[test]
+fn no_piece_hides_the_end_of_a_line() {
+    let input: &[u8] = b"wget x\xdc\x8a\n\x8a\r\xe2\x82id\r\xf0\x9f\x98\x80\r";
+    for size in [1, 2, 3, 7, 8, 100] {
+        let mut commands = Commands::default();
+        input.chunks(size).for_each(|piece| commands.push(0, piece));
+        let typed: Vec<String> = commands.finish().0.into_iter().map(|typed| typed.command).collect();
+        assert_eq!(typed, ["wget x\u{70a}", "\\u{fffd}", "\\u{fffd}id", "\u{1f600}"], "in pieces of {size}");
+    }
+}
+
+#[test]
 fn a_replay_only_draws() {
     for (output, drawn) in [
         ("a\r\n\tb\u{8}", "a\r\n\tb\u{8}"),

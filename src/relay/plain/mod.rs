@@ -29,6 +29,19 @@ use tokio::sync::Mutex;
 use super::tape::{ChannelKind, Entry, PIECE, Recorder, Stream, Tape, Text};
 use crate::service::Spoken;
 
+/// What an [`observer`] can read.
+pub const READ: [Spoken; 9] = [
+    Spoken::Http,
+    Spoken::Telnet,
+    Spoken::Ftp,
+    Spoken::Smtp,
+    Spoken::Pop3,
+    Spoken::Imap,
+    Spoken::Redis,
+    Spoken::Mysql,
+    Spoken::Postgresql,
+];
+
 /// The one channel of such a connection.
 const CHANNEL: u32 = 0;
 

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::inner::{self, Closed, Dial, Inner};
 use super::lane::Load;
+use super::observe::Files;
 use super::watch::Watch;
 use super::{ATTEMPTS, ATTEMPTS_DROPBEAR, CHANNELS, DISCONNECT, LAST_WORDS, Settings, TRIES, Used, is_dropbear};
 use crate::relay::tape::{Credential, Entry, Recorder, Text};
@@ -26,7 +27,7 @@ pub(super) struct Middle {
     pub(super) inward: Arc<Load>,
     pub(super) outward: Arc<Load>,
     /// Files have numbers that are those of the connection.
-    pub(super) files: Arc<AtomicU32>,
+    files: Arc<AtomicU32>,
     dial: Dial,
     /// What was connected ahead of time, or is just being: then it is locked.
     ahead: Arc<Ahead>,
@@ -82,6 +83,11 @@ impl Middle {
             tasks: Mutex::default(),
             this: this.clone(),
         })
+    }
+
+    /// What files of a channel are numbered and kept by.
+    pub(super) fn files(&self, channel: u32) -> Files {
+        Files::new(self.files.clone(), self.settings.keep, channel)
     }
 
     /// Tells how the client introduced itself, once.

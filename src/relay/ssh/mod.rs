@@ -54,6 +54,8 @@ mod observe;
 mod offer;
 mod policy;
 mod server;
+#[doc(hidden)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod watch;

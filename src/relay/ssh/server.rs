@@ -290,7 +290,7 @@ impl Handler for Host {
     async fn exec_request(&mut self, channel: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Error> {
         let Some(control) = self.control(channel) else { return session.channel_failure(channel) };
         self.put(Entry::Exec { channel: control.number, command: Text::command(command) }).await;
-        let observer = Observer::of_command(command, &self.middle, control.number);
+        let observer = Observer::of_command(command, self.middle.files(control.number));
         match control.begin(observer, async |inner| inner.exec(true, command).await).await {
             true => session.channel_success(channel),
             false => session.channel_failure(channel),
@@ -300,7 +300,7 @@ impl Handler for Host {
     async fn subsystem_request(&mut self, channel: ChannelId, name: &str, session: &mut Session) -> Result<(), Error> {
         let Some(control) = self.control(channel) else { return session.channel_failure(channel) };
         self.put(Entry::Subsystem { channel: control.number, name: Text::new(name) }).await;
-        let observer = Observer::of_subsystem(name, &self.middle, control.number);
+        let observer = Observer::of_subsystem(name, self.middle.files(control.number));
         match control.begin(observer, async |inner| inner.request_subsystem(true, name).await).await {
             true => session.channel_success(channel),
             false => session.channel_failure(channel),

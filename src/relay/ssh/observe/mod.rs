@@ -15,7 +15,6 @@ use bytes::Bytes;
 pub(super) use self::file::Moving;
 use self::scp::Scp;
 use self::sftp::Sftp;
-use super::middle::Middle;
 use crate::relay::tape::{Direction, Entry, PIECE, Stream, Text};
 
 /// What a channel carries.
@@ -55,35 +54,36 @@ fn pieces(channel: u32, stream: Stream, data: &Bytes) -> impl Iterator<Item = En
 pub(super) struct Files {
     numbers: Arc<AtomicU32>,
     keep: u64,
-    pub(super) channel: u32,
+    channel: u32,
 }
 
 impl Files {
+    /// Of one channel; of each file so many octets are kept.
+    pub(super) fn new(numbers: Arc<AtomicU32>, keep: u64, channel: u32) -> Files {
+        Files { numbers, keep, channel }
+    }
+
     /// A file that begins to move.
-    fn begin(&self, path: &[u8], direction: Direction, told: &mut Vec<Entry>) -> Moving {
+    fn begin(&self, path: Text, direction: Direction, told: &mut Vec<Entry>) -> Moving {
         let file = self.numbers.fetch_add(1, Ordering::Relaxed);
-        told.push(Entry::FileBegin { channel: self.channel, file, path: Text::new(path), direction });
+        told.push(Entry::FileBegin { channel: self.channel, file, path, direction });
         Moving::new(file, self.keep)
     }
 }
 
 impl Observer {
-    fn files(middle: &Middle, channel: u32) -> Files {
-        Files { numbers: middle.files.clone(), keep: middle.settings.keep, channel }
-    }
-
     /// What a command's octets are.
-    pub(super) fn of_command(command: &[u8], middle: &Middle, channel: u32) -> Observer {
+    pub(super) fn of_command(command: &[u8], files: Files) -> Observer {
         match scp::direction(command) {
-            Some(direction) => Observer::Scp(Box::new(Scp::new(direction, Observer::files(middle, channel)))),
+            Some(direction) => Observer::Scp(Box::new(Scp::new(direction, files))),
             None => Observer::Octets,
         }
     }
 
     /// And a subsystem's.
-    pub(super) fn of_subsystem(name: &str, middle: &Middle, channel: u32) -> Observer {
+    pub(super) fn of_subsystem(name: &str, files: Files) -> Observer {
         match name {
-            "sftp" => Observer::Sftp(Box::new(Sftp::new(Observer::files(middle, channel)))),
+            "sftp" => Observer::Sftp(Box::new(Sftp::new(files))),
             _ => Observer::Octets,
         }
     }
@@ -102,6 +102,14 @@ impl Observer {
             told.extend(pieces(channel, stream, &untold));
         }
         Some(told)
+    }
+
+    /// Requests and files that are remembered.
+    pub(super) fn remembered(&self) -> usize {
+        match self {
+            Observer::Octets | Observer::Scp(_) => 0,
+            Observer::Sftp(sftp) => sftp.remembered(),
+        }
     }
 
     /// Whether there is nothing to be seen.

@@ -14,8 +14,9 @@ const LINE: usize = 8 * 1024;
 /// What a line begins with that is one of these.
 const WARNING: u8 = 1;
 const ERROR: u8 = 2;
-/// How deep directories lie whose names are remembered.
+/// How deep directories lie whose names are remembered, and how long their path is: every line costs as much.
 const DEPTH: usize = 64;
+const PATH: usize = 4 * 1024;
 /// Longest path of which it is certain that [`Text`] shows it to its end, whatever octets it has.
 const SHOWN: usize = 512;
 /// Digits of a number, a second or a size.
@@ -109,12 +110,12 @@ impl Scp {
                 At::Line(mut line) => {
                     let end = rest.iter().position(|octet| *octet == b'\n');
                     line.extend_from_slice(&rest.split_to(end.map_or(rest.len(), |end| end + 1)));
-                    if line.len() > LINE {
-                        return Err(Strange::new("a line without end", &line, &rest));
-                    }
                     // Who acknowledges before it sends, and PuTTY's does, begins with zeros.
                     let zeros = line.iter().take_while(|octet| **octet == 0).count();
                     line.drain(..zeros);
+                    if line.len() > LINE {
+                        return Err(Strange::new("a line without end", &line, &rest));
+                    }
                     self.at = match line.strip_suffix(b"\n") {
                         None => At::Line(line),
                         Some(whole) => match self.line(whole, told) {
@@ -159,7 +160,7 @@ impl Scp {
                 }
                 self.owed = self.owed.saturating_add(1);
                 if *kind == b'D' {
-                    match self.directories.len() < DEPTH {
+                    match self.directories.len() < DEPTH && path.len() <= PATH {
                         true => self.directories.push(name.to_vec()),
                         false => self.deeper += 1,
                     }
@@ -169,7 +170,7 @@ impl Scp {
                     }
                     return Ok(next);
                 }
-                let file = self.files.begin(&path, self.direction, told);
+                let file = self.files.begin(Text::new(path), self.direction, told);
                 Ok(if size == 0 { At::Behind(file) } else { At::File(file, size) })
             }
             b'E' if rest.is_empty() => {
@@ -201,6 +202,12 @@ impl Scp {
     /// What the sender says, as octets.
     fn said(&self, line: &[u8]) -> Entry {
         Entry::Data { channel: self.files.channel, stream: self.sender, data: Bytes::copy_from_slice(line) }
+    }
+
+    /// Octets of the path that are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.directories.iter().map(Vec::len).sum()
     }
 
     pub(super) fn end(mut self) -> Vec<Entry> {

@@ -114,7 +114,7 @@ impl Reader {
 
 /// Something that is open: by one handle a file may be both written and read.
 struct Open {
-    path: Vec<u8>,
+    path: Text,
     upload: Option<Moving>,
     download: Option<Moving>,
 }
@@ -124,8 +124,8 @@ pub(in crate::relay::ssh) struct Sftp {
     files: Files,
     requests: Reader,
     answers: Reader,
-    /// What is to be opened, by request: a file, with what for, or a directory.
-    opening: HashMap<u32, Option<(Vec<u8>, Direction)>>,
+    /// What is to be opened, by request: a file, with what for, or a directory. As much of its path as is shown.
+    opening: HashMap<u32, Option<(Text, Direction)>>,
     /// What is open, by handle.
     handles: HashMap<Vec<u8>, u32>,
     open: HashMap<u32, Open>,
@@ -224,7 +224,7 @@ impl Sftp {
             Direction::Upload => upload.as_mut(),
             // Who opens a file for both may read it, or not.
             Direction::Download => {
-                Some(download.get_or_insert_with(|| self.files.begin(path, Direction::Download, told)))
+                Some(download.get_or_insert_with(|| self.files.begin(path.clone(), Direction::Download, told)))
             }
         }
     }
@@ -268,7 +268,7 @@ impl Sftp {
                 }
                 let writes = fields.word()? & FOR_WRITING != 0;
                 let direction = if writes { Direction::Upload } else { Direction::Download };
-                self.opening.insert(id, Some((path.to_vec(), direction)));
+                self.opening.insert(id, Some((Text::new(path), direction)));
             }
             kind::CLOSE => {
                 let handle = fields.string()?;
@@ -357,7 +357,7 @@ impl Sftp {
                 if self.open.len() >= OPEN {
                     return Err("more files open than are told apart");
                 }
-                let moving = Some(self.files.begin(&path, direction, told));
+                let moving = Some(self.files.begin(path.clone(), direction, told));
                 let (upload, download) = match direction {
                     Direction::Upload => (moving, None),
                     Direction::Download => (None, moving),
@@ -405,7 +405,6 @@ impl Sftp {
     }
 
     /// Requests and files that are remembered.
-    #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         self.opening.len() + self.handles.len() + self.open.len() + self.closing.len() + self.reads.len()
     }
