@@ -121,13 +121,18 @@ impl Channel {
         }
     }
 
-    /// A shell begins, or a command.
-    pub fn run(&mut self, at: Utc, command: Option<&Text>, place: &Place<'_>, store: &mut Store) {
-        if !self.runs && matches!(self.sink, Sink::Undecided) {
-            self.runs = true;
-            self.terminal.command = command.map(Text::original);
-            self.sink = self.cast(at, place, store);
+    /// A shell begins, or a command. What came before is octets at most: whoever sends something ahead of the request has
+    /// a transcript like everybody else.
+    pub fn run(&mut self, (micros, at): (u64, Utc), command: Option<&Text>, place: &Place<'_>, store: &mut Store) {
+        if std::mem::replace(&mut self.runs, true) || matches!(self.sink, Sink::Cast(_)) {
+            return;
         }
+        self.terminal.command = command.map(Text::original);
+        if let Sink::Octets(octets) = std::mem::take(&mut self.sink) {
+            store.end_part();
+            octets.lines.finish(micros, &Last { more: octets.more }, store);
+        }
+        self.sink = self.cast(at, place, store);
     }
 
     /// Takes octets.

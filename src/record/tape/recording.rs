@@ -386,7 +386,7 @@ impl Recording {
 
     fn run(&mut self, number: u32, command: Option<&Text>, at: Utc, desk: &mut Desk<'_>) {
         if let Some(channel) = self.channels.get_mut(&number) {
-            channel.run(at, command, &self.about.place(desk.limits), desk.store);
+            channel.run((self.last, at), command, &self.about.place(desk.limits), desk.store);
         }
     }
 

@@ -27,3 +27,32 @@ fn what_is_typed_into_a_shell_is_told_line_by_line() {
     assert_eq!(lab.told(EventId::ShellCommand).len(), 3);
     assert_eq!(lab.told(EventId::SshClose)[0]["untold"], 1);
 }
+
+#[test]
+fn what_is_sent_ahead_of_a_shell_takes_no_transcript_from_it() {
+    for stream in [TapeLimits::default().stream, 0] {
+        let mut lab = Lab::with(TapeLimits { stream, ..TapeLimits::default() }, false);
+        lab.begin(7, SESSION);
+        lab.put(7, 1, opened(0));
+        lab.put(7, 2, data(0, Stream::Input, b"\n"));
+        lab.put(7, 3, Entry::Pty { channel: 0, term: text("xterm"), columns: 132, rows: 24 });
+        lab.put(7, 4, Entry::Shell { channel: 0 });
+        lab.put(7, 5, data(0, Stream::Input, b"id\r"));
+        lab.put(7, 6, data(0, Stream::Output, b"uid=0"));
+        lab.put(7, 7, opened(1));
+        lab.put(7, 7, data(1, Stream::Input, b"x"));
+        lab.put(7, 8, Entry::Exec { channel: 1, command: Text::command("sh") });
+        lab.put(7, 9, data(1, Stream::Output, b"# "));
+        lab.end(7, 10);
+        let shown: Vec<What> =
+            moments(&lab.file("0000-0001.cast")).into_iter().map(|moment| moment.what).collect();
+        assert_eq!(shown, [What::Input("id\r".into()), What::Output("uid=0".into())]);
+        let cast = Cast::open(BufReader::new(fs::File::open(lab.file("0001-0001.cast")).unwrap())).unwrap();
+        assert_eq!(cast.header().command.as_deref(), Some("sh"));
+        // With credentials left out there is nothing of what came before.
+        let before = lab.files(SESSION).into_keys().filter(|name| name.ends_with(".octets")).count();
+        assert_eq!(before, if stream == 0 { 0 } else { 2 });
+        let lost = if stream == 0 { json!(2) } else { Value::Null };
+        assert_eq!(lab.told(EventId::SshClose)[0]["lost"], lost);
+    }
+}
