@@ -44,8 +44,7 @@ fn what_is_sent_ahead_of_a_shell_takes_no_transcript_from_it() {
         lab.put(7, 8, Entry::Exec { channel: 1, command: Text::command("sh") });
         lab.put(7, 9, data(1, Stream::Output, b"# "));
         lab.end(7, 10);
-        let shown: Vec<What> =
-            moments(&lab.file("0000-0001.cast")).into_iter().map(|moment| moment.what).collect();
+        let shown: Vec<What> = moments(&lab.file("0000-0001.cast")).into_iter().map(|moment| moment.what).collect();
         assert_eq!(shown, [What::Input("id\r".into()), What::Output("uid=0".into())]);
         let cast = Cast::open(BufReader::new(fs::File::open(lab.file("0001-0001.cast")).unwrap())).unwrap();
         assert_eq!(cast.header().command.as_deref(), Some("sh"));
