@@ -1,6 +1,6 @@
 //! One connection, from its beginning to its end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ use super::content::{Content, Kept};
 use super::lines::Lines;
 use super::notice::{Notice, forward, login};
 use super::read::TAPE;
+use super::redact::starred;
 use super::store::{Kind, Store};
 use crate::event::{EventId, Utc};
 use crate::record::transcript::Commands;
@@ -35,6 +36,8 @@ pub struct Desk<'a> {
     pub limits: &'a TapeLimits,
     /// Takes events.
     pub told: &'a mut Vec<Notice>,
+    /// Whether credentials are left out.
+    pub redacts: bool,
     /// The time.
     pub now: Utc,
 }
@@ -72,6 +75,8 @@ pub struct Recording {
     tape: Lines,
     channels: BTreeMap<u32, Channel>,
     files: BTreeMap<u32, Content>,
+    /// Channels in which a password passes that is not to be kept.
+    secret: BTreeSet<u32>,
     /// What is being typed, by channel.
     typing: BTreeMap<u32, Commands>,
     counts: Counts,
@@ -174,6 +179,7 @@ impl Recording {
             tape,
             channels: BTreeMap::new(),
             files: BTreeMap::new(),
+            secret: BTreeSet::new(),
             typing: BTreeMap::new(),
             counts: Counts::default(),
             let_in: false,
@@ -195,7 +201,17 @@ impl Recording {
         }
         let at = self.time(desk.now);
         match entry {
+            Entry::Data { channel, stream, data } if self.secret.contains(channel) => {
+                self.data(*channel, *stream, &starred(data), at, desk);
+            }
             Entry::Data { channel, stream, data } => self.data(*channel, *stream, data, at, desk),
+            Entry::Secret { channel, begins } => {
+                if *begins && desk.redacts && self.channels.contains_key(channel) {
+                    self.secret.insert(*channel);
+                } else {
+                    self.secret.remove(channel);
+                }
+            }
             Entry::FilePiece { file, data } => self.piece(*file, data, desk),
             Entry::FileEnd { file, size, sha256, kept } => {
                 self.file_end(*file, *size, sha256.as_deref(), *kept, at, desk);
@@ -274,9 +290,12 @@ impl Recording {
         }
     }
 
-    /// From here on what comes in that channel is typed.
+    /// From here on what comes in that channel is typed. Of what is spoken in the clear its observer tells commands.
     fn types(&mut self, channel: u32) {
-        if self.typing.len() < SHELLS && self.channels.contains_key(&channel) {
+        if self.about.begin.protocol == Protocol::Ssh
+            && self.typing.len() < SHELLS
+            && self.channels.contains_key(&channel)
+        {
             self.typing.entry(channel).or_default();
         }
     }
@@ -358,6 +377,7 @@ impl Recording {
             }
             Entry::Closed { channel } => {
                 self.typing.remove(channel);
+                self.secret.remove(channel);
                 if let Some(channel) = self.channels.remove(channel) {
                     self.counts.lost += channel.finish((micros, at), self.about.begin.session, desk.store);
                 }

@@ -6,7 +6,8 @@
 use crate::relay::tape::{Credential, Entry, Text};
 
 /// `entry`, in which, if that is `wanted`, the length stands for a password or an answer. What was typed into a terminal
-/// is not looked at: it has no form by which a secret could be told from a command.
+/// is not looked at: it has no form by which a secret could be told from a command. Where a password is asked for by Telnet,
+/// who reads that says so ([`Entry::Secret`], [`starred`]).
 pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
     match &mut entry {
         _ if !wanted => {}
@@ -28,6 +29,11 @@ pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
         _ => {}
     }
     entry
+}
+
+/// Octets of a terminal, each but the end of a line as an asterisk.
+pub fn starred(data: &[u8]) -> Vec<u8> {
+    data.iter().map(|octet| if matches!(octet, b'\r' | b'\n') { *octet } else { b'*' }).collect()
 }
 
 fn length(text: &Text) -> Text {

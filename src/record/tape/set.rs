@@ -93,7 +93,8 @@ impl Tapes {
             self.dropped += 1;
             return;
         };
-        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
         let ended = recording.take(micros, &entry, &mut desk);
         if let Entry::End { reason } = entry
             && ended
@@ -105,7 +106,8 @@ impl Tapes {
 
     /// Hands to the kernel what was gathered, makes room, and ends what has to.
     pub fn tend(&mut self, now: Utc) {
-        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
         for recording in self.open.values_mut() {
             recording.flush(&mut desk);
         }
@@ -143,14 +145,16 @@ impl Tapes {
             return self.tell_of_dropped(now);
         }
         let node = self.nodes.get(usize::from(begin.node.0)).map(String::as_str);
-        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
         self.open.insert(conn, Recording::begin(begin, conn, node, &mut desk));
     }
 
     fn end(&mut self, reason: &str, which: impl Fn(&Recording) -> bool, now: Utc) {
         let over: Vec<u64> =
             self.open.iter().filter(|(_, recording)| which(recording)).map(|(conn, _)| *conn).collect();
-        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
         for recording in over.iter().filter_map(|conn| self.open.remove(conn)) {
             recording.finish(reason, false, &mut desk);
         }
