@@ -7,7 +7,7 @@ use std::path::Path;
 use super::TapeLimits;
 use super::notice::Notice;
 use super::recording::{Desk, Recording};
-use super::redact::redact;
+use super::redact::{redact, truncate};
 use super::store::{Look, Store};
 use crate::event::{EventId, Utc};
 use crate::record::SESSIONS;
@@ -87,7 +87,7 @@ impl Tapes {
     pub fn take(&mut self, conn: u64, word: Word, now: Utc) {
         let (micros, entry) = match word {
             Word::Begin(begin) => return self.begin(conn, begin, now),
-            Word::Entry(micros, entry) => (micros, redact(entry, self.redacts)),
+            Word::Entry(micros, entry) => (micros, truncate(redact(entry, self.redacts), &self.mask)),
         };
         let Some(recording) = self.open.get_mut(&conn) else {
             self.dropped += 1;
