@@ -5,6 +5,7 @@
 
 mod connections;
 mod diff;
+mod ends;
 mod export;
 mod follow;
 mod inside;
