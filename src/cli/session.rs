@@ -9,6 +9,7 @@ mod ends;
 mod export;
 mod follow;
 mod inside;
+mod late;
 mod replay;
 mod show;
 mod when;
