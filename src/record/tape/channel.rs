@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::TapeLimits;
 use super::lines::Lines;
-use super::store::{BLOCK, Kind, Scarce, Store};
+use super::room::{Kind, Scarce};
+use super::store::{BLOCK, Store};
 use crate::event::{SessionId, Utc};
 use crate::record::base64;
 use crate::record::transcript::{Terminal, Transcript, TranscriptLimits, TranscriptStats};

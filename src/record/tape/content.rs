@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use ring::digest::{Context, SHA256};
 
 use super::channel::Place;
-use super::store::{Kind, Scarce, Store};
+use super::room::{Kind, Scarce};
+use super::store::Store;
 use crate::event::SessionId;
 use crate::record::file::Appender;
 use crate::relay::tape::{Direction, Text};

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::store::{Kind, Store};
+use super::room::Kind;
+use super::store::Store;
 use crate::event::SessionId;
 use crate::record::file::Appender;
 use crate::record::safe_json;

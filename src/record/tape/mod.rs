@@ -22,6 +22,7 @@ mod notice;
 mod read;
 mod recording;
 mod redact;
+mod room;
 mod set;
 mod store;
 
@@ -29,8 +30,8 @@ pub use notice::Notice;
 pub(super) use notice::{fits, fitted};
 pub use read::{Connection, TAPE, connection, secrets};
 pub use redact::redact;
+pub use room::{Look, Space, space};
 pub use set::{TapeStats, Tapes};
-pub use store::{Look, Space, space};
 
 use crate::record::MOST_SESSIONS;
 use crate::record::transcript::TranscriptLimits;

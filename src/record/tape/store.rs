@@ -19,13 +19,10 @@ use std::time::UNIX_EPOCH;
 
 use super::TapeLimits;
 use super::notice::Notice;
+use super::room::{Kind, Limit, Look, Scarce, Space, share};
 use crate::event::{EventId, SessionId, Utc};
 use crate::record::Retention;
 
-/// One session may have a quarter of what others leave of the half that sessions that go on share; and for certain, as
-/// long as that lies within three quarters, a part of the whole: 8 MiB of 8 GiB.
-const SHARE: u64 = 4;
-const CERTAIN: u64 = 1024;
 /// A session with more than this part of the whole (32 MiB of 8 GiB) is large.
 const LARGE: u64 = 256;
 /// One session may have a quarter of the parts that are written at once.
@@ -34,81 +31,6 @@ const PARTS: usize = 4;
 pub const BLOCK: u64 = 4096;
 /// Octets that are written before the disk is looked at again.
 const UNSEEN: u64 = 4 << 20;
-
-/// How much room there is, in octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    /// That may be written.
-    pub free: u64,
-    /// Of the whole disk.
-    pub size: u64,
-}
-
-impl Space {
-    /// Whether there is too little for what tells least in most room: contents of files, and old captures.
-    pub fn is_short(self) -> bool {
-        self.free < self.for_contents()
-    }
-
-    fn for_contents(self) -> u64 {
-        (self.size / 20).min(512 << 20)
-    }
-}
-
-/// Looks at the disk that a directory is on.
-pub type Look = Box<dyn Fn(&Path) -> io::Result<Space> + Send>;
-
-/// The room on the disk that `dir` is on.
-///
-/// # Errors
-/// What the file system says.
-pub fn space(dir: &Path) -> io::Result<Space> {
-    let stat = rustix::fs::statvfs(dir)?;
-    Ok(Space { free: stat.f_bavail.saturating_mul(stat.f_frsize), size: stat.f_blocks.saturating_mul(stat.f_frsize) })
-}
-
-/// What there is no room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scarce {
-    /// There is room for everything.
-    #[default]
-    Nothing,
-    /// Contents of files, and octets.
-    Contents,
-    /// Transcripts neither.
-    Transcripts,
-}
-
-/// What is written, in the order in which it ends where a session has much: what tells least in most room does so first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Contents of files, and octets.
-    Content,
-    /// Transcripts.
-    Transcript,
-    /// Tapes.
-    Tape,
-}
-
-impl Kind {
-    /// What there may be of it, of `all` that a session may have.
-    fn of(self, all: u64) -> u64 {
-        match self {
-            Kind::Content => all * 6 / 8,
-            Kind::Transcript => all * 7 / 8,
-            Kind::Tape => all,
-        }
-    }
-}
-
-/// Of what a session has as much as it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Limit {
-    Octets,
-    Files,
-    /// Parts that are written at once.
-    Parts,
-}
 
 #[derive(Debug)]
 struct Held {
@@ -134,6 +56,8 @@ pub struct Store {
     total: u64,
     /// Octets of the sessions that go on.
     ongoing: u64,
+    /// Sessions that came back and found no room for what was theirs.
+    returned: u64,
     /// Files that are open, but for tapes.
     parts: usize,
     /// Limits that were reached and are not told of yet.
@@ -170,6 +94,7 @@ impl Store {
             held,
             total,
             ongoing: 0,
+            returned: 0,
             parts: 0,
             limited: Vec::new(),
             scarce: Scarce::Nothing,
@@ -185,6 +110,14 @@ impl Store {
 
     /// The directory of session `id`, made if need be, in which a connection is being recorded from now on.
     pub fn enter(&mut self, id: SessionId, now: Utc) -> PathBuf {
+        // What was over goes on again, and cannot make room any more: whoever has much takes that from their own.
+        let total = self.limits.total;
+        let is_too_much = |held: &Held| {
+            held.open == 0 && held.octets > total / LARGE && self.ongoing.saturating_add(held.octets) > total / 2
+        };
+        if self.held.get(&id).is_some_and(is_too_much) {
+            self.returned += u64::from(self.remove(id));
+        }
         if let Err(error) = self.make(id) {
             self.refuse(&error);
         }
@@ -223,9 +156,7 @@ impl Store {
     pub fn has_room(&mut self, id: SessionId, kind: Kind, octets: u64) -> bool {
         let own = self.held.get(&id).map_or(0, |held| held.octets);
         let (total, others) = (self.limits.total, self.ongoing.saturating_sub(own));
-        let share = (total / 2).saturating_sub(others) / SHARE;
-        let certain = (total / 4 * 3).saturating_sub(others).min(total / CERTAIN);
-        let has_room = own.saturating_add(octets) <= kind.of(share.max(certain));
+        let has_room = own.saturating_add(octets) <= kind.of(share(total, others));
         if !has_room {
             self.limited(id, Limit::Octets);
         }
@@ -333,7 +264,7 @@ impl Store {
 
     /// Makes room and looks whether there is, and tells of both.
     pub fn tend(&mut self, now: Utc, told: &mut Vec<Notice>) {
-        let gone = self.prune();
+        let gone = self.prune() + std::mem::take(&mut self.returned);
         if gone > 0 {
             let TapeLimits { total, sessions, .. } = self.limits;
             let why = format!("limit: recordings of connections exceeded {total} octets or {sessions} sessions");
@@ -401,17 +332,24 @@ impl Store {
             if self.total <= enough.0 && self.held.len() <= enough.1 {
                 break;
             }
-            let dir = self.dir.join(id.to_string());
-            // Whatever lies in it lies flat; what cannot go is not counted again before the next start.
-            match fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, dir = %dir.display(), "cannot delete an old session's recordings");
-                }
-                _ => gone += 1,
-            }
-            self.total -= self.held.remove(&id).map_or(0, |held| held.octets).min(self.total);
+            gone += u64::from(self.remove(id));
         }
         gone
+    }
+
+    /// Forgets a session in which nothing is recorded; returns whether that has gone.
+    fn remove(&mut self, id: SessionId) -> bool {
+        let dir = self.dir.join(id.to_string());
+        // Whatever lies in it lies flat; what cannot go is not counted again before the next start.
+        let removed = fs::remove_dir_all(&dir);
+        self.total -= self.held.remove(&id).map_or(0, |held| held.octets).min(self.total);
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, dir = %dir.display(), "cannot delete an old session's recordings");
+                false
+            }
+            _ => true,
+        }
     }
 }
 
@@ -461,28 +399,6 @@ fn remove_old(dir: &Path, before: i64) -> io::Result<u64> {
 fn modified(about: &fs::Metadata) -> i64 {
     let since = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |since| since.as_micros().try_into().unwrap_or(0))
-}
-
-impl Limit {
-    fn told(self, limits: &TapeLimits) -> String {
-        match self {
-            Limit::Octets => {
-                let share = limits.total / 2 / SHARE;
-                format!(
-                    "limit: the session has its share of recordings, {share} octets or less if many go on; more of it is not kept"
-                )
-            }
-            Limit::Files => {
-                format!(
-                    "limit: the session has too many of {} files; of what comes now events tell, and what there is",
-                    limits.files
-                )
-            }
-            Limit::Parts => {
-                "limit: too many transcripts and contents are written at once; more of the session's are not".to_owned()
-            }
-        }
-    }
 }
 
 impl Default for Held {

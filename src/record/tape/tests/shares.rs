@@ -125,6 +125,40 @@ fn whoever_takes_all_they_can_leaves_others_theirs() {
 }
 
 #[test]
+fn who_comes_back_to_much_makes_room_of_their_own() {
+    let mut lab = lab();
+    for session in 1..=100 {
+        small(&mut lab, session, SMALL);
+    }
+    let flood = |lab: &mut Lab, session: u64| {
+        for _ in 0..60 {
+            lab.put(session, 2, data(0, Stream::Output, &[0; 16 << 10]));
+        }
+    };
+    for session in 1001..=1007 {
+        shell(&mut lab, session);
+        flood(&mut lab, session);
+        lab.end(session, 3);
+        lab.tend();
+    }
+    assert_eq!(deleted(&lab), 0);
+    // All of them are there at once.
+    for session in 1001..=1007 {
+        lab.begin(2000 + session, SessionId(session));
+    }
+    let all: u64 = (1001..=1007).map(|session| octets(&lab, session)).sum();
+    assert!((TOTAL / 3..=TOTAL / 2 + (64 << 10)).contains(&all), "{all}");
+    for session in 2001..=2020 {
+        shell(&mut lab, session);
+        lab.put(session, 2, data(0, Stream::Output, &[b'a'; SMALL]));
+        lab.tend();
+        assert!(octets(&lab, session) > SMALL as u64, "there is room for who comes now");
+    }
+    assert_eq!(deleted(&lab), 3, "and it is told");
+    assert!((1..=100).all(|session| lab.files(SessionId(session)).len() == 2), "nobody else's are deleted");
+}
+
+#[test]
 fn a_session_has_an_end() {
     let mut lab = lab();
     shell(&mut lab, 7);
