@@ -1,12 +1,13 @@
 //! What recording costs. Rows go to target/recording.json; the exit code is 1 if a figure is not what was asked for.
 //!
-//! `cargo bench --bench recording -- [PART...]`; the parts are `capture`, `export` and `programs`. Without any, all of them, and the rows
+//! `cargo bench --bench recording -- [PART...]`; the parts are `capture`, `copy`, `export` and `programs`. Without any, all of them, and the rows
 //! of the benchmarks of SSH and TLS in the middle are there, too, as these have left them.
 
 // What is measured is the real time that real work takes.
 #![allow(clippy::disallowed_methods)]
 
 mod capture;
+mod copy;
 mod export;
 // The parts of the integration tests that make namespaces and bring honeynets up.
 #[path = "../../tests/it/honeynet.rs"]
@@ -41,7 +42,12 @@ pub struct Row {
 type Part = (&'static str, fn() -> Vec<Row>);
 
 // `capture` comes last, as it moves temporary directories into memory.
-const PARTS: [Part; 3] = [("programs", programs::measure), ("export", export::measure), ("capture", capture::measure)];
+const PARTS: [Part; 4] = [
+    ("programs", programs::measure),
+    ("copy", copy::measure),
+    ("export", export::measure),
+    ("capture", capture::measure),
+];
 /// Other benchmarks, whose rows belong here, too.
 const OTHERS: [&str; 2] = ["ssh_middle", "tls_middle"];
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inspector::Limits;
 use crate::emulate::Secret;
+use crate::event::{AddressMask, Prefixes};
 use crate::node::{NodeConfig, NodeIdx, TapConfig};
 use crate::service::Script;
 
@@ -61,6 +62,8 @@ pub struct KeeperConfig {
     pub threads: u16,
     /// How much evidence is kept, and for how long.
     pub evidence: Limits,
+    /// How much of an attacker's address evidence tells, if not all.
+    pub truncate: Option<Prefixes>,
     /// The file that a sensor writes its alerts to.
     pub eve: Option<PathBuf>,
     /// Whether what happens inside containers is watched by their mounts, not by their cgroups.
@@ -70,6 +73,13 @@ pub struct KeeperConfig {
 }
 
 impl KeeperConfig {
+    /// What evidence tells of addresses.
+    pub fn mask(&self) -> AddressMask {
+        // They would be looked through for nothing.
+        let nodes = if self.truncate.is_some() { &self.nodes[..] } else { &[] };
+        AddressMask::new(self.truncate, nodes.iter().flat_map(|(_, node)| node.addresses()))
+    }
+
     /// The tap nodes, and the TAPs of mirrors.
     pub fn taps(&self) -> impl Iterator<Item = (NodeIdx, &TapConfig)> {
         self.nodes.iter().enumerate().filter_map(|(index, (_, node))| match node {

@@ -12,6 +12,7 @@ use super::inspector::Taken;
 use crate::event::{Said, SessionId};
 use crate::node::{LeaseId, NodeIdx};
 use crate::sys::xdp::Mode;
+use crate::wire::Mac;
 
 /// From the switch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -216,10 +217,24 @@ pub struct Watched {
 pub struct Lessee {
     /// The host's node.
     pub node: NodeIdx,
-    /// The host.
+    /// The host: the first of its addresses, and its MAC.
     pub host: IpAddr,
+    /// See `host`.
+    pub mac: Mac,
     /// The session that it was leased for.
     pub session: Option<SessionId>,
+    /// Whose that is.
+    pub attacker: Option<IpAddr>,
+}
+
+#[cfg(test)]
+impl Lessee {
+    /// One for tests: `session` is that of 192.0.2.9, or 0.
+    pub fn of(node: u16, host: &str, session: u64) -> Lessee {
+        let (session, attacker) = (session != 0).then(|| (SessionId(session), IpAddr::from([192, 0, 2, 9]))).unzip();
+        let mac = Mac([2, 0, 0, 0, 0, 5]);
+        Lessee { node: NodeIdx(node), host: host.parse().unwrap(), mac, session, attacker }
+    }
 }
 
 /// From the console: to be answered with [`KeeperSays::Answer`] of the same `id`.

@@ -142,6 +142,7 @@ fn prepare(setup: &Setup, inside: Inside, fds: Option<Given>) -> Result<[Process
         scripts: plan.scripts.clone(),
         images: plan.images.clone(),
         evidence: plan.evidence.clone(),
+        truncate: plan.privacy.truncate,
         eve: plan.eve.clone(),
         threads: setup.threads,
         by_mounts: matches!(inside, Inside::Mounts(_)),

@@ -10,6 +10,7 @@ mod capture;
 mod drops;
 mod id;
 mod ip;
+mod mask;
 mod ring;
 mod utc;
 
@@ -21,6 +22,7 @@ pub use capture::{Capture, Captured, RingCapture};
 pub use drops::{Counters, DropReason};
 pub use id::EventId;
 pub use ip::MaybeIp;
+pub use mask::{AddressMask, MaskedIp, ParseMaskedError, Prefixes};
 pub use ring::{RingSink, decode};
 pub use utc::Utc;
 

@@ -29,6 +29,20 @@ pub enum NodeConfig {
     Hosts(HostsConfig),
 }
 
+impl NodeConfig {
+    /// Addresses of its hosts or of its interfaces, from the first to the last of each range.
+    pub fn addresses(&self) -> Vec<(IpAddr, IpAddr)> {
+        match self {
+            NodeConfig::Hosts(hosts) => hosts.ranges.iter().map(|range| (range.first, range.last)).collect(),
+            NodeConfig::Router(router) => {
+                let nets = router.interfaces.iter().flat_map(|interface| &interface.addresses);
+                nets.map(|net| (net.addr(), net.addr())).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// What the uplink guard may let out although it keeps it inside by default.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -4,6 +4,7 @@
 //! Addresses alone prove little, as anybody can write any source, and one address may be in use in two VLANs: the container's
 //! MAC has to be the source's, too, which its gate vouches for and routers leave in an event.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -37,35 +38,61 @@ pub struct Causes {
     connections: Connections,
 }
 
-/// Connections that are known at once, at most twice as many.
+/// Connections that are known at once, and pairs of attacker and host; at most twice as many.
 const CONNECTIONS: usize = 32_768;
 
 /// Which session each connection with a host belongs to: what somebody does inside who came by one is that session's, even
-/// if the container was leased for another's. Of too many, those that began earliest are forgotten.
+/// if the container was leased for another's. Of a connection that is not known any more, the session is the latest of
+/// its attacker with that host. A host may have several addresses and has one MAC, hence it is that which tells hosts apart.
 #[derive(Debug, Default)]
 struct Connections {
-    recent: HashMap<(IpAddr, u16, IpAddr), SessionId>,
-    before: HashMap<(IpAddr, u16, IpAddr), SessionId>,
+    connections: Latest<(IpAddr, u16, Mac)>,
+    pairs: Latest<(IpAddr, Mac)>,
+}
+
+/// Sessions by something, of which those that were named longest ago are forgotten.
+#[derive(Debug)]
+struct Latest<K> {
+    recent: HashMap<K, SessionId>,
+    before: HashMap<K, SessionId>,
+}
+
+impl<K> Default for Latest<K> {
+    fn default() -> Latest<K> {
+        Latest { recent: HashMap::default(), before: HashMap::default() }
+    }
+}
+
+impl<K: Eq + Hash> Latest<K> {
+    fn insert(&mut self, key: K, session: SessionId) {
+        if self.recent.len() >= CONNECTIONS {
+            self.before = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(key, session);
+    }
+
+    fn get(&self, key: &K) -> Option<SessionId> {
+        self.recent.get(key).or_else(|| self.before.get(key)).copied()
+    }
 }
 
 impl Connections {
     fn add(&mut self, record: &mut Record) {
         let ends = |record: &Record| {
             let (src, dst) = (record.src.as_ref()?, record.dst.as_ref()?);
-            Some((src.ip?, src.port?, dst.ip?))
+            Some((src.ip?, src.port?, dst.mac?))
         };
+        let Some((ip, port, mac)) = ends(record) else { return };
         if record.event == EventId::TcpOpen
-            && let (Some(ends), Some(session)) = (ends(record), record.session)
+            && let Some(session) = record.session
         {
-            if self.recent.len() >= CONNECTIONS {
-                self.before = std::mem::take(&mut self.recent);
-            }
-            self.recent.insert(ends, session);
-        } else if record.event.is_inside()
-            && let Some(ends) = ends(record)
-            && let Some(session) = self.recent.get(&ends).or_else(|| self.before.get(&ends))
-        {
-            record.session = Some(*session);
+            self.connections.insert((ip, port, mac), session);
+            self.pairs.insert((ip, mac), session);
+        } else if record.event.is_inside() {
+            // Of a log-in the address is what the log says, which anybody inside may write: that has to be a connection.
+            let by_pair = || self.pairs.get(&(ip, mac)).filter(|_| record.event != EventId::ContainerLogin);
+            let known = self.connections.get(&(ip, port, mac)).or_else(by_pair);
+            record.session = known.or(record.session);
         }
     }
 }
@@ -249,20 +276,22 @@ mod tests {
         };
         causes.add(&mut with_port(record(EventId::TcpOpen, other, A, 8, 10), 40_000));
         let mut session = |port, who| {
-            let mut record = with_port(record(EventId::ContainerExec, who, A, 1, 11), port);
+            // By another of the host's addresses.
+            let mut record = with_port(record(EventId::ContainerExec, who, ("fd00::5", A.1), 1, 11), port);
             record.src.as_mut().unwrap().mac = None;
             causes.add(&mut record);
             record.session.map(|session| session.0)
         };
         assert_eq!(session(40_000, other), Some(8));
-        assert_eq!(session(40_001, other), Some(1), "not its connection: the lease's");
-        assert_eq!(session(40_000, ATTACKER), Some(1));
+        assert_eq!(session(40_001, other), Some(8), "whose connection is not known has one session with the host");
+        assert_eq!(session(40_000, ATTACKER), Some(1), "who said it knew");
         for number in 0..3 * CONNECTIONS as u64 {
             let [.., a, b] = number.to_be_bytes();
-            let host = (format!("10.9.{a}.{b}"), Mac::ZERO);
+            let host = (format!("10.9.{a}.{b}"), Mac([2, 9, 0, 0, a, b]));
             causes
                 .add(&mut with_port(record(EventId::TcpOpen, other, (&host.0, host.1), 9, 12), (number >> 16) as u16));
-            assert!(causes.connections.recent.len() + causes.connections.before.len() <= 2 * CONNECTIONS);
+            let latest = &causes.connections.connections;
+            assert!(latest.recent.len() + latest.before.len() <= 2 * CONNECTIONS);
         }
     }
 

@@ -88,6 +88,8 @@ struct Shelf {
     last: Listing,
     /// When the host had another container before.
     before: Utc,
+    /// Sessions that it came to life for.
+    woken_by: BTreeSet<SessionId>,
     /// Who was there in the time before each rest, and after the last one.
     there: Vec<BTreeSet<SessionId>>,
     /// Whether the session in question was there at any time: where nothing changed, there is no time between two rests.
@@ -148,6 +150,12 @@ fn read(dir: &Path, name: &str) -> Option<Listing> {
     read_listing(open_regular(&dir.join(name)).ok()?).ok()
 }
 
+/// The sessions that a container came to life for.
+fn sessions_of(listing: &Listing) -> BTreeSet<SessionId> {
+    let visits = listing.leased.leases.iter().filter_map(|visit| visit.session.as_deref());
+    visits.chain(listing.leased.session.as_deref()).filter_map(|session| session.parse().ok()).collect()
+}
+
 /// The containers that the session may have been in, the oldest first.
 fn shelves(listings: &Path, about: &Session) -> io::Result<Vec<Shelf>> {
     let entries = match fs::read_dir(listings) {
@@ -184,16 +192,20 @@ fn shelves(listings: &Path, about: &Session) -> io::Result<Vec<Shelf>> {
         let rests: Vec<Rest> = rests.into_iter().filter_map(rest).collect();
         let there = vec![BTreeSet::new(); rests.len() + 1];
         let before = Utc::from_micros(i64::MIN);
-        shelves.push(Shelf { rests, last, before, there, is_its: false, more: 0 });
+        let woken_by = sessions_of(&last);
+        shelves.push(Shelf { rests, last, before, woken_by, there, is_its: false, more: 0 });
     }
     shelves.sort_by_key(|shelf| shelf.last.leased.began);
     // Whoever was in the host's container of before was not in this one for that.
     for at in 1..shelves.len() {
         let (earlier, later) = shelves.split_at_mut(at);
         let Some(shelf) = later.first_mut() else { continue };
+        // Of the attackers in a network, each may have had one at the same time.
+        let is_whose = shelf.last.granted.is_none_or(|granted| granted.is_whole());
         let same = |other: &&Shelf| {
             (other.last.leased.host, other.last.granted) == (shelf.last.leased.host, shelf.last.granted)
                 && other.last.occasion == Occasion::Ended
+                && (is_whose || other.last.until <= shelf.last.leased.began)
         };
         if let Some(other) = earlier.iter().rev().find(same) {
             shelf.before = other.last.until;
@@ -222,8 +234,14 @@ fn attend(log: &Path, shelves: &mut [Shelf], id: SessionId) -> io::Result<()> {
             let who = record.src.as_ref().and_then(|src| src.ip);
             let length = i64::try_from(record.duration_us.unwrap_or(0)).unwrap_or(0);
             let began = Utc::from_micros(record.time.micros().saturating_sub(length));
-            for shelf in shelves.iter_mut().filter(|shelf| shelf.is_of(record.node.as_deref(), host, who)) {
-                shelf.visited(session, (began, record.time), id);
+            let time = (began, record.time);
+            let is_its = |shelf: &Shelf| shelf.is_of(record.node.as_deref(), host, who) && shelf.was_there(time);
+            // Where only networks are on record, whoever has brought one container to life was in no neighbor's.
+            let is_known = shelves.iter().any(|shelf| is_its(shelf) && shelf.was_granted_to(session));
+            for shelf in shelves.iter_mut().filter(|shelf| is_its(shelf)) {
+                if !is_known || shelf.was_granted_to(session) {
+                    shelf.visited(session, time, id);
+                }
             }
         }
         Ok(())
@@ -252,7 +270,23 @@ impl Shelf {
     fn is_of(&self, node: Option<&str>, host: IpAddr, who: Option<IpAddr>) -> bool {
         node.is_none_or(|node| node == self.last.leased.node)
             && self.last.addresses.contains(&host)
-            && self.last.granted.is_none_or(|granted| who.is_some_and(|who| attacker_of(who) == granted))
+            && self.last.granted.is_none_or(|granted| who.is_some_and(|who| granted.may_be(attacker_of(who))))
+    }
+
+    /// Whether it was granted to the attacker who has session `id`, as far as that is on record: only those that have
+    /// brought it to life are.
+    fn was_granted_to(&self, id: SessionId) -> bool {
+        self.last.granted.is_some() && self.woken_by.contains(&id)
+    }
+
+    /// When somebody could be in it first.
+    fn first(&self) -> Utc {
+        self.before.max(Utc::from_micros(self.last.leased.began.micros().saturating_sub(EARLY)))
+    }
+
+    /// Whether the host had it at some time from `began` to `ended`.
+    fn was_there(&self, (began, ended): (Utc, Utc)) -> bool {
+        ended > self.first() && (self.last.occasion != Occasion::Ended || began <= self.last.until)
     }
 
     /// When the time before rest number `at` began.
@@ -266,14 +300,10 @@ impl Shelf {
     /// Session `id` was there from `began` to `ended`. There is always room for the one that is `wanted`.
     fn visited(&mut self, id: SessionId, (began, ended): (Utc, Utc), wanted: SessionId) {
         let is_over = self.last.occasion == Occasion::Ended;
-        let first = self.before.max(Utc::from_micros(self.last.leased.began.micros().saturating_sub(EARLY)));
-        if ended <= first || is_over && began > self.last.until {
-            return;
-        }
         self.is_its |= id == wanted;
         for at in 0..=self.rests.len() {
             let since = match at {
-                0 => first,
+                0 => self.first(),
                 _ => self.since(at),
             };
             let until = self.rests.get(at).map(|rest| rest.taken);

@@ -2,6 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::container::inspector::{Entry, How, Kind, Leased, Mode, Name, Note, listing_name};
+use crate::event::MaskedIp;
 use crate::record::{EventLog, LogLimits};
 
 const BEGAN: i64 = 1_800_000_000;
@@ -28,11 +29,12 @@ fn visit(session: SessionId, from: &str, seconds: std::ops::Range<i64>) -> [Reco
     [event("tcp.open", seconds.start, session, ends, ""), event("tcp.close", seconds.end, session, ends, &lasted)]
 }
 
-struct Bench(tempfile::TempDir);
+/// A honeynet's directory, whom its containers are granted to, and for which session they came to life.
+struct Bench(tempfile::TempDir, Option<MaskedIp>, Option<SessionId>);
 
 impl Bench {
     fn new(records: Vec<Record>) -> Bench {
-        let bench = Bench(tempfile::tempdir().unwrap());
+        let bench = Bench(tempfile::tempdir().unwrap(), None, None);
         fs::create_dir_all(bench.0.path().join("evidence/listings")).unwrap();
         fs::create_dir(bench.0.path().join("events")).unwrap();
         let mut log = EventLog::open(&bench.0.path().join("events"), LogLimits::default(), Utc::EPOCH).unwrap();
@@ -55,7 +57,7 @@ impl Bench {
             image: "small".into(),
             image_hash: "0".into(),
             attacker: None,
-            session: None,
+            session: self.2.map(|id| id.to_string()),
             began: at(began),
             ended: None,
             why: None,
@@ -63,7 +65,7 @@ impl Bench {
             more_leases: 0,
         };
         let addresses = ["10.0.0.1", "fd00::1"].map(|ip| ip.parse().unwrap()).to_vec();
-        let note = Note { occasion, addresses, granted: None };
+        let note = Note { occasion, addresses, granted: self.1 };
         let changes = files.iter().map(|path| added(path)).collect();
         let listing = Listing { changes, ..Listing::new(number, at(seconds), leased, &note) };
         self.write(&listing);
@@ -78,6 +80,11 @@ impl Bench {
 
     fn told(&self, id: SessionId) -> Difference {
         difference(self.0.path(), id, false).unwrap().unwrap()
+    }
+
+    /// The same for one that is granted to an attacker, who had it made in session `id`.
+    fn granted(self, whom: &str, id: SessionId) -> Bench {
+        Bench(self.0, Some(whom.parse().unwrap()), Some(id))
     }
 
     /// What session `id` has added, time by time.
@@ -203,4 +210,53 @@ fn a_damaged_listing_makes_nobody_elses_its_own() {
     let told = bench.told(SECOND);
     assert_eq!(told.containers[0].windows[0].with, [FIRST.to_string()]);
     assert_eq!(bench.added(FIRST), [["/one", "/two"]]);
+}
+
+#[test]
+fn a_container_of_ones_own_is_known_by_as_much_of_the_address_as_is_written() {
+    for (written, other, granted) in [
+        ("192.0.2.1", "192.0.2.2", ["192.0.2.1", "192.0.2.2"]),
+        ("192.0.2.0", "198.51.100.0", ["192.0.2.0/24", "198.51.100.0/24"]),
+        ("192.0.2.1", "198.51.100.2", ["192.0.2.0/24", "198.51.100.0/24"]),
+        ("2001:db8:1::", "2001:db8:2::", ["2001:db8:1::/48", "2001:db8:2::/48"]),
+        ("2001:db8:1:2::3", "2001:db8:1:3::3", ["2001:db8:1:2::", "2001:db8:1:3::"]),
+    ] {
+        let visits = [visit(FIRST, written, 0..50), visit(SECOND, other, 20..40)];
+        let bench = Bench::new(visits.concat()).granted(granted[0], FIRST);
+        bench.rested((7, 0), 60, Occasion::Frozen, &["/one"]);
+        let bench = bench.granted(granted[1], SECOND);
+        bench.rested((8, 20), 60, Occasion::Frozen, &["/two"]);
+        assert_eq!((bench.added(FIRST), bench.added(SECOND)), (vec![vec!["/one".into()]], vec![vec!["/two".into()]]));
+        for id in [FIRST, SECOND] {
+            assert!(bench.told(id).containers[0].windows[0].with.is_empty(), "{written}");
+        }
+    }
+}
+
+#[test]
+fn neighbors_whose_addresses_are_truncated_are_told_apart_by_who_had_it_made() {
+    const NETWORK: &str = "192.0.2.0";
+    const LATER: SessionId = SessionId(0xc3);
+    let visits = [
+        visit(FIRST, NETWORK, 0..50),
+        visit(SECOND, NETWORK, 20..40),
+        // Who comes again in another session may be either of them.
+        visit(LATER, NETWORK, 200..210),
+    ];
+    let bench = Bench::new(visits.concat()).granted("192.0.2.0/24", FIRST);
+    bench.rested((7, 0), 60, Occasion::Frozen, &["/one"]);
+    bench.rested((7, 0), 230, Occasion::Ended, &["/one", "/three"]);
+    let bench = bench.granted("192.0.2.0/24", SECOND);
+    bench.rested((8, 20), 60, Occasion::Frozen, &["/two"]);
+    assert_eq!((bench.added(FIRST), bench.added(SECOND)), (vec![vec!["/one".into()]], vec![vec!["/two".into()]]));
+    assert!([FIRST, SECOND].iter().all(|id| bench.told(*id).containers[0].windows[0].with.is_empty()));
+    let later = bench.told(LATER).containers;
+    assert_eq!(
+        later.iter().map(|of| (of.number, of.windows.len(), of.unlisted)).collect::<Vec<_>>(),
+        [(7, 1, false), (8, 0, true)]
+    );
+    // The one that followed when the other's had ended already.
+    let bench = bench.granted("192.0.2.0/24", LATER);
+    bench.rested((9, 190), 240, Occasion::Frozen, &["/four"]);
+    assert_eq!(bench.added(LATER), [["/four"]]);
 }

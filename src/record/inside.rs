@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::tape::{fits, fitted};
 use crate::container::{Lessee, id_inside};
-use crate::event::{Event, EventId, MAX_DATA, Party, Said};
+use crate::event::{Event, EventId, MAX_DATA, Party, Said, SessionId};
 use crate::relay::tape::Text;
 use crate::sys::inside::{Happened, Kind};
 use crate::wire::Instant;
@@ -122,6 +122,10 @@ impl Telling {
         }
         let mut event = about(id, happened.at, of);
         if let Some(origin) = happened.origin {
+            // Which session that connection is of, the console knows; of somebody else's it is none.
+            if of.attacker != Some(origin.ip()) {
+                event.session = SessionId::default();
+            }
             event.src = Party { ip: origin.ip().into(), l4_port: origin.port(), ..Party::default() };
         }
         let data = fitted(object);
@@ -285,7 +289,7 @@ pub(super) fn about(id: EventId, at: i64, of: &Lessee) -> Event {
     let mut event = Event::new(id, Instant::from_micros(at));
     event.node = of.node.0;
     event.session = of.session.unwrap_or_default();
-    event.dst.ip = of.host.into();
+    event.dst = Party { ip: of.host.into(), mac: of.mac, l4_port: 0 };
     event
 }
 

@@ -1,9 +1,8 @@
 use super::*;
 use crate::event::SessionId;
-use crate::node::NodeIdx;
 
 fn lessee() -> Lessee {
-    Lessee { node: NodeIdx(3), host: "10.0.0.5".parse().unwrap(), session: Some(SessionId(7)) }
+    Lessee::of(3, "10.0.0.5", 7)
 }
 
 fn happened(kind: Kind) -> Happened<'static> {

@@ -78,7 +78,6 @@ fn object(id: EventId, Found { seen, by, .. }: &Found) -> Map<String, Value> {
 mod tests {
     use super::*;
     use crate::event::{MAX_DATA, SessionId};
-    use crate::node::NodeIdx;
 
     fn found(path: &[u8], executed: bool, written: bool) -> Found {
         let seen = Seen { mount: 9, process: 4000, executed, written, path: path.to_vec(), is_cut: false };
@@ -88,7 +87,7 @@ mod tests {
     }
 
     fn told(telling: &mut Telling, found: &Found) -> Vec<(EventId, Value)> {
-        let of = Lessee { node: NodeIdx(3), host: "10.0.0.5".parse().unwrap(), session: Some(SessionId(7)) };
+        let of = Lessee::of(3, "10.0.0.5", 7);
         let all = telling.tell_found(found, &of).into_iter().map(|said| {
             assert!(
                 said.data.len() <= MAX_DATA && said.data.iter().all(|octet| matches!(octet, b' '..=b'~')),

@@ -3,10 +3,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::event::{MAX_DATA, SessionId};
-use crate::node::NodeIdx;
 
 fn of() -> Lessee {
-    Lessee { node: NodeIdx(3), host: [10, 0, 0, 5].into(), session: Some(SessionId(7)) }
+    Lessee::of(3, "10.0.0.5", 7)
 }
 
 fn told(octets: &[u8]) -> (Said, Value) {

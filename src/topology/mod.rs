@@ -38,6 +38,7 @@ mod population;
 mod privacy;
 mod raw;
 mod raw_ports;
+mod raw_router;
 mod raw_services;
 mod raw_tls;
 mod segments;

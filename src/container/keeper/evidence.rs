@@ -72,7 +72,7 @@ pub(super) fn job(keeper: &Keeper, container: &Container, used: &Used, now: Utc)
         },
         number: container.place.number,
         now,
-        leased: used.leased.clone(),
+        leased: used.leased.clone().masked(&keeper.config.mask()),
         prepared: Some(used.prepared),
         contents: if used.only_list { Contents::Samples } else { Contents::All },
         list: false,

@@ -187,6 +187,7 @@ pub(super) mod tests {
             threads: 1,
             images: vec![],
             evidence: Default::default(),
+            truncate: None,
             eve: None,
             by_mounts: false,
             logs: false,

@@ -14,7 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::cgroup::Layout;
 use super::host::Host;
-use super::{settings, ssh_key};
+use super::{own_files, settings, ssh_key};
 use crate::container::image::{HostKey, Image};
 use crate::sys::{interface, netlink};
 
@@ -31,7 +31,7 @@ pub fn write(host: &Host<'_>, image: &Image, init: i32) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(etc.join(path))?.write_all(content)
     };
-    for (path, content, _) in settings::identity(host, image.manifest.host_key)? {
+    for (path, content, _) in own_files::of(host, image.manifest.host_key)? {
         if path != ssh_key::DROPBEAR {
             over(path, &content)?;
             continue;

@@ -8,13 +8,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use super::cgroup::Layout;
+use super::host;
 use super::lease::{Container, Stage};
 use super::orders::ROWS;
 use super::process::Keeper;
-use crate::container::{KeeperSays, Lessee, Watched};
+use crate::container::{KeeperConfig, KeeperSays, Lessee, Watched};
 use crate::event::SessionId;
 use crate::sys::fanotify;
 use crate::sys::inside::Containers;
+use crate::wire::Mac;
 
 /// By what containers are watched.
 #[derive(Debug)]
@@ -53,15 +55,17 @@ impl Inside {
 }
 
 /// Whose a container is; nobody's if it is kept ready.
-pub(super) fn lessee(container: &Container) -> Option<Lessee> {
-    let leased = container.lease.and_then(|lease| lease.by).map(|(_, session)| session);
-    let session = leased.filter(|session| *session != SessionId::default());
-    container.host.map(|(node, host)| Lessee { node, host, session })
+pub(super) fn lessee(config: &KeeperConfig, container: &Container) -> Option<Lessee> {
+    let leased = container.lease.and_then(|lease| lease.by);
+    let (attacker, session) = leased.filter(|(_, session)| *session != SessionId::default()).unzip();
+    let (node, host) = container.host?;
+    let mac = host::find(config, node, host).map_or(Mac::ZERO, |host| host.mac);
+    Some(Lessee { node, host, mac, session, attacker })
 }
 
 /// The container, as the console is told of it: once for each of its keys.
-fn told(container: &Container) -> impl Iterator<Item = Watched> {
-    let (number, of) = (container.place.number, lessee(container));
+fn told(config: &KeeperConfig, container: &Container) -> impl Iterator<Item = Watched> {
+    let (number, of) = (container.place.number, lessee(config, container));
     container.watched.iter().map(move |key| Watched { number, key: *key, of })
 }
 
@@ -80,7 +84,8 @@ impl Keeper {
 
     /// Tells the console whose container `number` is. Should that be lost, the console asks.
     pub(super) fn tell_whose(&self, number: u32) {
-        for watched in self.containers.get(&number).into_iter().flat_map(told) {
+        let containers = self.containers.get(&number).into_iter();
+        for watched in containers.flat_map(|container| told(&self.config, container)) {
             self.answer(&KeeperSays::Watches(watched), None);
         }
     }
@@ -111,7 +116,7 @@ impl Keeper {
             if all.len() + container.watched.len() > ROWS {
                 break;
             }
-            all.extend(told(container));
+            all.extend(told(&self.config, container));
         }
         all
     }

@@ -92,7 +92,8 @@ impl Keeper {
         // A topology of today may know nothing of it any more.
         let own = container.used.as_ref().map(|used| used.leased.host);
         addresses.extend(own.filter(|own| !addresses.contains(own)));
-        Note { occasion, addresses, granted: container.attacker }
+        let granted = container.attacker.map(|ip| self.config.mask().masked(ip));
+        Note { occasion, addresses, granted }
     }
 
     /// Container `number` rests from now on.

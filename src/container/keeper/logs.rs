@@ -11,7 +11,7 @@ use super::inside::lessee;
 use super::lease::{Container, Stage};
 use super::orders::ROWS;
 use super::process::Keeper;
-use crate::container::{KeeperSays, Logged};
+use crate::container::{KeeperConfig, KeeperSays, Logged};
 use crate::sys::seqpacket::Channel;
 
 /// What a worker has sent of a container's log; nothing if there is none.
@@ -35,16 +35,16 @@ pub(super) fn received(worker: &Channel, name: &str) -> Option<OwnedFd> {
     }
 }
 
-fn told(container: &Container) -> Option<Logged> {
+fn told(config: &KeeperConfig, container: &Container) -> Option<Logged> {
     let has = container.log.is_some();
     let is_there = has || matches!(container.stage, Stage::Live(_));
-    is_there.then(|| Logged { number: container.place.number, of: lessee(container), has })
+    is_there.then(|| Logged { number: container.place.number, of: lessee(config, container), has })
 }
 
 impl Keeper {
     /// Tells the console whose container `number` is. Should that be lost, the console asks.
     pub(super) fn tell_log(&self, number: u32) {
-        if let Some(logged) = self.containers.get(&number).and_then(told) {
+        if let Some(logged) = self.containers.get(&number).and_then(|container| told(&self.config, container)) {
             self.answer(&KeeperSays::Logs(logged), None);
         }
     }
@@ -60,7 +60,7 @@ impl Keeper {
     /// Those that may have a log, of the containers with greater numbers than `after`, as many as go into an answer.
     pub(super) fn logs(&self, after: u32) -> Vec<Logged> {
         let later = self.containers.range(after.saturating_add(1)..);
-        later.filter_map(|(_, container)| told(container)).take(ROWS).collect()
+        later.filter_map(|(_, container)| told(&self.config, container)).take(ROWS).collect()
     }
 
     /// The log of container `number`.

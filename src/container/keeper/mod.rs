@@ -30,6 +30,7 @@ mod listings;
 mod logs;
 mod machine;
 mod orders;
+mod own_files;
 mod pool;
 mod pressure;
 mod process;
@@ -39,6 +40,7 @@ mod ssh_key;
 mod taps;
 mod uplinks;
 mod used;
+mod waiting;
 mod xdp;
 
 pub use cgroup::Layout;

@@ -7,14 +7,12 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::WaitOptions;
 
 use super::adopt::Inherited;
 use super::ahead;
 use super::cgroup::Layout;
 use super::disk::Disks;
-use super::evidence::Look;
 use super::inside::Inside;
 use super::lease::{Container, Lease, Rest, Stage};
 use super::leases::START_DEADLINE;
@@ -36,7 +34,7 @@ use crate::wire::Instant;
 
 pub(super) const MILLISECOND: i64 = 1_000;
 pub(super) const SECOND: i64 = 1_000_000;
-const SWEEP_INTERVAL: i64 = 10 * MILLISECOND;
+pub(super) const SWEEP_INTERVAL: i64 = 10 * MILLISECOND;
 /// Starts at once for each processor; the others wait for their turn.
 const STARTS_PER_CPU: usize = 4;
 /// How often uplinks are looked at even if the kernel said nothing about them.
@@ -46,7 +44,7 @@ const CLOSE_LOOK_INTERVAL: i64 = 500 * MILLISECOND;
 /// When everything must be gone after the order to end.
 const END_DEADLINE: i64 = 7 * SECOND;
 /// How long before that no more evidence is taken: what is left has to be laid aside.
-const LEAVE: i64 = 3 * SECOND / 2;
+pub(super) const LEAVE: i64 = 3 * SECOND / 2;
 /// Messages that may wait for a switch that does not read.
 const BACKLOG: usize = 16_384;
 
@@ -146,13 +144,13 @@ pub(super) struct Keeper {
     pub(super) here: Here,
     pub(super) worker: PathBuf,
     pub(super) ends: Ends,
-    links: OwnedFd,
-    signals: Signals,
-    pressure: Option<Pressure>,
+    pub(super) links: OwnedFd,
+    pub(super) signals: Signals,
+    pub(super) pressure: Option<Pressure>,
     _lock: File,
     pub(super) uplinks: Uplinks,
     pub(super) taps: Taps,
-    scripts: Scripts,
+    pub(super) scripts: Scripts,
     pub(super) starts_at_once: usize,
     pub(super) number: u32,
     /// All containers, by their numbers.
@@ -170,10 +168,10 @@ pub(super) struct Keeper {
     pub(super) next_forget: i64,
     /// Those that are to start.
     pub(super) queue: VecDeque<u32>,
-    outgoing: VecDeque<(FromKeeper, Vec<OwnedFd>)>,
+    pub(super) outgoing: VecDeque<(FromKeeper, Vec<OwnedFd>)>,
     /// Whether a switch is there: devices are opened for one.
     pub(super) greeted: bool,
-    next_look: i64,
+    pub(super) next_look: i64,
     /// Set by the order to end: when patience ends.
     pub(super) ending: Option<i64>,
 }
@@ -228,77 +226,6 @@ impl Keeper {
                 self.relieve(now);
             }
         }
-    }
-
-    fn wait(&self, deadline: i64) -> Ready {
-        let left = (deadline - clock::monotonic_micros()).clamp(0, 3600 * SECOND);
-        let timeout = Timespec { tv_sec: left / SECOND, tv_nsec: left % SECOND * 1000 };
-        let output = if self.outgoing.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-        let mut fds = [
-            PollFd::new(&self.ends.supervisor, PollFlags::IN),
-            PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::new(&self.links, PollFlags::IN),
-            PollFd::new(&self.inherited, PollFlags::IN),
-            PollFd::new(&self.ends.switch, PollFlags::IN | output),
-            PollFd::new(&self.ends.console, PollFlags::IN),
-            // Where there is no such thing, the supervisor's channel, which never says so.
-            match &self.pressure {
-                Some(pressure) => PollFd::new(pressure, PollFlags::PRI),
-                None => PollFd::new(&self.ends.supervisor, PollFlags::empty()),
-            },
-        ];
-        // At an order to end, the closed ends of those who went first would always be ready.
-        let fds = if self.ending.is_some() { &mut fds[1..4] } else { &mut fds[..] };
-        if poll(fds, Some(&timeout)).is_err() {
-            return Ready::default();
-        }
-        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        match fds {
-            [signals, links, inherited] => Ready {
-                signals: is_ready(signals),
-                links: is_ready(links),
-                inherited: is_ready(inherited),
-                ..Ready::default()
-            },
-            [supervisor, signals, links, inherited, switch, console, pressure] => Ready {
-                supervisor: is_ready(supervisor),
-                signals: is_ready(signals),
-                links: is_ready(links),
-                inherited: is_ready(inherited),
-                switch: switch.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
-                console: console.revents().contains(PollFlags::IN),
-                pressure: pressure.revents().contains(PollFlags::PRI),
-            },
-            _ => Ready::default(),
-        }
-    }
-
-    fn next_deadline(&self, now: i64) -> i64 {
-        let mut next = now + 3600 * SECOND;
-        if self.greeted && self.ending.is_none() && !(self.uplinks.is_empty() && self.taps.is_empty()) {
-            next = next.min(self.next_look);
-        }
-        next = next.min(self.scripts.next_deadline().unwrap_or(i64::MAX));
-        let ending = |until: i64| if now < until - LEAVE { until - LEAVE } else { until };
-        next = next.min(self.ending.map_or(i64::MAX, ending));
-        for container in self.containers.values() {
-            next = next.min(match &container.stage {
-                Stage::Queued(_) => i64::MAX,
-                Stage::Live(running) => match running.rest {
-                    // Spares are looked after apart.
-                    Rest::Watched { until, .. } if container.lease.is_some() => until,
-                    _ => i64::MAX,
-                },
-                Stage::Starting(worker) | Stage::Removing(worker) => worker.deadline,
-                Stage::Dying { deadline, .. } => *deadline,
-                Stage::Sweeping { .. } => now + SWEEP_INTERVAL,
-                Stage::Kept { until } => *until,
-                Stage::Inspecting(inspector) => inspector.as_ref().map_or(i64::MAX, |inspector| inspector.deadline),
-            });
-            let look = container.look.as_ref().map_or(i64::MAX, Look::deadline);
-            next = next.min(look).min(container.listed.deadline());
-        }
-        next
     }
 
     fn pass_deadlines(&mut self, now: i64) {
@@ -493,16 +420,4 @@ impl Keeper {
             self.outgoing.pop_front();
         }
     }
-}
-
-/// What may be read from.
-#[derive(Default)]
-struct Ready {
-    supervisor: bool,
-    signals: bool,
-    links: bool,
-    inherited: bool,
-    switch: bool,
-    console: bool,
-    pressure: bool,
 }

@@ -1,11 +1,10 @@
-//! What liblxc is told about a container, and the files that make it this host.
+//! What liblxc is told about a container, and how its directory is made.
 //!
 //! Root inside is user 1,000,000 outside. It keeps what an intruder expects of a
 //! root shell (raw sockets, network configuration, ptrace, set-uid programs); it
 //! loses what reaches the kernel's deeper parts: mounting, nested user
 //! namespaces, modules, keys, BPF, the clock.
 
-use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -23,7 +22,8 @@ use super::hide;
 use super::host::Host;
 use super::leftovers;
 use super::machine::{Age, Machine};
-use super::ssh_key::{self, SshKey};
+use super::own_files::{self, NOBODY};
+use super::ssh_key;
 use crate::container::image::{HostKey, Image};
 use crate::container::worker::{LOWER, Start};
 use crate::container::{ID_BASE, ID_COUNT, KeeperConfig};
@@ -87,8 +87,6 @@ clone errno 1 [0,268435456,SCMP_CMP_MASKED_EQ,268435456]
 
 /// What a container calls its TAP.
 pub const INTERFACE: &str = "eth0";
-/// The name of one that is nobody's yet.
-const NOBODY: &str = "localhost";
 
 /// The first template whose containers are of image `name`, or of any image.
 pub fn usual<'a>(config: &'a KeeperConfig, name: Option<&str>) -> Option<(&'a Template, &'a Backend)> {
@@ -308,10 +306,8 @@ pub fn prepare(
     }
     let etc = place.upper().join("etc");
     let files = match host {
-        Some(host) => identity(host, kind)?,
-        None => {
-            files(&Who { name: NOBODY, gateways: &[], ssh_seed: [0; 32], ssh_scalar: [1; 32], machine_id: 0 }, kind)?
-        }
+        Some(host) => own_files::of(host, kind)?,
+        None => own_files::of_nobody(kind)?,
     };
     let own = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
@@ -355,64 +351,6 @@ pub fn rest(place: &Place) -> io::Result<()> {
         mounts::unmount(&path)?;
     }
     Ok(())
-}
-
-/// A file of a container's: its path below `/etc`, what is in it, its mode.
-pub type IdentityFile = (&'static str, Vec<u8>, u32);
-
-/// The files that tell `host` from others of its image.
-///
-/// # Errors
-/// If no key can be made.
-pub fn identity(host: &Host<'_>, kind: HostKey) -> io::Result<Vec<IdentityFile>> {
-    let who = Who {
-        name: &host.hostname,
-        gateways: &host.gateways,
-        ssh_seed: host.identity.ssh_seed(host.ip),
-        ssh_scalar: host.identity.ssh_scalar(host.ip),
-        machine_id: host.identity.machine_id(host.ip),
-    };
-    files(&who, kind)
-}
-
-/// Whom files are about.
-struct Who<'a> {
-    name: &'a str,
-    gateways: &'a [IpAddr],
-    ssh_seed: [u8; 32],
-    ssh_scalar: [u8; 32],
-    machine_id: u128,
-}
-
-fn files(who: &Who<'_>, kind: HostKey) -> io::Result<Vec<IdentityFile>> {
-    let name = who.name;
-    let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\t\tlocalhost ip6-localhost ip6-loopback\n");
-    let mut resolv = String::new();
-    for gateway in who.gateways {
-        let _ = writeln!(resolv, "nameserver {gateway}");
-    }
-    let mut files: Vec<IdentityFile> = vec![
-        ("hostname", format!("{name}\n").into(), 0o644),
-        ("hosts", hosts.into(), 0o644),
-        ("resolv.conf", resolv.into(), 0o644),
-    ];
-    // An overlay is thrown away, but who comes back meets the key that they know.
-    let key = SshKey::from_seed(who.ssh_seed).map_err(|error| io::Error::other(error.to_string()))?;
-    match kind {
-        HostKey::Dropbear => files.push((ssh_key::DROPBEAR, key.dropbear(), 0o600)),
-        HostKey::Openssh => {
-            let comment = format!("root@{name}");
-            files.push(("ssh/ssh_host_ed25519_key", key.openssh(&comment).into(), 0o600));
-            files.push(("ssh/ssh_host_ed25519_key.pub", key.public_line(&comment).into(), 0o644));
-            if let Some(key) = SshKey::from_scalar(who.ssh_scalar) {
-                files.push(("ssh/ssh_host_ecdsa_key", key.openssh(&comment).into(), 0o600));
-                files.push(("ssh/ssh_host_ecdsa_key.pub", key.public_line(&comment).into(), 0o644));
-            }
-            files.push(("machine-id", format!("{:032x}\n", who.machine_id).into(), 0o444));
-        }
-        HostKey::None => {}
-    }
-    Ok(files)
 }
 
 #[cfg(test)]

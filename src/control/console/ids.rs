@@ -3,6 +3,7 @@
 //! The console can open no file but its own, and the sensor's may lie anywhere: the keeper opens it and hands it over, for
 //! reading, whenever there is another one under its name. One that is rotated is read to its end first. How far it was read
 //! is on disk, so a console that starts anew leaves nothing out; after one that died, what is a few seconds old may be told twice.
+//! If that file is gone by then, or was emptied, a `gap` tells of the time of which nothing is known.
 //!
 //! Attackers bring alerts about, so of too many at once some are only counted.
 
@@ -15,12 +16,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::keeper::Keeper;
-use crate::event::{Event, EventId, Party, Said};
+use crate::event::{Event, EventId, Party, Said, Utc};
 use crate::record::eve::{Lines, Seen, alert};
 use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
@@ -56,6 +57,9 @@ struct Place {
     dev: u64,
     ino: u64,
     octets: u64,
+    /// When the last of them were read, in microseconds since 1970; 0 if that is not known.
+    #[serde(default)]
+    at: i64,
 }
 
 /// Asks the keeper for the sensor's file, and for the next one when that has taken its name. Ends with who reads them.
@@ -122,6 +126,8 @@ struct Follower {
     path: PathBuf,
     /// The file, and how far it was read.
     file: Option<(File, Place)>,
+    /// Octets that it had when it was looked at last.
+    len: u64,
     /// Those that have taken its name since, each with when, monotonic and in microseconds.
     next: VecDeque<(File, i64)>,
     lines: Lines,
@@ -146,6 +152,7 @@ impl Follower {
         Follower {
             path,
             file: None,
+            len: 0,
             next: VecDeque::new(),
             lines: Lines::default(),
             known,
@@ -163,19 +170,25 @@ impl Follower {
     fn read(&mut self, utc: i64, monotonic: i64) -> bool {
         if self.file.is_none() {
             let Some((file, _)) = self.next.pop_front() else { return false };
-            self.begin(file);
+            self.begin(file, utc, monotonic);
         }
         let Some((file, place)) = &mut self.file else { return false };
         let len = match file.metadata().map(|about| about.len()) {
             // Somebody has emptied it, and writes on from its beginning.
             Ok(len) if len < place.octets => {
-                place.octets = 0;
+                let unread = self.len.saturating_sub(place.octets);
+                if unread > 0 {
+                    let what = format!("the sensor's file was emptied before {unread} octets of it were read");
+                    self.events.push(lost(&what, (place.at, utc), monotonic));
+                }
+                (place.octets, place.at) = (0, utc);
                 self.lines.begin();
                 len
             }
             Ok(len) => len,
             Err(_) => 0,
         };
+        self.len = len;
         let (octets, mut found) = (place.octets, Vec::new());
         let got = match file.read_at(&mut self.buffer, octets) {
             Ok(got) => got,
@@ -184,7 +197,10 @@ impl Follower {
                 0
             }
         };
-        place.octets += got as u64;
+        if got > 0 {
+            place.octets += got as u64;
+            place.at = utc;
+        }
         let piece = self.buffer.get(..got).unwrap_or_default();
         self.lines.push(piece, |line| found.extend(alert(line)));
         for seen in found {
@@ -203,20 +219,31 @@ impl Follower {
         is_over
     }
 
-    fn begin(&mut self, file: File) {
+    fn begin(&mut self, file: File, utc: i64, monotonic: i64) {
         let Ok(about) = file.metadata() else { return };
         self.lines.begin();
-        let mut place = Place { dev: about.dev(), ino: about.ino(), octets: 0 };
+        let mut place = Place { dev: about.dev(), ino: about.ino(), octets: 0, at: utc };
         match self.known.take() {
-            Some(known) if (known.dev, known.ino) == (place.dev, place.ino) && known.octets <= about.len() => {
-                place.octets = known.octets;
+            Some(known) if (known.dev, known.ino) != (place.dev, place.ino) => {
+                // What the sensor wrote until this file was made is in one that is gone, or has any name.
+                let made = about.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                let made = made.and_then(|since| i64::try_from(since.as_micros()).ok());
+                let until = made.filter(|made| (known.at..utc).contains(made)).unwrap_or(utc);
+                let what = "the sensor's file was replaced while nobody read it";
+                self.events.push(lost(what, (known.at, until), monotonic));
             }
+            Some(known) if known.octets > about.len() => {
+                let what = "the sensor's file was emptied while nobody read it";
+                self.events.push(lost(what, (known.at, utc), monotonic));
+            }
+            Some(known) => (place.octets, place.at) = (known.octets, known.at),
             None if self.saved.is_none() && about.len() > TAIL => {
                 place.octets = about.len() - TAIL;
                 self.lines.begin_within();
             }
             _ => {}
         }
+        self.len = place.octets;
         self.file = Some((file, place));
     }
 
@@ -273,6 +300,18 @@ impl Follower {
             Err(error) => tracing::debug!(%error, "alerts may be told twice after a restart"),
         }
     }
+}
+
+/// Tells of a time whose alerts nobody will read, however many there were.
+fn lost(what: &str, (from, until): (i64, i64), monotonic: i64) -> Said {
+    let until = Utc::from_micros(until);
+    let time = match from {
+        0 => format!("until {until}"),
+        from => format!("from {} until {until}", Utc::from_micros(from)),
+    };
+    tracing::warn!("{what}: alerts {time} are not told");
+    let event = Event::new(EventId::Gap, Instant::from_micros(monotonic));
+    Said { event, data: format!("ids: {what}; alerts {time}, if there were any, are not told").into_bytes() }
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ fn a_console_that_starts_anew_tells_nothing_twice_and_leaves_nothing_out() {
     fs::rename(sensor.dir.path().join("eve"), sensor.dir.path().join("eve.1")).unwrap();
     sensor.append("eve", &line(5, NOW));
     sensor.give("eve");
-    assert_eq!(sensor.told(), [5]);
+    assert_eq!(sensor.told(), [1_000_001, 5], "nobody knows what else there was");
     fs::write(sensor.dir.path().join(PLACE), "no place").unwrap();
     sensor.restart();
     sensor.give("eve");
@@ -142,4 +142,58 @@ fn a_clock_that_is_far_off_and_a_flood() {
     assert_eq!(sensor.told().len(), ALERTS.1 as usize - 1);
     assert_eq!(sensor.told(), [1_000_000 + 5000 - (ALERTS.1 - 1)], "the rest is counted");
     assert_eq!(sensor.told(), [0; 0]);
+}
+
+#[test]
+fn of_a_file_that_is_gone_before_it_was_read_the_time_is_told() {
+    let gap = |sensor: &mut Sensor, utc: i64| {
+        while sensor.follower.read(utc, utc - OFFSET) {}
+        sensor.follower.save(i64::MAX);
+        let said = sensor.follower.told(utc - OFFSET);
+        let gaps = said.into_iter().filter(|said| said.event.id == EventId::Gap);
+        gaps.map(|said| (said.event.count, String::from_utf8(said.data).unwrap())).collect::<Vec<_>>()
+    };
+    let (read, back) = (Utc::from_micros(NOW), Utc::from_micros(NOW + 60_000_000));
+    let mut sensor = Sensor::new();
+    sensor.append("eve", &line(1, NOW));
+    sensor.give("eve");
+    assert_eq!(gap(&mut sensor, NOW), []);
+    // That it was not written to meanwhile is known as long as it is there.
+    sensor.restart();
+    sensor.give("eve");
+    assert_eq!(gap(&mut sensor, back.micros()), []);
+    sensor.restart();
+    fs::rename(sensor.dir.path().join("eve"), sensor.dir.path().join("eve.1")).unwrap();
+    sensor.append("eve", "");
+    sensor.give("eve");
+    let [(1, told)] = &gap(&mut sensor, back.micros())[..] else { panic!("one gap") };
+    let times = format!("alerts from {read} until {back}, if there were any, are not told");
+    assert_eq!(*told, format!("ids: the sensor's file was replaced while nobody read it; {times}"));
+    assert_eq!(gap(&mut sensor, back.micros()), [], "once");
+    // What was read of the new one is known from then on.
+    sensor.restart();
+    sensor.give("eve");
+    assert_eq!(gap(&mut sensor, back.micros()), []);
+    sensor.append("eve", &line(2, NOW));
+    assert_eq!(gap(&mut sensor, NOW), []);
+    sensor.restart();
+    fs::write(sensor.dir.path().join("eve"), "").unwrap();
+    sensor.give("eve");
+    let told = gap(&mut sensor, back.micros());
+    assert_eq!(told, [(1, format!("ids: the sensor's file was emptied while nobody read it; {times}"))]);
+}
+
+#[test]
+fn a_file_that_is_emptied_while_much_of_it_is_unread_is_told_of() {
+    let mut sensor = Sensor::new();
+    let file = File::create(sensor.dir.path().join("eve")).unwrap();
+    file.set_len(PIECE as u64 + 1000).unwrap();
+    sensor.give("eve");
+    assert!(sensor.follower.read(NOW, NOW - OFFSET), "there is more");
+    file.set_len(10).unwrap();
+    sensor.follower.read(NOW, NOW - OFFSET);
+    let told = sensor.follower.told(NOW - OFFSET);
+    let text = String::from_utf8_lossy(&told[0].data).into_owned();
+    assert!(text.contains("emptied before 1000 octets of it were read"), "{text}");
+    assert_eq!((told.len(), told[0].event.id), (1, EventId::Gap));
 }

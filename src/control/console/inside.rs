@@ -294,12 +294,11 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::NodeIdx;
 
     #[test]
     fn a_container_that_is_gone_is_known_a_while_longer() {
         let known = Known::default();
-        let of = Some(Lessee { node: NodeIdx(0), host: [10, 0, 0, 1].into(), session: None });
+        let of = Some(Lessee::of(0, "10.0.0.1", 0));
         for key in [1, 2] {
             known.learn(&Watched { number: key as u32, key, of: None });
         }

@@ -197,10 +197,9 @@ async fn read(log: Arc<UnixDatagram>, of: Whose, said: SyncSender<Said>, wake: E
 mod tests {
     use super::*;
     use crate::event::EventId;
-    use crate::node::NodeIdx;
 
     fn logged(has: bool) -> Logged {
-        Logged { number: 7, of: Some(Lessee { node: NodeIdx(0), host: [10, 0, 0, 1].into(), session: None }), has }
+        Logged { number: 7, of: Some(Lessee::of(0, "10.0.0.1", 0)), has }
     }
 
     #[tokio::test]

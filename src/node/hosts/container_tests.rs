@@ -87,21 +87,8 @@ fn a_container_is_reached_from_the_attackers_own_address() {
     assert_eq!(options, expected, "the attacker's order, and what was agreed on with it");
     // The container answers; its data reaches the attacker, the attacker's reaches it.
     let answer = |bench: &Bench<Hosts>, seq: u32, ack: u32, flags: u8, payload: &[u8]| {
-        let headers = Headers {
-            dst_mac: ATTACKER,
-            src_mac: mac_of(bench, HOST_IP),
-            src: HOST_IP.parse().unwrap(),
-            dst: ATTACKER_IP.parse().unwrap(),
-            proto: proto::TCP,
-            ttl: 64,
-            tos: 0,
-            ip_id: 1,
-            df: true,
-        };
         let segment = TcpSegment { src: 22, dst: 41000, seq, ack, flags, window: 64000, options: &[], payload };
-        let mut frame = vec![0; headers.len() + segment.len()];
-        segment.write(&headers, &mut frame);
-        frame
+        to_attacker(bench, 64, &segment)
     };
     let frame = answer(&bench, 9000, syn.seq.wrapping_add(1), flag::SYN | flag::ACK, b"");
     let out = bench.rx(1, &frame);
@@ -125,23 +112,28 @@ fn a_container_is_reached_from_the_attackers_own_address() {
     assert_eq!(bench.events.len(), told);
 }
 
-/// A segment of the container's to the attacker.
-pub(super) fn inside(bench: &Bench<Hosts>, seq: u32, ack: u32, flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+/// A segment that the container sends to the attacker.
+fn to_attacker(bench: &Bench<Hosts>, ttl: u8, segment: &TcpSegment<'_>) -> Vec<u8> {
     let headers = Headers {
         dst_mac: ATTACKER,
         src_mac: mac_of(bench, HOST_IP),
         src: HOST_IP.parse().unwrap(),
         dst: ATTACKER_IP.parse().unwrap(),
         proto: proto::TCP,
-        ttl: 63,
+        ttl,
         tos: 0,
         ip_id: 1,
         df: true,
     };
-    let segment = TcpSegment { src: 22, dst: 41000, seq, ack, flags, window: 500, options, payload };
     let mut frame = vec![0; headers.len() + segment.len()];
     segment.write(&headers, &mut frame);
     frame
+}
+
+/// The same of its connection with the client.
+pub(super) fn inside(bench: &Bench<Hosts>, seq: u32, ack: u32, flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let segment = TcpSegment { src: 22, dst: 41000, seq, ack, flags, window: 500, options, payload };
+    to_attacker(bench, 63, &segment)
 }
 
 /// What came out by `port`.
@@ -372,22 +364,9 @@ fn an_unlisted_port_is_held_until_the_container_has_answered() {
     let out = bench.rx(0, &syn);
     assert_eq!(out, vec![(PortNo(1), syn.clone())], "the SYN goes inside as it is, and nothing to the attacker");
     let answer = |bench: &Bench<Hosts>, flags| {
-        let headers = Headers {
-            dst_mac: ATTACKER,
-            src_mac: mac_of(bench, HOST_IP),
-            src: HOST_IP.parse().unwrap(),
-            dst: ATTACKER_IP.parse().unwrap(),
-            proto: proto::TCP,
-            ttl: 64,
-            tos: 0,
-            ip_id: 1,
-            df: true,
-        };
         let segment =
             TcpSegment { src: 4444, dst: 42000, seq: 31, ack: 701, flags, window: 9, options: &[], payload: &[] };
-        let mut frame = vec![0; headers.len() + segment.len()];
-        segment.write(&headers, &mut frame);
-        frame
+        to_attacker(bench, 64, &segment)
     };
     let refusal = answer(&bench, flag::RST | flag::ACK);
     let out = bench.rx(1, &refusal);

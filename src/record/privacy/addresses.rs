@@ -6,41 +6,28 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::Privacy;
 use super::secrets::ascii;
-use super::{Prefixes, Privacy};
-use crate::event::EventId;
+use crate::event::{AddressMask, EventId};
 use crate::record::search::tail;
 use crate::record::{Record, base64};
-use crate::wire::{ip_of, word_of};
 
 /// Addresses that hosts have leased.
 const LEASED: usize = 65_536;
 /// Octets of the log that are looked through for them.
 const TAIL: u64 = 64 << 20;
 
-/// Truncates addresses of others than the honeynet's own hosts and routers.
+/// Truncates addresses of others than the honeynet's own hosts and routers, which it knows by what is recorded, too.
 #[derive(Clone, Debug, Default)]
 pub struct Mask {
-    prefixes: Option<Prefixes>,
-    /// From the first to the last of each range, by the first.
-    ours: Vec<(u128, u128)>,
+    addresses: AddressMask,
     leased: HashSet<IpAddr>,
 }
 
 impl Mask {
     /// What `privacy` asks for in a honeynet whose own addresses are `ours`, from the first to the last of each range.
     pub fn new(privacy: Privacy, ours: impl IntoIterator<Item = (IpAddr, IpAddr)>) -> Mask {
-        let mut ours: Vec<_> = ours.into_iter().map(|(first, last)| (word_of(first), word_of(last))).collect();
-        ours.sort_unstable();
-        // One that lies within another would hide what lies behind it.
-        let mut apart: Vec<(u128, u128)> = Vec::with_capacity(ours.len());
-        for (first, last) in ours {
-            match apart.last_mut() {
-                Some(before) if first <= before.1 => before.1 = before.1.max(last),
-                _ => apart.push((first, last)),
-            }
-        }
-        Mask { prefixes: privacy.truncate, ours: apart, leased: HashSet::new() }
+        Mask { addresses: AddressMask::new(privacy.truncate, ours), leased: HashSet::new() }
     }
 
     /// Learns which addresses our hosts have been given, as the end of the log in `events` tells it: who renews a lease does not
@@ -61,31 +48,12 @@ impl Mask {
 
     /// Whether anything is truncated.
     pub fn is_any(&self) -> bool {
-        self.prefixes.is_some()
+        self.addresses.is_any()
     }
 
     /// What is written of `ip`.
     pub fn ip(&self, ip: IpAddr) -> IpAddr {
-        let Some(prefixes) = self.prefixes else { return ip };
-        let is_general = match ip {
-            IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast() || v4.is_unspecified(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified(),
-        };
-        if is_general || ip.is_multicast() || ip.is_loopback() || self.is_ours(ip) {
-            return ip;
-        }
-        let host_bits = match ip {
-            IpAddr::V4(_) => 32u32.saturating_sub(prefixes.ipv4.into()),
-            IpAddr::V6(_) => 128u32.saturating_sub(prefixes.ipv6.into()),
-        };
-        ip_of(word_of(ip) & u128::MAX.checked_shl(host_bits).unwrap_or(0))
-    }
-
-    fn is_ours(&self, ip: IpAddr) -> bool {
-        let word = word_of(ip);
-        let before = self.ours.partition_point(|(first, _)| *first <= word);
-        let within = before.checked_sub(1).and_then(|at| self.ours.get(at)).is_some_and(|(_, last)| word <= *last);
-        within || self.leased.contains(&ip)
+        if self.leased.contains(&ip) { ip } else { self.addresses.ip(ip) }
     }
 
     /// Truncates what `record` tells of; learns which addresses our hosts have been given.
@@ -146,45 +114,14 @@ mod tests {
     use crate::event::Utc;
     use crate::record::End;
 
-    fn mask(truncate: Option<Prefixes>) -> Mask {
-        let ours = [
-            ("10.0.0.10", "10.0.0.20"),
-            ("203.0.113.1", "203.0.113.1"),
-            ("10.0.0.1", "10.0.0.1"),
-            ("10.0.0.12", "10.0.0.13"),
-        ];
-        let ours = ours.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap()));
-        Mask::new(Privacy { truncate, ..Privacy::default() }, ours)
-    }
-
-    fn shown(mask: &Mask, ip: &str) -> String {
-        mask.ip(ip.parse().unwrap()).to_string()
-    }
-
-    #[test]
-    fn only_addresses_of_others_are_truncated() {
-        let mask = mask(Some(Prefixes::default()));
-        for ours in ["10.0.0.1", "203.0.113.1", "10.0.0.10", "10.0.0.15", "10.0.0.20"] {
-            assert_eq!(shown(&mask, ours), ours);
-        }
-        for nobodys in
-            ["0.0.0.0", "255.255.255.255", "224.0.0.251", "127.0.0.1", "169.254.3.4", "::", "::1", "ff02::1", "fe80::1"]
-        {
-            assert_eq!(shown(&mask, nobodys), nobodys);
-        }
-        assert_eq!(shown(&mask, "10.0.0.21"), "10.0.0.0");
-        assert_eq!(shown(&mask, "203.0.113.77"), "203.0.113.0");
-        assert_eq!(shown(&mask, "2001:db8:1:2:3:4:5:6"), "2001:db8:1::");
-        let some = Mask { prefixes: Some(Prefixes { ipv4: 0, ipv6: 0 }), ..mask };
-        assert_eq!((shown(&some, "198.51.100.7"), shown(&some, "2001:db8::1")), ("0.0.0.0".into(), "::".into()));
-        let all = Mask { prefixes: Some(Prefixes { ipv4: 32, ipv6: 128 }), ..some.clone() };
-        assert_eq!(shown(&all, "198.51.100.7"), "198.51.100.7");
-        assert_eq!(shown(&Mask { prefixes: None, ..some }, "198.51.100.7"), "198.51.100.7");
+    fn mask() -> Mask {
+        let ours = ("10.0.0.10".parse().unwrap(), "10.0.0.20".parse().unwrap());
+        Mask::new(Privacy { truncate: Some(Default::default()), ..Privacy::default() }, [ours])
     }
 
     #[test]
     fn an_address_in_what_is_told_is_one_too() {
-        let mask = mask(Some(Prefixes::default()));
+        let mask = mask();
         let masked = |id, told: &str| {
             let mut record = Record::bare(1, Utc::EPOCH, id);
             (record.data, record.text) = (Some(base64::encode(told.as_bytes())), Some(told.to_owned()));
@@ -202,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_leased_address_is_ours() {
-        let mut mask = mask(Some(Prefixes::default()));
+        let mut mask = mask();
         let end = |ip: &str| Some(End { ip: Some(ip.parse().unwrap()), port: Some(7), ..End::default() });
         let record = |id, src: &str, dst: &str| {
             let mut record = Record::bare(1, Utc::EPOCH, id);

@@ -15,20 +15,7 @@ pub use cut::without_payload;
 pub use packet::rewrite;
 pub use secrets::redact;
 
-/// How much of an address is kept, in bits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Prefixes {
-    /// Of an IPv4 address.
-    pub ipv4: u8,
-    /// Of an IPv6 address.
-    pub ipv6: u8,
-}
-
-impl Default for Prefixes {
-    fn default() -> Prefixes {
-        Prefixes { ipv4: 24, ipv6: 48 }
-    }
-}
+pub use crate::event::Prefixes;
 
 /// What a topology says of privacy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::CURSOR;
+use crate::event::Utc;
 use crate::record::file::open_regular;
 
 /// More than a cursor has.
@@ -18,6 +19,8 @@ struct Kept {
     seq: u64,
     sent: u64,
     lost: u64,
+    #[serde(default)]
+    at: Option<Utc>,
 }
 
 /// A sink's place in the log, and what became of what lies before it.
@@ -72,10 +75,16 @@ impl Cursor {
         self.kept.lost
     }
 
-    /// All up to `seq` is done with, by so many messages.
-    pub fn done(&mut self, seq: u64, messages: u64) {
+    /// The time of the newest record that was read, if that is known.
+    pub fn at(&self) -> Option<Utc> {
+        self.kept.at
+    }
+
+    /// All up to `seq`, a record of the time `at`, is done with, by so many messages.
+    pub fn done(&mut self, seq: u64, messages: u64, at: Option<Utc>) {
         self.kept.seq = self.kept.seq.max(seq);
         self.kept.sent += messages;
+        self.kept.at = at.or(self.kept.at);
     }
 
     /// The log has deleted so many.
@@ -115,15 +124,19 @@ mod tests {
     fn a_place_outlives_its_process_and_the_logs_end() {
         let dir = tempfile::tempdir().unwrap();
         let mut cursor = Cursor::open(dir.path(), "siem", 8).unwrap();
-        assert_eq!((cursor.seq(), cursor.sent()), (7, 0));
-        cursor.done(9, 2);
-        cursor.done(8, 1);
+        assert_eq!((cursor.seq(), cursor.sent(), cursor.at()), (7, 0, None));
+        let at = Some(Utc::from_micros(9));
+        cursor.done(9, 2, at);
+        cursor.done(8, 1, None);
         cursor.lose(5);
         cursor.save().unwrap();
         let again = Cursor::open(dir.path(), "siem", 100).unwrap();
-        assert_eq!((again.seq(), again.sent(), again.lost()), (9, 3, 5));
+        assert_eq!((again.seq(), again.sent(), again.lost(), again.at()), (9, 3, 5, at));
         // A power cut took records 8 and 9, whose numbers others get.
         assert_eq!(Cursor::open(dir.path(), "siem", 8).unwrap().seq(), 7);
+        std::fs::write(dir.path().join("siem.cursor"), "{\"seq\":4,\"sent\":3,\"lost\":2}").unwrap();
+        let before = Cursor::open(dir.path(), "siem", 8).unwrap();
+        assert_eq!((before.seq(), before.at()), (4, None), "one of an earlier version");
         std::fs::write(dir.path().join("siem.cursor"), "{\"seq\":").unwrap();
         assert_eq!(Cursor::open(dir.path(), "siem", 8).unwrap().seq(), 0);
         std::fs::remove_file(dir.path().join("siem.cursor")).unwrap();

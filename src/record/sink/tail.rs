@@ -166,8 +166,10 @@ impl Tail {
     /// Opens the file after the one that is over.
     fn follow(&mut self) -> io::Result<Option<Next>> {
         let Some(over) = &self.open else { return Ok(None) };
-        let (before, is_deleted) = (over.first, over.is_deleted()?);
+        let before = over.first;
         let next = self.files()?.into_iter().find(|(first, _)| *first > before);
+        // Asked afterward: it goes before any that follows it, and one of these may have gone just now.
+        let is_deleted = over.is_deleted()?;
         let Some((first, file)) = next else {
             // The next one has no record yet.
             return Ok(Some(Next::End));

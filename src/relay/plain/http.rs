@@ -11,8 +11,11 @@ use crate::relay::tape::{Credential, Entry, Text};
 
 /// Lines of a head. Servers take a hundred, or a few.
 const LINES: usize = 256;
-/// Requests that wait for their answers.
-const WAITING: usize = 64;
+/// Requests that wait for their answers: more than lie in the buffers on the way to a server, which reads no further when nobody
+/// takes its answers.
+const WAITING: usize = 1 << 16;
+/// Of those, how many may have come with a user and password whose acceptance is waited for.
+const LOGINS: usize = 64;
 
 /// A connection.
 #[derive(Default)]
@@ -21,14 +24,19 @@ pub(super) struct Http {
     answers: Side,
     /// Requests that are not answered.
     waiting: VecDeque<Waiting>,
+    /// Users and passwords of those, in their order.
+    logins: VecDeque<(Text, Text)>,
 }
 
-/// A request that is not answered.
+/// A request that is not answered. There may be many, so it is small.
+#[derive(Clone, Copy, Default)]
 struct Waiting {
     /// Its answer has no body.
     is_head: bool,
-    /// The user and password that it came with.
-    login: Option<(Text, Text)>,
+    /// If it is granted, what follows is no HTTP.
+    is_connect: bool,
+    /// It came with a user and password.
+    has_login: bool,
 }
 
 /// One direction.
@@ -50,7 +58,7 @@ enum State {
     Chunk,
     /// Fields behind the last chunk.
     Trailer,
-    /// Until the end of the connection, or nobody's business: `CONNECT`, an upgrade.
+    /// Until the end of the connection, or no HTTP any more: `CONNECT`, an upgrade.
     Rest,
 }
 
@@ -63,7 +71,6 @@ struct Head {
     authorization: Vec<u8>,
     length: Option<u64>,
     chunked: bool,
-    upgrade: bool,
 }
 
 impl Head {
@@ -76,7 +83,6 @@ impl Head {
             b"authorization" => self.authorization = value.to_vec(),
             b"content-length" => self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
             b"transfer-encoding" => self.chunked = value.to_ascii_lowercase().ends_with(b"chunked"),
-            b"upgrade" => self.upgrade = true,
             _ => {}
         }
     }
@@ -179,9 +185,20 @@ impl Http {
             return Err("too many requests without an answer");
         }
         let login = head.authorization.strip_prefix(b"Basic ").and_then(basic);
-        self.waiting.push_back(Waiting { is_head: method == b"HEAD", login });
-        let ends = method == b"CONNECT" || head.upgrade;
-        self.requests.state = if ends { State::Rest } else { head.body() };
+        let waiting = Waiting {
+            is_head: method == b"HEAD",
+            is_connect: method == b"CONNECT",
+            has_login: login.is_some() && self.logins.len() < LOGINS,
+        };
+        self.waiting.push_back(waiting);
+        match login {
+            Some(login) if waiting.has_login => self.logins.push_back(login),
+            Some(login) => told.push(attempt(login, false)),
+            None => {}
+        }
+        // Whether something else follows (`CONNECT`, an upgrade) is the server's affair: one that refuses reads on, and who
+        // means it waits for the answer.
+        self.requests.state = head.body();
         self.requests.head.chunked = head.chunked;
         Ok(())
     }
@@ -195,21 +212,29 @@ impl Http {
         if (100..200).contains(&status) && status != 101 {
             return Ok(());
         }
-        let request = self.waiting.pop_front();
-        let without = request.as_ref().is_some_and(|request| request.is_head) || matches!(status, 204 | 304);
-        if let Some((user, password)) = request.and_then(|request| request.login) {
-            let accepted = !matches!(status, 401 | 403);
-            told.push(Entry::Attempt { user, credential: Credential::Password { password }, accepted });
+        let request = self.waiting.pop_front().unwrap_or_default();
+        if request.has_login
+            && let Some(login) = self.logins.pop_front()
+        {
+            told.push(attempt(login, !matches!(status, 401 | 403)));
+        }
+        let is_over = status == 101 || (request.is_connect && (200..300).contains(&status));
+        if is_over {
+            self.requests = Side { state: State::Rest, ..Side::default() };
         }
         self.answers.state = match head.body() {
-            _ if status == 101 => State::Rest,
-            _ if without => State::Head,
+            _ if is_over => State::Rest,
+            _ if request.is_head || matches!(status, 204 | 304) => State::Head,
             State::Head if head.length.is_none() => State::Rest,
             state => state,
         };
         self.answers.head.chunked = head.chunked;
         Ok(())
     }
+}
+
+fn attempt((user, password): (Text, Text), accepted: bool) -> Entry {
+    Entry::Attempt { user, credential: Credential::Password { password }, accepted }
 }
 
 /// User and password of RFC 7617.

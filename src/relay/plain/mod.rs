@@ -206,62 +206,41 @@ where
     recorder.put(Entry::End { reason: Text::new(reason) }).await;
 }
 
-/// One direction of a connection.
-struct Way<R, W> {
-    from: ReadHalf<R>,
-    to: WriteHalf<W>,
-    buffer: Box<[u8]>,
-    /// Nothing more comes.
-    ended: bool,
-}
-
-impl<R: AsyncRead + AsyncWrite, W: AsyncRead + AsyncWrite> Way<R, W> {
-    fn new(from: ReadHalf<R>, to: WriteHalf<W>) -> Way<R, W> {
-        Way { from, to, buffer: vec![0; PIECE].into(), ended: false }
-    }
-
-    /// The next octets; never, once there are no more.
-    async fn read(&mut self) -> io::Result<usize> {
-        if self.ended {
-            return std::future::pending().await;
-        }
-        self.from.read(&mut self.buffer).await
-    }
-
-    /// Passes on the first `n` octets of the buffer, or that there are no more.
-    async fn write(&mut self, n: usize) -> io::Result<()> {
-        if n > 0 {
-            return self.to.write_all(&self.buffer[..n]).await;
-        }
-        self.ended = true;
-        self.to.shutdown().await
-    }
-}
-
-/// Passes octets both ways. What was read is recorded before it goes on.
+/// Passes octets both ways, each at its own pace: who does not read what comes to them holds up nothing but that. What was
+/// read is recorded before it goes on.
 async fn pass<S, I>(watch: &mut Watch, outside: S, inside: I, recorder: &Recorder) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let (outside, inside) = (tokio::io::split(outside), tokio::io::split(inside));
-    let mut inward = Way::new(outside.0, inside.1);
-    let mut outward = Way::new(inside.0, outside.1);
-    while !(inward.ended && outward.ended) {
-        // A side that does not read holds up the other one, too, as long as what was read from that lies here: a
-        // request and its answer are in turns, and two floods at once are nobody's conversation.
-        tokio::select! {
-            n = inward.read() => {
-                let n = n?;
-                watch.see(Stream::Input, &inward.buffer[..n], recorder).await;
-                inward.write(n).await?;
-            }
-            n = outward.read() => {
-                let n = n?;
-                watch.see(Stream::Output, &outward.buffer[..n], recorder).await;
-                outward.write(n).await?;
-            }
-        }
-    }
+    // Both directions are read by one observer.
+    let watch = Mutex::new(watch);
+    let inward = one_way(Stream::Input, outside.0, inside.1, &watch, recorder);
+    let outward = one_way(Stream::Output, inside.0, outside.1, &watch, recorder);
+    tokio::try_join!(inward, outward)?;
     Ok(())
+}
+
+/// Passes on what comes until nothing more does.
+async fn one_way<R, W>(
+    stream: Stream,
+    mut from: ReadHalf<R>,
+    mut to: WriteHalf<W>,
+    watch: &Mutex<&mut Watch>,
+    recorder: &Recorder,
+) -> io::Result<()>
+where
+    R: AsyncRead + AsyncWrite,
+    W: AsyncRead + AsyncWrite,
+{
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let n = from.read(&mut buffer).await?;
+        if n == 0 {
+            return to.shutdown().await;
+        }
+        watch.lock().await.see(stream, &buffer[..n], recorder).await;
+        to.write_all(&buffer[..n]).await?;
+    }
 }

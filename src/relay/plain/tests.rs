@@ -113,6 +113,42 @@ fn requests_of_http() {
 }
 
 #[test]
+fn who_asks_for_another_protocol_and_is_refused_is_read_on() {
+    let upgrade: &[u8] =
+        b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\nCONNECT mail:25 HTTP/1.1\r\n\r\n";
+    check(
+        Spoken::Http,
+        &[
+            (IN, upgrade),
+            (OUT, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n"),
+            (IN, b"GET /secret HTTP/1.1\r\n\r\nCONNECT mail:25 HTTP/1.1\r\n\r\n"),
+            (OUT, b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 Go on\r\n\r\n220 mail\r\n"),
+            (IN, b"EHLO me\r\n"),
+        ],
+        &[
+            "GET /  ",
+            "CONNECT mail:25  ",
+            "200 Some(2)",
+            "405 Some(0)",
+            "GET /secret  ",
+            "CONNECT mail:25  ",
+            "404 Some(0)",
+            "200 None",
+        ],
+    );
+}
+
+#[test]
+fn requests_far_ahead_of_their_answers_are_read() {
+    let one = b"GET / HTTP/1.1\r\nAuthorization: Basic cm9vdDp0b29y\r\n\r\n";
+    let (asked, answered) = (one.repeat(100), b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n".repeat(100));
+    let told = told(Spoken::Http, &[(IN, &asked), (OUT, &answered), (IN, b"GET /last HTTP/1.1\r\n\r\n")], 999);
+    let count = |what: &str| told.iter().filter(|said| *said == what).count();
+    assert_eq!((count("GET /  "), count("root:toor false"), count("401 Some(0)")), (100, 100, 100));
+    assert_eq!(told.last().unwrap(), "GET /last  ");
+}
+
+#[test]
 fn a_terminal_by_telnet() {
     check(
         Spoken::Telnet,
@@ -329,6 +365,33 @@ async fn octets_pass_and_the_first_of_them_are_kept() {
             "Output bye",
         ]
     );
+}
+
+#[tokio::test]
+async fn floods_in_both_directions_do_not_hold_up_each_other() {
+    let recorder = Recorder::new(Arc::new(Mutex::new(Vec::new())), Arc::new(|| 1));
+    // More is read at once than finds room all the way there and back.
+    let (attacker, outside) = tokio::io::duplex(PIECE);
+    let (server, inside) = tokio::io::duplex(64);
+    let settings = Settings { spoken: Spoken::Raw, within: false, keep: 10 };
+    tokio::spawn(serve(settings, outside, move || std::future::ready(Ok(inside)), recorder));
+    // An echo service that reads no further while nobody takes what it says.
+    tokio::spawn(async move {
+        let (mut from, mut to) = tokio::io::split(server);
+        tokio::io::copy_buf(&mut tokio::io::BufReader::with_capacity(64, &mut from), &mut to).await.unwrap();
+        to.shutdown().await.unwrap();
+    });
+    let (mut answers, mut says) = tokio::io::split(attacker);
+    let flood: Vec<u8> = (0..=u8::MAX).cycle().take(100_000).collect();
+    let expected = flood.clone();
+    let saying = async move {
+        says.write_all(&flood).await.unwrap();
+        says.shutdown().await.unwrap();
+    };
+    let mut heard = Vec::new();
+    let both = async { tokio::join!(saying, answers.read_to_end(&mut heard)).1.unwrap() };
+    tokio::time::timeout(std::time::Duration::from_secs(20), both).await.expect("it goes on");
+    assert_eq!(heard, expected);
 }
 
 #[tokio::test]

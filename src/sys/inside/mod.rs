@@ -27,6 +27,8 @@ const CONTAINERS: u32 = 16_384;
 /// Processes, and calls that have not returned, that something is kept of; of more, those of longest ago are forgotten.
 const PROCESSES: u32 = 65_536;
 const CALLS: u32 = 16_384;
+/// Addresses of containers from which they have connected; of more, those that were used longest ago are forgotten.
+const LOCALS: u32 = 65_536;
 
 /// `BPF_PROG_TYPE_TRACEPOINT`
 const TRACEPOINT: u32 = 5;
@@ -66,6 +68,7 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
     let scratch = map(PER_CPU_ARRAY, 4, program::SCRATCH, 1, 0)?;
     let ring = map(RING_BUFFER, 0, 0, ring, 0)?;
     let lost = map(ARRAY, 4, 8, 1, MAPPABLE)?;
+    let locals = map(LRU_HASH, program::LOCAL, 8, LOCALS, 0)?;
     let maps = Maps {
         containers: containers.as_raw_fd(),
         processes: processes.as_raw_fd(),
@@ -73,6 +76,7 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
         scratch: scratch.as_raw_fd(),
         ring: ring.as_raw_fd(),
         lost: lost.as_raw_fd(),
+        locals: locals.as_raw_fd(),
     };
     let tracefs = Tracefs::open().map_err(|error| io::Error::new(error.kind(), format!("tracefs: {error}")))?;
     let mut attached = Vec::new();

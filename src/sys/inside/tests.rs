@@ -161,31 +161,54 @@ fn arguments_are_whole_or_said_to_be_cut_whatever_is_in_them() {
 fn who_descends_from_a_connection_is_told_with_it() {
     let cgroup = Cgroup::new();
     let mut watch = watch(RING, &cgroup);
-    // A server that begins a program for whoever connects, from an address that is not the server's own.
+    // A server that begins a program for whoever connects, from an address that is not the server's own. Those that do so from
+    // inside after that, from whichever address, are not whoever connected.
     let script = "import socket,os,subprocess\n\
-        s=socket.socket(); s.bind(('0.0.0.0',0)); s.listen()\n\
-        own=[a for a in subprocess.check_output(['hostname','-I'],text=True).split() if '.' in a]\n\
+        own=[a for a in subprocess.check_output(['hostname','-I'],text=True).split()]\n\
+        own=[a for a in own if '.' in a][:1]+[a for a in own if ':' in a][:1]\n\
         if not own: raise SystemExit(9)\n\
-        c=socket.create_connection((own[0],s.getsockname()[1]))\n\
-        a,peer=s.accept()\n\
-        subprocess.run(['/bin/sh','-c','/bin/true %d; true' % peer[1]])\n";
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), script).unwrap();
-    cgroup.run(None, &format!("/bin/true before; python3 {}", file.path().display()));
-    let (mut found, mut record, mut told) = (false, Vec::new(), Vec::new());
+        s=socket.create_server(('',0),family=socket.AF_INET6,dualstack_ipv6=True)\n\
+        def serve(of):\n \
+            a,peer=s.accept()\n \
+            subprocess.run(['/bin/sh','-c','/bin/true %d; true' % (of or peer[1])])\n \
+            return of or peer[1]\n\
+        open(SAID+'.new','w').write('%s %d' % (own[0],s.getsockname()[1]))\n\
+        os.rename(SAID+'.new',SAID)\n\
+        port=serve(0)\n\
+        for address in own+['127.0.0.1','::1']:\n \
+            c=socket.create_connection((address,s.getsockname()[1]))\n \
+            serve(port)\n";
+    let dir = tempfile::tempdir().unwrap();
+    let (said, file) = (dir.path().join("said"), dir.path().join("server.py"));
+    std::fs::write(&file, script.replace("SAID", &format!("{:?}", said.display().to_string()))).unwrap();
+    std::thread::scope(|scope| {
+        let serving = scope.spawn(|| cgroup.run(None, &format!("/bin/true before; python3 {}", file.display())));
+        let said = loop {
+            match std::fs::read_to_string(&said) {
+                Ok(said) => break said,
+                Err(_) => assert!(!serving.is_finished(), "the server has ended"),
+            }
+            std::thread::yield_now();
+        };
+        let (address, port) = said.split_once(' ').unwrap();
+        let connection = std::net::TcpStream::connect((address, port.parse::<u16>().unwrap())).unwrap();
+        serving.join().unwrap();
+        drop(connection);
+    });
+    let (mut found, mut record, mut told) = (0, Vec::new(), Vec::new());
     while watch.reader.read(&mut record) {
         let happened = Happened::parse(&record).unwrap();
         let line = line(&happened);
         if let Some(port) = line.strip_prefix("execute /bin/true /bin/true|") {
             let origin = happened.origin.map(|origin| origin.port().to_string());
             assert_eq!(origin.as_deref().unwrap_or("before"), port, "{line}");
-            found |= origin.is_some();
+            found += usize::from(origin.is_some());
             assert!(origin.is_none() || happened.parent > 1, "{happened:?}");
         }
         told.push(line);
     }
-    assert!(found, "{told:#?}");
-    assert!(told.iter().any(|line| line.starts_with("Listen 0.0.0.0:")), "{told:#?}");
+    assert!(found >= 4, "{told:#?}");
+    assert!(told.iter().any(|line| line.starts_with("Listen [::]:")), "{told:#?}");
     assert!(told.iter().any(|line| line.starts_with("Connect ")), "{told:#?}");
 }
 

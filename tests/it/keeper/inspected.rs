@@ -99,6 +99,13 @@ impl Keeper {
         })
     }
 
+    /// Has an attacker leave so much in a container that its inspector works for some time, and stops that one.
+    fn inspected_at_length(&mut self, attacker: &Ns) -> Pid {
+        assert_eq!(self.visit(1, attacker, MUCH), "ok\n");
+        self.release(1, false);
+        self.stop_inspector()
+    }
+
     pub fn kill_itself(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -190,9 +197,7 @@ fn an_inspector_that_is_stopped_or_killed_keeps_nobody_waiting() {
     let mut keeper = Keeper::start(keeping(0));
     let net = Net::new();
     let attacker = net.ns("attacker");
-    assert_eq!(keeper.visit(1, &attacker, MUCH), "ok\n");
-    keeper.release(1, false);
-    let inspector = keeper.stop_inspector();
+    let inspector = keeper.inspected_at_length(&attacker);
     // Another container comes and goes, and so does another one of the same host.
     keeper.lease(2, 0, "10.77.0.20");
     let tap = keeper.tap(2);
@@ -224,9 +229,7 @@ fn an_inspector_that_hangs_is_killed_in_time() {
     let mut keeper = Keeper::start(keeping(0));
     let net = Net::new();
     let attacker = net.ns("attacker");
-    assert_eq!(keeper.visit(1, &attacker, MUCH), "ok\n");
-    keeper.release(1, false);
-    let inspector = keeper.stop_inspector();
+    let inspector = keeper.inspected_at_length(&attacker);
     let began = Instant::now();
     // 30 s, one for each 16 MiB, and whatever a busy machine adds.
     while keeper.inspectors().contains(&inspector) {
@@ -331,9 +334,7 @@ fn a_keeper_that_is_killed_meanwhile_has_a_successor_that_goes_on() {
     let attacker = net.ns("attacker");
     for finished in [false, true] {
         let mut keeper = Keeper::start(keeping(0));
-        assert_eq!(keeper.visit(1, &attacker, MUCH), "ok\n");
-        keeper.release(1, false);
-        let inspector = keeper.stop_inspector();
+        let inspector = keeper.inspected_at_length(&attacker);
         if finished {
             // It gets done, and nobody hears of it.
             let itself = Pid::from_raw(keeper.child.id() as i32).unwrap();
@@ -364,9 +365,7 @@ fn what_a_honeynet_has_no_time_for_is_taken_when_it_is_started_again() {
     let mut keeper = Keeper::start(keeping(0));
     let net = Net::new();
     let attacker = net.ns("attacker");
-    assert_eq!(keeper.visit(1, &attacker, MUCH), "ok\n");
-    keeper.release(1, false);
-    keeper.stop_inspector();
+    keeper.inspected_at_length(&attacker);
     let began = Instant::now();
     keeper.supervisor = None;
     wait_for("the keeper's end", || keeper.child.try_wait().unwrap());

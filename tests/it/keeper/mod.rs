@@ -151,6 +151,7 @@ fn config(scripts: Vec<Script>) -> KeeperConfig {
         threads: 1,
         images: vec![small(), variant("crash", "small", "netbase"), variant("tools", "small", "nmap"), debian_image()],
         evidence: Default::default(),
+        truncate: None,
         eve: None,
         by_mounts: false,
         // There is no console that would read it.

@@ -80,6 +80,8 @@ struct Mark {
     messages: u64,
     /// Records that were deleted instead.
     lost: u64,
+    /// The time of the last one; of deleted ones, that of the one after them.
+    at: Option<Utc>,
     /// Since when the receiver's machine has it.
     taken: Option<Instant>,
 }
@@ -167,7 +169,7 @@ impl Delivery {
     async fn deliver(&mut self, mut wire: Wire) -> io::Result<Over> {
         let mut tail = Tail::after(&self.dir.join("events"), self.cursor.seq());
         // Whoever stays for a moment is up, even if there is nothing to send.
-        let first = Mark { seq: self.cursor.seq(), messages: 0, lost: 0, taken: Some(Instant::now()) };
+        let first = Mark { seq: self.cursor.seq(), messages: 0, lost: 0, at: None, taken: Some(Instant::now()) };
         let mut marks = VecDeque::from([first]);
         let (mut in_flight, mut look) = (0, SOON);
         loop {
@@ -223,46 +225,47 @@ impl Delivery {
     fn read(&self, tail: &mut Tail) -> io::Result<Batch> {
         let mut batch = Batch::default();
         let before = tail.last();
-        let mut sent = 0;
+        let (mut sent, mut at) = (0, None);
         let mut records = 0;
         while records < RECORDS && batch.octets < OCTETS {
             let next = tail.read().map_err(|error| io::Error::new(error.kind(), format!("the event log: {error}")))?;
             match next {
                 Next::Record(_, line) => {
                     records += 1;
-                    for message in self.messages(&line) {
+                    // Of another version of honeyweave it may be more than we know.
+                    let Ok(record) = serde_json::from_str::<Record>(&line) else { continue };
+                    at = Some(record.time);
+                    if let Some(lost) = batch.marks.last_mut() {
+                        lost.at = lost.at.or(at);
+                    }
+                    for message in self.messages(&record, &line) {
                         sent += 1;
                         batch.octets += message.len();
                         batch.messages.push(message);
                     }
                 }
                 Next::Lost(count, newest) => {
-                    batch.marks.push(Mark {
-                        seq: newest,
-                        messages: std::mem::take(&mut sent),
-                        lost: count,
-                        taken: None,
-                    });
+                    let (messages, at) = (std::mem::take(&mut sent), at.take());
+                    batch.marks.push(Mark { seq: newest.saturating_sub(count), messages, lost: 0, at, taken: None });
+                    batch.marks.push(Mark { seq: newest, messages: 0, lost: count, at: None, taken: None });
                 }
                 Next::End => break,
             }
         }
         batch.is_full = records == RECORDS || batch.octets >= OCTETS;
         if tail.last() != before {
-            batch.marks.push(Mark { seq: tail.last(), messages: sent, lost: 0, taken: None });
+            batch.marks.push(Mark { seq: tail.last(), messages: sent, lost: 0, at, taken: None });
         }
         Ok(batch)
     }
 
-    fn messages(&self, line: &str) -> Vec<Vec<u8>> {
-        // Of another version of honeyweave it may be more than we know.
-        let Ok(record) = serde_json::from_str::<Record>(line) else { return Vec::new() };
+    fn messages(&self, record: &Record, line: &str) -> Vec<Vec<u8>> {
         if !self.sink.events.has(record.event) {
             return Vec::new();
         }
         let (format, to) = (self.sink.format, &self.sink.to);
-        let told = messages(format, &record, line, &self.origin);
-        told.into_iter().map(|message| framed(format, to, message, &record, &self.origin)).collect()
+        let told = messages(format, record, line, &self.origin);
+        told.into_iter().map(|message| framed(format, to, message, record, &self.origin)).collect()
     }
 
     /// Moves on past what has been with the receiver for a moment.
@@ -271,12 +274,13 @@ impl Delivery {
         while let Some(mark) = marks.front()
             && mark.taken.is_some_and(|taken| now >= taken + settle)
         {
-            let (seq, messages, lost) = (mark.seq, mark.messages, mark.lost);
+            let (seq, messages, lost, at) = (mark.seq, mark.messages, mark.lost, mark.at);
             marks.pop_front();
             self.is_unsaved |= seq > self.cursor.seq();
-            self.cursor.done(seq, messages);
             if lost > 0 {
-                self.lose(lost).await;
+                self.lose(lost, seq, at).await;
+            } else {
+                self.cursor.done(seq, messages, at);
             }
             self.up().await;
         }
@@ -287,17 +291,27 @@ impl Delivery {
 
     /// Counts what was deleted while nothing could be sent.
     async fn pass_over_lost(&mut self) {
-        if let Ok(Next::Lost(count, newest)) = Tail::after(&self.dir.join("events"), self.cursor.seq()).read() {
-            self.cursor.done(newest, 0);
+        let mut tail = Tail::after(&self.dir.join("events"), self.cursor.seq());
+        if let Ok(Next::Lost(count, newest)) = tail.read() {
+            let until = match tail.read() {
+                Ok(Next::Record(_, line)) => serde_json::from_str::<Record>(&line).ok().map(|record| record.time),
+                _ => None,
+            };
             self.is_unsaved = true;
-            self.lose(count).await;
+            self.lose(count, newest, until).await;
             self.save();
         }
     }
 
-    async fn lose(&mut self, count: u64) {
+    /// So many records up to `newest` are gone; the one that follows them is of the time `until`.
+    async fn lose(&mut self, count: u64, newest: u64, until: Option<Utc>) {
+        self.cursor.done(newest, 0, None);
         self.cursor.lose(count);
-        let text = format!("sink {}: the log deleted them before they were sent", self.sink.name);
+        let (name, first) = (&self.sink.name, newest.saturating_sub(count).saturating_add(1));
+        let from = self.cursor.at().map(|from| format!(" from {from}")).unwrap_or_default();
+        let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
+        let text =
+            format!("sink {name}: the log deleted records {first} to {newest}{from}{until} before they were sent");
         tracing::warn!(count, "{text}");
         self.say(EventId::SinkLost, count, text).await;
     }

@@ -145,7 +145,10 @@ fn what_the_log_forgets_meanwhile_is_counted() {
     }
     let told = desk.told(EventId::SinkLost);
     let lost: u64 = told.split(' ').next().unwrap().parse().unwrap();
-    assert!(lost > 100 && told.contains("siem"), "{told}");
+    let (newest, epoch) = (2 + lost, Utc::EPOCH);
+    // It had read nothing yet, and so it knows nothing of when.
+    let which = format!("sink siem: the log deleted records 3 to {newest} until {epoch} before they were sent");
+    assert!(lost > 100 && told.ends_with(&which), "{told}");
     until("it is counted", || desk.status().lost == lost);
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let mut reader = BufReader::new(listener.accept().unwrap().0);
@@ -153,6 +156,17 @@ fn what_the_log_forgets_meanwhile_is_counted() {
     let first = take(&mut reader, 1)[0];
     assert!(first > 2 + lost && first <= 4 + lost, "{first} after {lost}");
     until("all is done", || desk.status().behind == 0);
+    desk.stop();
+    drop((reader, listener));
+    let newest = desk.log.next_seq() - 1;
+    for _ in 0..200 {
+        desk.write(2);
+    }
+    desk.start(Target::Tcp(peer(port)));
+    assert!(desk.told(EventId::SinkState).ends_with("takes records again"));
+    let which = format!("the log deleted records {} to ", newest + 1);
+    let told = desk.told(EventId::SinkLost);
+    assert!(told.contains(&which) && told.contains(&format!(" from {epoch} until {epoch} before")), "{told}");
 }
 
 #[test]

@@ -189,6 +189,10 @@ pub fn accepted(maps: &Maps) -> Vec<Instruction> {
     a.op_imm(AND, 1, i32::from_ne_bytes([0xff, 0, 0, 0]));
     // What comes from the host itself is somebody's who is in already.
     a.jump_if_imm(1, Cond::Equal, i32::from_ne_bytes([127, 0, 0, 0]), Label::Out);
+    a.store_imm(Size::Double, STACK, LOCAL_AT + 8, 0);
+    a.store_imm(Size::Word, STACK, LOCAL_AT + 16, i32::from_ne_bytes([0, 0, 0xff, 0xff]));
+    a.load(Size::Word, 1, STACK, VALUE_AT + 16);
+    a.store(Size::Word, STACK, LOCAL_AT + 20, 1);
     a.jump(Label::Read);
     a.here(Label::Wide);
     a.load(Size::Word, 1, STACK, ADDRESS + 16);
@@ -197,6 +201,10 @@ pub fn accepted(maps: &Maps) -> Vec<Instruction> {
     on_stack(&mut a, 1, VALUE_AT + 16);
     a.op_imm(MOVE, 2, 16);
     a.call(function::READ_USER);
+    for offset in [0, 8] {
+        a.load(Size::Double, 1, STACK, VALUE_AT + 16 + offset);
+        a.store(Size::Double, STACK, LOCAL_AT + 8 + offset, 1);
+    }
     // ::1, and 127.0.0.0/8 as IPv6 has it (RFC 4291 §2.5.5.2).
     a.load(Size::Double, 1, STACK, VALUE_AT + 16);
     a.jump_if_imm(1, Cond::NotEqual, 0, Label::Read);
@@ -212,6 +220,9 @@ pub fn accepted(maps: &Maps) -> Vec<Instruction> {
     a.load(Size::Octet, 1, STACK, VALUE_AT + 28);
     a.jump_if_imm(1, Cond::Equal, 127, Label::Out);
     a.here(Label::Read);
+    local(&mut a);
+    look_up(&mut a, maps.locals, LOCAL_AT);
+    a.jump_if_imm(RESULT, Cond::NotEqual, 0, Label::Out);
     key(&mut a);
     look_up(&mut a, maps.processes, KEY_AT);
     a.jump_if_imm(RESULT, Cond::NotEqual, 0, Label::Known);

@@ -34,6 +34,8 @@ const EXECUTED: i32 = 1 << 30;
 pub const ENDED: i32 = 1 << 29;
 /// Octets that are kept of a call until it returns: two pointers, a number, its kind, a descriptor.
 pub const CALL: u32 = 32;
+/// Octets by which a container's own addresses are known: its cgroup, and an address in the form of IPv6.
+pub const LOCAL: u32 = 24;
 /// Octets that are known of a container: device and inode of its namespace of processes.
 pub const CONTAINER: u32 = 16;
 
@@ -66,6 +68,7 @@ pub struct Maps {
     pub scratch: i32,
     pub ring: i32,
     pub lost: i32,
+    pub locals: i32,
 }
 
 /// Registers that outlive calls. What the tracepoint tells.
@@ -88,6 +91,8 @@ const INSIDE_AT: i16 = -24;
 const CALLER_AT: i16 = -32;
 const VALUE_AT: i16 = -64;
 const SPARE_AT: i16 = -128;
+/// An address, as [`LOCAL`] has it.
+const LOCAL_AT: i16 = -96;
 
 /// Where the arguments of a system call are, and its result, in what its tracepoints tell a program.
 const ARGUMENTS: i16 = 16;
@@ -271,7 +276,15 @@ fn string(a: &mut Program, function: i32, most: i32, behind: &[u8]) {
     a.here(Label::After);
 }
 
+/// Puts the container's cgroup where its own addresses have it.
+fn local(a: &mut Program) {
+    a.load(Size::Double, 1, STACK, CGROUP_AT);
+    a.store(Size::Double, STACK, LOCAL_AT, 1);
+}
+
 /// `sock:inet_sock_set_state`: a connection is begun, or waited for. In other states the process may be anybody.
+///
+/// From where it is begun is an address of the container's own, also if somebody has given it that one.
 pub fn socket(maps: &Maps, fields: &Fields) -> Option<Vec<Instruction>> {
     const SYN_SENT: i32 = 2;
     const CLOSE: i32 = 7;
@@ -284,6 +297,15 @@ pub fn socket(maps: &Maps, fields: &Fields) -> Option<Vec<Instruction>> {
     a.jump_if_imm(1, Cond::NotEqual, LISTEN, Label::Out);
     a.here(Label::Wide);
     contained(&mut a, maps);
+    a.load(Size::Word, 1, CONTEXT, fields.at("newstate")?);
+    a.jump_if_imm(1, Cond::Equal, LISTEN, Label::Mapped);
+    local(&mut a);
+    for word in 0..4 {
+        a.load(Size::Word, 1, CONTEXT, fields.at("saddr_v6")? + 4 * word);
+        a.store(Size::Word, STACK, LOCAL_AT + 8 + 4 * word, 1);
+    }
+    update(&mut a, maps.locals, LOCAL_AT, CGROUP_AT);
+    a.here(Label::Mapped);
     head(&mut a, maps, Kind::Listen);
     for (field, at) in [("family", 36), ("sport", 80), ("dport", 82)] {
         a.load(Size::Half, 1, CONTEXT, fields.at(field)?);
