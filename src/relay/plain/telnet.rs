@@ -162,6 +162,7 @@ impl Observer for Telnet {
         self.decide(true, told);
         let (user, password) = match std::mem::take(&mut self.login) {
             Login::None => return,
+            Login::User(_) if self.is_in => return,
             Login::User(user) => (user, Text::default()),
             Login::Password { user, password, .. } => (user, password),
         };
@@ -247,7 +248,13 @@ impl Telnet {
         let octet = if octet == b'\r' { b'\n' } else { octet };
         let (Some(line), _) = self.typed.take(&[octet]) else { return };
         match self.asked {
-            Asked::User => self.login = Login::User(Text::new(&line)),
+            Asked::User => {
+                // Whoever is in says what their prompt is: a command may not pass for a name.
+                if self.is_in && !line.is_empty() {
+                    told.push(Entry::Command { text: Text::command(&line) });
+                }
+                self.login = Login::User(Text::new(&line));
+            }
             Asked::Password => {
                 let was_asked = !self.shown.trim_ascii().is_empty();
                 let user = match std::mem::take(&mut self.login) {

@@ -131,6 +131,27 @@ fn some_ask_for_a_password_only_or_for_none() {
         &[(OUT, b"login: "), (IN, b"root\r\n"), (OUT, b"root\r\n# "), (IN, b"id\r\n"), (OUT, b"id\r\n# ")],
         &["root: true", "> id", "root|id|", "login: root|# id|# "],
     );
+    // A prompt of one's own hides nothing.
+    check(
+        &[
+            (OUT, b"login: "),
+            (IN, b"root\r\n"),
+            (OUT, b"root\r\n# "),
+            (IN, b"PS1='login: '\r\n"),
+            (OUT, b"PS1='login: '\r\nlogin: "),
+            (IN, b"id\r\n"),
+            (OUT, b"id\r\nlogin: "),
+            (IN, b"w\r\n"),
+        ],
+        &[
+            "root: true",
+            "> PS1='login: '",
+            "> id",
+            "> w",
+            "root|PS1='login: '|id|w|",
+            "login: root|# PS1='login: '|login: id|login: ",
+        ],
+    );
     check(&[(OUT, b"# "), (IN, b"id\r\n"), (OUT, b"id\r\n")], &["> id", "id|", "# id|"]);
     // Nobody waits for ever.
     check(
