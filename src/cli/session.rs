@@ -5,9 +5,11 @@
 
 mod connections;
 mod diff;
+mod ends;
 mod export;
 mod follow;
 mod inside;
+mod late;
 mod replay;
 mod show;
 mod when;

@@ -346,6 +346,14 @@ pub enum Entry {
         /// At most 16 KiB.
         data: Bytes,
     },
+    /// What passes in a channel may be a password: it is typed where one is asked for. Nobody is told of this, it says
+    /// which octets are not to be kept where credentials are not.
+    Secret {
+        /// This channel.
+        channel: u32,
+        /// From here on, or no longer.
+        begins: bool,
+    },
     /// A channel is closed.
     Closed {
         /// Its number.

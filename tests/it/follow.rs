@@ -24,12 +24,11 @@ links:
   - endpoints: [any, "core:2"]
 "#;
 
-/// A shell on `host` that says something and goes on for a while.
-fn shell(lab: &Lab, host: &str, seconds: u32) -> Running {
+/// A shell on `host` in which a command runs.
+fn shell(lab: &Lab, host: &str, command: &str) -> Running {
     let target = format!("root@{host}");
-    let command = format!("echo seen from afar; sleep {seconds}");
     let options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"];
-    lab.attacker.spawn(&[&["sshpass", "-p", "x", "ssh", "-tt"][..], &options, &[&target, &command]].concat())
+    lab.attacker.spawn(&[&["sshpass", "-p", "x", "ssh", "-tt"][..], &options, &[&target, command]].concat())
 }
 
 fn follow(lab: &Lab, host: &str) -> Running {
@@ -45,13 +44,22 @@ fn follow(lab: &Lab, host: &str) -> Running {
 fn it_ends_with_the_session_with_a_signal_and_with_the_honeynet() {
     let mut lab = Lab::up(TOPOLOGY);
     lab.attacker.addr("eth0", "192.0.2.2/24");
-    let _short = shell(&lab, "192.0.2.10", 1);
+    let _short = shell(&lab, "192.0.2.10", "echo seen from afar; sleep 1");
     let mut with_session = follow(&lab, "192.0.2.10");
     with_session.wait_line("the connection is over");
     with_session.wait_line("(the session is over)");
     assert!(with_session.wait().0.success());
 
-    let _long = shell(&lab, "192.0.2.11", 120);
+    let wait = "echo seen from afar; until test -e /tmp/over; do sleep 0.1; done; echo still here; sleep 120";
+    let _long = shell(&lab, "192.0.2.11", wait);
+    // Another one that comes and goes does not lead away from it.
+    let mut following = follow(&lab, "192.0.2.11");
+    let _beside = shell(&lab, "192.0.2.11", "echo just a moment");
+    following.wait_line("just a moment");
+    following.wait_line("(a connection is over; transcripts that go on: 1)");
+    let _word = shell(&lab, "192.0.2.11", "touch /tmp/over");
+    following.wait_line("still here");
+    drop(following);
     let interrupted = follow(&lab, "192.0.2.11");
     interrupted.signal(libc::SIGINT);
     let (status, said) = interrupted.wait();

@@ -166,6 +166,17 @@ fn telnet() {
         })
         .flatten()
         .collect();
+    // Where the password is asked for it may be in it, and nowhere else.
+    let (mut is_secret, mut parts) = (false, [String::new(), String::new()]);
+    for entry in &told {
+        match entry {
+            Entry::Secret { begins, .. } => is_secret = *begins,
+            Entry::Data { data, .. } => parts[usize::from(is_secret)] += &String::from_utf8_lossy(data),
+            _ => {}
+        }
+    }
+    assert!(parts[1].contains("wonder\r") && parts[1].contains("wonderland\r"), "{parts:?}");
+    assert!(!parts[0].contains("wonder") && parts[0].contains("echo $((6*7))"), "{parts:?}");
     // What a terminal shows, without the options between.
     assert!(!shown.contains(&255) && String::from_utf8_lossy(&shown).contains("\r\n42\r\n"), "{shown:?}");
 }

@@ -10,8 +10,8 @@ use honeyweave::record::Utc;
 use honeyweave::record::transcript::{Cast, Terminal, Transcript, TranscriptLimits};
 use serde_json::Value;
 
-use crate::lab::{Lab, PROGRAM};
-use crate::net::{sh, wait_for};
+use crate::lab::{Lab, PROGRAM, state_dir};
+use crate::net::{Running, sh, wait_for};
 use crate::shell::{shell, ssh};
 
 const TOPOLOGY: &str = r#"
@@ -301,6 +301,20 @@ fn on_a_full_disk_nothing_is_half_exported_and_the_transcript_counts_what_it_los
         let output = lab.command(&["session", "export", &id, "--plain", "-o", text(&bundle)]);
         output.status.success().then_some(())
     });
+    // Ctrl-C in the midst of one, of which the password alone takes most of a second.
+    let late = lab.own_dir().join("late.tar.zst.age");
+    let mut command = Command::new(PROGRAM);
+    command.args(["session", "export", &id, "-o", text(&late), "--name", &lab.name, "--state-dir"]).arg(state_dir());
+    let exporting = Running::start(command.env("HONEYWEAVE_PASSWORD", "geheim"));
+    wait_for("the file without a name", || {
+        let open = fs::read_dir(format!("/proc/{}/fd", exporting.pid())).ok()?;
+        let links = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        let is_nameless = |link: &PathBuf| link.starts_with(lab.own_dir()) && text(link).ends_with(" (deleted)");
+        links.into_iter().any(|link| is_nameless(&link)).then_some(())
+    });
+    exporting.signal(libc::SIGINT);
+    assert!(!exporting.wait().0.success());
+    assert!(!late.exists(), "nor is one that was ended");
     let mut magic = [0; 4];
     fs::File::open(&bundle).unwrap().read_exact(&mut magic).unwrap();
     assert_eq!(magic, [0x28, 0xb5, 0x2f, 0xfd]);

@@ -1,8 +1,7 @@
 //! `honeyweave session export`, `verify` and `key`: bundles, and the key that vouches for them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +9,7 @@ use miette::miette;
 use serde_json::json;
 
 use super::super::{FAILURE, Target, evidence, status, table};
+use super::late::Late;
 use super::{Which, directory, show};
 use crate::event::Utc;
 use crate::record::bundle::{
@@ -74,16 +74,10 @@ pub fn export(args: &Export) -> miette::Result<ExitCode> {
     let honeynet = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let now = Utc::from_micros(clock::realtime_micros());
     let job = Job { dir: &dir, honeynet: &honeynet, session: id, key: &key, scratch, now };
-    let create = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let file = create.map_err(|error| miette!("cannot create {}: {error}", path.display()))?;
-    let made = write(&job, file, password.as_deref());
-    let manifest = made.map_err(|error| {
-        // Half a bundle is none.
-        let _ = std::fs::remove_file(&path);
-        match error {
-            ExportError::Unknown(id) => show::unknown(id),
-            error => miette!("{}", escape(&error.to_string())),
-        }
+    let file = Late::create(&path).map_err(|error| miette!("cannot create {}: {error}", path.display()))?;
+    let manifest = write(&job, file, password.as_deref()).map_err(|error| match error {
+        ExportError::Unknown(id) => show::unknown(id),
+        error => miette!("{}", escape(&error.to_string())),
     })?;
     if args.json {
         table::put(&evidence::pretty(&manifest)?)?;
@@ -100,9 +94,9 @@ pub fn export(args: &Export) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(job: &Job<'_>, file: File, password: Option<&str>) -> Result<bundle::Manifest, ExportError> {
+fn write(job: &Job<'_>, late: Late, password: Option<&str>) -> Result<bundle::Manifest, ExportError> {
     let failed = |source| ExportError::Io { what: "write", path: "the bundle".into(), source };
-    let file = BufWriter::with_capacity(256 << 10, file);
+    let file = BufWriter::with_capacity(256 << 10, late.file().map_err(failed)?);
     let (file, manifest) = match password {
         None => bundle::export(job, || Ok(file))?,
         Some(password) => {
@@ -110,8 +104,8 @@ fn write(job: &Job<'_>, file: File, password: Option<&str>) -> Result<bundle::Ma
             (sealed.finish().map_err(failed)?, manifest)
         }
     };
-    let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.sync_all().map_err(failed)?;
+    file.into_inner().map_err(|error| failed(error.into_error()))?;
+    late.finish().map_err(failed)?;
     Ok(manifest)
 }
 

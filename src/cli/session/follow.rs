@@ -1,7 +1,9 @@
 //! `honeyweave session follow`: what an attacker sees while it happens, until the session is over.
+//!
+//! Whatever is open is followed, however many connections and channels that are: a command that comes and goes does not
+//! lead away from the shell beside it.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,24 +11,28 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, miette};
 
 use super::super::table;
-use super::replay::{RESET, casts, next_of, open};
+use super::ends::{Ends, Names};
+use super::replay::{Open, RESET, casts, next_of, open};
 use super::{Which, directory, events, unreadable};
 use crate::control::place::Live;
 use crate::event::{EventId, SessionId};
-use crate::record::tape::TAPE;
 use crate::record::transcript::{Harmless, Moment, What};
-use crate::record::{Record, Tail, open_regular, session};
+use crate::record::{Record, Tail, session};
 use crate::sys::clock;
 use crate::sys::signal::Signals;
 
-/// How often a cast that is being written is looked at.
+/// How often casts that are being written are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often others are looked for, and whether they are over, in microseconds.
+const SEEK: i64 = 500_000;
 /// How often it is looked whether all is over, in microseconds.
 const ASK: i64 = 1_000_000;
 /// How long something may be on its way to the disk once all is over, in microseconds.
 const LAST: i64 = 1_000_000;
-/// Octets at the end of a tape that have its last line in them.
-const END: u64 = 4096;
+/// Casts that are followed at once, each of which is an open file.
+const MOST: usize = 512;
+/// Moments of one cast that are shown before it is another one's turn.
+const TURN: usize = 256;
 
 /// Why there will be nothing more.
 struct Watch {
@@ -37,8 +43,6 @@ struct Watch {
     /// What is over, and since when.
     over: Option<(&'static str, i64)>,
     signals: Signals,
-    /// The tape of a connection of which it was told that it is over.
-    told: Option<PathBuf>,
 }
 
 impl Watch {
@@ -49,7 +53,7 @@ impl Watch {
         let tail = Tail::new(&log).map_err(|error| unreadable(&log, &error))?;
         let found = session(&log, id, |_, _| Ok(())).map_err(|error| unreadable(&log, &error))?;
         let over = found.is_some_and(|found| found.ended).then(|| ("the session is over", clock::monotonic_micros()));
-        Ok(Watch { dir, id, log: tail, asked: i64::MIN, over, signals, told: None })
+        Ok(Watch { dir, id, log: tail, asked: i64::MIN, over, signals })
     }
 
     /// Whether it was interrupted.
@@ -57,13 +61,12 @@ impl Watch {
         self.signals.next().is_some()
     }
 
-    /// Why nothing more will come, if so; waits a moment otherwise. `cast` is what is shown.
-    fn rest(&mut self, cast: &Path) -> miette::Result<Option<&'static str>> {
+    /// Why nothing more will come, if so; waits a moment otherwise.
+    fn rest(&mut self) -> miette::Result<Option<&'static str>> {
         let now = clock::monotonic_micros();
         if self.over.is_none() && now.saturating_sub(self.asked) >= ASK {
             self.asked = now;
             self.ask(now)?;
-            self.tell_end_of(cast)?;
         }
         if let Some((why, _)) = self.over.filter(|(_, since)| now - since >= LAST) {
             return Ok(Some(why));
@@ -92,74 +95,184 @@ impl Watch {
         };
         Ok(())
     }
+}
 
-    /// Says once that the connection whose cast that is has ended.
-    fn tell_end_of(&mut self, cast: &Path) -> miette::Result<()> {
-        let Some(tape) = tape_of(cast) else { return Ok(()) };
-        if self.told.as_ref() != Some(&tape) && has_end(&tape) {
-            let word = "(the connection is over; another one of the session would be shown, Ctrl-C ends this)\n";
-            table::put(&format!("{RESET}{word}"))?;
-            self.told = Some(tape);
-        }
-        Ok(())
+/// A cast that is followed.
+struct Followed {
+    path: PathBuf,
+    names: Option<Names>,
+    cast: Open,
+    harmless: Harmless,
+    /// Nothing is written to it any more; what there is may not all be shown yet.
+    is_over: bool,
+}
+
+/// All that are.
+struct Shown {
+    /// How many they are at most.
+    most: usize,
+    each: Vec<Followed>,
+    /// Casts that are, were, or need not be followed.
+    seen: HashSet<PathBuf>,
+    /// Tapes of connections of which it was not told that they are over.
+    tapes: HashMap<PathBuf, Ends>,
+    /// Which channel was shown last.
+    last: Option<String>,
+    /// It was told that there are too many.
+    has_told: bool,
+}
+
+impl Shown {
+    fn new(most: usize) -> Shown {
+        let (each, seen, tapes) = (Vec::new(), HashSet::new(), HashMap::new());
+        Shown { most, each, seen, tapes, last: None, has_told: false }
     }
-}
 
-/// The tape of the connection that a cast belongs to: `STEM.ndjson` of `STEM-CHANNEL-NNNN.cast`.
-fn tape_of(cast: &Path) -> Option<PathBuf> {
-    let name = cast.file_stem()?.to_str()?;
-    let (stem, _) = name.rsplit_once('-')?;
-    let (stem, _) = stem.rsplit_once('-')?;
-    Some(cast.with_file_name(format!("{stem}{TAPE}")))
-}
+    /// Looks which casts there are and which are over; returns what is to be said of that.
+    fn seek(&mut self, dir: &Path, id: SessionId) -> miette::Result<String> {
+        let all: Vec<(PathBuf, Option<Names>)> =
+            casts(dir, id)?.into_iter().map(|path| (path.clone(), Names::of(&path))).collect();
+        let is_first = self.seen.is_empty();
+        let newer: Vec<&(PathBuf, Option<Names>)> = all.iter().filter(|(path, _)| !self.seen.contains(path)).collect();
+        for (_, names) in &newer {
+            if let Some(names) = names {
+                self.tapes.entry(names.tape.clone()).or_default();
+            }
+        }
+        for (tape, ends) in &mut self.tapes {
+            ends.look(tape);
+        }
+        // The last part of each channel.
+        let last: HashMap<&str, u32> =
+            all.iter().flat_map(|(_, names)| names).map(|names| (names.channel.as_str(), names.part)).collect();
+        let is_over = |tapes: &HashMap<PathBuf, Ends>, names: &Option<Names>| {
+            names.as_ref().is_some_and(|names| {
+                last.get(names.channel.as_str()).is_some_and(|part| *part > names.part)
+                    || tapes.get(&names.tape).is_some_and(|ends| ends.have(names.number))
+            })
+        };
+        for followed in &mut self.each {
+            followed.is_over |= is_over(&self.tapes, &followed.names);
+        }
+        let mut said = String::new();
+        for (path, names) in newer {
+            let is_over = is_over(&self.tapes, names);
+            // What was over before is for replay, unless there is nothing else: then the newest is shown.
+            let is_passed =
+                is_first && is_over && !(self.each.is_empty() && Some(path) == all.last().map(|(path, _)| path));
+            if !is_passed && self.each.len() >= self.most {
+                if !std::mem::replace(&mut self.has_told, true) {
+                    said += &format!("{RESET}(only {} transcripts are followed at once)\n", self.most);
+                }
+                break;
+            }
+            if is_passed {
+                self.seen.insert(path.clone());
+                continue;
+            }
+            match open(path) {
+                Ok(cast) => {
+                    self.seen.insert(path.clone());
+                    let (path, names) = (path.clone(), names.clone());
+                    self.each.push(Followed { path, names, cast, harmless: Harmless::default(), is_over });
+                }
+                Err(_) if is_over => {
+                    self.seen.insert(path.clone());
+                }
+                // Its first line may be on its way.
+                Err(_) => {}
+            }
+        }
+        if is_first {
+            let followed: HashSet<&PathBuf> =
+                self.each.iter().flat_map(|of| &of.names).map(|names| &names.tape).collect();
+            self.tapes.retain(|tape, _| followed.contains(tape));
+        }
+        Ok(said)
+    }
 
-/// Whether the last line of a tape is there.
-fn has_end(tape: &Path) -> bool {
-    let read = || -> std::io::Result<String> {
-        let mut file: File = open_regular(tape)?;
-        let from = file.metadata()?.len().saturating_sub(END);
-        file.seek(SeekFrom::Start(from))?;
-        let mut end = Vec::new();
-        file.take(END).read_to_end(&mut end).map(|_| String::from_utf8_lossy(&end).into_owned())
-    };
-    let last = |text: String| text.trim_end().rsplit('\n').next().is_some_and(|line| line.contains("\"total\":"));
-    read().is_ok_and(last)
+    /// Shows the next of each; returns whether there is more to be had at once. Nothing is left if nobody looks.
+    fn turn(&mut self, show: &mut impl FnMut(&str) -> miette::Result<bool>) -> miette::Result<Option<bool>> {
+        let (mut is_more, several) = (false, self.each.len() > 1);
+        let mut left = Vec::with_capacity(self.each.len());
+        for mut followed in std::mem::take(&mut self.each) {
+            let (mut text, mut is_read) = (String::new(), false);
+            for _ in 0..TURN {
+                match next_of(&mut followed.cast, &followed.path)? {
+                    Some(Moment { what: What::Output(output), .. }) => text += &followed.harmless.push(&output),
+                    Some(_) => {}
+                    None => {
+                        is_read = true;
+                        break;
+                    }
+                }
+            }
+            if !text.is_empty() {
+                let channel = followed.names.as_ref().map_or("", |names| names.channel.as_str());
+                if self.last.as_deref() != Some(channel) {
+                    if several || self.last.is_some() {
+                        text.insert_str(0, &format!("{RESET}({channel})\n"));
+                    }
+                    self.last = Some(channel.to_owned());
+                }
+                if !show(&text)? {
+                    return Ok(None);
+                }
+            }
+            is_more |= !is_read;
+            if !(is_read && followed.is_over) {
+                left.push(followed);
+            }
+        }
+        self.each = left;
+        Ok(Some(is_more))
+    }
+
+    /// Connections of which all is shown and that are over, in words.
+    fn ended(&mut self) -> String {
+        let open: HashSet<&PathBuf> = self.each.iter().flat_map(|of| &of.names).map(|names| &names.tape).collect();
+        let before = self.tapes.len();
+        self.tapes.retain(|tape, ends| !ends.is_all() || open.contains(tape));
+        match (before - self.tapes.len(), self.each.len()) {
+            (0, _) => String::new(),
+            (_, 0) => {
+                format!(
+                    "{RESET}(the connection is over; another one of the session would be shown, Ctrl-C ends this)\n"
+                )
+            }
+            (_, others) => format!("{RESET}(a connection is over; transcripts that go on: {others})\n"),
+        }
+    }
 }
 
 /// Shows it.
 pub fn run(which: &Which) -> miette::Result<ExitCode> {
     let dir = directory(&which.target)?;
-    // The newest, and then those that follow it.
-    let Some(mut path) = casts(&dir, which.id)?.pop() else {
+    let mut shown = Shown::new(MOST);
+    let mut said = shown.seek(&dir, which.id)?;
+    if shown.each.is_empty() {
         return Err(miette!("there is no transcript of session {} yet", which.id));
-    };
+    }
     let mut watch = Watch::new(dir.clone(), which.id)?;
+    let mut sought = clock::monotonic_micros();
     let why = loop {
-        let (mut cast, mut harmless) = (open(&path)?, Harmless::default());
-        let next = loop {
-            if watch.is_interrupted() {
-                break Err("");
-            }
-            match next_of(&mut cast, &path)? {
-                Some(Moment { what: What::Output(output), .. }) => {
-                    if !table::put(&harmless.push(&output))? {
-                        return Ok(ExitCode::SUCCESS);
-                    }
-                }
-                Some(_) => {}
-                None => {
-                    if let Some(later) = casts(&dir, which.id)?.into_iter().find(|later| *later > path) {
-                        break Ok(later);
-                    }
-                    if let Some(why) = watch.rest(&path)? {
-                        break Err(why);
-                    }
-                }
-            }
-        };
-        match next {
-            Ok(later) => path = later,
-            Err(why) => break why,
+        if watch.is_interrupted() {
+            break "";
+        }
+        if !said.is_empty() && !table::put(&std::mem::take(&mut said))? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let Some(is_more) = shown.turn(&mut |text| table::put(text))? else { return Ok(ExitCode::SUCCESS) };
+        said += &shown.ended();
+        let now = clock::monotonic_micros();
+        if now - sought >= SEEK {
+            sought = now;
+            said += &shown.seek(&dir, which.id)?;
+        } else if !is_more
+            && said.is_empty()
+            && let Some(why) = watch.rest()?
+        {
+            break why;
         }
     };
     let word = if why.is_empty() { String::new() } else { format!("({why})\n") };
@@ -168,22 +281,5 @@ pub fn run(which: &Which) -> miette::Result<ExitCode> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cast_and_its_tape() {
-        let tape = tape_of(Path::new("/x/20261130T025429Z-ssh-00000000000000a7-0003-0001.cast"));
-        assert_eq!(tape, Some("/x/20261130T025429Z-ssh-00000000000000a7.ndjson".into()));
-        assert_eq!(tape_of(Path::new("/x/other.cast")), None);
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tape");
-        for (text, is_over) in
-            [("", false), ("{\"at\":1,\"opened\":{}}\n", false), ("{\"at\":1}\n{\"at\":2,\"total\":{}}\n", true)]
-        {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(has_end(&path), is_over, "{text}");
-        }
-        assert!(!has_end(&dir.path().join("none")));
-    }
-}
+#[path = "follow_tests.rs"]
+mod tests;

@@ -54,7 +54,8 @@ fn seconds(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| "a number of seconds".to_owned())
 }
 
-type Open = Cast<BufReader<File>>;
+/// A cast that is read.
+pub type Open = Cast<BufReader<File>>;
 
 /// Replays transcripts.
 pub fn run(args: &Replay) -> miette::Result<ExitCode> {

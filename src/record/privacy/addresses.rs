@@ -97,7 +97,7 @@ impl Mask {
     }
 
     /// What is written of an address, with a port or without; nothing if it is none.
-    fn text(&self, text: &str) -> Option<String> {
+    pub fn text(&self, text: &str) -> Option<String> {
         match text.parse::<IpAddr>() {
             Ok(ip) => Some(self.ip(ip).to_string()),
             Err(_) => {

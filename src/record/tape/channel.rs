@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::TapeLimits;
 use super::lines::Lines;
-use super::store::{Scarce, Store};
+use super::room::{Kind, Scarce};
+use super::store::{BLOCK, Store};
 use crate::event::{SessionId, Utc};
 use crate::record::base64;
 use crate::record::transcript::{Terminal, Transcript, TranscriptLimits, TranscriptStats};
@@ -27,8 +28,6 @@ pub struct Place<'a> {
     pub limits: &'a TapeLimits,
     /// Whether anything is.
     pub keeps: bool,
-    /// Octets that there is room for.
-    pub room: u64,
 }
 
 /// A channel.
@@ -83,15 +82,6 @@ struct Last {
     more: More,
 }
 
-/// What became of octets.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Became {
-    /// Octets of files that they are in.
-    pub written: u64,
-    /// Those that are in none.
-    pub lost: u64,
-}
-
 impl Channel {
     /// A channel that was opened.
     pub fn new(number: u32) -> Channel {
@@ -121,16 +111,21 @@ impl Channel {
         }
     }
 
-    /// A shell begins, or a command.
-    pub fn run(&mut self, at: Utc, command: Option<&Text>, place: &Place<'_>, store: &mut Store) {
-        if !self.runs && matches!(self.sink, Sink::Undecided) {
-            self.runs = true;
-            self.terminal.command = command.map(Text::original);
-            self.sink = self.cast(at, place, store);
+    /// A shell begins, or a command. What came before is octets at most: whoever sends something ahead of the request has
+    /// a transcript like everybody else.
+    pub fn run(&mut self, (micros, at): (u64, Utc), command: Option<&Text>, place: &Place<'_>, store: &mut Store) {
+        if std::mem::replace(&mut self.runs, true) || matches!(self.sink, Sink::Cast(_)) {
+            return;
         }
+        self.terminal.command = command.map(Text::original);
+        if let Sink::Octets(octets) = std::mem::take(&mut self.sink) {
+            store.end_part(place.session);
+            octets.lines.finish(micros, &Last { more: octets.more }, store);
+        }
+        self.sink = self.cast(at, place, store);
     }
 
-    /// Takes octets.
+    /// Takes octets; returns how many more are in no file.
     pub fn take(
         &mut self,
         (micros, at): (u64, Utc),
@@ -138,17 +133,19 @@ impl Channel {
         data: &[u8],
         place: &Place<'_>,
         store: &mut Store,
-    ) -> Became {
+    ) -> u64 {
         if matches!(self.sink, Sink::Undecided) {
             self.sink =
                 if self.runs || self.term.is_some() { self.cast(at, place, store) } else { self.octets(place, store) };
         }
         let count = data.len() as u64;
         match &mut self.sink {
-            Sink::Undecided | Sink::Nothing => Became { written: 0, lost: count },
+            Sink::Undecided | Sink::Nothing => count,
             Sink::Cast(cast) => {
+                let is_kept =
+                    store.scarce() < Scarce::Transcripts && store.has_room(place.session, Kind::Transcript, count);
                 match stream {
-                    _ if store.scarce() >= Scarce::Transcripts || place.room < count => cast.transcript.skip(count),
+                    _ if !is_kept => cast.transcript.skip(count),
                     Stream::Input => cast.transcript.input(at, data),
                     Stream::Output | Stream::Error => cast.transcript.output(at, data),
                 }
@@ -156,10 +153,9 @@ impl Channel {
             }
             Sink::Octets(octets) => {
                 let is_kept = store.scarce() == Scarce::Nothing
-                    && place.room >= count
                     && octets.lines.push(micros, &Piece { stream, data: base64::encode(data) }, store);
                 if is_kept {
-                    return Became { written: count, lost: 0 };
+                    return 0;
                 }
                 let more = match stream {
                     Stream::Input => &mut octets.more.input,
@@ -167,15 +163,15 @@ impl Channel {
                     Stream::Error => &mut octets.more.error,
                 };
                 *more += count;
-                Became { written: 0, lost: count }
+                count
             }
         }
     }
 
-    /// Hands to the kernel what was gathered.
-    pub fn flush(&mut self, at: Utc, session: SessionId, store: &mut Store) -> Became {
+    /// Hands to the kernel what was gathered; returns how many more octets are in no file.
+    pub fn flush(&mut self, at: Utc, session: SessionId, store: &mut Store) -> u64 {
         match &mut self.sink {
-            Sink::Undecided | Sink::Nothing => Became::default(),
+            Sink::Undecided | Sink::Nothing => 0,
             Sink::Cast(cast) => {
                 if let Err(error) = cast.transcript.flush(at) {
                     store.refuse(&error);
@@ -184,45 +180,43 @@ impl Channel {
             }
             Sink::Octets(octets) => {
                 octets.lines.flush(store);
-                Became::default()
+                0
             }
         }
     }
 
-    /// It is closed.
-    pub fn finish(self, (micros, at): (u64, Utc), session: SessionId, store: &mut Store) -> Became {
+    /// It is closed; returns how many more octets are in no file.
+    pub fn finish(self, (micros, at): (u64, Utc), session: SessionId, store: &mut Store) -> u64 {
         match self.sink {
-            Sink::Undecided | Sink::Nothing => Became::default(),
+            Sink::Undecided | Sink::Nothing => 0,
             Sink::Cast(mut cast) => {
-                let Became { mut written, lost } = cast.settle(session, store);
-                store.end_part();
+                let lost = cast.settle(session, store);
+                store.end_part(session);
                 let counted = cast.counted;
                 match cast.transcript.finish(at) {
                     Ok(stats) => {
-                        let rest = stats.written.saturating_sub(counted.written);
-                        store.wrote(session, rest);
-                        written += rest;
-                        Became { written, lost: lost + stats.lost.saturating_sub(counted.lost) }
+                        store.wrote(session, stats.written.saturating_sub(counted.written));
+                        lost + stats.lost.saturating_sub(counted.lost)
                     }
                     Err(error) => {
                         store.refuse(&error);
-                        Became { written, lost }
+                        lost
                     }
                 }
             }
             Sink::Octets(octets) => {
-                store.end_part();
+                store.end_part(session);
                 octets.lines.finish(micros, &Last { more: octets.more }, store);
-                Became::default()
+                0
             }
         }
     }
 
     fn cast(&self, at: Utc, place: &Place<'_>, store: &mut Store) -> Sink {
-        if store.scarce() >= Scarce::Transcripts {
+        if store.scarce() >= Scarce::Transcripts || !store.has_room(place.session, Kind::Transcript, BLOCK) {
             return Sink::Undecided;
         }
-        if !place.keeps || !store.begin_part(place.session) {
+        if !place.keeps || !store.begin_part(place.session, Kind::Transcript) {
             return Sink::Nothing;
         }
         let limits: TranscriptLimits = place.limits.transcript;
@@ -234,7 +228,7 @@ impl Channel {
             }
             Err(error) => {
                 store.refuse(&error);
-                store.end_part();
+                store.end_part(place.session);
                 Sink::Nothing
             }
         }
@@ -244,11 +238,17 @@ impl Channel {
         if store.scarce() >= Scarce::Contents {
             return Sink::Undecided;
         }
-        if !place.keeps || !store.begin_part(place.session) {
+        if !place.keeps || !store.begin_part(place.session, Kind::Content) {
             return Sink::Nothing;
         }
         let path = place.dir.join(format!("{}.octets", self.stem(place)));
-        let lines = Lines::new(place.session, path, place.limits.stream);
+        let mut lines = Lines::new(place.session, Kind::Content, path, place.limits.stream);
+        // At once, so that it is one of the session's files when the next one is wanted; what fails is tried again.
+        if place.limits.stream > 0
+            && let Err(error) = lines.create(store)
+        {
+            store.refuse(&error);
+        }
         Sink::Octets(Box::new(Octets { lines, more: More::default() }))
     }
 
@@ -258,14 +258,14 @@ impl Channel {
 }
 
 impl Cast {
-    /// Counts what has become of it since it was counted last.
-    fn settle(&mut self, session: SessionId, store: &mut Store) -> Became {
+    /// Counts what has become of it since it was counted last; returns how many octets of that are in no file.
+    fn settle(&mut self, session: SessionId, store: &mut Store) -> u64 {
         let stats = self.transcript.stats();
         (self.counted.parts..stats.parts).for_each(|_| store.created(session));
-        let became = Became { written: stats.written - self.counted.written, lost: stats.lost - self.counted.lost };
-        store.wrote(session, became.written);
+        store.wrote(session, stats.written - self.counted.written);
+        let lost = stats.lost - self.counted.lost;
         self.counted = stats;
-        became
+        lost
     }
 }
 

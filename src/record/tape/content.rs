@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use ring::digest::{Context, SHA256};
 
-use super::channel::{Became, Place};
-use super::store::{Scarce, Store};
+use super::channel::Place;
+use super::room::{Kind, Scarce};
+use super::store::Store;
 use crate::event::SessionId;
 use crate::record::file::Appender;
 use crate::relay::tape::{Direction, Text};
@@ -54,17 +55,14 @@ impl Content {
         }
     }
 
-    /// Takes the next piece.
-    pub fn take(&mut self, data: &[u8], place: &Place<'_>, store: &mut Store) -> Became {
+    /// Takes the next piece; returns how many octets of it are in no file.
+    pub fn take(&mut self, data: &[u8], place: &Place<'_>, store: &mut Store) -> u64 {
         let count = data.len() as u64;
         self.came += count;
         if self.cut.is_none() {
             self.cut = self.keep(data, place, store).err();
         }
-        match self.cut {
-            None => Became { written: count, lost: 0 },
-            Some(_) => Became { written: 0, lost: count },
-        }
+        if self.cut.is_some() { count } else { 0 }
     }
 
     fn keep(&mut self, data: &[u8], place: &Place<'_>, store: &mut Store) -> Result<(), &'static str> {
@@ -72,7 +70,7 @@ impl Content {
         if kept + count > place.limits.content {
             return Err("file-too-large");
         }
-        if place.room < count || !place.keeps {
+        if !place.keeps || !store.has_room(place.session, Kind::Content, count) {
             return Err("too-much");
         }
         if store.scarce() > Scarce::Nothing {
@@ -85,7 +83,7 @@ impl Content {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
-                if !store.begin_part(place.session) {
+                if !store.begin_part(place.session, Kind::Content) {
                     return Err("too-many");
                 }
                 match Appender::create_private(&self.part) {
@@ -94,7 +92,7 @@ impl Content {
                         self.file.insert(file)
                     }
                     Err(error) => {
-                        store.end_part();
+                        store.end_part(place.session);
                         return Err(refused(store, error));
                     }
                 }
@@ -109,7 +107,7 @@ impl Content {
     /// Nothing more of it comes. What is kept gets its digest for a name, unless there is such a file already.
     pub fn finish(self, session: SessionId, store: &mut Store) -> Kept {
         let Some(file) = self.file else { return Kept { cut: self.cut, ..Kept::default() } };
-        store.end_part();
+        store.end_part(session);
         let octets = file.len();
         if octets == 0 {
             // The disk has taken a name and nothing else.

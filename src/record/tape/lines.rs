@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::room::Kind;
 use super::store::Store;
 use crate::event::SessionId;
 use crate::record::file::Appender;
@@ -36,6 +37,7 @@ struct LostLines {
 /// Such a file, which is created with its first lines.
 pub struct Lines {
     session: SessionId,
+    kind: Kind,
     path: PathBuf,
     file: Option<Appender>,
     limit: u64,
@@ -51,9 +53,10 @@ pub struct Lines {
 
 impl Lines {
     /// Lines for `path`, of at most `limit` octets.
-    pub fn new(session: SessionId, path: PathBuf, limit: u64) -> Lines {
+    pub fn new(session: SessionId, kind: Kind, path: PathBuf, limit: u64) -> Lines {
         Lines {
             session,
+            kind,
             path,
             file: None,
             limit,
@@ -90,7 +93,10 @@ impl Lines {
     /// Adds a line of what happened `at` microseconds after the beginning; returns whether there was room for it.
     pub fn push(&mut self, at: u64, what: &impl Serialize, store: &mut Store) -> bool {
         let length = self.file.as_ref().map_or(0, Appender::len) + self.waiting.len() as u64;
-        if length >= self.limit || (self.refused && self.waiting.len() >= PATIENCE) {
+        if length >= self.limit
+            || (self.refused && self.waiting.len() >= PATIENCE)
+            || !store.has_room(self.session, self.kind, self.waiting.len() as u64)
+        {
             self.untold += 1;
             self.lost += 1;
             return false;

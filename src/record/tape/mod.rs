@@ -22,6 +22,7 @@ mod notice;
 mod read;
 mod recording;
 mod redact;
+mod room;
 mod set;
 mod store;
 
@@ -29,8 +30,8 @@ pub use notice::Notice;
 pub(super) use notice::{fits, fitted};
 pub use read::{Connection, TAPE, connection, secrets};
 pub use redact::redact;
+pub use room::{Look, Space, space};
 pub use set::{TapeStats, Tapes};
-pub use store::{Look, Space, space};
 
 use crate::record::MOST_SESSIONS;
 use crate::record::transcript::TranscriptLimits;
@@ -52,13 +53,13 @@ pub struct TapeLimits {
     pub stream: u64,
     /// Octets of the content of a file.
     pub content: u64,
-    /// Octets of everything of one connection, but for its tape.
-    pub connection: u64,
-    /// Files in the directory of a session; of connections past that only events tell.
+    /// Files in the directory of a session; of connections past that only events tell. Contents and octets end at three
+    /// quarters of it, transcripts at seven eighths.
     pub files: u64,
     /// The same for connections of clients that were not let in.
     pub strangers: u64,
-    /// Octets of all sessions' directories, a file counting for a block at least.
+    /// Octets of all sessions' directories, a file counting for a block at least. One session that goes on may have
+    /// an eighth of it at most.
     pub total: u64,
     /// Those directories.
     pub sessions: usize,
@@ -78,7 +79,6 @@ impl Default for TapeLimits {
             transcript: TranscriptLimits::default(),
             stream: 2 << 20,
             content: 64 << 20,
-            connection: 2 << 30,
             files: 8000,
             strangers: 1000,
             total: 8 << 30,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 
-use crate::event::{Event, EventId, MAX_DATA, Party, Utc};
+use crate::event::{Event, EventId, MAX_DATA, Party, SessionId, Utc};
 use crate::relay::tape::{Begin, ChannelKind, Credential, Text};
 use crate::wire::Instant;
 
@@ -26,6 +26,13 @@ impl Notice {
     pub(super) fn of_recording(id: EventId, at: Utc, count: u64, why: &str) -> Notice {
         let event = Event { count, ..Event::new(id, Instant::ZERO) };
         Notice { at, event, data: why.bytes().take(MAX_DATA).collect() }
+    }
+
+    /// The same of the recording of one session.
+    pub(super) fn of_session(id: EventId, at: Utc, session: SessionId, why: &str) -> Notice {
+        let mut notice = Notice::of_recording(id, at, 1, why);
+        notice.event.session = session;
+        notice
     }
 
     /// Something that an attacker did in the connection that `begin` tells of.

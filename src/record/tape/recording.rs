@@ -1,6 +1,6 @@
 //! One connection, from its beginning to its end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 
@@ -8,11 +8,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::TapeLimits;
-use super::channel::{Became, Channel, Place};
+use super::channel::{Channel, Place};
 use super::content::{Content, Kept};
 use super::lines::Lines;
 use super::notice::{Notice, forward, login};
 use super::read::TAPE;
+use super::redact::starred;
+use super::room::Kind;
 use super::store::Store;
 use crate::event::{EventId, Utc};
 use crate::record::transcript::Commands;
@@ -35,6 +37,8 @@ pub struct Desk<'a> {
     pub limits: &'a TapeLimits,
     /// Takes events.
     pub told: &'a mut Vec<Notice>,
+    /// Whether credentials are left out.
+    pub redacts: bool,
     /// The time.
     pub now: Utc,
 }
@@ -72,6 +76,8 @@ pub struct Recording {
     tape: Lines,
     channels: BTreeMap<u32, Channel>,
     files: BTreeMap<u32, Content>,
+    /// Channels in which a password passes that is not to be kept.
+    secret: BTreeSet<u32>,
     /// What is being typed, by channel.
     typing: BTreeMap<u32, Commands>,
     counts: Counts,
@@ -89,8 +95,6 @@ struct About {
     stem: String,
     /// Whether there is more than events.
     keeps: bool,
-    /// Octets of files, but for the tape.
-    written: u64,
 }
 
 #[derive(Serialize)]
@@ -142,12 +146,12 @@ impl Recording {
             begin.at = desk.now;
         }
         let session = begin.session;
-        let keeps = desk.store.files(session) < desk.limits.files;
         let protocol = begin.protocol.name();
         let dir = desk.store.enter(session, desk.now);
+        let keeps = desk.store.has_room_for_tape(session);
         let first = format!("{}-{protocol}-{conn:016x}", begin.at.compact());
         let limit = if keeps { desk.limits.tape } else { 0 };
-        let tape_of = |stem: &str| Lines::new(session, dir.join(format!("{stem}{TAPE}")), limit);
+        let tape_of = |stem: &str| Lines::new(session, Kind::Tape, dir.join(format!("{stem}{TAPE}")), limit);
         let (mut stem, mut tape) = (first.clone(), tape_of(&first));
         for again in 2..=AGAIN {
             match keeps.then(|| tape.create(desk.store)) {
@@ -172,10 +176,11 @@ impl Recording {
         };
         tape.push(0, &Beginning { begin: begun }, desk.store);
         Recording {
-            about: About { begin, dir, stem, keeps, written: 0 },
+            about: About { begin, dir, stem, keeps },
             tape,
             channels: BTreeMap::new(),
             files: BTreeMap::new(),
+            secret: BTreeSet::new(),
             typing: BTreeMap::new(),
             counts: Counts::default(),
             let_in: false,
@@ -197,7 +202,17 @@ impl Recording {
         }
         let at = self.time(desk.now);
         match entry {
+            Entry::Data { channel, stream, data } if self.secret.contains(channel) => {
+                self.data(*channel, *stream, &starred(data), at, desk);
+            }
             Entry::Data { channel, stream, data } => self.data(*channel, *stream, data, at, desk),
+            Entry::Secret { channel, begins } => {
+                if *begins && desk.redacts && self.channels.contains_key(channel) {
+                    self.secret.insert(*channel);
+                } else {
+                    self.secret.remove(channel);
+                }
+            }
             Entry::FilePiece { file, data } => self.piece(*file, data, desk),
             Entry::FileEnd { file, size, sha256, kept } => {
                 self.file_end(*file, *size, sha256.as_deref(), *kept, at, desk);
@@ -216,9 +231,8 @@ impl Recording {
         let at = self.time(desk.now);
         self.tape.flush(desk.store);
         let session = self.about.begin.session;
-        let became: Vec<Became> =
-            self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).collect();
-        became.into_iter().for_each(|became| self.settle(became));
+        let lost = self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).sum::<u64>();
+        self.counts.lost += lost;
     }
 
     /// The connection is over: its last entry says so, or else `reason` does.
@@ -233,8 +247,7 @@ impl Recording {
             self.file_end(file, came, None, false, at, desk);
         }
         for (_, channel) in std::mem::take(&mut self.channels) {
-            let became = channel.finish((self.last, at), session, desk.store);
-            self.settle(became);
+            self.counts.lost += channel.finish((self.last, at), session, desk.store);
         }
         self.counts.lost_lines = self.tape.lost();
         let is_stranger = !self.let_in && self.counts.channels == 0;
@@ -256,11 +269,6 @@ impl Recording {
         if at.saturating_sub(now.micros()) > FAR { now } else { Utc::from_micros(at) }
     }
 
-    fn settle(&mut self, became: Became) {
-        self.about.written += became.written;
-        self.counts.lost += became.lost;
-    }
-
     fn data(&mut self, number: u32, stream: Stream, data: &[u8], at: Utc, desk: &mut Desk<'_>) {
         let count = data.len() as u64;
         match stream {
@@ -272,8 +280,7 @@ impl Recording {
             return;
         };
         let place = self.about.place(desk.limits);
-        let became = channel.take((self.last, at), stream, data, &place, desk.store);
-        self.settle(became);
+        self.counts.lost += channel.take((self.last, at), stream, data, &place, desk.store);
         if stream == Stream::Input
             && let Some(commands) = self.typing.get_mut(&number)
         {
@@ -284,9 +291,12 @@ impl Recording {
         }
     }
 
-    /// From here on what comes in that channel is typed.
+    /// From here on what comes in that channel is typed. Of what is spoken in the clear its observer tells commands.
     fn types(&mut self, channel: u32) {
-        if self.typing.len() < SHELLS && self.channels.contains_key(&channel) {
+        if self.about.begin.protocol == Protocol::Ssh
+            && self.typing.len() < SHELLS
+            && self.channels.contains_key(&channel)
+        {
             self.typing.entry(channel).or_default();
         }
     }
@@ -296,8 +306,7 @@ impl Recording {
             self.counts.lost += data.len() as u64;
             return;
         };
-        let became = content.take(data, &self.about.place(desk.limits), desk.store);
-        self.settle(became);
+        self.counts.lost += content.take(data, &self.about.place(desk.limits), desk.store);
     }
 
     fn file_end(&mut self, file: u32, size: u64, sha256: Option<&str>, kept: bool, at: Utc, desk: &mut Desk<'_>) {
@@ -369,9 +378,9 @@ impl Recording {
             }
             Entry::Closed { channel } => {
                 self.typing.remove(channel);
+                self.secret.remove(channel);
                 if let Some(channel) = self.channels.remove(channel) {
-                    let became = channel.finish((micros, at), self.about.begin.session, desk.store);
-                    self.settle(became);
+                    self.counts.lost += channel.finish((micros, at), self.about.begin.session, desk.store);
                 }
             }
             Entry::FileBegin { file, path, direction, .. }
@@ -386,7 +395,7 @@ impl Recording {
 
     fn run(&mut self, number: u32, command: Option<&Text>, at: Utc, desk: &mut Desk<'_>) {
         if let Some(channel) = self.channels.get_mut(&number) {
-            channel.run(at, command, &self.about.place(desk.limits), desk.store);
+            channel.run((self.last, at), command, &self.about.place(desk.limits), desk.store);
         }
     }
 
@@ -469,14 +478,7 @@ impl Recording {
 
 impl About {
     fn place<'a>(&'a self, limits: &'a TapeLimits) -> Place<'a> {
-        Place {
-            session: self.begin.session,
-            dir: &self.dir,
-            stem: &self.stem,
-            limits,
-            keeps: self.keeps,
-            room: limits.connection.saturating_sub(self.written),
-        }
+        Place { session: self.begin.session, dir: &self.dir, stem: &self.stem, limits, keeps: self.keeps }
     }
 }
 

@@ -3,10 +3,12 @@
 //! Octets of a channel that is no terminal are left out by [`TapeLimits::stream`](super::TapeLimits), as a log-in in the
 //! clear is in them.
 
-use crate::relay::tape::{Credential, Entry, Text};
+use crate::record::privacy::Mask;
+use crate::relay::tape::{ChannelKind, Credential, Entry, Text};
 
 /// `entry`, in which, if that is `wanted`, the length stands for a password or an answer. What was typed into a terminal
-/// is not looked at: it has no form by which a secret could be told from a command.
+/// is not looked at: it has no form by which a secret could be told from a command. Where a password is asked for by Telnet,
+/// who reads that says so ([`Entry::Secret`], [`starred`]).
 pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
     match &mut entry {
         _ if !wanted => {}
@@ -30,6 +32,46 @@ pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
     entry
 }
 
+/// `entry`, in which addresses that it tells as such are truncated by `mask`.
+pub fn truncate(mut entry: Entry, mask: &Mask) -> Entry {
+    let truncate = |text: &mut Text| {
+        if let Some(masked) = masked(&text.original(), mask) {
+            *text = Text::new(masked);
+        }
+    };
+    match &mut entry {
+        _ if !mask.is_any() => {}
+        Entry::Opened { kind, .. } | Entry::Refused { kind, .. } => match kind {
+            ChannelKind::DirectTcpip { host, .. } => truncate(host),
+            ChannelKind::ForwardedTcpip { host, from, .. } => {
+                truncate(host);
+                truncate(from);
+            }
+            ChannelKind::Session
+            | ChannelKind::Stream
+            | ChannelKind::DirectStreamlocal { .. }
+            | ChannelKind::Agent
+            | ChannelKind::X11 => {}
+        },
+        Entry::Listen { host, .. } | Entry::Unlisten { host, .. } => truncate(host),
+        _ => {}
+    }
+    entry
+}
+
+/// An address as clients and servers write it: by itself, in brackets, with a port behind a colon or a word.
+fn masked(text: &str, mask: &Mask) -> Option<String> {
+    let text = text.trim();
+    let (address, port) = text.find(" port ").map_or((text, ""), |at| text.split_at(at));
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    mask.text(bare).map(|masked| masked + port)
+}
+
+/// Octets of a terminal, each but the end of a line as an asterisk.
+pub fn starred(data: &[u8]) -> Vec<u8> {
+    data.iter().map(|octet| if matches!(octet, b'\r' | b'\n') { *octet } else { b'*' }).collect()
+}
+
 fn length(text: &Text) -> Text {
     Text::new(format!("({} characters)", text.original().chars().count()))
 }
@@ -38,6 +80,30 @@ fn length(text: &Text) -> Text {
 mod tests {
     use super::*;
     use crate::relay::tape::Stream;
+
+    #[test]
+    fn an_address_is_one_however_it_is_written() {
+        let privacy = crate::record::privacy::Privacy { truncate: Some(Default::default()), ..Default::default() };
+        let mask = Mask::new(privacy, [("10.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap())]);
+        for (text, expected) in [
+            ("198.51.100.7", Some("198.51.100.0")),
+            (" 198.51.100.7", Some("198.51.100.0")),
+            ("198.51.100.7:555", Some("198.51.100.0:555")),
+            ("198.51.100.7 port 555", Some("198.51.100.0 port 555")),
+            ("[2001:db8:1:2::3]", Some("2001:db8:1::")),
+            ("[2001:db8:1:2::3]:5", Some("[2001:db8:1::]:5")),
+            ("10.0.0.1", Some("10.0.0.1")),
+            ("smtp.example", None),
+            ("smtp.example port 5", None),
+            ("", None),
+        ] {
+            assert_eq!(masked(text, &mask).as_deref(), expected, "{text}");
+        }
+        let listen = |host| Entry::Listen { host: Text::new(host), port: 80, accepted: true };
+        assert_eq!(truncate(listen("198.51.100.7"), &mask), listen("198.51.100.0"));
+        assert_eq!(truncate(listen("a\\b\x1b"), &mask), listen("a\\b\x1b"));
+        assert_eq!(truncate(listen("198.51.100.7"), &Mask::default()), listen("198.51.100.7"));
+    }
 
     #[test]
     fn a_length_stands_for_a_secret() {

@@ -7,8 +7,9 @@ use std::path::Path;
 use super::TapeLimits;
 use super::notice::Notice;
 use super::recording::{Desk, Recording};
-use super::redact::redact;
-use super::store::{Look, Store};
+use super::redact::{redact, truncate};
+use super::room::Look;
+use super::store::Store;
 use crate::event::{EventId, Utc};
 use crate::record::SESSIONS;
 use crate::record::privacy::Mask;
@@ -87,13 +88,14 @@ impl Tapes {
     pub fn take(&mut self, conn: u64, word: Word, now: Utc) {
         let (micros, entry) = match word {
             Word::Begin(begin) => return self.begin(conn, begin, now),
-            Word::Entry(micros, entry) => (micros, redact(entry, self.redacts)),
+            Word::Entry(micros, entry) => (micros, truncate(redact(entry, self.redacts), &self.mask)),
         };
         let Some(recording) = self.open.get_mut(&conn) else {
             self.dropped += 1;
             return;
         };
-        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
         let ended = recording.take(micros, &entry, &mut desk);
         if let Entry::End { reason } = entry
             && ended
@@ -105,7 +107,8 @@ impl Tapes {
 
     /// Hands to the kernel what was gathered, makes room, and ends what has to.
     pub fn tend(&mut self, now: Utc) {
-        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
         for recording in self.open.values_mut() {
             recording.flush(&mut desk);
         }
@@ -143,14 +146,16 @@ impl Tapes {
             return self.tell_of_dropped(now);
         }
         let node = self.nodes.get(usize::from(begin.node.0)).map(String::as_str);
-        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
         self.open.insert(conn, Recording::begin(begin, conn, node, &mut desk));
     }
 
     fn end(&mut self, reason: &str, which: impl Fn(&Recording) -> bool, now: Utc) {
         let over: Vec<u64> =
             self.open.iter().filter(|(_, recording)| which(recording)).map(|(conn, _)| *conn).collect();
-        let mut desk = Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, now };
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
         for recording in over.iter().filter_map(|conn| self.open.remove(conn)) {
             recording.finish(reason, false, &mut desk);
         }

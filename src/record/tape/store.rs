@@ -4,6 +4,11 @@
 //! Of a disk a part stays free for what tells most in least room: contents of files (and raw octets) end where less than
 //! 5 % of it or 512 MiB is left, whichever is less, transcripts where less than 2 % or 128 MiB is. Tapes, and the event
 //! log, go on until it takes nothing.
+//!
+//! Nobody's recordings take the place of everybody else's. Sessions that go on share half of the whole: one of them may
+//! have a quarter of what the others leave of it, so an eighth if it is alone. Like that a few that take all they can
+//! leave little to those who come later, so each has a small part for certain, as long as those that go on have no
+//! more than three quarters. Where sessions that are over have to make room, large ones go first.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
@@ -14,58 +19,20 @@ use std::time::UNIX_EPOCH;
 
 use super::TapeLimits;
 use super::notice::Notice;
+use super::room::{Kind, Limit, Look, Scarce, Space, share};
 use crate::event::{EventId, SessionId, Utc};
 use crate::record::Retention;
 
+/// A session with more than this part of the whole (32 MiB of 8 GiB) is large.
+const LARGE: u64 = 256;
+/// One session may have a quarter of the parts that are written at once.
+const PARTS: usize = 4;
 /// What a file takes at least.
-const BLOCK: u64 = 4096;
+pub const BLOCK: u64 = 4096;
 /// Octets that are written before the disk is looked at again.
 const UNSEEN: u64 = 4 << 20;
 
-/// How much room there is, in octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    /// That may be written.
-    pub free: u64,
-    /// Of the whole disk.
-    pub size: u64,
-}
-
-impl Space {
-    /// Whether there is too little for what tells least in most room: contents of files, and old captures.
-    pub fn is_short(self) -> bool {
-        self.free < self.for_contents()
-    }
-
-    fn for_contents(self) -> u64 {
-        (self.size / 20).min(512 << 20)
-    }
-}
-
-/// Looks at the disk that a directory is on.
-pub type Look = Box<dyn Fn(&Path) -> io::Result<Space> + Send>;
-
-/// The room on the disk that `dir` is on.
-///
-/// # Errors
-/// What the file system says.
-pub fn space(dir: &Path) -> io::Result<Space> {
-    let stat = rustix::fs::statvfs(dir)?;
-    Ok(Space { free: stat.f_bavail.saturating_mul(stat.f_frsize), size: stat.f_blocks.saturating_mul(stat.f_frsize) })
-}
-
-/// What there is no room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scarce {
-    /// There is room for everything.
-    #[default]
-    Nothing,
-    /// Contents of files, and octets.
-    Contents,
-    /// Transcripts neither.
-    Transcripts,
-}
-
+#[derive(Debug)]
 struct Held {
     octets: u64,
     files: u64,
@@ -74,6 +41,10 @@ struct Held {
     earliest: i64,
     /// Connections that are being recorded.
     open: u32,
+    /// Parts that are being written.
+    parts: usize,
+    /// Of which limits it was told that they are reached.
+    told: [bool; 3],
 }
 
 /// The directories of sessions.
@@ -83,8 +54,14 @@ pub struct Store {
     look: Look,
     held: HashMap<SessionId, Held>,
     total: u64,
+    /// Octets of the sessions that go on.
+    ongoing: u64,
+    /// Sessions that came back and found no room for what was theirs.
+    returned: u64,
     /// Files that are open, but for tapes.
     parts: usize,
+    /// Limits that were reached and are not told of yet.
+    limited: Vec<(SessionId, Limit)>,
     scarce: Scarce,
     /// The worst that was told since there was plenty.
     told: Scarce,
@@ -116,7 +93,10 @@ impl Store {
             look,
             held,
             total,
+            ongoing: 0,
+            returned: 0,
             parts: 0,
+            limited: Vec::new(),
             scarce: Scarce::Nothing,
             told: Scarce::Nothing,
             retention: Retention::new(limits.age_secs),
@@ -130,12 +110,23 @@ impl Store {
 
     /// The directory of session `id`, made if need be, in which a connection is being recorded from now on.
     pub fn enter(&mut self, id: SessionId, now: Utc) -> PathBuf {
+        // What was over goes on again, and cannot make room any more: whoever has much takes that from their own.
+        let total = self.limits.total;
+        let is_too_much = |held: &Held| {
+            held.open == 0 && held.octets > total / LARGE && self.ongoing.saturating_add(held.octets) > total / 2
+        };
+        if self.held.get(&id).is_some_and(is_too_much) {
+            self.returned += u64::from(self.remove(id));
+        }
         if let Err(error) = self.make(id) {
             self.refuse(&error);
         }
         // While nothing was recorded, nobody has looked.
         self.measure();
         let held = self.held.entry(id).or_default();
+        if held.open == 0 {
+            self.ongoing += held.octets;
+        }
         held.open += 1;
         held.latest = held.latest.max(now.micros());
         held.earliest = held.earliest.min(now.micros());
@@ -153,9 +144,32 @@ impl Store {
     /// The connection is over.
     pub fn leave(&mut self, id: SessionId, now: Utc) {
         if let Some(held) = self.held.get_mut(&id) {
+            if held.open == 1 {
+                self.ongoing = self.ongoing.saturating_sub(held.octets);
+            }
             held.open = held.open.saturating_sub(1);
             held.latest = held.latest.max(now.micros());
         }
+    }
+
+    /// Whether `octets` more of `kind` may be written for session `id`, in which a connection is being recorded.
+    pub fn has_room(&mut self, id: SessionId, kind: Kind, octets: u64) -> bool {
+        let own = self.held.get(&id).map_or(0, |held| held.octets);
+        let (total, others) = (self.limits.total, self.ongoing.saturating_sub(own));
+        let has_room = own.saturating_add(octets) <= kind.of(share(total, others));
+        if !has_room {
+            self.limited(id, Limit::Octets);
+        }
+        has_room
+    }
+
+    /// Whether one more connection of session `id` may have a tape.
+    pub fn has_room_for_tape(&mut self, id: SessionId) -> bool {
+        if self.files(id) >= self.limits.files {
+            self.limited(id, Limit::Files);
+            return false;
+        }
+        self.has_room(id, Kind::Tape, BLOCK)
     }
 
     /// Files of session `id`.
@@ -164,15 +178,36 @@ impl Store {
     }
 
     /// Whether one more part may be written for session `id`; it counts until [`Store::end_part`].
-    pub fn begin_part(&mut self, id: SessionId) -> bool {
-        let has_room = self.parts < self.limits.parts && self.files(id) < self.limits.files;
-        self.parts += usize::from(has_room);
-        has_room
+    pub fn begin_part(&mut self, id: SessionId, kind: Kind) -> bool {
+        let TapeLimits { parts, files, .. } = self.limits;
+        let held = self.held.entry(id).or_default();
+        if held.files >= kind.of(files) {
+            self.limited(id, Limit::Files);
+            return false;
+        }
+        if self.parts >= parts || held.parts >= (parts / PARTS).max(1) {
+            self.limited(id, Limit::Parts);
+            return false;
+        }
+        held.parts += 1;
+        self.parts += 1;
+        true
     }
 
-    /// A part is written no longer.
-    pub fn end_part(&mut self) {
+    /// A part of session `id` is written no longer.
+    pub fn end_part(&mut self, id: SessionId) {
         self.parts = self.parts.saturating_sub(1);
+        if let Some(held) = self.held.get_mut(&id) {
+            held.parts = held.parts.saturating_sub(1);
+        }
+    }
+
+    fn limited(&mut self, id: SessionId, limit: Limit) {
+        if let Some(held) = self.held.get_mut(&id)
+            && !std::mem::replace(&mut held.told[limit as usize], true)
+        {
+            self.limited.push((id, limit));
+        }
     }
 
     /// A file was created for session `id`.
@@ -183,7 +218,11 @@ impl Store {
 
     /// So many octets were written, of which the disk has taken all.
     pub fn wrote(&mut self, id: SessionId, octets: u64) {
-        self.held.entry(id).or_default().octets += octets;
+        let held = self.held.entry(id).or_default();
+        held.octets += octets;
+        if held.open > 0 {
+            self.ongoing += octets;
+        }
         self.total += octets;
         self.unseen += octets;
         if self.unseen >= UNSEEN {
@@ -197,6 +236,9 @@ impl Store {
         if let Some(held) = self.held.get_mut(&id) {
             held.files = held.files.saturating_sub(1);
             held.octets = held.octets.saturating_sub(octets);
+            if held.open > 0 {
+                self.ongoing = self.ongoing.saturating_sub(octets);
+            }
         }
         self.total = self.total.saturating_sub(octets);
     }
@@ -222,7 +264,7 @@ impl Store {
 
     /// Makes room and looks whether there is, and tells of both.
     pub fn tend(&mut self, now: Utc, told: &mut Vec<Notice>) {
-        let gone = self.prune();
+        let gone = self.prune() + std::mem::take(&mut self.returned);
         if gone > 0 {
             let TapeLimits { total, sessions, .. } = self.limits;
             let why = format!("limit: recordings of connections exceeded {total} octets or {sessions} sessions");
@@ -242,17 +284,15 @@ impl Store {
                 Scarce::Transcripts => "neither transcripts nor contents of files are",
                 _ => "contents of files are not",
             };
-            let cause = if self.total >= self.limits.total {
-                "limit: sessions that go on take all that recordings may"
-            } else {
-                "disk: it is nearly full"
-            };
-            let why = format!("{cause}; {what} recorded until there is room again");
+            let why = format!("disk: it is nearly full; {what} recorded until there is room again");
             told.push(Notice::of_recording(EventId::RecordingFailed, now, 1, &why));
         }
         if let Some(error) = self.refused.take() {
             let why = format!("disk: connections cannot be recorded ({error}); events go on");
             told.push(Notice::of_recording(EventId::RecordingFailed, now, 1, &why));
+        }
+        for (id, limit) in std::mem::take(&mut self.limited) {
+            told.push(Notice::of_session(EventId::RecordingFailed, now, id, &limit.told(&self.limits)));
         }
     }
 
@@ -260,8 +300,7 @@ impl Store {
         self.unseen = 0;
         let Ok(space) = (self.look)(&self.dir) else { return };
         let (Space { free, size }, for_contents) = (space, space.for_contents());
-        let is_over = self.total >= self.limits.total;
-        self.scarce = if is_over || free < (size / 50).min(128 << 20) {
+        self.scarce = if free < (size / 50).min(128 << 20) {
             Scarce::Transcripts
         } else if space.is_short() {
             Scarce::Contents
@@ -269,36 +308,48 @@ impl Store {
             Scarce::Nothing
         };
         // A little more and a little less by turns is one story.
-        if !is_over && free >= 2 * for_contents {
+        if free >= 2 * for_contents {
             self.told = Scarce::Nothing;
         }
     }
 
-    /// Forgets the sessions that were heard of longest ago, but for those that go on, a tenth more than needed.
+    /// Forgets sessions, but for those that go on, a tenth more than needed: large ones first, as each stands for many,
+    /// where octets are too many; then those that were heard of longest ago.
     fn prune(&mut self) -> u64 {
         let TapeLimits { total, sessions, .. } = self.limits;
         if self.total < total && self.held.len() < sessions {
             return 0;
         }
         let ended = self.held.iter().filter(|(_, held)| held.open == 0);
-        let mut ended: Vec<(i64, SessionId)> = ended.map(|(id, held)| (held.latest, *id)).collect();
+        let is_large = |octets| self.total >= total && octets > total / LARGE;
+        let order = |held: &Held| {
+            if is_large(held.octets) { (false, !held.octets, held.latest) } else { (true, 0, held.latest) }
+        };
+        let mut ended: Vec<_> = ended.map(|(id, held)| (order(held), *id)).collect();
         ended.sort_unstable();
         let (mut gone, enough) = (0, (total - total / 10, sessions - sessions / 10));
         for (_, id) in ended {
             if self.total <= enough.0 && self.held.len() <= enough.1 {
                 break;
             }
-            let dir = self.dir.join(id.to_string());
-            // Whatever lies in it lies flat; what cannot go is not counted again before the next start.
-            match fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, dir = %dir.display(), "cannot delete an old session's recordings");
-                }
-                _ => gone += 1,
-            }
-            self.total -= self.held.remove(&id).map_or(0, |held| held.octets).min(self.total);
+            gone += u64::from(self.remove(id));
         }
         gone
+    }
+
+    /// Forgets a session in which nothing is recorded; returns whether that has gone.
+    fn remove(&mut self, id: SessionId) -> bool {
+        let dir = self.dir.join(id.to_string());
+        // Whatever lies in it lies flat; what cannot go is not counted again before the next start.
+        let removed = fs::remove_dir_all(&dir);
+        self.total -= self.held.remove(&id).map_or(0, |held| held.octets).min(self.total);
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, dir = %dir.display(), "cannot delete an old session's recordings");
+                false
+            }
+            _ => true,
+        }
     }
 }
 
@@ -352,7 +403,7 @@ fn modified(about: &fs::Metadata) -> i64 {
 
 impl Default for Held {
     fn default() -> Held {
-        Held { octets: 0, files: 0, latest: 0, earliest: i64::MAX, open: 0 }
+        Held { octets: 0, files: 0, latest: 0, earliest: i64::MAX, open: 0, parts: 0, told: [false; 3] }
     }
 }
 

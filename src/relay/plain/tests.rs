@@ -38,6 +38,7 @@ fn short(entries: &[Entry]) -> Vec<String> {
                 Credential::Digest { scheme, value } => format!("{user} {scheme} {value} {accepted}"),
                 other => format!("{user} {other:?} {accepted}"),
             },
+            Entry::Secret { .. } => continue,
             Entry::Data { stream, data, .. } => {
                 octets[usize::from(*stream != Stream::Input)].extend_from_slice(data);
                 continue;

@@ -68,13 +68,14 @@ fn so_many_are_recorded_at_once() {
     }
     lab.tend();
     assert_eq!(lab.tapes.stats().open, 3);
-    assert_eq!(lab.failures().len(), 1, "once a minute: {:?}", lab.failures());
+    // And the third of them writes no transcript.
+    assert_eq!(lab.failures().len(), 2, "once a minute: {:?}", lab.failures());
     assert!(lab.failures()[0].starts_with("limit: 3 connections"), "{:?}", lab.failures());
     lab.now += 60_000_000;
     lab.tend();
-    let counts: Vec<u64> =
-        lab.told.iter().filter(|told| told.event.id == EventId::RecordingFailed).map(|told| told.event.count).collect();
-    assert_eq!(counts, [1, 6]);
+    let told = lab.told.iter().filter(|told| told.event.id == EventId::RecordingFailed);
+    let counts: Vec<(u64, u64)> = told.map(|told| (told.event.session.0, told.event.count)).collect();
+    assert_eq!(counts, [(0, 1), (3, 1), (0, 6)]);
     assert_eq!((lab.files(SessionId(2)).len(), lab.files(SessionId(3)).len()), (2, 1));
     // A place is free again.
     lab.end(0, 9);
@@ -82,51 +83,6 @@ fn so_many_are_recorded_at_once() {
     lab.put(20, 1, opened(0));
     lab.put(20, 1, Entry::Shell { channel: 0 });
     assert_eq!(lab.files(SESSION).len(), 2);
-}
-
-#[test]
-fn sessions_of_long_ago_go_first() {
-    let limits = TapeLimits { total: 100_000, ..TapeLimits::default() };
-    let mut lab = Lab::with(limits, false);
-    for number in 1..=20 {
-        lab.begin(number, SessionId(number));
-        lab.put(number, 1, opened(0));
-        lab.put(number, 1, Entry::Exec { channel: 0, command: text("cat") });
-        lab.put(number, 2, data(0, Stream::Output, &[b'a'; 4000]));
-        if number > 1 {
-            lab.end(number, 3);
-        }
-        lab.tend();
-    }
-    let left = |lab: &Lab| -> Vec<u64> { (1..=20).filter(|n| !lab.files(SessionId(*n)).is_empty()).collect() };
-    let kept = left(&lab);
-    assert_eq!(kept[0], 1, "who goes on stays");
-    assert!(kept.len() < 10 && kept.len() > 3, "{kept:?}");
-    assert!(kept[1..].windows(2).all(|pair| pair[1] == pair[0] + 1) && *kept.last().unwrap() == 20, "{kept:?}");
-    let gone: u64 =
-        lab.told.iter().filter(|told| told.event.id == EventId::RecordingDeleted).map(|told| told.event.count).sum();
-    assert_eq!(gone as usize + kept.len(), 20);
-    // What former consoles left counts.
-    let dir = lab.dir.path().to_owned();
-    let mut next = Lab { tapes: Lab::tapes(&dir, TapeLimits { total: 20_000, ..limits }, false, &lab.space), ..lab };
-    next.tend();
-    assert!(left(&next).len() <= 2, "{:?}", left(&next));
-
-    // What goes on and takes everything is cut.
-    let mut lab = Lab::with(TapeLimits { total: 50_000, ..TapeLimits::default() }, false);
-    lab.begin(7, SESSION);
-    lab.put(7, 1, opened(0));
-    lab.put(7, 1, Entry::Shell { channel: 0 });
-    for second in 1..100u64 {
-        lab.put(7, second * 1_000_000, data(0, Stream::Output, &[b'a'; 4000]));
-        lab.tend();
-    }
-    lab.end(7, 100_000_000);
-    assert_eq!(lab.failures().len(), 1);
-    assert!(lab.failures()[0].contains("sessions that go on"), "{:?}", lab.failures());
-    let length = fs::metadata(lab.file(".cast")).unwrap().len();
-    assert!((30_000..60_000).contains(&length), "{length}");
-    assert!(matches!(&moments(&lab.file(".cast")).pop().unwrap().what, What::Marker(text) if text.contains("lost")));
 }
 
 #[test]
@@ -351,8 +307,21 @@ fn of_whom_addresses_are_truncated_no_file_and_no_event_tells_all() {
     lab.put(7, 1, opened(0));
     lab.put(7, 2, Entry::Shell { channel: 0 });
     lab.put(7, 3, data(0, Stream::Output, b"hello"));
+    let target = || ChannelKind::DirectTcpip { host: text("198.51.100.7"), port: 25 };
+    lab.put(7, 3, Entry::Opened { channel: 1, kind: target() });
+    lab.put(7, 3, Entry::Refused { kind: target(), reason: text("no") });
+    for from in ["198.51.100.7:4000", "198.51.100.7 port 4000"] {
+        let kind = ChannelKind::ForwardedTcpip { host: text("198.51.100.8"), port: 80, from: text(from) };
+        lab.put(7, 3, Entry::Opened { channel: 2, kind });
+    }
+    lab.put(7, 3, Entry::Listen { host: text("198.51.100.8"), port: 80, accepted: true });
+    lab.put(7, 3, Entry::Unlisten { host: text("198.51.100.8"), port: 80 });
     lab.end(7, 4);
+    let whole = |text: &str| text.contains("198.51.100.7") || text.contains("198.51.100.8");
+    assert_eq!(lab.told(EventId::SshForward).len(), 5);
+    assert!(!lab.told.iter().any(|notice| whole(&String::from_utf8_lossy(&notice.data))));
     let all: String = lab.files(SESSION).into_values().map(|path| fs::read_to_string(path).unwrap()).collect();
     assert!(all.contains("192.0.2.0") && !all.contains("192.0.2.9"), "{all}");
+    assert!(all.contains("198.51.100.0:4000") && !whole(&all), "{all}");
     assert!(lab.told.iter().all(|notice| notice.event.src.ip.get().is_none_or(|ip| ip.to_string() == "192.0.2.0")));
 }

@@ -1,6 +1,7 @@
 //! Words made by hand, and what is kept of them.
 
 mod bounds;
+mod shares;
 mod typed;
 
 use std::collections::BTreeMap;
@@ -267,7 +268,7 @@ fn a_command_is_named_by_its_transcript() {
 
 #[test]
 fn what_is_copied_is_kept_once_by_its_digest() {
-    let limits = TapeLimits { content: 100_000, connection: 250_000, ..TapeLimits::default() };
+    let limits = TapeLimits { content: 100_000, ..TapeLimits::default() };
     let mut lab = Lab::with(limits, false);
     lab.begin(7, SESSION);
     lab.put(7, 1, opened(0));

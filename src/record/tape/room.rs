@@ -1,0 +1,119 @@
+//! How much room there is on a disk, and how much of it a session may have.
+
+use std::io;
+use std::path::Path;
+
+use super::TapeLimits;
+
+/// One session may have a quarter of what others leave of the half that sessions that go on share; and for certain, as
+/// long as that lies within three quarters, a part of the whole: 8 MiB of 8 GiB.
+const SHARE: u64 = 4;
+const CERTAIN: u64 = 1024;
+
+/// What one session may have of `total`, of which `others` have so much that go on, too.
+pub fn share(total: u64, others: u64) -> u64 {
+    let share = (total / 2).saturating_sub(others) / SHARE;
+    let certain = (total / 4 * 3).saturating_sub(others).min(total / CERTAIN);
+    share.max(certain)
+}
+
+/// How much room there is, in octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// That may be written.
+    pub free: u64,
+    /// Of the whole disk.
+    pub size: u64,
+}
+
+impl Space {
+    /// Whether there is too little for what tells least in most room: contents of files, and old captures.
+    pub fn is_short(self) -> bool {
+        self.free < self.for_contents()
+    }
+
+    /// What stays free for other things than those.
+    pub fn for_contents(self) -> u64 {
+        (self.size / 20).min(512 << 20)
+    }
+}
+
+/// Looks at the disk that a directory is on.
+pub type Look = Box<dyn Fn(&Path) -> io::Result<Space> + Send>;
+
+/// The room on the disk that `dir` is on.
+///
+/// # Errors
+/// What the file system says.
+pub fn space(dir: &Path) -> io::Result<Space> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(Space { free: stat.f_bavail.saturating_mul(stat.f_frsize), size: stat.f_blocks.saturating_mul(stat.f_frsize) })
+}
+
+/// What there is no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scarce {
+    /// There is room for everything.
+    #[default]
+    Nothing,
+    /// Contents of files, and octets.
+    Contents,
+    /// Transcripts neither.
+    Transcripts,
+}
+
+/// What is written, in the order in which it ends where a session has much: what tells least in most room does so first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Contents of files, and octets.
+    Content,
+    /// Transcripts.
+    Transcript,
+    /// Tapes.
+    Tape,
+}
+
+impl Kind {
+    /// What there may be of it, of `all` that a session may have.
+    pub fn of(self, all: u64) -> u64 {
+        match self {
+            Kind::Content => all * 6 / 8,
+            Kind::Transcript => all * 7 / 8,
+            Kind::Tape => all,
+        }
+    }
+}
+
+/// Of what a session has as much as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Octets.
+    Octets,
+    /// Files.
+    Files,
+    /// Parts that are written at once.
+    Parts,
+}
+
+impl Limit {
+    /// In words.
+    pub fn told(self, limits: &TapeLimits) -> String {
+        match self {
+            Limit::Octets => {
+                let share = share(limits.total, 0);
+                format!(
+                    "limit: the session has its share of recordings, {share} octets or less if many go on; more of it is not kept"
+                )
+            }
+            Limit::Files => {
+                format!(
+                    "limit: the session has too many of {} files; of what comes now events tell, and what there is",
+                    limits.files
+                )
+            }
+            Limit::Parts => {
+                "limit: too many transcripts and contents are written at once; more of the session's are not".to_owned()
+            }
+        }
+    }
+}
