@@ -22,7 +22,7 @@ for target in "${targets[@]}"; do
         topology) seeds=(topologies) ;;
         honeyd) seeds=(src/topology/import/honeyd) ;;
         nmap_xml) seeds=(src/topology/import/nmap) ;;
-        evidence | cast | bundle) seeds=("fuzz/seeds/$target") ;;
+        *) [ ! -d "fuzz/seeds/$target" ] || seeds=("fuzz/seeds/$target") ;;
     esac
     # Warnings and one line in a while are enough.
     cargo fuzz run "$target" "fuzz/corpus/$target" "${seeds[@]}" -- \
