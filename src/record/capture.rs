@@ -47,7 +47,7 @@ pub struct CaptureLimits {
     pub compress: bool,
     /// Files of all series together.
     pub total_files: usize,
-    /// Files open at once.
+    /// Descriptors of files that are written; where there are more files, the rest do without between two writes.
     pub open_files: usize,
     /// Seconds without a frame after which a file is closed.
     pub idle_secs: u64,
@@ -225,22 +225,20 @@ impl CaptureSet {
     /// Writes a frame of `source` that passed at `nanos` (UTC, since 1970).
     /// What cannot be written is dropped and counted.
     pub fn frame(&mut self, source: &CaptureSource, nanos: u64, direction: Direction, original_len: u32, bytes: &[u8]) {
-        let is_over = self
-            .open
-            .get(source)
-            .is_some_and(|series| series.file.bytes() >= self.limits.file_bytes || self.is_old(series, nanos));
-        if is_over {
+        let is_over = self.open.get(source).map(|series| self.is_over(series, nanos));
+        if is_over == Some(true) {
             self.close(source);
         }
-        if !self.open.contains_key(source) {
+        if is_over != Some(false) {
             // A disk that takes no new file is not asked again for each frame.
             if nanos < self.retry_nanos && self.retry_nanos - nanos <= 1_000_000_000 {
                 self.stats.dropped += 1;
                 return;
             }
-            match self.create(source) {
+            match self.create(source, nanos) {
                 Ok(file) => {
                     self.open.insert(source.clone(), Series { file, opened_nanos: nanos, used_nanos: nanos });
+                    self.set_down(source);
                 }
                 Err(error) => {
                     self.failed(&error);
@@ -250,28 +248,32 @@ impl CaptureSet {
                 }
             }
         }
+        let files = self.open.len();
         let Some(series) = self.open.get_mut(source) else { return };
         series.used_nanos = nanos;
         self.stats.frames += 1;
         let mut bytes = bytes;
         if let Some(ends) = Ends::of(bytes) {
-            series.file.between(ends.pair());
+            series.file.between(ends.pair(), files);
             if bytes.len() > HEADERS && !self.flows.take(&source.series, &ends, original_len as usize) {
                 bytes = bytes.get(..HEADERS).unwrap_or(bytes);
                 series.file.count_cut();
                 self.stats.cut += 1;
             }
         }
-        let before = series.file.dropped();
+        let (before, was_held) = (series.file.dropped(), series.file.is_held());
         let result = match &self.edit {
-            None => series.file.frame(nanos, direction, original_len, bytes),
+            None => series.file.frame(nanos, direction, original_len, bytes, files),
             Some(edit) => {
                 let mut edited = bytes.to_vec();
                 edit(&mut edited);
-                series.file.frame(nanos, direction, original_len, &edited)
+                series.file.frame(nanos, direction, original_len, &edited, files)
             }
         };
         let dropped = series.file.dropped() - before;
+        if !was_held && series.file.is_held() {
+            self.set_down(source);
+        }
         self.settle(dropped, result);
     }
 
@@ -286,10 +288,15 @@ impl CaptureSet {
     /// Hands everything to the kernel, and closes the files that had no frame for long.
     pub fn flush(&mut self, now_nanos: u64) {
         let mut results = Vec::new();
+        let mut held = self.held();
         for series in self.open.values_mut() {
-            let before = series.file.dropped();
+            let (before, was_held) = (series.file.dropped(), series.file.is_held());
             let result = series.file.flush();
             results.push((series.file.dropped() - before, result));
+            if !was_held && series.file.is_held() {
+                // Who has a descriptor keeps it: if the next one took it, each would be opened anew each time.
+                if held < self.limits.open_files { held += 1 } else { series.file.set_down() }
+            }
         }
         for (dropped, result) in results {
             self.settle(dropped, result);
@@ -298,7 +305,9 @@ impl CaptureSet {
         let old: Vec<CaptureSource> = self
             .open
             .iter()
-            .filter(|(_, series)| now_nanos.saturating_sub(series.used_nanos) >= idle || self.is_old(series, now_nanos))
+            .filter(|(_, series)| {
+                now_nanos.saturating_sub(series.used_nanos) >= idle || self.is_over(series, now_nanos)
+            })
             .map(|(source, _)| source.clone())
             .collect();
         for source in old {
@@ -310,8 +319,23 @@ impl CaptureSet {
         self.hand_over();
     }
 
-    fn is_old(&self, series: &Series, now_nanos: u64) -> bool {
-        now_nanos.saturating_sub(series.opened_nanos) >= self.limits.age_secs.saturating_mul(1_000_000_000)
+    fn is_over(&self, series: &Series, now_nanos: u64) -> bool {
+        let age = now_nanos.saturating_sub(series.opened_nanos);
+        let is_old = age >= self.limits.age_secs.saturating_mul(1_000_000_000);
+        is_old || series.file.bytes() >= self.limits.file_bytes || series.file.is_gone()
+    }
+
+    fn held(&self) -> usize {
+        self.open.values().filter(|series| series.file.is_held()).count()
+    }
+
+    /// Sets down the file of `source`, which has been opened, if there are too many.
+    fn set_down(&mut self, source: &CaptureSource) {
+        if self.held() > self.limits.open_files
+            && let Some(series) = self.open.get_mut(source)
+        {
+            series.file.set_down();
+        }
     }
 
     /// Gives the compressor what there is to compress.
@@ -366,12 +390,8 @@ impl CaptureSet {
         }
     }
 
-    fn create(&mut self, source: &CaptureSource) -> io::Result<PcapFile> {
-        if self.open.len() >= self.limits.open_files
-            && let Some(oldest) = self.open.iter().min_by_key(|(_, series)| series.used_nanos).map(|(s, _)| s.clone())
-        {
-            self.close(&oldest);
-        }
+    fn create(&mut self, source: &CaptureSource, nanos: u64) -> io::Result<PcapFile> {
+        self.make_place(nanos)?;
         let series = names::safe(&source.series);
         let number = self.numbers.get(&series).map_or(1, |number| number + 1);
         let path = self.dir.join(format!("{series}-{number:06}.pcapng"));
@@ -393,7 +413,11 @@ impl CaptureSet {
         let sessions = series.file.pairs().flat_map(|pair| self.contacts.between(pair, span.0, span.1));
         let about = told_sessions(sessions.collect());
         let (bytes, result) = series.file.close(&about);
+        let is_gone = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         self.settle(0, result);
+        if is_gone {
+            return;
+        }
         self.kept.push_back(Kept { path, series: names::safe(&source.series), bytes, form: Form::Plain });
         self.prune();
     }

@@ -11,18 +11,18 @@ use super::*;
 use crate::record::small_disk;
 use crate::sys::clock;
 
-const NOW: u64 = 1_700_000_000_123_456_789;
+pub(super) const NOW: u64 = 1_700_000_000_123_456_789;
 
-fn source(name: &str) -> CaptureSource {
+pub(super) fn source(name: &str) -> CaptureSource {
     CaptureSource { series: name.into(), interface: format!("if-{name}"), about: "an interface of a test".into() }
 }
 
-fn plain() -> CaptureLimits {
+pub(super) fn plain() -> CaptureLimits {
     CaptureLimits { compress: false, ..CaptureLimits::default() }
 }
 
 /// An ARP request, padded.
-fn arp() -> Vec<u8> {
+pub(super) fn arp() -> Vec<u8> {
     let mut frame = vec![0xff; 6];
     frame.extend_from_slice(&[2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
     frame.extend_from_slice(&[2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
@@ -30,7 +30,7 @@ fn arp() -> Vec<u8> {
     frame
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub(super) fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -142,8 +142,9 @@ fn all_together_are_bounded() {
     let limits = CaptureLimits { total_files: 10, open_files: 4, ..plain() };
     let mut set = CaptureSet::open(dir.path(), limits).unwrap();
     for number in 0..100 {
-        set.frame(&source(&format!("c{number:03}")), NOW + number, Direction::In, 60, &arp());
-        assert!(set.open.len() <= 4);
+        let nanos = NOW + number * 60_000_000_000;
+        set.frame(&source(&format!("c{number:03}")), nanos, Direction::In, 60, &arp());
+        assert!(set.open.len() <= 5);
         assert!(names(dir.path()).len() <= 11);
     }
     set.close_all();

@@ -26,6 +26,9 @@ const GATHER: usize = 256 << 10;
 // Pairs of addresses of one file whose sessions are told.
 const PAIRS: usize = 1024;
 
+// So many files have all of that; more share it, so that memory is bounded however many there are.
+const EQUALS: usize = 64;
+
 /// Which way a frame went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
@@ -35,10 +38,14 @@ pub enum Direction {
     Out,
 }
 
-/// A pcapng file that is being written.
+/// A pcapng file that is being written. It may be set down meanwhile, without a descriptor, and goes on by itself.
 pub(super) struct PcapFile {
     path: PathBuf,
-    file: Appender,
+    file: Option<Appender>,
+    /// Octets that are on the disk.
+    len: u64,
+    /// It was set down, and somebody deleted it.
+    gone: bool,
     blocks: PcapNgWriter<Vec<u8>>,
     gathered: u64,
     frames: u64,
@@ -70,7 +77,9 @@ impl PcapFile {
         blocks.write_pcapng_block(interface).map_err(other)?;
         Ok(PcapFile {
             path,
-            file,
+            file: Some(file),
+            len: 0,
+            gone: false,
             blocks,
             gathered: 0,
             frames: 0,
@@ -91,7 +100,25 @@ impl PcapFile {
 
     /// Its length once everything gathered is written.
     pub fn bytes(&self) -> u64 {
-        self.file.len() + self.blocks.get_ref().len() as u64
+        self.len + self.blocks.get_ref().len() as u64
+    }
+
+    /// Whether it has a descriptor.
+    pub fn is_held(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Whether it cannot go on, as it is not there any more.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Gives its descriptor back, and what memory it has no use for until the next frame.
+    pub fn set_down(&mut self) {
+        self.file = None;
+        if self.blocks.get_ref().is_empty() {
+            *self.blocks.get_mut() = Vec::new();
+        }
     }
 
     /// Frames that the disk did not take so far.
@@ -109,9 +136,9 @@ impl PcapFile {
         self.cut += 1;
     }
 
-    /// Notes that a frame is between two addresses.
-    pub fn between(&mut self, pair: (IpAddr, IpAddr)) {
-        if self.pairs.len() < PAIRS {
+    /// Notes that a frame is between two addresses, one of `files` files.
+    pub fn between(&mut self, pair: (IpAddr, IpAddr), files: usize) {
+        if self.pairs.len() < part(PAIRS, files) {
             self.pairs.insert(pair);
         } else {
             self.is_more |= !self.pairs.contains(&pair);
@@ -129,9 +156,16 @@ impl PcapFile {
         (micros(self.first_nanos), micros(self.last_nanos))
     }
 
-    /// Appends a frame that passed at `nanos` (UTC) and had `original_len` octets. Returns what [`PcapFile::flush`]
-    /// does, `false` if it is only gathered.
-    pub fn frame(&mut self, nanos: u64, direction: Direction, original_len: u32, bytes: &[u8]) -> io::Result<bool> {
+    /// Appends a frame that passed at `nanos` (UTC) and had `original_len` octets, one of `files` files. Returns what
+    /// [`PcapFile::flush`] does, `false` if it is only gathered.
+    pub fn frame(
+        &mut self,
+        nanos: u64,
+        direction: Direction,
+        original_len: u32,
+        bytes: &[u8],
+        files: usize,
+    ) -> io::Result<bool> {
         let data = &bytes[..bytes.len().min(SNAPLEN as usize)];
         let flags = match direction {
             Direction::In => 0b01,
@@ -151,7 +185,7 @@ impl PcapFile {
         self.last_nanos = nanos;
         self.frames += 1;
         self.gathered += 1;
-        if self.blocks.get_ref().len() >= GATHER { self.flush() } else { Ok(false) }
+        if self.blocks.get_ref().len() >= part(GATHER, files) { self.flush() } else { Ok(false) }
     }
 
     /// Hands what was gathered to the kernel, and returns whether there was anything. What it does not take is dropped
@@ -160,9 +194,9 @@ impl PcapFile {
         if self.blocks.get_ref().is_empty() {
             return Ok(false);
         }
-        let result = self.file.append(self.blocks.get_ref()).map(|()| true);
+        let result = self.append().map(|()| true);
         let gathered = std::mem::take(&mut self.gathered);
-        if result.is_err() && self.file.is_empty() {
+        if result.is_err() && self.len == 0 {
             // Without its first two blocks the file would be none: keep them, and only them.
             self.dropped += gathered;
             let header = header_len(self.blocks.get_ref());
@@ -176,10 +210,24 @@ impl PcapFile {
         result
     }
 
+    fn append(&mut self) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let opened = Appender::reopen(&self.path, self.len);
+                self.gone = opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+                self.file.insert(opened?)
+            }
+        };
+        let result = file.append(self.blocks.get_ref());
+        self.len = file.len();
+        result
+    }
+
     /// Ends the file with the interface's statistics, and with the sessions that are in it. Returns its length, too.
     pub fn close(mut self, sessions: &str) -> (u64, io::Result<bool>) {
         let result = self.end(sessions);
-        (self.file.len(), result)
+        (self.len, result)
     }
 
     fn end(&mut self, sessions: &str) -> io::Result<bool> {
@@ -207,6 +255,11 @@ impl PcapFile {
         self.blocks.write_pcapng_block(block).map_err(other)?;
         self.flush()
     }
+}
+
+// What each of `files` files has of that.
+fn part(each: usize, files: usize) -> usize {
+    if files <= EQUALS { each } else { each * EQUALS / files }
 }
 
 // The section header and the interface description, whose lengths stand in their second words.

@@ -85,6 +85,28 @@ impl CaptureSet {
         }
     }
 
+    /// Sees to it that one more file can be written: half of all may be, and the file of a device that is talking goes on,
+    /// whoever else wants one. Otherwise each frame of one too many would end a file, and have another's deleted.
+    ///
+    /// # Errors
+    /// If none of them has been silent for long.
+    pub(super) fn make_place(&mut self, nanos: u64) -> io::Result<()> {
+        let most = (self.limits.total_files / 2).max(1);
+        if self.open.len() < most {
+            return Ok(());
+        }
+        let silent = self.limits.idle_secs.saturating_mul(1_000_000_000) / 10;
+        let last = self.open.iter().min_by_key(|(_, series)| series.used_nanos);
+        match last.filter(|(_, series)| nanos.saturating_sub(series.used_nanos) >= silent) {
+            Some((source, _)) => {
+                let source = source.clone();
+                self.close(&source);
+                Ok(())
+            }
+            None => Err(io::Error::other(format!("more than {most} devices talk at once"))),
+        }
+    }
+
     /// Deletes the oldest of a series, or of all, until they are within the limits.
     pub(super) fn prune(&mut self) {
         let mut per_series: HashMap<String, u64> = HashMap::new();
@@ -151,3 +173,7 @@ impl CaptureSet {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;

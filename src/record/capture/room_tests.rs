@@ -1,0 +1,112 @@
+use std::path::Path;
+
+use pcap_file::pcapng::{Block, PcapNgReader};
+
+use super::super::tests::{NOW, arp, names, plain, source};
+use super::*;
+use crate::record::capture::Direction;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn frame(set: &mut CaptureSet, name: &str, nanos: u64) {
+    set.frame(&source(name), nanos, Direction::In, 60, &arp());
+}
+
+/// The times of the frames of a file, and how many statistics follow.
+fn read(path: &Path) -> (Vec<u64>, usize) {
+    let bytes = fs::read(path).unwrap();
+    let mut reader = PcapNgReader::new(&bytes[..]).unwrap();
+    let (mut times, mut ends) = (Vec::new(), 0);
+    while let Some(block) = reader.next_block() {
+        match block.unwrap() {
+            Block::EnhancedPacket(packet) => times.push(packet.timestamp.as_nanos() as u64),
+            Block::InterfaceStatistics(_) => ends += 1,
+            _ => {}
+        }
+    }
+    (times, ends)
+}
+
+/// Files of `dir` that this process holds open.
+fn held(dir: &Path) -> usize {
+    let links = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    links.filter(|path| path.starts_with(dir)).count()
+}
+
+fn octets(dir: &Path) -> u64 {
+    names(dir).iter().map(|name| fs::metadata(dir.join(name)).unwrap().len()).sum()
+}
+
+#[test]
+fn more_devices_than_files_may_be_open_have_a_file_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut set = CaptureSet::open(dir.path(), CaptureLimits { open_files: 8, total_files: 400, ..plain() }).unwrap();
+    let devices: Vec<String> = (0..100).map(|number| format!("c{number:03}")).collect();
+    let times: Vec<u64> = (0..40).map(|round| NOW + round * SECOND).collect();
+    for (round, nanos) in times.iter().enumerate() {
+        devices.iter().for_each(|name| frame(&mut set, name, *nanos));
+        if round % 2 == 1 {
+            set.flush(*nanos);
+        }
+        assert!(held(dir.path()) <= 8);
+    }
+    set.close_all();
+    assert_eq!((set.stats().frames, set.stats().dropped, set.stats().deleted), (4000, 0, 0));
+    let expected: Vec<String> = devices.iter().map(|name| format!("{name}-000001.pcapng")).collect();
+    assert_eq!(names(dir.path()), expected);
+    for name in expected {
+        assert_eq!(read(&dir.path().join(&name)), (times.clone(), 1), "{name}");
+    }
+}
+
+#[test]
+fn what_is_gathered_is_bounded_however_many_devices_talk() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut set = CaptureSet::open(dir.path(), plain()).unwrap();
+    let devices: Vec<String> = (0..200).map(|number| format!("c{number:03}")).collect();
+    for at in 0..100 {
+        for name in &devices {
+            set.frame(&source(name), NOW + at, Direction::In, 1500, &[0xff; 1500]);
+        }
+    }
+    let all: u64 = set.open.values().map(|series| series.file.bytes()).sum();
+    let gathered = all - octets(dir.path());
+    assert!(all > 30_000_000 && gathered < 17 << 20, "{gathered} of {all}");
+    assert_eq!((set.stats().frames, set.stats().dropped), (20_000, 0));
+}
+
+#[test]
+fn a_file_that_is_deleted_is_followed_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut set = CaptureSet::open(dir.path(), CaptureLimits { open_files: 1, ..plain() }).unwrap();
+    for name in ["a", "b"] {
+        frame(&mut set, name, NOW);
+    }
+    set.flush(NOW);
+    fs::remove_file(dir.path().join("b-000001.pcapng")).unwrap();
+    frame(&mut set, "b", NOW + 1);
+    set.flush(NOW + 1);
+    assert_eq!((set.stats().dropped, set.kept.len()), (1, 0));
+    frame(&mut set, "b", NOW + 2);
+    set.close_all();
+    assert_eq!(names(dir.path()), ["a-000001.pcapng", "b-000002.pcapng"]);
+    assert_eq!(read(&dir.path().join("b-000002.pcapng")), (vec![NOW + 2], 1));
+    assert_eq!((set.stats().dropped, set.stats().failing.as_deref()), (1, None));
+}
+
+#[test]
+fn one_device_too_many_takes_the_place_of_a_silent_one_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut set = CaptureSet::open(dir.path(), CaptureLimits { total_files: 4, ..plain() }).unwrap();
+    for at in 0..60 {
+        for name in ["a", "b", "c"].into_iter().filter(|name| at < 30 || *name != "a") {
+            frame(&mut set, name, NOW + at * SECOND);
+        }
+    }
+    assert_eq!((set.stats().frames, set.stats().dropped, set.stats().deleted), (90, 60, 0));
+    assert!(set.stats().failing.as_ref().unwrap().starts_with("more than 2 devices"));
+    frame(&mut set, "c", NOW + 90 * SECOND);
+    set.flush(NOW + 90 * SECOND);
+    assert_eq!(names(dir.path()), ["a-000001.pcapng", "b-000001.pcapng", "c-000001.pcapng"]);
+    assert_eq!((set.stats().dropped, set.stats().failing.as_deref()), (60, None));
+}
