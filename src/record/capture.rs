@@ -33,7 +33,7 @@ const HEADERS: usize = 128;
 /// Bounds of the captures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureLimits {
-    /// Octets after which a file is followed by the next.
+    /// Octets after which a file is followed by the next, or less: half of all is for those that are over.
     pub file_bytes: u64,
     /// Seconds after which it is, too.
     pub age_secs: u64,
@@ -322,7 +322,7 @@ impl CaptureSet {
     fn is_over(&self, series: &Series, now_nanos: u64) -> bool {
         let age = now_nanos.saturating_sub(series.opened_nanos);
         let is_old = age >= self.limits.age_secs.saturating_mul(1_000_000_000);
-        is_old || series.file.bytes() >= self.limits.file_bytes || series.file.is_gone()
+        is_old || series.file.bytes() >= self.most_of_file() || series.file.is_gone()
     }
 
     fn held(&self) -> usize {

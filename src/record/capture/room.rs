@@ -85,6 +85,13 @@ impl CaptureSet {
         }
     }
 
+    /// Octets after which a file ends. Only what is over can be deleted: so all that are written have half of what all may
+    /// have at most, and that of a series has half of its.
+    pub(super) fn most_of_file(&self) -> u64 {
+        let CaptureLimits { file_bytes, series_bytes, total_bytes, .. } = self.limits;
+        file_bytes.min(series_bytes / 2).min(total_bytes / 2 / self.open.len().max(1) as u64)
+    }
+
     /// Sees to it that one more file can be written: half of all may be, and the file of a device that is talking goes on,
     /// whoever else wants one. Otherwise each frame of one too many would end a file, and have another's deleted.
     ///

@@ -110,3 +110,23 @@ fn one_device_too_many_takes_the_place_of_a_silent_one_only() {
     assert_eq!(names(dir.path()), ["a-000001.pcapng", "b-000001.pcapng", "c-000001.pcapng"]);
     assert_eq!((set.stats().dropped, set.stats().failing.as_deref()), (60, None));
 }
+
+#[test]
+fn what_is_being_written_leaves_room_for_what_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = CaptureLimits { file_bytes: 8_000, series_bytes: 16_000, total_bytes: 16_000, ..plain() };
+    let mut set = CaptureSet::open(dir.path(), limits).unwrap();
+    // Three devices of 6,000 octets each, and then five more that fall silent one after the other.
+    for at in 0..180 {
+        frame(&mut set, ["a", "b", "c"][at as usize % 3], NOW + at);
+        set.flush(NOW + at);
+        assert!(octets(dir.path()) <= 16_000, "{at}: {}", octets(dir.path()));
+    }
+    for at in 0..5 * 60 {
+        frame(&mut set, ["d", "e", "f", "g", "h"][at as usize / 60], NOW + at);
+        set.flush(NOW + at);
+        assert!(octets(dir.path()) <= 16_000, "{at}: {}", octets(dir.path()));
+    }
+    let open: u64 = set.open.values().map(|series| series.file.bytes()).sum();
+    assert!(open <= 8_000 && set.kept.len() >= 5, "{open} {:?}", set.kept);
+}
