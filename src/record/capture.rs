@@ -19,6 +19,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::contacts::Contacts;
+use super::file::is_full;
 use super::flow::{Ends, Kept as KeptOfFlows};
 use super::pcap::{Direction, PcapFile};
 use crate::event::SessionId;
@@ -438,7 +439,7 @@ impl CaptureSet {
             let dir = self.dir.display();
             tracing::error!(%error, %dir, "frames cannot be captured to the disk and are counted as dropped");
         }
-        self.full |= error.kind() == io::ErrorKind::StorageFull;
+        self.full |= is_full(error);
         self.stats.failing = Some(error.to_string());
     }
 }

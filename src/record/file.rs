@@ -79,6 +79,11 @@ impl Appender {
     }
 }
 
+/// Whether that is because there is no room: only then does it help to delete something.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Opens `path` for reading: no link is followed and no pipe waited for, as whoever reads may be root, and the directory
 /// another's.
 ///

@@ -22,7 +22,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-use super::file::Appender;
+use super::file::{Appender, is_full};
 use super::retention::Retention;
 use super::schema::Record;
 use super::search::{CURRENT, first_seq, first_time, rotated_files};
@@ -97,6 +97,8 @@ pub struct EventLog {
     retry_at: Option<Utc>,
     synced_at: Utc,
     unsynced: bool,
+    /// The disk had no room for what was written last.
+    full: bool,
     stats: LogStats,
 }
 
@@ -122,6 +124,7 @@ impl EventLog {
             retry_at: None,
             synced_at: now,
             unsynced: false,
+            full: false,
             stats: LogStats::default(),
         };
         let mut torn = false;
@@ -180,6 +183,11 @@ impl EventLog {
         &self.stats
     }
 
+    /// Whether it cannot be written because the disk has no room.
+    pub fn is_disk_full(&self) -> bool {
+        self.full
+    }
+
     /// Numbers `record` and takes it for the next [`EventLog::flush`]. Returns its line.
     pub fn push(&mut self, record: &mut Record) -> Option<&str> {
         record.seq = self.next_seq;
@@ -232,7 +240,7 @@ impl EventLog {
         }
         match result {
             Ok(()) => {
-                self.retry_at = None;
+                (self.retry_at, self.full) = (None, false);
                 if self.stats.failing.take().is_some() {
                     tracing::info!("the event log is being written again");
                 }
@@ -243,6 +251,7 @@ impl EventLog {
                     tracing::error!(%error, %dir, "the event log cannot be written; trying again every second");
                 }
                 self.stats.write_errors += 1;
+                self.full = is_full(&error);
                 self.stats.failing = Some(error.to_string());
                 self.retry_at = Some(Utc::from_micros(now.micros() + RETRY_MICROS));
                 // What came in one burst before the disk failed may exceed the bound: cut it to whole lines.

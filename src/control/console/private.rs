@@ -51,13 +51,13 @@ impl Private {
     }
 
     /// Whether the oldest capture has to go: events last longest, so it goes as soon as contents of files are not kept any
-    /// more, and when the log itself is `failing`.
-    pub fn is_short(&mut self, monotonic: i64, failing: bool) -> bool {
+    /// more, and when the log itself finds the disk `full`. Whatever else the log fails of, no capture is in its way.
+    pub fn is_short(&mut self, monotonic: i64, full: bool) -> bool {
         if monotonic < self.look {
             return false;
         }
         self.look = monotonic.saturating_add(EVERY);
-        failing || tape::space(&self.captures).is_ok_and(|space| space.is_short())
+        full || tape::space(&self.captures).is_ok_and(|space| space.is_short())
     }
 
     /// Leaves out of `record` what is to be left out.

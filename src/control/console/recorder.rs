@@ -255,7 +255,7 @@ impl Recorder {
         more |= self.take_frames(utc, offset, monotonic);
         if monotonic - self.flushed >= FLUSH_MICROS || monotonic < self.flushed {
             (self.flushed, self.unflushed) = (monotonic, false);
-            if self.private.is_short(monotonic, self.log.stats().failing.is_some()) {
+            if self.private.is_short(monotonic, self.log.is_disk_full()) {
                 self.captures.make_room();
             }
             self.captures.flush(nanos(utc));

@@ -54,3 +54,19 @@ fn both_threads_record() {
     let log = std::fs::read_to_string(dir.path().join("events/events.ndjson")).unwrap();
     assert!(log.contains("session.start"), "{log}");
 }
+
+#[test]
+fn a_log_that_cannot_be_written_costs_no_capture() {
+    let (mut recorder, mut writer, dir) = recorder();
+    let source = CaptureSource { series: "wan".into(), interface: "wan".into(), about: String::new() };
+    let (utc, second) = (1_700_000_000_000_000, 1_000_000);
+    recorder.captures.frame(&source, nanos(utc), Direction::In, 60, &[0; 60]);
+    recorder.captures.close_all();
+    std::fs::remove_dir_all(dir.path().join("events")).unwrap();
+    assert!(writer.push(&[0; 100], &[]));
+    for at in 1..5 {
+        recorder.step(utc + at * second, at * second);
+    }
+    assert!(recorder.log.stats().failing.is_some());
+    assert_eq!(recorder.captures.stats().deleted, 0, "the disk is not full");
+}
