@@ -181,6 +181,14 @@ impl CaptureSet {
             kept.push((modified, number, file));
         }
         // Within a series the number decides: a clock that was set back must not.
+        kept.sort_by(|(_, a_number, a), (_, b_number, b)| (&a.series, a_number).cmp(&(&b.series, b_number)));
+        for at in 1..kept.len() {
+            if let Some([(earlier, _, before), (time, _, file)]) = kept.get_mut(at - 1..=at)
+                && before.series == file.series
+            {
+                *time = (*time).max(*earlier);
+            }
+        }
         kept.sort_by(|(a_time, a_number, a), (b_time, b_number, b)| {
             (a_time, &a.series, a_number).cmp(&(b_time, &b.series, b_number))
         });
@@ -291,6 +299,9 @@ impl CaptureSet {
         let mut results = Vec::new();
         let mut held = self.held();
         for series in self.open.values_mut() {
+            // Where the clock was set back, what it said before would keep the file open for as long.
+            series.opened_nanos = series.opened_nanos.min(now_nanos);
+            series.used_nanos = series.used_nanos.min(now_nanos);
             let (before, was_held) = (series.file.dropped(), series.file.is_held());
             let result = series.file.flush();
             results.push((series.file.dropped() - before, result));

@@ -1,4 +1,6 @@
+use std::fs::File;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use pcap_file::pcapng::{Block, PcapNgReader};
 
@@ -7,6 +9,7 @@ use super::*;
 use crate::record::capture::Direction;
 
 const SECOND: u64 = 1_000_000_000;
+const YEAR: u64 = 365 * 86_400 * SECOND;
 
 fn frame(set: &mut CaptureSet, name: &str, nanos: u64) {
     set.frame(&source(name), nanos, Direction::In, 60, &arp());
@@ -129,4 +132,46 @@ fn what_is_being_written_leaves_room_for_what_is_over() {
     }
     let open: u64 = set.open.values().map(|series| series.file.bytes()).sum();
     assert!(open <= 8_000 && set.kept.len() >= 5, "{open} {:?}", set.kept);
+}
+
+#[test]
+fn within_a_series_the_number_decides_what_is_older() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, secs) in [("wan-000001", 5_000), ("wan-000002", 1_000), ("lan-000001", 3_000), ("wan-000003", 2_000)] {
+        let file = File::create(dir.path().join(format!("{name}.pcapng"))).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(secs)).unwrap();
+    }
+    let left = |total_files| {
+        drop(CaptureSet::open(dir.path(), CaptureLimits { total_files, ..plain() }).unwrap());
+        names(dir.path())
+    };
+    assert_eq!(left(3), ["wan-000001.pcapng", "wan-000002.pcapng", "wan-000003.pcapng"]);
+    assert_eq!(left(1), ["wan-000003.pcapng"]);
+}
+
+#[test]
+fn a_file_ends_by_age_though_the_clock_was_set_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut set = CaptureSet::open(dir.path(), CaptureLimits { age_secs: 100, ..plain() }).unwrap();
+    frame(&mut set, "wan", NOW);
+    set.flush(NOW - YEAR);
+    for at in 0..100 {
+        frame(&mut set, "wan", NOW - YEAR + at * SECOND);
+        set.flush(NOW - YEAR + at * SECOND);
+    }
+    assert_eq!(set.open.len(), 1);
+    set.flush(NOW - YEAR + 100 * SECOND);
+    assert_eq!(set.open.len(), 0);
+}
+
+#[test]
+fn a_silent_file_ends_though_the_clock_was_set_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut set = CaptureSet::open(dir.path(), plain()).unwrap();
+    frame(&mut set, "wan", NOW);
+    set.flush(NOW - YEAR);
+    set.flush(NOW - YEAR + 599 * SECOND);
+    assert_eq!(set.open.len(), 1);
+    set.flush(NOW - YEAR + 600 * SECOND);
+    assert_eq!(set.open.len(), 0);
 }
