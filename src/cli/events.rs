@@ -115,7 +115,7 @@ fn stream(mut client: Client, ls: &Ls, filter: Filter, mut last: usize) -> miett
         match Client::connect(&target) {
             Ok(again) if ls.follow => client = again,
             _ => {
-                eprintln!("the honeynet `{}` went away", client.name);
+                super::remark(&format!("the honeynet `{}` went away", client.name));
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -149,7 +149,7 @@ fn ask(client: &mut Client, request: &Request, ls: &Ls, printed: &mut u64) -> mi
                 }
             }
             Some(Answer::Lost(n)) => {
-                eprintln!("({n} events happened faster than they were read; `events ls` has them)")
+                super::remark(&format!("({n} events happened faster than they were read; `events ls` has them)"))
             }
             Some(Answer::Ok(_)) => return Ok(End::Told),
             Some(Answer::Error(why)) => return Err(miette!("{}", escape(&why))),

@@ -166,7 +166,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(report) => {
-            eprintln!("{report:?}");
+            complain(&report);
             ExitCode::from(if report.is::<crate::topology::Diagnostics>() { BAD_INPUT } else { FAILURE })
         }
     }
@@ -182,6 +182,16 @@ pub fn print(text: &str) -> miette::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes `text` and a line feed to standard error. That nobody reads it is no error.
+pub fn remark(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// The same of what went wrong.
+pub fn complain(report: &miette::Report) {
+    let _ = writeln!(std::io::stderr().lock(), "{report:?}");
 }
 
 #[cfg(test)]

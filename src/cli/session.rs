@@ -184,7 +184,7 @@ fn list(ls: &Ls) -> miette::Result<ExitCode> {
     let code = print_rows(&rows, ls.json)?;
     if found.left_out > 0 {
         let help = if ls.last < MOST_SESSIONS { "; --last N lists more" } else { "" };
-        eprintln!("({} sessions of longer ago are not listed{help})", found.left_out);
+        super::remark(&format!("({} sessions of longer ago are not listed{help})", found.left_out));
     }
     Ok(code)
 }

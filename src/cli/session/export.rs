@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use miette::miette;
 use serde_json::json;
 
-use super::super::{FAILURE, Target, evidence, status, table};
+use super::super::{FAILURE, Target, evidence, remark, status, table};
 use super::late::Late;
 use super::{Which, directory, show};
 use crate::event::Utc;
@@ -88,7 +88,7 @@ pub fn export(args: &Export) -> miette::Result<ExitCode> {
         let octets = status::count(octets);
         table::put(&format!("{}: {members} members with {octets} octets, {how}\n", path.display()))?;
         for left_out in &manifest.left_out {
-            eprintln!("not in it: {}", escape(left_out));
+            remark(&format!("not in it: {}", escape(left_out)));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,35 @@
+//! What commands say to whoever calls them, whatever the files are called that they are given, and whether anybody reads.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::lab::PROGRAM;
+
+/// One of the program's commands, where no honeynet runs.
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(args).env("HONEYWEAVE_RUN_DIR", dir.join("run")).env("HONEYWEAVE_STATE_DIR", dir.join("state"));
+    command.env_remove("HONEYWEAVE_NAME");
+    command
+}
+
+#[test]
+fn where_nobody_reads_what_is_wrong_the_exit_code_still_says_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let topology = dir.path().join("t.yaml");
+    fs::write(&topology, "nodes: [").unwrap();
+    fs::create_dir(dir.path().join("events")).unwrap();
+    for (args, code) in [
+        (&["session", "ls"][..], 1),
+        (&["status"][..], 1),
+        (&["check", topology.to_str().unwrap()][..], 2),
+        (&["personality", "show", "no such"][..], 2),
+        (&["session", "ls", "--attacker", "192.0.2.9", "--state-dir", dir.path().to_str().unwrap()][..], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = command(dir.path(), args).stdout(Stdio::null()).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+}
