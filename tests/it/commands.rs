@@ -15,6 +15,36 @@ fn command(dir: &Path, args: &[&str]) -> Command {
 }
 
 #[test]
+fn a_terminal_obeys_nothing_that_a_file_is_called() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a\u{1b}]0;pwn\u{7}\u{9b}2J\u{202e}X.tar.zst");
+    fs::write(&path, "none").unwrap();
+    let file = path.to_str().unwrap();
+    let missing = format!("{file}/x");
+    for args in [
+        &["session", "verify", file, "--key", file][..],
+        &["session", "verify", file, "--key", &missing],
+        &["session", "replay", file],
+        &["session", "replay", &missing],
+        &["session", "ls", "--state-dir", file],
+        &["session", "export", "8f3a00c1d2e4b596", "--state-dir", file],
+        &["evidence", "show", file],
+        &["evidence", "verify", &missing],
+        &["evidence", "diff", "--upper", file, "--lower", file],
+        &["events", "ls", "--state-dir", file],
+        &["check", file],
+        &["import", "nmap", file],
+    ] {
+        let output = command(dir.path(), args).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        assert!(!output.status.success() && !said.is_empty(), "{args:?}: {said:?}");
+        let harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!said.contains(harmful), "{args:?}: {said:?}");
+    }
+}
+
+#[test]
 fn where_nobody_reads_what_is_wrong_the_exit_code_still_says_it() {
     let dir = tempfile::tempdir().unwrap();
     let topology = dir.path().join("t.yaml");
