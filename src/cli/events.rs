@@ -1,6 +1,5 @@
 //! `honeyweave events`: what happened.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use miette::miette;
@@ -86,9 +85,9 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     let filter = Filter { session: ls.session.map(|id| id.to_string()), event: ls.event.clone() };
     let client = match Client::connect(&ls.target) {
         Ok(client) => client,
-        Err(error @ (ConnectError::NoneRuns(_) | ConnectError::NotRunning { .. })) if !ls.follow => {
+        Err(ConnectError::NoneRuns(_) | ConnectError::NotRunning { .. }) if !ls.follow => {
             // Nothing runs, but what happened may still lie there.
-            let Some(dir) = log_dir(&ls.target) else { return Err(error.into()) };
+            let dir = super::session::directory(&ls.target)?.join("events");
             let found = search(&dir, &filter, last).map_err(|e| miette!("cannot read {}: {e}", dir.display()))?;
             for line in found {
                 if !print(&line, ls.json)? {
@@ -156,18 +155,6 @@ fn ask(client: &mut Client, request: &Request, ls: &Ls, printed: &mut u64) -> mi
             None => return Ok(End::WentAway),
         }
     }
-}
-
-/// Where the log of a honeynet lies that does not run.
-fn log_dir(target: &Target) -> Option<PathBuf> {
-    let state = target.state_dir.clone();
-    let candidates = match (&state, &target.name) {
-        (Some(state), Some(name)) => vec![state.join(name), state.clone()],
-        (Some(state), None) => vec![state.clone()],
-        (None, Some(name)) => vec![Path::new("/var/lib/honeyweave").join(name)],
-        (None, None) => return None,
-    };
-    candidates.into_iter().map(|dir| dir.join("events")).find(|dir| dir.is_dir())
 }
 
 /// Prints one record; returns whether anyone still reads.

@@ -123,7 +123,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
 }
 
 /// The directory of the honeynet that `target` means, whether it runs or has ended.
-fn directory(target: &Target) -> miette::Result<PathBuf> {
+pub(super) fn directory(target: &Target) -> miette::Result<PathBuf> {
     if let (Some(state), Some(name)) = (&target.state_dir, &target.name) {
         return existing(state.join(name));
     }

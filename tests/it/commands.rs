@@ -63,3 +63,34 @@ fn where_nobody_reads_what_is_wrong_the_exit_code_still_says_it() {
         assert_eq!(status.code(), Some(code), "{args:?}");
     }
 }
+
+#[test]
+fn events_are_those_of_the_honeynet_of_which_sessions_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = |name: &str| {
+        let log = dir.path().join("state").join(name).join("events");
+        fs::create_dir_all(&log).unwrap();
+        let record = "{\"v\":1,\"seq\":1,\"time\":\"2026-01-31T12:00:00.000000Z\",\"event\":\"tcp.open\",\
+                      \"session\":\"0000000000000abc\"}\n";
+        fs::write(log.join("events.ndjson"), record).unwrap();
+    };
+    let run = |args: &[&str]| {
+        let output = command(dir.path(), args).output().unwrap();
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        (output.status.code(), text(output.stdout) + &text(output.stderr))
+    };
+    for args in [["session", "ls"], ["events", "ls"]] {
+        let (code, said) = run(&args);
+        assert!(code == Some(1) && said.contains("none has left anything"), "{args:?}: {said}");
+    }
+    log("office");
+    for args in [&["session", "ls"][..], &["events", "ls"], &["events", "ls", "--name", "office"], &["events"]] {
+        let (code, said) = run(args);
+        assert!(code == Some(0) && said.contains("0000000000000abc"), "{args:?}: {said}");
+    }
+    log("branch");
+    for args in [["session", "ls"], ["events", "ls"]] {
+        let (code, said) = run(&args);
+        assert!(code == Some(1) && said.contains("several honeynets lie"), "{args:?}: {said}");
+    }
+}
