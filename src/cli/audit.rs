@@ -50,7 +50,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     let plan = topology::open(&args.topology, &args.os_db.options())?.plan;
     if let Some(wrong) = audit::unfit(&plan) {
         let help = "an audit attacks hosts by the uplinks of their topology";
-        eprintln!("{:?}", miette::miette!(help = help, "{wrong}"));
+        super::complain(&miette::miette!(help = help, "{wrong}"));
         return Ok(ExitCode::from(super::BAD_INPUT));
     }
     if !rustix::process::geteuid().is_root() {
@@ -59,7 +59,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     }
     let checks = if args.only.is_empty() { Check::ALL.to_vec() } else { args.only };
     for tool in audit::tools(&checks).iter().filter(|tool| tool.path.is_none()) {
-        eprintln!("MISSING: `{}`, and its checks with it: apt-get install {}", tool.name, tool.package);
+        super::remark(&format!("MISSING: `{}`, and its checks with it: apt-get install {}", tool.name, tool.package));
     }
     let options = Options {
         topology: args.topology,

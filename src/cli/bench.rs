@@ -204,7 +204,7 @@ fn run_frames(args: &FramesArgs) -> miette::Result<ExitCode> {
     let mut watch = watch::Onlooker::new()?;
     let Some(mac) = args.to else {
         let load = args.load.load(Duration::from_secs(60));
-        let ready = |mac| eprintln!("receiving on {}, whose MAC is {mac}", args.interface);
+        let ready = |mac| super::remark(&format!("receiving on {}, whose MAC is {mac}", args.interface));
         let result = bench::receive(&args.interface, &load, ready, &mut watch);
         drop(watch);
         return report(result, args.load.json, |report| show::received(report, args.load.spin));
@@ -231,7 +231,7 @@ fn report<R: Serialize>(
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            eprintln!("{:?}", miette::miette!("{error}"));
+            super::complain(&miette::miette!("{error}"));
             Ok(ExitCode::from(if error.is_input() { super::BAD_INPUT } else { super::FAILURE }))
         }
     }

@@ -49,8 +49,9 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Ok(plan) => {
-            warnings(&plan).iter().for_each(|warning| eprintln!("warning: {warning}"));
+            warnings(&plan).iter().for_each(|warning| super::remark(&format!("warning: {warning}")));
             let (nodes, links, hosts) = (plan.nodes.len(), plan.links.len(), hosts(&plan));
+            let file = super::harmless(&file);
             super::print(&format!("{file}: `{}` is sound: {nodes} nodes, {links} links, {hosts} hosts\n", plan.name))?;
             Ok(ExitCode::SUCCESS)
         }

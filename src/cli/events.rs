@@ -1,6 +1,5 @@
 //! `honeyweave events`: what happened.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use miette::miette;
@@ -86,9 +85,9 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     let filter = Filter { session: ls.session.map(|id| id.to_string()), event: ls.event.clone() };
     let client = match Client::connect(&ls.target) {
         Ok(client) => client,
-        Err(error @ (ConnectError::NoneRuns(_) | ConnectError::NotRunning { .. })) if !ls.follow => {
+        Err(ConnectError::NoneRuns(_) | ConnectError::NotRunning { .. }) if !ls.follow => {
             // Nothing runs, but what happened may still lie there.
-            let Some(dir) = log_dir(&ls.target) else { return Err(error.into()) };
+            let dir = super::session::directory(&ls.target)?.join("events");
             let found = search(&dir, &filter, last).map_err(|e| miette!("cannot read {}: {e}", dir.display()))?;
             for line in found {
                 if !print(&line, ls.json)? {
@@ -115,7 +114,7 @@ fn stream(mut client: Client, ls: &Ls, filter: Filter, mut last: usize) -> miett
         match Client::connect(&target) {
             Ok(again) if ls.follow => client = again,
             _ => {
-                eprintln!("the honeynet `{}` went away", client.name);
+                super::remark(&format!("the honeynet `{}` went away", client.name));
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -149,25 +148,13 @@ fn ask(client: &mut Client, request: &Request, ls: &Ls, printed: &mut u64) -> mi
                 }
             }
             Some(Answer::Lost(n)) => {
-                eprintln!("({n} events happened faster than they were read; `events ls` has them)")
+                super::remark(&format!("({n} events happened faster than they were read; `events ls` has them)"))
             }
             Some(Answer::Ok(_)) => return Ok(End::Told),
             Some(Answer::Error(why)) => return Err(miette!("{}", escape(&why))),
             None => return Ok(End::WentAway),
         }
     }
-}
-
-/// Where the log of a honeynet lies that does not run.
-fn log_dir(target: &Target) -> Option<PathBuf> {
-    let state = target.state_dir.clone();
-    let candidates = match (&state, &target.name) {
-        (Some(state), Some(name)) => vec![state.join(name), state.clone()],
-        (Some(state), None) => vec![state.clone()],
-        (None, Some(name)) => vec![Path::new("/var/lib/honeyweave").join(name)],
-        (None, None) => return None,
-    };
-    candidates.into_iter().map(|dir| dir.join("events")).find(|dir| dir.is_dir())
 }
 
 /// Prints one record; returns whether anyone still reads.

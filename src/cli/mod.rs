@@ -32,6 +32,7 @@ mod switch_entry;
 mod table;
 mod up;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -166,7 +167,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(report) => {
-            eprintln!("{report:?}");
+            complain(&report);
             ExitCode::from(if report.is::<crate::topology::Diagnostics>() { BAD_INPUT } else { FAILURE })
         }
     }
@@ -184,11 +185,55 @@ pub fn print(text: &str) -> miette::Result<()> {
     }
 }
 
+/// Writes `text` and a line feed to standard error, and nothing that a terminal obeys. That nobody reads it is no error.
+pub fn remark(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", harmless(text));
+}
+
+/// The same of what went wrong. It may quote the name of a file that an attacker gave it, or what is in such a file.
+pub fn complain(report: &miette::Report) {
+    let mut plain = String::new();
+    let handler =
+        miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor()).with_links(false);
+    let text = match handler.render_report(&mut plain, &**report) {
+        // What is drawn for a terminal has escape sequences of its own, that cannot be told from those of others.
+        Ok(()) if is_harmless(&plain) => format!("{report:?}"),
+        Ok(()) => harmless(&plain).into_owned(),
+        Err(_) => harmless(&report.to_string()).into_owned(),
+    };
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// `text` with whatever a terminal obeys written out, but for line feeds.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    if is_harmless(text) {
+        return text.into();
+    }
+    let shown = |c: char| if is_shown(c) { c.to_string() } else { c.escape_unicode().to_string() };
+    text.chars().map(shown).collect::<String>().into()
+}
+
+fn is_harmless(text: &str) -> bool {
+    text.chars().all(is_shown)
+}
+
+fn is_shown(c: char) -> bool {
+    c == '\n' || crate::record::is_harmless(c)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_written_out() {
+        for text in ["", "plain\nüöä\\x", "╰─▶ it"] {
+            assert_eq!(harmless(text), text);
+        }
+        assert_eq!(harmless("a\u{1b}]0;x\u{7}\r\u{202e}\nb"), "a\\u{1b}]0;x\\u{7}\\u{d}\\u{202e}\nb");
+    }
 
     #[test]
     fn arguments_are_consistent() {

@@ -71,11 +71,13 @@ fn ls(common: &Common) -> miette::Result<ExitCode> {
     match common.os_db.personalities().database() {
         Ok(db) => {
             let records = db.records().len();
-            eprintln!("and those of nmap's database, {records} records: honeyweave personality search WORDS");
+            super::remark(&format!(
+                "and those of nmap's database, {records} records: honeyweave personality search WORDS"
+            ));
         }
         // That there is none is no mistake, unless a certain one was asked for.
         Err(why) => {
-            eprintln!("{why}");
+            super::remark(&why);
             if common.os_db.os_db.is_some() {
                 return Ok(ExitCode::from(super::BAD_INPUT));
             }
@@ -105,7 +107,7 @@ fn search(words: &str, limit: usize, common: &Common) -> miette::Result<ExitCode
         super::print(&found.iter().map(|name| format!("{name}\n")).collect::<String>())?;
     }
     if found.is_empty() {
-        eprintln!("no name of nmap's database is like `{}`", crate::record::escape(words));
+        super::remark(&format!("no name of nmap's database is like `{}`", crate::record::escape(words)));
         return Ok(ExitCode::from(super::FAILURE));
     }
     Ok(ExitCode::SUCCESS)
@@ -118,7 +120,7 @@ fn show(name: &str, common: &Common) -> miette::Result<ExitCode> {
         Err(unknown) => {
             let why = unknown.why.unwrap_or_else(|| "no personality has this name".to_owned());
             let report = miette::miette!(help = unknown.help, "`{}`: {why}", crate::record::escape(name));
-            eprintln!("{report:?}");
+            super::complain(&report);
             return Ok(ExitCode::from(super::BAD_INPUT));
         }
     };

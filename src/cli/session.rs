@@ -123,7 +123,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
 }
 
 /// The directory of the honeynet that `target` means, whether it runs or has ended.
-fn directory(target: &Target) -> miette::Result<PathBuf> {
+pub(super) fn directory(target: &Target) -> miette::Result<PathBuf> {
     if let (Some(state), Some(name)) = (&target.state_dir, &target.name) {
         return existing(state.join(name));
     }
@@ -184,7 +184,7 @@ fn list(ls: &Ls) -> miette::Result<ExitCode> {
     let code = print_rows(&rows, ls.json)?;
     if found.left_out > 0 {
         let help = if ls.last < MOST_SESSIONS { "; --last N lists more" } else { "" };
-        eprintln!("({} sessions of longer ago are not listed{help})", found.left_out);
+        super::remark(&format!("({} sessions of longer ago are not listed{help})", found.left_out));
     }
     Ok(code)
 }

@@ -72,7 +72,7 @@ pub fn print_rows(rows: &[Value], json: bool) -> miette::Result<ExitCode> {
     if !told.is_empty() {
         table::put(&table::render(&told))?;
     } else if cut.is_empty() {
-        eprintln!("nothing to show");
+        super::remark("nothing to show");
     }
     for row in &cut {
         table::put(&format!("{}\n", missing(row)))?;

@@ -96,6 +96,7 @@ fn describe(status: &Status) -> String {
         ("watching what happens inside containers", &status.inside_error),
         ("the event log", &status.log.failing),
         ("the captures", &captures.failing),
+        ("recordings of connections", &status.recordings_error),
     ] {
         if let Some(why) = failing {
             let _ = writeln!(text, "TROUBLE     {what}: {}", escape(why));
@@ -219,6 +220,7 @@ mod tests {
             },
             log: LogStats { failing: Some("No space left on device".into()), ..LogStats::default() },
             captures: CaptureStats::default(),
+            recordings_error: Some("disk: it is nearly full".into()),
             sinks: vec![SinkStatus {
                 sink: "siem".into(),
                 to: "ecs tls://siem.example:6514".into(),
@@ -238,6 +240,7 @@ mod tests {
             "TROUBLE     the switch: it said \\u{1b}[2J",
             "TROUBLE     watching what happens inside containers: the kernel said no",
             "TROUBLE     the event log: No space left on device",
+            "TROUBLE     recordings of connections: disk: it is nearly full",
             "core\\u{7}",
             "packet (ring)",
             "10.0.0.9",

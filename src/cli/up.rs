@@ -89,13 +89,13 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     let loaded =
         topology::open(&args.topology, &topology::Options { uplink: args.uplink.clone(), ..args.os_db.options() })?;
     if let Err(refusal) = check_rights() {
-        eprintln!("{refusal:?}");
+        super::complain(&refusal);
         return Ok(ExitCode::from(super::BAD_INPUT));
     }
     let name = args.name.as_ref().unwrap_or(&loaded.plan.name).clone();
     if !place::is_name(&name) {
         let help = "use 1 to 64 letters, digits, `-`, `_` and `.`";
-        eprintln!("{:?}", miette!(help = help, "`{name}` cannot name a honeynet"));
+        super::complain(&miette!(help = help, "`{name}` cannot name a honeynet"));
         return Ok(ExitCode::from(super::BAD_INPUT));
     }
     // Before anything that takes long, and before its own TAPs are taken for somebody else's.
@@ -105,7 +105,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         Err(SupervisorError::Running(std::io::Error::new(std::io::ErrorKind::AlreadyExists, running)))?;
     }
     check_interfaces(&loaded)?;
-    super::check::warnings(&loaded.plan).iter().for_each(|warning| eprintln!("warning: {warning}"));
+    super::check::warnings(&loaded.plan).iter().for_each(|warning| super::remark(&format!("warning: {warning}")));
     let mut plan = Plan { name, ..loaded.plan };
     if args.without_containers {
         remove_containers(&mut plan);
@@ -199,7 +199,7 @@ fn copy_from(path: &Path, begin: u64) {
         std::io::stderr().flush()
     };
     if let Err(error) = copy() {
-        eprintln!("it did not come up, and {} cannot be read: {error}", path.display());
+        super::remark(&format!("it did not come up, and {} cannot be read: {error}", path.display()));
     }
 }
 

@@ -147,6 +147,9 @@ pub struct Status {
     pub log: LogStats,
     /// The captures.
     pub captures: CaptureStats,
+    /// Why less is recorded of connections than should be; absent if that is not so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recordings_error: Option<String>,
     /// Who is sent what happened.
     #[serde(default)]
     pub sinks: Vec<SinkStatus>,

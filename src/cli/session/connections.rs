@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::record::Belonging;
-use crate::record::tape::{Connection, TAPE, connection};
+use crate::record::tape::{Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection_within};
 
 /// Tapes that are read, the newest ones.
 const TAPES: usize = 1000;
@@ -28,52 +28,84 @@ struct OfTape {
     told: Connection,
 }
 
-/// What the tapes among `files` tell.
+/// What the tapes among `files` tell, of which the newest come first where there is not room for everything.
 pub fn of(files: &[Belonging]) -> Connections {
     let tapes: Vec<&Belonging> = files.iter().filter(|file| file.name.ends_with(TAPE)).collect();
-    let newest = tapes.get(tapes.len().saturating_sub(TAPES)..).unwrap_or_default();
-    let read = |file: &&Belonging| Some(OfTape { tape: file.name.clone(), told: connection(&file.path).ok()? });
-    let each: Vec<OfTape> = newest.iter().filter_map(read).collect();
+    let mut room = Room::default();
+    let mut read = |file: &&Belonging| {
+        Some(OfTape { tape: file.name.clone(), told: connection_within(&file.path, &mut room).ok()? })
+    };
+    let mut each: Vec<OfTape> = tapes.iter().rev().take(TAPES).filter_map(&mut read).collect();
+    each.reverse();
     let unread = (tapes.len() - each.len()) as u64;
     Connections { each, unread }
 }
 
+/// A row that is not made yet.
+enum Row<'a> {
+    Connection(&'a Connection),
+    Attempt(&'a Attempt),
+    Command(&'a Command),
+    File(&'a Moved),
+    Forward(&'a Forward),
+}
+
+/// Such rows, each with the number of its connection.
+type Rows<'a> = Box<dyn DoubleEndedIterator<Item = (usize, Row<'a>)> + 'a>;
+
 impl Connections {
     /// Things that no table tells.
     pub fn more(&self) -> u64 {
-        let surplus: u64 = self.all().map(|(_, rows)| rows.len().saturating_sub(ROWS) as u64).sum();
+        let surplus: u64 = self.all().into_iter().map(|(_, rows)| rows.count().saturating_sub(ROWS) as u64).sum();
         self.each.iter().map(|of| of.told.more).sum::<u64>() + self.unread + surplus
     }
 
     /// The tables, each with its name and the last rows of it.
     pub fn tables(&self) -> impl Iterator<Item = (&'static str, Vec<Value>)> + '_ {
-        self.all().map(|(name, mut rows)| {
-            rows.drain(..rows.len().saturating_sub(ROWS));
+        self.all().into_iter().map(|(name, rows)| {
+            let mut rows: Vec<Value> = rows.rev().take(ROWS).map(|(number, row)| row.made(number)).collect();
+            rows.reverse();
             (name, rows)
         })
     }
 
-    fn all(&self) -> impl Iterator<Item = (&'static str, Vec<Value>)> + '_ {
-        let rows = |row: &dyn Fn(usize, &Connection) -> Vec<Value>| {
-            self.each.iter().enumerate().flat_map(|(at, of)| row(at + 1, &of.told)).collect::<Vec<Value>>()
-        };
-        let connections = rows(&|number, told| vec![brief(number, told)]);
-        let attempts = rows(&|number, told| {
-            let row = |attempt: &_| with(number, attempt);
-            told.attempts.iter().filter(|attempt| attempt.method != "none" || attempt.accepted).map(row).collect()
-        });
-        let commands = rows(&|number, told| told.commands.iter().map(|command| with(number, command)).collect());
-        let files = rows(&|number, told| told.files.iter().map(|file| with(number, file)).collect());
-        let forwards = rows(&|number, told| told.forwards.iter().map(|forward| with(number, forward)).collect());
+    fn all(&self) -> [(&'static str, Rows<'_>); 5] {
         [
-            ("connections", connections),
-            ("attempts to log in", attempts),
-            ("commands without a shell", commands),
-            ("files that moved", files),
-            ("beyond the host", forwards),
+            ("connections", self.rows(|told| Box::new(std::iter::once(Row::Connection(told))))),
+            (
+                "attempts to log in",
+                self.rows(|told| Box::new(told.attempts.iter().filter(|attempt| is_told(attempt)).map(Row::Attempt))),
+            ),
+            ("commands without a shell", self.rows(|told| Box::new(told.commands.iter().map(Row::Command)))),
+            ("files that moved", self.rows(|told| Box::new(told.files.iter().map(Row::File)))),
+            ("beyond the host", self.rows(|told| Box::new(told.forwards.iter().map(Row::Forward)))),
         ]
-        .into_iter()
     }
+
+    fn rows<'a>(
+        &'a self,
+        of: impl Fn(&'a Connection) -> Box<dyn DoubleEndedIterator<Item = Row<'a>> + 'a> + 'a,
+    ) -> Rows<'a> {
+        let numbered = self.each.iter().enumerate();
+        Box::new(numbered.flat_map(move |(at, each)| of(&each.told).map(move |row| (at + 1, row))))
+    }
+}
+
+impl Row<'_> {
+    fn made(&self, number: usize) -> Value {
+        match self {
+            Row::Connection(told) => brief(number, told),
+            Row::Attempt(attempt) => with(number, attempt),
+            Row::Command(command) => with(number, command),
+            Row::File(file) => with(number, file),
+            Row::Forward(forward) => with(number, forward),
+        }
+    }
+}
+
+/// Whether an attempt is more than a question.
+fn is_told(attempt: &Attempt) -> bool {
+    attempt.method != "none" || attempt.accepted
 }
 
 /// A connection in a row.
@@ -107,3 +139,7 @@ fn with(number: usize, part: &impl Serialize) -> Value {
     }
     row
 }
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;

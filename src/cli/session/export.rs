@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use miette::miette;
 use serde_json::json;
 
-use super::super::{FAILURE, Target, evidence, status, table};
+use super::super::{FAILURE, Target, evidence, harmless, remark, status, table};
 use super::late::Late;
 use super::{Which, directory, show};
 use crate::event::Utc;
@@ -86,9 +86,10 @@ pub fn export(args: &Export) -> miette::Result<ExitCode> {
         let members = manifest.members.len();
         let how = if args.plain { "not encrypted" } else { "encrypted" };
         let octets = status::count(octets);
-        table::put(&format!("{}: {members} members with {octets} octets, {how}\n", path.display()))?;
+        let file = path.to_string_lossy();
+        table::put(&format!("{}: {members} members with {octets} octets, {how}\n", harmless(&file)))?;
         for left_out in &manifest.left_out {
-            eprintln!("not in it: {}", escape(left_out));
+            remark(&format!("not in it: {}", escape(left_out)));
         }
     }
     Ok(ExitCode::SUCCESS)

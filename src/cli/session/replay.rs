@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use miette::miette;
 
-use super::super::{Target, table};
+use super::super::{Target, remark, table};
 use super::directory;
 use crate::event::SessionId;
 use crate::record::transcript::{CAST, Cast, Commands, Harmless, Moment, PlainText, What};
@@ -79,7 +79,7 @@ pub fn run(args: &Replay) -> miette::Result<ExitCode> {
             replay(&mut cast, &path, args)?
         };
         if cast.skipped() > 0 {
-            eprintln!("({} lines of {} are no events)", cast.skipped(), escape(&path.to_string_lossy()));
+            remark(&format!("({} lines of {} are no events)", cast.skipped(), escape(&path.to_string_lossy())));
         }
         if !goes_on {
             break;

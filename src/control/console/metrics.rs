@@ -59,6 +59,7 @@ pub struct Metrics {
     capture_lost: Counter,
     recordings: Gauge,
     recording_dropped: Counter,
+    recording_failing: Gauge,
     nodes: Vec<String>,
     switch: Mutex<SwitchCounters>,
     switch_up: Gauge,
@@ -126,6 +127,10 @@ impl Metrics {
                 "honeyweave_recording_dropped_total",
                 "What was told of connections that are not recorded.",
             ),
+            recording_failing: gauge(
+                "honeyweave_recording_failing",
+                "Whether less is recorded of connections than should be, because of the disk.",
+            ),
             switch_up: gauge("honeyweave_switch_up", "Whether the switch answers."),
             nodes,
             switch: Mutex::default(),
@@ -182,9 +187,10 @@ impl Metrics {
     }
 
     /// Takes over how recordings of connections are doing.
-    pub fn tapes(&self, stats: TapeStats) {
+    pub fn tapes(&self, stats: &TapeStats) {
         self.recordings.set(stats.open as f64);
         self.recording_dropped.absolute(stats.dropped);
+        self.recording_failing.set(f64::from(u8::from(stats.failing.is_some())));
     }
 
     /// Takes over how sinks are doing.

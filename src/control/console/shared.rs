@@ -10,6 +10,7 @@ use super::metrics::Metrics;
 use crate::node::{NodeConfig, NodeIdx};
 use crate::record::privacy::{Mask, Privacy};
 use crate::record::sink::SinkStatus;
+use crate::record::tape::TapeStats;
 use crate::record::{CaptureSource, CaptureStats, LogStats, Summary};
 use crate::topology::Plan;
 
@@ -30,6 +31,8 @@ pub struct Shared {
     /// The newest record.
     newest: watch::Sender<u64>,
     sinks: Mutex<Vec<SinkStatus>>,
+    /// Why less is recorded of connections than should be.
+    recordings_error: Mutex<Option<String>>,
     /// The figures for Prometheus.
     pub metrics: Metrics,
     pub(super) privacy: Privacy,
@@ -61,6 +64,7 @@ impl Shared {
             feed: broadcast::channel(FEED).0,
             newest: watch::Sender::new(0),
             sinks: Mutex::default(),
+            recordings_error: Mutex::default(),
         }
     }
 
@@ -87,6 +91,17 @@ impl Shared {
     /// Learns the number of the newest record.
     pub fn grown(&self, newest: u64) {
         self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
+    }
+
+    /// Why less is recorded of connections than should be, if that is so.
+    pub fn recordings_error(&self) -> Option<String> {
+        lock(&self.recordings_error).clone()
+    }
+
+    /// Learns how recordings of connections are doing.
+    pub fn recordings(&self, stats: TapeStats) {
+        self.metrics.tapes(&stats);
+        *lock(&self.recordings_error) = stats.failing;
     }
 
     /// How each sink is doing.

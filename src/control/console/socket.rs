@@ -208,6 +208,7 @@ impl Desk {
             summary: self.shared.summary().view(),
             log,
             captures,
+            recordings_error: self.shared.recordings_error(),
             sinks: self.shared.sinks(),
         }
     }

@@ -52,7 +52,7 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let mut tended = clock::monotonic_micros();
     loop {
-        let is_idle = tapes.stats().open == 0;
+        let is_idle = tapes.is_idle();
         let next = runtime.block_on(async {
             if is_idle { Ok(told.recv().await) } else { tokio::time::timeout(TEND, told.recv()).await }
         });
@@ -68,10 +68,10 @@ pub fn run(
             }
             Err(_) => {}
         }
-        if monotonic - tended >= TEND.as_micros() as i64 || tapes.stats().open == 0 {
+        if monotonic - tended >= TEND.as_micros() as i64 || tapes.is_idle() {
             tended = monotonic;
             tapes.tend(now);
-            shared.metrics.tapes(tapes.stats());
+            shared.recordings(tapes.stats());
         }
         pass_on(&mut tapes, said, wake, utc - monotonic);
     }

@@ -5,7 +5,8 @@
 //! at a time, in bounded memory; one that ends in the middle of a block is being written, and its end is not waited for.
 //!
 //! They are read twice: an archive has to say how long a member is before that begins, and reading costs less than a
-//! copy of it all on the disk would. What is written, rotated or deleted in between changes nothing, as files stay open.
+//! copy of it all on the disk would. What is written, rotated or compressed in between changes nothing, as the second
+//! reading ends where the first one did; nor does what is deleted, as the oldest files, which go first, stay open.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -33,7 +34,7 @@ use crate::record::pcap::{SNAPLEN, other, section};
 const PAIRS: usize = 65_536;
 /// Series that are read at once.
 const SERIES: usize = 256;
-/// Files that stay open between the two readings. Others are opened by their names again.
+/// Files that stay open between the two readings. Others are opened by their names again, for as much as there was.
 const KEPT: usize = 256;
 /// Octets of a block: more than the longest frame takes.
 const BLOCK: usize = 1 << 20;
@@ -108,7 +109,7 @@ pub struct Selection<'a> {
 pub fn select<'a>(dir: &Path, pick: &'a Pick, comment: &'a str) -> io::Result<Selection<'a>> {
     let mut series: BTreeMap<String, VecDeque<Capture>> = BTreeMap::new();
     for (name, path) in captures(dir)? {
-        series.entry(name).or_default().push_back(Capture { path, opened: None });
+        series.entry(name).or_default().push_back(Capture::new(path));
     }
     // Of a honeynet of thousands of containers those that have nothing to do with it are left alone.
     series.retain(|_, files| files.front().is_none_or(|first| concerns(&first.path, pick)));
@@ -211,17 +212,22 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The first `octets` of a capture in the clear, compressed or not.
-fn clear(file: File, octets: u64) -> io::Result<Box<dyn Read>> {
+/// Whether a file is compressed.
+fn is_packed(file: &File) -> bool {
     let mut begin = [0; ZSTD.len()];
-    match file.read_at(&mut begin, 0) {
-        Ok(len) if begin.get(..len) == Some(&ZSTD[..]) => {
-            let mut file = zstd::Decoder::new(file.take(octets))?;
-            file.window_log_max(WINDOW)?;
-            Ok(Box::new(file))
-        }
-        _ => Ok(Box::new(file.take(octets))),
+    file.read_at(&mut begin, 0).is_ok_and(|len| begin.get(..len) == Some(&ZSTD[..]))
+}
+
+/// A capture in the clear, as far as `extent` says.
+fn clear(file: File, extent: Extent) -> io::Result<Box<dyn Read>> {
+    if !is_packed(&file) {
+        return Ok(Box::new(file.take(extent.octets)));
     }
+    // What was counted as it lay there before it was compressed is to be counted as it comes out.
+    let (of_file, in_the_clear) = if extent.is_packed { (extent.octets, u64::MAX) } else { (u64::MAX, extent.octets) };
+    let mut file = zstd::Decoder::new(file.take(of_file))?;
+    file.window_log_max(WINDOW)?;
+    Ok(Box::new(file.take(in_the_clear)))
 }
 
 /// Whether an error is about what was compressed, and not about the disk.
@@ -233,7 +239,7 @@ fn is_damage(error: &io::Error) -> bool {
 fn concerns(path: &Path, pick: &Pick) -> bool {
     let mut begin = Vec::new();
     let opened =
-        open(path).and_then(|file| clear(file, u64::MAX)).and_then(|file| file.take(HEAD).read_to_end(&mut begin));
+        open(path).and_then(|file| clear(file, Extent::ALL)).and_then(|file| file.take(HEAD).read_to_end(&mut begin));
     let Ok((rest, mut parser)) = opened.map_err(PcapError::IoError).and_then(|_| PcapNgParser::new(&begin)) else {
         return true;
     };
@@ -279,29 +285,46 @@ fn nanos(frame: &EnhancedPacketBlock<'_>) -> u64 {
     u64::try_from(frame.timestamp.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// How much of a capture there is.
+#[derive(Clone, Copy)]
+struct Extent {
+    /// Octets of the file.
+    octets: u64,
+    /// Whether that is compressed.
+    is_packed: bool,
+}
+
+impl Extent {
+    const ALL: Extent = Extent { octets: u64::MAX, is_packed: false };
+}
+
 /// A file of frames.
 struct Capture {
     path: PathBuf,
-    /// The file itself and its octets, once it was opened.
-    opened: Option<(File, u64)>,
+    /// How much of it there was when it was opened first.
+    extent: Option<Extent>,
+    /// The file itself, as long as it stays open.
+    opened: Option<File>,
 }
 
 impl Capture {
-    /// Opens it, and tells what it has in the clear. Whatever is appended meanwhile is left for another time.
+    fn new(path: PathBuf) -> Capture {
+        Capture { path, extent: None, opened: None }
+    }
+
+    /// Opens it, and tells what it has in the clear. What was appended since it was opened first is left for another time.
     fn open(&mut self) -> io::Result<Box<dyn Read>> {
-        let (file, octets) = match self.opened.take() {
-            Some((mut file, octets)) => {
-                file.rewind()?;
-                (file, octets)
-            }
-            None => {
-                let file = open(&self.path)?;
-                let octets = file.metadata()?.len();
-                (file, octets)
-            }
+        let mut file = match self.opened.take() {
+            Some(file) => file,
+            None => open(&self.path)?,
         };
-        let (file, _) = self.opened.insert((file, octets));
-        clear(file.try_clone()?, octets)
+        file.rewind()?;
+        let extent = match self.extent {
+            Some(extent) => extent,
+            None => Extent { octets: file.metadata()?.len(), is_packed: is_packed(&file) },
+        };
+        self.extent = Some(extent);
+        clear(self.opened.insert(file).try_clone()?, extent)
     }
 }
 

@@ -154,7 +154,7 @@ fn compressed_captures_are_read_like_others() {
     // One that is compressed between listing and opening it.
     std::fs::write(packed(&path("c")), pack("c")).unwrap();
     std::fs::remove_file(path("c")).unwrap();
-    let mut series = Series::new([Capture { path: path("c"), opened: None }].into());
+    let mut series = Series::new([Capture::new(path("c"))].into());
     assert_eq!(series.advance(&wanted(), &mut 1).unwrap(), Some(20 * SECOND));
 }
 
@@ -214,6 +214,41 @@ fn what_becomes_of_captures_between_the_two_readings_changes_nothing() {
     let mut out = Vec::new();
     selection.write(&mut out).unwrap();
     assert_eq!((out.len() as u64, read(&out).frames.len() as u64, picked.frames), (octets, 40, 40));
+}
+
+#[test]
+fn captures_that_do_not_stay_open_are_read_as_far_as_the_first_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = CaptureLimits { compress: false, ..CaptureLimits::default() };
+    let write = |series: &str, frames: u64| {
+        let mut captures = CaptureSet::open(dir.path(), limits).unwrap();
+        for second in 0..frames {
+            captures.frame(&source(series, series), (20 + second) * SECOND, Direction::In, 60, &v4(A, B, 0, 1));
+        }
+        captures.close_all();
+        std::fs::read(dir.path().join(format!("{series}-000001.pcapng"))).unwrap()
+    };
+    // All frames there are, of which only a part is in the files when they are read first, in the middle of a block.
+    let whole = write("whole", 20);
+    let cut = whole.len() / 2 + 1;
+    std::fs::remove_file(dir.path().join("whole-000001.pcapng")).unwrap();
+    let path = |number: usize| dir.path().join(format!("wan-{number:06}.pcapng"));
+    let last = KEPT + 2;
+    for number in 1..=last {
+        std::fs::write(path(number), if number <= KEPT { &whole } else { &whole[..cut] }).unwrap();
+    }
+    let wanted = wanted();
+    let selection = select(dir.path(), &wanted, "x").unwrap();
+    let (octets, picked) = (selection.octets, selection.picked);
+    assert_eq!(picked.captures, last as u64);
+    // One of them is written on, another is over and compressed. The oldest go.
+    std::fs::write(path(last), &whole).unwrap();
+    std::fs::write(packed(&path(last - 1)), zstd::encode_all(&whole[..], 3).unwrap()).unwrap();
+    std::fs::remove_file(path(last - 1)).unwrap();
+    (1..=9).for_each(|number| std::fs::remove_file(path(number)).unwrap());
+    let mut out = Vec::new();
+    selection.write(&mut out).unwrap();
+    assert_eq!((out.len() as u64, read(&out).frames.len() as u64), (octets, picked.frames));
 }
 
 #[test]

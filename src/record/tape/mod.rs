@@ -28,7 +28,7 @@ mod store;
 
 pub use notice::Notice;
 pub(super) use notice::{fits, fitted};
-pub use read::{Connection, TAPE, connection, secrets};
+pub use read::{Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection, connection_within, secrets};
 pub use redact::redact;
 pub use room::{Look, Space, space};
 pub use set::{TapeStats, Tapes};

@@ -23,6 +23,9 @@ const MOST: u64 = 128 << 20;
 const EACH: usize = 1000;
 /// Characters of a word that are told.
 const WORD: usize = 1024;
+/// Things that are told one by one of all tapes of a session, and octets of text in them.
+const THINGS: usize = 20_000;
+const TEXT: usize = 16 << 20;
 
 /// What a tape tells of its connection. Whatever is text in it is an attacker's, and nothing that a terminal obeys.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -119,19 +122,47 @@ pub struct Forward {
     pub accepted: bool,
 }
 
+/// How much is still told one by one of the tapes of a session, all of which are one attacker's.
+#[derive(Debug)]
+pub struct Room {
+    things: usize,
+    text: usize,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { things: THINGS, text: TEXT }
+    }
+}
+
+impl Room {
+    /// Whether a thing is told that has so many octets of text.
+    fn takes(&mut self, text: usize) -> bool {
+        let (Some(things), Some(text)) = (self.things.checked_sub(1), self.text.checked_sub(text)) else {
+            return false;
+        };
+        (self.things, self.text) = (things, text);
+        true
+    }
+}
+
 /// What the tape at `path` tells.
 ///
 /// # Errors
 /// If it cannot be read.
 pub fn connection(path: &Path) -> io::Result<Connection> {
-    read(BufReader::new(open_regular(path)?.take(MOST)))
+    connection_within(path, &mut Room::default())
 }
 
-fn read(reader: impl BufRead) -> io::Result<Connection> {
+/// The same as far as there is `room`.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn connection_within(path: &Path, room: &mut Room) -> io::Result<Connection> {
     let (mut told, mut moving) = (Connection::default(), HashMap::new());
     let mut lost = 0;
-    each(reader, |line| match serde_json::from_slice::<Value>(line) {
-        Ok(line) => told.add(line, &mut moving),
+    each(BufReader::new(open_regular(path)?.take(MOST)), |line| match serde_json::from_slice::<Value>(line) {
+        Ok(line) => told.add(line, &mut moving, room),
         Err(_) => lost += 1,
     })?;
     told.lost_lines += lost;
@@ -179,7 +210,7 @@ fn each(mut reader: impl BufRead, mut show: impl FnMut(&[u8])) -> io::Result<()>
 }
 
 impl Connection {
-    fn add(&mut self, mut line: Value, moving: &mut HashMap<u32, (String, String)>) {
+    fn add(&mut self, mut line: Value, moving: &mut HashMap<u32, (String, String)>, room: &mut Room) {
         let Some(members) = line.as_object_mut() else { return };
         let at = members.remove("at").and_then(|at| at.as_f64()).unwrap_or(0.0);
         self.seconds = self.seconds.max(at);
@@ -196,7 +227,7 @@ impl Connection {
         } else if let Some(lost) = members.get("lost") {
             self.lost_lines += lost.get("lines").and_then(Value::as_u64).unwrap_or(0);
         } else if let Ok(entry) = Entry::deserialize(line) {
-            self.entry(at, entry, (content, cut), moving);
+            self.entry(at, entry, (content, cut), moving, room);
         }
     }
 
@@ -206,6 +237,7 @@ impl Connection {
         entry: Entry,
         (content, cut): (Option<String>, Option<String>),
         moving: &mut HashMap<u32, (String, String)>,
+        room: &mut Room,
     ) {
         match entry {
             Entry::Hello { banner, hassh, .. } => {
@@ -215,20 +247,22 @@ impl Connection {
             Entry::Attempt { user, credential, accepted } => {
                 let user = shown(user.as_str());
                 self.tried += 1;
+                let (method, credential) = credential_of(&credential);
+                // The one that let it in is told whatever came before.
+                let is_first = accepted && self.user.is_none();
                 if accepted {
                     self.user = Some(user.clone());
                 }
-                let (method, credential) = credential_of(&credential);
-                // The one that let it in is told whatever came before.
-                let is_told = self.attempts.len() < if accepted { EACH + 1 } else { EACH };
-                self.more += u64::from(!is_told);
-                if is_told {
-                    self.attempts.push(Attempt { at, user, method, credential, accepted });
+                let attempt = Attempt { at, user, method, credential, accepted };
+                if is_first {
+                    self.attempts.push(attempt);
+                } else {
+                    self.more += keep(&mut self.attempts, attempt, room);
                 }
             }
-            Entry::Exec { channel, command } => self.command(at, channel, command.as_str()),
-            Entry::Command { text } => self.command(at, 0, text.as_str()),
-            Entry::Http { method, path, .. } => self.command(at, 0, &format!("{method} {path}")),
+            Entry::Exec { channel, command } => self.command(at, channel, command.as_str(), room),
+            Entry::Command { text } => self.command(at, 0, text.as_str(), room),
+            Entry::Http { method, path, .. } => self.command(at, 0, &format!("{method} {path}"), room),
             Entry::FileBegin { file, path, direction, .. } if moving.len() < EACH => {
                 let direction = serde_json::to_value(direction).ok();
                 let direction = direction.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -237,24 +271,25 @@ impl Connection {
             Entry::FileEnd { file, size, sha256, .. } => {
                 let (path, direction) = moving.remove(&file).unwrap_or_default();
                 let sha256 = sha256.as_deref().map(shown);
-                self.more += keep(&mut self.files, Moved { at, direction, path, size, sha256, content, cut });
+                let moved = Moved { at, direction, path, size, sha256, content, cut };
+                self.more += keep(&mut self.files, moved, room);
             }
-            Entry::Opened { kind, .. } => self.forward(at, &kind, true),
-            Entry::Refused { kind, .. } => self.forward(at, &kind, false),
+            Entry::Opened { kind, .. } => self.forward(at, &kind, true, room),
+            Entry::Refused { kind, .. } => self.forward(at, &kind, false, room),
             Entry::Listen { host, port, accepted } => {
                 let what = format!("listen on {}:{port}", shown(host.as_str()));
-                self.more += keep(&mut self.forwards, Forward { at, what, accepted });
+                self.more += keep(&mut self.forwards, Forward { at, what, accepted }, room);
             }
             Entry::End { reason } => self.end = Some(shown(reason.as_str())),
             _ => {}
         }
     }
 
-    fn command(&mut self, at: f64, channel: u32, command: &str) {
-        self.more += keep(&mut self.commands, Command { at, channel, command: shown(command) });
+    fn command(&mut self, at: f64, channel: u32, command: &str, room: &mut Room) {
+        self.more += keep(&mut self.commands, Command { at, channel, command: shown(command) }, room);
     }
 
-    fn forward(&mut self, at: f64, kind: &ChannelKind, accepted: bool) {
+    fn forward(&mut self, at: f64, kind: &ChannelKind, accepted: bool, room: &mut Room) {
         let text = |text: &Text| shown(text.as_str());
         let what = match kind {
             ChannelKind::Session | ChannelKind::Stream => return,
@@ -264,17 +299,48 @@ impl Connection {
             ChannelKind::Agent => "to the client's agent".to_owned(),
             ChannelKind::X11 => "to the client's display".to_owned(),
         };
-        self.more += keep(&mut self.forwards, Forward { at, what, accepted });
+        self.more += keep(&mut self.forwards, Forward { at, what, accepted }, room);
     }
 }
 
 /// Keeps `what` if there is room; returns how many are not kept.
-fn keep<T>(kept: &mut Vec<T>, what: T) -> u64 {
-    if kept.len() >= EACH {
+fn keep<T: Thing>(kept: &mut Vec<T>, what: T, room: &mut Room) -> u64 {
+    if kept.len() >= EACH || !room.takes(what.text()) {
         return 1;
     }
     kept.push(what);
     0
+}
+
+/// What is told one by one.
+trait Thing {
+    /// Octets of text in it.
+    fn text(&self) -> usize;
+}
+
+impl Thing for Attempt {
+    fn text(&self) -> usize {
+        self.user.len() + self.credential.len()
+    }
+}
+
+impl Thing for Command {
+    fn text(&self) -> usize {
+        self.command.len()
+    }
+}
+
+impl Thing for Moved {
+    fn text(&self) -> usize {
+        let others = [&self.sha256, &self.content, &self.cut].into_iter().flatten();
+        self.direction.len() + self.path.len() + others.map(String::len).sum::<usize>()
+    }
+}
+
+impl Thing for Forward {
+    fn text(&self) -> usize {
+        self.what.len()
+    }
 }
 
 fn credential_of(credential: &Credential) -> (&'static str, String) {

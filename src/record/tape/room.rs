@@ -62,6 +62,17 @@ pub enum Scarce {
     Transcripts,
 }
 
+impl Scarce {
+    /// What is left out, as a sentence begins.
+    pub fn left_out(self) -> Option<&'static str> {
+        match self {
+            Scarce::Nothing => None,
+            Scarce::Contents => Some("contents of files are not"),
+            Scarce::Transcripts => Some("neither transcripts nor contents of files are"),
+        }
+    }
+}
+
 /// What is written, in the order in which it ends where a session has much: what tells least in most room does so first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -21,12 +21,14 @@ const ON_THE_WAY: i64 = 1_000_000;
 const TOLD: i64 = 60_000_000;
 
 /// How recordings are doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TapeStats {
     /// Connections that are being recorded.
     pub open: u64,
     /// Words of connections whose beginning was not told, or that there was no room for.
     pub dropped: u64,
+    /// Why less is recorded than should be, if that is so.
+    pub failing: Option<String>,
 }
 
 /// Recordings of a honeynet's connections.
@@ -76,7 +78,12 @@ impl Tapes {
 
     /// How they are doing.
     pub fn stats(&self) -> TapeStats {
-        TapeStats { open: self.open.len() as u64, dropped: self.dropped }
+        TapeStats { open: self.open.len() as u64, dropped: self.dropped, failing: self.store.trouble() }
+    }
+
+    /// Whether nobody need look before something happens: no connection is being recorded, and the disk has room.
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.store.trouble().is_none()
     }
 
     /// Events that are to be written, in their order.

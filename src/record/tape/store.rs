@@ -67,9 +67,9 @@ pub struct Store {
     told: Scarce,
     retention: Retention,
     unseen: u64,
-    /// What the disk said last, if that was not told yet; whether it has taken nothing since.
+    /// What the disk said last, if that was not told yet; and if it has taken nothing since.
     refused: Option<String>,
-    refusing: bool,
+    refusing: Option<String>,
 }
 
 impl Store {
@@ -102,7 +102,7 @@ impl Store {
             retention: Retention::new(limits.age_secs),
             unseen: 0,
             refused: None,
-            refusing: false,
+            refusing: None,
         };
         store.measure();
         Ok(store)
@@ -245,21 +245,29 @@ impl Store {
 
     /// The disk did not take something.
     pub fn refuse(&mut self, error: &io::Error) {
-        if !self.refusing {
+        if self.refusing.is_none() {
             tracing::error!(%error, dir = %self.dir.display(), "connections cannot be recorded to the disk");
             self.refused = Some(error.to_string());
+            self.refusing = self.refused.clone();
         }
-        self.refusing = true;
     }
 
     /// It takes something.
     pub fn accept(&mut self) {
-        self.refusing = false;
+        self.refusing = None;
     }
 
     /// What there is no room for.
     pub fn scarce(&self) -> Scarce {
         self.scarce
+    }
+
+    /// Why less is kept than should be, if that is so.
+    pub fn trouble(&self) -> Option<String> {
+        match (&self.refusing, self.scarce.left_out()) {
+            (Some(error), _) => Some(refused(error)),
+            (None, left_out) => left_out.map(nearly_full),
+        }
     }
 
     /// Makes room and looks whether there is, and tells of both.
@@ -280,17 +288,11 @@ impl Store {
         }
         if self.scarce > self.told {
             self.told = self.scarce;
-            let what = match self.scarce {
-                Scarce::Transcripts => "neither transcripts nor contents of files are",
-                _ => "contents of files are not",
-            };
-            let why = format!("disk: it is nearly full; {what} recorded until there is room again");
-            told.push(Notice::of_recording(EventId::RecordingFailed, now, 1, &why));
+            let why = self.scarce.left_out().map(nearly_full);
+            told.extend(why.map(|why| Notice::of_recording(EventId::RecordingFailed, now, 1, &why)));
         }
-        if let Some(error) = self.refused.take() {
-            let why = format!("disk: connections cannot be recorded ({error}); events go on");
-            told.push(Notice::of_recording(EventId::RecordingFailed, now, 1, &why));
-        }
+        let why = self.refused.take().map(|error| refused(&error));
+        told.extend(why.map(|why| Notice::of_recording(EventId::RecordingFailed, now, 1, &why)));
         for (id, limit) in std::mem::take(&mut self.limited) {
             told.push(Notice::of_session(EventId::RecordingFailed, now, id, &limit.told(&self.limits)));
         }
@@ -380,6 +382,14 @@ impl Store {
         }
         gone
     }
+}
+
+fn nearly_full(left_out: &str) -> String {
+    format!("disk: it is nearly full; {left_out} recorded until there is room again")
+}
+
+fn refused(error: &str) -> String {
+    format!("disk: connections cannot be recorded ({error}); events go on")
 }
 
 /// Removes files in `dir` to which nothing was written since `before`, and returns how many.

@@ -109,14 +109,21 @@ fn where_the_disk_is_nearly_full_contents_go_first_and_tapes_stay() {
     lab.begin(7, SESSION);
     lab.put(7, 0, opened(0));
     lab.put(7, 0, Entry::Shell { channel: 0 });
+    let mut failing = Vec::new();
     for (file, free) in [(0, size), (1, size / 20 - 1), (2, size / 50 - 1), (3, size / 50 - 1), (4, size)] {
         *lab.space.lock().unwrap() = Space { free, size };
         // It is looked at when something was written.
         lab.put(7, 0, Entry::Env { channel: 0, name: text("A"), value: text("B") });
         lab.tend();
+        failing.push(lab.tapes.stats().failing);
         work(&mut lab, file);
     }
     lab.end(7, 9);
+    let of = |what: &str| Some(format!("disk: it is nearly full; {what} recorded until there is room again"));
+    let (contents, transcripts) =
+        (of("contents of files are not"), of("neither transcripts nor contents of files are"));
+    assert_eq!(failing, [None, contents, transcripts.clone(), transcripts, None]);
+    assert!(lab.tapes.is_idle(), "there is room again");
     let told = lab.told(EventId::SshFile);
     let cut: Vec<&Value> = told.iter().map(|told| &told["cut"]).collect();
     assert_eq!(cut, [&Value::Null, &json!("disk"), &json!("disk"), &json!("disk"), &Value::Null]);
@@ -203,6 +210,10 @@ fn on_a_disk_of_256_kib() {
     lab.tend();
     let failures = lab.failures();
     assert_eq!(failures.len(), 2, "that it is nearly full, and that it is: {failures:?}");
+    let refused = |lab: &Lab| {
+        lab.tapes.stats().failing.is_some_and(|why| why.contains("connections cannot be recorded (No space"))
+    };
+    assert!(refused(&lab), "{:?}", lab.tapes.stats());
     assert_eq!(lab.told(EventId::SshLogin).len(), 2, "events go on");
 
     fs::remove_file(&ballast).unwrap();
@@ -211,6 +222,7 @@ fn on_a_disk_of_256_kib() {
     lab.put(7, 3000, data(0, Stream::Output, b"again"));
     lab.end(7, 3001);
     lab.end(8, 3001);
+    assert!(!refused(&lab), "{:?}", lab.tapes.stats());
     let dir = disk.join("sessions").join(SESSION.to_string());
     let tape = dir.join("20261130T025429Z-ssh-0000000000000007.ndjson");
     let lines = lines(&tape);

@@ -179,7 +179,7 @@ fn a_shell_is_a_tape_a_transcript_and_events() {
     lab.put(7, 9_000_000, Entry::Exit { channel: 3, status: Some(0), signal: None });
     lab.put(7, 9_000_000, Entry::Closed { channel: 3 });
     lab.end(7, 9_500_000);
-    assert_eq!(lab.tapes.stats(), TapeStats { open: 0, dropped: 0 });
+    assert_eq!(lab.tapes.stats(), TapeStats { open: 0, dropped: 0, failing: None });
 
     let stem = "20261130T025429Z-ssh-0000000000000007";
     let names: Vec<String> = lab.files(SESSION).into_keys().collect();
@@ -374,7 +374,7 @@ fn a_switch_that_dies_ends_what_it_was_in_the_middle_of() {
     lab.put(7, 9, data(0, Stream::Output, b"last"));
     lab.begin(8, SESSION);
     (0..4).for_each(|_| lab.tend());
-    assert_eq!(lab.tapes.stats(), TapeStats { open: 1, dropped: 0 });
+    assert_eq!(lab.tapes.stats(), TapeStats { open: 1, dropped: 0, failing: None });
     let tape = lab.file("0000000000000007.ndjson");
     assert_eq!(lines(&tape).iter().rev().nth(2).unwrap()["broken"], json!({"reason": "the switch ended"}));
     assert_eq!(connection(&tape).unwrap().end.as_deref(), Some("broken off: the switch ended"));
@@ -386,7 +386,7 @@ fn a_switch_that_dies_ends_what_it_was_in_the_middle_of() {
     lab.put(7, 10, data(0, Stream::Output, b"?"));
     lab.put(9, 10, opened(0));
     lab.begin(8, SESSION);
-    assert_eq!(lab.tapes.stats(), TapeStats { open: 1, dropped: 3 });
+    assert_eq!(lab.tapes.stats(), TapeStats { open: 1, dropped: 3, failing: None });
     lab.tapes.close("the console ended", utc(lab.now));
     lab.told.extend(lab.tapes.told());
     assert_eq!(lab.told(EventId::SshClose)[1]["reason"], "the console ended");

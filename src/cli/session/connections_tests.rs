@@ -1,0 +1,57 @@
+use std::path::Path;
+
+use super::*;
+
+/// A tape with so many commands of so many octets, behind a log-in.
+fn tape(dir: &Path, number: usize, commands: usize, octets: usize) -> Belonging {
+    let name = format!("20260131T120000Z-ssh-{number:016x}{TAPE}");
+    let mut text = String::from(
+        "{\"at\":0,\"begin\":{\"protocol\":\"ssh\",\"time\":\"2026-01-31T12:00:00.000000Z\"}}\n\
+         {\"at\":1,\"attempt\":{\"user\":\"root\",\"credential\":{\"password\":{\"password\":\"x\"}},\"accepted\":true}}\n",
+    );
+    for command in 0..commands {
+        let command = format!("{number} {command} {}", "x".repeat(octets));
+        text += &format!("{{\"at\":2,\"exec\":{{\"channel\":1,\"command\":\"{command}\"}}}}\n");
+    }
+    let path = dir.join(&name);
+    std::fs::write(&path, &text).unwrap();
+    Belonging { name, octets: text.len() as u64, path }
+}
+
+fn told(connections: &Connections) -> (usize, usize) {
+    let rows = connections.each.iter().map(|of| of.told.commands.len() + of.told.attempts.len()).sum();
+    (rows, serde_json::to_string(connections).unwrap().len())
+}
+
+#[test]
+fn a_session_of_many_connections_is_told_in_bounds_and_the_newest_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<Belonging> = (0..24).map(|number| tape(dir.path(), number, 1000, 1000)).collect();
+    let connections = of(&files);
+    let (things, octets) = told(&connections);
+    assert!((10_000..17_000).contains(&things), "{things}");
+    assert!((10 << 20..20 << 20).contains(&octets), "{octets}");
+    // Every connection is told, and who was let in. Of the newest everything is.
+    assert_eq!(connections.each.len(), 24);
+    assert!(connections.each.iter().all(|of| of.told.user.as_deref() == Some("root") && of.told.attempts.len() == 1));
+    assert_eq!(connections.each[23].told.commands.len(), 1000);
+    assert_eq!(connections.each[0].told.commands.len(), 0);
+    // What is in no table is counted.
+    let tables: Vec<(&str, Vec<Value>)> = connections.tables().collect();
+    let rows = |wanted: &str| &tables.iter().find(|(name, _)| *name == wanted).unwrap().1;
+    assert_eq!((rows("connections").len(), rows("attempts to log in").len()), (24, 24));
+    let commands = rows("commands without a shell");
+    assert_eq!(commands.len(), ROWS);
+    assert!(commands[ROWS - 1]["command"].as_str().unwrap().starts_with("23 999 x"), "{}", commands[ROWS - 1]);
+    assert_eq!(commands[0]["connection"], 24);
+    assert_eq!(connections.more(), 24 * 1000 - ROWS as u64);
+}
+
+#[test]
+fn many_small_things_are_too_many_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<Belonging> = (0..24).map(|number| tape(dir.path(), number, 1000, 1)).collect();
+    let connections = of(&files);
+    assert!((19_000..=20_024).contains(&told(&connections).0), "{:?}", told(&connections));
+    assert_eq!(connections.more(), 24 * 1000 - ROWS as u64);
+}
