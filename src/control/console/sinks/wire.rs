@@ -175,6 +175,17 @@ impl Wire {
         }
     }
 
+    /// Waits until the disk has what lies here.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(&self) -> io::Result<()> {
+        match self {
+            Wire::File(file) => file.sync(),
+            Wire::Udp(_) | Wire::Stream(_) => Ok(()),
+        }
+    }
+
     /// How long to wait for bad news after everything was taken: a receiver that died, or does not want it, says so a
     /// moment later.
     pub fn settles_after(&self) -> Duration {
