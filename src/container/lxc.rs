@@ -8,6 +8,9 @@ use std::ffi::{CStr, CString, NulError, c_char, c_int};
 use std::path::Path;
 use std::ptr::NonNull;
 
+/// How often an object of liblxc's is asked for.
+const ATTEMPTS: u32 = 3;
+
 /// What liblxc refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LxcError {
@@ -54,12 +57,16 @@ impl Container {
     /// The container `name` below the absolute path `lxcpath`, whether it runs or not.
     pub fn open(name: &str, lxcpath: &Path) -> Result<Container, LxcError> {
         let (c_name, c_path) = (c_string(name)?, c_string(&lxcpath.to_string_lossy())?);
-        // SAFETY: both are zero-terminated and outlive the call; liblxc copies them.
-        let raw = unsafe { lxc_sys::lxc_container_new(c_name.as_ptr(), c_path.as_ptr()) };
-        match NonNull::new(raw) {
-            Some(raw) => Ok(Container { raw }),
-            None => Err(LxcError::New(name.into())),
+        // It makes a file for its lock in a directory that it makes, too: another honeynet that ends in between removes
+        // directories of locks that are empty.
+        for _ in 0..ATTEMPTS {
+            // SAFETY: both are zero-terminated and outlive the call; liblxc copies them.
+            let raw = unsafe { lxc_sys::lxc_container_new(c_name.as_ptr(), c_path.as_ptr()) };
+            if let Some(raw) = NonNull::new(raw) {
+                return Ok(Container { raw });
+            }
         }
+        Err(LxcError::New(name.into()))
     }
 
     /// Sets one item of the configuration.

@@ -41,6 +41,8 @@ const BEFORE_MICROS: i64 = 60_000_000;
 const APART_MICROS: i64 = 86_400_000_000;
 /// Alerts a second that are recorded, and how many at once.
 const ALERTS: (u64, u64) = (100, 2000);
+/// How often it is told how many were only counted, as long as there are such.
+const COUNTED_MICROS: i64 = 1_000_000;
 /// How long a sensor may write on to a file that has another name, while that of its name is empty.
 const ROTATION_MICROS: i64 = 10_000_000;
 /// Where it is kept how far a file was read, below the honeynet's directory.
@@ -104,21 +106,28 @@ pub fn run(dir: &Path, files: &Receiver<File>, said: &SyncSender<Said>, wake: &E
     let mut follower = Follower::new(dir, clock::realtime_micros());
     loop {
         let more = follower.read(clock::realtime_micros(), clock::monotonic_micros());
-        for message in follower.told(clock::monotonic_micros()) {
-            // The recorder is woken before it is waited for.
-            if let Err(TrySendError::Full(message)) = said.try_send(message) {
-                wake.raise();
-                let _ = said.send(message);
-            }
-            wake.raise();
-        }
+        send(follower.told(clock::monotonic_micros()), said, wake);
         follower.save(clock::monotonic_micros().saturating_sub(SETTLED_MICROS));
         match files.recv_timeout(if more { Duration::ZERO } else { LOOK }) {
             Ok(file) => follower.next.push_back((file, clock::monotonic_micros())),
             Err(RecvTimeoutError::Timeout) => {}
             // The recorder settles what it was given.
-            Err(RecvTimeoutError::Disconnected) => return follower.save(i64::MAX),
+            Err(RecvTimeoutError::Disconnected) => {
+                send(follower.uncounted(clock::monotonic_micros()).into_iter().collect(), said, wake);
+                return follower.save(i64::MAX);
+            }
         }
+    }
+}
+
+fn send(messages: Vec<Said>, said: &SyncSender<Said>, wake: &EventFd) {
+    for message in messages {
+        // The recorder is woken before it is waited for.
+        if let Err(TrySendError::Full(message)) = said.try_send(message) {
+            wake.raise();
+            let _ = said.send(message);
+        }
+        wake.raise();
     }
 }
 
@@ -141,6 +150,8 @@ struct Follower {
     /// Alerts that may be told, and as of when.
     budget: (u64, i64),
     untold: u64,
+    /// When it was told last that there were more, monotonic and in microseconds.
+    counted: i64,
     events: Vec<Said>,
     buffer: Vec<u8>,
 }
@@ -161,6 +172,7 @@ impl Follower {
             since: if known.is_some() { i64::MIN } else { utc - BEFORE_MICROS },
             budget: (ALERTS.1, 0),
             untold: 0,
+            counted: i64::MIN,
             events: Vec::new(),
             buffer: vec![0; PIECE],
         }
@@ -272,12 +284,21 @@ impl Follower {
     /// What is to be recorded.
     fn told(&mut self, monotonic: i64) -> Vec<Said> {
         let mut events = std::mem::take(&mut self.events);
-        if self.untold > 0 && events.is_empty() {
-            let mut event = Event::new(EventId::Gap, Instant::from_micros(monotonic));
-            event.count = std::mem::take(&mut self.untold);
-            events.push(Said { event, data: b"ids: there were more alerts than are recorded".to_vec() });
+        // A flood may last for as long as an attacker likes.
+        if monotonic.saturating_sub(self.counted) >= COUNTED_MICROS {
+            events.extend(self.uncounted(monotonic));
         }
         events
+    }
+
+    /// How many alerts were left out, if any, since that was told last.
+    fn uncounted(&mut self, monotonic: i64) -> Option<Said> {
+        let count = std::mem::take(&mut self.untold);
+        (count > 0).then(|| {
+            self.counted = monotonic;
+            let event = Event { count, ..Event::new(EventId::Gap, Instant::from_micros(monotonic)) };
+            Said { event, data: b"ids: there were more alerts than are recorded".to_vec() }
+        })
     }
 
     /// Keeps how far it had come at `recorded`, monotonic and in microseconds. Half a line is read again.

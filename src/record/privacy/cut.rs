@@ -5,15 +5,15 @@ use crate::wire::ethertype;
 
 /// What is spoken on it is encrypted before anybody says who they are.
 const SSH: u16 = 22;
-/// The community of SNMP is a password.
-const SNMP: [u16; 2] = [161, 162];
+/// The community of SNMP is a password, and requests of SIP have credentials.
+const TOLD_IN_DATAGRAMS: [u16; 3] = [161, 162, 5060];
 /// Octets of a header.
 const IPV4: usize = 20;
 const TCP: usize = 20;
 const UDP: usize = 8;
 const ICMP: usize = 8;
 
-/// How many octets of `frame` are left without the payload of TCP (but on port 22) and of SNMP. Which protocol it is that a
+/// How many octets of `frame` are left without the payload of TCP (but on port 22), SNMP and SIP. Which protocol it is that a
 /// log-in passes in is not known before it has passed, on whatever port.
 pub fn without_payload(frame: &[u8]) -> usize {
     let most = frame.len();
@@ -38,7 +38,7 @@ fn packet(frame: &[u8], at: usize, is_v6: bool, is_within: bool) -> usize {
             let header = frame.get(at + 12).map_or(TCP, |octet| usize::from(octet >> 4) * 4);
             at + header.max(TCP)
         }
-        17 if ports().is_some_and(|ports| ports.iter().any(|port| SNMP.contains(port))) => at + UDP,
+        17 if ports().is_some_and(|ports| ports.iter().any(|port| TOLD_IN_DATAGRAMS.contains(port))) => at + UDP,
         // An error has the beginning of another packet in it.
         1 | 58 if is_first && !is_within => {
             let is_error = match (proto, frame.get(at)) {
@@ -95,6 +95,7 @@ mod tests {
         assert_eq!(told(&v4(6, 100, secret)), (34, false));
         let udp = |port: u16| [&[15, 160][..], &port.to_be_bytes(), &[0; 4], secret].concat();
         assert_eq!(told(&v4(17, 0, &udp(161))), (42, false));
+        assert_eq!(told(&v4(17, 0, &udp(5060))), (42, false));
         assert!(told(&v4(17, 0, &udp(53))).1);
         let quoted = &v4(6, 0, &tcp(4000, 21, 5, secret))[14..];
         assert_eq!(told(&v4(1, 0, &[&[3, 3, 0, 0, 0, 0, 0, 0][..], quoted].concat())), (82, false));

@@ -19,6 +19,7 @@ pub fn redact(record: &mut Record) {
     let redacted = match record.event {
         EventId::TcpData => None,
         EventId::UdpDatagram if is_snmp(record) => None,
+        EventId::UdpDatagram if has_headers(line(&data).0) => Some(request(&data)),
         EventId::ServiceLogin => log_in(&data),
         EventId::ServiceRequest => Some(request(&data)),
         _ => return,
@@ -39,7 +40,7 @@ fn log_in(data: &[u8]) -> Option<Vec<u8>> {
         // Tapes have left it out already where they tell of a log-in.
         if let Some(value) = told.get_mut(member).filter(|value| !value.as_str().is_some_and(is_length)) {
             let count = value.as_str().map_or(0, |text| text.chars().count());
-            *value = format!("({count} characters)").into();
+            *value = length(count).into();
         }
     }
     Some(ascii(&Value::Object(told)))
@@ -65,31 +66,75 @@ fn begins_with_length(text: &[u8]) -> bool {
     std::str::from_utf8(&text[..end]).is_ok_and(is_length)
 }
 
-/// A request without the query of its first line, and the values of headers that let somebody in.
+/// A request without the query of its first line, the values of headers that let somebody in, and what follows the
+/// headers. Of what has none, that is the first line: nobody knows what the others are.
 fn request(data: &[u8]) -> Vec<u8> {
+    let (first, mut rest) = line(data);
     let mut out = Vec::with_capacity(data.len());
-    for (number, line) in data.split_inclusive(|octet| *octet == b'\n').enumerate() {
-        let end = line.len() - line.iter().rev().take_while(|octet| matches!(octet, b'\r' | b'\n')).count();
-        let (text, end) = line.split_at(end);
-        match text.iter().position(|octet| if number == 0 { *octet == b'?' } else { *octet == b':' }) {
-            // Tapes have left it out already.
-            Some(at) if number == 0 && !begins_with_length(&text[at + 1..]) => {
-                let (before, query) = text.split_at(at + 1);
-                let len = query.iter().position(|octet| *octet == b' ').unwrap_or(query.len());
-                out.extend_from_slice(before);
-                out.extend_from_slice(format!("({len} characters)").as_bytes());
-                out.extend_from_slice(query.get(len..).unwrap_or_default());
-            }
-            Some(at) if HEADERS.iter().any(|name| text[..at].trim_ascii().eq_ignore_ascii_case(name.as_bytes())) => {
-                out.extend_from_slice(&text[..at]);
-                let value = text[at + 1..].trim_ascii();
-                out.extend_from_slice(format!(": ({} characters)", value.len()).as_bytes());
-            }
-            _ => out.extend_from_slice(text),
+    match first.iter().position(|octet| *octet == b'?').map(|at| first.split_at(at + 1)) {
+        // Tapes have left it out already.
+        Some((before, query)) if !begins_with_length(query) => {
+            let len = query.iter().position(u8::is_ascii_whitespace).unwrap_or(query.len());
+            out.extend_from_slice(before);
+            out.extend_from_slice(length(len).as_bytes());
+            out.extend_from_slice(query.get(len..).unwrap_or_default());
         }
-        out.extend_from_slice(end);
+        _ => out.extend_from_slice(first),
+    }
+    if has_headers(first) {
+        while let (header, after) = line(rest)
+            && let Some((name, value)) = named(header)
+        {
+            rest = after;
+            if HEADERS.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) {
+                out.extend_from_slice(name);
+                out.extend_from_slice(b": ");
+                let (value, end) = value.split_at(value.trim_ascii_end().len());
+                left_out(value.trim_ascii_start(), &mut out);
+                out.extend_from_slice(end);
+            } else {
+                out.extend_from_slice(header);
+            }
+        }
+    }
+    let (blank, rest) = rest.split_at(rest.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count());
+    out.extend_from_slice(blank);
+    if !rest.is_empty() {
+        left_out(rest, &mut out);
     }
     out
+}
+
+/// Writes what stands for `secret`, which may have been left out already.
+fn left_out(secret: &[u8], out: &mut Vec<u8>) {
+    match std::str::from_utf8(secret) {
+        Ok(text) if is_length(text) => out.extend_from_slice(secret),
+        _ => out.extend_from_slice(length(secret.len()).as_bytes()),
+    }
+}
+
+/// What stands for so many characters.
+fn length(characters: usize) -> String {
+    format!("({characters} characters)")
+}
+
+/// The first line of `data` with its end, and what follows.
+fn line(data: &[u8]) -> (&[u8], &[u8]) {
+    data.split_at(data.iter().position(|octet| *octet == b'\n').map_or(data.len(), |at| at + 1))
+}
+
+/// Whether that is the first line of a message with headers: of HTTP (RFC 9112 §3) or SIP (RFC 3261 §7.1).
+fn has_headers(first: &[u8]) -> bool {
+    let last = first.trim_ascii_end().rsplit(|octet| *octet == b' ').next().unwrap_or_default();
+    [&b"HTTP/"[..], b"SIP/"].iter().any(|protocol| last.starts_with(protocol))
+}
+
+/// The name and the value of a header, if it is one: what precedes the colon is a token (RFC 9110 §5.6.2).
+fn named(header: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, value) = header.split_at(header.iter().position(|octet| *octet == b':')?);
+    let is_token = |octet: &u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(octet);
+    let name = name.trim_ascii_end();
+    (!name.is_empty() && name.iter().all(is_token)).then_some((name, value.get(1..).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -125,6 +170,24 @@ mod tests {
         let once = "GET /login?(17 characters) host=a agent=b";
         assert_eq!(told(EventId::ServiceRequest, 80, once).0.unwrap(), once);
         assert_eq!(told(EventId::ServiceRequest, 6379, "CONFIG GET dir").0.unwrap(), "CONFIG GET dir");
+        // What is no HTTP, or stops being one.
+        for (sent, left) in [
+            ("POST /login\r\n\r\npw=hunter2", "POST /login\r\n\r\n(10 characters)"),
+            ("SSH-2.0-x\r\nAuthorization: hunter2\r\n", "SSH-2.0-x\r\n(24 characters)"),
+            ("POST / HTTP/1.1\r\nA: b\r\n\r\npw=hunter2", "POST / HTTP/1.1\r\nA: b\r\n\r\n(10 characters)"),
+            ("POST / HTTP/1.1\nA: b\npw=hunter2&a:b\n", "POST / HTTP/1.1\nA: b\n(15 characters)"),
+            (
+                "GET / HTTP/1.1\r\nCookie: a\r\n hunter2\r\n",
+                "GET / HTTP/1.1\r\nCookie: (1 characters)\r\n(10 characters)",
+            ),
+        ] {
+            assert_eq!(told(EventId::ServiceRequest, 80, sent).0.unwrap(), left);
+            assert_eq!(told(EventId::ServiceRequest, 80, left).0.unwrap(), left, "once is enough");
+        }
+        let sip = |secret: &str| format!("REGISTER sip:a SIP/2.0\r\nVia: b\r\nAuthorization: {secret}\r\n\r\n");
+        for event in [EventId::ServiceRequest, EventId::UdpDatagram] {
+            assert_eq!(told(event, 5060, &sip("Digest response=\"0\"")).0.unwrap(), sip("(19 characters)"));
+        }
         assert_eq!(told(EventId::TcpData, 9999, "USER a\r\nPASS hunter2\r\n"), (None, None));
         assert_eq!(told(EventId::UdpDatagram, 161, "public"), (None, None));
         assert_eq!(told(EventId::UdpDatagram, 53, "a question").0.unwrap(), "a question");

@@ -9,7 +9,7 @@ use std::hash::Hasher;
 
 use crate::event::{EventId, Utc};
 use crate::record::base64;
-use crate::record::schema::{Proto, Record, is_harmless};
+use crate::record::schema::{Proto, Record, escape, is_harmless};
 
 /// Characters of a text in a message.
 pub const LONGEST: usize = 1024;
@@ -70,8 +70,12 @@ pub fn details(record: &Record) -> Map<String, Value> {
     );
     let data = record.data.as_deref().filter(|_| has_any).and_then(base64::decode).unwrap_or_default();
     let Ok(Value::Object(members)) = serde_json::from_slice::<Value>(&data) else { return Map::new() };
+    // Emulated services tell what was sent as it was, all others as it is shown. The latter know whether somebody was
+    // let in.
+    let is_bare = record.event == ServiceLogin && !members.contains_key("accepted");
+    let shown = |text: String| if is_bare { clean(&escape(&text), LONGEST) } else { clean(&text, LONGEST) };
     let plain = |value: Value| match value {
-        Value::String(text) => Some(Value::String(clean(&text, LONGEST))),
+        Value::String(text) => Some(Value::String(shown(text))),
         Value::Array(_) | Value::Object(_) => None,
         other => Some(other),
     };

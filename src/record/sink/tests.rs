@@ -125,6 +125,29 @@ fn an_intrusion_reads_as_cowrie_has_it() {
 }
 
 #[test]
+fn a_control_and_its_name_are_two_texts() {
+    // An emulated service tells the octets, a relay what is shown of them.
+    let login = |password: &str, accepted: Value| {
+        let mut details = json!({"method": "telnet", "user": "a", "password": password});
+        details.as_object_mut().unwrap().extend(accepted.as_object().unwrap().clone());
+        with(EventId::ServiceLogin, details)
+    };
+    let (bare, shown) = (json!({}), json!({"accepted": false}));
+    for (password, accepted, wanted) in [
+        ("\u{1b}", &bare, "\\u{1b}"),
+        ("\\u{1b}", &bare, "\\\\u{1b}"),
+        ("\\x1b", &shown, "\\x1b"),
+        ("\\\\x1b", &shown, "\\\\x1b"),
+    ] {
+        let record = login(password, accepted.clone());
+        let cowrie = objects(Format::Cowrie, &record);
+        assert_eq!(cowrie[0]["password"], wanted);
+        let ecs = objects(Format::Ecs, &record);
+        assert_eq!(ecs[0]["honeyweave"]["service_login"]["password"], wanted);
+    }
+}
+
+#[test]
 fn a_connection_begins_and_ends_once_wherever_ssh_listens() {
     let at = |port: u16, mut record: Record| {
         record.dst.as_mut().unwrap().port = Some(port);

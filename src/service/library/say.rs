@@ -232,6 +232,16 @@ pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
     UNPADDED.decode(text).ok()
 }
 
+/// What `digits` are in hexadecimal, or themselves if they are none.
+pub fn octets(digits: &[u8]) -> Vec<u8> {
+    let digit = |octet: &u8| char::from(*octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    digits.chunks(2).map(pair).collect::<Option<Vec<u8>>>().unwrap_or_else(|| digits.to_vec())
+}
+
 /// Name and password of a PLAIN message (RFC 4616 §2).
 pub fn plain(message: &[u8]) -> (&[u8], &[u8]) {
     let mut parts = message.split(|octet| *octet == 0);

@@ -2,7 +2,7 @@
 //! turned away.
 
 use super::profile::Profile;
-use super::say::{Login, Turn, line, word};
+use super::say::{Login, Turn, line, octets, word};
 
 /// Headers that are looked at.
 const MAX_HEADERS: usize = 40;
@@ -10,13 +10,15 @@ const MAX_HEADERS: usize = 40;
 /// What of a request comes back in its answer (§8.2.6), and its credentials.
 #[derive(Default)]
 struct Request<'a> {
+    line: &'a [u8],
     method: &'a [u8],
     via: &'a [u8],
     from: &'a [u8],
     to: &'a [u8],
     call: &'a [u8],
     sequence: &'a [u8],
-    credentials: Option<&'a [u8]>,
+    /// The header with credentials, and its value.
+    credentials: Option<(&'a [u8], &'a [u8])>,
 }
 
 /// Answers a request.
@@ -25,15 +27,17 @@ pub(super) fn answer(profile: &Profile, input: &[u8], turn: &mut Turn<'_>) {
     let status = match (request.method, request.credentials) {
         (b"ACK" | b"CANCEL", _) => return,
         (b"OPTIONS", _) => "200 OK",
-        (_, Some(credentials)) => {
+        (_, Some((header, credentials))) => {
+            let response = parameter(credentials, b"response").map(octets);
             turn.login(&Login {
                 method: "SIP digest",
                 user: parameter(credentials, b"username"),
                 realm: parameter(credentials, b"realm"),
+                response: response.as_deref(),
                 ..Login::default()
             });
-            // With the digest and all that it was made of.
-            turn.request(credentials);
+            // All that the digest was made of, under the name by which it is known as credentials.
+            turn.request(&[request.line, header].join(&b"\r\n"[..]));
             "403 Forbidden"
         }
         (b"REGISTER" | b"INVITE" | b"SUBSCRIBE" | b"MESSAGE", None) => "401 Unauthorized",
@@ -80,7 +84,7 @@ fn read(input: &[u8]) -> Option<Request<'_>> {
     if !rest.ends_with(b"SIP/2.0") || !method.iter().all(u8::is_ascii_uppercase) || method.is_empty() {
         return None;
     }
-    let mut request = Request { method, ..Request::default() };
+    let mut request = Request { line: first, method, ..Request::default() };
     for _ in 0..MAX_HEADERS {
         let Some((taken, header)) = line(&input[at..]) else { break };
         at += taken;
@@ -99,7 +103,7 @@ fn read(input: &[u8]) -> Option<Request<'_>> {
         } else if is("cseq", "cseq") {
             &mut request.sequence
         } else if is("authorization", "proxy-authorization") {
-            request.credentials = Some(value);
+            request.credentials = Some((header, value));
             continue;
         } else {
             continue;
@@ -111,7 +115,9 @@ fn read(input: &[u8]) -> Option<Request<'_>> {
 
 /// The value of a parameter of digest credentials.
 fn parameter<'a>(credentials: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    credentials.strip_prefix(b"Digest ")?.split(|octet| *octet == b',').find_map(|part| {
+    let (scheme, parameters) = word(credentials);
+    scheme.eq_ignore_ascii_case(b"Digest").then_some(())?;
+    parameters.split(|octet| *octet == b',').find_map(|part| {
         let value = part.trim_ascii().strip_prefix(name)?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
         Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
     })

@@ -55,7 +55,7 @@ impl Smtp {
 
     fn command(&mut self, profile: &Profile, line: &[u8], turn: &mut Turn<'_>) {
         let (verb, rest) = word(line);
-        if !matches!(verb, b"" | b"AUTH" | b"auth") {
+        if !verb.is_empty() && !verb.eq_ignore_ascii_case(b"AUTH") {
             turn.request(line);
         }
         let host = &profile.hostname;

@@ -121,6 +121,12 @@ fn smtp_relays_nothing() {
     assert_login(&smtp, "LOGIN", "root", "toor");
     assert!(smtp.text("AUTH PLAIN AHUAcA==\r\n").starts_with("535 "));
     assert_login(&smtp, "PLAIN", "u", "p");
+    assert!(smtp.text("Auth PLAIN AGEAYg==\r\n").starts_with("535 "));
+    let is_told = |text: &[u8]| {
+        let mut requests = smtp.stream.told.iter().filter(|(id, _)| *id == EventId::ServiceRequest);
+        requests.any(|(_, told)| told.starts_with(text))
+    };
+    assert!(is_told(b"DATA") && !is_told(b"Auth"), "a password is no request");
 }
 
 #[test]
@@ -317,10 +323,13 @@ fn an_exchange_answers_options_and_asks_for_passwords() {
     assert!(String::from_utf8_lossy(&said).contains("\r\nServer: Asterisk PBX 20.6.0\r\n"));
     let (said, _) = ask(&profile, request("REGISTER", "").as_bytes());
     assert!(said.starts_with(b"SIP/2.0 401 "));
-    let digest = "Authorization: Digest username=\"100\", realm=\"asterisk\", response=\"00\"\r\n";
+    let digest = "Authorization: Digest username=\"100\", realm=\"asterisk\", response=\"00fE\"\r\n";
     let (said, told) = ask(&profile, request("REGISTER", digest).as_bytes());
     assert!(said.starts_with(b"SIP/2.0 403 "));
     assert!(String::from_utf8_lossy(&told[0].1).contains("\"user\":\"100\""));
+    assert!(String::from_utf8_lossy(&told[0].1).ends_with(",\"response\":\"00fe\"}"));
+    let header = format!("REGISTER sip:nm SIP/2.0\r\n{}", digest.trim_end());
+    assert_eq!(String::from_utf8_lossy(&told[1].1), header, "its name says that it is a secret");
 }
 
 #[test]

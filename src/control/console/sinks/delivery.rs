@@ -58,6 +58,8 @@ pub struct Delivery {
     is_unsaved: bool,
     /// Whether it was told that the disk does not take it.
     is_told_unsaved: bool,
+    /// Whether something was sent of which it is not known that the disk has it, where that lies here.
+    is_unsynced: bool,
 }
 
 /// How a connection ended that did not fail.
@@ -127,6 +129,7 @@ impl Delivery {
             // A place that was found new is to be found again.
             is_unsaved: true,
             is_told_unsaved: false,
+            is_unsynced: false,
         };
         delivery.publish();
         delivery
@@ -162,11 +165,13 @@ impl Delivery {
     }
 
     async fn connected(&mut self) -> io::Result<Over> {
-        let wire = Wire::connect(&self.sink.to, &self.dir).await?;
-        self.deliver(wire).await
+        let mut wire = Wire::connect(&self.sink.to, &self.dir).await?;
+        let over = self.deliver(&mut wire).await;
+        self.sync(&wire);
+        over
     }
 
-    async fn deliver(&mut self, mut wire: Wire) -> io::Result<Over> {
+    async fn deliver(&mut self, wire: &mut Wire) -> io::Result<Over> {
         let mut tail = Tail::after(&self.dir.join("events"), self.cursor.seq());
         // Whoever stays for a moment is up, even if there is nothing to send.
         let first = Mark { seq: self.cursor.seq(), messages: 0, lost: 0, at: None, taken: Some(Instant::now()) };
@@ -180,6 +185,7 @@ impl Delivery {
                 let batch = self.read(&mut tail)?;
                 is_more = batch.is_full;
                 if !batch.messages.is_empty() {
+                    self.is_unsynced = matches!(wire, Wire::File(_));
                     wire.send(&batch.messages).await?;
                     in_flight += batch.octets;
                 }
@@ -191,6 +197,10 @@ impl Delivery {
             }
             let settle = if is_ending { Duration::ZERO } else { wire.settles_after() };
             self.confirm(&mut marks, settle).await;
+            if self.is_unsaved && self.saved.elapsed() >= SAVE {
+                self.sync(wire);
+                self.save();
+            }
             self.publish();
             if is_ending && marks.is_empty() && !is_more {
                 return Ok(Over::Stopped);
@@ -284,9 +294,6 @@ impl Delivery {
             }
             self.up().await;
         }
-        if self.is_unsaved && self.saved.elapsed() >= SAVE {
-            self.save();
-        }
     }
 
     /// Counts what was deleted while nothing could be sent.
@@ -371,16 +378,32 @@ impl Delivery {
         tokio::time::sleep(GATHER).await;
     }
 
+    /// Has the disk take what was sent, before it is written down that this is done with.
+    fn sync(&mut self, wire: &Wire) {
+        if self.is_unsynced {
+            match wire.sync() {
+                Ok(()) => self.is_unsynced = false,
+                Err(error) => self.complain(&error),
+            }
+        }
+    }
+
+    /// Writes down the place in the log. After a loss of power all that the disk may not have is sent again.
     fn save(&mut self) {
         self.saved = Instant::now();
+        if self.is_unsynced {
+            return;
+        }
         match self.cursor.save() {
             Ok(()) => (self.is_unsaved, self.is_told_unsaved) = (false, false),
-            // It is tried again every second.
-            Err(_) if self.is_told_unsaved => {}
-            Err(error) => {
-                self.is_told_unsaved = true;
-                tracing::warn!(%error, sink = self.sink.name, "a sink's place in the log cannot be written down");
-            }
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    /// It is tried again every second, and said once.
+    fn complain(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_told_unsaved, true) {
+            tracing::warn!(%error, sink = self.sink.name, "a sink's place in the log cannot be written down");
         }
     }
 

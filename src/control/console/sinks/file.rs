@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::record::Appender;
+use crate::record::{Appender, open_regular};
 
 /// Octets of a file.
 const MOST: u64 = 64 << 20;
@@ -41,13 +42,13 @@ pub struct SinkFile {
 }
 
 impl SinkFile {
-    /// Opens `path`, or makes it.
+    /// Opens `path`, or makes it. What a power cut or a death has left of a message at its end goes: the message comes again.
     ///
     /// # Errors
     /// What the file system says, with the path.
     pub fn open(path: &Path) -> io::Result<SinkFile> {
         let open = || match fs::symlink_metadata(path) {
-            Ok(meta) => Appender::reopen(path, meta.len()),
+            Ok(_) => Appender::reopen(path, whole(path)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Appender::create(path),
             Err(error) => Err(error),
         };
@@ -70,7 +71,17 @@ impl SinkFile {
         self.file.append(messages)
     }
 
+    /// Waits until the disk has all of it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
     fn rotate(&mut self) -> io::Result<()> {
+        // Nobody asks for that one any more.
+        self.sync()?;
         let numbered = |number: u32| {
             let mut name = self.path.clone().into_os_string();
             name.push(format!(".{number}"));
@@ -86,6 +97,23 @@ impl SinkFile {
         self.file = Appender::create(&self.path)?;
         Ok(())
     }
+}
+
+/// Octets of `path` up to its last line feed.
+fn whole(path: &Path) -> io::Result<u64> {
+    let file = open_regular(path)?;
+    let mut end = file.metadata()?.len();
+    let mut piece = vec![0; 64 << 10];
+    while end > 0 {
+        let start = end.saturating_sub(piece.len() as u64);
+        let read = piece.get_mut(..(end - start) as usize).unwrap_or_default();
+        file.read_exact_at(read, start)?;
+        if let Some(at) = read.iter().rposition(|octet| *octet == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 #[cfg(test)]
@@ -104,6 +132,19 @@ mod tests {
         left.sort();
         assert_eq!(left, ["a.cursor", "a.json", "a.json.1"]);
         forget(&dir.path().join("none"), SystemTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn half_a_message_at_the_end_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cowrie.json");
+        for torn in ["{\"eventid\":\"cow".to_owned(), "\0".repeat(200_000)] {
+            for before in ["", "{}\n", "{}\n{}\n"] {
+                fs::write(&path, format!("{before}{torn}")).unwrap();
+                SinkFile::open(&path).unwrap().append(b"{\"whole\":1}\n").unwrap();
+                assert_eq!(fs::read_to_string(&path).unwrap(), format!("{before}{{\"whole\":1}}\n"));
+            }
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::sys::socket;
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long a receiver may leave what it was sent unacknowledged.
 const STALL: Duration = Duration::from_secs(30);
+/// How long the reason is waited for why it has gone.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// How often a connection in which nothing moves is tested.
 const TEST: Duration = Duration::from_secs(20);
 /// Datagrams in a row, and the rest after them, so that a receiver is not overrun: there is nobody who sends them again.
@@ -97,6 +99,21 @@ impl Link {
         }
     }
 
+    /// Why a broker has ended the connection, if it has said so: that came before, and was not read yet.
+    async fn last_word(&mut self) -> Option<io::Error> {
+        self.ear.as_ref()?;
+        let hear = async {
+            loop {
+                match self.read().await {
+                    Ok(Some(Heard::Error(why))) => return Some(refused(&why)),
+                    Ok(_) => {}
+                    Err(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(LAST_WORD, hear).await.unwrap_or_default()
+    }
+
     async fn introduce(&mut self, ident: &str, secret: &str) -> io::Result<()> {
         loop {
             match self.read().await? {
@@ -158,7 +175,8 @@ impl Wire {
                 Ok(())
             }
             Wire::Stream(link) => match tokio::time::timeout(2 * STALL, link.stream.write(&messages.concat())).await {
-                Ok(result) => result,
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(link.last_word().await.unwrap_or(error)),
                 Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the receiver takes nothing any more")),
             },
         }
@@ -172,6 +190,17 @@ impl Wire {
         match self {
             Wire::File(_) | Wire::Udp(_) => Ok(true),
             Wire::Stream(link) => Ok(socket::unacknowledged(link.stream.socket())? == 0),
+        }
+    }
+
+    /// Waits until the disk has what lies here.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(&self) -> io::Result<()> {
+        match self {
+            Wire::File(file) => file.sync(),
+            Wire::Udp(_) | Wire::Stream(_) => Ok(()),
         }
     }
 
