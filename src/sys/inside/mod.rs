@@ -66,7 +66,7 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
     let processes = map(LRU_HASH, 4, program::PROCESS, PROCESSES, 0)?;
     let calls = map(LRU_HASH, 8, program::CALL, CALLS, 0)?;
     let scratch = map(PER_CPU_ARRAY, 4, program::SCRATCH, 1, 0)?;
-    let ring = map(RING_BUFFER, 0, 0, ring, 0)?;
+    let (ring, octets) = (map(RING_BUFFER, 0, 0, ring, 0)?, ring);
     let lost = map(ARRAY, 4, 8, 1, MAPPABLE)?;
     let locals = map(LRU_HASH, program::LOCAL, 8, LOCALS, 0)?;
     let maps = Maps {
@@ -77,6 +77,7 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
         ring: ring.as_raw_fd(),
         lost: lost.as_raw_fd(),
         locals: locals.as_raw_fd(),
+        crowded: i32::try_from(octets / 2).unwrap_or(i32::MAX),
     };
     let tracefs = Tracefs::open().map_err(|error| io::Error::new(error.kind(), format!("tracefs: {error}")))?;
     let mut attached = Vec::new();

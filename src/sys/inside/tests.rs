@@ -230,6 +230,16 @@ fn what_does_not_fit_is_counted() {
 }
 
 #[test]
+fn a_flood_of_files_leaves_room_for_programs() {
+    let cgroup = Cgroup::new();
+    let mut watch = watch(8192, &cgroup);
+    cgroup.run(None, "i=0; while [ $i -lt 200 ]; do : >/dev/null; i=$((i+1)); done; /bin/true hidden");
+    let (told, lost) = watch.told();
+    has(&told, "execute /bin/true /bin/true|hidden");
+    assert!(lost > 100, "{lost}");
+}
+
+#[test]
 fn ten_thousand_short_processes_are_told_one_and_all() {
     const COUNT: usize = 10_000;
     let cgroup = Cgroup::new();

@@ -150,6 +150,7 @@ pub fn leave(maps: &Maps) -> Vec<Instruction> {
     string(&mut a, function::READ_USER_STRING, REST, &[LENGTH]);
     a.op(MOVE, MORE, RESULT);
     a.here(Label::Cut);
+    unless_crowded(&mut a, maps);
     tell(&mut a, maps);
     end(a)
 }

@@ -55,6 +55,7 @@ mod function {
     pub const NUMBER_INSIDE: i32 = 120;
     pub const CGROUP: i32 = 123;
     pub const RING_OUTPUT: i32 = 130;
+    pub const RING_QUERY: i32 = 134;
     pub const TASK: i32 = 158;
     pub const REGISTERS: i32 = 175;
 }
@@ -69,6 +70,8 @@ pub struct Maps {
     pub ring: i32,
     pub lost: i32,
     pub locals: i32,
+    /// From how many octets in the ring on there is only room for what is rarer than files.
+    pub crowded: i32,
 }
 
 /// Registers that outlive calls. What the tracepoint tells.
@@ -111,6 +114,7 @@ enum Label {
     Mapped,
     Cut,
     Told,
+    Crowded,
     Next,
     After,
 }
@@ -240,6 +244,18 @@ fn head(a: &mut Program, maps: &Maps, kind: Kind) {
     a.here(Label::Next);
 }
 
+/// Goes on only if half of the ring is free; otherwise it counts a loss. Nobody can begin programs or connections as fast as open
+/// files, so that whoever does the one to hide the other hides nothing.
+fn unless_crowded(a: &mut Program, maps: &Maps) {
+    a.map(1, maps.ring);
+    // `BPF_RB_AVAIL_DATA`
+    a.op_imm(MOVE, 2, 0);
+    a.call(function::RING_QUERY);
+    a.jump_if_imm(RESULT, Cond::Below, maps.crowded, Label::Next);
+    a.jump(Label::Crowded);
+    a.here(Label::Next);
+}
+
 /// Hands the record over, with `LENGTH` and `MORE` octets behind its head.
 fn tell(a: &mut Program, maps: &Maps) {
     a.store(Size::Word, RECORD, 96, LENGTH);
@@ -252,6 +268,7 @@ fn tell(a: &mut Program, maps: &Maps) {
     a.op_imm(MOVE, 4, 0);
     a.call(function::RING_OUTPUT);
     a.jump_if_imm(RESULT, Cond::Equal, 0, Label::Told);
+    a.here(Label::Crowded);
     look_up(a, maps.lost, ZERO_AT);
     a.jump_if_imm(RESULT, Cond::Equal, 0, Label::Told);
     a.op_imm(MOVE, 1, 1);
