@@ -27,6 +27,8 @@ const TAIL: u64 = 8 << 20;
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     session: SessionId,
+    /// When it began, in microseconds since 1970.
+    began: i64,
     /// When it ended, in microseconds since 1970.
     ended: Option<i64>,
 }
@@ -103,9 +105,10 @@ impl Causes {
         self.connections.add(record);
         record.cause = self.cause(record);
         if record.event == EventId::ProcessState && record.reason.as_deref().is_some_and(is_another_switch) {
-            // All containers went with the one before: what they did may still be told.
+            // All containers went with the one before: what they did may still be told. Those of the next may have been told of
+            // already, as its events come another way than its beginning.
             let now = record.time.micros();
-            for lease in self.leases.values_mut() {
+            for lease in self.leases.values_mut().filter(|lease| lease.began <= now) {
                 lease.ended.get_or_insert(now);
             }
             return;
@@ -115,7 +118,7 @@ impl Causes {
         match (record.event, record.session) {
             (EventId::ContainerStart, Some(session)) => {
                 self.make_room();
-                self.leases.insert(container, Lease { session, ended: None });
+                self.leases.insert(container, Lease { session, began: record.time.micros(), ended: None });
             }
             (EventId::ContainerStart, None) => drop(self.leases.remove(&container)),
             (EventId::ContainerStop | EventId::ContainerFailed, _) => {
@@ -262,6 +265,9 @@ mod tests {
         let mut began = Record::bare(0, Utc::from_micros(50), EventId::ProcessState);
         began.reason = Some("the switch was started: process 7".to_owned());
         assert_eq!(of(format!("{start}{}", line(&began))), None);
+        // Its beginning may come behind what came of it.
+        began.time = Utc::from_micros(5);
+        assert_eq!(of(format!("{start}{}", line(&began))), Some(1));
         assert_eq!(of(String::new()), None);
         assert!(Causes::of_log(&dir.path().join("nowhere")).leases.is_empty());
     }
