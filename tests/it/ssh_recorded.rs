@@ -304,7 +304,8 @@ fn a_guesser_leaves_a_record_of_each_attempt_and_starts_nothing() {
     let words = lab.file("words", &words);
     let hydra = ["hydra", "-I", "-l", "admin", "-P", words.to_str().unwrap(), "-t", "32", HOST, "ssh"];
     let output = lab.attacker.run(&[&["timeout", "300"][..], &hydra].concat());
-    assert!(output.status.success(), "{output:?}");
+    // It fails if one of its workers was in the middle of something at the end; what counts is what was tried.
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 of 1 target completed"), "{output:?}");
     let tried = || {
         let of_host = |event: &&serde_json::Value| event["event"] == "ssh.login" && event["dst"]["ip"] == HOST;
         let password = |event: &serde_json::Value| {
