@@ -8,7 +8,7 @@ use crate::relay::tape::{ChannelKind, Credential, Entry, Text};
 
 /// `entry`, in which, if that is `wanted`, the length stands for a password or an answer. What was typed into a terminal
 /// is not looked at: it has no form by which a secret could be told from a command. Where a password is asked for by Telnet,
-/// who reads that says so ([`Entry::Secret`], [`starred`]).
+/// who reads that says so ([`Entry::Secret`], `starred`).
 pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
     match &mut entry {
         _ if !wanted => {}
