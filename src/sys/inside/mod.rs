@@ -77,7 +77,7 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
         ring: ring.as_raw_fd(),
         lost: lost.as_raw_fd(),
         locals: locals.as_raw_fd(),
-        crowded: i32::try_from(octets / 2).unwrap_or(i32::MAX),
+        crowded: i32::try_from(octets / 8 * 7).unwrap_or(i32::MAX),
     };
     let tracefs = Tracefs::open().map_err(|error| io::Error::new(error.kind(), format!("tracefs: {error}")))?;
     let mut attached = Vec::new();

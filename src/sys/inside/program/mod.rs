@@ -244,7 +244,7 @@ fn head(a: &mut Program, maps: &Maps, kind: Kind) {
     a.here(Label::Next);
 }
 
-/// Goes on only if half of the ring is free; otherwise it counts a loss. Nobody can begin programs or connections as fast as open
+/// Goes on only if an eighth of the ring is free; otherwise it counts a loss. Nobody can begin programs or connections as fast as open
 /// files, so that whoever does the one to hide the other hides nothing.
 fn unless_crowded(a: &mut Program, maps: &Maps) {
     a.map(1, maps.ring);
