@@ -178,7 +178,8 @@ fn whoever_dies_outside_what_happens_inside_is_told() {
 
 #[test]
 fn an_intruder_with_root_finds_nothing_and_stops_nothing() {
-    let lab = lab(Lab::shared());
+    // What is lost is a matter of who else wants the processors.
+    let lab = lab(Lab::alone());
     let host = "192.0.2.13";
     let hunt = "ps -ef 2>/dev/null || ps; cat /proc/mounts /proc/self/cgroup /proc/net/unix; ls -la /sys/fs/bpf /sys/kernel/tracing \
                 /sys/kernel/debug 2>&1; ls -l /proc/*/fd 2>/dev/null; cat /proc/*/cmdline | tr '\\0' ' '; dmesg 2>&1; \

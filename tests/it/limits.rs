@@ -76,7 +76,7 @@ fn family(pid: u32) -> Vec<u32> {
 
 #[test]
 fn an_idle_honeynet_is_rarely_woken() {
-    let lab = Lab::up(&TOPOLOGY.replace("IO", "io: auto"));
+    let lab = Lab::up_alone(&TOPOLOGY.replace("IO", "io: auto"));
     lab.attacker_at("192.0.2.2/24", "192.0.2.1");
     shell(&lab.attacker, "10.10.0.20", "true");
     lab.wait_event("container.live", |event| event["dst"]["ip"] == "10.10.0.20");

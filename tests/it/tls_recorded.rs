@@ -40,7 +40,8 @@ services:
 
 #[test]
 fn what_is_said_within_tls_is_read() {
-    let mut lab = Lab::shared();
+    // Frames that find no room in the ring are missing from the capture, which cannot be decrypted then.
+    let mut lab = Lab::alone();
     lab.file("web/recipe.yaml", RECIPE);
     lab.file("web/files/var/www/index.html", "<html>intranet</html>");
     lab.start(TOPOLOGY);
