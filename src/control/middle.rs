@@ -7,6 +7,7 @@ mod tests;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub struct Middles {
     to_console: mpsc::Sender<ToConsole>,
     open: Arc<Mutex<HashMap<u64, Begin>>>,
     next: u64,
+    /// How many consoles have greeted the switch.
+    consoles: Arc<AtomicU64>,
     /// What hosts show who begin TLS.
     faces: HashMap<(NodeIdx, IpAddr, u16), Arc<tls::Settings>>,
 }
@@ -76,7 +79,8 @@ impl Middles {
         let (to_console, told) = mpsc::channel(ENTRIES);
         // Numbers from the clock are none that a switch before this one has used.
         let next = clock::realtime_micros() as u64;
-        (Middles { secret, to_console, open: Arc::default(), next, faces: HashMap::new() }, told)
+        let (open, consoles) = Default::default();
+        (Middles { secret, to_console, open, next, consoles, faces: HashMap::new() }, told)
     }
 
     /// Serves a connection until it is over: `pipe` is the attacker's, `middle` who is in the middle.
@@ -101,7 +105,7 @@ impl Middles {
         let Call { node, session, peer, local, .. } = *call;
         let begin = Begin { protocol, session, node, peer, local, at };
         let (conn, open) = (self.next, self.open.clone());
-        let tape = Told { conn, to_console: self.to_console.clone() };
+        let tape = Told::new(conn, begin.clone(), self.consoles.clone(), self.to_console.clone());
         self.next += 1;
         lock(&open).insert(conn, begin.clone());
         // Whatever ends it, a panic included: it counts no longer.
@@ -116,14 +120,16 @@ impl Middles {
         });
     }
 
-    /// Tells a console that follows another one what connections there are.
+    /// Tells a console which connections there are: what another one before it was recording is over, if it is not among
+    /// them. Each of them begins again with what happens in it next, which a console that knows it passes over.
     pub fn say_again(&self) {
-        let to_console = self.to_console.clone();
-        let open: Vec<_> = lock(&self.open).iter().map(|(conn, begin)| (*conn, begin.clone())).collect();
+        self.consoles.fetch_add(1, Ordering::Relaxed);
+        let (to_console, open) = (self.to_console.clone(), self.open.clone());
         tokio::spawn(async move {
-            for (conn, begin) in open {
-                let _ = to_console.send(ToConsole::Tape { conn, word: Word::Begin(begin) }).await;
-            }
+            let Ok(room) = to_console.reserve().await else { return };
+            // As long as nobody can be added to them: the beginning of who is missing comes after this.
+            let open = lock(&open);
+            room.send(ToConsole::Open { conns: open.keys().copied().collect() });
         });
     }
 
@@ -277,10 +283,19 @@ fn of_ssh(ssh: &SshMiddle, identity: &Identity, host: IpAddr) -> ssh::Settings {
 /// The tape of one connection.
 struct Told {
     conn: u64,
+    begin: Begin,
+    consoles: Arc<AtomicU64>,
+    /// The last console that was told of its beginning.
+    told: AtomicU64,
     to_console: mpsc::Sender<ToConsole>,
 }
 
 impl Told {
+    fn new(conn: u64, begin: Begin, consoles: Arc<AtomicU64>, to_console: mpsc::Sender<ToConsole>) -> Told {
+        let told = AtomicU64::new(consoles.load(Ordering::Relaxed));
+        Told { conn, begin, consoles, told, to_console }
+    }
+
     async fn say(&self, word: Word) {
         // A switch whose channel to the console is gone is about to end.
         let _ = self.to_console.send(ToConsole::Tape { conn: self.conn, word }).await;
@@ -289,6 +304,12 @@ impl Told {
 
 impl Tape for Told {
     fn put(&self, at: u64, entry: Entry) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.say(Word::Entry(at, entry)))
+        Box::pin(async move {
+            let console = self.consoles.load(Ordering::Relaxed);
+            if self.told.swap(console, Ordering::Relaxed) != console {
+                self.say(Word::Begin(self.begin.clone())).await;
+            }
+            self.say(Word::Entry(at, entry)).await;
+        })
     }
 }

@@ -28,7 +28,7 @@ pub enum Query {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ToSwitch {
     /// The console has (re)started: announce every container's interface again
-    /// with [`ToConsole::Interface`].
+    /// with [`ToConsole::Interface`], and tell which connections there are with [`ToConsole::Open`].
     Hello,
     /// Answer with [`ToConsole::Answer`] of the same `id`.
     Query {
@@ -90,6 +90,12 @@ pub enum ToConsole {
         conn: u64,
         /// What.
         word: Word,
+    },
+    /// The answer to [`ToSwitch::Hello`]: the connections that the switch is in the middle of. Whatever has begun, and is
+    /// not among them, has ended.
+    Open {
+        /// Their names.
+        conns: Vec<u64>,
     },
 }
 

@@ -1,9 +1,12 @@
 //! A file that only grows, by whole pieces.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+/// The longest line that anybody writes, in octets.
+const LINE: u64 = 1 << 20;
 
 /// A file to which pieces are appended whole or not at all: a piece that did not
 /// fit (a full disk) is taken back before the next one is written.
@@ -38,6 +41,19 @@ impl Appender {
             file.set_len(len)?;
         }
         Ok(Appender { file, len: len.min(meta.len()), torn: false })
+    }
+
+    /// Opens a file of lines at `path`, which must exist, to go on with it behind its last whole line: who wrote it may
+    /// have been killed in the midst of one.
+    pub fn reopen_lines(path: &Path) -> io::Result<Appender> {
+        let mut file = open_regular(path)?;
+        let len = file.metadata()?.len();
+        let from = len.saturating_sub(LINE);
+        file.seek(SeekFrom::Start(from))?;
+        let mut last = Vec::new();
+        file.take(LINE).read_to_end(&mut last)?;
+        let whole = last.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at as u64 + 1);
+        Appender::reopen(path, from + whole)
     }
 
     /// Octets of whole pieces.

@@ -50,21 +50,26 @@ fn all_answered(fping: Running, count: usize, about: &str) {
     assert_eq!(said.matches("= 200/200/0%").count(), count, "{about}: {said}");
 }
 
-fn killed(pid: i64) {
+pub fn killed(pid: i64) {
     sh(&["kill", "-9", &pid.to_string()]);
 }
 
-/// Somebody who is logged in to a host, and says lines to `cat` there.
-struct Session {
+/// Somebody who is logged in to a host, and says lines to what runs there.
+pub struct Session {
     client: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl Session {
+    /// Who says lines to `cat`.
     fn open(lab: &Lab, host: &str) -> Session {
+        Session::running(lab, "toor", &["-T", &format!("root@{host}"), "cat"])
+    }
+
+    /// Who gives ssh these arguments.
+    pub fn running(lab: &Lab, password: &str, args: &[&str]) -> Session {
         let options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"];
-        let login = format!("root@{host}");
-        let args = [&["sshpass", "-p", "toor", "ssh", "-T"][..], &options, &[&login, "cat"]].concat();
+        let args = [&["sshpass", "-p", password, "ssh"][..], &options, args].concat();
         let mut client = lab
             .attacker
             .command(&args)
@@ -79,7 +84,17 @@ impl Session {
 
     /// What comes back of a line.
     fn echo(&mut self, text: &str) -> String {
+        self.say(text);
+        self.line()
+    }
+
+    /// Says a line.
+    pub fn say(&mut self, text: &str) {
         writeln!(self.client.stdin.as_mut().unwrap(), "{text}").unwrap();
+    }
+
+    /// The next line that comes back; empty if none does any more.
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();
         line

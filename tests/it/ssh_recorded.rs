@@ -2,7 +2,8 @@
 
 use std::process::Output;
 
-use crate::lab::Lab;
+use crate::crash::{Session, init, killed};
+use crate::lab::{Lab, process};
 use crate::net::Ns;
 
 const TOPOLOGY: &str = r#"
@@ -239,6 +240,85 @@ fn everything_that_clients_do_is_recorded() {
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
     let text = String::from_utf8(lab.command(&["session", "replay", &id, "--text"]).stdout).unwrap();
     assert!(text.contains("out\n") && text.contains("42\n") && !text.contains("owned"), "{text}");
+}
+
+#[test]
+fn what_is_open_is_recorded_beyond_the_recorders_death() {
+    const HOST: &str = "192.0.2.15";
+    const TARGET: &str = "root@192.0.2.15";
+    let lab = lab();
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| (n ^ (n >> 9)) as u8).collect();
+    let worm = lab.path("worm");
+    std::fs::write(&worm, &content).unwrap();
+    let mut shell = Session::running(&lab, "guessed", &["-tt", TARGET]);
+    let until = |shell: &mut Session, what: &str| {
+        while !shell.line().contains(what) {
+            assert!(init(&lab, HOST).is_some(), "the shell has ended before {what}");
+        }
+    };
+    shell.say("echo one-$((40+2))");
+    until(&mut shell, "one-42");
+    // Two seconds, and the recorder dies in the midst of it.
+    let to = format!("{TARGET}:/tmp/worm");
+    let copying =
+        [&["sshpass", "-p", "guessed", "scp", "-s", "-l", "12000"][..], &OPTIONS, &[worm.to_str().unwrap(), &to]];
+    let copying = lab.attacker.spawn(&copying.concat());
+    let session = lab.wait_event("ssh.shell", |event| {
+        event["dst"]["ip"] == HOST && event["text"].as_str().is_some_and(|text| text.contains("sftp"))
+    });
+    let id = session["session"].as_str().unwrap();
+    let dir = lab.own_dir().join("sessions").join(id);
+    crate::net::wait_for("some of the file", || {
+        let mut files = std::fs::read_dir(&dir).ok()?.flatten();
+        files
+            .find(|file| file.file_name().to_string_lossy().ends_with(".part"))
+            .filter(|file| file.metadata().is_ok_and(|about| about.len() > 100_000))
+    });
+    let console = process(&lab, "console").unwrap();
+    killed(console.into());
+    shell.say("echo two-$((40+2))");
+    until(&mut shell, "two-42");
+    crate::net::wait_for("another console", || process(&lab, "console").filter(|pid| *pid != console));
+    shell.say("echo three-$((40+2))");
+    until(&mut shell, "three-42");
+    shell.say("exit");
+    let (status, said) = copying.wait();
+    assert!(status.success(), "{said}");
+    let closes = || {
+        let of_host = |event: &serde_json::Value| event["event"] == "ssh.close" && event["dst"]["ip"] == HOST;
+        Some(lab.events().into_iter().filter(of_host).collect::<Vec<_>>()).filter(|all| all.len() == 2)
+    };
+    let closed = crate::net::wait_for("the end of both", closes);
+    assert!(closed.iter().all(|event| event["session"] == id), "{closed:?}");
+
+    // Two connections, each with one tape, and one transcript that has everything.
+    let told: serde_json::Value = lab.json(&["session", "show", id]);
+    let connections = told["connections"].as_array().unwrap();
+    assert_eq!(connections.len(), 2, "{told}");
+    for connection in connections {
+        assert_eq!((&connection["resumed"], &connection["lost_lines"]), (&1.into(), &0.into()), "{connection}");
+        assert!(connection["end"].as_str().is_some_and(|end| !end.contains("broken")), "{connection}");
+    }
+    let file = connections.iter().find_map(|connection| connection["files"].get(0)).expect("the file is on a tape");
+    let digest = honeyweave::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
+    assert_eq!((&file["path"], &file["sha256"]), (&"/tmp/worm".into(), &digest.as_str().into()), "{file}");
+    // What it had read and not written may be missing, and is said to be.
+    let kept = std::fs::read(dir.join(file["content"].as_str().unwrap())).unwrap();
+    assert!(kept == content || file["cut"] == "interrupted", "{file}");
+    assert!(kept.len() > content.len() / 2, "{} octets of {}", kept.len(), content.len());
+    let text = String::from_utf8(lab.command(&["session", "replay", id, "--text"]).stdout).unwrap();
+    let commands = String::from_utf8(lab.command(&["session", "replay", id, "--commands"]).stdout).unwrap();
+    for number in ["one", "two", "three"] {
+        assert!(text.contains(&format!("{number}-42\n")), "{number} in {text}");
+        assert!(commands.contains(&format!("echo {number}-$((40+2))")), "{number} in {commands}");
+    }
+    let casts =
+        std::fs::read_dir(&dir).unwrap().flatten().filter(|file| file.file_name().to_string_lossy().ends_with(".cast"));
+    assert_eq!(casts.count(), 1);
+    let typed =
+        lab.events().iter().filter(|event| event["event"] == "shell.command" && event["dst"]["ip"] == HOST).count();
+    assert_eq!(typed, 4);
+    assert!(std::fs::read_dir(lab.own_dir().join("sessions/open")).unwrap().next().is_none());
 }
 
 #[test]

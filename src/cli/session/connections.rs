@@ -111,6 +111,11 @@ fn is_told(attempt: &Attempt) -> bool {
 /// A connection in a row.
 fn brief(number: usize, told: &Connection) -> Value {
     let since: String = told.since.chars().take(19).collect();
+    let end = told.end.as_deref().unwrap_or_default();
+    let end = match told.resumed {
+        0 => told.end.clone(),
+        count => Some(format!("{end} (recorder restarted: {count})").trim_start().to_owned()),
+    };
     json!({
         "connection": number,
         "since": since,
@@ -119,7 +124,7 @@ fn brief(number: usize, told: &Connection) -> Value {
         "client": told.client,
         "attempts": told.tried,
         "user": told.user,
-        "end": told.end,
+        "end": end,
     })
 }
 

@@ -129,6 +129,9 @@ impl Switch {
                 // has said.
                 let _ = self.tapes.send(Told::Word(conn, Box::new(word))).await;
             }
+            ToConsole::Open { conns } => {
+                let _ = self.tapes.send(Told::Open(conns)).await;
+            }
             ToConsole::Proxy { conn, proxy, peer, local } => {
                 let switch = self.clone();
                 tokio::spawn(async move {

@@ -26,6 +26,8 @@ const TEND: Duration = Duration::from_millis(250);
 pub enum Told {
     /// Something about a connection.
     Word(u64, Box<Word>),
+    /// The switch is in the middle of these, and of no other that has begun.
+    Open(Vec<u64>),
     /// The switch that told of connections ended then.
     SwitchEnded(Utc),
 }
@@ -51,6 +53,7 @@ pub fn run(
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let mut tended = clock::monotonic_micros();
+    tapes.resume(Utc::from_micros(clock::realtime_micros()));
     loop {
         let is_idle = tapes.is_idle();
         let next = runtime.block_on(async {
@@ -59,7 +62,14 @@ pub fn run(
         let (utc, monotonic) = (clock::realtime_micros(), clock::monotonic_micros());
         let now = Utc::from_micros(utc);
         match next {
-            Ok(Some(Told::Word(conn, word))) => tapes.take(conn, *word, now),
+            Ok(Some(Told::Word(conn, word))) => {
+                tapes.take(conn, *word, now);
+                // Whoever types, or tries passwords, is on the disk at once: what waits here dies with this process.
+                if told.is_empty() {
+                    tapes.flush(conn, now);
+                }
+            }
+            Ok(Some(Told::Open(conns))) => tapes.retain(&conns, now),
             Ok(Some(Told::SwitchEnded(at))) => tapes.switch_ended(at, now),
             Ok(None) => {
                 tapes.close("the console ended", now);

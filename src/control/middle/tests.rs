@@ -23,10 +23,52 @@ fn one_network_takes_no_more_than_a_quarter() {
     assert_eq!(there(&all, "192.0.2.1").as_deref(), Some("too many connections have somebody in the middle"));
 }
 
+fn begin() -> Begin {
+    Begin {
+        protocol: Protocol::Ssh,
+        session: SessionId(1),
+        node: NodeIdx(0),
+        peer: "192.0.2.9:40000".parse().unwrap(),
+        local: "10.0.0.1:22".parse().unwrap(),
+        at: Utc::EPOCH,
+    }
+}
+
+#[tokio::test]
+async fn a_console_that_follows_another_is_told_what_there_is() {
+    let (middles, mut told) = Middles::new(Secret([7; 16]));
+    let tape = Told::new(7, begin(), middles.consoles.clone(), middles.to_console.clone());
+    lock(&middles.open).insert(7, begin());
+    let mut heard = async |tape: Option<&Told>| {
+        if let Some(tape) = tape {
+            tape.put(42, Entry::Closed { channel: 0 }).await;
+        }
+        let mut all = Vec::new();
+        // What tells of them is a task of its own.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        while let Ok(message) = told.try_recv() {
+            all.push(match message {
+                ToConsole::Tape { conn: 7, word: Word::Begin(again) } if again == begin() => "begin",
+                ToConsole::Tape { conn: 7, word: Word::Entry(42, _) } => "entry",
+                ToConsole::Open { conns } if conns == [7] => "open",
+                other => panic!("{other:?}"),
+            });
+        }
+        all
+    };
+    assert_eq!(heard(Some(&tape)).await, ["entry"]);
+    middles.say_again();
+    assert_eq!(heard(None).await, ["open"]);
+    assert_eq!(heard(Some(&tape)).await, ["begin", "entry"]);
+    assert_eq!(heard(Some(&tape)).await, ["entry"]);
+}
+
 #[tokio::test]
 async fn what_panics_has_an_end_on_its_tape() {
     let (to_console, mut told) = mpsc::channel(8);
-    let tape = Told { conn: 7, to_console };
+    let tape = Told::new(7, begin(), Arc::default(), to_console);
     let clock: Clock = Arc::new(|| 42);
     to_the_end(async { panic!("this is a test") }, &tape, &clock).await;
     let expected = Entry::End { reason: Text::new("failed") };

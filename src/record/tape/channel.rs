@@ -10,11 +10,13 @@ use super::room::{Kind, Scarce};
 use super::store::{BLOCK, Store};
 use crate::event::{SessionId, Utc};
 use crate::record::base64;
-use crate::record::transcript::{Terminal, Transcript, TranscriptLimits, TranscriptStats};
+use crate::record::transcript::{Terminal, Transcript, TranscriptLimits, TranscriptStats, What};
 use crate::relay::tape::{Stream, Text};
 
 /// Where nobody has asked for a terminal.
 const SIZE: (u16, u16) = (80, 24);
+/// What a cast says where another process goes on with it.
+const RESUMED: &str = "the recorder was restarted: some of what came just before this may be missing";
 
 /// What files of a connection have in common.
 pub struct Place<'a> {
@@ -38,6 +40,8 @@ pub struct Channel {
     term: Option<Text>,
     /// Whether a shell or a command runs in it.
     runs: bool,
+    /// When it began to, if another process was there.
+    ran: Option<Utc>,
     sink: Sink,
 }
 
@@ -86,7 +90,7 @@ impl Channel {
     /// A channel that was opened.
     pub fn new(number: u32) -> Channel {
         let terminal = Terminal { width: SIZE.0, height: SIZE.1, ..Terminal::default() };
-        Channel { number, terminal, term: None, runs: false, sink: Sink::Undecided }
+        Channel { number, terminal, term: None, runs: false, ran: None, sink: Sink::Undecided }
     }
 
     /// It gets a terminal.
@@ -123,6 +127,58 @@ impl Channel {
             octets.lines.finish(micros, &Last { more: octets.more }, store);
         }
         self.sink = self.cast(at, place, store);
+    }
+
+    /// A shell or a command began in it at `at`, of which another process has heard.
+    pub fn has_run(&mut self, at: Utc, command: Option<&Text>) {
+        if !std::mem::replace(&mut self.runs, true) {
+            self.ran = Some(at);
+            self.terminal.command = command.map(Text::original);
+        }
+    }
+
+    /// Goes on with the file that another process has begun for it, if there is one; returns what was typed last.
+    pub fn resume(&mut self, at: Utc, place: &Place<'_>, store: &mut Store) -> Vec<String> {
+        let (stem, limits) = (self.stem(place), place.limits.transcript);
+        let resumed = match Transcript::resume(place.dir, &stem, self.terminal.clone(), limits, self.ran) {
+            Ok(Some((transcript, moments))) => Some((self.resumed(transcript, at, place, store), moments)),
+            Ok(None) => self.resumed_octets(place, store).map(|sink| (sink, Vec::new())),
+            Err(error) => {
+                store.refuse(&error);
+                Some((Sink::Nothing, Vec::new()))
+            }
+        };
+        let Some((sink, moments)) = resumed else { return Vec::new() };
+        self.sink = sink;
+        let typed = moments.into_iter().filter_map(|moment| match moment.what {
+            What::Input(text) => Some(text),
+            _ => None,
+        });
+        typed.collect()
+    }
+
+    fn resumed(&self, mut transcript: Transcript, at: Utc, place: &Place<'_>, store: &mut Store) -> Sink {
+        if !store.begin_part(place.session, Kind::Transcript) {
+            return Sink::Nothing;
+        }
+        let counted = transcript.stats();
+        transcript.mark(at, RESUMED);
+        Sink::Cast(Box::new(Cast { transcript, counted }))
+    }
+
+    fn resumed_octets(&self, place: &Place<'_>, store: &mut Store) -> Option<Sink> {
+        let mut lines = self.lines(place);
+        if let Err(error) = lines.resume() {
+            store.refuse(&error);
+            return Some(Sink::Nothing);
+        }
+        if !lines.is_there() {
+            return None;
+        }
+        if !store.begin_part(place.session, Kind::Content) {
+            return Some(Sink::Nothing);
+        }
+        Some(Sink::Octets(Box::new(Octets { lines, more: More::default() })))
     }
 
     /// Takes octets; returns how many more are in no file.
@@ -241,8 +297,7 @@ impl Channel {
         if !place.keeps || !store.begin_part(place.session, Kind::Content) {
             return Sink::Nothing;
         }
-        let path = place.dir.join(format!("{}.octets", self.stem(place)));
-        let mut lines = Lines::new(place.session, Kind::Content, path, place.limits.stream);
+        let mut lines = self.lines(place);
         // At once, so that it is one of the session's files when the next one is wanted; what fails is tried again.
         if place.limits.stream > 0
             && let Err(error) = lines.create(store)
@@ -250,6 +305,11 @@ impl Channel {
             store.refuse(&error);
         }
         Sink::Octets(Box::new(Octets { lines, more: More::default() }))
+    }
+
+    fn lines(&self, place: &Place<'_>) -> Lines {
+        let path = place.dir.join(format!("{}.octets", self.stem(place)));
+        Lines::new(place.session, Kind::Content, path, place.limits.stream)
     }
 
     fn stem(&self, place: &Place<'_>) -> String {

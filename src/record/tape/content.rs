@@ -1,5 +1,6 @@
 //! The content of a file that moves.
 
+use std::io::{self, Read, Seek};
 use std::path::PathBuf;
 
 use ring::digest::{Context, SHA256};
@@ -9,7 +10,8 @@ use super::room::{Kind, Scarce};
 use super::store::Store;
 use crate::event::SessionId;
 use crate::record::file::Appender;
-use crate::relay::tape::{Direction, Text};
+use crate::record::open_regular;
+use crate::relay::tape::{Direction, PIECE, Text};
 use crate::service::tls::hex;
 
 /// A file that moves.
@@ -24,6 +26,8 @@ pub struct Content {
     digest: Context,
     /// Octets that came.
     pub came: u64,
+    /// Some of it may have come to another process that kept it no longer.
+    interrupted: bool,
     /// Why the rest is not kept.
     cut: Option<&'static str>,
 }
@@ -39,6 +43,8 @@ pub struct Kept {
     pub sha256: Option<String>,
     /// Why it is not all that came.
     pub cut: Option<&'static str>,
+    /// Whether some of it may be missing all the same, as another process began to keep it: its digest tells.
+    pub interrupted: bool,
 }
 
 impl Content {
@@ -51,7 +57,36 @@ impl Content {
             file: None,
             digest: Context::new(&SHA256),
             came: 0,
+            interrupted: false,
             cut: None,
+        }
+    }
+
+    /// Goes on with what another process has kept of it.
+    pub fn resume(&mut self, place: &Place<'_>, store: &mut Store) {
+        self.interrupted = true;
+        match self.kept_before() {
+            Ok(file) if store.begin_part(place.session, Kind::Content) => {
+                self.came = file.len();
+                self.file = Some(file);
+            }
+            Ok(_) => self.cut = Some("too-many"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                store.refuse(&error);
+                self.cut = Some("disk");
+            }
+        }
+    }
+
+    fn kept_before(&mut self) -> io::Result<Appender> {
+        let mut file = open_regular(&self.part)?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            match file.read(&mut piece)? {
+                0 => return Appender::reopen(&self.part, file.stream_position()?),
+                count => self.digest.update(&piece[..count]),
+            }
         }
     }
 
@@ -106,7 +141,8 @@ impl Content {
 
     /// Nothing more of it comes. What is kept gets its digest for a name, unless there is such a file already.
     pub fn finish(self, session: SessionId, store: &mut Store) -> Kept {
-        let Some(file) = self.file else { return Kept { cut: self.cut, ..Kept::default() } };
+        let kept = Kept { cut: self.cut, interrupted: self.interrupted, ..Kept::default() };
+        let Some(file) = self.file else { return kept };
         store.end_part(session);
         let octets = file.len();
         if octets == 0 {
@@ -114,7 +150,7 @@ impl Content {
             if std::fs::remove_file(&self.part).is_ok() {
                 store.removed(session, 0);
             }
-            return Kept { cut: self.cut, ..Kept::default() };
+            return kept;
         }
         let sha256 = hex(self.digest.finish().as_ref());
         let name = format!("sha256-{sha256}");
@@ -127,8 +163,8 @@ impl Content {
         if let Err(error) = moved {
             tracing::warn!(%error, path = %self.part.display(), "the content of a file keeps the name that it had meanwhile");
             let name = self.part.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-            return Kept { content: name, octets, sha256: Some(sha256), cut: self.cut };
+            return Kept { content: name, octets, sha256: Some(sha256), ..kept };
         }
-        Kept { content: Some(name), octets, sha256: Some(sha256), cut: self.cut }
+        Kept { content: Some(name), octets, sha256: Some(sha256), ..kept }
     }
 }

@@ -68,6 +68,23 @@ impl Lines {
         }
     }
 
+    /// Goes on with a file of lines that another process was writing, if there is one.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn resume(&mut self) -> io::Result<()> {
+        self.file = match Appender::reopen_lines(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            opened => Some(opened?),
+        };
+        Ok(())
+    }
+
+    /// Whether there is a file.
+    pub fn is_there(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Creates the file now.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 //! | `STEM-CHANNEL-NNNN.cast` | what was typed and shown in a channel with a shell, a command or a terminal |
 //! | `STEM-CHANNEL.octets` | octets of another channel, a JSON object a line, base 64 |
 //! | `sha256-DIGEST` | the content of a file that was moved, once in each session |
-//! | `STEM-file-NNNN.part` | one that was being moved when the console died |
+//! | `STEM-file-NNNN.part` | one that is on its way |
 //!
 //! STEM is the connection's time, its protocol and its number: `20261130T025429Z-ssh-00000000000000a7`.
 //!
@@ -18,6 +18,7 @@
 mod channel;
 mod content;
 mod lines;
+mod marker;
 mod notice;
 mod read;
 mod recording;

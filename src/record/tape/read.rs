@@ -60,6 +60,9 @@ pub struct Connection {
     pub forwards: Vec<Forward>,
     /// Attempts, commands, files and forwards that are not told one by one.
     pub more: u64,
+    /// How often the recorder was restarted meanwhile; some of what came just before that may be missing.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub resumed: u64,
     /// Lines that were lost, or are none.
     pub lost_lines: u64,
     /// Octets that are not kept.
@@ -169,6 +172,21 @@ pub fn connection_within(path: &Path, room: &mut Room) -> io::Result<Connection>
     Ok(told)
 }
 
+/// Shows what happened by the tape at `path`, each with its microseconds since the beginning.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn entries(path: &Path, mut show: impl FnMut(u64, Entry)) -> io::Result<()> {
+    each(BufReader::new(open_regular(path)?.take(MOST)), |line| {
+        let Ok(Value::Object(mut line)) = serde_json::from_slice(line) else { return };
+        let at = line.remove("at").and_then(|at| at.as_f64()).unwrap_or(0.0);
+        ["content", "content_octets", "cut"].iter().for_each(|name| drop(line.remove(*name)));
+        if let Ok(entry) = Entry::deserialize(Value::Object(line)) {
+            show((at * 1e6).round() as u64, entry);
+        }
+    })
+}
+
 /// What decrypts the connection of the tape at `path`, in lines as NSS writes them; nothing that is no such line.
 ///
 /// # Errors
@@ -222,6 +240,8 @@ impl Connection {
             (self.protocol, self.since) = (text("protocol"), text("time"));
         } else if let Some(broken) = members.get("broken") {
             self.end = broken.get("reason").and_then(Value::as_str).map(|why| format!("broken off: {}", shown(why)));
+        } else if members.contains_key("resumed") {
+            self.resumed += 1;
         } else if let Some(total) = members.get("total") {
             self.lost = total.get("lost").and_then(Value::as_u64).unwrap_or(0);
         } else if let Some(lost) = members.get("lost") {
@@ -301,6 +321,10 @@ impl Connection {
         };
         self.more += keep(&mut self.forwards, Forward { at, what, accepted }, room);
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Keeps `what` if there is room; returns how many are not kept.

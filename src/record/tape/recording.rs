@@ -1,24 +1,28 @@
 //! One connection, from its beginning to its end.
 
+mod resume;
+mod tell;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::TapeLimits;
 use super::channel::{Channel, Place};
 use super::content::{Content, Kept};
 use super::lines::Lines;
-use super::notice::{Notice, forward, login};
+use super::marker::{Mark, Marker};
+use super::notice::Notice;
 use super::read::TAPE;
 use super::redact::starred;
 use super::room::Kind;
 use super::store::Store;
 use crate::event::{EventId, Utc};
 use crate::record::transcript::Commands;
-use crate::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Stream, Text};
+use crate::relay::tape::{Begin, Direction, Entry, Protocol, Stream, Text};
 
 /// The longest that a connection lasts, in microseconds: ten years.
 const LONGEST: u64 = 315_360_000_000_000;
@@ -44,7 +48,7 @@ pub struct Desk<'a> {
 }
 
 /// How much there was.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Attempts to log in.
     pub attempts: u64,
@@ -78,6 +82,8 @@ pub struct Recording {
     files: BTreeMap<u32, Content>,
     /// Channels in which a password passes that is not to be kept.
     secret: BTreeSet<u32>,
+    /// Those of them in which it is not known whether one does: until the end of a line.
+    doubtful: BTreeSet<u32>,
     /// What is being typed, by channel.
     typing: BTreeMap<u32, Commands>,
     counts: Counts,
@@ -86,6 +92,12 @@ pub struct Recording {
     events: HashMap<EventId, u32>,
     /// Microseconds since the beginning.
     last: u64,
+    /// Tells who follows.
+    marker: Marker,
+    /// Channels from this number on may have been opened without a word: the process that was told died with it.
+    untold: Option<u32>,
+    /// Another process began it, and nobody has asked for that.
+    is_resumed: bool,
 }
 
 /// Whose recording it is, and where it lies.
@@ -175,18 +187,33 @@ impl Recording {
             host: begin.local,
         };
         tape.push(0, &Beginning { begin: begun }, desk.store);
+        let mark = Mark {
+            begin: begin.clone(),
+            node: node.map(str::to_owned),
+            stem: keeps.then(|| stem.clone()),
+            counts: Counts::default(),
+        };
         Recording {
+            marker: Marker::create(&desk.store.open_connections(), conn, mark),
+            untold: None,
+            is_resumed: false,
             about: About { begin, dir, stem, keeps },
             tape,
             channels: BTreeMap::new(),
             files: BTreeMap::new(),
             secret: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             typing: BTreeMap::new(),
             counts: Counts::default(),
             let_in: false,
             events: HashMap::new(),
             last: 0,
         }
+    }
+
+    /// Whether another process began it, which it says once.
+    pub fn was_resumed(&mut self) -> bool {
+        std::mem::take(&mut self.is_resumed)
     }
 
     /// When it began.
@@ -204,9 +231,14 @@ impl Recording {
         match entry {
             Entry::Data { channel, stream, data } if self.secret.contains(channel) => {
                 self.data(*channel, *stream, &starred(data), at, desk);
+                let is_line = *stream == Stream::Input && data.iter().any(|octet| matches!(octet, b'\r' | b'\n'));
+                if is_line && self.doubtful.remove(channel) {
+                    self.secret.remove(channel);
+                }
             }
             Entry::Data { channel, stream, data } => self.data(*channel, *stream, data, at, desk),
             Entry::Secret { channel, begins } => {
+                self.doubtful.remove(channel);
                 if *begins && desk.redacts && self.channels.contains_key(channel) {
                     self.secret.insert(*channel);
                 } else {
@@ -233,6 +265,7 @@ impl Recording {
         let session = self.about.begin.session;
         let lost = self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).sum::<u64>();
         self.counts.lost += lost;
+        self.marker.update(&self.counts);
     }
 
     /// The connection is over: its last entry says so, or else `reason` does.
@@ -258,9 +291,10 @@ impl Recording {
             // The disk may take less of the end than the tape could say.
             self.counts.lost_lines = self.tape.finish(self.last, &closing, desk.store);
         }
+        self.marker.remove();
         desk.store.leave(session, desk.now);
         if self.about.begin.protocol == Protocol::Ssh {
-            desk.told.push(closed(&self.about.begin, &self.counts, (self.last, at), reason));
+            desk.told.push(tell::closed(&self.about.begin, &self.counts, (self.last, at), reason));
         }
     }
 
@@ -274,6 +308,9 @@ impl Recording {
         match stream {
             Stream::Input => self.counts.input = self.counts.input.saturating_add(count),
             Stream::Output | Stream::Error => self.counts.output = self.counts.output.saturating_add(count),
+        }
+        if self.untold.is_some_and(|first| number >= first) && self.channels.len() < desk.limits.of_connection {
+            self.channels.entry(number).or_insert_with(|| Channel::new(number));
         }
         let Some(channel) = self.channels.get_mut(&number) else {
             self.counts.lost += count;
@@ -315,7 +352,8 @@ impl Recording {
         let there = content.map_or_else(Kept::default, |content| content.finish(self.about.begin.session, desk.store));
         // Who is in the middle has a limit of its own, and knows the digest of what is beyond it.
         let not_all = if sha256.is_some() { "file-too-large" } else { "not-from-first-to-last" };
-        let cut = there.cut.or((!kept).then_some(not_all));
+        let has_gap = there.interrupted && there.sha256.as_deref() != sha256;
+        let cut = there.cut.or((!kept).then_some(not_all)).or(has_gap.then_some("interrupted"));
         // If all of it is there, what it is was seen here, too.
         let sha256 = if cut.is_none() && there.octets > 0 { there.sha256.as_deref() } else { sha256 };
         let entry = Entry::FileEnd { file, size, sha256: sha256.map(str::to_owned), kept: cut.is_none() };
@@ -398,98 +436,10 @@ impl Recording {
             channel.run((self.last, at), command, &self.about.place(desk.limits), desk.store);
         }
     }
-
-    /// Tells of an entry by an event, if it is one of those.
-    fn tell(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
-        if self.about.begin.protocol != Protocol::Ssh {
-            return self.tell_plain(entry, at, desk);
-        }
-        let (id, told) = match entry {
-            Entry::Hello { banner, hassh, .. } => (EventId::SshHello, json!({"banner": banner, "hassh": hassh})),
-            // Who asks what there is has not tried anything.
-            Entry::Attempt { credential: Credential::None, accepted: false, .. } => return,
-            Entry::Attempt { user, credential, accepted } => (EventId::SshLogin, login(user, credential, *accepted)),
-            Entry::Shell { channel } => {
-                let terminal = self.channels.get(channel).and_then(Channel::size);
-                let (term, size) = terminal.unzip();
-                (EventId::SshShell, json!({"kind": "shell", "term": term, "size": size}))
-            }
-            Entry::Subsystem { name, .. } => (EventId::SshShell, json!({"kind": "subsystem", "name": name})),
-            Entry::Exec { command, .. } => (EventId::SshCommand, json!({"command": command})),
-            Entry::Opened { kind, .. } if *kind != ChannelKind::Session => (EventId::SshForward, forward(kind, None)),
-            Entry::Refused { kind, reason } if *kind != ChannelKind::Session => {
-                (EventId::SshForward, forward(kind, Some(reason)))
-            }
-            Entry::Listen { host, port, accepted } => {
-                (EventId::SshForward, json!({"kind": "listen", "host": host, "port": port, "accepted": accepted}))
-            }
-            Entry::Agent { accepted, .. } => {
-                (EventId::SshForward, json!({"kind": "agent-offer", "accepted": accepted}))
-            }
-            _ => return,
-        };
-        self.counts.forwards += u64::from(id == EventId::SshForward);
-        self.notice(id, at, told, desk);
-    }
-
-    /// The same of what is spoken in the clear, as emulated services do.
-    fn tell_plain(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
-        match entry {
-            Entry::Attempt { credential: Credential::None, accepted: false, .. } => {}
-            Entry::Attempt { user, credential, accepted } => {
-                self.notice(EventId::ServiceLogin, at, login(user, credential, *accepted), desk);
-            }
-            Entry::Http { method, path, host, agent } => {
-                self.request(at, format!("{method} {path} host={host} agent={agent}"), desk);
-            }
-            Entry::Command { text } => self.request(at, text.to_string(), desk),
-            Entry::TlsHello { sni, alpn, ja3, ja4, .. } => {
-                let told = json!({"sni": sni, "alpn": alpn, "ja3": ja3, "ja4": ja4});
-                self.notice(EventId::TlsHello, at, told, desk);
-            }
-            _ => {}
-        }
-    }
-
-    fn request(&mut self, at: Utc, text: String, desk: &mut Desk<'_>) {
-        self.counts.commands += 1;
-        if self.may_tell(EventId::ServiceRequest, desk) {
-            desk.told.push(Notice::of_text(EventId::ServiceRequest, at, &self.about.begin, &text));
-        }
-    }
-
-    fn may_tell(&mut self, id: EventId, desk: &Desk<'_>) -> bool {
-        let count = self.events.entry(id).or_default();
-        let may = *count < desk.limits.events;
-        *count += u32::from(may);
-        self.counts.untold += u64::from(!may);
-        may
-    }
-
-    fn notice(&mut self, id: EventId, at: Utc, told: Value, desk: &mut Desk<'_>) {
-        if !self.may_tell(id, desk) {
-            return;
-        }
-        let Value::Object(mut told) = told else { return };
-        told.retain(|_, value| !value.is_null());
-        desk.told.push(Notice::of_connection(id, at, &self.about.begin, told));
-    }
 }
 
 impl About {
     fn place<'a>(&'a self, limits: &'a TapeLimits) -> Place<'a> {
         Place { session: self.begin.session, dir: &self.dir, stem: &self.stem, limits, keeps: self.keeps }
     }
-}
-
-/// That a connection is over, `micros` after it began.
-fn closed(begin: &Begin, counts: &Counts, (micros, at): (u64, Utc), reason: &str) -> Notice {
-    let mut told = Map::from_iter([("reason".to_owned(), reason.into())]);
-    if let Ok(Value::Object(counts)) = serde_json::to_value(counts) {
-        told.extend(counts.into_iter().filter(|(_, count)| count.as_u64() != Some(0)));
-    }
-    let mut notice = Notice::of_connection(EventId::SshClose, at, begin, told);
-    notice.event.count = micros;
-    (notice.event.bytes_in, notice.event.bytes_out) = (counts.input, counts.output);
-    notice
 }

@@ -1,16 +1,18 @@
 //! All connections that are being recorded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
 use super::TapeLimits;
+use super::marker;
 use super::notice::Notice;
 use super::recording::{Desk, Recording};
 use super::redact::{redact, truncate};
 use super::room::Look;
 use super::store::Store;
 use crate::event::{EventId, Utc};
+use crate::node::NodeIdx;
 use crate::record::SESSIONS;
 use crate::record::privacy::Mask;
 use crate::relay::tape::{Begin, Entry, Word};
@@ -91,6 +93,32 @@ impl Tapes {
         self.told.drain(..)
     }
 
+    /// Goes on with the connections that another process was recording. [`Tapes::retain`] ends those of them that are over.
+    pub fn resume(&mut self, now: Utc) {
+        let marks = marker::take(&self.store.open_connections(), self.limits.open).unwrap_or_else(|error| {
+            self.store.refuse(&error);
+            Vec::new()
+        });
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
+        for (conn, mark) in marks {
+            let node = mark.node.as_ref().and_then(|name| self.nodes.iter().position(|node| node == name));
+            let node = NodeIdx(node.and_then(|at| at.try_into().ok()).unwrap_or(u16::MAX));
+            self.open.insert(conn, Recording::resume(mark, conn, node, &mut desk));
+        }
+    }
+
+    /// The switch is in the middle of `conns`: whatever else is being recorded is over.
+    pub fn retain(&mut self, conns: &[u64], now: Utc) {
+        let there: HashSet<u64> = conns.iter().copied().collect();
+        self.end("the switch ended", |conn, _| !there.contains(&conn), now);
+        let resumed = self.open.values_mut().map(|recording| u64::from(recording.was_resumed())).sum();
+        if resumed > 0 {
+            let why = "restart: recordings of connections go on; some of what came just before may be missing";
+            self.told.push(Notice::of_recording(EventId::RecordingFailed, now, resumed, why));
+        }
+    }
+
     /// Takes a word about connection `conn`.
     pub fn take(&mut self, conn: u64, word: Word, now: Utc) {
         let (micros, entry) = match word {
@@ -112,6 +140,15 @@ impl Tapes {
         }
     }
 
+    /// Hands to the kernel what was gathered of connection `conn`.
+    pub fn flush(&mut self, conn: u64, now: Utc) {
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
+        if let Some(recording) = self.open.get_mut(&conn) {
+            recording.flush(&mut desk);
+        }
+    }
+
     /// Hands to the kernel what was gathered, makes room, and ends what has to.
     pub fn tend(&mut self, now: Utc) {
         let mut desk =
@@ -124,7 +161,7 @@ impl Tapes {
             && !(0..ON_THE_WAY).contains(&(now.micros() - since.micros()))
         {
             self.gone = None;
-            self.end("the switch ended", |recording| recording.began() <= before, now);
+            self.end("the switch ended", |_, recording| recording.began() <= before, now);
         }
         self.store.tend(now, &mut self.told);
         self.tell_of_dropped(now);
@@ -137,14 +174,14 @@ impl Tapes {
 
     /// Ends all of them.
     pub fn close(&mut self, reason: &str, now: Utc) {
-        self.end(reason, |_| true, now);
+        self.end(reason, |_, _| true, now);
         self.store.tend(now, &mut self.told);
     }
 
     fn begin(&mut self, conn: u64, mut begin: Begin, now: Utc) {
         begin.peer.set_ip(self.mask.ip(begin.peer.ip()));
+        // A switch says it again to a console that follows another.
         if self.open.contains_key(&conn) {
-            self.dropped += 1;
             return;
         }
         if self.open.len() >= self.limits.open {
@@ -158,9 +195,9 @@ impl Tapes {
         self.open.insert(conn, Recording::begin(begin, conn, node, &mut desk));
     }
 
-    fn end(&mut self, reason: &str, which: impl Fn(&Recording) -> bool, now: Utc) {
-        let over: Vec<u64> =
-            self.open.iter().filter(|(_, recording)| which(recording)).map(|(conn, _)| *conn).collect();
+    fn end(&mut self, reason: &str, which: impl Fn(u64, &Recording) -> bool, now: Utc) {
+        let over = self.open.iter().filter(|(conn, recording)| which(**conn, recording));
+        let over: Vec<u64> = over.map(|(conn, _)| *conn).collect();
         let mut desk =
             Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
         for recording in over.iter().filter_map(|conn| self.open.remove(conn)) {

@@ -27,6 +27,8 @@ use crate::record::Retention;
 const LARGE: u64 = 256;
 /// One session may have a quarter of the parts that are written at once.
 const PARTS: usize = 4;
+/// The directory beside those of sessions that tells which connections are being recorded.
+const OPEN: &str = "open";
 /// What a file takes at least.
 pub const BLOCK: u64 = 4096;
 /// Octets that are written before the disk is looked at again.
@@ -78,7 +80,7 @@ impl Store {
     /// # Errors
     /// If it cannot be listed.
     pub fn open(dir: PathBuf, limits: TapeLimits, look: Look) -> io::Result<Store> {
-        make(&dir)?;
+        make(&dir.join(OPEN))?;
         let mut held = HashMap::new();
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
@@ -118,6 +120,11 @@ impl Store {
         if self.held.get(&id).is_some_and(is_too_much) {
             self.returned += u64::from(self.remove(id));
         }
+        self.enter_again(id, now)
+    }
+
+    /// The same where it goes on with what it was recording.
+    pub fn enter_again(&mut self, id: SessionId, now: Utc) -> PathBuf {
         if let Err(error) = self.make(id) {
             self.refuse(&error);
         }
@@ -131,6 +138,11 @@ impl Store {
         held.latest = held.latest.max(now.micros());
         held.earliest = held.earliest.min(now.micros());
         self.dir.join(id.to_string())
+    }
+
+    /// Where it is written down which connections are being recorded.
+    pub fn open_connections(&self) -> PathBuf {
+        self.dir.join(OPEN)
     }
 
     /// Makes the directory of session `id`.

@@ -1,12 +1,17 @@
 //! Reading casts, our own and those that others made: line by line, in bounded memory.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::record::open_regular;
+
 /// Octets of a line.
 const LINE: usize = 1 << 20;
+/// Octets at the end of a cast that [`tail`] reads: a line of those that we write, and more.
+const TAIL: u64 = 256 << 10;
 /// Microseconds of a cast: 30 years.
 const LONGEST: f64 = 1e15;
 
@@ -72,6 +77,24 @@ pub struct Cast<R> {
     line: Vec<u8>,
     last: i64,
     skipped: u64,
+}
+
+/// The header of the cast at `path`, and the moments at its end.
+///
+/// # Errors
+/// See [`CastError`].
+pub fn tail(path: &Path) -> Result<(CastHeader, Vec<Moment>), CastError> {
+    let mut cast = Cast::open(BufReader::new(open_regular(path)?))?;
+    let len = cast.reader.get_ref().metadata()?.len();
+    // What is passed over ends somewhere in a line, which is none then.
+    if let Some(from) = len.checked_sub(TAIL).filter(|from| *from > 0) {
+        cast.reader.seek(SeekFrom::Start(from))?;
+    }
+    let mut moments = Vec::new();
+    while let Some(moment) = cast.next_moment()? {
+        moments.push(moment);
+    }
+    Ok((cast.header, moments))
 }
 
 impl<R: BufRead> Cast<R> {

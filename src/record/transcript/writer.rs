@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::reader::{Moment, tail};
 use super::utf8::Utf8Pieces;
 use crate::event::Utc;
 use crate::record::file::Appender;
@@ -108,14 +109,28 @@ impl Transcript {
     pub fn create(
         dir: &Path,
         stem: &str,
-        mut terminal: Terminal,
+        terminal: Terminal,
         limits: TranscriptLimits,
         now: Utc,
     ) -> io::Result<Transcript> {
+        let stats = TranscriptStats::default();
+        let mut transcript = Transcript::new(dir, stem, terminal, limits, now, stats);
+        transcript.begin(now)?;
+        Ok(transcript)
+    }
+
+    fn new(
+        dir: &Path,
+        stem: &str,
+        mut terminal: Terminal,
+        limits: TranscriptLimits,
+        now: Utc,
+        stats: TranscriptStats,
+    ) -> Transcript {
         let cut = |text: String| text.chars().take(WORD).collect::<String>();
         terminal.command = terminal.command.map(cut);
         terminal.env = terminal.env.into_iter().take(VARIABLES).map(|(name, value)| (cut(name), cut(value))).collect();
-        let mut transcript = Transcript {
+        Transcript {
             dir: dir.to_owned(),
             stem: stem.to_owned(),
             limits,
@@ -129,10 +144,46 @@ impl Transcript {
             input: Utf8Pieces::default(),
             untold: 0,
             full: false,
-            stats: TranscriptStats::default(),
-        };
-        transcript.begin(now)?;
-        Ok(transcript)
+            stats,
+        }
+    }
+
+    /// Goes on with a transcript that another process was writing, and tells the moments at its end; `None` if there is no
+    /// cast of it. `began` is when that one began, as its header tells only the second.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn resume(
+        dir: &Path,
+        stem: &str,
+        terminal: Terminal,
+        limits: TranscriptLimits,
+        began: Option<Utc>,
+    ) -> io::Result<Option<(Transcript, Vec<Moment>)>> {
+        let path = |number: u32| dir.join(format!("{stem}-{number:04}{}", super::CAST));
+        let octets = |number: u32| path(number).symlink_metadata().ok().map(|about| about.len());
+        let lengths: Vec<u64> = (1..=PARTS).map_while(octets).collect();
+        let parts = lengths.len() as u32;
+        if parts == 0 {
+            return Ok(None);
+        }
+        let stats = TranscriptStats { parts, written: lengths.iter().sum(), ..TranscriptStats::default() };
+        let mut transcript = Transcript::new(dir, stem, terminal, limits, Utc::EPOCH, stats);
+        // What has no header is followed by another one.
+        let Ok((header, moments)) = tail(&path(parts)) else { return Ok(Some((transcript, Vec::new()))) };
+        transcript.file = Some(Appender::reopen_lines(&path(parts))?);
+        let second = header.timestamp.map_or(0, |second| second as i64);
+        let began = began.map(Utc::micros).filter(|began| began.div_euclid(1_000_000) == second);
+        transcript.began = began.unwrap_or(second.saturating_mul(1_000_000));
+        transcript.last = moments.last().map_or(0, |moment| moment.at);
+        Ok(Some((transcript, moments)))
+    }
+
+    /// Says something about the recording itself.
+    pub fn mark(&mut self, now: Utc, text: &str) {
+        if !self.full {
+            self.line(now, 'm', text);
+        }
     }
 
     /// What became of it so far.

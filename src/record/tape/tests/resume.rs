@@ -1,0 +1,235 @@
+//! Processes that die in the midst of it, and those that go on.
+
+use super::*;
+use crate::record::transcript::Commands;
+
+impl Lab {
+    /// The process dies, and another one follows.
+    fn die(self) -> Lab {
+        self.die_and(TapeLimits::default(), false)
+    }
+
+    fn die_and(mut self, limits: TapeLimits, redacts: bool) -> Lab {
+        let next = Lab::tapes(self.dir.path(), limits, redacts, &self.space);
+        // What it had not handed over goes with it, and nothing is put in order.
+        std::mem::forget(std::mem::replace(&mut self.tapes, next));
+        self.now += 300_000;
+        self.tapes.resume(utc(self.now));
+        self
+    }
+
+    fn typed(&self) -> Vec<String> {
+        self.told(EventId::ShellCommand).into_iter().map(|told| told["command"].as_str().unwrap().into()).collect()
+    }
+}
+
+fn shell(lab: &mut Lab, conn: u64) {
+    let micros = lab.now as u64;
+    lab.begin(conn, SESSION);
+    lab.put(conn, 1, attempt("root", "toor", true));
+    lab.put(conn, 2, opened(0));
+    lab.put(conn, 3, Entry::Pty { channel: 0, term: text("xterm"), columns: 120, rows: 40 });
+    lab.put(conn, 1_500_000, Entry::Shell { channel: 0 });
+    lab.put(conn, micros + 2_000_000, data(0, Stream::Output, b"# "));
+    lab.now += 2_000_000;
+}
+
+#[test]
+fn a_shell_goes_on_in_the_same_files() {
+    let mut lab = Lab::new();
+    shell(&mut lab, 7);
+    lab.put(7, 2_100_000, data(0, Stream::Input, b"id\runa"));
+    lab.put(7, 2_100_001, Entry::Resize { channel: 0, columns: 100, rows: 30 });
+    lab.tend();
+    let mut lab = lab.die();
+    lab.tapes.retain(&[7, 8], utc(lab.now));
+    // The switch says it again, and that is not another connection.
+    lab.tapes.take(7, Word::Begin(begin_of(SESSION)), utc(lab.now));
+    lab.put(7, 2_600_000, data(0, Stream::Input, b"me -a\r"));
+    lab.put(7, 2_600_001, data(0, Stream::Output, b"Linux"));
+    lab.put(7, 2_600_002, Entry::Closed { channel: 0 });
+    lab.end(7, 2_700_000);
+    assert_eq!(lab.tapes.stats(), TapeStats { open: 0, dropped: 0, failing: None });
+
+    assert_eq!(lab.files(SESSION).len(), 2, "{:?}", lab.files(SESSION));
+    let tape = lab.file(".ndjson");
+    let told = connection(&tape).unwrap();
+    assert_eq!((told.resumed, told.end.as_deref(), told.tried), (1, Some("disconnected"), 1), "{told:?}");
+    assert_eq!(told.user.as_deref(), Some("root"));
+    let total = lines(&tape).pop().unwrap()["total"].clone();
+    for (what, count) in [("attempts", 1), ("channels", 1), ("shells", 1), ("input", 12), ("output", 7), ("lost", 0)] {
+        assert_eq!(total[what], count, "{what} in {total}");
+    }
+    let closed = lab.told(EventId::SshClose).remove(0);
+    assert_eq!((&closed["reason"], &closed["input"]), (&json!("disconnected"), &json!(12)));
+
+    let cast = moments(&lab.file(".cast"));
+    let shown: Vec<(i64, What)> = cast.into_iter().map(|moment| (moment.at, moment.what)).collect();
+    // Since the shell began, to the microsecond, though the header tells seconds.
+    let times: Vec<i64> = shown.iter().map(|(at, _)| *at).collect();
+    assert_eq!(times, [500_000, 600_000, 600_001, 600_001, 1_100_000, 1_100_001]);
+    assert!(matches!(&shown[3].1, What::Marker(text) if text.contains("was restarted")), "{shown:?}");
+    assert_eq!(shown[5].1, What::Output("Linux".into()));
+    // The line that was being typed is one command, in the log and on the cast.
+    assert_eq!(lab.typed(), ["id", "uname -a"]);
+    let mut commands = Commands::default();
+    for (at, what) in &shown {
+        if let What::Input(text) = what {
+            commands.push(*at, text);
+        }
+    }
+    assert_eq!(commands.take().len(), 2);
+    assert_eq!(lab.failures().len(), 1, "{:?}", lab.failures());
+    assert!(lab.failures()[0].starts_with("restart: recordings of connections go on"), "{:?}", lab.failures());
+}
+
+fn begin_of(session: SessionId) -> Begin {
+    Begin {
+        protocol: Protocol::Ssh,
+        session,
+        node: NodeIdx(1),
+        peer: "192.0.2.9:40000".parse().unwrap(),
+        local: "10.0.0.1:22".parse().unwrap(),
+        at: utc(0),
+    }
+}
+
+#[test]
+fn what_nobody_is_in_the_middle_of_any_more_is_over() {
+    let mut lab = Lab::new();
+    shell(&mut lab, 7);
+    shell(&mut lab, 8);
+    lab.tend();
+    let mut lab = lab.die();
+    assert_eq!(lab.tapes.stats().open, 2);
+    // Words that were on their way are no loss.
+    lab.put(8, 3_000_000, data(0, Stream::Output, b"last"));
+    lab.tapes.retain(&[], utc(lab.now));
+    lab.told.extend(lab.tapes.told());
+    assert_eq!(lab.tapes.stats(), TapeStats { open: 0, dropped: 0, failing: None });
+    let closed = lab.told(EventId::SshClose);
+    assert_eq!(closed.len(), 2);
+    assert!(closed.iter().all(|told| told["reason"] == "the switch ended"), "{closed:?}");
+    assert!(lab.failures().is_empty());
+    // Nobody ends them once more.
+    let lab = lab.die();
+    assert_eq!(lab.tapes.stats().open, 0);
+}
+
+#[test]
+fn a_file_on_its_way_keeps_its_name_and_its_octets() {
+    for gap in [false, true] {
+        let mut lab = Lab::new();
+        let content: Vec<u8> = (0..100_000u32).map(|n| (n ^ (n >> 7)) as u8).collect();
+        let digest = crate::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
+        let (first, second) = content.split_at(50_000);
+        lab.begin(7, SESSION);
+        lab.put(7, 1, opened(0));
+        lab.put(7, 1, Entry::FileBegin { channel: 0, file: 3, path: text("/tmp/worm"), direction: Direction::Upload });
+        lab.put(7, 2, Entry::FilePiece { file: 3, data: Bytes::copy_from_slice(first) });
+        lab.tend();
+        let mut lab = lab.die();
+        let second = if gap { &second[1..] } else { second };
+        lab.put(7, 3, Entry::FilePiece { file: 3, data: Bytes::copy_from_slice(second) });
+        let size = content.len() as u64;
+        lab.put(7, 4, Entry::FileEnd { file: 3, size, sha256: Some(digest.clone()), kept: true });
+        lab.end(7, 5);
+        let told = lab.told(EventId::SshFile).remove(0);
+        assert_eq!(
+            (&told["path"], &told["direction"], &told["sha256"]),
+            (&json!("/tmp/worm"), &json!("upload"), &json!(digest))
+        );
+        assert_eq!(told.get("cut"), gap.then_some(&json!("interrupted")), "{told}");
+        let kept =
+            fs::read(lab.dir.path().join("sessions").join(SESSION.to_string()).join(told["content"].as_str().unwrap()));
+        assert_eq!(kept.unwrap().len(), content.len() - usize::from(gap));
+        assert!(!lab.files(SESSION).keys().any(|name| name.ends_with(".part")), "{:?}", lab.files(SESSION));
+    }
+}
+
+#[test]
+fn octets_and_a_line_that_was_half_written_go_on() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    lab.put(7, 1, Entry::Opened { channel: 4, kind: ChannelKind::DirectTcpip { host: text("10.0.0.9"), port: 80 } });
+    lab.put(7, 2, data(4, Stream::Input, b"GET"));
+    lab.tend();
+    for ending in [".octets", ".ndjson"] {
+        let path = lab.file(ending);
+        let whole = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{whole}{{\"at\":0.1,\"str")).unwrap();
+    }
+    let mut lab = lab.die();
+    lab.put(7, 3, data(4, Stream::Output, b"200"));
+    // It was opened, and the process that was told died with that.
+    lab.put(7, 4, data(5, Stream::Output, b"?"));
+    lab.put(7, 5, data(3, Stream::Output, b"never"));
+    lab.end(7, 6);
+    let octets: Vec<_> = lines(&lab.file("0004.octets")).iter().map(|line| line["data"].clone()).collect();
+    assert_eq!(octets, [json!("R0VU"), json!("MjAw"), Value::Null]);
+    assert_eq!(lines(&lab.file("0005.octets"))[0]["data"], "Pw==");
+    let total = lines(&lab.file(".ndjson")).pop().unwrap()["total"].clone();
+    assert_eq!((&total["lost"], &total["output"]), (&json!(5), &json!(9)));
+    assert_eq!(lab.tapes.stats().failing, None);
+}
+
+#[test]
+fn nobody_learns_a_password_that_was_half_typed() {
+    let mut lab = Lab::with(TapeLimits::default(), true);
+    shell(&mut lab, 7);
+    lab.put(7, 2_100_000, Entry::Secret { channel: 0, begins: true });
+    lab.put(7, 2_100_001, data(0, Stream::Input, b"hun"));
+    lab.tend();
+    let mut lab = lab.die_and(TapeLimits::default(), true);
+    lab.put(7, 2_600_000, data(0, Stream::Input, b"ter2\r"));
+    lab.put(7, 2_600_001, data(0, Stream::Input, b"id\r"));
+    lab.end(7, 2_700_000);
+    let cast = fs::read_to_string(lab.file(".cast")).unwrap();
+    assert!(cast.contains("\"***\"") && cast.contains("****\\r") && cast.contains("\"id\\r\""), "{cast}");
+    assert!(!cast.contains("ter2"), "{cast}");
+}
+
+#[test]
+fn marks_that_are_none_stop_nobody() {
+    let mut lab = Lab::new();
+    shell(&mut lab, 7);
+    lab.tend();
+    let open = lab.dir.path().join("sessions/open");
+    fs::write(open.join("0000000000000009"), "{}").unwrap();
+    fs::write(open.join("000000000000000a"), vec![b'['; 1 << 20]).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", open.join("000000000000000b")).unwrap();
+    fs::write(open.join("notes"), "").unwrap();
+    // A tape that is none, and a cast that is none.
+    fs::write(lab.file(".ndjson"), b"\xff\xff{}\n[[\n").unwrap();
+    fs::write(lab.file(".cast"), b"\x00").unwrap();
+    let mut lab = lab.die();
+    assert_eq!(lab.tapes.stats().open, 1);
+    lab.put(7, 3_000_000, data(0, Stream::Output, b"more"));
+    lab.end(7, 3_000_001);
+    assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    assert_eq!(lab.told(EventId::SshClose).len(), 1);
+}
+
+#[test]
+fn limits_hold_beyond_a_death() {
+    let limits = TapeLimits { open: 2, of_connection: 2, ..TapeLimits::default() };
+    let mut lab = Lab::new();
+    for conn in 7..11 {
+        shell(&mut lab, conn);
+    }
+    for channel in 1..5 {
+        lab.put(7, 2_200_000, opened(channel));
+    }
+    lab.tend();
+    let mut lab = lab.die_and(limits, false);
+    assert_eq!(lab.tapes.stats().open, 2);
+    for conn in 7..11 {
+        for channel in 0..9 {
+            lab.put(conn, 2_300_000, data(channel, Stream::Output, b"!"));
+        }
+        lab.end(conn, 2_400_000);
+    }
+    let closed = lab.told(EventId::SshClose);
+    assert_eq!(closed.len(), 2);
+    assert!(closed.iter().all(|told| told["lost"] == 7), "{closed:?}");
+}
