@@ -77,6 +77,7 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
         ring: ring.as_raw_fd(),
         lost: lost.as_raw_fd(),
         locals: locals.as_raw_fd(),
+        half: i32::try_from(octets / 2).unwrap_or(i32::MAX),
         crowded: i32::try_from(octets / 8 * 7).unwrap_or(i32::MAX),
     };
     let tracefs = Tracefs::open().map_err(|error| io::Error::new(error.kind(), format!("tracefs: {error}")))?;
@@ -113,12 +114,13 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
 #[derive(Debug)]
 pub struct Containers(OwnedFd);
 
-/// What is known of a container: device and inode of its namespace of processes.
+/// What is known of a container: device and inode of its namespace of processes, and what the programs count.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Known {
     device: u64,
     inode: u64,
+    counted: [u64; 2],
 }
 
 impl Containers {
@@ -136,7 +138,7 @@ impl Containers {
         // The kernel has device numbers in another form than it tells.
         let device = u64::from(rustix::fs::major(device)) << 20 | u64::from(rustix::fs::minor(device));
         // SAFETY: the map was made with a key of eight octets and a value of `CONTAINER`, which is what `Known` has.
-        unsafe { call::put(self.0.as_fd(), &cgroup, &Known { device, inode }) }
+        unsafe { call::put(self.0.as_fd(), &cgroup, &Known { device, inode, counted: [0; 2] }) }
     }
 
     /// No longer watches `cgroup`.

@@ -240,6 +240,21 @@ fn a_flood_of_files_leaves_room_for_programs() {
 }
 
 #[test]
+fn a_flood_of_files_in_one_container_leaves_room_for_another() {
+    let (one, other) = (Cgroup::new(), Cgroup::new());
+    let mut watch = watch(4 << 20, &one);
+    let own = std::fs::metadata("/proc/self/ns/pid").unwrap();
+    watch.containers.add(other.id(), (own.dev(), own.ino())).unwrap();
+    one.run(None, "i=0; while [ $i -lt 40000 ]; do : >/dev/null; i=$((i+1)); done");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("other");
+    other.run(None, &format!(": >{}", path.display()));
+    let (told, lost) = watch.told();
+    assert!(lost > 1000, "{lost}");
+    has(&told, &format!("Open {}", path.display()));
+}
+
+#[test]
 fn ten_thousand_short_processes_are_told_one_and_all() {
     const COUNT: usize = 10_000;
     let cgroup = Cgroup::new();

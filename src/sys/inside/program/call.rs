@@ -141,6 +141,7 @@ pub fn leave(maps: &Maps) -> Vec<Instruction> {
     a.op_imm(AND, 1, WRITES);
     a.jump_if_imm(1, Cond::Equal, 0, Label::Out);
     a.here(Label::Wide);
+    unless_crowded(&mut a, maps);
     a.load(Size::Double, 3, STACK, VALUE_AT);
     string(&mut a, function::READ_USER_STRING, PATH, &[]);
     a.op(MOVE, LENGTH, RESULT);
@@ -150,7 +151,6 @@ pub fn leave(maps: &Maps) -> Vec<Instruction> {
     string(&mut a, function::READ_USER_STRING, REST, &[LENGTH]);
     a.op(MOVE, MORE, RESULT);
     a.here(Label::Cut);
-    unless_crowded(&mut a, maps);
     tell(&mut a, maps);
     end(a)
 }

@@ -36,8 +36,15 @@ pub const ENDED: i32 = 1 << 29;
 pub const CALL: u32 = 32;
 /// Octets by which a container's own addresses are known: its cgroup, and an address in the form of IPv6.
 pub const LOCAL: u32 = 24;
-/// Octets that are known of a container: device and inode of its namespace of processes.
-pub const CONTAINER: u32 = 16;
+/// Octets that are known of a container: device and inode of its namespace of processes; which quarter of a second it
+/// was when it told of files last, and of how many in that.
+pub const CONTAINER: u32 = 32;
+const QUARTER: i16 = 16;
+const FILES: i16 = 24;
+/// A quarter of a second is so many bits of nanoseconds; how many files a container may tell of in one, where others
+/// have told of so many that half of the ring is full.
+const QUARTER_BITS: i32 = 28;
+const FEW: i32 = 1000;
 
 /// Functions of the kernel (`enum bpf_func_id`).
 mod function {
@@ -70,7 +77,9 @@ pub struct Maps {
     pub ring: i32,
     pub lost: i32,
     pub locals: i32,
-    /// From how many octets in the ring on there is only room for what is rarer than files.
+    /// From how many octets in the ring on there is no room for files of those that tell of many.
+    pub half: i32,
+    /// From how many on there is only room for what is rarer than files.
     pub crowded: i32,
 }
 
@@ -114,6 +123,8 @@ enum Label {
     Mapped,
     Cut,
     Told,
+    Counted,
+    Full,
     Crowded,
     Next,
     After,
@@ -244,14 +255,31 @@ fn head(a: &mut Program, maps: &Maps, kind: Kind) {
     a.here(Label::Next);
 }
 
-/// Goes on only if an eighth of the ring is free; otherwise it counts a loss. Nobody can begin programs or connections as fast as open
-/// files, so that whoever does the one to hide the other hides nothing.
+/// Goes on only if there is room in the ring for one more file, of which it counts a loss otherwise. A container that tells of many
+/// has half of the ring for that, so that others find room; and an eighth is not for files. Nobody can begin programs or
+/// connections as fast as open files: whoever does the one to hide the other hides nothing.
 fn unless_crowded(a: &mut Program, maps: &Maps) {
+    a.load(Size::Double, 1, RECORD, 8);
+    a.op_imm(SHIFT_RIGHT, 1, QUARTER_BITS);
+    a.load(Size::Double, 2, CONTAINED, QUARTER);
+    a.jump_if(1, Cond::Equal, 2, Label::Counted);
+    a.store(Size::Double, CONTAINED, QUARTER, 1);
+    a.store_imm(Size::Double, CONTAINED, FILES, 0);
+    a.here(Label::Counted);
+    // Two processors that do so at once may count one.
+    a.load(Size::Double, 1, CONTAINED, FILES);
+    a.op_imm(ADD, 1, 1);
+    a.store(Size::Double, CONTAINED, FILES, 1);
     a.map(1, maps.ring);
     // `BPF_RB_AVAIL_DATA`
     a.op_imm(MOVE, 2, 0);
     a.call(function::RING_QUERY);
-    a.jump_if_imm(RESULT, Cond::Below, maps.crowded, Label::Next);
+    a.jump_if_imm(RESULT, Cond::Below, maps.half, Label::Next);
+    a.jump_if_imm(RESULT, Cond::Below, maps.crowded, Label::Full);
+    a.jump(Label::Crowded);
+    a.here(Label::Full);
+    a.load(Size::Double, 1, CONTAINED, FILES);
+    a.jump_if_imm(1, Cond::Below, FEW, Label::Next);
     a.jump(Label::Crowded);
     a.here(Label::Next);
 }
