@@ -287,13 +287,15 @@ struct Told {
     consoles: Arc<AtomicU64>,
     /// The last console that was told of its beginning.
     told: AtomicU64,
+    /// The channel in which a password may pass, and 1; or 0.
+    secret: AtomicU64,
     to_console: mpsc::Sender<ToConsole>,
 }
 
 impl Told {
     fn new(conn: u64, begin: Begin, consoles: Arc<AtomicU64>, to_console: mpsc::Sender<ToConsole>) -> Told {
         let told = AtomicU64::new(consoles.load(Ordering::Relaxed));
-        Told { conn, begin, consoles, told, to_console }
+        Told { conn, begin, consoles, told, secret: AtomicU64::new(0), to_console }
     }
 
     async fn say(&self, word: Word) {
@@ -306,8 +308,15 @@ impl Tape for Told {
     fn put(&self, at: u64, entry: Entry) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             let console = self.consoles.load(Ordering::Relaxed);
-            if self.told.swap(console, Ordering::Relaxed) != console {
+            if self.told.load(Ordering::Relaxed) != console {
                 self.say(Word::Begin(self.begin.clone())).await;
+                if let Some(channel) = self.secret.load(Ordering::Relaxed).checked_sub(1) {
+                    self.say(Word::Entry(at, Entry::Secret { channel: channel as u32, begins: true })).await;
+                }
+                self.told.store(console, Ordering::Relaxed);
+            }
+            if let Entry::Secret { channel, begins } = entry {
+                self.secret.store(if begins { u64::from(channel) + 1 } else { 0 }, Ordering::Relaxed);
             }
             self.say(Word::Entry(at, entry)).await;
         })

@@ -130,7 +130,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
             (None, _) => {}
         }
         tokio::select! {
-            () = listen(&supervisor, &said, &wake, &telling) => {}
+            () = listen(&supervisor, &said, &wake, &telling) => drop(telling.send(Told::Over).await),
             // A console without its recorder is none: the supervisor starts another.
             _ = &mut ended => {}
         }

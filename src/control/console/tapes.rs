@@ -30,6 +30,8 @@ pub enum Told {
     Open(Vec<u64>),
     /// The switch that told of connections ended then.
     SwitchEnded(Utc),
+    /// The honeynet ends, and nobody follows.
+    Over,
 }
 
 /// Where that is told.
@@ -40,7 +42,8 @@ pub fn queue() -> (Telling, Receiver<Told>) {
     channel(WAITING)
 }
 
-/// Keeps what is told until nobody tells anything more. Events go to the recorder, `said`, which `wake` wakes.
+/// Keeps what is told until nobody tells anything more. If it was not told that all is over by then, another process goes
+/// on with what is open. Events go to the recorder, `said`, which `wake` wakes.
 ///
 /// # Errors
 /// If there can be no timer.
@@ -53,7 +56,7 @@ pub fn run(
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let mut tended = clock::monotonic_micros();
-    tapes.resume(Utc::from_micros(clock::realtime_micros()));
+    tapes.remember(Utc::from_micros(clock::realtime_micros()));
     loop {
         let is_idle = tapes.is_idle();
         let next = runtime.block_on(async {
@@ -71,8 +74,9 @@ pub fn run(
             }
             Ok(Some(Told::Open(conns))) => tapes.retain(&conns, now),
             Ok(Some(Told::SwitchEnded(at))) => tapes.switch_ended(at, now),
+            Ok(Some(Told::Over)) => tapes.close("the honeynet ended", now),
             Ok(None) => {
-                tapes.close("the console ended", now);
+                tapes.tend(now);
                 pass_on(&mut tapes, said, wake, utc - monotonic);
                 return Ok(());
             }

@@ -488,7 +488,7 @@ fn what_the_switch_tells_of_connections_is_kept() {
     let closed = of(&harness, EventId::SshClose);
     let why = |at: usize| closed[at].text.clone().unwrap();
     assert!(why(0).contains("disconnected") && why(1).contains("the switch ended"), "{closed:?}");
-    assert!(why(2).contains("the console ended"), "{closed:?}");
+    assert!(why(2).contains("the honeynet ended"), "{closed:?}");
     assert_eq!((closed[0].bytes_out, closed[0].duration_us), (Some(2000 * PIECE as u64), Some(3_000)));
     let told = crate::record::session(&harness.dir.path().join("events"), session, |_, _| Ok(())).unwrap().unwrap();
     assert_eq!((told.attacker, told.ports[0].logins), (Some([192, 0, 2, 9].into()), 1));

@@ -41,7 +41,7 @@ async fn a_console_that_follows_another_is_told_what_there_is() {
     lock(&middles.open).insert(7, begin());
     let mut heard = async |tape: Option<&Told>| {
         if let Some(tape) = tape {
-            tape.put(42, Entry::Closed { channel: 0 }).await;
+            tape.put(42, Entry::Secret { channel: 3, begins: true }).await;
         }
         let mut all = Vec::new();
         // What tells of them is a task of its own.
@@ -51,7 +51,9 @@ async fn a_console_that_follows_another_is_told_what_there_is() {
         while let Ok(message) = told.try_recv() {
             all.push(match message {
                 ToConsole::Tape { conn: 7, word: Word::Begin(again) } if again == begin() => "begin",
-                ToConsole::Tape { conn: 7, word: Word::Entry(42, _) } => "entry",
+                ToConsole::Tape { conn: 7, word: Word::Entry(42, Entry::Secret { channel: 3, begins: true }) } => {
+                    "entry"
+                }
                 ToConsole::Open { conns } if conns == [7] => "open",
                 other => panic!("{other:?}"),
             });
@@ -61,7 +63,8 @@ async fn a_console_that_follows_another_is_told_what_there_is() {
     assert_eq!(heard(Some(&tape)).await, ["entry"]);
     middles.say_again();
     assert_eq!(heard(None).await, ["open"]);
-    assert_eq!(heard(Some(&tape)).await, ["begin", "entry"]);
+    // And whether somebody types a password.
+    assert_eq!(heard(Some(&tape)).await, ["begin", "entry", "entry"]);
     assert_eq!(heard(Some(&tape)).await, ["entry"]);
 }
 

@@ -158,7 +158,7 @@ impl Channel {
     }
 
     fn resumed(&self, mut transcript: Transcript, at: Utc, place: &Place<'_>, store: &mut Store) -> Sink {
-        if !store.begin_part(place.session, Kind::Transcript) {
+        if !store.begin_part_again(place.session) {
             return Sink::Nothing;
         }
         let counted = transcript.stats();
@@ -168,15 +168,14 @@ impl Channel {
 
     fn resumed_octets(&self, place: &Place<'_>, store: &mut Store) -> Option<Sink> {
         let mut lines = self.lines(place);
-        if let Err(error) = lines.resume() {
-            store.refuse(&error);
-            return Some(Sink::Nothing);
-        }
-        if !lines.is_there() {
-            return None;
-        }
-        if !store.begin_part(place.session, Kind::Content) {
-            return Some(Sink::Nothing);
+        match lines.resume() {
+            Ok(true) if store.begin_part_again(place.session) => {}
+            Ok(false) => return None,
+            Ok(true) => return Some(Sink::Nothing),
+            Err(error) => {
+                store.refuse(&error);
+                return Some(Sink::Nothing);
+            }
         }
         Some(Sink::Octets(Box::new(Octets { lines, more: More::default() })))
     }

@@ -1,7 +1,7 @@
 //! The content of a file that moves.
 
-use std::io::{self, Read, Seek};
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
 
@@ -14,6 +14,9 @@ use crate::record::open_regular;
 use crate::relay::tape::{Direction, PIECE, Text};
 use crate::service::tls::hex;
 
+/// Why not all of a file is kept: a piece of it went with the process that was to keep it.
+pub const INTERRUPTED: &str = "interrupted";
+
 /// A file that moves.
 pub struct Content {
     /// Its name, as the attacker's program wrote it.
@@ -22,12 +25,10 @@ pub struct Content {
     pub direction: Direction,
     part: PathBuf,
     file: Option<Appender>,
-    /// Of what is in the file.
-    digest: Context,
+    /// Of what is in the file; none if another process has begun it, as that takes its time.
+    digest: Option<Context>,
     /// Octets that came.
     pub came: u64,
-    /// Some of it may have come to another process that kept it no longer.
-    interrupted: bool,
     /// Why the rest is not kept.
     cut: Option<&'static str>,
 }
@@ -43,8 +44,6 @@ pub struct Kept {
     pub sha256: Option<String>,
     /// Why it is not all that came.
     pub cut: Option<&'static str>,
-    /// Whether some of it may be missing all the same, as another process began to keep it: its digest tells.
-    pub interrupted: bool,
 }
 
 impl Content {
@@ -55,18 +54,17 @@ impl Content {
             direction,
             part: place.dir.join(format!("{}-file-{number:04}.part", place.stem)),
             file: None,
-            digest: Context::new(&SHA256),
+            digest: Some(Context::new(&SHA256)),
             came: 0,
-            interrupted: false,
             cut: None,
         }
     }
 
-    /// Goes on with what another process has kept of it.
+    /// Goes on with what another process has kept of it. What that has not kept, the next piece shows to be missing.
     pub fn resume(&mut self, place: &Place<'_>, store: &mut Store) {
-        self.interrupted = true;
-        match self.kept_before() {
-            Ok(file) if store.begin_part(place.session, Kind::Content) => {
+        self.digest = None;
+        match Appender::reopen(&self.part, u64::MAX) {
+            Ok(file) if store.begin_part_again(place.session) => {
                 self.came = file.len();
                 self.file = Some(file);
             }
@@ -79,25 +77,18 @@ impl Content {
         }
     }
 
-    fn kept_before(&mut self) -> io::Result<Appender> {
-        let mut file = open_regular(&self.part)?;
-        let mut piece = vec![0; PIECE];
-        loop {
-            match file.read(&mut piece)? {
-                0 => return Appender::reopen(&self.part, file.stream_position()?),
-                count => self.digest.update(&piece[..count]),
-            }
+    /// Takes the piece that belongs at `offset`; returns how many octets more are in no file.
+    pub fn take(&mut self, offset: u64, data: &[u8], place: &Place<'_>, store: &mut Store) -> u64 {
+        let (count, missing) = (data.len() as u64, offset.saturating_sub(self.came));
+        // What lies behind a gap is at no place where anybody would look for it.
+        if missing > 0 {
+            self.cut = self.cut.or(Some(INTERRUPTED));
         }
-    }
-
-    /// Takes the next piece; returns how many octets of it are in no file.
-    pub fn take(&mut self, data: &[u8], place: &Place<'_>, store: &mut Store) -> u64 {
-        let count = data.len() as u64;
-        self.came += count;
+        self.came = offset.saturating_add(count);
         if self.cut.is_none() {
             self.cut = self.keep(data, place, store).err();
         }
-        if self.cut.is_some() { count } else { 0 }
+        missing.saturating_add(if self.cut.is_some() { count } else { 0 })
     }
 
     fn keep(&mut self, data: &[u8], place: &Place<'_>, store: &mut Store) -> Result<(), &'static str> {
@@ -135,13 +126,15 @@ impl Content {
         };
         file.append(data).map_err(|error| refused(store, error))?;
         store.wrote(place.session, count);
-        self.digest.update(data);
+        if let Some(digest) = &mut self.digest {
+            digest.update(data);
+        }
         Ok(())
     }
 
     /// Nothing more of it comes. What is kept gets its digest for a name, unless there is such a file already.
     pub fn finish(self, session: SessionId, store: &mut Store) -> Kept {
-        let kept = Kept { cut: self.cut, interrupted: self.interrupted, ..Kept::default() };
+        let kept = Kept { cut: self.cut, ..Kept::default() };
         let Some(file) = self.file else { return kept };
         store.end_part(session);
         let octets = file.len();
@@ -152,7 +145,9 @@ impl Content {
             }
             return kept;
         }
-        let sha256 = hex(self.digest.finish().as_ref());
+        let digest = self.digest.map(Ok).unwrap_or_else(|| digest_of(&self.part)).map(Context::finish);
+        let Ok(digest) = digest else { return Kept { content: name_of(&self.part), octets, ..kept } };
+        let sha256 = hex(digest.as_ref());
         let name = format!("sha256-{sha256}");
         let path = self.part.with_file_name(&name);
         let moved = if path.symlink_metadata().is_ok() {
@@ -162,9 +157,22 @@ impl Content {
         };
         if let Err(error) = moved {
             tracing::warn!(%error, path = %self.part.display(), "the content of a file keeps the name that it had meanwhile");
-            let name = self.part.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-            return Kept { content: name, octets, sha256: Some(sha256), ..kept };
+            return Kept { content: name_of(&self.part), octets, sha256: Some(sha256), ..kept };
         }
         Kept { content: Some(name), octets, sha256: Some(sha256), ..kept }
+    }
+}
+
+fn name_of(part: &Path) -> Option<String> {
+    part.file_name().and_then(|name| name.to_str()).map(str::to_owned)
+}
+
+fn digest_of(part: &Path) -> io::Result<Context> {
+    let (mut file, mut digest, mut piece) = (open_regular(part)?, Context::new(&SHA256), vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(digest),
+            count => digest.update(&piece[..count]),
+        }
     }
 }

@@ -68,21 +68,21 @@ impl Lines {
         }
     }
 
-    /// Goes on with a file of lines that another process was writing, if there is one.
+    /// Goes on with a file of lines that another process was writing; returns whether there is one.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn resume(&mut self) -> io::Result<()> {
+    pub fn resume(&mut self) -> io::Result<bool> {
         self.file = match Appender::reopen_lines(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             opened => Some(opened?),
         };
-        Ok(())
+        Ok(self.file.is_some())
     }
 
-    /// Whether there is a file.
-    pub fn is_there(&self) -> bool {
-        self.file.is_some()
+    /// Whether the kernel has no line of it.
+    pub fn is_empty(&self) -> bool {
+        self.file.as_ref().is_none_or(Appender::is_empty)
     }
 
     /// Creates the file now.
@@ -102,9 +102,14 @@ impl Lines {
         Ok(())
     }
 
-    /// Lines that were lost.
-    pub fn lost(&self) -> u64 {
-        self.lost
+    /// Lines that were lost, and those of them that are not told of yet.
+    pub fn lost(&self) -> (u64, u64) {
+        (self.lost, self.untold)
+    }
+
+    /// So many were lost already.
+    pub fn lost_before(&mut self, (lost, untold): (u64, u64)) {
+        (self.lost, self.untold) = (lost, untold);
     }
 
     /// Adds a line of what happened `at` microseconds after the beginning; returns whether there was room for it.

@@ -15,6 +15,9 @@ use crate::relay::tape::Begin;
 /// Octets of such a file: it is overwritten in one piece, so that it is whole whenever its writer dies.
 const SIZE: usize = 2048;
 
+/// What the name of one ends in that somebody tries to go on with.
+const TRYING: &str = "trying";
+
 /// What is known of a connection beside its files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
@@ -26,6 +29,8 @@ pub struct Mark {
     pub stem: Option<String>,
     /// How much there was.
     pub counts: Counts,
+    /// Microseconds from its beginning to the last thing that happened.
+    pub last: u64,
 }
 
 /// Such a file.
@@ -39,28 +44,39 @@ pub struct Marker {
 impl Marker {
     /// Writes down that connection `conn` is being recorded. What the disk does not take is tried again.
     pub fn create(dir: &Path, conn: u64, mark: Mark) -> Marker {
-        let mut marker = Marker { path: dir.join(format!("{conn:016x}")), mark, is_kept: false };
+        let mut marker = Marker { path: dir.join(name(conn)), mark, is_kept: false };
         marker.write();
         marker
     }
 
-    /// Writes down how much there was so far.
-    pub fn update(&mut self, counts: &Counts) {
-        if self.is_kept && self.mark.counts == *counts {
+    /// Writes down how much there was so far, and when something happened last.
+    pub fn update(&mut self, counts: &Counts, last: u64) {
+        if self.is_kept && self.mark.counts == *counts && self.mark.last == last {
             return;
         }
         self.mark.counts = counts.clone();
+        self.mark.last = last;
         self.write();
+    }
+
+    /// Somebody tries to go on with connection `conn`. Until [`Marker::tried`] nobody else does: what kills one process would kill
+    /// each that follows.
+    pub fn trying(dir: &Path, conn: u64) -> PathBuf {
+        let trying = dir.join(format!("{}.{TRYING}", name(conn)));
+        if let Err(error) = fs::rename(dir.join(name(conn)), &trying) {
+            tracing::debug!(%error, conn, "a connection is not known to be tried");
+        }
+        trying
+    }
+
+    /// It went well.
+    pub fn tried(trying: PathBuf) {
+        remove(&trying);
     }
 
     /// The connection is over.
     pub fn remove(self) {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, path = %self.path.display(), "a connection that is over may be ended once more");
-            }
-            _ => {}
-        }
+        remove(&self.path);
     }
 
     fn write(&mut self) {
@@ -81,22 +97,34 @@ impl Marker {
     }
 }
 
-/// The connections that another process was recording; at most `most`. None of them is known to whoever asks again: a
-/// recording that nobody can go on with is tried once.
+/// The connections that another process was recording; at most `most`.
 ///
 /// # Errors
 /// If the directory cannot be listed.
-pub fn take(dir: &Path, most: usize) -> io::Result<Vec<(u64, Mark)>> {
+pub fn all(dir: &Path, most: usize) -> io::Result<Vec<(u64, Mark)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let conn = entry.file_name().to_str().and_then(|name| u64::from_str_radix(name, 16).ok());
-        if let Some(conn) = conn.filter(|_| found.len() < most) {
-            found.extend(read(&entry.path()).ok().map(|mark| (conn, mark)));
+    for entry in fs::read_dir(dir)?.flatten() {
+        let of = entry.file_name().to_str().and_then(|name| u64::from_str_radix(name, 16).ok());
+        match of.filter(|_| found.len() < most).and_then(|conn| Some((conn, read(&entry.path()).ok()?))) {
+            Some(mark) => found.push(mark),
+            // What is none, or was tried, is of no use to anybody.
+            None => remove(&entry.path()),
         }
-        fs::remove_file(entry.path())?;
     }
     Ok(found)
+}
+
+fn name(conn: u64) -> String {
+    format!("{conn:016x}")
+}
+
+fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "who follows may go on with a connection that is over");
+        }
+        _ => {}
+    }
 }
 
 fn read(path: &Path) -> io::Result<Mark> {

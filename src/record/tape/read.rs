@@ -172,17 +172,28 @@ pub fn connection_within(path: &Path, room: &mut Room) -> io::Result<Connection>
     Ok(told)
 }
 
+/// What a line of a tape tells of who goes on with it.
+pub enum Told {
+    /// Something happened.
+    Entry(Entry),
+    /// All is over.
+    Total,
+}
+
 /// Shows what happened by the tape at `path`, each with its microseconds since the beginning.
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn entries(path: &Path, mut show: impl FnMut(u64, Entry)) -> io::Result<()> {
+pub fn entries(path: &Path, mut show: impl FnMut(u64, Told)) -> io::Result<()> {
     each(BufReader::new(open_regular(path)?.take(MOST)), |line| {
         let Ok(Value::Object(mut line)) = serde_json::from_slice(line) else { return };
         let at = line.remove("at").and_then(|at| at.as_f64()).unwrap_or(0.0);
+        let micros = (at * 1e6).round() as u64;
         ["content", "content_octets", "cut"].iter().for_each(|name| drop(line.remove(*name)));
-        if let Ok(entry) = Entry::deserialize(Value::Object(line)) {
-            show((at * 1e6).round() as u64, entry);
+        if line.contains_key("total") {
+            show(micros, Told::Total);
+        } else if let Ok(entry) = Entry::deserialize(Value::Object(line)) {
+            show(micros, Told::Entry(entry));
         }
     })
 }

@@ -1,5 +1,6 @@
 //! One connection, from its beginning to its end.
 
+mod counts;
 mod resume;
 mod tell;
 
@@ -7,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use super::TapeLimits;
 use super::channel::{Channel, Place};
-use super::content::{Content, Kept};
+use super::content::{Content, INTERRUPTED, Kept};
 use super::lines::Lines;
 use super::marker::{Mark, Marker};
 use super::notice::Notice;
@@ -33,6 +34,8 @@ const SHELLS: usize = 8;
 /// How often one connection may begin: the console before this one may have recorded its beginning.
 const AGAIN: u32 = 9;
 
+pub use counts::Counts;
+
 /// What recordings share.
 pub struct Desk<'a> {
     /// Where they lie.
@@ -47,31 +50,17 @@ pub struct Desk<'a> {
     pub now: Utc,
 }
 
-/// How much there was.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Attempts to log in.
-    pub attempts: u64,
-    /// Channels that were opened.
-    pub channels: u64,
-    /// Shells and subsystems.
-    pub shells: u64,
-    /// Commands that were not typed into a shell.
-    pub commands: u64,
-    /// Files that moved.
-    pub files: u64,
-    /// Connections and ports beyond the host that were wanted.
-    pub forwards: u64,
-    /// Octets from the attacker, files among them.
-    pub input: u64,
-    /// And to it.
-    pub output: u64,
-    /// Octets of both that are not kept.
-    pub lost: u64,
-    /// Lines that are not on the tape.
-    pub lost_lines: u64,
-    /// What no event tells of, as there is too much of it.
-    pub untold: u64,
+/// Whether files are known by it: channels, what runs in them, and files on their way.
+fn is_of_files(entry: &Entry) -> bool {
+    matches!(
+        entry,
+        Entry::Opened { .. }
+            | Entry::Pty { .. }
+            | Entry::Shell { .. }
+            | Entry::Exec { .. }
+            | Entry::Closed { .. }
+            | Entry::FileBegin { .. }
+    )
 }
 
 /// A connection that is being recorded.
@@ -82,8 +71,6 @@ pub struct Recording {
     files: BTreeMap<u32, Content>,
     /// Channels in which a password passes that is not to be kept.
     secret: BTreeSet<u32>,
-    /// Those of them in which it is not known whether one does: until the end of a line.
-    doubtful: BTreeSet<u32>,
     /// What is being typed, by channel.
     typing: BTreeMap<u32, Commands>,
     counts: Counts,
@@ -96,6 +83,8 @@ pub struct Recording {
     marker: Marker,
     /// Channels from this number on may have been opened without a word: the process that was told died with it.
     untold: Option<u32>,
+    /// Whether it is not known, for now, if a password passes.
+    is_doubtful: bool,
     /// Another process began it, and nobody has asked for that.
     is_resumed: bool,
 }
@@ -178,37 +167,46 @@ impl Recording {
                 Some(Ok(())) | None => break,
             }
         }
-        let begun = Begun {
-            protocol,
-            time: begin.at,
-            session: session.to_string(),
-            node,
-            attacker: begin.peer,
-            host: begin.local,
-        };
-        tape.push(0, &Beginning { begin: begun }, desk.store);
         let mark = Mark {
             begin: begin.clone(),
             node: node.map(str::to_owned),
             stem: keeps.then(|| stem.clone()),
             counts: Counts::default(),
+            last: 0,
         };
-        Recording {
-            marker: Marker::create(&desk.store.open_connections(), conn, mark),
+        let marker = Marker::create(&desk.store.open_connections(), conn, mark);
+        let mut recording = Recording {
+            marker,
             untold: None,
+            is_doubtful: false,
             is_resumed: false,
             about: About { begin, dir, stem, keeps },
             tape,
             channels: BTreeMap::new(),
             files: BTreeMap::new(),
             secret: BTreeSet::new(),
-            doubtful: BTreeSet::new(),
             typing: BTreeMap::new(),
             counts: Counts::default(),
             let_in: false,
             events: HashMap::new(),
             last: 0,
-        }
+        };
+        recording.say_begin(node, desk);
+        recording
+    }
+
+    fn say_begin(&mut self, node: Option<&str>, desk: &mut Desk<'_>) {
+        let Begin { protocol, session, peer, local, at, .. } = self.about.begin.clone();
+        let (protocol, session) = (protocol.name(), session.to_string());
+        let begin = Begun { protocol, time: at, session, node, attacker: peer, host: local };
+        self.tape.push(0, &Beginning { begin }, desk.store);
+        self.tape.flush(desk.store);
+    }
+
+    /// The switch tells of it again, and of what is secret from then on.
+    pub fn begin_again(&mut self) {
+        self.is_doubtful = false;
+        self.secret.clear();
     }
 
     /// Whether another process began it, which it says once.
@@ -229,28 +227,28 @@ impl Recording {
         }
         let at = self.time(desk.now);
         match entry {
-            Entry::Data { channel, stream, data } if self.secret.contains(channel) => {
+            Entry::Data { channel, stream, data } if self.is_doubtful || self.secret.contains(channel) => {
                 self.data(*channel, *stream, &starred(data), at, desk);
-                let is_line = *stream == Stream::Input && data.iter().any(|octet| matches!(octet, b'\r' | b'\n'));
-                if is_line && self.doubtful.remove(channel) {
-                    self.secret.remove(channel);
-                }
             }
             Entry::Data { channel, stream, data } => self.data(*channel, *stream, data, at, desk),
             Entry::Secret { channel, begins } => {
-                self.doubtful.remove(channel);
-                if *begins && desk.redacts && self.channels.contains_key(channel) {
+                if *begins && desk.redacts && self.channel(*channel, desk).is_some() {
                     self.secret.insert(*channel);
                 } else {
                     self.secret.remove(channel);
                 }
             }
-            Entry::FilePiece { file, data } => self.piece(*file, data, desk),
+            Entry::FilePiece { file, offset, data } => self.piece(*file, *offset, data, desk),
             Entry::FileEnd { file, size, sha256, kept } => {
                 self.file_end(*file, *size, sha256.as_deref(), *kept, at, desk);
             }
             _ => {
                 self.tape.push(self.last, entry, desk.store);
+                self.counts.add(entry, self.about.begin.protocol);
+                // Who follows if this process dies knows files by what the tape says of them.
+                if is_of_files(entry) {
+                    self.tape.flush(desk.store);
+                }
                 self.tell(entry, at, desk);
                 self.follow(entry, at, desk);
             }
@@ -265,7 +263,8 @@ impl Recording {
         let session = self.about.begin.session;
         let lost = self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).sum::<u64>();
         self.counts.lost += lost;
-        self.marker.update(&self.counts);
+        (self.counts.lost_lines, self.counts.untold_lines) = self.tape.lost();
+        self.marker.update(&self.counts, self.last);
     }
 
     /// The connection is over: its last entry says so, or else `reason` does.
@@ -282,7 +281,7 @@ impl Recording {
         for (_, channel) in std::mem::take(&mut self.channels) {
             self.counts.lost += channel.finish((self.last, at), session, desk.store);
         }
-        self.counts.lost_lines = self.tape.lost();
+        (self.counts.lost_lines, self.counts.untold_lines) = (self.tape.lost().0, 0);
         let is_stranger = !self.let_in && self.counts.channels == 0;
         if is_stranger && desk.store.files(session) > desk.limits.strangers {
             self.tape.discard(desk.store);
@@ -309,13 +308,11 @@ impl Recording {
             Stream::Input => self.counts.input = self.counts.input.saturating_add(count),
             Stream::Output | Stream::Error => self.counts.output = self.counts.output.saturating_add(count),
         }
-        if self.untold.is_some_and(|first| number >= first) && self.channels.len() < desk.limits.of_connection {
-            self.channels.entry(number).or_insert_with(|| Channel::new(number));
-        }
-        let Some(channel) = self.channels.get_mut(&number) else {
+        if self.channel(number, desk).is_none() {
             self.counts.lost += count;
             return;
-        };
+        }
+        let Some(channel) = self.channels.get_mut(&number) else { return };
         let place = self.about.place(desk.limits);
         self.counts.lost += channel.take((self.last, at), stream, data, &place, desk.store);
         if stream == Stream::Input
@@ -328,6 +325,22 @@ impl Recording {
         }
     }
 
+    /// A channel that is open. One that another process was told of, and nobody else, is known now.
+    fn channel(&mut self, number: u32, desk: &mut Desk<'_>) -> Option<&mut Channel> {
+        let is_new = self.untold.is_some_and(|first| number >= first)
+            && self.channels.len() < desk.limits.of_connection
+            && !self.channels.contains_key(&number);
+        if is_new {
+            let at = self.time(desk.now);
+            let mut channel = Channel::new(number);
+            channel.resume(at, &self.about.place(desk.limits), desk.store);
+            self.channels.insert(number, channel);
+            self.counts.channels += 1;
+            self.let_in = true;
+        }
+        self.channels.get_mut(&number)
+    }
+
     /// From here on what comes in that channel is typed. Of what is spoken in the clear its observer tells commands.
     fn types(&mut self, channel: u32) {
         if self.about.begin.protocol == Protocol::Ssh
@@ -338,28 +351,31 @@ impl Recording {
         }
     }
 
-    fn piece(&mut self, file: u32, data: &[u8], desk: &mut Desk<'_>) {
+    fn piece(&mut self, file: u32, offset: u64, data: &[u8], desk: &mut Desk<'_>) {
         let Some(content) = self.files.get_mut(&file) else {
             self.counts.lost += data.len() as u64;
             return;
         };
-        self.counts.lost += content.take(data, &self.about.place(desk.limits), desk.store);
+        self.counts.lost += content.take(offset, data, &self.about.place(desk.limits), desk.store);
     }
 
     fn file_end(&mut self, file: u32, size: u64, sha256: Option<&str>, kept: bool, at: Utc, desk: &mut Desk<'_>) {
         let content = self.files.remove(&file);
         let (path, direction) = content.as_ref().map(|content| (content.path.clone(), content.direction)).unzip();
+        let came = content.as_ref().map_or(0, |content| content.came);
         let there = content.map_or_else(Kept::default, |content| content.finish(self.about.begin.session, desk.store));
         // Who is in the middle has a limit of its own, and knows the digest of what is beyond it.
         let not_all = if sha256.is_some() { "file-too-large" } else { "not-from-first-to-last" };
-        let has_gap = there.interrupted && there.sha256.as_deref() != sha256;
-        let cut = there.cut.or((!kept).then_some(not_all)).or(has_gap.then_some("interrupted"));
+        let missing = if kept { size.saturating_sub(came) } else { 0 };
+        self.counts.lost += missing;
+        let cut = there.cut.or((!kept).then_some(not_all)).or((missing > 0).then_some(INTERRUPTED));
         // If all of it is there, what it is was seen here, too.
         let sha256 = if cut.is_none() && there.octets > 0 { there.sha256.as_deref() } else { sha256 };
         let entry = Entry::FileEnd { file, size, sha256: sha256.map(str::to_owned), kept: cut.is_none() };
         let content = there.content.as_deref();
         let line = FileEnd { entry: &entry, content, content_octets: there.octets, cut };
         self.tape.push(self.last, &line, desk.store);
+        self.tape.flush(desk.store);
         self.counts.files += 1;
         match direction {
             Some(Direction::Upload) => self.counts.input = self.counts.input.saturating_add(size),
@@ -380,36 +396,30 @@ impl Recording {
         let most = desk.limits.of_connection;
         let micros = self.last;
         match entry {
-            Entry::Attempt { accepted, .. } => {
-                self.counts.attempts += 1;
-                self.let_in |= accepted;
-            }
+            Entry::Attempt { accepted, .. } => self.let_in |= accepted,
             Entry::Opened { channel, .. } => {
-                self.counts.channels += 1;
                 if self.channels.len() < most && !self.channels.contains_key(channel) {
                     self.channels.insert(*channel, Channel::new(*channel));
                 }
             }
             Entry::Pty { channel, term, columns, rows } => {
-                if let Some(channel) = self.channels.get_mut(channel) {
+                if let Some(channel) = self.channel(*channel, desk) {
                     channel.terminal(term, *columns, *rows);
                 }
             }
             Entry::Resize { channel, columns, rows } => {
-                if let Some(channel) = self.channels.get_mut(channel) {
+                if let Some(channel) = self.channel(*channel, desk) {
                     channel.resize(at, *columns, *rows);
                 }
             }
             Entry::Shell { channel } => {
-                self.counts.shells += 1;
+                self.channel(*channel, desk);
                 self.types(*channel);
                 self.run(*channel, None, at, desk);
             }
-            Entry::Subsystem { .. } => self.counts.shells += 1,
             Entry::Exec { channel, command } => {
-                self.counts.commands += 1;
                 // Without a terminal it is data, with one it may be for a shell.
-                if self.channels.get(channel).is_some_and(|channel| channel.size().is_some()) {
+                if self.channel(*channel, desk).is_some_and(|channel| channel.size().is_some()) {
                     self.types(*channel);
                 }
                 self.run(*channel, Some(command), at, desk);

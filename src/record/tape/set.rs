@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::TapeLimits;
-use super::marker;
+use super::marker::{self, Mark};
 use super::notice::Notice;
 use super::recording::{Desk, Recording};
 use super::redact::{redact, truncate};
@@ -41,6 +41,8 @@ pub struct Tapes {
     mask: Mask,
     nodes: Vec<String>,
     open: HashMap<u64, Recording>,
+    /// Those that another process was recording, and nothing has been heard of since.
+    before: HashMap<u64, Mark>,
     dropped: u64,
     /// Connections that there was no room for and nobody was told of, and when somebody was last.
     untold: u64,
@@ -64,6 +66,7 @@ impl Tapes {
             mask: Mask::default(),
             nodes,
             open: HashMap::new(),
+            before: HashMap::new(),
             dropped: 0,
             untold: 0,
             told_at: None,
@@ -80,7 +83,8 @@ impl Tapes {
 
     /// How they are doing.
     pub fn stats(&self) -> TapeStats {
-        TapeStats { open: self.open.len() as u64, dropped: self.dropped, failing: self.store.trouble() }
+        let open = (self.open.len() + self.before.len()) as u64;
+        TapeStats { open, dropped: self.dropped, failing: self.store.trouble() }
     }
 
     /// Whether nobody need look before something happens: no connection is being recorded, and the disk has room.
@@ -93,34 +97,47 @@ impl Tapes {
         self.told.drain(..)
     }
 
-    /// Goes on with the connections that another process was recording. [`Tapes::retain`] ends those of them that are over.
-    pub fn resume(&mut self, now: Utc) {
-        let marks = marker::take(&self.store.open_connections(), self.limits.open).unwrap_or_else(|error| {
+    /// Learns of the connections that another process was recording. With each of them it goes on with the first word about
+    /// it; [`Tapes::retain`] ends those that are over.
+    pub fn remember(&mut self, now: Utc) {
+        let marks = marker::all(&self.store.open_connections(), self.limits.open).unwrap_or_else(|error| {
             self.store.refuse(&error);
             Vec::new()
         });
-        let mut desk =
-            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
-        for (conn, mark) in marks {
-            let node = mark.node.as_ref().and_then(|name| self.nodes.iter().position(|node| node == name));
-            let node = NodeIdx(node.and_then(|at| at.try_into().ok()).unwrap_or(u16::MAX));
-            self.open.insert(conn, Recording::resume(mark, conn, node, &mut desk));
+        for (conn, mut mark) in marks {
+            mark.begin.peer.set_ip(self.mask.ip(mark.begin.peer.ip()));
+            self.store.enter_again(mark.begin.session, now);
+            self.before.insert(conn, mark);
         }
     }
 
     /// The switch is in the middle of `conns`: whatever else is being recorded is over.
     pub fn retain(&mut self, conns: &[u64], now: Utc) {
         let there: HashSet<u64> = conns.iter().copied().collect();
-        self.end("the switch ended", |conn, _| !there.contains(&conn), now);
-        let resumed = self.open.values_mut().map(|recording| u64::from(recording.was_resumed())).sum();
-        if resumed > 0 {
+        self.end("its end was not seen", |conn, _| !there.contains(&conn), now);
+        let resumed: u64 = self.open.values_mut().map(|recording| u64::from(recording.was_resumed())).sum();
+        let count = resumed + self.before.len() as u64;
+        if count > 0 {
             let why = "restart: recordings of connections go on; some of what came just before may be missing";
-            self.told.push(Notice::of_recording(EventId::RecordingFailed, now, resumed, why));
+            self.told.push(Notice::of_recording(EventId::RecordingFailed, now, count, why));
+        }
+    }
+
+    /// Goes on with connection `conn`, if another process was recording it.
+    fn resume(&mut self, conn: u64, lives: bool, now: Utc) {
+        let Some(mark) = self.before.remove(&conn) else { return };
+        let node = mark.node.as_ref().and_then(|name| self.nodes.iter().position(|node| node == name));
+        let node = NodeIdx(node.and_then(|at| at.try_into().ok()).unwrap_or(u16::MAX));
+        let mut desk =
+            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
+        if let Some(recording) = Recording::resume(mark, conn, node, lives, &mut desk) {
+            self.open.insert(conn, recording);
         }
     }
 
     /// Takes a word about connection `conn`.
     pub fn take(&mut self, conn: u64, word: Word, now: Utc) {
+        self.resume(conn, true, now);
         let (micros, entry) = match word {
             Word::Begin(begin) => return self.begin(conn, begin, now),
             Word::Entry(micros, entry) => (micros, truncate(redact(entry, self.redacts), &self.mask)),
@@ -161,7 +178,7 @@ impl Tapes {
             && !(0..ON_THE_WAY).contains(&(now.micros() - since.micros()))
         {
             self.gone = None;
-            self.end("the switch ended", |_, recording| recording.began() <= before, now);
+            self.end("the switch ended", |_, began| began <= before, now);
         }
         self.store.tend(now, &mut self.told);
         self.tell_of_dropped(now);
@@ -181,10 +198,10 @@ impl Tapes {
     fn begin(&mut self, conn: u64, mut begin: Begin, now: Utc) {
         begin.peer.set_ip(self.mask.ip(begin.peer.ip()));
         // A switch says it again to a console that follows another.
-        if self.open.contains_key(&conn) {
-            return;
+        if let Some(recording) = self.open.get_mut(&conn) {
+            return recording.begin_again();
         }
-        if self.open.len() >= self.limits.open {
+        if self.open.len() + self.before.len() >= self.limits.open {
             self.dropped += 1;
             self.untold += 1;
             return self.tell_of_dropped(now);
@@ -195,8 +212,11 @@ impl Tapes {
         self.open.insert(conn, Recording::begin(begin, conn, node, &mut desk));
     }
 
-    fn end(&mut self, reason: &str, which: impl Fn(u64, &Recording) -> bool, now: Utc) {
-        let over = self.open.iter().filter(|(conn, recording)| which(**conn, recording));
+    fn end(&mut self, reason: &str, which: impl Fn(u64, Utc) -> bool, now: Utc) {
+        let before: Vec<u64> =
+            self.before.iter().filter(|(conn, mark)| which(**conn, mark.begin.at)).map(|(conn, _)| *conn).collect();
+        before.into_iter().for_each(|conn| self.resume(conn, false, now));
+        let over = self.open.iter().filter(|(conn, recording)| which(**conn, recording.began()));
         let over: Vec<u64> = over.map(|(conn, _)| *conn).collect();
         let mut desk =
             Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };

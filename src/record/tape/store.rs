@@ -140,6 +140,11 @@ impl Store {
         self.dir.join(id.to_string())
     }
 
+    /// The directory of session `id`.
+    pub fn path(&self, id: SessionId) -> PathBuf {
+        self.dir.join(id.to_string())
+    }
+
     /// Where it is written down which connections are being recorded.
     pub fn open_connections(&self) -> PathBuf {
         self.dir.join(OPEN)
@@ -191,12 +196,18 @@ impl Store {
 
     /// Whether one more part may be written for session `id`; it counts until [`Store::end_part`].
     pub fn begin_part(&mut self, id: SessionId, kind: Kind) -> bool {
-        let TapeLimits { parts, files, .. } = self.limits;
         let held = self.held.entry(id).or_default();
-        if held.files >= kind.of(files) {
+        if held.files >= kind.of(self.limits.files) {
             self.limited(id, Limit::Files);
             return false;
         }
+        self.begin_part_again(id)
+    }
+
+    /// The same of a part that another process has begun.
+    pub fn begin_part_again(&mut self, id: SessionId) -> bool {
+        let TapeLimits { parts, .. } = self.limits;
+        let held = self.held.entry(id).or_default();
         if self.parts >= parts || held.parts >= (parts / PARTS).max(1) {
             self.limited(id, Limit::Parts);
             return false;

@@ -266,6 +266,8 @@ pub enum Entry {
     FilePiece {
         /// Of this file.
         file: u32,
+        /// Where in it this belongs, in octets.
+        offset: u64,
         /// At most 16 KiB.
         data: Bytes,
     },

@@ -343,7 +343,7 @@ fn moved_by_one(told: &[Entry]) -> Vec<Moved> {
         };
         for entry in told {
             match entry {
-                Entry::FilePiece { file: of, data } if of == file => found.content.extend_from_slice(data),
+                Entry::FilePiece { file: of, data, .. } if of == file => found.content.extend_from_slice(data),
                 Entry::FileEnd { file: of, size, sha256, kept } if of == file => {
                     (found.size, found.sha256, found.kept) = (*size, sha256.clone(), *kept);
                 }

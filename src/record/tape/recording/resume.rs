@@ -4,18 +4,18 @@
 //! in them. What it had read and not written yet is lost, which is a fraction of a second; the tape and the transcripts
 //! say where.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::{About, Counts, Desk, Recording};
 use crate::event::Utc;
 use crate::node::NodeIdx;
-use crate::record::tape::channel::Channel;
-use crate::record::tape::content::Content;
 use crate::record::tape::lines::Lines;
 use crate::record::tape::marker::{Mark, Marker};
-use crate::record::tape::read::{TAPE, entries};
+use crate::record::tape::read::{TAPE, Told, entries};
 use crate::record::tape::room::Kind;
-use crate::relay::tape::Entry;
+use crate::relay::tape::{Entry, Protocol};
 
 #[derive(Serialize)]
 struct Resumed {
@@ -28,12 +28,14 @@ struct Since {
 }
 
 impl Recording {
-    /// Goes on with connection `conn`, whose host belongs to `node`.
-    pub fn resume(mark: Mark, conn: u64, node: NodeIdx, desk: &mut Desk<'_>) -> Recording {
-        let Mark { mut begin, stem, counts, .. } = mark.clone();
+    /// Goes on with connection `conn`, whose host belongs to `node`; none if it is over already. `lives` says whether anything
+    /// more is to come of it.
+    pub fn resume(mark: Mark, conn: u64, node: NodeIdx, lives: bool, desk: &mut Desk<'_>) -> Option<Recording> {
+        let trying = Marker::trying(&desk.store.open_connections(), conn);
+        let Mark { mut begin, node: name, stem, counts, last } = mark.clone();
         begin.node = node;
         let session = begin.session;
-        let dir = desk.store.enter_again(session, desk.now);
+        let dir = desk.store.path(session);
         let (keeps, stem) = (stem.is_some(), stem.unwrap_or_default());
         let limit = if keeps { desk.limits.tape } else { 0 };
         let path = dir.join(format!("{stem}{TAPE}"));
@@ -41,61 +43,73 @@ impl Recording {
         if keeps && let Err(error) = tape.resume() {
             desk.store.refuse(&error);
         }
-        let let_in = counts.channels > 0;
+        tape.lost_before((counts.lost_lines, counts.untold_lines));
+        let is_ssh = begin.protocol == Protocol::Ssh;
         let mut recording = Recording {
             about: About { begin, dir, stem, keeps },
             tape,
             channels: Default::default(),
             files: Default::default(),
             secret: Default::default(),
-            doubtful: Default::default(),
             typing: Default::default(),
-            counts: Counts { lost_lines: 0, ..counts },
-            let_in,
+            let_in: counts.channels > 0,
+            counts,
             events: Default::default(),
-            last: 0,
+            last,
             marker: Marker::create(&desk.store.open_connections(), conn, mark),
+            // Of SSH nobody tells when one does.
+            is_doubtful: desk.redacts && !is_ssh,
             untold: None,
             is_resumed: true,
         };
-        let mut first = 0;
-        let read = entries(&path, |micros, entry| {
-            if let Entry::Opened { channel, .. } = &entry {
-                first = first.max(channel.saturating_add(1));
-            }
-            recording.has_taken(micros, &entry, desk);
-        });
-        if keeps && let Err(error) = read {
-            tracing::warn!(%error, path = %path.display(), "the tape of a connection that goes on cannot be read");
+        if keeps && recording.tape.is_empty() {
+            recording.say_begin(name.as_deref(), desk);
         }
-        recording.untold = Some(first);
-        recording.reopen(desk);
-        recording
+        let is_over = recording.read(&path, desk);
+        Marker::tried(trying);
+        if is_over {
+            recording.marker.remove();
+            desk.store.leave(session, desk.now);
+            return None;
+        }
+        recording.reopen(lives, desk);
+        Some(recording)
     }
 
-    /// Learns what another process was told.
-    fn has_taken(&mut self, micros: u64, entry: &Entry, desk: &Desk<'_>) {
-        self.last = self.last.max(micros);
-        let at = self.time(desk.now);
-        let most = desk.limits.of_connection;
+    /// Learns from the tape what there is; returns whether it has an end.
+    fn read(&mut self, path: &Path, desk: &mut Desk<'_>) -> bool {
+        let (mut first, mut counts, mut is_over) = (0, Counts::default(), false);
+        let protocol = self.about.begin.protocol;
+        let read = entries(path, |micros, line| {
+            let entry = match line {
+                Told::Entry(entry) => entry,
+                Told::Total => return is_over = true,
+            };
+            if let Entry::Opened { channel, .. } = &entry {
+                first = channel.saturating_add(1).max(first);
+            }
+            self.last = self.last.max(micros);
+            counts.add(&entry, protocol);
+            counts.files += u64::from(matches!(entry, Entry::FileEnd { .. }));
+            self.has_taken(micros, &entry, desk);
+        });
+        if self.about.keeps
+            && let Err(error) = read
+        {
+            tracing::warn!(%error, path = %path.display(), "the tape of a connection that goes on cannot be read");
+        }
+        self.counts.at_least(&counts);
+        self.untold = Some(first);
+        is_over
+    }
+
+    /// Learns what another process was told, and has done.
+    fn has_taken(&mut self, micros: u64, entry: &Entry, desk: &mut Desk<'_>) {
+        let at = Utc::from_micros(self.about.begin.at.micros().saturating_add_unsigned(micros));
         match entry {
-            Entry::Attempt { accepted, .. } => self.let_in |= accepted,
-            Entry::Opened { channel, .. } if self.channels.len() < most => {
-                self.channels.entry(*channel).or_insert_with(|| Channel::new(*channel));
-            }
-            Entry::Pty { channel, term, columns, rows } => {
-                if let Some(channel) = self.channels.get_mut(channel) {
-                    channel.terminal(term, *columns, *rows);
-                }
-            }
-            Entry::Resize { channel, columns, rows } => {
-                if let Some(channel) = self.channels.get_mut(channel) {
-                    channel.resize(at, *columns, *rows);
-                }
-            }
-            Entry::Shell { channel } => {
-                self.types(*channel);
-                if let Some(channel) = self.channels.get_mut(channel) {
+            Entry::Shell { channel: number } => {
+                self.types(*number);
+                if let Some(channel) = self.channels.get_mut(number) {
                     channel.has_run(at, None);
                 }
             }
@@ -111,20 +125,25 @@ impl Recording {
                 self.typing.remove(channel);
                 self.channels.remove(channel);
             }
-            Entry::FileBegin { file, path, direction, .. } if self.files.len() < most => {
-                let content = Content::new(*file, path.clone(), *direction, &self.about.place(desk.limits));
-                self.files.insert(*file, content);
-            }
             Entry::FileEnd { file, .. } => drop(self.files.remove(file)),
-            _ => {}
+            // Of these nothing is in a file.
+            _ => self.follow(entry, at, desk),
         }
     }
 
     /// Goes on with the files of what is not over.
-    fn reopen(&mut self, desk: &mut Desk<'_>) {
+    fn reopen(&mut self, lives: bool, desk: &mut Desk<'_>) {
         let at = self.time(desk.now);
-        self.tape.push(self.last, &Resumed { resumed: Since { time: desk.now } }, desk.store);
         let place = self.about.place(desk.limits);
+        for content in self.files.values_mut() {
+            content.resume(&place, desk.store);
+        }
+        if !lives {
+            // Transcripts and octets are as they were left.
+            self.channels.clear();
+            return;
+        }
+        self.tape.push(self.last, &Resumed { resumed: Since { time: desk.now } }, desk.store);
         for (number, channel) in &mut self.channels {
             let typed = channel.resume(at, &place, desk.store);
             // Of the line that is being typed the beginning is known; commands before it are told already.
@@ -132,14 +151,6 @@ impl Recording {
                 typed.iter().for_each(|text| commands.push(0, text));
                 commands.take();
             }
-        }
-        // Whether somebody was typing a password, only the other process knew.
-        if desk.redacts {
-            self.secret = self.channels.keys().copied().collect();
-            self.doubtful = self.secret.clone();
-        }
-        for content in self.files.values_mut() {
-            content.resume(&place, desk.store);
         }
     }
 }

@@ -38,7 +38,6 @@ impl Recording {
             }
             _ => return,
         };
-        self.counts.forwards += u64::from(id == EventId::SshForward);
         self.notice(id, at, told, desk);
     }
 
@@ -62,7 +61,6 @@ impl Recording {
     }
 
     fn request(&mut self, at: Utc, text: String, desk: &mut Desk<'_>) {
-        self.counts.commands += 1;
         if self.may_tell(EventId::ServiceRequest, desk) {
             desk.told.push(Notice::of_text(EventId::ServiceRequest, at, &self.about.begin, &text));
         }

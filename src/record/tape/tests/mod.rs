@@ -153,8 +153,9 @@ fn data(channel: u32, stream: Stream, data: &[u8]) -> Entry {
 fn upload(lab: &mut Lab, file: u32, path: &str, content: &[u8], kept: bool) {
     let path = text(path);
     lab.put(7, 1, Entry::FileBegin { channel: 0, file, path, direction: Direction::Upload });
-    for piece in content.chunks(16 << 10) {
-        lab.put(7, 2, Entry::FilePiece { file, data: Bytes::copy_from_slice(piece) });
+    for (number, piece) in content.chunks(16 << 10).enumerate() {
+        let offset = (number as u64) << 14;
+        lab.put(7, 2, Entry::FilePiece { file, offset, data: Bytes::copy_from_slice(piece) });
     }
     lab.put(7, 3, Entry::FileEnd { file, size: content.len() as u64, sha256: None, kept });
 }
@@ -282,9 +283,9 @@ fn what_is_copied_is_kept_once_by_its_digest() {
     // SFTP moves several at once, and the connection ends in the middle.
     let download = Entry::FileBegin { channel: 1, file: 5, path: text("/etc/shadow"), direction: Direction::Download };
     lab.put(7, 4, download);
-    lab.put(7, 4, Entry::FilePiece { file: 5, data: Bytes::from_static(b"root:") });
+    lab.put(7, 4, Entry::FilePiece { file: 5, offset: 0, data: Bytes::from_static(b"root:") });
     upload(&mut lab, 6, "too much", &vec![8; 160_000], true);
-    lab.put(7, 5, Entry::FilePiece { file: 42, data: Bytes::from_static(b"of nothing") });
+    lab.put(7, 5, Entry::FilePiece { file: 42, offset: 0, data: Bytes::from_static(b"of nothing") });
     lab.end(7, 6);
 
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -368,7 +369,7 @@ fn a_switch_that_dies_ends_what_it_was_in_the_middle_of() {
     lab.put(7, 2, Entry::Shell { channel: 0 });
     upload(&mut lab, 0, "x", b"", true);
     lab.put(7, 3, Entry::FileBegin { channel: 0, file: 1, path: text("y"), direction: Direction::Upload });
-    lab.put(7, 3, Entry::FilePiece { file: 1, data: Bytes::from_static(b"half") });
+    lab.put(7, 3, Entry::FilePiece { file: 1, offset: 0, data: Bytes::from_static(b"half") });
     lab.tapes.switch_ended(utc(lab.now), utc(lab.now));
     lab.tend();
     // Its last words were still on their way, and another one begins.
@@ -431,7 +432,7 @@ fn nothing_that_is_told_harms_anybody() {
     let file = Entry::FileBegin { channel: 0, file: u32::MAX, path: evil.clone(), direction: Direction::Upload };
     lab.put(7, 8, file.clone());
     lab.put(7, 8, file);
-    lab.put(7, 8, Entry::FilePiece { file: u32::MAX, data: Bytes::from_static(b"x") });
+    lab.put(7, 8, Entry::FilePiece { file: u32::MAX, offset: 0, data: Bytes::from_static(b"x") });
     lab.put(7, 9, Entry::FileEnd { file: u32::MAX, size: u64::MAX, sha256: Some(wild.clone()), kept: true });
     lab.put(7, u64::MAX - 1, Entry::End { reason: evil });
     for (name, path) in lab.files(SESSION) {

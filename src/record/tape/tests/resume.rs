@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::record::transcript::Commands;
+use crate::service::Spoken;
 
 impl Lab {
     /// The process dies, and another one follows.
@@ -14,7 +15,7 @@ impl Lab {
         // What it had not handed over goes with it, and nothing is put in order.
         std::mem::forget(std::mem::replace(&mut self.tapes, next));
         self.now += 300_000;
-        self.tapes.resume(utc(self.now));
+        self.tapes.remember(utc(self.now));
         self
     }
 
@@ -109,7 +110,7 @@ fn what_nobody_is_in_the_middle_of_any_more_is_over() {
     assert_eq!(lab.tapes.stats(), TapeStats { open: 0, dropped: 0, failing: None });
     let closed = lab.told(EventId::SshClose);
     assert_eq!(closed.len(), 2);
-    assert!(closed.iter().all(|told| told["reason"] == "the switch ended"), "{closed:?}");
+    assert!(closed.iter().all(|told| told["reason"] == "its end was not seen"), "{closed:?}");
     assert!(lab.failures().is_empty());
     // Nobody ends them once more.
     let lab = lab.die();
@@ -126,11 +127,11 @@ fn a_file_on_its_way_keeps_its_name_and_its_octets() {
         lab.begin(7, SESSION);
         lab.put(7, 1, opened(0));
         lab.put(7, 1, Entry::FileBegin { channel: 0, file: 3, path: text("/tmp/worm"), direction: Direction::Upload });
-        lab.put(7, 2, Entry::FilePiece { file: 3, data: Bytes::copy_from_slice(first) });
+        lab.put(7, 2, Entry::FilePiece { file: 3, offset: 0, data: Bytes::copy_from_slice(first) });
         lab.tend();
         let mut lab = lab.die();
-        let second = if gap { &second[1..] } else { second };
-        lab.put(7, 3, Entry::FilePiece { file: 3, data: Bytes::copy_from_slice(second) });
+        let (offset, second) = if gap { (50_001, &second[1..]) } else { (50_000, second) };
+        lab.put(7, 3, Entry::FilePiece { file: 3, offset, data: Bytes::copy_from_slice(second) });
         let size = content.len() as u64;
         lab.put(7, 4, Entry::FileEnd { file: 3, size, sha256: Some(digest.clone()), kept: true });
         lab.end(7, 5);
@@ -140,9 +141,15 @@ fn a_file_on_its_way_keeps_its_name_and_its_octets() {
             (&json!("/tmp/worm"), &json!("upload"), &json!(digest))
         );
         assert_eq!(told.get("cut"), gap.then_some(&json!("interrupted")), "{told}");
-        let kept =
-            fs::read(lab.dir.path().join("sessions").join(SESSION.to_string()).join(told["content"].as_str().unwrap()));
-        assert_eq!(kept.unwrap().len(), content.len() - usize::from(gap));
+        let name = told["content"].as_str().unwrap();
+        // What lies behind a gap is not put where something else was.
+        let kept = fs::read(lab.dir.path().join("sessions").join(SESSION.to_string()).join(name)).unwrap();
+        assert!(kept == if gap { first } else { &content }, "{}", kept.len());
+        let sum =
+            |octets: &[u8]| crate::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, octets).as_ref());
+        assert_eq!(name, format!("sha256-{}", sum(&kept)));
+        let total = lines(&lab.file(".ndjson")).pop().unwrap()["total"].clone();
+        assert_eq!((&total["lost"], &total["files"]), (&json!(if gap { 50_000 } else { 0 }), &json!(1)));
         assert!(!lab.files(SESSION).keys().any(|name| name.ends_with(".part")), "{:?}", lab.files(SESSION));
     }
 }
@@ -176,17 +183,124 @@ fn octets_and_a_line_that_was_half_written_go_on() {
 #[test]
 fn nobody_learns_a_password_that_was_half_typed() {
     let mut lab = Lab::with(TapeLimits::default(), true);
-    shell(&mut lab, 7);
-    lab.put(7, 2_100_000, Entry::Secret { channel: 0, begins: true });
-    lab.put(7, 2_100_001, data(0, Stream::Input, b"hun"));
+    let telnet = Begin { protocol: Protocol::Plain(Spoken::Telnet), ..begin_of(SESSION) };
+    lab.tapes.take(7, Word::Begin(telnet.clone()), utc(0));
+    lab.put(7, 1, Entry::Opened { channel: 0, kind: ChannelKind::Stream });
+    lab.put(7, 1, Entry::Shell { channel: 0 });
+    lab.put(7, 2, Entry::Secret { channel: 0, begins: true });
+    lab.put(7, 3, data(0, Stream::Input, b"hun"));
     lab.tend();
     let mut lab = lab.die_and(TapeLimits::default(), true);
-    lab.put(7, 2_600_000, data(0, Stream::Input, b"ter2\r"));
-    lab.put(7, 2_600_001, data(0, Stream::Input, b"id\r"));
-    lab.end(7, 2_700_000);
+    // The switch knows only with its next word of its own that somebody else listens; until then anything may be one.
+    lab.put(7, 4, data(0, Stream::Input, b"ter2\r"));
+    lab.put(7, 5, data(0, Stream::Output, b"hunter2"));
+    lab.tapes.take(7, Word::Begin(telnet), utc(0));
+    lab.put(7, 6, Entry::Secret { channel: 0, begins: true });
+    lab.put(7, 7, data(0, Stream::Output, b"ter2\r\n"));
+    lab.put(7, 8, Entry::Secret { channel: 0, begins: false });
+    lab.put(7, 9, data(0, Stream::Input, b"id\r"));
+    lab.end(7, 10);
     let cast = fs::read_to_string(lab.file(".cast")).unwrap();
     assert!(cast.contains("\"***\"") && cast.contains("****\\r") && cast.contains("\"id\\r\""), "{cast}");
     assert!(!cast.contains("ter2"), "{cast}");
+    // Of SSH nobody tells when somebody types one, and nothing is left out.
+    shell(&mut lab, 8);
+    lab.tend();
+    let mut lab = lab.die_and(TapeLimits::default(), true);
+    lab.put(8, 2_500_000, data(0, Stream::Output, b"plain"));
+    let is_there =
+        |lab: &Lab| lab.files(SESSION).values().any(|path| fs::read_to_string(path).unwrap().contains("plain"));
+    lab.tend();
+    assert!(is_there(&lab));
+}
+
+#[test]
+fn words_that_died_with_the_process_are_made_good() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    lab.put(7, 1, attempt("root", "toor", true));
+    lab.tend();
+    let mut lab = lab.die();
+    // That a channel was opened, nobody has heard.
+    lab.put(7, 2_000_000, Entry::Pty { channel: 0, term: text("xterm"), columns: 120, rows: 40 });
+    lab.put(7, 2_000_001, Entry::Shell { channel: 0 });
+    lab.put(7, 2_000_002, data(0, Stream::Input, b"id\r"));
+    // Nor that a file began to move.
+    lab.put(7, 2_000_003, Entry::FilePiece { file: 3, offset: 5, data: Bytes::from_static(b"worm") });
+    lab.put(7, 2_000_004, Entry::FileEnd { file: 3, size: 9, sha256: Some("ab".into()), kept: true });
+    lab.end(7, 2_000_005);
+    assert_eq!(lab.typed(), ["id"]);
+    assert_eq!(moments(&lab.file(".cast")).len(), 1);
+    let told = lab.told(EventId::SshFile).remove(0);
+    assert_eq!((&told["cut"], &told["size"]), (&json!("interrupted"), &json!(9)), "{told}");
+    let total = lines(&lab.file(".ndjson")).pop().unwrap()["total"].clone();
+    assert_eq!(
+        (&total["channels"], &total["shells"], &total["attempts"]),
+        (&json!(1), &json!(1), &json!(1)),
+        "{total}"
+    );
+}
+
+#[test]
+fn a_tape_without_a_beginning_gets_one_and_one_with_an_end_gets_no_other() {
+    let mut lab = Lab::new();
+    shell(&mut lab, 7);
+    shell(&mut lab, 8);
+    lab.tend();
+    let open = lab.dir.path().join("sessions/open");
+    let ended = fs::read(open.join("0000000000000008")).unwrap();
+    lab.end(8, 2_500_000);
+    // As if it had been killed before it took the mark away.
+    fs::write(open.join("0000000000000008"), ended).unwrap();
+    let tape = lab.file("7.ndjson");
+    fs::write(&tape, "").unwrap();
+    let mut lab = lab.die();
+    lab.tapes.retain(&[7], utc(lab.now));
+    lab.end(7, 3_000_000);
+    let told = connection(&lab.file("7.ndjson")).unwrap();
+    assert_eq!((told.protocol.as_str(), told.resumed), ("ssh", 1), "{told:?}");
+    let other = lines(&lab.file("8.ndjson"));
+    assert_eq!(other.iter().filter(|line| line.get("total").is_some()).count(), 1, "{other:?}");
+    assert_eq!(lab.told(EventId::SshClose).len(), 2);
+    assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+}
+
+#[test]
+fn who_is_gone_has_gone_when_something_was_heard_last() {
+    let mut lab = Lab::new();
+    shell(&mut lab, 7);
+    let hours = 3 * 3_600_000_000;
+    lab.now += hours as i64;
+    lab.put(7, hours, data(0, Stream::Output, b"late"));
+    lab.tend();
+    let mut lab = lab.die();
+    lab.now += 86_400_000_000;
+    let files = lab.files(SESSION).len();
+    lab.tapes.retain(&[], utc(lab.now));
+    lab.told.extend(lab.tapes.told());
+    let closed = lab.told.iter().find(|notice| notice.event.id == EventId::SshClose).unwrap();
+    assert_eq!((closed.event.count, closed.at), (hours, utc(hours as i64)));
+    let tape = lines(&lab.file(".ndjson"));
+    assert_eq!(tape.last().unwrap()["at"], json!(hours as f64 / 1e6));
+    assert!(tape.iter().all(|line| line.get("resumed").is_none()), "nobody goes on with it: {tape:?}");
+    assert_eq!(lab.files(SESSION).len(), files);
+}
+
+#[test]
+fn what_kills_who_goes_on_is_tried_once() {
+    let mut lab = Lab::new();
+    shell(&mut lab, 7);
+    lab.tend();
+    // It died as it went on.
+    let open = lab.dir.path().join("sessions/open");
+    fs::rename(open.join("0000000000000007"), open.join("0000000000000007.trying")).unwrap();
+    let mut lab = lab.die();
+    assert_eq!(lab.tapes.stats().open, 0);
+    lab.tapes.take(7, Word::Begin(begin_of(SESSION)), utc(0));
+    lab.put(7, 3_000_000, opened(1));
+    lab.end(7, 3_000_001);
+    assert!(lab.file("7-r2.ndjson").exists());
+    assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn whoever_takes_all_they_can_leaves_others_theirs() {
         }
         let path = text("much");
         lab.put(session, 2, Entry::FileBegin { channel: 0, file: 0, path, direction: Direction::Upload });
-        lab.put(session, 2, Entry::FilePiece { file: 0, data: Bytes::from(vec![b'x'; 16 << 10]) });
+        lab.put(session, 2, Entry::FilePiece { file: 0, offset: 0, data: Bytes::from(vec![b'x'; 16 << 10]) });
         for _ in 0..200 {
             lab.put(session, 3, Entry::Env { channel: 0, name: text("A"), value: text(&"x".repeat(1000)) });
         }

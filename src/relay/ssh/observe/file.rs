@@ -41,8 +41,8 @@ impl Moving {
         let keep = usize::try_from(self.keep).map_or(data.len(), |keep| keep.min(data.len()));
         self.kept &= keep == data.len();
         self.keep -= keep as u64;
-        let pieces = (0..keep).step_by(PIECE).map(|at| data.slice(at..keep.min(at + PIECE)));
-        told.extend(pieces.map(|data| Entry::FilePiece { file: self.file, data }));
+        let pieces = (0..keep).step_by(PIECE).map(|at| (offset + at as u64, data.slice(at..keep.min(at + PIECE))));
+        told.extend(pieces.map(|(offset, data)| Entry::FilePiece { file: self.file, offset, data }));
     }
 
     /// The next octets.

@@ -22,7 +22,7 @@ fn look(observer: &mut Observer, stream: Stream, data: &[u8], size: usize) -> Ve
 fn content(told: &[Entry], of: u32) -> Vec<u8> {
     told.iter()
         .filter_map(|entry| match entry {
-            Entry::FilePiece { file, data } if *file == of => Some(data.to_vec()),
+            Entry::FilePiece { file, data, .. } if *file == of => Some(data.to_vec()),
             _ => None,
         })
         .flatten()
