@@ -1,4 +1,7 @@
-//! The frames of a session, picked out of the captures of all devices into one pcapng file, in the order of their times.
+//! The frames of a session, picked out of the captures of all devices, into a pcapng file for each.
+//!
+//! Who is in front of a container has two connections between the same addresses and ports: one that passes the wire, and one
+//! the container's device. In one file they would be one to whoever reads it.
 //!
 //! A session is what one address does to another, so its frames are those between the two, of whatever protocol, and
 //! those between its container and whomever that talked to. Captures are read as they lie there, one file of each series
@@ -9,8 +12,7 @@
 //! reading ends where the first one did; nor does what is deleted, as the oldest files, which go first, stay open.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::net::IpAddr;
@@ -32,7 +34,7 @@ use crate::record::pcap::{SNAPLEN, other, section};
 
 /// Pairs of addresses of one session.
 const PAIRS: usize = 65_536;
-/// Series that are read at once.
+/// Series that are read.
 const SERIES: usize = 256;
 /// Files that stay open between the two readings. Others are opened by their names again, for as much as there was.
 const KEPT: usize = 256;
@@ -83,7 +85,7 @@ impl Pick {
 pub struct Picked {
     /// Frames.
     pub frames: u64,
-    /// Interfaces that they passed.
+    /// Interfaces that they passed, each of which has a capture in the bundle.
     pub interfaces: u64,
     /// Captures that were read.
     pub captures: u64,
@@ -91,35 +93,43 @@ pub struct Picked {
     pub unread: u64,
 }
 
-/// The frames that are wanted, found and not yet read.
+/// The frames of one device that are wanted, found and not yet read.
 pub struct Selection<'a> {
+    /// The name of the device's captures.
+    pub series: String,
     pick: &'a Pick,
     comment: &'a str,
-    series: Vec<VecDeque<Capture>>,
+    files: VecDeque<Capture>,
     /// Octets of the file that [`Selection::write`] writes.
     pub octets: u64,
-    /// What is in it.
-    pub picked: Picked,
 }
 
-/// Finds the frames that `pick` wants in the captures in `dir`, `comment` being about all of them.
+/// Finds the frames that `pick` wants in the captures in `dir`, `comment` being about all of them: those of each device that
+/// has some.
 ///
 /// # Errors
 /// If the captures cannot be listed or read.
-pub fn select<'a>(dir: &Path, pick: &'a Pick, comment: &'a str) -> io::Result<Selection<'a>> {
+pub fn select<'a>(dir: &Path, pick: &'a Pick, comment: &'a str) -> io::Result<(Vec<Selection<'a>>, Picked)> {
     let mut series: BTreeMap<String, VecDeque<Capture>> = BTreeMap::new();
     for (name, path) in captures(dir)? {
         series.entry(name).or_default().push_back(Capture::new(path));
     }
     // Of a honeynet of thousands of containers those that have nothing to do with it are left alone.
     series.retain(|_, files| files.front().is_none_or(|first| concerns(&first.path, pick)));
-    let surplus = series.len().saturating_sub(SERIES) as u64;
-    let mut readers: Vec<Series> = series.into_values().take(SERIES).map(Series::new).collect();
-    let mut counter = Counter(0);
-    let mut picked = merge(&mut readers, pick, comment, &mut counter, KEPT)?;
-    picked.unread += surplus;
-    let series = readers.into_iter().map(|reader| reader.kept).collect();
-    Ok(Selection { pick, comment, series, octets: counter.0, picked })
+    let mut picked = Picked { unread: series.len().saturating_sub(SERIES) as u64, ..Picked::default() };
+    let (mut selections, mut keep) = (Vec::new(), KEPT);
+    for (series, files) in series.into_iter().take(SERIES) {
+        let (mut reader, mut counter) = (Series::new(files), Counter(0));
+        copy(&mut reader, pick, comment, &mut counter, &mut keep)?;
+        picked.captures += reader.read;
+        picked.unread += reader.damaged;
+        if reader.frames > 0 {
+            picked.frames += reader.frames;
+            picked.interfaces += 1;
+            selections.push(Selection { series, pick, comment, files: reader.kept, octets: counter.0 });
+        }
+    }
+    Ok((selections, picked))
 }
 
 impl Selection<'_> {
@@ -128,8 +138,7 @@ impl Selection<'_> {
     /// # Errors
     /// If `out` takes no more, or a capture cannot be read.
     pub fn write(self, out: impl Write) -> io::Result<()> {
-        let mut readers: Vec<Series> = self.series.into_iter().map(Series::new).collect();
-        merge(&mut readers, self.pick, self.comment, out, 0).map(drop)
+        copy(&mut Series::new(self.files), self.pick, self.comment, out, &mut 0)
     }
 }
 
@@ -147,51 +156,27 @@ impl Write for Counter {
     }
 }
 
-/// Writes what `readers` find, by time. So many files of theirs stay open as `keep` says.
-fn merge(readers: &mut [Series], pick: &Pick, comment: &str, out: impl Write, mut keep: usize) -> io::Result<Picked> {
+/// Writes what `reader` finds. So many of its files stay open as `keep` says.
+fn copy(reader: &mut Series, pick: &Pick, comment: &str, out: impl Write, keep: &mut usize) -> io::Result<()> {
     let mut header = section();
     header.options.push(SectionHeaderOption::Comment(comment.to_owned().into()));
     let mut out = PcapNgWriter::with_section_header(out, header).map_err(other)?;
     if !pick.secrets.is_empty() {
         out.write_pcapng_block(secrets(&pick.secrets)).map_err(other)?;
     }
-    let mut interfaces = Vec::new();
-    let mut next = BinaryHeap::new();
-    for (index, reader) in readers.iter_mut().enumerate() {
-        next.extend(reader.advance(pick, &mut keep)?.map(|nanos| Reverse((nanos, index))));
-    }
-    while let Some(Reverse((nanos, index))) = next.pop() {
-        let Some(reader) = readers.get_mut(index) else { break };
-        let interface = match reader.interface {
-            Some(interface) => interface,
-            None => {
-                let interface = interfaces.len() as u32;
-                interfaces.push(index);
-                reader.interface = Some(interface);
-                out.write_pcapng_block(description(&reader.name, &reader.about, comment)).map_err(other)?;
-                interface
-            }
-        };
-        if let Some(frame) = reader.held.take() {
-            out.write_pcapng_block(EnhancedPacketBlock { interface_id: interface, ..frame }).map_err(other)?;
-            reader.frames += 1;
+    while let Some(frame) = reader.advance(pick, keep)? {
+        let nanos = nanos(&frame);
+        if reader.frames == 0 {
+            out.write_pcapng_block(description(&reader.name, &reader.about, comment)).map_err(other)?;
+            reader.first = nanos;
         }
-        (reader.first, reader.last) = (reader.first.min(nanos), nanos);
-        next.extend(reader.advance(pick, &mut keep)?.map(|nanos| Reverse((nanos, index))));
+        out.write_pcapng_block(EnhancedPacketBlock { interface_id: 0, ..frame }).map_err(other)?;
+        (reader.frames, reader.last) = (reader.frames + 1, nanos);
     }
-    for (interface, index) in interfaces.iter().enumerate() {
-        if let Some(reader) = readers.get(*index) {
-            out.write_pcapng_block(statistics(interface as u32, reader)).map_err(other)?;
-        }
+    if reader.frames > 0 {
+        out.write_pcapng_block(statistics(reader)).map_err(other)?;
     }
-    out.into_inner().flush()?;
-    let mut picked = Picked { interfaces: interfaces.len() as u64, ..Picked::default() };
-    for reader in readers {
-        picked.frames += reader.frames;
-        picked.captures += reader.read;
-        picked.unread += reader.damaged;
-    }
-    Ok(picked)
+    out.into_inner().flush()
 }
 
 /// A block of secrets of TLS, which stands in front of the frames that they decrypt (draft-ietf-opsawg-pcapng-05 §4.7).
@@ -264,11 +249,11 @@ fn description<'a>(name: &'a str, about: &'a str, comment: &'a str) -> Interface
     }
 }
 
-fn statistics(interface_id: u32, series: &Series) -> InterfaceStatisticsBlock<'static> {
+fn statistics(series: &Series) -> InterfaceStatisticsBlock<'static> {
     let about = "isb_ifdrop: frames, of whatever session, that the disk did not take; isb_osdrop: frames of all interfaces \
                  that were lost on their way to the disk; both in the whole of the captures that these frames are from";
     InterfaceStatisticsBlock {
-        interface_id,
+        interface_id: 0,
         timestamp: series.last,
         options: vec![
             InterfaceStatisticsOption::Comment(Cow::Borrowed(about)),
@@ -334,12 +319,8 @@ struct Series {
     open: Option<Blocks>,
     /// Those that were read.
     kept: VecDeque<Capture>,
-    /// The frame that comes next.
-    held: Option<EnhancedPacketBlock<'static>>,
     name: String,
     about: String,
-    /// Its number in what is written, once a frame of it is.
-    interface: Option<u32>,
     frames: u64,
     first: u64,
     last: u64,
@@ -355,12 +336,10 @@ impl Series {
             files,
             open: None,
             kept: VecDeque::new(),
-            held: None,
             name: String::new(),
             about: String::new(),
-            interface: None,
             frames: 0,
-            first: u64::MAX,
+            first: 0,
             last: 0,
             dropped: 0,
             lost: 0,
@@ -369,8 +348,8 @@ impl Series {
         }
     }
 
-    /// Goes on to the next frame that is wanted, and returns its time.
-    fn advance(&mut self, pick: &Pick, keep: &mut usize) -> io::Result<Option<u64>> {
+    /// Goes on to the next frame that is wanted.
+    fn advance(&mut self, pick: &Pick, keep: &mut usize) -> io::Result<Option<EnhancedPacketBlock<'static>>> {
         loop {
             let Some(blocks) = &mut self.open else {
                 let Some(mut capture) = self.files.pop_front() else { return Ok(None) };
@@ -416,11 +395,7 @@ impl Series {
                 _ => None,
             })?;
             match found {
-                Found::Taken(frame) => {
-                    let nanos = nanos(&frame);
-                    self.held = Some(frame);
-                    return Ok(Some(nanos));
-                }
+                Found::Taken(frame) => return Ok(Some(frame)),
                 Found::End => self.open = None,
                 Found::Damage => {
                     self.damaged += 1;

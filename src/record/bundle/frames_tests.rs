@@ -40,13 +40,17 @@ fn wanted() -> Pick {
     pick
 }
 
-fn pick(dir: &Path, comment: &str, out: &mut Vec<u8>) -> Picked {
+/// What is picked of each device.
+fn pick(dir: &Path, comment: &str) -> (Vec<(String, Vec<u8>)>, Picked) {
     let wanted = wanted();
-    let selection = select(dir, &wanted, comment).unwrap();
-    let (octets, picked) = (selection.octets, selection.picked);
-    selection.write(&mut *out).unwrap();
-    assert_eq!(octets, out.len() as u64);
-    picked
+    let (selections, picked) = select(dir, &wanted, comment).unwrap();
+    let written = selections.into_iter().map(|selection| {
+        let (series, octets, mut out) = (selection.series.clone(), selection.octets, Vec::new());
+        selection.write(&mut out).unwrap();
+        assert_eq!(octets, out.len() as u64);
+        (series, out)
+    });
+    (written.collect(), picked)
 }
 
 struct Read {
@@ -110,20 +114,23 @@ fn frames_of_the_session_come_from_all_devices_in_the_order_of_time() {
     captures.frame(&source("lan-10.0.0.7", "10.0.0.7"), 50 * SECOND, Direction::In, 60, &v4(A, B, 0, 5));
     captures.count_ring_lost(3);
     captures.close_all();
-    let mut out = Vec::new();
-    let picked = pick(dir.path(), "session 0000000000000abc", &mut out);
+    let (files, picked) = pick(dir.path(), "session 0000000000000abc");
     assert!(picked.captures > 20, "several files of each series: {picked:?}");
     assert_eq!(Picked { captures: 0, ..picked }, Picked { frames: 181, interfaces: 2, captures: 0, unread: 0 });
-    let read = read(&out);
-    let names: Vec<&str> = read.interfaces.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["eth1", "10.0.0.1"]);
-    assert!(read.interfaces[0].1.contains(&"session 0000000000000abc".to_owned()), "{:?}", read.interfaces);
-    assert!(read.frames.windows(2).all(|pair| pair[0].1 <= pair[1].1));
-    assert_eq!(read.frames.len(), 181);
-    assert_eq!((read.frames[0].0, read.frames[0].1), (0, 10 * SECOND));
-    assert_eq!((read.frames[1].0, read.frames[1].1, read.frames[1].2), (1, 10 * SECOND + 5, 6000));
-    // Lost frames are lost for every device whose file was open.
-    assert_eq!(read.drops, [(91, 0, 3), (90, 0, 3)]);
+    assert_eq!(files.iter().map(|(series, _)| series.as_str()).collect::<Vec<_>>(), ["lan-10.0.0.1", "wan"]);
+    for ((_, file), (name, count, first)) in
+        files.iter().zip([("10.0.0.1", 90, (10 * SECOND + 5, 6000)), ("eth1", 91, (10 * SECOND, 78))])
+    {
+        let read = read(file);
+        assert_eq!(read.interfaces.len(), 1);
+        assert_eq!(read.interfaces[0].0, name);
+        assert!(read.interfaces[0].1.contains(&"session 0000000000000abc".to_owned()), "{:?}", read.interfaces);
+        assert!(read.frames.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+        assert_eq!(read.frames.len(), count);
+        assert_eq!((read.frames[0].1, read.frames[0].2), first);
+        // Lost frames are lost for every device whose file was open.
+        assert_eq!(read.drops, [(count as u64, 0, 3)]);
+    }
 }
 
 #[test]
@@ -147,15 +154,14 @@ fn compressed_captures_are_read_like_others() {
     damaged[len - 6..].fill(0xff);
     std::fs::write(packed(&path("b")), damaged).unwrap();
     std::fs::remove_file(path("b")).unwrap();
-    let mut out = Vec::new();
-    let picked = pick(dir.path(), "x", &mut out);
+    let (_, picked) = pick(dir.path(), "x");
     assert_eq!((picked.captures, picked.unread), (3, 1), "{picked:?}");
     assert!((40..=60).contains(&picked.frames), "{picked:?}");
     // One that is compressed between listing and opening it.
     std::fs::write(packed(&path("c")), pack("c")).unwrap();
     std::fs::remove_file(path("c")).unwrap();
     let mut series = Series::new([Capture::new(path("c"))].into());
-    assert_eq!(series.advance(&wanted(), &mut 1).unwrap(), Some(20 * SECOND));
+    assert_eq!(series.advance(&wanted(), &mut 1).unwrap().map(|frame| nanos(&frame)), Some(20 * SECOND));
 }
 
 #[test]
@@ -180,11 +186,9 @@ fn a_capture_that_is_being_written_or_is_damaged_gives_what_it_has() {
     std::fs::write(dir.path().join("empty-000001.pcapng"), "").unwrap();
     std::fs::create_dir(dir.path().join("directory-000001.pcapng")).unwrap();
     std::os::unix::fs::symlink("/dev/zero", dir.path().join("link-000001.pcapng")).unwrap();
-    let mut out = Vec::new();
-    let picked = pick(dir.path(), "x", &mut out);
-    let read = read(&out);
-    assert_eq!(read.frames.len() as u64, picked.frames);
-    assert_eq!(read.interfaces.len(), 3);
+    let (files, picked) = pick(dir.path(), "x");
+    assert_eq!(files.len(), 3);
+    assert_eq!(files.iter().map(|(_, file)| read(file).frames.len() as u64).sum::<u64>(), picked.frames);
     assert!((30..60).contains(&picked.frames), "{picked:?}");
     assert!(picked.unread >= 3, "{picked:?}");
 }
@@ -205,8 +209,9 @@ fn what_becomes_of_captures_between_the_two_readings_changes_nothing() {
     };
     go_on(&mut captures);
     let wanted = wanted();
-    let selection = select(dir.path(), &wanted, "x").unwrap();
-    let (octets, picked) = (selection.octets, selection.picked);
+    let (mut selections, picked) = select(dir.path(), &wanted, "x").unwrap();
+    let selection = selections.pop().unwrap();
+    let octets = selection.octets;
     go_on(&mut captures);
     let first = dir.path().join("wan-000001.pcapng");
     std::fs::remove_file(&first).unwrap();
@@ -238,8 +243,9 @@ fn captures_that_do_not_stay_open_are_read_as_far_as_the_first_time() {
         std::fs::write(path(number), if number <= KEPT { &whole } else { &whole[..cut] }).unwrap();
     }
     let wanted = wanted();
-    let selection = select(dir.path(), &wanted, "x").unwrap();
-    let (octets, picked) = (selection.octets, selection.picked);
+    let (mut selections, picked) = select(dir.path(), &wanted, "x").unwrap();
+    let selection = selections.pop().unwrap();
+    let octets = selection.octets;
     assert_eq!(picked.captures, last as u64);
     // One of them is written on, another is over and compressed. The oldest go.
     std::fs::write(path(last), &whole).unwrap();

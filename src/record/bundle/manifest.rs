@@ -13,14 +13,12 @@ pub const KIND: &str = "honeyweave session";
 
 /// Records of the session.
 pub const EVENTS: &str = "events.ndjson";
-/// Its frames.
-pub const CAPTURE: &str = "capture.pcapng";
 /// The last member but one.
 pub const MANIFEST: &str = "manifest.json";
 /// The last one.
 pub const SIGNATURE: &str = "manifest.sig";
 /// Where the others are.
-pub const FOLDERS: [&str; 4] = ["transcripts", "files", "evidence", "samples"];
+pub const FOLDERS: [&str; 5] = ["captures", "transcripts", "files", "evidence", "samples"];
 /// What the session has changed, among what is kept of its containers.
 pub const DIFFERENCE: &str = "evidence/difference.json";
 
@@ -68,7 +66,7 @@ pub struct Member {
 /// Whether a member may have that path: it leads nowhere but into the bundle, and a terminal may show it.
 pub fn is_path(path: &str) -> bool {
     match path.split_once('/') {
-        None => matches!(path, EVENTS | CAPTURE | MANIFEST | SIGNATURE),
+        None => matches!(path, EVENTS | MANIFEST | SIGNATURE),
         Some((folder, name)) => FOLDERS.contains(&folder) && is_harmless(name),
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! SESSION.tar.zst
 //!     events.ndjson                 its records, and those of what followed from it
-//!     capture.pcapng                its frames
+//!     captures/NAME.pcapng          its frames, those of each device
 //!     transcripts/NAME.cast         what was typed and shown
 //!     files/NAME                    what else lies in its directory
 //!     evidence/difference.json      what it has changed in its containers, and nobody else

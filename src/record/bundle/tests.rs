@@ -106,7 +106,7 @@ fn a_bundle_holds_everything_and_is_proven() {
     let members = unpack(&packed);
     let paths: Vec<&str> = members.iter().map(|(path, _)| path.as_str()).collect();
     let archive = format!("evidence/{ARCHIVE}");
-    let all = ["events.ndjson", "capture.pcapng", "transcripts/ssh-1-0001.cast", "files/upload.bin", &archive];
+    let all = ["events.ndjson", "captures/wan.pcapng", "transcripts/ssh-1-0001.cast", "files/upload.bin", &archive];
     assert_eq!(paths, [&all[..], &[MANIFEST, SIGNATURE]].concat());
     assert_eq!(manifest.members.iter().map(|member| member.path.as_str()).collect::<Vec<_>>(), all);
     assert_eq!(members[0].1.iter().filter(|octet| **octet == b'\n').count(), 6);
@@ -273,7 +273,7 @@ fn bombs_are_refused() {
     let key = public(dir.path());
     // One that says that it is larger than anything.
     let mut header = tar::Header::new_ustar();
-    header.set_path("capture.pcapng").unwrap();
+    header.set_path("captures/wan.pcapng").unwrap();
     header.set_size(UNPACKED + 1);
     header.set_entry_type(tar::EntryType::Regular);
     header.set_cksum();

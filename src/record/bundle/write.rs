@@ -6,9 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::changed;
-use super::frames::{Pick, Selection, select};
+use super::frames::{Pick, Picked, Selection, select};
 use super::key::Key;
-use super::manifest::{CAPTURE, EVENTS, KIND, MANIFEST, Manifest, SIGNATURE, VERSION, is_path};
+use super::manifest::{EVENTS, KIND, MANIFEST, Manifest, SIGNATURE, VERSION, is_path};
 use super::pack::{COPY, Packer, pack};
 use super::{MANIFEST_OCTETS, UNPACKED};
 use crate::container::inspector::host_of;
@@ -89,8 +89,8 @@ pub fn export<W: Write + Send>(
         let captures = job.dir.join("captures");
         let comment = format!("session {} of honeynet {}", job.session, job.honeynet);
         let frames = select(&captures, &wanted, &comment).map_err(failed("pick frames out of", &captures))?;
-        if frames.picked.unread > 0 {
-            left_out.push(format!("frames of {} captures that are damaged or too many", frames.picked.unread));
+        if frames.1.unread > 0 {
+            left_out.push(format!("frames of {} captures that are damaged or too many", frames.1.unread));
         }
         fill(bundle, job, &about, (events, frames), left_out)
     })
@@ -101,13 +101,18 @@ fn fill(
     bundle: &mut Packer,
     job: &Job<'_>,
     about: &Session,
-    (events, frames): (File, Selection<'_>),
+    (events, (frames, picked)): (File, (Vec<Selection<'_>>, Picked)),
     mut left_out: Vec<String>,
 ) -> Result<Manifest, ExportError> {
     let fail = || failed("write the bundle of", Path::new("this session"));
     bundle.scratched(EVENTS, events)?;
-    let picked = frames.picked;
-    bundle.written(CAPTURE, frames.octets, |out| frames.write(out))?;
+    for (number, of_device) in frames.into_iter().enumerate() {
+        let mut path = format!("captures/{}.pcapng", of_device.series);
+        if !is_path(&path) {
+            path = format!("captures/device-{number}.pcapng");
+        }
+        bundle.written(&path, of_device.octets, |out| of_device.write(out))?;
+    }
     let (belongings, others) = belongings(job.dir, job.session).map_err(failed("list the files of", job.dir))?;
     if others > 0 {
         left_out
