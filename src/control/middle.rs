@@ -246,8 +246,12 @@ fn of_tls(middle: &TlsMiddle, identity: Identity, owner: Owner) -> Result<tls::S
         face: tls::Face::new(identity, owner, certificate, middle.asks_clients, is_http, wall)?,
         inside: if middle.inside { tls::Inside::Tls } else { tls::Inside::Clear },
         starttls: dialect.filter(|_| middle.starttls),
-        // A server that speaks TLS itself has an answer of its own.
-        foreign: if middle.inside { tls::Foreign::Pass } else { tls::Foreign::Close },
+        foreign: match () {
+            // A server that speaks TLS itself has an answer of its own.
+            () if middle.inside => tls::Foreign::Pass,
+            () if is_http => tls::Foreign::Web(middle.server.clone()),
+            () => tls::Foreign::Close,
+        },
         alpn: if is_http { vec!["http/1.1".to_owned()] } else { Vec::new() },
     })
 }

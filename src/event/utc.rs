@@ -36,6 +36,18 @@ impl Utc {
         format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", second / 3600, second / 60 % 60, second % 60)
     }
 
+    /// As HTTP writes it (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn http(self) -> String {
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let (year, month, day) = self.date();
+        let second = self.0.div_euclid(1_000_000);
+        let (weekday, second) = (second.div_euclid(DAY).rem_euclid(7), second.rem_euclid(DAY));
+        let (name, month) = (DAYS[weekday as usize], MONTHS[month as usize - 1]);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        format!("{name}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    }
+
     // Days are counted in eras of 400 years that begin on 1 March, so that the leap day is the last of its year.
     fn date(self) -> (i64, i64, i64) {
         let days = self.0.div_euclid(1_000_000 * DAY) + 719_468;
@@ -149,6 +161,7 @@ mod tests {
             assert_eq!(Utc::from_micros(micros).to_string(), text);
             assert_eq!(text.parse(), Ok(Utc::from_micros(micros)));
         }
+        assert_eq!(Utc::from_micros(1_709_251_199_999_999).http(), "Thu, 29 Feb 2024 23:59:59 GMT");
         assert_eq!(Utc::from_micros(1_709_251_199_999_999).compact(), "20240229T235959Z");
     }
 

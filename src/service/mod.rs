@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use inline::{Inline, Stream, Then};
 pub use library::{Caller, Login, Profile, Protocol, answer};
 pub use names::Names;
-pub use web::{APPS, app};
+pub use web::{APPS, app, astray};
 
 /// A service of a topology. Its place in its node's list is its [`crate::emulate::ServiceId`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -83,6 +83,8 @@ pub struct TlsMiddle {
     pub inside: bool,
     /// What is spoken within.
     pub spoken: Spoken,
+    /// What a web server calls itself to who does not speak TLS; empty if it is asked itself, or is none.
+    pub server: String,
     /// Octets of each direction that are kept.
     pub keep: u64,
 }

@@ -176,6 +176,15 @@ pub fn has_dropbear(c: &mut Checker<'_>, name: &str) -> bool {
     recipe(c, name).is_some_and(|recipe| recipe.host_key == HostKey::Dropbear)
 }
 
+/// Whether `package`, or one of the forms that it comes in (`package-light`), is in the image `name`.
+pub fn has_package(c: &mut Checker<'_>, name: &str, package: &str) -> bool {
+    let is_it = |other: &str| other.strip_prefix(package).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    let written = c.raw.images.as_ref().and_then(|images| images.iter().find(|(named, _)| named.0 == name));
+    let mut more = written.iter().flat_map(|(_, image)| image.packages.iter().flat_map(|list| list.iter()));
+    more.any(|more| is_it(&more.value.0))
+        || recipe(c, name).is_some_and(|recipe| recipe.packages.iter().any(|of| is_it(of)))
+}
+
 /// The recipe of the image `name`, if it is made by one.
 fn recipe(c: &mut Checker<'_>, name: &str) -> Option<Recipe> {
     let written = c.raw.images.as_ref().and_then(|images| images.iter().find(|(named, _)| named.0 == name));

@@ -12,6 +12,9 @@ use crate::service::{Middle, Opens, ServiceKind, Spoken, SshMiddle, TlsMiddle};
 /// The SSH servers of Debian 12.
 const OPENSSH: &str = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3";
 const DROPBEAR: &str = "SSH-2.0-dropbear_2022.83";
+/// Web servers of Debian 12 and how they call themselves there, by the package that has them.
+const WEB: [(&str, &str); 3] =
+    [("nginx", "nginx/1.22.1"), ("apache2", "Apache/2.4.62 (Debian)"), ("lighttpd", "lighttpd/1.4.69")];
 /// Octets of it without the line's end (RFC 4253 §4.2).
 const MOST: usize = 253;
 /// Pairs of user and password.
@@ -38,7 +41,7 @@ pub fn read(c: &mut Checker<'_>, keys: &TcpKeys, word: &At<MiddleWord>) -> Optio
         MiddleWord::Mysql => Spoken::Mysql,
         MiddleWord::Postgresql => Spoken::Postgresql,
     };
-    let of_tls = ["inside", "starttls", "client_certificates"];
+    let of_tls = ["inside", "starttls", "client_certificates", "server"];
     let is_tls = keys.tls.is_some();
     let is_known = |key: &str| matches!(key, "container" | "keep" | "tls") || (is_tls && of_tls.contains(&key));
     if let Some((key, value)) = keys.present().into_iter().find(|(key, _)| !is_known(key)) {
@@ -67,19 +70,41 @@ pub fn read(c: &mut Checker<'_>, keys: &TcpKeys, word: &At<MiddleWord>) -> Optio
         c.error(starttls.span, message, "here", "`smtp`, `imap`, `pop3`, `ftp` and `postgresql` do; remove it");
         return None;
     }
+    let inside = keys.inside.as_ref().is_none_or(|inside| inside.value == InsideWord::Tls);
+    let server = match &keys.server {
+        Some(server) => web(c, server, spoken, inside)?,
+        // That of the image's, when it is known whose.
+        None => String::new(),
+    };
     Some(Middle::Tls(Box::new(TlsMiddle {
         credentials,
         asks_clients: keys.client_certificates.as_ref().is_some_and(|asks| asks.value),
         starttls: starttls.is_some(),
-        inside: keys.inside.as_ref().is_none_or(|inside| inside.value == InsideWord::Tls),
+        inside,
         spoken,
+        server,
         keep,
     })))
 }
 
+/// What a web server calls itself where the middle answers in its place.
+fn web(c: &mut Checker<'_>, server: &At<Text>, spoken: Spoken, inside: bool) -> Option<String> {
+    if spoken != Spoken::Http || inside {
+        let help = "write it beside `container: http` and `inside: clear`, or remove it";
+        c.error(server.span, "`server` says nothing here", "what is inside answers who does not speak TLS", help);
+        return None;
+    }
+    if server.is_empty() || server.len() > MOST || server.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
+        let help = "write such as `nginx/1.22.1` or `Apache/2.4.62 (Debian)`";
+        c.error(server.span, "a web server does not call itself so", "the `Server:` header", help);
+        return None;
+    }
+    Some(server.value.0.clone())
+}
+
 /// What an SSH server in the middle is.
 fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
-    let of_tls = ["tls", "inside", "starttls", "client_certificates"];
+    let of_tls = ["tls", "inside", "starttls", "client_certificates", "server"];
     if let Some((key, value)) = keys.present().into_iter().find(|(key, _)| of_tls.contains(key)) {
         let at = c.source.key_before(key, value);
         c.error(at, format!("`{key}` says nothing beside `container: ssh`"), "SSH needs no TLS", "remove it");
@@ -173,6 +198,12 @@ fn opens(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<Opens> {
 pub fn kind(c: &mut Checker<'_>, act: &TcpAct, backend: Option<&Backend>, at: Span) -> ServiceKind {
     let mut ssh = match act {
         TcpAct::Recorded(Middle::Ssh(ssh)) => ssh.clone(),
+        TcpAct::Recorded(Middle::Tls(tls)) if tls.spoken == Spoken::Http && !tls.inside && tls.server.is_empty() => {
+            let has = |c: &mut Checker<'_>, backend: &Backend, package| images::has_package(c, &backend.image, package);
+            let known = WEB.iter().find(|(package, _)| backend.is_some_and(|backend| has(c, backend, package)));
+            let server = known.unwrap_or(&WEB[0]).1.to_owned();
+            return ServiceKind::Recorded(Box::new(Middle::Tls(Box::new(TlsMiddle { server, ..(**tls).clone() }))));
+        }
         TcpAct::Recorded(other) => return ServiceKind::Recorded(Box::new(other.clone())),
         _ => return ServiceKind::Container,
     };
@@ -219,6 +250,34 @@ mod tests {
         assert_eq!(ssh_of("small", "").identification, DROPBEAR);
         assert_eq!(ssh_of("debian", "").identification, OPENSSH);
         assert_eq!(ssh_of("small", ", identification: SSH-2.0-x").identification, "SSH-2.0-x");
+    }
+
+    #[test]
+    fn a_web_server_calls_itself_what_its_image_has() {
+        let server_of = |images: &str, keys: &str| {
+            let text = format!(
+                "images: {{x: {images}}}\nnodes:\n  h: {{kind: container, address: 10.0.0.1, \
+                 tcp: {{443: {{container: http, tls: true{keys}}}}}, backend: {{image: x}}}}\n"
+            );
+            let plan = good(&text);
+            let Some(NodeConfig::Hosts(hosts)) = plan.nodes.first().map(|node| &node.config) else {
+                panic!("{plan:?}")
+            };
+            let found = hosts.services.iter().find_map(|service| match &service.kind {
+                ServiceKind::Recorded(middle) => match &**middle {
+                    Middle::Tls(tls) => Some(tls.server.clone()),
+                    _ => None,
+                },
+                _ => None,
+            });
+            found.unwrap_or_else(|| panic!("{text}"))
+        };
+        assert_eq!(server_of("{recipe: debian}", ", inside: clear"), "nginx/1.22.1");
+        let apache = "{recipe: small, packages: [apache2]}";
+        assert_eq!(server_of(apache, ", inside: clear"), "Apache/2.4.62 (Debian)");
+        assert_eq!(server_of(apache, ", inside: clear, server: lighttpd/1.4.69"), "lighttpd/1.4.69");
+        assert_eq!(server_of("{recipe: weak}", ", inside: clear"), "nginx/1.22.1");
+        assert_eq!(server_of(apache, ""), "", "it is asked itself");
     }
 
     #[test]

@@ -174,6 +174,8 @@ mapping! {
         inside: InsideWord,
         /// Whether TLS begins when the client asks for it (default false): in `smtp`, `imap`, `pop3`, `ftp` and `postgresql`.
         starttls: bool,
+        /// What a web server within `tls` calls itself to who does not speak TLS, if it is spoken to in the clear (default: the image's, or `nginx/1.22.1`).
+        server: Text,
         /// Whether clients are asked for certificates, of which any is taken (default false).
         client_certificates: bool,
         /// What is kept of each file that is moved by SSH (default 16M), or of each direction of another connection (default 1M).

@@ -40,6 +40,7 @@ const COMPANIONS: &[(&str, &[&str])] = &[
             "inside",
             "starttls",
             "client_certificates",
+            "server",
         ],
     ),
     ("ssh", &[]),

@@ -67,6 +67,15 @@ fn what_is_said_within_tls_is_read() {
     assert_eq!(page, "<html>intranet</html>");
     lab.wait_told("service.request", "192.0.2.10", &["GET /index.html?x", "agent=evil/2", "host=www.acme.example"]);
 
+    // Who forgot about TLS is told so, as a web server does, and reset is nobody.
+    let page = from.ask(&["curl", "-si", "-A", "evil/3", "http://192.0.2.10:443/forgot"]);
+    assert!(page.starts_with("HTTP/1.1 400 Bad Request\r\nServer: nginx/1.22.1\r\nDate: "), "{page}");
+    assert!(page.contains("<center>The plain HTTP request was sent to HTTPS port</center>"), "{page}");
+    lab.wait_told("service.request", "192.0.2.10", &["GET /forgot", "agent=evil/3"]);
+    // Others hang up.
+    let silent = from.run(&["curl", "-sS", "--max-time", "20", "http://192.0.2.10:443/", "-X", "\u{80}"]);
+    assert!(String::from_utf8_lossy(&silent.stderr).contains("Empty reply from server"), "{silent:?}");
+
     let inbox = from.ask(&["curl", "-skf", "--ssl-reqd", "-u", "svogt:Sabine1", "imap://192.0.2.11/INBOX?ALL"]);
     assert!(inbox.contains("SEARCH"), "{inbox}");
     lab.wait_told("service.login", "192.0.2.11", &["svogt", "Sabine1", "true"]);

@@ -140,6 +140,11 @@ impl Image {
 }
 
 impl Face {
+    /// Seconds since 1970, UTC, as the host knows them.
+    pub(super) fn second(&self) -> i64 {
+        self.wall.second()
+    }
+
     /// The face of `owner`, which asks for certificates of clients or not. `is_http` says how long its tickets last: those
     /// of nginx five minutes, others two hours.
     ///

@@ -33,7 +33,7 @@ static INSIDE: LazyLock<ClientConfig> = LazyLock::new(|| {
 });
 
 /// Ends our side, and waits for the client to end its.
-async fn leave<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, last: &[u8]) {
+pub(super) async fn leave<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, last: &[u8]) {
     let (patience, most) = LEAVING;
     let leaving = async {
         stream.write_all(last).await?;

@@ -2,7 +2,7 @@
 //! again, and a [`Tape`](crate::relay::tape::Tape) of what passes between the two, in clear.
 //!
 //! * `face`: what the attacker sees of the host: its certificates and tickets; `guest`: what the host asks of a client
-//! * `first`: what a connection begins with; `handshake`: both sides' way to an agreement; `secrets`: what decrypts it
+//! * `first`: what a connection begins with; `astray`: web servers' answer to what is no TLS; `handshake`: both sides' way to an agreement; `secrets`: what decrypts it
 //! * `starttls`: protocols in which TLS begins later, as they are spoken; `clear`: their beginning, passed on;
 //!   `postgres`: the one of them that has no lines
 //! * `side`: one end of a connection, in clear or not; `pass`: octets, both ways
@@ -14,6 +14,7 @@
 //! What is not there, and shows: TLS before 1.2, RSA key exchange and CBC; OpenSSL's way to lay out its handshake (JARM,
 //! JA3S); client certificates after the handshake. Data connections of FTP are not part of this.
 
+mod astray;
 mod clear;
 mod face;
 mod first;
@@ -59,14 +60,16 @@ pub enum Inside {
 }
 
 /// What is done with a client that does not speak TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Foreign {
     /// What is inside answers it, in clear.
     Pass,
     /// It gets an alert, `unexpected_message`.
     Alert,
-    /// Nothing, as from OpenSSL.
+    /// Nothing, as from OpenSSL: the connection ends.
     Close,
+    /// What a web server says that calls itself so (`Server:`).
+    Web(String),
 }
 
 /// What a host's TLS is.
@@ -147,12 +150,17 @@ impl Connection<'_> {
                 inner.write_all(&octets).await?;
                 pass::both(Side::Clear(stream), Side::Clear(inner), self.recorder).await
             }
-            Began::Other(octets) => {
-                let alert = (self.settings.foreign == Foreign::Alert).then_some(AlertDescription::UnexpectedMessage);
-                self.refuse(stream, octets, alert).await
-            }
+            Began::Other(octets) => match &self.settings.foreign {
+                Foreign::Web(server) => self.astray(stream, octets.into(), server).await,
+                Foreign::Alert => self.refuse(stream, octets, Some(AlertDescription::UnexpectedMessage)).await,
+                Foreign::Pass | Foreign::Close => {
+                    let mut octets = octets.into();
+                    self.until_told(&mut stream, &mut octets).await;
+                    self.refuse(stream, octets.freeze(), None).await
+                }
+            },
             Began::Broken(octets) => self.refuse(stream, octets, Some(AlertDescription::DecodeError)).await,
-            Began::Gone(octets) => self.gone(octets).await,
+            Began::Gone(octets) => self.gone(stream, octets).await,
         }
     }
 
@@ -188,14 +196,18 @@ impl Connection<'_> {
             Began::Hello(hello, octets) => self.secured(stream, *hello, &octets, reach).await,
             Began::Other(octets) => self.refuse(stream, octets, Some(AlertDescription::UnexpectedMessage)).await,
             Began::Broken(octets) => self.refuse(stream, octets, Some(AlertDescription::DecodeError)).await,
-            Began::Gone(octets) => self.gone(octets).await,
+            Began::Gone(octets) => self.gone(stream, octets).await,
         }
     }
 
     /// What the client begins with; a ClientHello is told.
-    async fn begin<S: AsyncRead + Unpin>(&self, stream: &mut S) -> Result<Began, Failure> {
-        let began = tokio::time::timeout_at(self.patience, hear(stream)).await;
-        let began = began.map_err(|_| Failure::Why(format!("no ClientHello for {} s", HANDSHAKE.as_secs())))??;
+    async fn begin<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S) -> Result<Began, Failure> {
+        let Ok(began) = tokio::time::timeout_at(self.patience, hear(stream)).await else {
+            // A server closes, and resets nothing.
+            let _ = stream.shutdown().await;
+            return Err(Failure::Why(format!("no ClientHello for {} s", HANDSHAKE.as_secs())));
+        };
+        let began = began?;
         if let Began::Hello(hello, _) = &began {
             self.recorder.put(first::told(hello)).await;
         }
@@ -232,18 +244,20 @@ impl Connection<'_> {
     {
         self.strange("not TLS").await;
         self.recorder.data(0, Stream::Input, &octets).await;
-        if let Some(alert) = alert {
-            handshake::alert(stream, alert).await;
+        match alert {
+            Some(alert) => handshake::alert(stream, alert).await,
+            None => handshake::leave(stream, &[]).await,
         }
         Err(Failure::Why("not TLS".to_owned()))
     }
 
     /// The client has left within its ClientHello, or before it.
-    async fn gone(&self, octets: Bytes) -> Result<(), Failure> {
+    async fn gone<S: AsyncWrite + Unpin>(&self, mut stream: S, octets: Bytes) -> Result<(), Failure> {
         if !octets.is_empty() {
             self.strange("the end of a ClientHello is missing").await;
             self.recorder.data(0, Stream::Input, &octets).await;
         }
+        let _ = stream.shutdown().await;
         Err(Failure::Why("no ClientHello".to_owned()))
     }
 }

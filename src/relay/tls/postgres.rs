@@ -34,7 +34,7 @@ impl Connection<'_> {
             let answer = match &start[..] {
                 request if request == SSL_REQUEST => b"S",
                 request if request == GSS_REQUEST => b"N",
-                _ if has_ended => return self.gone(Bytes::new()).await,
+                _ if has_ended => return self.gone(stream, Bytes::new()).await,
                 _ => {
                     let mut inner = self.reach(dial).await?;
                     inner.write_all(&start).await?;

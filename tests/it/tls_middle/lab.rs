@@ -26,6 +26,7 @@ pub struct Setup {
     pub asks_clients: bool,
     pub alpn: Vec<String>,
     pub image: Image,
+    pub foreign: Foreign,
 }
 
 impl Default for Setup {
@@ -37,6 +38,7 @@ impl Default for Setup {
             asks_clients: false,
             alpn: vec!["http/1.1".into()],
             image: Image { leaf: Leaf { subject, ..Leaf::default() }, ..Image::default() },
+            foreign: Foreign::Pass,
         }
     }
 }
@@ -45,11 +47,11 @@ impl Setup {
     fn settings(self) -> Settings {
         let owner = Owner { ip: [192, 0, 2, 1].into(), name: "web01".into(), service: 0 };
         let identity = Identity::new(Secret([5; 16]), "web");
-        let Setup { inside, starttls, asks_clients, alpn, image } = self;
+        let Setup { inside, starttls, asks_clients, alpn, image, foreign } = self;
         let certificate = Certificate::Made(Box::new(image));
         let wall = Arc::new(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64);
         let face = Face::new(identity, owner, certificate, asks_clients, true, wall).unwrap();
-        Settings { face, inside, starttls, foreign: Foreign::Pass, alpn }
+        Settings { face, inside, starttls, foreign, alpn }
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use client::client;
 use honeyweave::relay::tape::{Entry, Stream};
-use honeyweave::relay::tls::{Image, Inside};
+use honeyweave::relay::tls::{Foreign, Image, Inside};
 use honeyweave::service::tls::certificate::{Authority, GivenKey, Means};
 use honeyweave::service::tls::{Leaf, Name};
 use lab::{Lab, Nginx, Setup, certificate, free_port, octets, shell, text, wait_port};
@@ -207,6 +207,42 @@ fn openssl_as_the_server_inside_and_a_client_in_clear() {
     let said = shell(&format!("curl -si http://127.0.0.1:{}/", lab.port));
     assert!(said.starts_with("HTTP/1.1 200 OK") && said.contains("<h1>inside</h1>"), "{said}");
     assert!(matches!(lab.ended()[0], Entry::Strange { .. }));
+}
+
+/// Of nginx itself only the time differs.
+#[test]
+fn who_does_not_speak_tls_hears_what_nginx_would_say() {
+    let nginx = Nginx::start();
+    let lab = Lab::new(Setup { foreign: Foreign::Web("nginx/1.22.1".into()), ..Setup::default() }, nginx.clear);
+    let said = |port: u16, what: &[u8]| {
+        let mut stream = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        stream.write_all(what).unwrap();
+        let mut got = String::new();
+        stream.read_to_string(&mut got).unwrap();
+        got.lines().filter(|line| !line.starts_with("Date: ")).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    for request in [
+        &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        b"HEAD /x HTTP/1.0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET /\r\n",
+        b"OPTIONS * HTTP/1.0\r\n\r\n",
+        b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nBad Header\r\nHost: a\r\n\r\n",
+        b"a LOGIN b c\r\n",
+        b"HELP\r\n",
+        b"\x01\x02\r\n\r\n",
+    ] {
+        assert_eq!(said(lab.port, request), said(nginx.tls, request), "{:?}", String::from_utf8_lossy(request));
+    }
+    let page = shell(&format!("curl -si http://127.0.0.1:{}/", lab.port));
+    assert!(page.contains("<center>The plain HTTP request was sent to HTTPS port</center>"), "{page}");
+    let told = lab.ended();
+    assert!(text(&told, Stream::Input).contains("POST / HTTP/1.1\r\nHost: a\r\n"), "{told:?}");
+    assert!(text(&told, Stream::Output).contains("The plain HTTP request"));
 }
 
 #[test]

@@ -105,6 +105,13 @@ async fn who_speaks_in_clear_is_answered_as_the_settings_say() {
         assert_eq!(got, expected);
         assert_eq!(octets(&told, Stream::Input).as_bytes(), request);
     }
+    let (got, told) = answer(Settings { foreign: Foreign::Web("nginx/1.22.1".into()), ..settings() }, request).await;
+    let got = String::from_utf8(got).unwrap();
+    // Without a `Host`, that is no request.
+    assert!(got.starts_with("HTTP/1.1 400 Bad Request\r\nServer: nginx/1.22.1\r\nDate: Fri, 15 Jan 2027"), "{got}");
+    assert_eq!(octets(&told, Stream::Input).as_bytes(), request);
+    assert_eq!(octets(&told, Stream::Output), got);
+    assert!(matches!(told[0], Entry::Strange { .. }), "{told:?}");
     let (mut stream, mut rest) = Lab::new(settings()).raw();
     say(&mut stream, request).await;
     let mut service = rest.service().await;
@@ -116,6 +123,32 @@ async fn who_speaks_in_clear_is_answered_as_the_settings_say() {
     let told = rest.ended().await;
     assert!(matches!(told[0], Entry::Strange { .. }), "{told:?}");
     assert_eq!(octets(&told, Stream::Output), "HTTP/1.1 400 Bad Request\r\n\r\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_in_clear_may_come_octet_by_octet_but_not_for_long() {
+    let web = || Settings { foreign: Foreign::Web("nginx/1.22.1".into()), ..settings() };
+    let request = b"GET / HTTP/1.1\r\nHost: shop.example.org\r\n\r\n";
+    let (mut stream, rest) = Lab::new(web()).raw();
+    for octet in request {
+        say(&mut stream, &[*octet]).await;
+        tokio::task::yield_now().await;
+    }
+    assert!(until(&mut stream, "</html>").await.contains("The plain HTTP request was sent to HTTPS port"));
+    drop(stream);
+    assert_eq!(octets(&rest.ended().await, Stream::Input).as_bytes(), request);
+    // Half of it, and one without an end.
+    for part in [request[..20].to_vec(), [&b"GET /"[..], &[b'a'; 20_000]].concat()] {
+        let (mut stream, rest) = Lab::new(web()).raw();
+        let start = tokio::time::Instant::now();
+        let _ = stream.write_all(&part).await;
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).await.unwrap();
+        drop(stream);
+        let told = rest.ended().await;
+        assert!(octets(&told, Stream::Input).len() <= 8192 && start.elapsed().as_secs() <= 66);
+        assert_eq!(got.is_empty(), part.len() < 8192, "{got:?}");
+    }
 }
 
 /// An octet every ten seconds; time flies.
