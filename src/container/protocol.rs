@@ -90,10 +90,12 @@ pub enum FromKeeper {
         /// program on the interface follow.
         xdp: Option<Mode>,
     },
-    /// The uplink's interface went down or vanished; `Uplink` follows when it is back.
+    /// The uplink's interface went down, vanished, or was never there; `Uplink` follows when it is back.
     UplinkDown {
         /// The node.
         node: NodeIdx,
+        /// Whether there is no such interface.
+        gone: bool,
     },
     /// With one descriptor: the TAP of a tap node, opened by [`crate::sys::tap::open`] with `vnet_hdr`.
     Tap {

@@ -333,14 +333,8 @@ impl Switch {
                 self.used.tap(node);
                 self.missing.remove(&node);
             }
-            FromKeeper::UplinkDown { node } => {
-                self.workers.detach(node, UplinkConfig::WIRE);
-                self.used.gone(node);
-            }
-            FromKeeper::TapDown { node } => {
-                self.workers.detach(node, TapConfig::WIRE);
-                self.used.gone(node);
-            }
+            FromKeeper::UplinkDown { node, gone } => self.unplugged(node, gone),
+            FromKeeper::TapDown { node } => self.unplugged(node, true),
             FromKeeper::Follows => self.say_what_is_held(),
             FromKeeper::LeaseTap { lease, mtu } => self.tap(lease, mtu, fds.next())?,
             FromKeeper::LeaseLive { lease } => self.command(lease, Command::LeaseLive { lease }),
@@ -357,6 +351,14 @@ impl Switch {
             FromKeeper::ScriptFailed { conn, why } => self.waiting.refuse(conn, &why),
         }
         Ok(())
+    }
+
+    /// The device of a node went away.
+    fn unplugged(&mut self, node: NodeIdx, gone: bool) {
+        if let Some((name, port)) = self.plan.nodes.get(usize::from(node.0)).and_then(|node| node.config.device()) {
+            self.workers.unplug(node, port, name, gone);
+        }
+        self.used.gone(node);
     }
 
     fn command(&self, lease: LeaseId, command: Command) {

@@ -33,12 +33,25 @@ impl Device {
     }
 }
 
+/// A device that is not there for now.
+pub(super) struct Absent {
+    pub(super) name: String,
+    pub(super) at: (NodeIdx, PortNo),
+    /// By what means frames passed it; nothing if it was never there.
+    pub(super) io: &'static str,
+    /// What passed it while it was there.
+    pub(super) counters: Counters,
+    /// Whether there is no such device; else it is down.
+    pub(super) gone: bool,
+}
+
 /// The index of a device in its fabric.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeviceIdx(pub usize);
 
 impl Fabric {
-    /// Attaches a device to a port of `node`: `port`, or its first free one.
+    /// Attaches a device to a port of `node`: `port`, or its first free one. If one of that name was there before, it is
+    /// counted on.
     pub fn attach(
         &mut self,
         node: NodeIdx,
@@ -50,16 +63,19 @@ impl Fabric {
         let slot = &self.slots[usize::from(node.0)];
         let free = || slot.peers.iter().position(|peer| matches!(peer, Peer::Nothing)).unwrap_or(slot.peers.len());
         let port = port.unwrap_or_else(|| PortNo(free() as u16));
-        if slot.peers.get(usize::from(port.0)).is_some_and(|peer| matches!(peer, Peer::Device(_))) {
-            self.detach(node, port);
+        if let Some(Peer::Device(index)) = slot.peers.get(usize::from(port.0)).copied() {
+            let is_same = self.devices[index].as_ref().is_some_and(|device| device.name == name);
+            if is_same { self.unplug(node, port, name, false) } else { self.detach(node, port) }
         }
+        let before = self.absent.iter().position(|absent| absent.at == (node, port));
+        let before = before.map(|before| self.absent.swap_remove(before)).filter(|before| before.name == name);
         let device = Device {
             netdev,
             name: name.to_owned(),
             at: (node, port),
             recorder: capture.map(Recorder::new),
             tx: Batch::default(),
-            counters: Counters::default(),
+            counters: before.map(|before| before.counters).unwrap_or_default(),
             down: false,
             receives: true,
         };
@@ -80,16 +96,35 @@ impl Fabric {
 
     /// Removes the device of a port; without one nothing happens.
     pub fn detach(&mut self, node: NodeIdx, port: PortNo) {
-        let Some(slot) = self.slots.get(usize::from(node.0)) else { return };
-        if let Some(Peer::Device(index)) = slot.peers.get(usize::from(port.0)).copied() {
-            self.devices_version += 1;
-            if let Some(mut device) = self.devices[index].take() {
-                for frame in device.tx.drain(..) {
-                    self.pool.put(frame);
-                }
+        self.take_out(node, port);
+    }
+
+    /// Removes the device of a port, `name`, that is to come back: until then it is listed as down, or as gone. Without one
+    /// it is listed, too.
+    pub fn unplug(&mut self, node: NodeIdx, port: PortNo, name: &str, gone: bool) {
+        let at = (node, port);
+        let device = self.take_out(node, port);
+        let known = self.absent.iter_mut().find(|absent| absent.at == at && absent.name == name);
+        match (device, known) {
+            (None, Some(absent)) => absent.gone = gone,
+            (device, _) => {
+                let (io, counters) = device.map(|d| (d.netdev.kind(), d.counters())).unwrap_or_default();
+                self.absent.retain(|absent| absent.at != at);
+                self.absent.push(Absent { name: name.to_owned(), at, io, counters, gone });
             }
-            self.set_peer((node, port), Peer::Nothing);
         }
+    }
+
+    fn take_out(&mut self, node: NodeIdx, port: PortNo) -> Option<Device> {
+        let slot = self.slots.get(usize::from(node.0))?;
+        let Some(Peer::Device(index)) = slot.peers.get(usize::from(port.0)).copied() else { return None };
+        self.devices_version += 1;
+        let mut device = self.devices[index].take();
+        for frame in device.iter_mut().flat_map(|device| device.tx.drain(..)) {
+            self.pool.put(frame);
+        }
+        self.set_peer((node, port), Peer::Nothing);
+        device
     }
 
     /// The device of a port only sends from now on: another shard receives what comes.

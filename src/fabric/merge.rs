@@ -26,7 +26,7 @@ pub fn status(shards: Vec<Value>) -> Value {
                         *sum = (sum.as_u64().unwrap_or(0) + more.as_u64().unwrap_or(0)).into();
                     }
                     // A device is up if nobody has seen otherwise.
-                    (Some(state), Value::String(other)) if name == "state" && other == "down" => *state = other.into(),
+                    (Some(state), Value::String(other)) if name == "state" && other != "up" => *state = other.into(),
                     _ => {}
                 }
             }

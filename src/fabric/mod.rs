@@ -29,7 +29,7 @@ use crate::stack::Wake;
 use crate::wire::Instant;
 
 pub use devices::DeviceIdx;
-use devices::{Device, settle};
+use devices::{Absent, Device, settle};
 use link::Links;
 pub use shards::{Lanes, lanes};
 pub use workers::{Attachment, Workers};
@@ -69,6 +69,8 @@ pub struct Fabric {
     slots: Vec<Slot>,
     links: Links,
     devices: Vec<Option<Device>>,
+    /// Devices that are to come back.
+    absent: Vec<Absent>,
     ready: VecDeque<usize>,
     pool: Pool,
     sink: Box<dyn Sink + Send>,
@@ -95,6 +97,7 @@ impl Fabric {
             slots: Vec::new(),
             links: Links::default(),
             devices: Vec::new(),
+            absent: Vec::new(),
             ready: VecDeque::new(),
             pool: Pool::new(65_536),
             sink,

@@ -8,6 +8,15 @@ use crate::event::Counters;
 use crate::frame::PortNo;
 use crate::node::{NodeIdx, Show};
 
+/// A device in a list.
+struct Row<'a> {
+    name: &'a str,
+    at: (NodeIdx, PortNo),
+    state: &'static str,
+    io: &'static str,
+    counters: Counters,
+}
+
 impl Device {
     /// What passed it, and what was discarded at its edge.
     pub(super) fn counters(&self) -> Counters {
@@ -33,7 +42,7 @@ impl Fabric {
     pub fn show_drops(&self) -> serde_json::Value {
         let nodes = self.slots.iter().map(|slot| (slot.name.clone(), slot.counters.clone()));
         let links = self.links.directions().iter().map(|d| (self.link_name(d), d.counters.clone()));
-        let devices = self.devices.iter().flatten().map(|d| (d.name.clone(), d.counters()));
+        let devices = self.rows().map(|row| (row.name.to_owned(), row.counters));
         nodes
             .chain(links)
             .chain(devices)
@@ -69,12 +78,11 @@ impl Fabric {
                 "dropped": pair.iter().map(|d| d.counters.drops.iter().sum::<u64>()).sum::<u64>(),
             })
         });
-        let devices = self.devices.iter().flatten().map(|device| {
+        let devices = self.rows().map(|row| {
             json!({
-                "a": self.end_name(device.at), "b": device.name,
-                "state": if device.down { "down" } else { "up" },
-                "a_to_b": device.counters.tx, "b_to_a": device.counters.rx,
-                "dropped": device.counters().drops.iter().sum::<u64>(),
+                "a": self.end_name(row.at), "b": row.name, "state": row.state,
+                "a_to_b": row.counters.tx, "b_to_a": row.counters.rx,
+                "dropped": row.counters.drops.iter().sum::<u64>(),
             })
         });
         links.chain(devices).collect()
@@ -82,15 +90,33 @@ impl Fabric {
 
     /// Devices, and by what means frames pass them.
     pub fn show_devices(&self) -> serde_json::Value {
-        let devices = self.devices.iter().flatten().map(|device| {
+        let devices = self.rows().map(|row| {
             json!({
-                "device": device.name, "node": self.end_name(device.at),
-                "state": if device.down { "down" } else { "up" }, "io": device.netdev.kind(),
-                "rx": device.counters.rx, "tx": device.counters.tx,
-                "dropped": device.counters().drops.iter().sum::<u64>(),
+                "device": row.name, "node": self.end_name(row.at), "state": row.state, "io": row.io,
+                "rx": row.counters.rx, "tx": row.counters.tx,
+                "dropped": row.counters.drops.iter().sum::<u64>(),
             })
         });
         devices.collect()
+    }
+
+    /// The devices, those last that are to come back.
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let present = self.devices.iter().flatten().map(|device| Row {
+            name: &device.name,
+            at: device.at,
+            state: if device.down { "down" } else { "up" },
+            io: device.netdev.kind(),
+            counters: device.counters(),
+        });
+        let absent = self.absent.iter().map(|absent| Row {
+            name: &absent.name,
+            at: absent.at,
+            state: if absent.gone { "gone" } else { "down" },
+            io: absent.io,
+            counters: absent.counters.clone(),
+        });
+        present.chain(absent)
     }
 
     /// What passed each node.

@@ -166,6 +166,44 @@ fn devices_come_and_go() {
     fabric.step(now, None);
     assert_eq!(two.recv(), None);
     assert_eq!(fabric.frames_in_use(), 0);
+    assert_eq!(fabric.show_devices().as_array().map(Vec::len), Some(1), "it is not missed");
+}
+
+#[test]
+fn a_device_that_is_to_come_back_stays_listed_and_is_counted_on() {
+    let mut fabric = fabric();
+    let node = bridge(&mut fabric, "core", 8);
+    let row = |fabric: &Fabric| {
+        let all = fabric.show_devices();
+        assert_eq!(all.as_array().map(Vec::len), Some(1), "{all}");
+        let state = all[0]["state"].as_str().unwrap().to_owned();
+        assert_eq!(fabric.show_links()[0]["state"], state);
+        (state, all[0]["rx"].as_u64().unwrap())
+    };
+    // It was never there.
+    fabric.unplug(node, PortNo(3), "eth7", true);
+    assert_eq!(row(&fabric), ("gone".into(), 0));
+    for (round, gone) in [(1, false), (2, true)] {
+        let (inside, wire) = crate::netdev::Memory::pair(1500).unwrap();
+        fabric.attach(node, Some(PortNo(3)), Box::new(inside), "eth7", None);
+        assert_eq!(row(&fabric), ("up".into(), round - 1));
+        wire.send(&eth(B, A, 0x1234, b"counted"));
+        fabric.step(Instant::from_secs(1), None);
+        fabric.unplug(node, PortNo(3), "eth7", gone);
+        assert_eq!(row(&fabric), (if gone { "gone" } else { "down" }.into(), round));
+    }
+    // Removed when it was down already, or replaced without having been missed.
+    fabric.unplug(node, PortNo(3), "eth7", true);
+    assert_eq!(row(&fabric), ("gone".into(), 2));
+    for _ in 0..2 {
+        let (inside, _) = crate::netdev::Memory::pair(1500).unwrap();
+        fabric.attach(node, Some(PortNo(3)), Box::new(inside), "eth7", None);
+        assert_eq!(row(&fabric), ("up".into(), 2));
+    }
+    // Another one begins anew.
+    let (inside, _) = crate::netdev::Memory::pair(1500).unwrap();
+    fabric.attach(node, Some(PortNo(3)), Box::new(inside), "eth8", None);
+    assert_eq!(row(&fabric), ("up".into(), 0));
 }
 
 /// A device behind which nobody reads: its queue takes a few frames, and then no more.

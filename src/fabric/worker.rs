@@ -50,6 +50,17 @@ pub(super) enum Order {
         /// The port.
         port: PortNo,
     },
+    /// Remove the device of a port, and keep it in lists until it is back.
+    Unplug {
+        /// The node.
+        node: NodeIdx,
+        /// Its port.
+        port: PortNo,
+        /// The device's name for lists.
+        name: String,
+        /// Whether there is no such device any more; else it is down.
+        gone: bool,
+    },
     /// Tell a node something.
     Command {
         /// The node.
@@ -300,6 +311,7 @@ impl Worker {
                 let _ = reply.send(port);
             }
             Order::Detach { node, port } => self.fabric.detach(node, port),
+            Order::Unplug { node, port, name, gone } => self.fabric.unplug(node, port, &name, gone),
             Order::Command { node, command } => self.fabric.command(node, command, now()),
             Order::Show { what, limit, reply } => drop(reply.send(self.fabric.show(what, limit))),
             Order::Status { reply } => {

@@ -89,6 +89,13 @@ impl Workers {
         self.workers.iter().for_each(|worker| worker.order(Order::Detach { node, port }));
     }
 
+    /// Removes the device of a port that is to come back: `name` stays in lists, as `gone` or as down.
+    pub fn unplug(&self, node: NodeIdx, port: PortNo, name: &str, gone: bool) {
+        for worker in &self.workers {
+            worker.order(Order::Unplug { node, port, name: name.to_owned(), gone });
+        }
+    }
+
     /// Tells a node's replica in `shard` something.
     pub fn command(&self, shard: u16, node: NodeIdx, command: Command) {
         if let Some(worker) = self.workers.get(usize::from(shard)) {

@@ -30,6 +30,16 @@ pub enum NodeConfig {
 }
 
 impl NodeConfig {
+    /// The name of the device that is its own, and the port that it is at.
+    pub fn device(&self) -> Option<(&str, PortNo)> {
+        match self {
+            NodeConfig::Uplink(uplink) => Some((&uplink.interface, UplinkConfig::WIRE)),
+            NodeConfig::Tap(tap) => Some((&tap.interface, TapConfig::WIRE)),
+            NodeConfig::Mirror(mirror) => Some((&mirror.tap.interface, MirrorConfig::WIRE)),
+            _ => None,
+        }
+    }
+
     /// Addresses of its hosts or of its interfaces, from the first to the last of each range.
     pub fn addresses(&self) -> Vec<(IpAddr, IpAddr)> {
         match self {

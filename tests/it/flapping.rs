@@ -25,14 +25,25 @@ fn says(lab: &Lab, texts: &[&str]) {
     lab.wait_event("device.state", |event| event["reason"].as_str().is_some_and(one_of));
 }
 
+/// Frames that the uplink has received, once its state is this.
+fn device(lab: &Lab, state: &str) -> u64 {
+    wait_for(&format!("an uplink that is {state}"), || {
+        let status = lab.json(&["status"]);
+        let row = status["devices"].as_array()?.iter().find(|row| row["device"] == "up0")?;
+        (row["state"] == state).then(|| row["rx"].as_u64().unwrap())
+    })
+}
+
 #[test]
 fn an_uplink_that_flaps_serves_again() {
     let mut lab = Lab::up(TOPOLOGY);
     lab.attacker.addr("eth0", "192.0.2.2/24");
     assert!(answers(&lab));
     for _ in 0..3 {
+        let received = device(&lab, "up");
         lab.wire.sh(&["ip", "link", "set", "up0", "down"]);
         assert!(!answers(&lab));
+        assert!(device(&lab, "down") >= received);
         lab.wire.sh(&["ip", "link", "set", "up0", "up"]);
         comes_back(&lab);
     }
@@ -57,9 +68,11 @@ fn an_uplink_that_vanishes_and_returns_serves_again() {
     lab.attacker.addr("eth0", "192.0.2.2/24");
     assert!(answers(&lab));
     for _ in 0..2 {
+        let received = device(&lab, "up");
         lab.wire.sh(&["ip", "link", "del", "up0"]);
         // Whoever looks between the two sees it go down first.
         says(&lab, &["up0 vanished", "up0 is not there"]);
+        assert!(device(&lab, "gone") >= received);
         let status = lab.json(&["status"]);
         assert!(status.to_string().contains("servers"), "it goes on: {status}");
         sh(&[
@@ -81,6 +94,7 @@ fn an_uplink_that_vanishes_and_returns_serves_again() {
         lab.attacker.addr("eth0", "192.0.2.2/24");
         lab.wire.sh(&["ip", "link", "set", "up0", "up"]);
         comes_back(&lab);
+        assert!(device(&lab, "up") > received);
     }
     let restarts: Vec<_> = lab
         .events()

@@ -121,23 +121,27 @@ impl Uplink {
         match (self.open, index) {
             (Some(open), Some(index)) if open == index && up => self.reconsider(index),
             // Switched off by someone: it is theirs to switch on again.
-            (Some(open), Some(index)) if open == index => self.down("went down"),
-            (Some(_), None) => self.down("vanished"),
+            (Some(open), Some(index)) if open == index => self.down("went down", false),
+            (Some(_), None) => self.down("vanished", true),
             (Some(_), Some(_)) => {
                 self.open = None;
                 Some(self.open())
             }
             (None, Some(_)) if up || self.said != "went down" => Some(self.open()),
             (None, Some(_)) => None,
-            (None, None) => self.say("is not there"),
+            (None, None) => self.say("is not there").map(|news| {
+                // Switched off before, perhaps.
+                let message = Some((FromKeeper::UplinkDown { node: self.node, gone: true }, vec![]));
+                News { message, ..news }
+            }),
         }
         .filter(|news| news.message.is_some() || !news.text.is_empty())
     }
 
-    fn down(&mut self, what: &str) -> Option<News> {
+    fn down(&mut self, what: &str, gone: bool) -> Option<News> {
         self.open = None;
         what.clone_into(&mut self.said);
-        let message = Some((FromKeeper::UplinkDown { node: self.node }, vec![]));
+        let message = Some((FromKeeper::UplinkDown { node: self.node, gone }, vec![]));
         Some(News { node: self.node, message, text: format!("{} {what}", self.config.interface) })
     }
 
@@ -269,25 +273,32 @@ mod tests {
                 Some(("hwt-up is up".to_owned(), Some((FromKeeper::Uplink { node, index, mtu: 1500, xdp: None }, 2))))
             };
             let index = || interface::index("hwt-up").unwrap();
-            assert_eq!(look(), Some(("hwt-up is not there".into(), None)));
+            let down = |gone| Some((FromKeeper::UplinkDown { node, gone }, 0));
+            assert_eq!(look(), Some(("hwt-up is not there".into(), down(true))));
             assert_eq!(look(), None);
             let (fd, _) = tap::open("hwt-up", tap::Offload::Tcp).unwrap();
             assert_eq!(look(), opened(index()));
             assert!(interface::link_state("hwt-up").unwrap().up);
             assert_eq!(look(), None);
             interface::set_up("hwt-up", false).unwrap();
-            let down = Some((FromKeeper::UplinkDown { node }, 0));
-            assert_eq!(look(), Some(("hwt-up went down".into(), down.clone())));
+            assert_eq!(look(), Some(("hwt-up went down".into(), down(false))));
             assert_eq!(look(), None);
             assert!(!interface::link_state("hwt-up").unwrap().up);
             interface::set_up("hwt-up", true).unwrap();
             assert_eq!(look(), opened(index()));
             netlink::delete_link("hwt-up").unwrap();
             drop(fd);
-            assert_eq!(look(), Some(("hwt-up vanished".into(), down)));
+            assert_eq!(look(), Some(("hwt-up vanished".into(), down(true))));
             assert_eq!(look(), None);
-            let (_fd, _) = tap::open("hwt-up", tap::Offload::Tcp).unwrap();
+            let (fd, _) = tap::open("hwt-up", tap::Offload::Tcp).unwrap();
             assert_eq!(look(), opened(index()));
+            // Removed when it was switched off already.
+            interface::set_up("hwt-up", false).unwrap();
+            assert_eq!(look(), Some(("hwt-up went down".into(), down(false))));
+            netlink::delete_link("hwt-up").unwrap();
+            drop(fd);
+            assert_eq!(look(), Some(("hwt-up is not there".into(), down(true))));
+            assert_eq!(look(), None);
         };
         std::thread::spawn(run).join().unwrap();
     }

@@ -391,7 +391,7 @@ fn an_uplink_flaps_vanishes_and_returns() {
     };
     let down = |keeper: &mut Keeper| {
         keeper.hear("the loss of the uplink", |message, _| {
-            (*message == FromKeeper::UplinkDown { node: NodeIdx(0) }).then_some(())
+            matches!(message, FromKeeper::UplinkDown { node: NodeIdx(0), .. }).then_some(())
         });
     };
     ns.sh(&["ip", "link", "add", "up0", "type", "veth", "peer", "name", "peer0"]);
