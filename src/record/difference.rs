@@ -34,6 +34,9 @@ const CHANGES: usize = 200_000;
 pub struct Difference {
     /// Which session: 16 hexadecimal digits.
     pub session: String,
+    /// The host that it was with, if that is on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<IpAddr>,
     /// The containers that it was in.
     pub containers: Vec<InContainer>,
     /// What is not told, as there is too much of it: containers, sessions and changes.
@@ -115,7 +118,7 @@ pub fn difference(dir: &Path, id: SessionId, all: bool) -> io::Result<Option<Dif
     let listings = dir.join("evidence").join(LISTINGS);
     let mut shelves = shelves(&listings, &about)?;
     attend(&log, &mut shelves, id)?;
-    let mut told = Difference { session: id.to_string(), containers: Vec::new(), more: 0 };
+    let mut told = Difference { session: id.to_string(), host: about.host, containers: Vec::new(), more: 0 };
     let mut room = CHANGES;
     for shelf in &shelves {
         if !shelf.is_its {

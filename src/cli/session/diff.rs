@@ -37,7 +37,13 @@ pub fn run(args: &Diff) -> miette::Result<ExitCode> {
 fn tell(found: &Difference) -> String {
     let mut text: String = found.containers.iter().map(container).collect();
     if found.containers.is_empty() {
-        text += "no container is known that it was in: none was listed since, or it was with emulated hosts only\n";
+        text += "no container is known that it was in: none has rested since, so that none was listed, or it was with emulated hosts only\n";
+        if let Some(host) = found.host {
+            text += &format!(
+                "`honeyweave container freeze {host}` has one rest, and what was changed listed; `honeyweave container diff {host}` \
+                 lists that as it is, whoever changed it\n"
+            );
+        }
     }
     if found.more > 0 {
         text += &format!("({} more things are not told: there are too many of them)\n", found.more);
@@ -54,7 +60,8 @@ fn container(of: &InContainer) -> String {
     }
     if of.unlisted {
         text += &format!(
-            "what it changed since the container rested last is not listed yet, or is lost; `honeyweave container diff {}` lists one as it is\n",
+            "what it changed since the container rested last is not listed yet, or is lost; `honeyweave container freeze {0}` has it listed, \
+             `honeyweave container diff {0}` lists what was changed as it is, by whomever\n",
             of.number
         );
     }
@@ -145,7 +152,7 @@ mod tests {
             windows: vec![window],
             unlisted: true,
         };
-        let found = Difference { session: "0".into(), containers: vec![of], more: 3 };
+        let found = Difference { session: "0".into(), host: None, containers: vec![of], more: 3 };
         let text = tell(&found);
         let plain = text.replace("\u{1b}[1m", "").replace("\u{1b}[0m", "");
         assert!(plain.chars().all(|c| !c.is_control() || c == '\n'), "{plain:?}");
@@ -154,7 +161,13 @@ mod tests {
             "{plain}"
         );
         assert!(plain.contains("3 more things") && plain.contains("container diff 7"), "{plain}");
-        let nobody = Difference { session: "0".into(), containers: vec![], more: 0 };
+        let nobody = Difference { session: "0".into(), host: None, containers: vec![], more: 0 };
         assert!(tell(&nobody).contains("no container is known"));
+        let host = "192.0.2.9".parse().ok();
+        let unlisted = tell(&Difference { host, ..nobody });
+        assert!(
+            unlisted.contains("container freeze 192.0.2.9") && unlisted.contains("container diff 192.0.2.9"),
+            "{unlisted}"
+        );
     }
 }
