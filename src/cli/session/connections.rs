@@ -37,8 +37,23 @@ pub fn of(files: &[Belonging]) -> Connections {
     };
     let mut each: Vec<OfTape> = tapes.iter().rev().take(TAPES).filter_map(&mut read).collect();
     each.reverse();
+    // Names say the second only.
+    each.sort_by_cached_key(OfTape::began);
     let unread = (tapes.len() - each.len()) as u64;
     Connections { each, unread }
+}
+
+impl OfTape {
+    /// When it began, so written that times can be compared: by its first line or, if that is lost, by its name.
+    fn began(&self) -> String {
+        let since = self.told.since.replace(['-', ':'], "");
+        if since.is_empty() { self.tape.clone() } else { since }
+    }
+
+    /// Whether what the client has said is what was typed at a prompt.
+    fn is_typed(&self) -> bool {
+        self.told.protocol == "telnet"
+    }
 }
 
 /// A row that is not made yet.
@@ -69,24 +84,29 @@ impl Connections {
         })
     }
 
-    fn all(&self) -> [(&'static str, Rows<'_>); 5] {
+    fn all(&self) -> [(&'static str, Rows<'_>); 7] {
         [
-            ("connections", self.rows(|told| Box::new(std::iter::once(Row::Connection(told))))),
-            (
-                "attempts to log in",
-                self.rows(|told| Box::new(told.attempts.iter().filter(|attempt| is_told(attempt)).map(Row::Attempt))),
-            ),
-            ("commands without a shell", self.rows(|told| Box::new(told.commands.iter().map(Row::Command)))),
-            ("files that moved", self.rows(|told| Box::new(told.files.iter().map(Row::File)))),
-            ("beyond the host", self.rows(|told| Box::new(told.forwards.iter().map(Row::Forward)))),
+            ("connections", self.rows(|_| true, |told| Box::new(std::iter::once(Row::Connection(told))))),
+            ("attempts to log in", self.rows(|_| true, |told| Box::new(told.attempts.iter().map(Row::Attempt)))),
+            ("commands without a shell", self.commands(|of| of.told.protocol == "ssh")),
+            ("lines typed by Telnet", self.commands(OfTape::is_typed)),
+            ("requests", self.commands(|of| of.told.protocol != "ssh" && !of.is_typed())),
+            ("files that moved", self.rows(|_| true, |told| Box::new(told.files.iter().map(Row::File)))),
+            ("beyond the host", self.rows(|_| true, |told| Box::new(told.forwards.iter().map(Row::Forward)))),
         ]
     }
 
+    fn commands<'a>(&'a self, are_of: impl Fn(&OfTape) -> bool + 'a) -> Rows<'a> {
+        self.rows(are_of, |told| Box::new(told.commands.iter().map(Row::Command)))
+    }
+
+    /// The rows `of` connections that are `wanted`.
     fn rows<'a>(
         &'a self,
+        wanted: impl Fn(&OfTape) -> bool + 'a,
         of: impl Fn(&'a Connection) -> Box<dyn DoubleEndedIterator<Item = Row<'a>> + 'a> + 'a,
     ) -> Rows<'a> {
-        let numbered = self.each.iter().enumerate();
+        let numbered = self.each.iter().enumerate().filter(move |(_, each)| wanted(each));
         Box::new(numbered.flat_map(move |(at, each)| of(&each.told).map(move |row| (at + 1, row))))
     }
 }
@@ -101,11 +121,6 @@ impl Row<'_> {
             Row::Forward(forward) => with(number, forward),
         }
     }
-}
-
-/// Whether an attempt is more than a question.
-fn is_told(attempt: &Attempt) -> bool {
-    attempt.method != "none" || attempt.accepted
 }
 
 /// A connection in a row.

@@ -55,3 +55,41 @@ fn many_small_things_are_too_many_too() {
     assert!((19_000..=20_024).contains(&told(&connections).0), "{:?}", told(&connections));
     assert_eq!(connections.more(), 24 * 1000 - ROWS as u64);
 }
+
+#[test]
+fn connections_are_told_in_the_order_that_they_began_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let tape = |number: u64, protocol: &str, micros: u32, rest: &str| {
+        let name = format!("20260131T120000Z-{protocol}-{number:016x}{TAPE}");
+        let begin = format!("{{\"protocol\":\"{protocol}\",\"time\":\"2026-01-31T12:00:00.{micros:06}Z\"}}");
+        let text = format!("{{\"at\":0,\"begin\":{begin}}}\n{rest}");
+        let path = dir.path().join(&name);
+        std::fs::write(&path, &text).unwrap();
+        Belonging { name, octets: text.len() as u64, path }
+    };
+    let command = |text: &str| format!("{{\"at\":1,\"command\":{{\"text\":\"{text}\"}}}}\n");
+    let exec = "{\"at\":1,\"exec\":{\"channel\":0,\"command\":\"id\"}}\n";
+    let question = "{\"at\":0,\"attempt\":{\"user\":\"root\",\"credential\":\"none\",\"accepted\":false}}\n";
+    let attempt = question.replace("\"none\"", "{\"password\":{\"password\":\"x\"}}");
+    let mut lost = tape(0x20, "telnet", 0, "");
+    std::fs::write(&lost.path, command("lost")).unwrap();
+    lost.octets = 1;
+    let files = [
+        tape(0x13, "ssh", 500_000, &format!("{question}{question}{attempt}{exec}")),
+        tape(0x11, "smtp", 100_000, &command("EHLO x")),
+        tape(0x12, "telnet", 300_000, &command("ls")),
+        lost,
+    ];
+    let connections = of(&files);
+    let order: Vec<&str> = connections.each.iter().map(|of| of.told.protocol.as_str()).collect();
+    assert_eq!(order, ["smtp", "telnet", "ssh", ""]);
+    let tables: std::collections::HashMap<&str, Vec<Value>> = connections.tables().collect();
+    let said = |name: &str| tables[name].iter().map(|row| row["command"].as_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(said("commands without a shell"), ["id"]);
+    assert_eq!(said("lines typed by Telnet"), ["ls"]);
+    assert_eq!(said("requests"), ["EHLO x", "lost"]);
+    assert_eq!(tables["requests"][0]["connection"], 1);
+    // What is counted is what is listed.
+    assert_eq!(tables["connections"][2]["attempts"], 1);
+    assert_eq!(tables["attempts to log in"].len(), 1);
+}

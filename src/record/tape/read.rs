@@ -48,7 +48,7 @@ pub struct Connection {
     /// How it ended; none if it goes on, or nobody saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
-    /// How many attempts to log in are on the tape.
+    /// How many attempts to log in are on the tape: who asks what there is has not tried anything.
     pub tried: u64,
     /// The first of them, and those that let it in.
     pub attempts: Vec<Attempt>,
@@ -275,6 +275,7 @@ impl Connection {
                 self.client = Some(shown(banner.as_str()));
                 self.hassh = Some(shown(&hassh)).filter(|hassh| !hassh.is_empty());
             }
+            Entry::Attempt { credential: Credential::None, accepted: false, .. } => {}
             Entry::Attempt { user, credential, accepted } => {
                 let user = shown(user.as_str());
                 self.tried += 1;
