@@ -333,6 +333,14 @@ fn connections_are_shown() {
     let files = hwt.dir.path().join("state/hwt/sessions/0000000000000001");
     assert_eq!(std::fs::read(files.join(content)).unwrap(), worm);
     assert_eq!(hwt.out("session replay 0000000000000001 --text"), "# Linux\n");
+    let typed = hwt.out("session replay 0000000000000001 --commands");
+    let (head, commands) = typed.split_once('\n').unwrap();
+    assert!(head.starts_with("commands in 20") && head.ends_with(".cast") && commands.contains("uname -a"), "{typed}");
+    // That of the command that was no shell is told, too.
+    let (commands, other) = commands.split_once("\ncommands in ").unwrap();
+    assert!(other.ends_with("scp -t \\u{9b}/tmp\n"), "{typed}");
+    let cast = files.join(head.trim_start_matches("commands in "));
+    assert_eq!(hwt.out(&format!("session replay --commands {}", cast.display())), commands);
     let replayed = hwt.command("session replay 0000000000000001 --speed 100").output().unwrap();
     let replayed = String::from_utf8(replayed.stdout).unwrap();
     assert!(replayed.contains("Linux\r\n") && !replayed.contains("owned"), "{replayed:?}");

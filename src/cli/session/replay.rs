@@ -59,20 +59,29 @@ pub type Open = Cast<BufReader<File>>;
 
 /// Replays transcripts.
 pub fn run(args: &Replay) -> miette::Result<ExitCode> {
-    let paths = match args.what.parse::<SessionId>() {
-        Ok(id) if !Path::new(&args.what).exists() => {
+    let session = args.what.parse::<SessionId>().ok().filter(|_| !Path::new(&args.what).exists());
+    let paths = match session {
+        Some(id) => {
             let paths = casts(&directory(&args.target)?, id)?;
             if paths.is_empty() {
                 return Err(miette!("there is no transcript of session {id}"));
             }
             paths
         }
-        _ => vec![PathBuf::from(&args.what)],
+        None => vec![PathBuf::from(&args.what)],
     };
+    let mut is_first = true;
     for path in paths {
         let mut cast = open(&path)?;
         let goes_on = if args.commands {
-            table::put(&commands(&mut cast, &path)?)?
+            let typed = commands(&mut cast, &path)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // Who names one knows which it is.
+            let head = session.filter(|_| !typed.is_empty()).map_or_else(String::new, |_| {
+                let gap = if std::mem::take(&mut is_first) { "" } else { "\n" };
+                format!("{gap}{}\n", table::bold(&format!("commands in {}", escape(&name))))
+            });
+            table::put(&format!("{head}{typed}"))?
         } else if args.text {
             text(&mut cast, &path)?
         } else {
