@@ -146,6 +146,10 @@ fn files_come_in_and_go_out() {
         scp([&inside, back.to_str().unwrap()]);
         assert!(std::fs::read(&back).unwrap() == content, "{way}");
         std::fs::remove_file(&back).unwrap();
+        // Where it went. The old protocol does not tell whether that is a directory.
+        let path = format!("/tmp/there{way}{}\"", if way == "-O" { "[/there]" } else { "" });
+        lab.wait_told("ssh.file", "192.0.2.11", &["upload", &path]);
+        lab.wait_told("ssh.file", "192.0.2.11", &["download", &format!("/tmp/there{way}\"")]);
     }
 }
 

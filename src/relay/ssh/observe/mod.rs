@@ -75,7 +75,7 @@ impl Observer {
     /// What a command's octets are.
     pub(super) fn of_command(command: &[u8], files: Files) -> Observer {
         match scp::direction(command) {
-            Some(direction) => Observer::Scp(Box::new(Scp::new(direction, files))),
+            Some(direction) => Observer::Scp(Box::new(Scp::new(direction, files).with(scp::place(command, direction)))),
             None => Observer::Octets,
         }
     }

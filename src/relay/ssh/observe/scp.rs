@@ -23,6 +23,8 @@ const SHOWN: usize = 512;
 const DIGITS: usize = 20;
 /// Of a mode.
 const MODE: usize = 7;
+/// What has a shell make something else of a word.
+const QUOTES: &[u8] = b"'\"\\*?[]{}!#^";
 /// What has a shell do more than run one program with some words.
 const SHELL: &[u8] = b";&|<>()$`\n";
 
@@ -45,6 +47,55 @@ pub(super) fn direction(command: &[u8]) -> Option<Direction> {
     }
 }
 
+/// The path in a command: where files go to, or come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    path: Vec<u8>,
+    /// It has to be a directory.
+    is_directory: bool,
+}
+
+/// The one that `command` names, if it is one, and as it stands there.
+pub(super) fn place(command: &[u8], direction: Direction) -> Option<Place> {
+    let words = command.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).skip(1);
+    let mut options = Vec::new();
+    let mut paths = words.skip_while(|word| {
+        let is_option = word.starts_with(b"-") && *word != b"--";
+        options.extend(word.iter().copied().filter(|_| is_option));
+        is_option
+    });
+    let first = paths.next()?;
+    let path = if first == b"--" { paths.next()? } else { first };
+    if paths.next().is_some() || path.len() > PATH || path.iter().any(|octet| QUOTES.contains(octet)) {
+        return None;
+    }
+    let is_directory = match direction {
+        Direction::Upload => options.contains(&b'd') || matches!(name_of(path), b"" | b"." | b".." | b"~"),
+        Direction::Download => false,
+    };
+    let path = if is_directory { path.strip_suffix(b"/").unwrap_or(path) } else { path };
+    Some(Place { path: path.to_vec(), is_directory })
+}
+
+/// The last part of a path; nothing if that ends in `/`.
+fn name_of(path: &[u8]) -> &[u8] {
+    path.rsplit(|octet| *octet == b'/').next().unwrap_or_default()
+}
+
+impl Place {
+    /// Where that is which the protocol calls `name`, and what lies in it. The protocol does not tell whether what a command
+    /// names is a directory: `[/name]` is what follows if it is.
+    fn of(&self, name: &[u8], direction: Direction) -> Vec<u8> {
+        match direction {
+            _ if self.path == b"." => name.to_vec(),
+            _ if self.is_directory => [&self.path[..], b"/", name].concat(),
+            _ if name_of(&self.path) == name => self.path.clone(),
+            Direction::Upload => [&self.path[..], b"[/", name, b"]"].concat(),
+            Direction::Download => name.to_vec(),
+        }
+    }
+}
+
 enum At {
     /// In a line.
     Line(Vec<u8>),
@@ -58,6 +109,7 @@ enum At {
 pub(in crate::relay::ssh) struct Scp {
     files: Files,
     direction: Direction,
+    place: Option<Place>,
     sender: Stream,
     at: At,
     directories: Vec<Vec<u8>>,
@@ -75,7 +127,20 @@ impl Scp {
         };
         // The first one says that it is there.
         let (at, owed) = (At::Line(Vec::new()), 1);
-        Scp { files, direction, sender, at, directories: Vec::new(), deeper: 0, owed }
+        Scp { files, direction, place: None, sender, at, directories: Vec::new(), deeper: 0, owed }
+    }
+
+    /// Files go to that place, or come from it.
+    pub(super) fn with(self, place: Option<Place>) -> Scp {
+        Scp { place, ..self }
+    }
+
+    /// Where a thing is of which the protocol says `path`.
+    fn path(&self, path: &[u8]) -> Vec<u8> {
+        let Some(place) = &self.place else { return path.to_vec() };
+        let end = path.iter().position(|octet| *octet == b'/').unwrap_or(path.len());
+        let (top, rest) = path.split_at(end);
+        [place.of(top, self.direction), rest.to_vec()].concat()
     }
 
     pub(super) fn look(&mut self, stream: Stream, data: &Bytes, told: &mut Vec<Entry>) -> Result<(), Strange> {
@@ -154,13 +219,14 @@ impl Scp {
                 let size =
                     Some(size).filter(|size| is_number(size, DIGITS)).and_then(|size| std::str::from_utf8(size).ok());
                 let size: u64 = size.and_then(|size| size.parse().ok()).ok_or("a file without a size")?;
-                let path = self.directories.iter().map(Vec::as_slice).chain([name]).collect::<Vec<_>>().join(&b'/');
+                let inner = self.directories.iter().map(Vec::as_slice).chain([name]).collect::<Vec<_>>().join(&b'/');
+                let path = self.path(&inner);
                 if path.len() > SHOWN {
                     told.push(self.said(line));
                 }
                 self.owed = self.owed.saturating_add(1);
                 if *kind == b'D' {
-                    match self.directories.len() < DEPTH && path.len() <= PATH {
+                    match self.directories.len() < DEPTH && inner.len() <= PATH {
                         true => self.directories.push(name.to_vec()),
                         false => self.deeper += 1,
                     }

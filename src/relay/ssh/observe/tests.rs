@@ -71,6 +71,50 @@ fn scp_is_known_by_its_command() {
 }
 
 #[test]
+fn scp_tells_where_files_are() {
+    let paths = |command: &str, sent: &[u8]| {
+        let mut observer = Observer::of_command(command.as_bytes(), files(9));
+        let stream = if command.contains(" -f") { Stream::Output } else { Stream::Input };
+        let told = look(&mut observer, stream, sent, 100);
+        let path = |entry| match entry {
+            Entry::FileBegin { path, .. } | Entry::File { path, .. } => Some(path.as_str().to_owned()),
+            _ => None,
+        };
+        told.into_iter().filter_map(path).collect::<Vec<_>>()
+    };
+    let one = &b"C0644 0 f\n\0"[..];
+    let tree = &b"D0755 0 kit\nC0644 0 f\n\0E\n"[..];
+    for (command, sent, expected) in [
+        // A directory, if it says so or has to be one.
+        ("scp -t /tmp/", one, &["/tmp/f"][..]),
+        ("scp -t /", one, &["/f"]),
+        ("scp -v -d -t -- /opt", one, &["/opt/f"]),
+        ("scp -t .", one, &["f"]),
+        ("scp -t ~", one, &["~/f"]),
+        ("scp -t ..", one, &["../f"]),
+        // The file itself.
+        ("scp -t /tmp/f", one, &["/tmp/f"]),
+        ("scp -t f", one, &["f"]),
+        // Either.
+        ("scp -t /tmp/x", one, &["/tmp/x[/f]"]),
+        ("scp -r -t /opt/kit", tree, &["/opt/kit", "/opt/kit/f"]),
+        ("scp -r -t /opt", tree, &["/opt[/kit]", "/opt[/kit]/f"]),
+        ("scp -f /etc/f", one, &["/etc/f"]),
+        ("scp -r -f /opt/kit", tree, &["/opt/kit/f"]),
+        ("scp -f /opt/*", one, &["f"]),
+        ("scp -f /a /b", one, &["f"]),
+        ("scp -t 'a b'", one, &["f"]),
+        ("scp -t", one, &["f"]),
+    ] {
+        assert_eq!(paths(command, sent), expected, "{command}");
+    }
+    // A name has no `/` that would make something else of the path; one that is long goes on being told as octets, too.
+    let long = format!("scp -t {}/", "d".repeat(600));
+    let mut observer = Observer::of_command(long.as_bytes(), files(9));
+    assert_eq!(octets(&look(&mut observer, Stream::Input, one, 100), Stream::Input), b"C0644 0 f");
+}
+
+#[test]
 fn scp_tells_of_files_in_directories() {
     let data: Vec<u8> = (0..40_000u32).map(|i| (i % 251) as u8).collect();
     let mut sent = b"T1 0 1 0\nD0755 0 kit\nC0755 40000 run.sh\n".to_vec();
