@@ -114,7 +114,7 @@ pub struct Login<'a> {
     /// Who that was before, inside.
     pub by: Option<&'a [u8]>,
     /// Where from.
-    pub from: Option<(IpAddr, u16)>,
+    pub from: Option<(IpAddr, Option<u16>)>,
     /// Whether it was let in.
     pub accepted: bool,
     /// What it was to be proven by.
@@ -150,7 +150,7 @@ fn openssh(text: &[u8]) -> Option<Login<'_>> {
         program: "sshd",
         user: Some(user.strip_prefix(b"invalid user ").filter(|_| !accepted).unwrap_or(user)),
         by: None,
-        from: Some((address(ip)?, port(end.get(..digits)?)?)),
+        from: Some((address(ip)?, Some(port(end.get(..digits)?)?))),
         accepted,
         method: Some(method),
     })
@@ -159,7 +159,7 @@ fn openssh(text: &[u8]) -> Option<Login<'_>> {
 fn dropbear(text: &[u8]) -> Option<Login<'_>> {
     let (text, end) = last_split(text, b" from ")?;
     let (ip, number) = last_split(end, b":")?;
-    let from = Some((address(ip)?, port(number)?));
+    let from = Some((address(ip)?, Some(port(number)?)));
     let told = |user, accepted, method| Login { program: "dropbear", user, by: None, from, accepted, method };
     for (words, accepted) in [(&b"assword auth succeeded for '"[..], true), (b"assword attempt for '", false)] {
         let begin = [&b"P"[..], b"Bad p", b"PAM p", b"Bad PAM p"];
@@ -205,24 +205,28 @@ fn sudo(text: &[u8]) -> Option<Login<'_>> {
     Some(Login { program: "sudo", user: Some(user), by: Some(by.trim_ascii()), from: None, accepted, method: None })
 }
 
+/// That of shadow, util-linux and busybox. A Telnet server tells it by `-h` where the client is; by a name or not at all, some do.
 fn login(text: &[u8]) -> Option<Login<'_>> {
-    let told = |user, accepted| {
-        Some(Login { program: "login", user: Some(user), by: None, from: None, accepted, method: None })
+    let told = |user, accepted, place: &[u8]| {
+        let from = last_split(place, b" from ").or_else(|| last_split(place, b" FROM "));
+        let from = from.and_then(|(_, host)| address(unquoted(host))).map(|ip| (ip, None));
+        Some(Login { program: "login", user: Some(user), by: None, from, accepted, method: None })
     };
-    let word = |text: &[u8], user| split(text, b" ").map_or(user, |(word, _)| word.len()).min(user);
     if let Some(rest) = text.strip_prefix(b"FAILED LOGIN") {
-        let (_, rest) = split(rest, b" FOR ")?;
+        let (place, rest) = split(rest, b" FOR ")?;
         let user = last_split(rest, b", ").map_or(rest, |(user, _)| user);
-        return told(unquoted(user), false);
+        return told(unquoted(user), false, place);
     }
     if let Some(rest) = text.strip_prefix(b"invalid password for ") {
-        return told(unquoted(last_split(rest, b" on ").map_or(rest, |(user, _)| user)), false);
+        let (user, place) = last_split(rest, b" on ").unwrap_or((rest, b""));
+        return told(unquoted(user), false, place);
     }
-    if text.starts_with(b"ROOT LOGIN") || text.starts_with(b"root login") {
-        return told(b"root", true);
+    if let Some(place) = text.strip_prefix(b"ROOT LOGIN").or_else(|| text.strip_prefix(b"root login")) {
+        return told(b"root", true, place);
     }
     let (_, rest) = split(text.strip_prefix(b"LOGIN ON ")?, b" BY ")?;
-    told(rest.get(..word(rest, rest.len()))?, true)
+    let (user, _) = split(rest, b" ").unwrap_or((rest, b""));
+    told(user, true, rest)
 }
 
 fn unquoted(text: &[u8]) -> &[u8] {
@@ -299,8 +303,10 @@ impl Telling {
             }
             if let Some((ip, port)) = login.from {
                 say("from", ip.to_string().into());
-                say("port", port.into());
-                event.src = Party { ip: ip.into(), l4_port: port, ..Party::default() };
+                if let Some(port) = port {
+                    say("port", port.into());
+                }
+                event.src = Party { ip: ip.into(), l4_port: port.unwrap_or(0), ..Party::default() };
             }
         }
         Some(Said { event, data: fitted(object) })

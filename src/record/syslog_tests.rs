@@ -39,6 +39,7 @@ fn what_is_usual_is_understood() {
 #[test]
 fn log_ins_are_told_with_where_they_came_from() {
     let ssh = |user: &str, accepted: bool, method: &str| json!([user, null, "192.0.2.2", 4000, accepted, method]);
+    let telnet = |user: &str, accepted: bool| json!([user, null, "192.0.2.2", null, accepted, null]);
     let local = |user: &str, by: Option<&str>, accepted: bool| json!([user, by, null, null, accepted, null]);
     for (line, wanted) in [
         ("sshd[7]: Accepted password for root from 192.0.2.2 port 4000 ssh2", ssh("root", true, "password")),
@@ -76,13 +77,29 @@ fn log_ins_are_told_with_where_they_came_from() {
         ("login[1]: invalid password for 'bob' on 'tty1'", local("bob", None, false)),
         ("login[1]: ROOT LOGIN ON tty1", local("root", None, true)),
         ("login[1]: LOGIN ON tty1 BY bob FROM far", local("bob", None, true)),
+        ("login[1]: LOGIN ON pts/0 BY bob FROM 192.0.2.2", telnet("bob", true)),
+        ("login[1]: ROOT LOGIN  on '/dev/pts/0' from '192.0.2.2'", telnet("root", true)),
+        ("login[1]: root login on 'pts/0' from '::ffff:192.0.2.2'", telnet("root", true)),
+        (
+            "login[1]: FAILED LOGIN (1) on '/dev/pts/0' from '192.0.2.2' FOR 'bob', Authentication failure",
+            telnet("bob", false),
+        ),
+        (
+            "login[1]: FAILED LOGIN 2 FROM 192.0.2.2 FOR x FROM 1.1.1.1 FOR y, Authentication failure",
+            telnet("x FROM 1.1.1.1 FOR y", false),
+        ),
+        (
+            "login[1]: invalid password for 'x' on 'pts/9' from '1.1.1.1' on 'pts/0' from '192.0.2.2'",
+            telnet("x' on 'pts/9' from '1.1.1.1", false),
+        ),
     ] {
         let (said, object) = told(format!("<38>Nov  3 07:15:00 {line}").as_bytes());
         assert_eq!(said.event.id, EventId::ContainerLogin, "{line}");
         let got = ["user", "by", "from", "port", "accepted", "method"].map(|key| object[key].clone());
         assert_eq!(Value::from(got.to_vec()), wanted, "{line}");
         let from = said.event.src.ip.get().map(|ip| (ip.to_string(), said.event.src.l4_port));
-        assert_eq!(from, wanted[2].as_str().map(|ip| (ip.to_owned(), 4000)), "{line}");
+        let port = wanted[3].as_u64().unwrap_or(0) as u16;
+        assert_eq!(from, wanted[2].as_str().map(|ip| (ip.to_owned(), port)), "{line}");
     }
     for line in [
         "sshd[7]: Accepted",
@@ -125,7 +142,7 @@ proptest! {
 
     #[test]
     fn a_name_hides_no_address(user in "\\PC{0,40}( from 1\\.1\\.1\\.1 port 1 ssh2|' from 1\\.1\\.1\\.1:1)?\\PC{0,9}") {
-        let from = Some(([192, 0, 2, 2].into(), 4000));
+        let from = Some(([192, 0, 2, 2].into(), Some(4000)));
         let line = format!("sshd[1]: Failed password for {user} from 192.0.2.2 port 4000 ssh2");
         prop_assert_eq!(Login::of(&Message::parse(line.as_bytes())).unwrap().from, from);
         let line = format!("dropbear[1]: Bad password attempt for '{user}' from 192.0.2.2:4000");
