@@ -62,6 +62,35 @@ fn a_program_is_told_with_who_began_it() {
     );
 }
 
+/// The address and port are what the host's own connection says: of whoever that is not, the session is not.
+#[test]
+fn what_somebody_else_has_begun_is_of_no_session() {
+    let session = |origin: &str, of: &Lessee| {
+        let origin = Some(origin.parse().unwrap());
+        let said = Telling::default().tell(&Happened { origin, ..happened(Kind::Execute) }, of).unwrap();
+        assert_eq!(said.event.src.ip.get().zip(Some(said.event.src.l4_port)), origin.map(|end| (end.ip(), end.port())));
+        (said.event.session, said.event.node, said.event.dst.ip.get())
+    };
+    let host = "10.0.0.5".parse().ok();
+    for (origin, of, wanted) in [
+        ("192.0.2.9:40000", lessee(), 7),
+        ("192.0.2.9:1", lessee(), 7),
+        // Another one's, by whatever address, that of this host included.
+        ("192.0.2.8:40000", lessee(), 0),
+        ("10.0.0.5:40000", lessee(), 0),
+        ("[2001:db8::9]:40000", lessee(), 0),
+        // Nobody's container: it came to life by itself.
+        ("192.0.2.9:40000", Lessee::of(3, "10.0.0.5", 0), 0),
+        // Whose session that was is not known any more.
+        ("192.0.2.9:40000", Lessee { attacker: None, ..lessee() }, 0),
+    ] {
+        assert_eq!(session(origin, &of), (SessionId(wanted), 3, host), "{origin}");
+    }
+    // What nobody's connection has begun is of whoever the container is for.
+    let alone = Telling::default().tell(&happened(Kind::Execute), &lessee()).unwrap();
+    assert_eq!((alone.event.session, alone.event.src), (SessionId(7), Party::default()));
+}
+
 #[test]
 fn files_are_told_by_their_names() {
     let mut telling = Telling::default();
