@@ -86,6 +86,13 @@ fn export(lab: &Lab, id: &str, name: &str) -> PathBuf {
     let path = lab.path(name);
     let output = lab.command(&["session", "export", id, "--plain", "-o", text(&path)]);
     assert!(output.status.success(), "{}", said(&output));
+    // What it says that it wrote is what is found to be in it.
+    let (wrote, key) = (said(&output), lab.file("export.pem", &said(&lab.command(&["session", "key"]))));
+    let found = said(&program(&["session", "verify", text(&path), "--key", text(&key)]));
+    let counts = wrote.split_once(": ").unwrap().1.split_once(" octets").unwrap().0;
+    assert!(found.contains(&format!(": {counts} octets, signed")), "{wrote}{found}");
+    let size = fs::metadata(&path).unwrap().len().to_string();
+    assert!(wrote.replace(',', "").contains(&format!("in a file of {size}")), "{wrote}{size}");
     path
 }
 
@@ -169,6 +176,20 @@ fn an_intrusion_is_listed_exported_and_proven() {
     // Nobody's bundle is written over.
     let output = lab.command(&["session", "export", &id, "--plain", "-o", text(&open)]);
     assert!(!output.status.success() && said(&output).contains("cannot create"), "{}", said(&output));
+    assert!(said(&output).contains("-o FILE"), "{}", said(&output));
+    // What is no bundle, or not all of one, is said with what to do.
+    let whole = fs::read(&open).unwrap();
+    for (octets, why, help) in [
+        (&b""[..], "it is empty", "copy it once more"),
+        (&whole[..whole.len() / 2], "it is cut off", "copy it once more"),
+        (b"GIF89a", "it is no bundle of a session", "session export"),
+        (b"age-encryption.org/v1\n-> scrypt ", "it is cut off", "copy it once more"),
+    ] {
+        fs::write(&changed, octets).unwrap();
+        let output = program(&["session", "verify", text(&changed), "--key", text(&key)]);
+        let said = said(&output);
+        assert!(!output.status.success() && said.contains(why) && said.contains(help), "{said}");
+    }
 }
 
 /// What others' tools find in a bundle.

@@ -13,7 +13,7 @@ use super::late::Late;
 use super::{Which, directory, show};
 use crate::event::Utc;
 use crate::record::bundle::{
-    self, ENDING, ExportError, Job, Key, KeyError, PublicKey, SEALED, Sealed, Signature, Verified, WORK,
+    self, ENDING, ExportError, Job, Key, KeyError, PublicKey, ReadError, SEALED, Sealed, Signature, Verified, WORK,
 };
 use crate::record::{escape, open_regular};
 use crate::sys::clock;
@@ -74,7 +74,13 @@ pub fn export(args: &Export) -> miette::Result<ExitCode> {
     let honeynet = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let now = Utc::from_micros(clock::realtime_micros());
     let job = Job { dir: &dir, honeynet: &honeynet, session: id, key: &key, scratch, now };
-    let file = Late::create(&path).map_err(|error| miette!("cannot create {}: {error}", path.display()))?;
+    let file = Late::create(&path).map_err(|error| {
+        let help = match error.kind() {
+            io::ErrorKind::AlreadyExists => "nothing is written over: say another name with -o FILE, or move that one",
+            _ => "say where it is to go with -o FILE",
+        };
+        miette!(help = help, "cannot create {}: {error}", path.display())
+    })?;
     let manifest = write(&job, file, password.as_deref()).map_err(|error| match error {
         ExportError::Unknown(id) => show::unknown(id),
         error => miette!("{}", escape(&error.to_string())),
@@ -86,8 +92,10 @@ pub fn export(args: &Export) -> miette::Result<ExitCode> {
         let members = manifest.members.len();
         let how = if args.plain { "not encrypted" } else { "encrypted" };
         let octets = status::count(octets);
+        let size = path.metadata().map_or_else(|_| "?".to_owned(), |about| status::count(about.len()));
         let file = path.to_string_lossy();
-        table::put(&format!("{}: {members} members with {octets} octets, {how}\n", harmless(&file)))?;
+        let what = format!("{members} members with {octets} octets, {how}, in a file of {size}");
+        table::put(&format!("{}: {what}\n", harmless(&file)))?;
         for left_out in &manifest.left_out {
             remark(&format!("not in it: {}", escape(left_out)));
         }
@@ -121,7 +129,10 @@ pub fn verify(args: &Verify) -> miette::Result<ExitCode> {
         }
     };
     let verified = open(&args.file, args.password_file.as_deref(), &key);
-    let verified = verified.map_err(|why| miette!("{}: {}", args.file.display(), escape(&why)))?;
+    let verified = verified.map_err(|(why, help)| {
+        let (why, file) = (escape(&why).into_owned(), args.file.display());
+        help.map_or_else(|| miette!("{file}: {why}"), |help| miette!(help = help, "{file}: {why}"))
+    })?;
     let good = verified.is_good();
     if args.json {
         let told = json!({
@@ -138,14 +149,22 @@ pub fn verify(args: &Verify) -> miette::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
 }
 
-fn open(path: &Path, password_file: Option<&Path>, key: &PublicKey) -> Result<Verified, String> {
-    let file = open_regular(path).map_err(|error| format!("it cannot be read: {error}"))?;
+/// Why a bundle cannot be checked, and what helps.
+type Why = (String, Option<&'static str>);
+
+fn open(path: &Path, password_file: Option<&Path>, key: &PublicKey) -> Result<Verified, Why> {
+    const AGAIN: &str = "copy it once more from where it was exported, and compare the sizes";
+    let file = open_regular(path).map_err(|error| {
+        let help = (error.kind() == io::ErrorKind::NotFound).then_some("`honeyweave session export ID` writes one");
+        (format!("it cannot be read: {error}"), help)
+    })?;
     let file = io::BufReader::with_capacity(256 << 10, file);
-    match Sealed::look(file).map_err(|error| error.to_string())? {
-        Sealed::No(plain) => bundle::verify(plain, key).map_err(|error| error.to_string()),
+    let told = |error: ReadError| (error.to_string(), Some(error.help()));
+    match Sealed::look(file).map_err(|error| (error.to_string(), Some(AGAIN)))? {
+        Sealed::No(plain) => bundle::verify(plain, key).map_err(told),
         Sealed::Yes(sealed) => {
-            let password = password(password_file, false).map_err(|error| error.to_string())?;
-            bundle::verify(bundle::unseal(sealed, &password)?, key).map_err(|error| error.to_string())
+            let password = password(password_file, false).map_err(|error| (error.to_string(), None))?;
+            bundle::verify(bundle::unseal(sealed, &password).map_err(|why| (why, None))?, key).map_err(told)
         }
     }
 }

@@ -13,6 +13,8 @@ use super::manifest::{KIND, MANIFEST, Manifest, SIGNATURE, VERSION, is_path};
 use super::{MANIFEST_OCTETS, MEMBERS, UNPACKED};
 use crate::record::escape;
 
+/// How what zstd has compressed begins (RFC 8878 §3.1.1).
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Octets of a signature.
 const SIGNATURE_OCTETS: u64 = 64;
 /// Mistakes that are told.
@@ -24,7 +26,7 @@ const WINDOW: u32 = 27;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// It cannot be unpacked.
-    #[error("it cannot be unpacked beyond {after}: {source}")]
+    #[error("it is damaged: it cannot be unpacked beyond {after}: {source}")]
     Broken {
         /// The last member that was whole, or its beginning.
         after: String,
@@ -32,8 +34,14 @@ pub enum ReadError {
         source: io::Error,
     },
     /// It ends too early.
-    #[error("it ends within {0}")]
+    #[error("it is cut off: it ends within {0}")]
     Ends(String),
+    /// There is nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// It is nothing that an export writes.
+    #[error("it is no bundle of a session: it is neither compressed by zstd nor encrypted by age")]
+    Foreign,
     /// It has something else in it than bundles have.
     #[error("it is no bundle of a session: {0}")]
     Other(String),
@@ -61,8 +69,26 @@ pub struct Verified {
     pub signature: Signature,
     /// What is not as the manifest says, in words that a terminal may show.
     pub mistakes: Vec<String>,
-    /// Octets of all members.
+    /// Octets of all members that a manifest tells: of all but itself and its signature.
     pub octets: u64,
+}
+
+impl ReadError {
+    /// What can be done about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            ReadError::Empty | ReadError::Ends(_) => {
+                "copy it once more from where it was exported, and compare the sizes; or export the session again"
+            }
+            ReadError::Broken { .. } => {
+                "copy it once more from where it was exported, in binary, and compare the sizes; as it is, nothing in it is proven"
+            }
+            ReadError::Foreign | ReadError::Other(_) => {
+                "`honeyweave session export ID` writes bundles (ID.tar.zst, ID.tar.zst.age); archives of evidence are checked by \
+                 `honeyweave evidence verify`"
+            }
+        }
+    }
 }
 
 impl Verified {
@@ -94,9 +120,19 @@ impl<R: Read> Read for Bounded<R> {
 ///
 /// # Errors
 /// See [`ReadError`].
-pub fn verify(packed: impl Read, key: &PublicKey) -> Result<Verified, ReadError> {
+pub fn verify(mut packed: impl Read, key: &PublicKey) -> Result<Verified, ReadError> {
     let begin = |source| ReadError::Broken { after: "its beginning".into(), source };
-    let mut unpacked = zstd::Decoder::new(packed).map_err(begin)?;
+    let mut magic = Vec::new();
+    (&mut packed).take(ZSTD.len() as u64).read_to_end(&mut magic).map_err(begin)?;
+    match &magic[..] {
+        [] => return Err(ReadError::Empty),
+        short if short.len() < ZSTD.len() && ZSTD.starts_with(short) => {
+            return Err(ReadError::Ends("its first octets".into()));
+        }
+        magic if magic != ZSTD => return Err(ReadError::Foreign),
+        _ => {}
+    }
+    let mut unpacked = zstd::Decoder::new(io::Cursor::new(magic).chain(packed)).map_err(begin)?;
     unpacked.window_log_max(WINDOW).map_err(begin)?;
     verify_unpacked(unpacked, key)
 }
@@ -151,9 +187,11 @@ pub fn verify_unpacked(unpacked: impl Read, key: &PublicKey) -> Result<Verified,
             if read != size {
                 return Err(ReadError::Ends(path));
             }
-            octets += size;
-            if !matches!(path.as_str(), MANIFEST | SIGNATURE) && found.insert(path.clone(), (size, sha256)).is_some() {
-                return Err(ReadError::Other(format!("it has {path} twice")));
+            if !matches!(path.as_str(), MANIFEST | SIGNATURE) {
+                octets += size;
+                if found.insert(path.clone(), (size, sha256)).is_some() {
+                    return Err(ReadError::Other(format!("it has {path} twice")));
+                }
             }
             after = path;
         }

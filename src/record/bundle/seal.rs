@@ -37,6 +37,12 @@ impl<R: Read> Sealed<R> {
         if !begin.starts_with(MAGIC) {
             return Ok(Sealed::No(io::Cursor::new(begin).chain(reader)));
         }
+        if (begin.len() as u64) < HEADER && !begin.windows(4).any(|part| part == b"\n---") {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it is cut off: it ends where it tells how it is encrypted",
+            ));
+        }
         // Whoever made it might have it go on for ever.
         if !begin.windows(4).any(|part| part == b"\n---") {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its encryption is told longer than any we know"));

@@ -255,7 +255,12 @@ fn what_is_cut_or_goes_on_is_refused() {
         assert_ne!(told, "good", "{len} of {}", packed.len());
         said.insert(told);
     }
-    assert!(said.iter().any(|told| told.starts_with("it ends within")), "{said:?}");
+    assert!(said.iter().any(|told| told.starts_with("it is cut off: it ends within")), "{said:?}");
+    assert_eq!(told(b"", &key), "it is empty");
+    assert!(told(&packed[..3], &key).starts_with("it is cut off"), "{}", told(&packed[..3], &key));
+    for other in [&b"\x1f\x8b\x08 gzip"[..], b"PK\x03\x04", b"x", b"{\"event\":\"tcp.open\"}\n"] {
+        assert!(told(other, &key).starts_with("it is no bundle of a session: it is neither"), "{}", told(other, &key));
+    }
     let appended = [&packed[..], &zstd::encode_all(&b"more"[..], 1).unwrap()].concat();
     assert!(told(&appended, &key).contains("something follows its end"), "{}", told(&appended, &key));
     let garbage = [&packed[..], b"garbage"].concat();
@@ -292,7 +297,7 @@ fn bombs_are_refused() {
     // A window of 2 GiB: magic number, no checksum, window descriptor.
     let window = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
     assert!(
-        told(&window, &key).starts_with("it cannot be unpacked") || told(&window, &key).starts_with("it ends"),
+        told(&window, &key).starts_with("it is damaged") || told(&window, &key).starts_with("it is cut off"),
         "{}",
         told(&window, &key)
     );
@@ -347,6 +352,8 @@ fn a_sealed_bundle_opens_with_its_password_only() {
         };
         assert_ne!(told, "good", "{len}");
     }
+    let begun = Sealed::look(&file[..30]).map(drop).unwrap_err();
+    assert!(begun.to_string().starts_with("it is cut off"), "{begun}");
     let endless = [b"age-encryption.org/v1\n-> scrypt ".to_vec(), vec![b'a'; 1 << 20]].concat();
     assert!(Sealed::look(Cursor::new(endless)).is_err());
     let costly = String::from_utf8_lossy(&file[..80]).replace(" 4\n", " 30\n");
