@@ -37,7 +37,7 @@ pub struct Args {
     pub name: Option<String>,
     #[command(flatten)]
     os_db: super::OsDb,
-    /// Return as soon as frames flow; `honeyweave down` ends it
+    /// Return as soon as frames flow; it logs to NAME/log in the directory of `--state-dir`, and `honeyweave down` ends it
     #[arg(long)]
     pub detach: bool,
     /// Serve metrics for Prometheus at this address, such as 127.0.0.1:9477
@@ -181,6 +181,7 @@ fn detach(args: &Args, name: &str, state_dir: &Path) -> miette::Result<ExitCode>
     }
     if said.starts_with("ready ") {
         super::print(&said)?;
+        super::remark(&format!("it logs to {}; `honeyweave down --name {name}` ends it", path.display()));
         return Ok(ExitCode::SUCCESS);
     }
     let status = child.wait().into_diagnostic()?;

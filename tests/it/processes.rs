@@ -288,7 +288,11 @@ fn a_detached_one_goes_on_by_itself() {
     std::fs::write(&file, TOPOLOGY).unwrap();
     let (file, state) = (file.to_str().unwrap(), dir.path().to_str().unwrap());
     let up = [PROGRAM, "up", file, "--uplink", "eth1", "--name", &name, "--state-dir", state, "--detach"];
-    assert_eq!(honey.sh(&up), format!("ready {name}\n"));
+    let begun = honey.run(&up);
+    let said = String::from_utf8_lossy(&begun.stderr).into_owned();
+    assert_eq!(String::from_utf8_lossy(&begun.stdout), format!("ready {name}\n"), "{said}");
+    let log = dir.path().join(&name).join("log");
+    assert!(log.is_file() && said.contains(&format!("it logs to {}", log.display())), "{said}");
     let live = honeyweave::control::place::Live::find(&name).unwrap().expect("it runs");
     let pid = live.pid.unwrap();
     let pid_of = rustix::process::Pid::from_raw(pid as i32);
