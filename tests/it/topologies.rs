@@ -2,10 +2,21 @@
 
 use crate::lab::{Lab, process};
 use crate::shell::shell;
+use crate::typist::typing;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/topologies");
 
 fn up(name: &str) -> Lab {
-    let path = format!("{}/topologies/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
-    let lab = Lab::up(&std::fs::read_to_string(path).unwrap());
+    up_with(name, &[])
+}
+
+/// The same with files beside it.
+fn up_with(name: &str, files: &[&str]) -> Lab {
+    let mut lab = Lab::shared();
+    for file in files {
+        lab.file(file, &std::fs::read_to_string(format!("{FOLDER}/{file}")).unwrap());
+    }
+    lab.start(&std::fs::read_to_string(format!("{FOLDER}/{name}.yaml")).unwrap());
     lab.attacker_at("192.0.2.2/24", "192.0.2.1");
     lab
 }
@@ -112,5 +123,32 @@ fn what_is_said_to_containers_is_recorded() {
     let quit = [&["sh", "-c", "echo QUIT | timeout 30 \"$@\" 2>/dev/null", "sh"][..], &sealed].concat();
     crate::net::wait_for("the mail server", || lab.attacker.run(&quit).status.success().then_some(()));
     lab.wait_event("tls.hello", |event| event["dst"]["ip"] == "192.0.2.40");
+    end(lab);
+}
+
+#[test]
+fn appliances_are_spoken_to_by_https_and_telnet() {
+    let files =
+        ["recipe.yaml", "tasks/20-appliance.sh", "files/var/www/index.html"].map(|file| format!("appliance/{file}"));
+    let lab = up_with("appliances", &files.each_ref().map(String::as_str));
+    let from = &lab.attacker;
+    let name = "hvac3.example.org:443:192.0.2.50";
+    let page = from.ask(&["curl", "-skf", "-A", "probe", "--resolve", name, "https://hvac3.example.org/"]);
+    assert!(page.contains("HVAC-210"), "{page}");
+    lab.wait_told("tls.hello", "192.0.2.50", &["hvac3.example.org"]);
+    lab.wait_told("service.request", "192.0.2.50", &["GET /", "agent=probe"]);
+    // Without TLS nothing is said, and nothing reset.
+    let hung_up = from.run(&["curl", "-sS", "--max-time", "30", "http://192.0.2.50:443/"]);
+    assert!(String::from_utf8_lossy(&hung_up.stderr).contains("Empty reply from server"), "{hung_up:?}");
+
+    let lines = [("login: ", "admin"), ("assword: ", "admin"), (r"\$ ", "cat /etc/motd"), (r"1\.4\.2.*\$ ", "exit")];
+    typing(&lines, &["telnet", "192.0.2.51"], |words| from.sh(words));
+    lab.wait_told("service.login", "192.0.2.51", &["admin", "true"]);
+    lab.wait_told("service.request", "192.0.2.51", &["cat /etc/motd"]);
+    let sessions = lab.json(&["session", "ls", "--host", "192.0.2.51"]);
+    let shown = lab.command(&["session", "show", sessions[0]["session"].as_str().unwrap()]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let typed = shown.split_once("lines typed by Telnet\n").unwrap_or_else(|| panic!("{shown}")).1;
+    assert!(typed.contains("cat /etc/motd") && !shown.contains("commands without a shell"), "{shown}");
     end(lab);
 }
