@@ -380,7 +380,9 @@ impl Keeper {
             if let Some((message, fds)) = news.message {
                 self.send(message, fds);
             }
-            self.tell(EventId::DeviceState, news.node, None, &news.text, now);
+            if !news.text.is_empty() {
+                self.tell(EventId::DeviceState, news.node, None, &news.text, now);
+            }
         }
         // What happens to a TAP in another network namespace is not told here, nor when a queue is free.
         let closely = !self.taps.is_empty() || self.uplinks.is_waiting();

@@ -29,6 +29,8 @@ struct Uplink {
     open: Option<u32>,
     /// What was said last about it, to say nothing twice.
     said: String,
+    /// A switch is there that has not heard of that.
+    unheard: bool,
     /// The program on the interface. It outlives the switch: without sockets it does nothing.
     taken: Option<Taken>,
     receiving: Receiving,
@@ -67,6 +69,7 @@ impl Uplinks {
                 config: uplink.clone(),
                 open: None,
                 said: String::new(),
+                unheard: false,
                 taken: None,
                 receiving: Receiving::Busy(0),
                 shards,
@@ -90,6 +93,7 @@ impl Uplinks {
     pub fn forget(&mut self) {
         for uplink in &mut self.0 {
             uplink.open = None;
+            uplink.unheard = true;
         }
     }
 
@@ -128,12 +132,12 @@ impl Uplink {
                 Some(self.open())
             }
             (None, Some(_)) if up || self.said != "went down" => Some(self.open()),
-            (None, Some(_)) => None,
-            (None, None) => self.say("is not there").map(|news| {
+            (None, Some(_)) => self.again(false),
+            (None, None) => match self.say("is not there") {
                 // Switched off before, perhaps.
-                let message = Some((FromKeeper::UplinkDown { node: self.node, gone: true }, vec![]));
-                News { message, ..news }
-            }),
+                Some(news) => Some(News { message: self.away(true), ..news }),
+                None => self.again(true),
+            },
         }
         .filter(|news| news.message.is_some() || !news.text.is_empty())
     }
@@ -141,8 +145,19 @@ impl Uplink {
     fn down(&mut self, what: &str, gone: bool) -> Option<News> {
         self.open = None;
         what.clone_into(&mut self.said);
-        let message = Some((FromKeeper::UplinkDown { node: self.node, gone }, vec![]));
+        let message = self.away(gone);
         Some(News { node: self.node, message, text: format!("{} {what}", self.config.interface) })
+    }
+
+    fn away(&mut self, gone: bool) -> Option<(FromKeeper, Vec<OwnedFd>)> {
+        self.unheard = false;
+        Some((FromKeeper::UplinkDown { node: self.node, gone }, vec![]))
+    }
+
+    /// Tells a switch that was not there when it went: only that one.
+    fn again(&mut self, gone: bool) -> Option<News> {
+        let message = if self.unheard { self.away(gone) } else { None };
+        message.is_some().then(|| News { node: self.node, message, text: String::new() })
     }
 
     /// Only tells, once.
@@ -254,6 +269,8 @@ impl Uplink {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
     use crate::sys::{netlink, privileges, tap};
 
@@ -262,9 +279,10 @@ mod tests {
         let run = || {
             privileges::leave_network().unwrap();
             let uplink = UplinkConfig { io: UplinkIo::Packet, ..UplinkConfig::new("hwt-up") };
-            let mut uplinks = Uplinks::new(&[("edge".into(), NodeConfig::Uplink(uplink))], 1);
-            let mut look = move || {
-                let news = uplinks.look();
+            let uplinks = RefCell::new(Uplinks::new(&[("edge".into(), NodeConfig::Uplink(uplink))], 1));
+            let forget = || uplinks.borrow_mut().forget();
+            let look = || {
+                let news = uplinks.borrow_mut().look();
                 assert!(news.len() <= 1);
                 news.into_iter().next().map(|news| (news.text, news.message.map(|(message, fds)| (message, fds.len()))))
             };
@@ -284,6 +302,10 @@ mod tests {
             assert_eq!(look(), Some(("hwt-up went down".into(), down(false))));
             assert_eq!(look(), None);
             assert!(!interface::link_state("hwt-up").unwrap().up);
+            // Another switch hears of it, nobody else.
+            forget();
+            assert_eq!(look(), Some((String::new(), down(false))));
+            assert_eq!(look(), None);
             interface::set_up("hwt-up", true).unwrap();
             assert_eq!(look(), opened(index()));
             netlink::delete_link("hwt-up").unwrap();
@@ -298,6 +320,9 @@ mod tests {
             netlink::delete_link("hwt-up").unwrap();
             drop(fd);
             assert_eq!(look(), Some(("hwt-up is not there".into(), down(true))));
+            assert_eq!(look(), None);
+            forget();
+            assert_eq!(look(), Some((String::new(), down(true))));
             assert_eq!(look(), None);
         };
         std::thread::spawn(run).join().unwrap();
