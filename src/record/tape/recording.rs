@@ -397,10 +397,8 @@ impl Recording {
         let micros = self.last;
         match entry {
             Entry::Attempt { accepted, .. } => self.let_in |= accepted,
-            Entry::Opened { channel, .. } => {
-                if self.channels.len() < most && !self.channels.contains_key(channel) {
-                    self.channels.insert(*channel, Channel::new(*channel));
-                }
+            Entry::Opened { channel, .. } if self.channels.len() < most => {
+                self.channels.entry(*channel).or_insert_with(|| Channel::new(*channel));
             }
             Entry::Pty { channel, term, columns, rows } => {
                 if let Some(channel) = self.channel(*channel, desk) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::relay::tape::{ChannelKind, Entry, Protocol};
+use crate::relay::tape::{ChannelKind, Credential, Entry, Protocol};
 
 /// How much there was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ impl Counts {
     pub(super) fn add(&mut self, entry: &Entry, protocol: Protocol) {
         let is_ssh = protocol == Protocol::Ssh;
         match entry {
+            // Who asks what there is has not tried anything.
+            Entry::Attempt { credential: Credential::None, accepted: false, .. } => {}
             Entry::Attempt { .. } => self.attempts += 1,
             Entry::Opened { kind, .. } => {
                 self.channels += 1;

@@ -217,7 +217,7 @@ fn a_shell_is_a_tape_a_transcript_and_events() {
     }});
     assert_eq!(lines[3], expected);
     let last = lines.last().unwrap();
-    assert_eq!((&last["at"], &last["total"]["attempts"], &last["total"]["lost"]), (&json!(9.5), &json!(3), &json!(0)));
+    assert_eq!((&last["at"], &last["total"]["attempts"], &last["total"]["lost"]), (&json!(9.5), &json!(2), &json!(0)));
 
     assert_eq!(
         lab.told(EventId::SshHello),
@@ -231,7 +231,7 @@ fn a_shell_is_a_tape_a_transcript_and_events() {
     assert_eq!(
         lab.told(EventId::SshClose),
         [json!({
-            "reason": "disconnected", "attempts": 3, "channels": 1, "shells": 1, "input": 3, "output": 7,
+            "reason": "disconnected", "attempts": 2, "channels": 1, "shells": 1, "input": 3, "output": 7,
         })]
     );
     let close = lab.told.last().unwrap();
