@@ -12,6 +12,7 @@ mod inside;
 mod late;
 mod replay;
 mod show;
+mod tcp;
 mod when;
 
 use std::net::IpAddr;

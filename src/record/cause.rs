@@ -177,7 +177,7 @@ impl Causes {
 }
 
 /// Whether the supervisor says that the switch is gone, or that there is a new one.
-fn is_another_switch(reason: &str) -> bool {
+pub(super) fn is_another_switch(reason: &str) -> bool {
     let what = ["the switch ended", "the switch was ended", "the switch was started"];
     what.iter().any(|what| reason.starts_with(what))
 }

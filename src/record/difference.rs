@@ -182,7 +182,7 @@ fn shelves(listings: &Path, about: &Session) -> io::Result<Vec<Shelf>> {
         if !was_there_yet
             || about.node.as_ref().is_some_and(|node| *node != last.leased.node)
             || about.host.is_some_and(|host| !last.addresses.contains(&host))
-            || last.leased.began.micros() > about.until.micros().saturating_add(EARLY)
+            || last.leased.began.micros() > about.heard.micros().saturating_add(EARLY)
         {
             continue;
         }

@@ -3,6 +3,9 @@
 //! The log is read once from its oldest file to its newest and in bounded memory: whoever sweeps a network makes a
 //! session of each address, so of too many sessions those that were heard of last are kept, and the rest is counted.
 
+mod over;
+mod parts;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
@@ -11,11 +14,15 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 
 use super::eve::Rule;
-use super::schema::{Answer, Proto, Record, is_an_attackers, session_hex};
+use super::schema::{Proto, Record, is_an_attackers, session_hex};
 use super::search::scan;
 use crate::emulate::OsFamily;
 use crate::event::{EventId, SessionId, Utc};
 use crate::wire::Mac;
+
+use over::Ends;
+pub use over::{HONEYNET_ENDS, Over, Why};
+pub use parts::{Counts, Port};
 
 /// Sessions that are held at once.
 pub const MOST_SESSIONS: usize = 65_536;
@@ -48,12 +55,17 @@ pub struct Session {
     /// The session that this is a consequence of, if the attacker is a container.
     #[serde(serialize_with = "maybe_hex", skip_serializing_if = "Option::is_none")]
     pub cause: Option<SessionId>,
-    /// The earliest time in its records. A clock that was set back makes no session shorter.
+    /// The earliest time in its attacker's records. A clock that was set back makes no session shorter.
     pub since: Utc,
-    /// The latest one.
+    /// The latest one. What is done to a container that was left makes no session longer.
     pub until: Utc,
-    /// Whether its end is on record.
+    /// The latest time in any of its records.
+    pub heard: Utc,
+    /// Whether it is over.
     pub ended: bool,
+    /// What it ended with, if no record of its own tells of its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over: Option<Over>,
     /// Octets of data that the attacker sent in connections that ended.
     pub bytes_in: u64,
     /// Octets of data that it was sent in these.
@@ -79,32 +91,9 @@ pub struct Session {
     /// What is not told as there is too much of it: kinds of verdicts, containers, archives and consequences.
     #[serde(skip_serializing_if = "is_zero")]
     pub more: u64,
-}
-
-/// How often each kind of event happened.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Counts(Vec<(EventId, u64)>);
-
-/// A port of the host, and what was done with it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Port {
-    /// TCP or UDP.
-    pub proto: Proto,
-    /// Its number.
-    pub port: u16,
-    /// How it answered last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub answer: Option<&'static str>,
-    /// Segments and datagrams that came to it without a connection.
-    pub probes: u64,
-    /// Connections.
-    pub connections: u64,
-    /// Requests that a service understood.
-    pub requests: u64,
-    /// Attempts to log in.
-    pub logins: u64,
-    /// Whether TLS was spoken.
-    pub tls: bool,
+    /// There was a record of its attacker's.
+    #[serde(skip)]
+    spoke: bool,
 }
 
 /// A rule of a sensor's that something of the session fits.
@@ -175,8 +164,11 @@ pub struct Found {
 /// If the log cannot be read.
 pub fn sessions(events: &Path, wanted: &Wanted, last: usize) -> io::Result<Found> {
     let mut all: HashMap<SessionId, Session> = HashMap::new();
-    let mut left_out = 0;
+    let (mut left_out, mut ends) = (0, Ends::default());
     scan(events, |line| {
+        if ends.learn(line) {
+            return Ok(());
+        }
         let Ok(record) = serde_json::from_str::<Record>(line) else { return Ok(()) };
         let Some(id) = record.session else { return Ok(()) };
         if all.len() >= MOST_SESSIONS && !all.contains_key(&id) {
@@ -185,7 +177,9 @@ pub fn sessions(events: &Path, wanted: &Wanted, last: usize) -> io::Result<Found
         all.entry(id).or_insert_with(|| Session::new(id, record.time)).add(&record);
         Ok(())
     })?;
+    let ends = ends.sorted();
     let mut sessions: Vec<Session> = all.into_values().filter(|session| wanted.fits(session)).collect();
+    sessions.iter_mut().for_each(|session| session.end_with(&ends));
     sessions.sort_by_key(|session| (session.until, session.session));
     let surplus = sessions.len().saturating_sub(last);
     sessions.drain(..surplus);
@@ -222,7 +216,11 @@ pub fn session(
     let mut found: Option<Session> = None;
     // The host whose container was the session's last, until that container's files are gone.
     let mut had: Option<(Option<String>, IpAddr)> = None;
+    let mut ends = Ends::default();
     scan(events, |line| {
+        if ends.learn(line) {
+            return Ok(());
+        }
         // Parsing costs more than looking.
         let may_concern = line.contains(&number) || (had.is_some() && line.contains("\"archive\":"));
         if !may_concern {
@@ -255,6 +253,7 @@ pub fn session(
         each(line, &record)
     })?;
     if let Some(session) = &mut found {
+        session.end_with(&ends.sorted());
         session.ports.sort_by_key(|port| std::cmp::Reverse((port.connections, port.probes)));
     }
     Ok(found)
@@ -281,7 +280,9 @@ impl Session {
             cause: None,
             since: at,
             until: at,
+            heard: at,
             ended: false,
+            over: None,
             bytes_in: 0,
             bytes_out: 0,
             events: Counts::default(),
@@ -293,13 +294,37 @@ impl Session {
             archives: BTreeSet::new(),
             caused: BTreeSet::new(),
             more: 0,
+            spoke: false,
+        }
+    }
+
+    /// Learns when it was: from the first record of its attacker's to the last.
+    fn lasts(&mut self, record: &Record) {
+        let (time, was_silent) = (record.time, !self.spoke);
+        self.heard = self.heard.max(time);
+        self.spoke |= is_its_own(record);
+        if was_silent && self.spoke {
+            (self.since, self.until) = (time, time);
+        } else if is_its_own(record) {
+            (self.since, self.until) = (self.since.min(time), self.until.max(time));
+        } else if was_silent {
+            // Of its attacker nothing is left in the log.
+            self.since = self.since.min(time);
+            self.until = self.since;
+        }
+    }
+
+    /// Learns whether it ended with what knew it.
+    fn end_with(&mut self, ends: &Ends) {
+        if !self.ended {
+            self.over = ends.of(self.since);
+            self.ended = self.over.is_some();
         }
     }
 
     /// Adds what one of its records says.
     fn add(&mut self, record: &Record) {
-        self.since = self.since.min(record.time);
-        self.until = self.until.max(record.time);
+        self.lasts(record);
         self.events.add(record.event);
         if is_an_attackers(record.event) {
             self.contact(record);
@@ -319,6 +344,10 @@ impl Session {
             }
             EventId::ContainerStart => self.began(record),
             EventId::ContainerLive | EventId::ContainerFailed | EventId::ContainerStop => self.lived(record),
+            EventId::ContainerDestroyed if self.containers.last().is_some_and(|life| life.until.is_none()) => {
+                // It ended with the honeynet: nobody was there any more to say that it stopped.
+                self.lived(record);
+            }
             _ => {}
         }
     }
@@ -418,54 +447,18 @@ impl Session {
     }
 }
 
-impl Port {
-    fn new(proto: Proto, port: u16) -> Port {
-        Port { proto, port, answer: None, probes: 0, connections: 0, requests: 0, logins: 0, tls: false }
-    }
-
-    fn add(&mut self, record: &Record) {
-        self.answer = record.answer.map(Answer::as_str).or(self.answer);
-        let count = match record.event {
-            EventId::TcpOpen => &mut self.connections,
-            EventId::ServiceRequest => &mut self.requests,
-            EventId::ServiceLogin | EventId::SshLogin => &mut self.logins,
-            EventId::TlsHello => {
-                self.tls = true;
-                return;
-            }
-            _ => &mut self.probes,
-        };
-        *count = count.saturating_add(record.count.unwrap_or(1));
-    }
-}
-
-impl Counts {
-    fn add(&mut self, id: EventId) {
-        match self.0.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, count)) => *count += 1,
-            None => self.0.push((id, 1)),
-        }
-    }
-
-    /// Records of all kinds.
-    pub fn total(&self) -> u64 {
-        self.0.iter().map(|(_, count)| count).sum()
-    }
-
-    /// Records of one kind.
-    pub fn of(&self, id: EventId) -> u64 {
-        self.0.iter().find(|(known, _)| *known == id).map_or(0, |(_, count)| *count)
-    }
-
-    /// The kinds that there are.
-    pub fn iter(&self) -> impl Iterator<Item = (EventId, u64)> {
-        self.0.iter().copied()
-    }
-}
-
-impl Serialize for Counts {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(id, count)| (id.as_str(), count)))
+/// Whether the session's attacker did what `record` tells, by programs that descend from one of its connections if need be. What
+/// becomes of a container, and what is taken of it, is others' doing, and that a session was idle for long is nobody's.
+fn is_its_own(record: &Record) -> bool {
+    use EventId::{
+        ContainerExit, ContainerLog, ContainerUntold, GateBlock, IdsAlert, OutwardDrop, OutwardFlow, OutwardReflect,
+    };
+    match record.event {
+        // Programs end because somebody ends them, and a server says so itself.
+        ContainerExit | ContainerLog | ContainerUntold => false,
+        IdsAlert | OutwardFlow | OutwardReflect | OutwardDrop | GateBlock => true,
+        event if event.is_inside() => record.src.as_ref().is_some_and(|src| src.ip.is_some()),
+        event => is_an_attackers(event),
     }
 }
 

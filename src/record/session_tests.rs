@@ -94,7 +94,12 @@ fn a_session_is_put_together_across_files() {
         assert_eq!(session.attacker, Some([192, 0, 2, 9].into()));
         assert_eq!((session.host, session.node.as_deref()), (Some([10, 0, 0, 1].into()), Some("lan")));
         assert_eq!((session.bytes_in, session.bytes_out, session.ended), (50, 70, true));
-        assert_eq!(session.until.micros() - session.since.micros(), 11_000_000);
+        assert_eq!(
+            session.until.micros() - session.since.micros(),
+            9_000_000,
+            "what became of its container is others' doing"
+        );
+        assert_eq!(session.heard.micros() - session.since.micros(), 11_000_000);
         assert_eq!(session.ports.len(), 1);
         let port = &session.ports[0];
         assert_eq!((port.port, port.answer, port.probes, port.connections), (22, Some("open"), 1, 1));
@@ -141,6 +146,93 @@ fn a_clock_that_jumps_back_makes_no_session_shorter() {
     );
     let found = session(dir.path(), SessionId(0xabc), |_, _| Ok(())).unwrap().unwrap();
     assert_eq!(found.until.micros() - found.since.micros(), 600_000_000);
+}
+
+#[test]
+fn what_others_do_to_a_container_makes_no_session_longer() {
+    let lasted = |record: Record| {
+        let dir = log(vec![of_session("tcp.open", 0, ""), of_session("tcp.close", 9, ""), record], 1 << 20);
+        let session = session(dir.path(), SessionId(0xabc), |_, _| Ok(())).unwrap().unwrap();
+        assert_eq!(session.heard.micros() - session.since.micros(), 3_600_000_000);
+        (session.until.micros() - session.since.micros()) / 1_000_000
+    };
+    for others in [
+        "container.stop",
+        "container.frozen",
+        "container.thawed",
+        "container.destroyed",
+        "container.live",
+        "evidence.taken",
+        "evidence.listed",
+        "evidence.failed",
+        "session.end",
+    ] {
+        assert_eq!(lasted(about_container(others, 3600, ID, "")), 9, "{others}");
+    }
+    // Programs that descend from a connection are what it is for; that they end, or what belongs to the system, is not.
+    assert_eq!(lasted(of_session("container.exec", 3600, "")), 3600);
+    assert_eq!(lasted(about_container("container.exec", 3600, ID, "")), 9);
+    assert_eq!(lasted(of_session("container.exit", 3600, "")), 9);
+    for own in ["tcp.probe", "tcp.close", "service.login", "shell.command", "outward.flow", "icmp.echo"] {
+        assert_eq!(lasted(of_session(own, 3600, "")), 3600, "{own}");
+    }
+    // One of which nothing else is left.
+    let dir =
+        log(vec![about_container("evidence.taken", 5, ID, ""), about_container("container.stop", 90, ID, "")], 1 << 20);
+    let session = session(dir.path(), SessionId(0xabc), |_, _| Ok(())).unwrap().unwrap();
+    assert_eq!(session.since, session.until);
+}
+
+#[test]
+fn whatever_ends_the_switch_ends_its_sessions() {
+    let said = |seconds: i64, reason: &str| record("process.state", seconds, &format!(r#","reason":"{reason}""#));
+    let over = |records: Vec<Record>| {
+        let dir = log(records, 300);
+        let one = session(dir.path(), SessionId(0xabc), |_, _| Ok(())).unwrap().unwrap();
+        let all = sessions(dir.path(), &Wanted::default(), 10).unwrap().sessions;
+        let listed = all.iter().find(|session| session.session == one.session).unwrap();
+        assert_eq!((listed.over, listed.ended), (one.over, one.ended), "a list says the same");
+        assert_eq!(one.ended, one.over.is_some());
+        one.over.map(|over| ((over.since.micros() - 1_800_000_000_000_000) / 1_000_000, over.why))
+    };
+    let begun = || vec![said(-2, "the switch was started (process 1)"), of_session("tcp.open", 0, "")];
+    let then = |more: Vec<Record>| over(begun().into_iter().chain(more).collect());
+    assert_eq!(then(vec![]), None);
+    for of_others in
+        ["the console was ended by signal 9", "the keeper was started again (process 2)", "the console ended"]
+    {
+        assert_eq!(then(vec![said(5, of_others)]), None, "{of_others}");
+    }
+    assert_eq!(then(vec![said(5, "the honeynet ends: by signal 15")]), Some((5, Why::HoneynetEnded)));
+    assert_eq!(then(vec![said(5, "the switch was ended by signal 9")]), Some((5, Why::SwitchEnded)));
+    // Nobody was left to tell: another run of the honeynet does, and there may be several.
+    let later =
+        vec![said(50, "the switch was started (process 9)"), said(70, "the honeynet ends: by `honeyweave down`")];
+    assert_eq!(then(later), Some((50, Why::SwitchEnded)));
+    // What comes by another way is written down in another order.
+    let late = vec![
+        said(5, "the switch ended with exit code 1"),
+        of_session("tcp.data", 4, ""),
+        of_session("tcp.open", 1, ""),
+    ];
+    assert_eq!(over(late), Some((5, Why::SwitchEnded)));
+    // One that ended by itself did not end with the switch.
+    let dir =
+        log(begun().into_iter().chain([of_session("session.end", 3, ""), said(5, "the switch ended")]).collect(), 300);
+    let session = session(dir.path(), SessionId(0xabc), |_, _| Ok(())).unwrap().unwrap();
+    assert_eq!((session.ended, session.over), (true, None));
+}
+
+#[test]
+fn a_container_that_ends_with_the_honeynet_has_an_end() {
+    let mut records: Vec<Record> = intrusion().into_iter().take(5).collect();
+    let mut gone = about_container("container.destroyed", 12, ID, "");
+    gone.reason = Some("the honeynet ends".into());
+    records.push(gone);
+    let dir = log(records, 300);
+    let session = session(dir.path(), SessionId(0xabc), |_, _| Ok(())).unwrap().unwrap();
+    let life = &session.containers[0];
+    assert_eq!((life.until, life.why.as_deref()), (Some(session.heard), Some("the honeynet ends")));
 }
 
 #[test]

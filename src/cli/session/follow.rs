@@ -15,9 +15,9 @@ use super::ends::{Ends, Names};
 use super::replay::{Open, RESET, casts, next_of, open};
 use super::{Which, directory, events, unreadable};
 use crate::control::place::Live;
-use crate::event::{EventId, SessionId};
+use crate::event::{EventId, SessionId, Utc};
 use crate::record::transcript::{Harmless, Moment, What};
-use crate::record::{Record, Tail, session};
+use crate::record::{Over, Record, Tail, Why, session};
 use crate::sys::clock;
 use crate::sys::signal::Signals;
 
@@ -34,10 +34,25 @@ const MOST: usize = 512;
 /// Moments of one cast that are shown before it is another one's turn.
 const TURN: usize = 256;
 
+/// What is over.
+const SESSION: &str = "the session is over";
+const HONEYNET: &str = "the honeynet has ended";
+
+/// What is over, if `record` says that session `id`, which began at `since`, or everything is.
+fn end_of(record: &Record, id: SessionId, since: Utc) -> Option<&'static str> {
+    if record.event == EventId::SessionEnd && record.session == Some(id) {
+        return Some(SESSION);
+    }
+    let over = Over::told_by(record).filter(|over| over.since > since)?;
+    Some(if over.why == Why::HoneynetEnded { HONEYNET } else { SESSION })
+}
+
 /// Why there will be nothing more.
 struct Watch {
     dir: PathBuf,
     id: SessionId,
+    /// When it began.
+    since: Utc,
     log: Tail,
     asked: i64,
     /// What is over, and since when.
@@ -52,8 +67,9 @@ impl Watch {
         // What is added while the log is read is seen afterward.
         let tail = Tail::new(&log).map_err(|error| unreadable(&log, &error))?;
         let found = session(&log, id, |_, _| Ok(())).map_err(|error| unreadable(&log, &error))?;
-        let over = found.is_some_and(|found| found.ended).then(|| ("the session is over", clock::monotonic_micros()));
-        Ok(Watch { dir, id, log: tail, asked: i64::MIN, over, signals })
+        let since = found.as_ref().map_or(Utc::EPOCH, |found| found.since);
+        let over = found.filter(|found| found.ended).map(|_| (SESSION, clock::monotonic_micros()));
+        Ok(Watch { dir, id, since, log: tail, asked: i64::MIN, over, signals })
     }
 
     /// Whether it was interrupted.
@@ -76,22 +92,22 @@ impl Watch {
     }
 
     fn ask(&mut self, now: i64) -> miette::Result<()> {
-        let (id, mut has_ended) = (self.id, false);
+        let (id, since, mut has_ended) = (self.id, self.since, None);
         self.log
             .look(|line| {
                 // Most lines are about something else, and need not be read.
-                has_ended |= line.contains(EventId::SessionEnd.as_str())
-                    && serde_json::from_str::<Record>(line)
-                        .is_ok_and(|record| record.event == EventId::SessionEnd && record.session == Some(id));
+                let may_tell = [EventId::SessionEnd, EventId::ProcessState].iter().any(|id| line.contains(id.as_str()));
+                let record = may_tell.then(|| serde_json::from_str::<Record>(line).ok()).flatten();
+                has_ended = has_ended.or_else(|| end_of(&record?, id, since));
             })
             .map_err(|error| unreadable(&self.dir, &error))?;
         let name = self.dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // Whoever cannot tell waits on.
         let is_down = Live::find(name).is_ok_and(|live| live.is_none());
         self.over = match (has_ended, is_down) {
-            (true, _) => Some(("the session is over", now)),
-            (_, true) => Some(("the honeynet has ended", now)),
-            _ => None,
+            (Some(why), _) => Some((why, now)),
+            (None, true) => Some((HONEYNET, now)),
+            (None, false) => None,
         };
         Ok(())
     }

@@ -116,3 +116,22 @@ fn of_very_many_some_are_followed() {
     assert_eq!(lab.look(), "");
     assert_eq!(lab.look(), "|(20260101T000000Z-ssh-01-0016)/x|(20260101T000000Z-ssh-01-0017)/x");
 }
+
+#[test]
+fn an_end_of_everything_ends_what_had_begun() {
+    let record = |event: &str, at: i64, rest: &str| {
+        let time = Utc::from_micros(at * 1_000_000);
+        serde_json::from_str::<Record>(&format!(r#"{{"v":1,"seq":1,"time":"{time}","event":"{event}"{rest}}}"#))
+            .unwrap()
+    };
+    let said = |at: i64, reason: &str| record("process.state", at, &format!(r#","reason":"{reason}""#));
+    let end_of = |record: &Record| end_of(record, ID, Utc::from_micros(10_000_000));
+    assert_eq!(end_of(&record("session.end", 11, r#","session":"0000000000000abc""#)), Some(SESSION));
+    assert_eq!(end_of(&record("session.end", 11, r#","session":"0000000000000abd""#)), None);
+    assert_eq!(end_of(&said(11, "the switch was ended by signal 9")), Some(SESSION));
+    assert_eq!(end_of(&said(11, "the switch was started (process 7)")), Some(SESSION));
+    assert_eq!(end_of(&said(11, "the honeynet ends: by signal 2")), Some(HONEYNET));
+    // That of a run before, and those of others.
+    assert_eq!(end_of(&said(9, "the honeynet ends: by signal 2")), None);
+    assert_eq!(end_of(&said(11, "the console was ended by signal 9")), None);
+}

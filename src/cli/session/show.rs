@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{evidence, status, table};
-use super::{connections, events, inside, lasted, replay, unreadable};
+use super::{connections, events, inside, lasted, replay, tcp, unreadable};
 use crate::event::SessionId;
 use crate::record::transcript::CAST;
-use crate::record::{self, Alert, Belonging, Life, Rule, Session, escape};
+use crate::record::{self, Alert, Belonging, Life, Over, Rule, Session, Why, escape};
 
 /// What is told of a session.
 #[derive(Serialize)]
@@ -24,6 +24,8 @@ struct Told {
     other_entries: u64,
     /// What the tapes of its connections tell.
     connections: connections::Connections,
+    /// Its TCP connections.
+    tcp: tcp::Links,
     /// What was seen inside its containers.
     inside: inside::Inside,
     /// What was typed, by cast, in lines.
@@ -39,10 +41,11 @@ const LONGEST: u64 = 16 << 20;
 /// Shows session `id` of the honeynet in `dir`.
 pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
     let log = events(dir);
-    let mut inside = inside::Inside::default();
+    let (mut inside, mut tcp) = (inside::Inside::default(), tcp::Links::default());
     let session = record::session(&log, id, |_, record| {
         if record.session == Some(id) {
             inside.add(record);
+            tcp.add(record);
         }
         Ok(())
     });
@@ -64,7 +67,7 @@ pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
             .collect()
     };
     let connections = connections::of(&files);
-    let told = Told { session, files, other_entries, connections, inside, commands };
+    let told = Told { session, files, other_entries, connections, tcp, inside, commands };
     table::put(&if json { evidence::pretty(&told)? } else { tell(&told) })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -90,6 +93,7 @@ fn tell(told: &Told) -> String {
     if session.more_ports > 0 {
         part("more ports", format!("{} records\n", session.more_ports));
     }
+    part("TCP connections", rows(told.tcp.rows(session)));
     part("events", rows(session.events.iter().map(|(id, count)| json!({"event": id.as_str(), "records": count}))));
     let verdict = |(what, count): (&String, &u64)| json!({"verdict": what, "count": count});
     part("what the container wanted of others", rows(session.verdicts.iter().map(verdict)));
@@ -115,7 +119,7 @@ fn tell(told: &Told) -> String {
         part(&format!("commands in {name}"), commands.clone());
     }
     part("what followed from it", session.caused.iter().map(|id| format!("{id}\n")).collect());
-    let more = session.more + told.other_entries + told.connections.more() + told.inside.more();
+    let more = session.more + told.tcp.more() + told.other_entries + told.connections.more() + told.inside.more();
     if more > 0 {
         text +=
             &format!("\n({more} more things are not told: there are too many of them, or their names are harmful)\n");
@@ -130,7 +134,12 @@ fn facts(session: &Session) -> String {
     attacker.extend(session.attacker_os.map(|os| format!(" ({os})")));
     let mut host = known(session.host.map(|ip| ip.to_string()));
     host.extend(session.node.iter().map(|node| format!(" [{}]", escape(node))));
-    let ended = if session.ended { "ended" } else { "no end on record" };
+    let ended = match session.over {
+        Some(Over { since, why: Why::HoneynetEnded }) => format!("ended with the honeynet at {since}"),
+        Some(Over { since, why: Why::SwitchEnded }) => format!("ended with the switch by {since}"),
+        None if session.ended => "ended".to_owned(),
+        None => "no end on record".to_owned(),
+    };
     [
         ("session", session.session.to_string()),
         ("attacker", attacker),

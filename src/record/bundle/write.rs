@@ -190,7 +190,12 @@ fn between(record: &Record, wanted: &mut Pick) {
 /// When the session's frames passed, in nanoseconds. Where its end is not on record, it may go on.
 fn span(about: &Session, now: Utc) -> (u64, u64) {
     let nanos = |micros: i64| u64::try_from(micros).unwrap_or(0).saturating_mul(1000);
-    let end = if about.ended { about.until.micros() } else { about.until.micros().max(now.micros()) };
+    let end = match about.over {
+        Some(over) => about.heard.max(over.since),
+        None if about.ended => about.heard,
+        None => about.heard.max(now),
+    };
+    let end = end.micros();
     (nanos(about.since.micros().saturating_sub(BEFORE)), nanos(end.saturating_add(AFTER)))
 }
 
