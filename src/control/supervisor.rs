@@ -19,6 +19,7 @@ use crate::container::KeeperConfig;
 use crate::container::keeper::{Layout, open_tap};
 use crate::event::{Event, EventId, Said};
 use crate::node::TapConfig;
+use crate::record::HONEYNET_ENDS;
 use crate::sys::inside::Attached;
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
@@ -31,6 +32,8 @@ const SECOND: i64 = 1_000_000;
 const READY: i64 = 20 * SECOND;
 /// How long keeper and switch may take to end; the keeper stops containers meanwhile.
 const GRACE: i64 = 7 * SECOND + SECOND / 2;
+/// How long of that the switch may take, before the keeper is told.
+const SWITCH_GRACE: i64 = 2 * SECOND;
 /// How long the console may take after that to write everything down.
 const CONSOLE_GRACE: i64 = 3 * SECOND / 2;
 /// How often a process may end before frames ever flowed.
@@ -120,8 +123,10 @@ pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
         watch: Watch::new(clock::monotonic_micros()),
     };
     let result = supervisor.keep_running(ready);
+    let why = result.as_ref().map_or_else(ToString::to_string, Clone::clone);
+    supervisor.say(&format!("{HONEYNET_ENDS}: {why}"));
     supervisor.end();
-    result
+    result.map(drop)
 }
 
 fn prepare(setup: &Setup, inside: Inside, fds: Option<Given>) -> Result<[Process; 3], SupervisorError> {
@@ -233,8 +238,8 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    /// Keeps the processes running until someone says that it is enough.
-    fn keep_running(&mut self, ready: impl FnOnce()) -> Result<(), SupervisorError> {
+    /// Keeps the processes running until someone says that it is enough. Returns who.
+    fn keep_running(&mut self, ready: impl FnOnce()) -> Result<String, SupervisorError> {
         let mut ready = Some(ready);
         let deadline = clock::monotonic_micros() + READY;
         loop {
@@ -249,7 +254,7 @@ impl Supervisor {
             let timeout = next.min().map_or(-1, |at| (at - now).max(0));
             self.wait(timeout);
             if self.hear() {
-                return Ok(());
+                return Ok("by `honeyweave down`".to_owned());
             }
             if self.ready
                 && let Some(ready) = ready.take()
@@ -259,7 +264,7 @@ impl Supervisor {
             while let Some(signal) = self.signals.next() {
                 if signal != libc::SIGCHLD {
                     tracing::info!(signal, "ending");
-                    return Ok(());
+                    return Ok(format!("by signal {signal}"));
                 }
             }
             self.reap(false)?;
@@ -396,18 +401,23 @@ impl Supervisor {
         }
     }
 
-    /// Ends keeper and switch, then the console, then whatever is left.
+    /// Ends the switch, then the keeper, then the console, then whatever is left.
     fn end(&mut self) {
-        for process in &mut self.processes {
-            process.due = None;
-            if process.kind != Kind::Console {
-                process.line = None;
-            }
-        }
-        self.wait_for_end(GRACE, |kind| kind != Kind::Console);
-        self.processes[0].line = None;
+        self.processes.iter_mut().for_each(|process| process.due = None);
+        let deadline = clock::monotonic_micros() + GRACE;
+        // It says what ends with it: that of who is in a container is not the end of the container, which comes after.
+        self.let_go(Kind::Switch);
+        self.wait_for_end(SWITCH_GRACE, |kind| kind == Kind::Switch);
+        self.let_go(Kind::Keeper);
+        self.wait_for_end(deadline - clock::monotonic_micros(), |kind| kind != Kind::Console);
+        self.let_go(Kind::Console);
         self.wait_for_end(CONSOLE_GRACE, |_| true);
         self.end_orphans();
+    }
+
+    /// Closes the channel to a process, which ends with that.
+    fn let_go(&mut self, kind: Kind) {
+        self.processes.iter_mut().filter(|process| process.kind == kind).for_each(|process| process.line = None);
     }
 
     /// Waits until those of `which` have ended, and kills them when the time is over.

@@ -127,7 +127,7 @@ async fn serve(
                     }
                     word = supervisor.recv_msg::<FromSupervisor>() => match word {
                         Ok(Some((FromSupervisor::Ping, _))) => switch.ping(),
-                        Ok(None) => return Ok(()),
+                        Ok(None) => return switch.workers.end(),
                         Err(_) => {}
                     },
                     () = &mut late, if !switch.begun => switch.begin(),

@@ -236,6 +236,13 @@ impl Fabric {
         (0..self.slots.len()).for_each(|index| self.enqueue(index));
     }
 
+    /// Ends the network: its nodes say what ends with it. No frame leaves any more.
+    pub fn end(&mut self, now: Instant) {
+        self.now = now;
+        (0..self.slots.len()).for_each(|index| self.run(index, |node, _, cx| node.end(cx)));
+        self.sink.flush();
+    }
+
     /// When [`Fabric::step`] wants to be called although no device has frames.
     pub fn next_deadline(&self) -> Option<Instant> {
         let nodes = self.slots.iter().filter_map(|slot| slot.node.next_deadline());

@@ -86,6 +86,11 @@ pub(super) enum Order {
     Begin,
     /// Say that it still takes orders.
     Ping,
+    /// Have the nodes say what ends with the network, then end the thread.
+    End {
+        /// Told when that is said.
+        reply: Sender<()>,
+    },
     /// End the thread.
     Stop,
 }
@@ -328,6 +333,11 @@ impl Worker {
             Order::Ping => {
                 self.pongs.fetch_add(1, Ordering::Release);
                 self.request_due.raise();
+            }
+            Order::End { reply } => {
+                self.fabric.end(now());
+                let _ = reply.send(());
+                return std::ops::ControlFlow::Break(());
             }
             Order::Stop => return std::ops::ControlFlow::Break(()),
         }

@@ -141,6 +141,14 @@ impl Workers {
         }
     }
 
+    /// Ends the network: nodes say what ends with it, and the threads end.
+    ///
+    /// # Errors
+    /// If one does not answer within five seconds.
+    pub fn end(&self) -> io::Result<()> {
+        all(self.ask(|reply| Order::End { reply })).map(drop)
+    }
+
     /// Counters of nodes, devices, drops and links: `{"nodes": […], "devices": […], "drops": […], "links": […]}`.
     /// What is returned waits for them.
     pub fn status(&self) -> impl FnOnce() -> io::Result<Value> + Send + 'static {
@@ -148,7 +156,7 @@ impl Workers {
         move || Ok(merge::status(all(answers)?))
     }
 
-    fn ask(&self, order: impl Fn(Sender<Value>) -> Order) -> Vec<Receiver<Value>> {
+    fn ask<T>(&self, order: impl Fn(Sender<T>) -> Order) -> Vec<Receiver<T>> {
         let ask = |worker: &WorkerHandle| {
             let (reply, answer) = channel();
             worker.order(order(reply));
@@ -163,6 +171,6 @@ impl Workers {
     }
 }
 
-fn all(answers: Vec<Receiver<Value>>) -> io::Result<Vec<Value>> {
+fn all<T>(answers: Vec<Receiver<T>>) -> io::Result<Vec<T>> {
     answers.iter().map(|answer| answer.recv_timeout(PATIENCE).map_err(|_| stuck())).collect()
 }

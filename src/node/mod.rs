@@ -252,6 +252,9 @@ pub trait Node: Send {
         0
     }
 
+    /// The network ends: says what ends with it. Nothing that it sends leaves any more.
+    fn end(&mut self, _cx: &mut Cx<'_>) {}
+
     /// Takes word from the control side.
     fn command(&mut self, _command: Command, _cx: &mut Cx<'_>) {}
 

@@ -21,6 +21,8 @@ use crate::wire::Mac;
 
 /// Version of the record's form.
 pub const VERSION: u32 = 1;
+/// The reason of a `tcp.close` that the end of the honeynet brought about.
+pub const HONEYNET_ENDED: &str = "honeynet-ended";
 
 /// One thing that happened.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -343,7 +345,7 @@ fn proto(event: &Event) -> Option<Proto> {
 }
 
 fn reason(event: &Event) -> Option<String> {
-    const CLOSED: [&str; 5] = ["closed", "reset-by-peer", "reset-by-us", "timed-out", "evicted"];
+    const CLOSED: [&str; 6] = ["closed", "reset-by-peer", "reset-by-us", "timed-out", "evicted", HONEYNET_ENDED];
     let name = match event.id {
         EventId::TcpClose => CLOSED.get(usize::from(event.code)).copied(),
         EventId::AddressReleased => Release::NAMES.get(usize::from(event.code)).copied(),

@@ -256,6 +256,20 @@ fn times_are_durations_and_not_counts() {
 }
 
 #[test]
+fn how_connections_end_is_documented() {
+    let page = include_str!("../../docs/events.md");
+    let row = page.lines().find(|line| line.starts_with("| `tcp.close`")).unwrap();
+    let reason = |code: u16| {
+        let event = Event { code, ..Event::new(EventId::TcpClose, Instant::ZERO) };
+        Record::of_event(1, Utc::default(), None, &event, b"").reason.unwrap()
+    };
+    for code in 0..6 {
+        assert!(row.contains(&format!("`{}`", reason(code))), "{code} in {row}");
+    }
+    assert_eq!([reason(5).as_str(), &reason(6)], [HONEYNET_ENDED, "code-6"]);
+}
+
+#[test]
 fn an_archive_is_named_apart_from_the_reason() {
     let read = |id, data: &[u8]| {
         let record = Record::of_event(1, Utc::default(), None, &Event::new(id, Instant::ZERO), data);

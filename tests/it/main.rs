@@ -45,6 +45,7 @@ mod netdev_xdp;
 mod oci;
 mod offloads;
 mod orders;
+mod over;
 mod path;
 mod plain_middle;
 mod plain_recorded;

@@ -415,4 +415,16 @@ impl Hosts {
         cx.emit(&mut event, &[]);
         flow.conn.end(&mut self.sockets);
     }
+
+    /// Says of each connection that the honeynet's end is its own, and what passed it by then. Nobody at the other end hears
+    /// of that: a machine that is switched off says nothing either.
+    pub(super) fn end_connections(&mut self, cx: &mut Cx<'_>) {
+        let open: Vec<usize> = self.flows.slab.iter().map(|(index, _)| index).collect();
+        for index in open {
+            if let Some(flow) = self.flows.slab.get_mut(index) {
+                flow.ending.get_or_insert(Ending::HoneynetEnded);
+            }
+            self.finish(index, cx);
+        }
+    }
 }

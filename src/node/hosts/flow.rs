@@ -205,6 +205,8 @@ pub(super) enum Ending {
     ResetByUs = 2,
     TimedOut = 3,
     Evicted = 4,
+    /// It was open when the honeynet was ended.
+    HoneynetEnded = 5,
 }
 
 /// An open connection.

@@ -120,9 +120,9 @@ use crate::service::tls::Notary;
 #[cfg(test)]
 use crate::service::{Service, ServiceKind};
 use crate::stack::{Budget, FlowKey, HalfOpenTable, Sockets};
+use crate::wire::{ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, ip_of, proto, src_mac};
 #[cfg(test)]
-use crate::wire::icmp6;
-use crate::wire::{ETH, Instant, Mac, Packet, be16, dst_mac, ethertype, ethertype_of, ip_of, proto, src_mac, word_of};
+use crate::wire::{icmp6, word_of};
 use cases::Sources;
 use claims::Claims;
 use dhcp::Dhcp;
@@ -304,30 +304,6 @@ impl Hosts {
         }
     }
 
-    /// The other shard that keeps what is known of the host with address `word`, unless it is this one.
-    #[inline(always)]
-    fn other_owner(&self, word: u128, cx: &Cx<'_>) -> Option<u16> {
-        if cx.shard.is_alone() {
-            return None;
-        }
-        let owner = cx.shard.owner_of(word_of(self.config.host_of(ip_of(word))));
-        (owner != cx.shard.index).then_some(owner)
-    }
-
-    /// A packet of a container that another shard keeps, which has looked at it already.
-    fn from_neighbor(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        self.sessions.leave();
-        let mut packet = Packet::EMPTY;
-        if let Err(flaw) = packet.read(frame.bytes()) {
-            return cx.discard(frame, flaw.into());
-        }
-        let Some(frame) = self.answered_elsewhere(frame, &packet, cx) else { return };
-        match self.target(packet.dst_word) {
-            Some(target) if self.holds(target.word, cx.now) => self.meet(frame, &packet, &target, cx),
-            _ => cx.discard(frame, DropReason::NoHost),
-        }
-    }
-
     /// A packet for one of our hosts.
     #[inline]
     fn meet(&mut self, frame: Frame, packet: &Packet, target: &Target, cx: &mut Cx<'_>) {
@@ -493,5 +469,9 @@ impl Node for Hosts {
             Show::Flows => Some(self.show_flows(now, limit)),
             _ => None,
         }
+    }
+
+    fn end(&mut self, cx: &mut Cx<'_>) {
+        self.end_connections(cx);
     }
 }

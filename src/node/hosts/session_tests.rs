@@ -1,6 +1,6 @@
 //! What is told of sessions.
 
-use super::tests::{bench, ip_frame, names, tcp_frame};
+use super::tests::{Client, bench, ip_frame, names, tcp_frame};
 use super::*;
 use crate::node::testing::Bench;
 use crate::wire::{Duration, flag};
@@ -78,4 +78,25 @@ fn each_session_is_counted_by_the_first_record_of_it() {
 /// Events that say that they are the first of their session.
 fn firsts(bench: &Bench<Hosts>) -> usize {
     bench.events.iter().filter(|(event, _)| event.first).count()
+}
+
+/// The honeynet ends: whoever is connected is told of with what passed.
+#[test]
+fn connections_that_are_open_at_the_end_have_one() {
+    let mut bench = bench();
+    let mut client = Client::new(&bench, 21);
+    client.run(&mut bench, Duration::from_millis(500));
+    client.send(&bench, b"USER anonymous\r\n");
+    client.run(&mut bench, Duration::from_millis(500));
+    bench.now += Duration::from_secs(9);
+    bench.with(|node, cx| node.end(cx));
+    let closed: Vec<Event> =
+        bench.events.iter().map(|(event, _)| *event).filter(|event| event.id == EventId::TcpClose).collect();
+    assert_eq!(closed.len(), 1);
+    assert_eq!((closed[0].code, closed[0].bytes_in, closed[0].bytes_out), (5, 16, 11));
+    assert!(closed[0].count >= 9_000_000 && closed[0].session.0 != 0);
+    assert!(bench.node.flows.slab.is_empty());
+    // Once is enough.
+    bench.with(|node, cx| node.end(cx));
+    assert_eq!(names(&bench).iter().filter(|id| **id == "tcp.close").count(), 1);
 }

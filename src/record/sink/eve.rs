@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Origin;
 use super::fields::{began, community_id, connection, details, ends, text};
 use crate::event::{EventId, Utc};
-use crate::record::schema::{Answer, Proto, Record};
+use crate::record::schema::{Answer, HONEYNET_ENDED, Proto, Record};
 
 /// The `event_type` that tells of an event, if it is told at all.
 pub fn kind(id: EventId) -> Option<&'static str> {
@@ -77,7 +77,7 @@ fn time(time: Utc) -> String {
 
 fn flow(record: &Record) -> Option<Value> {
     let (state, reason) = match (record.event, record.reason.as_deref()) {
-        (EventId::TcpClose, Some("evicted")) => ("established", "forced"),
+        (EventId::TcpClose, Some("evicted" | HONEYNET_ENDED)) => ("established", "forced"),
         (EventId::TcpClose, Some("timed-out")) => ("established", "timeout"),
         (EventId::TcpClose, _) => ("closed", "timeout"),
         // What it becomes, its end tells.
