@@ -198,6 +198,8 @@ mod tests {
             attacker: None,
             image: "small".into(),
             name: format!("hw-abcdef-{number}"),
+            since: None,
+            by: None,
             init: None,
             upper: "/u".into(),
             lower: "/l".into(),

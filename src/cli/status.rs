@@ -51,9 +51,15 @@ fn describe(status: &Status) -> String {
     let (threads, plural) = (status.threads, if status.threads == 1 { "" } else { "s" });
     let _ = writeln!(text, "supervisor  process {}, honeyweave {}", status.supervisor, escape(&status.version));
     let _ = writeln!(text, "data plane  {threads} thread{plural}");
+    let open = status.sessions_open.zip(status.connections_open);
+    let open = open.map(|(sessions, connections)| {
+        let (connections, plural) = (count(connections), if connections == 1 { "" } else { "s" });
+        format!("{} open, with {connections} TCP connection{plural}; ", count(sessions))
+    });
     let _ = writeln!(
         text,
-        "sessions    {} begun; {} went on after the first look, {} of them ended",
+        "sessions    {}{} begun; {} went on after the first look, {} of them ended",
+        open.unwrap_or_default(),
         count(summary.sessions_started),
         count(summary.sessions_returned),
         count(summary.sessions_ended)
@@ -61,12 +67,17 @@ fn describe(status: &Status) -> String {
     let containers = summary.containers;
     let _ = writeln!(
         text,
-        "containers  {} now; {} started, {} failed, {} stopped",
-        summary.running.iter().filter(|container| container.state == "live").count(),
+        "containers  {}{} started, {} failed, {} stopped",
+        if status.keeper_error.is_none() { now(status) } else { String::new() },
         count(containers.started),
         count(containers.failed),
         count(containers.stopped)
     );
+    if status.counted_since > status.started {
+        let since = status.counted_since;
+        let _ =
+            writeln!(text, "counted     since {since}, when the console was started again, but for what is there now");
+    }
     if let Some(inside) = &status.inside {
         let limit = status
             .inside_limit
@@ -93,6 +104,7 @@ fn describe(status: &Status) -> String {
     );
     for (what, failing) in [
         ("the switch", &status.switch_error),
+        ("containers", &status.keeper_error),
         ("watching what happens inside containers", &status.inside_error),
         ("the event log", &status.log.failing),
         ("the captures", &captures.failing),
@@ -144,6 +156,15 @@ fn describe(status: &Status) -> String {
     text
 }
 
+/// How many containers there are now.
+fn now(status: &Status) -> String {
+    let of = |state: &str| status.summary.running.iter().filter(|container| container.state == state).count();
+    let (live, frozen, ready) = (of("live"), of("frozen"), status.spare_containers);
+    let frozen_of_them = if frozen > 0 { format!(", {frozen} of them frozen") } else { String::new() };
+    let spare = if ready > 0 { format!(", {ready} kept ready") } else { String::new() };
+    format!("{} now{frozen_of_them}{spare}; ", live + frozen)
+}
+
 /// Microseconds as people say them.
 pub fn duration(micros: u64) -> String {
     let seconds = micros / 1_000_000;
@@ -174,7 +195,7 @@ pub fn count(number: u64) -> String {
 mod tests {
     use super::*;
     use crate::record::sink::SinkStatus;
-    use crate::record::{Attacker, CaptureStats, LogStats, SummaryView, Utc};
+    use crate::record::{Attacker, CaptureStats, ContainerState, LogStats, SummaryView, Utc};
 
     #[test]
     fn numbers_as_people_say_them() {
@@ -196,7 +217,14 @@ mod tests {
     #[test]
     fn trouble_is_said_and_nothing_reaches_the_terminal_raw() {
         let attacker = Attacker { ip: [10, 0, 0, 9].into(), mac: None, events: 12_000, last: Utc::default() };
-        let status = Status {
+        let container = |state: &str| ContainerState {
+            node: None,
+            ip: [10, 0, 0, 1].into(),
+            state: state.into(),
+            since: None,
+            by: None,
+        };
+        let mut status = Status {
             name: "office".into(),
             dir: "/var/lib/honeyweave/office".into(),
             started: Utc::from_micros(0),
@@ -210,7 +238,13 @@ mod tests {
             inside_error: Some("the kernel said no".into()),
             nodes: vec![json!({"node": "core\u{7}", "rx": 5})],
             devices: vec![json!({"device": "eth1", "node": "wan", "io": "packet (ring)"})],
+            counted_since: Utc::from_micros(31_000_000),
+            sessions_open: Some(1),
+            connections_open: Some(3),
+            spare_containers: 4,
+            keeper_error: None,
             summary: SummaryView {
+                running: ["live", "frozen", "starting"].map(container).into(),
                 attackers: vec![attacker],
                 events: vec![("tcp.probe".into(), 12_000)],
                 sessions_started: 9000,
@@ -236,7 +270,9 @@ mod tests {
         for part in [
             "office, up 1 min 1 s",
             "12,000, 0 lost",
-            "9,000 begun; 7 went on after the first look, 5 of them ended",
+            "sessions    1 open, with 3 TCP connections; 9,000 begun; 7 went on after the first look, 5 of them ended",
+            "containers  2 now, 1 of them frozen, 4 kept ready; 0 started",
+            "counted     since 1970-01-01T00:00:31.000000Z, when the console was started again",
             "TROUBLE     the switch: it said \\u{1b}[2J",
             "TROUBLE     watching what happens inside containers: the kernel said no",
             "TROUBLE     the event log: No space left on device",
@@ -249,5 +285,14 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+        // What nobody tells is no figure.
+        (status.sessions_open, status.keeper_error) = (None, Some("the keeper does not answer".into()));
+        status.counted_since = status.started;
+        let text = describe(&status);
+        for part in ["sessions    9,000 begun", "containers  0 started", "TROUBLE     containers: the keeper does not"]
+        {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert!(!text.contains("counted "), "its first console has counted everything: {text}");
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::inspector::Taken;
-use crate::event::{Said, SessionId};
+use crate::event::{Said, SessionId, Utc};
 use crate::node::{LeaseId, NodeIdx};
 use crate::sys::xdp::Mode;
 use crate::wire::Mac;
@@ -309,6 +309,10 @@ pub struct ContainerRow {
     pub image: String,
     /// liblxc's name for it.
     pub name: String,
+    /// Since when its host has it, or had it last.
+    pub since: Option<Utc>,
+    /// Who brought it to life for that.
+    pub by: Option<IpAddr>,
     /// Its first process, if it runs.
     pub init: Option<i32>,
     /// Where its overlay lies: what differs from the image.

@@ -20,7 +20,8 @@ pub enum Query {
         /// Rows a node.
         limit: u32,
     },
-    /// Counters of nodes, drops and links: `{"nodes": [...], "drops": [...], "links": [...]}`.
+    /// Counters of nodes, drops and links, and what there is now of sessions and connections:
+    /// `{"nodes": [...], "drops": [...], "links": [...], "standing": [...]}`.
     Status,
 }
 

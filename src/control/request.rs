@@ -141,7 +141,23 @@ pub struct Status {
     /// The devices at the edges, and by what means frames pass them, in rows.
     #[serde(default)]
     pub devices: Vec<serde_json::Value>,
-    /// What happened since the console was started.
+    /// Since when is counted what the summary, the log and the captures count: when the honeynet was started, or its console
+    /// was started again.
+    #[serde(default)]
+    pub counted_since: Utc,
+    /// Sessions that went on after the first look and are open now; absent if the switch does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_open: Option<u64>,
+    /// TCP connections that are open now; absent if the switch does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_open: Option<u64>,
+    /// Containers that are kept ready for any host.
+    #[serde(default)]
+    pub spare_containers: usize,
+    /// Why the keeper does not tell of containers; absent if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper_error: Option<String>,
+    /// What happened since then, and the containers there are now.
     pub summary: SummaryView,
     /// The event log.
     pub log: LogStats,

@@ -38,6 +38,12 @@ impl Fabric {
         rows.collect()
     }
 
+    /// What there is of sessions and connections, one row a node that has such.
+    pub fn show_standing(&self) -> serde_json::Value {
+        let standing = self.slots.iter().filter_map(|slot| Some((&slot.name, slot.node.standing()?)));
+        standing.map(|(node, now)| json!({"node": node, "sessions": now.sessions, "flows": now.flows})).collect()
+    }
+
     /// Frames discarded, one row a node, link direction or device and reason.
     pub fn show_drops(&self) -> serde_json::Value {
         let nodes = self.slots.iter().map(|slot| (slot.name.clone(), slot.counters.clone()));

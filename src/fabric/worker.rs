@@ -77,7 +77,7 @@ pub(super) enum Order {
         /// Takes the answer.
         reply: Sender<serde_json::Value>,
     },
-    /// Counters of nodes, devices, drops and links: `{"nodes": […], "devices": […], "drops": […], "links": […]}`.
+    /// Counters of nodes, devices, drops and links, and what there is now: see [`super::Workers::status`].
     Status {
         /// Takes the answer.
         reply: Sender<serde_json::Value>,
@@ -327,6 +327,7 @@ impl Worker {
                     "devices": self.fabric.show_devices(),
                     "drops": self.fabric.show_drops(),
                     "links": self.fabric.show_links(),
+                    "standing": self.fabric.show_standing(),
                 }));
             }
             Order::Begin => {}

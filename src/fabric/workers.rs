@@ -149,8 +149,8 @@ impl Workers {
         all(self.ask(|reply| Order::End { reply })).map(drop)
     }
 
-    /// Counters of nodes, devices, drops and links: `{"nodes": […], "devices": […], "drops": […], "links": […]}`.
-    /// What is returned waits for them.
+    /// Counters of nodes, devices, drops and links, and what there is now:
+    /// `{"nodes": […], "devices": […], "drops": […], "links": […], "standing": […]}`. What is returned waits for them.
     pub fn status(&self) -> impl FnOnce() -> io::Result<Value> + Send + 'static {
         let answers = self.ask(|reply| Order::Status { reply });
         move || Ok(merge::status(all(answers)?))

@@ -153,6 +153,15 @@ pub enum Show {
     Hosts,
 }
 
+/// What there is now, whoever asks and whenever: nobody has to have counted what began and ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Standing {
+    /// Sessions whose beginning was told, and whose end was not.
+    pub sessions: usize,
+    /// TCP connections that are open.
+    pub flows: usize,
+}
+
 /// The one way out of a node while it works.
 pub struct Cx<'a> {
     /// The batch's clock: monotonic, the same for all frames of a batch.
@@ -250,6 +259,11 @@ pub trait Node: Send {
     /// Frames that it keeps between two calls.
     fn held(&self) -> usize {
         0
+    }
+
+    /// What there is of it now; `None` if it has none of that.
+    fn standing(&self) -> Option<Standing> {
+        None
     }
 
     /// The network ends: says what ends with it. Nothing that it sends leaves any more.

@@ -15,7 +15,6 @@ use crate::wire::Mac;
 
 const ATTACKERS: usize = 512;
 const PORTS: usize = 512;
-const CONTAINERS: usize = 1024;
 const SESSIONS: usize = 65_536;
 const LAST: usize = 32;
 const SHOWN: usize = 10;
@@ -53,10 +52,11 @@ pub struct ContainerState {
     pub node: Option<String>,
     /// Address of its host.
     pub ip: IpAddr,
-    /// `starting` or `live`.
+    /// `queued`, `starting`, `live` or `frozen`.
     pub state: String,
-    /// Since when.
-    pub since: Utc,
+    /// Since when it is its host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Utc>,
     /// Who brought it to life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<IpAddr>,
@@ -82,7 +82,7 @@ pub struct SummaryView {
     pub attackers: Vec<Attacker>,
     /// The busiest ports.
     pub ports: Vec<PortCount>,
-    /// The containers there are.
+    /// The containers of hosts there are now. Who keeps them tells that, whatever was recorded.
     pub running: Vec<ContainerState>,
     /// The last records.
     pub last: Vec<Record>,
@@ -111,7 +111,6 @@ pub struct Summary {
     attackers: Top<IpAddr>,
     about: HashMap<IpAddr, (Option<Mac>, Utc)>,
     ports: Top<(u8, u16)>,
-    running: HashMap<(Option<String>, IpAddr), ContainerState>,
     // Beginnings of sessions, in two generations: when the younger is full, the older is forgotten.
     young: HashMap<SessionId, Utc>,
     old: HashMap<SessionId, Utc>,
@@ -128,7 +127,6 @@ impl Default for Summary {
             attackers: Top::new(ATTACKERS),
             about: HashMap::new(),
             ports: Top::new(PORTS),
-            running: HashMap::new(),
             young: HashMap::new(),
             old: HashMap::new(),
             last: VecDeque::new(),
@@ -191,8 +189,6 @@ impl Summary {
     /// Everything at once.
     pub fn view(&self) -> SummaryView {
         let of = |id: EventId| self.events.get(id as usize).copied().unwrap_or(0);
-        let mut running: Vec<ContainerState> = self.running.values().cloned().collect();
-        running.sort_by(|a, b| (&a.node, a.ip).cmp(&(&b.node, b.ip)));
         SummaryView {
             events: EventId::ALL
                 .iter()
@@ -215,7 +211,7 @@ impl Summary {
                     PortCount { proto, port, count }
                 })
                 .collect(),
-            running,
+            running: Vec::new(),
             last: self.last.iter().cloned().collect(),
         }
     }
@@ -230,14 +226,8 @@ impl Summary {
         self.containers
     }
 
-    /// Containers that are there now.
-    pub fn running(&self) -> usize {
-        self.running.values().filter(|container| container.state == "live").count()
-    }
-
-    /// Forgets the sessions and containers that ended with the switch.
+    /// Forgets the sessions that ended with the switch.
     pub fn switch_restarted(&mut self) {
-        self.running.clear();
         self.young.clear();
         self.old.clear();
     }
@@ -264,23 +254,6 @@ impl Summary {
             _ => &mut self.containers.stopped,
         };
         *count += 1;
-        let Some(ip) = record.dst.as_ref().and_then(|dst| dst.ip) else { return };
-        let key = (record.node.clone(), ip);
-        let state = match record.event {
-            EventId::ContainerStart => "starting",
-            EventId::ContainerLive => "live",
-            _ => {
-                self.running.remove(&key);
-                return;
-            }
-        };
-        if self.running.len() >= CONTAINERS && !self.running.contains_key(&key) {
-            return;
-        }
-        let by = record.src.as_ref().and_then(|src| src.ip);
-        let by = by.or_else(|| self.running.get(&key).and_then(|container| container.by));
-        let container = ContainerState { node: record.node.clone(), ip, state: state.into(), since: record.time, by };
-        self.running.insert(key, container);
     }
 }
 
@@ -336,19 +309,11 @@ mod tests {
     }
 
     #[test]
-    fn containers_come_and_go() {
+    fn containers_that_come_and_go_are_counted() {
         let mut summary = Summary::default();
-        summary.add(&mut record(EventId::ContainerStart, 1, 2, 22));
-        assert_eq!(summary.view().running[0].state, "starting");
-        let mut live = record(EventId::ContainerLive, 1, 2, 22);
-        live.src = None;
-        summary.add(&mut live);
-        let view = summary.view();
-        assert_eq!((view.running[0].state.as_str(), view.running[0].by), ("live", Some(IpAddr::V4(1.into()))));
-        assert_eq!(summary.running(), 1);
-        summary.add(&mut record(EventId::ContainerStop, 1, 2, 22));
-        let view = summary.view();
-        assert_eq!(view.running, []);
-        assert_eq!(view.containers, Containers { started: 1, live: 1, failed: 0, stopped: 1 });
+        for id in [EventId::ContainerStart, EventId::ContainerLive, EventId::ContainerStop] {
+            summary.add(&mut record(id, 1, 2, 22));
+        }
+        assert_eq!(summary.view().containers, Containers { started: 1, live: 1, failed: 0, stopped: 1 });
     }
 }

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use honeyweave::container::{Answered, KeeperSays, Order, Ordered};
 use honeyweave::control::{ConsoleConfig, ConsoleEnds, Rings, ToConsole, ToSwitch, console};
 use honeyweave::emulate::Secret;
 use honeyweave::event::{Event, EventId, RingSink, SessionId, Sink};
@@ -89,9 +90,15 @@ impl Running {
             supervisor: 4711,
             inside: honeyweave::control::Inside::Nothing,
         };
-        let console = std::thread::spawn(move || {
-            console::run(config, ends, SERVE_METRICS).unwrap();
-            drop(keeper);
+        let console = std::thread::spawn(move || console::run(config, ends, SERVE_METRICS).unwrap());
+        let keeper = std::thread::spawn(move || {
+            while let Some((Ordered { id, order }, _)) = keeper.recv_msg::<Ordered>().unwrap() {
+                let answer = match order {
+                    Order::Ls(_) => Ok(Answered::Containers(vec![])),
+                    _ => Err("this keeper is a test".to_owned()),
+                };
+                keeper.send_msg(&KeeperSays::Answer { id, answer }, &[]).unwrap();
+            }
         });
         let switch = std::thread::spawn(move || {
             while let Some((message, _)) = switch.recv_msg::<ToSwitch>().unwrap() {
@@ -105,6 +112,7 @@ impl Running {
                         "nodes": [{"node": "core", "rx": 12, "tx": 3, "dropped": 0}],
                         "drops": [{"node": "core", "reason": "guard", "count": 2}],
                         "links": [{"a": "core:0", "b": "edge:1", "state": "up", "tx": 1, "dropped": 0}],
+                        "standing": [{"node": "core", "sessions": 1, "flows": 0}],
                     }),
                 };
                 let memory = memory::sealed(c"hwt-answer", answer.to_string().as_bytes()).unwrap();
@@ -117,7 +125,7 @@ impl Running {
             switch: unasked,
             events,
             metrics,
-            threads: vec![console, switch],
+            threads: vec![console, switch, keeper],
             attacks: Cell::new(0),
         }
     }
@@ -135,14 +143,19 @@ impl Running {
     }
 
     fn attack(&self) {
+        self.attack_at(clock::monotonic_micros());
+    }
+
+    fn attack_at(&self, micros: i64) {
         let mut sink = RingSink::new(RingWriter::open(self.events.try_clone().unwrap()).unwrap());
-        for (id, session, first, data) in [
+        let events = [
             (EventId::SessionStart, 1, true, &b""[..]),
             (EventId::TcpProbe, 1, false, b""),
             (EventId::TcpData, 1, false, b"\x1b]0;owned\x07"),
             (EventId::TcpData, 2, true, b"GET / HTTP/1.0\r\n\r\n"),
-        ] {
-            let mut event = Event::new(id, Instant::from_micros(clock::monotonic_micros()));
+        ];
+        for (after, (id, session, first, data)) in events.into_iter().enumerate() {
+            let mut event = Event::new(id, Instant::from_micros(micros + after as i64));
             event.session = SessionId(session);
             event.first = first;
             event.src.ip = std::net::IpAddr::from([192, 0, 2, 9]).into();
@@ -222,7 +235,8 @@ fn people_and_programs_read_what_happened() {
     assert!(hwt.out("show links --node edge").contains("core:0  edge:1  up"));
 
     let status = hwt.out("status --name hwt");
-    let sessions = "sessions    2 begun; 1 went on after the first look, 0 of them ended";
+    let sessions =
+        "sessions    1 open, with 0 TCP connections; 2 begun; 1 went on after the first look, 0 of them ended";
     for part in ["honeynet    hwt, up ", sessions, "process 4711", "events      4, 0 lost", "192.0.2.9", "80/tcp"] {
         assert!(status.contains(part), "{part} in {status}");
     }

@@ -201,3 +201,61 @@ fn what_an_administrator_does_makes_no_session_longer() {
         assert!(session["heard"].as_str() >= done["time"].as_str(), "{session} {done}");
     }
 }
+
+#[test]
+fn the_next_console_counts_what_there_is() {
+    let lab = lab();
+    let _clients = ["192.0.2.10", "192.0.2.20"].map(|host| stays(&lab, host));
+    let _greeted = greeted(&lab, "192.0.2.30");
+    shell(&lab.attacker, "192.0.2.11", "true");
+    wait_for("the container", || init(&lab, "192.0.2.11"));
+    assert!(lab.command(&["container", "freeze", "192.0.2.11"]).status.success());
+    wait_for("that its connection is over", || (open(&lab).1 == 3).then_some(()));
+    let before = lab.json(&["status"]);
+    let containers = before["summary"]["running"].clone();
+    assert_eq!(containers.as_array().map(Vec::len), Some(3), "{before}");
+    let states: Vec<&Value> = containers.as_array().unwrap().iter().map(|row| &row["state"]).collect();
+    assert_eq!(states.iter().filter(|state| **state == "live").count(), 2, "{containers}");
+    assert_eq!(states.iter().filter(|state| **state == "frozen").count(), 1, "{containers}");
+    assert!(containers.as_array().unwrap().iter().all(|row| row["by"] == "192.0.2.2"), "{containers}");
+    assert_eq!(open(&lab), (4, 3));
+    assert_eq!(before["counted_since"], before["started"]);
+    let metrics = || String::from_utf8(lab.command(&["status", "--metrics"]).stdout).unwrap();
+    let gauges = ["honeyweave_containers 3\n", "honeyweave_sessions 4\n", "honeyweave_flows 3\n"];
+    for killed in ["console", "keeper", "console"] {
+        let pid = process(&lab, killed).unwrap();
+        sh(&["kill", "-9", &pid.to_string()]);
+        wait_for("the next one", || process(&lab, killed).filter(|next| *next != pid));
+        wait_for("what there is", || {
+            let output = lab.command(&["status", "--json"]);
+            let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+            let told = status["keeper_error"].is_null() && status["sessions_open"].is_u64();
+            // It hears that it is not the first, and since when it counts.
+            let told = told && status["counted_since"].as_str() > status["started"].as_str();
+            // A keeper that has just been started has yet to hear whose they are.
+            (told && status["summary"]["running"] == containers).then_some(())
+        });
+        assert_eq!(open(&lab), (4, 3), "{killed}");
+        let text = metrics();
+        for gauge in gauges {
+            assert!(text.contains(gauge), "{killed}: {gauge} in {text}");
+        }
+    }
+    let text = String::from_utf8(lab.command(&["status"]).stdout).unwrap();
+    for part in [
+        "sessions    4 open, with 3 TCP connections; ",
+        "containers  3 now, 1 of them frozen; ",
+        "\ncounted     since ",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    // What ends is counted out by whoever saw no beginning.
+    assert!(lab.command(&["container", "destroy", "192.0.2.11"]).status.success());
+    wait_for("its end", || metrics().contains("honeyweave_containers 2\n").then_some(()));
+}
+
+/// Sessions and connections that are open, as the status tells it.
+fn open(lab: &Lab) -> (u64, u64) {
+    let status = lab.json(&["status"]);
+    (status["sessions_open"].as_u64().unwrap(), status["connections_open"].as_u64().unwrap())
+}

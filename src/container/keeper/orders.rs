@@ -151,7 +151,10 @@ impl Keeper {
             Stage::Kept { .. } => "stopped",
             Stage::Dying { .. } | Stage::Sweeping { .. } | Stage::Inspecting(_) | Stage::Removing(_) => "ending",
         };
+        let visit = container.used.as_ref().and_then(|used| used.leased.leases.last());
         ContainerRow {
+            since: visit.map(|visit| visit.began),
+            by: visit.and_then(|visit| visit.attacker),
             number: container.place.number,
             state: state.into(),
             node: node.map(|(name, _)| name.clone()),

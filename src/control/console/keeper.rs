@@ -17,7 +17,7 @@ use super::inside::Known;
 use super::logs::Logs;
 use super::tell;
 use crate::container::inspector::Answer;
-use crate::container::{Answered, KeeperSays, Logged, Order, Ordered};
+use crate::container::{Answered, ContainerRow, KeeperSays, Logged, Order, Ordered};
 use crate::event::Said;
 use crate::sys::eventfd::EventFd;
 use crate::sys::seqpacket::{AsyncChannel, Channel};
@@ -25,6 +25,10 @@ use crate::sys::{clock, memory};
 
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(5);
+/// The same where who asks wants to know much else besides.
+const GLANCE: Duration = Duration::from_secs(2);
+/// That there is none.
+const SILENT: &str = "the keeper does not answer; `honeyweave events` says whether it restarts";
 /// The same while a container is looked at: longer than the keeper lets an inspector work on the largest of disks.
 const LOOK: Duration = Duration::from_secs(600);
 /// Octets of a list of changes: more than an inspector writes.
@@ -69,7 +73,7 @@ impl Keeper {
     /// A sentence for who ordered it, if it cannot be done or nobody answers.
     pub async fn order(&self, order: Order) -> Result<Value, String> {
         let told = |value: &dyn Fn() -> serde_json::Result<Value>| value().map_err(|error| error.to_string());
-        let Order::Ls(mut after) = order else {
+        let Order::Ls(after) = order else {
             return match self.ask(order).await? {
                 (Answered::Containers(rows), _) => told(&|| serde_json::to_value(&rows)),
                 (Answered::Watched(watched), _) => told(&|| serde_json::to_value(&watched)),
@@ -84,12 +88,27 @@ impl Keeper {
                 }
             };
         };
+        let all = self.list(after).await?;
+        told(&|| serde_json::to_value(&all))
+    }
+
+    /// The containers there are now.
+    ///
+    /// # Errors
+    /// A sentence, if nobody answers within two seconds.
+    pub async fn containers(&self) -> Result<Vec<ContainerRow>, String> {
+        let listed = tokio::time::timeout(GLANCE, self.list(0)).await;
+        listed.unwrap_or_else(|_| Err(SILENT.into()))
+    }
+
+    /// The containers with greater numbers than `after`.
+    async fn list(&self, mut after: u32) -> Result<Vec<ContainerRow>, String> {
         let mut all = Vec::new();
         loop {
             let (Answered::Containers(rows), _) = self.ask(Order::Ls(after)).await? else {
                 return Err("the keeper answered something else".into());
             };
-            let Some(last) = rows.last() else { return told(&|| serde_json::to_value(&all)) };
+            let Some(last) = rows.last() else { return Ok(all) };
             // They come in the order of their numbers, or for ever.
             if last.number <= after {
                 return Err("the keeper lists its containers in no order".into());
@@ -188,8 +207,7 @@ impl Keeper {
         let patience = if matches!(order, Order::Snapshot(_) | Order::Diff(_)) { LOOK } else { ANSWER };
         let result = tokio::time::timeout(patience, exchange).await;
         self.waiting().1.remove(&id);
-        result
-            .unwrap_or_else(|_| Err("the keeper does not answer; `honeyweave events` says whether it restarts".into()))
+        result.unwrap_or_else(|_| Err(SILENT.into()))
     }
 
     /// Passes on what the keeper says until the channel closes.

@@ -1,11 +1,12 @@
 //! The console's figures as Prometheus reads them.
 //!
 //! Handles are made once; per record or frame only a number is added. What the
-//! switch counts is asked of it when someone reads the metrics.
+//! switch counts is asked of it when someone reads the metrics, and so is what
+//! there is: of sessions and connections the switch, of containers the keeper. So
+//! that is right whenever the console was started, and whatever it has missed.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -14,28 +15,12 @@ use serde_json::Value;
 use crate::event::EventId;
 use crate::record::sink::SinkStatus;
 use crate::record::tape::TapeStats;
-use crate::record::{CaptureStats, LogStats, Record, Summary};
+use crate::record::{CaptureStats, LogStats, Record};
 
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 // More devices than nodes come and go, so what is not a node of the plan shares one label.
 const OTHERS: &str = "devices-and-links";
-
-/// A number that goes up and down, but never below zero: a console that was
-/// started in the middle sees ends whose beginnings it did not see.
-struct Standing {
-    gauge: Gauge,
-    value: AtomicU64,
-}
-
-impl Standing {
-    fn change(&self, change: impl Fn(u64) -> u64) {
-        // One thread changes it.
-        let value = change(self.value.load(Ordering::Relaxed));
-        self.value.store(value, Ordering::Relaxed);
-        self.gauge.set(value as f64);
-    }
-}
 
 /// All handles, and the text that is made of them.
 pub struct Metrics {
@@ -43,8 +28,8 @@ pub struct Metrics {
     handle: PrometheusHandle,
     events: Vec<Counter>,
     sessions_started: Counter,
-    sessions: Standing,
-    flows: Standing,
+    sessions: Gauge,
+    flows: Gauge,
     containers: Gauge,
     containers_started: Counter,
     containers_live: Counter,
@@ -65,6 +50,27 @@ pub struct Metrics {
     switch_up: Gauge,
 }
 
+/// What there is now, as the switch tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Standing {
+    /// Sessions that went on after the first look.
+    pub sessions: u64,
+    /// TCP connections.
+    pub flows: u64,
+}
+
+impl Standing {
+    /// What an answer of the switch to a status question says of it.
+    pub fn told(status: &Value) -> Standing {
+        let rows = status.get("standing").and_then(Value::as_array).into_iter().flatten();
+        let number = |row: &Value, name: &str| row.get(name).and_then(Value::as_u64).unwrap_or(0);
+        rows.fold(Standing::default(), |sum, row| Standing {
+            sessions: sum.sessions.saturating_add(number(row, "sessions")),
+            flows: sum.flows.saturating_add(number(row, "flows")),
+        })
+    }
+}
+
 #[derive(Default)]
 struct SwitchCounters {
     counters: HashMap<(&'static str, String, String), (Counter, u64)>,
@@ -83,7 +89,12 @@ impl Metrics {
             recorder.describe_gauge(name.into(), None, about.into());
             recorder.register_gauge(&Key::from_static_name(name), &METADATA)
         };
-        let standing = |name, about| Standing { gauge: gauge(name, about), value: AtomicU64::new(0) };
+        // Nothing is known as long as nobody has told: zero would be a figure.
+        let standing = |name, about| {
+            let gauge = gauge(name, about);
+            gauge.set(f64::NAN);
+            gauge
+        };
         let events = EventId::ALL.iter().map(|id| {
             let key = Key::from_parts("honeyweave_events_total", vec![Label::from_static_parts("event", id.as_str())]);
             recorder.register_counter(&key, &METADATA)
@@ -110,7 +121,7 @@ impl Metrics {
             sessions_started: counter("honeyweave_sessions_started_total", "Sessions begun."),
             sessions: standing("honeyweave_sessions", "Sessions that went on after the first look and have not ended."),
             flows: standing("honeyweave_flows", "TCP connections that are open."),
-            containers: gauge("honeyweave_containers", "Containers that are live."),
+            containers: standing("honeyweave_containers", "Containers of hosts that are live or frozen."),
             containers_started: counter("honeyweave_containers_started_total", "Containers started."),
             containers_live: counter("honeyweave_containers_live_total", "Containers that came to life."),
             containers_failed: counter("honeyweave_containers_failed_total", "Containers that failed."),
@@ -145,12 +156,6 @@ impl Metrics {
             counter.increment(1);
         }
         match record.event {
-            EventId::SessionStart => {
-                self.sessions.change(|n| n + 1);
-            }
-            EventId::SessionEnd => self.sessions.change(|n| n.saturating_sub(1)),
-            EventId::TcpOpen => self.flows.change(|n| n + 1),
-            EventId::TcpClose => self.flows.change(|n| n.saturating_sub(1)),
             EventId::ContainerStart => self.containers_started.increment(1),
             EventId::ContainerLive => self.containers_live.increment(1),
             EventId::ContainerFailed => self.containers_failed.increment(1),
@@ -168,15 +173,14 @@ impl Metrics {
         self.ring_lost.increment(events);
     }
 
-    /// Forgets what ended with the switch.
-    pub fn switch_restarted(&self) {
-        self.sessions.change(|_| 0);
-        self.flows.change(|_| 0);
+    /// Sessions and connections went with the switch, and the next one has not told of any yet.
+    pub fn switch_ended(&self) {
+        self.sessions.set(0.0);
+        self.flows.set(0.0);
     }
 
     /// Takes over what the recorder counts by itself.
-    pub fn update(&self, summary: &Summary, log: &LogStats, captures: &CaptureStats) {
-        self.containers.set(summary.running() as f64);
+    pub fn update(&self, log: &LogStats, captures: &CaptureStats) {
         self.log_records.absolute(log.records);
         self.log_bytes.absolute(log.bytes);
         self.log_lost.absolute(log.lost);
@@ -184,6 +188,11 @@ impl Metrics {
         self.capture_frames.absolute(captures.frames);
         self.capture_dropped.absolute(captures.dropped);
         self.capture_lost.absolute(captures.ring_lost);
+    }
+
+    /// Takes over how many containers of hosts there are; `None` if nobody tells.
+    pub fn containers(&self, there: Option<usize>) {
+        there.into_iter().for_each(|there| self.containers.set(there as f64));
     }
 
     /// Takes over how recordings of connections are doing.
@@ -212,6 +221,9 @@ impl Metrics {
     pub fn switch(&self, status: Option<&Value>) {
         self.switch_up.set(f64::from(u8::from(status.is_some())));
         let Some(status) = status else { return };
+        let now = Standing::told(status);
+        self.sessions.set(now.sessions as f64);
+        self.flows.set(now.flows as f64);
         let mut seen: HashMap<(&'static str, String, String), u64> = HashMap::new();
         let rows = |name: &str| status.get(name).and_then(Value::as_array).into_iter().flatten();
         let text = |row: &Value, name: &str| row.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
@@ -268,9 +280,7 @@ mod tests {
     #[test]
     fn counts_what_is_recorded() {
         let metrics = Metrics::new(vec!["core".into()]);
-        for id in
-            [EventId::SessionStart, EventId::SessionStart, EventId::SessionEnd, EventId::TcpClose, EventId::TcpOpen]
-        {
+        for id in [EventId::SessionStart, EventId::SessionStart, EventId::SessionEnd] {
             metrics.record(&Record::bare(0, Utc::default(), id));
         }
         metrics.lost(3);
@@ -278,11 +288,36 @@ mod tests {
         let text = metrics.render();
         assert_eq!(value(&text, "honeyweave_events_total{event=\"session.start\"}"), Some(2.0));
         assert_eq!(value(&text, "honeyweave_events_total{event=\"node.panic\"}"), Some(0.0));
-        assert_eq!(value(&text, "honeyweave_sessions "), Some(1.0));
         assert_eq!(value(&text, "honeyweave_sessions_started_total "), Some(1.0));
-        assert_eq!(value(&text, "honeyweave_flows "), Some(1.0));
         assert_eq!(value(&text, "honeyweave_events_lost_total "), Some(3.0));
         assert!(text.contains("# HELP honeyweave_events_total Events recorded"));
+    }
+
+    #[test]
+    fn what_there_is_is_told_by_those_who_have_it() {
+        let metrics = Metrics::new(vec!["lan".into()]);
+        let gauges = |text: &str| {
+            ["honeyweave_sessions ", "honeyweave_flows ", "honeyweave_containers "].map(|name| value(text, name))
+        };
+        assert!(gauges(&metrics.render()).iter().all(|value| value.is_some_and(f64::is_nan)), "nobody has told yet");
+        let row = |node: &str, sessions: u64, flows: u64| json!({"node": node, "sessions": sessions, "flows": flows});
+        metrics.switch(Some(&json!({"standing": [row("lan", 3, 2), row("dmz", 1, 0), {"node": 7, "flows": "many"}]})));
+        metrics.containers(Some(2));
+        // What is recorded says nothing of that: it may have begun before this console did.
+        metrics.record(&Record::bare(0, Utc::default(), EventId::SessionEnd));
+        metrics.record(&Record::bare(0, Utc::default(), EventId::TcpOpen));
+        assert_eq!(gauges(&metrics.render()), [Some(4.0), Some(2.0), Some(2.0)]);
+        // Whoever does not answer has not lost everything.
+        metrics.switch(None);
+        metrics.containers(None);
+        assert_eq!(gauges(&metrics.render()), [Some(4.0), Some(2.0), Some(2.0)]);
+        // But what ended with it is not there until the next one says what is.
+        metrics.switch_ended();
+        metrics.switch(None);
+        assert_eq!(gauges(&metrics.render()), [Some(0.0), Some(0.0), Some(2.0)]);
+        metrics.switch(Some(&json!({"standing": [row("lan", 1, 1)]})));
+        metrics.containers(Some(0));
+        assert_eq!(gauges(&metrics.render()), [Some(1.0), Some(1.0), Some(0.0)]);
     }
 
     #[test]

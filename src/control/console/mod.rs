@@ -241,4 +241,6 @@ async fn tell(message: Said, said: &SyncSender<Said>, wake: &EventFd) -> bool {
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod standing_tests;
+#[cfg(test)]
 mod tests;

@@ -272,7 +272,10 @@ impl Recorder {
             let Ok(said) = self.said.try_recv() else { break };
             if said.event.id == EventId::ProcessState && switch_ended(&said.data) {
                 summary.switch_restarted();
-                shared.metrics.switch_restarted();
+                shared.metrics.switch_ended();
+            }
+            if said.event.id == EventId::ProcessState {
+                shared.said(&said.data);
             }
             if said.event.id == EventId::IdsAlert {
                 self.alerts.push(said, monotonic);
@@ -444,7 +447,7 @@ impl Recorder {
         let mut stats = lock(&self.shared.stats);
         stats.0.clone_from(self.log.stats());
         stats.1.clone_from(self.captures.stats());
-        self.shared.metrics.update(&self.shared.summary(), &stats.0, &stats.1);
+        self.shared.metrics.update(&stats.0, &stats.1);
     }
 }
 

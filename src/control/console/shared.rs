@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{broadcast, watch};
@@ -31,6 +32,8 @@ pub struct Shared {
     /// The newest record.
     newest: watch::Sender<u64>,
     sinks: Mutex<Vec<SinkStatus>>,
+    /// Another console was there before this one.
+    follows: AtomicBool,
     /// Why less is recorded of connections than should be.
     recordings_error: Mutex<Option<String>>,
     /// The figures for Prometheus.
@@ -64,6 +67,7 @@ impl Shared {
             feed: broadcast::channel(FEED).0,
             newest: watch::Sender::new(0),
             sinks: Mutex::default(),
+            follows: AtomicBool::new(false),
             recordings_error: Mutex::default(),
         }
     }
@@ -91,6 +95,18 @@ impl Shared {
     /// Learns the number of the newest record.
     pub fn grown(&self, newest: u64) {
         self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
+    }
+
+    /// Learns from what the supervisor says whether this console is the first one.
+    pub fn said(&self, text: &[u8]) {
+        if text.starts_with(b"the console was started again") {
+            self.follows.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether another one was there before it, which has counted what happened until then.
+    pub fn follows(&self) -> bool {
+        self.follows.load(Ordering::Relaxed)
     }
 
     /// Why less is recorded of connections than should be, if that is so.

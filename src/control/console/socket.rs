@@ -12,12 +12,14 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::keeper::Keeper;
+use super::metrics::Standing;
 use super::shared::Shared;
 use super::switch::{Switch, cut, rows};
+use crate::container::ContainerRow;
 use crate::control::request::{Answer, MAX_LAST, MAX_REQUEST, MAX_ROWS, Request, Status, Table};
 use crate::control::{Inside, Query, ToSupervisor};
 use crate::node::Show;
-use crate::record::{Filter, Utc, search};
+use crate::record::{ContainerState, Filter, SummaryView, Utc, search};
 use crate::sys::clock;
 use crate::sys::seqpacket::AsyncChannel;
 
@@ -44,6 +46,8 @@ pub struct Desk {
     pub name: String,
     /// When it was started.
     pub started: Utc,
+    /// When this console was.
+    pub begun: Utc,
     /// Threads of the data plane.
     pub threads: u16,
     /// Process number of the supervisor.
@@ -72,6 +76,7 @@ impl Desk {
             keeper,
             name: config.plan.name.clone(),
             started: Utc::from_micros(config.started_micros),
+            begun: Utc::from_micros(clock::realtime_micros()),
             pid: config.supervisor,
             inside: config.inside.clone(),
             threads: config.threads,
@@ -172,17 +177,26 @@ impl Desk {
 
     /// The metrics as text, those of the switch as it tells them now.
     pub async fn metrics(&self) -> String {
-        let status = self.switch.query(Query::Status).await;
+        let (status, containers) = tokio::join!(self.switch.query(Query::Status), self.keeper.containers());
         self.shared.metrics.switch(status.as_ref().ok());
+        let runs = |row: &&ContainerRow| row.host.is_some() && matches!(row.state.as_str(), "live" | "frozen");
+        self.shared.metrics.containers(containers.ok().map(|rows| rows.iter().filter(runs).count()));
         self.shared.metrics.sinks(&self.shared.sinks());
         self.shared.metrics.render()
     }
 
     async fn status(&self) -> Status {
-        let (mut answer, switch_error) = match self.switch.query(Query::Status).await {
+        let (answer, containers) = tokio::join!(self.switch.query(Query::Status), self.keeper.containers());
+        let standing = answer.as_ref().ok().map(Standing::told);
+        let (mut answer, switch_error) = match answer {
             Ok(answer) => (answer, None),
             Err(why) => (serde_json::Value::Null, Some(why)),
         };
+        let (containers, keeper_error) = match containers {
+            Ok(containers) => (containers, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        let running = containers.iter().filter_map(|row| self.container(row)).collect();
         let mut part = |name: &str| rows(answer.get_mut(name).map_or(serde_json::Value::Null, serde_json::Value::take));
         let (log, captures) = self.shared.stats();
         let (inside, inside_limit, inside_error) = match &self.inside {
@@ -205,12 +219,29 @@ impl Desk {
             inside_error,
             nodes: part("nodes"),
             devices: part("devices"),
-            summary: self.shared.summary().view(),
+            counted_since: if self.shared.follows() { self.begun } else { self.started },
+            sessions_open: standing.map(|standing| standing.sessions),
+            connections_open: standing.map(|standing| standing.flows),
+            keeper_error,
+            spare_containers: containers.iter().filter(|row| row.state == "ready").count(),
+            summary: SummaryView { running, ..self.shared.summary().view() },
             log,
             captures,
             recordings_error: self.shared.recordings_error(),
             sinks: self.shared.sinks(),
         }
+    }
+
+    /// A container as it is told, if it is a host's and there is more of it than files.
+    fn container(&self, row: &ContainerRow) -> Option<ContainerState> {
+        let is_there = matches!(row.state.as_str(), "queued" | "starting" | "live" | "frozen");
+        Some(ContainerState {
+            node: row.node.clone(),
+            ip: row.host.filter(|_| is_there)?,
+            state: row.state.clone(),
+            since: row.since,
+            by: row.by.map(|ip| self.shared.mask.ip(ip)),
+        })
     }
 
     async fn show(&self, what: Show, limit: u32) -> Result<serde_json::Value, String> {

@@ -53,9 +53,9 @@ pub(super) struct Harness {
     pub dir: tempfile::TempDir,
     pub socket: PathBuf,
     thread: Option<JoinHandle<io::Result<()>>>,
-    supervisor: Option<Channel>,
+    pub supervisor: Option<Channel>,
     switch: Channel,
-    keeper: Channel,
+    pub keeper: Channel,
     pub events: RingFds,
     pub frames: RingFds,
     // The console's own ends, which in the product the supervisor keeps.
@@ -95,7 +95,7 @@ impl Harness {
         harness
     }
 
-    fn start(&mut self, proxies: Vec<Proxy>) {
+    pub fn start(&mut self, proxies: Vec<Proxy>) {
         let (supervisor, supervisor_end) = Channel::pair().unwrap();
         self.supervisor = Some(supervisor);
         let config = ConsoleConfig {
@@ -139,7 +139,7 @@ impl Harness {
         stream
     }
 
-    fn ask(&self, request: &str) -> Vec<Value> {
+    pub fn ask(&self, request: &str) -> Vec<Value> {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
         stream.write_all(b"\n").unwrap();
@@ -156,7 +156,7 @@ impl Harness {
     }
 
     /// Answers the next question of the console.
-    fn answer(&self, what: Query, value: &Value) {
+    pub fn answer(&self, what: Query, value: &Value) {
         let (message, _) = self.switch.recv_msg::<ToSwitch>().unwrap().unwrap();
         let ToSwitch::Query { id, what: asked } = message else { panic!("{message:?}") };
         assert_eq!(asked, what);
@@ -350,30 +350,6 @@ fn keeper_and_supervisor_are_heard() {
     let mut reasons: Vec<String> = harness.records().into_iter().filter_map(|record| record.reason).collect();
     reasons.sort();
     assert_eq!(reasons, ["eth7: \\u{1b}[2Jgone", "switch started"]);
-}
-
-#[test]
-fn what_ended_with_the_switch_is_not_counted_any_more() {
-    let harness = Harness::new();
-    let mut event = Event::new(EventId::SessionStart, now());
-    event.session = SessionId(4);
-    harness.sink().emit(&event, b"");
-    until("the session is logged", || harness.records().len() == 1);
-    let sessions = || {
-        let asked = std::thread::scope(|scope| {
-            let asker = scope.spawn(|| harness.ask(r#"{"request":"metrics"}"#));
-            harness.answer(Query::Status, &json!({}));
-            asker.join().unwrap()
-        });
-        let text = asked[0]["ok"].as_str().unwrap().to_owned();
-        text.lines().find_map(|line| line.strip_prefix("honeyweave_sessions ")).unwrap().to_owned()
-    };
-    assert_eq!(sessions(), "1");
-    let data = b"the switch was ended by signal 9".to_vec();
-    let said = Said { event: Event::new(EventId::ProcessState, now()), data };
-    harness.supervisor.as_ref().unwrap().send_msg(&said, &[]).unwrap();
-    until("its end is logged", || harness.records().len() == 2);
-    assert_eq!(sessions(), "0");
 }
 
 #[test]

@@ -110,7 +110,7 @@ mod waiting_tests;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::{Command, Cx, HostsConfig, Node, Show};
+use super::{Command, Cx, HostsConfig, Node, Show, Standing};
 #[cfg(test)]
 use crate::emulate::{Backend, Builtin, Grant, Outward, ServiceId, TcpPort, UdpPort};
 use crate::emulate::{ClockTable, Identity, Scan, Template};
@@ -469,6 +469,10 @@ impl Node for Hosts {
             Show::Flows => Some(self.show_flows(now, limit)),
             _ => None,
         }
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        Some(Standing { sessions: self.sessions.told(), flows: self.flows.slab.len() })
     }
 
     fn end(&mut self, cx: &mut Cx<'_>) {

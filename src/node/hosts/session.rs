@@ -76,6 +76,8 @@ impl Session {
 /// All sessions of a node.
 pub(super) struct Sessions {
     table: ClockTable<Pair, Session>,
+    /// Those whose beginning was told.
+    told: usize,
     idle: Duration,
     next_sweep: Instant,
     /// The session of the frame in hand.
@@ -109,6 +111,7 @@ impl Sessions {
         let idle = Duration::from_secs(u64::from(idle_secs));
         Sessions {
             table: ClockTable::new(capacity, seed),
+            told: 0,
             idle,
             next_sweep: Instant::ZERO,
             present: None,
@@ -157,6 +160,7 @@ impl Sessions {
         let session = self.table.value(at);
         if session.seen & START_TOLD == 0 && (session.frames > 0 || !touch.tells_itself) {
             start(touch, session, cx);
+            self.told += 1;
         }
         let first = session.seen & bit == 0;
         session.seen |= bit;
@@ -180,7 +184,7 @@ impl Sessions {
         };
         let (at, evicted) = self.table.insert_new(touch.pair, vacant, session);
         if let Some((pair, old)) = evicted {
-            end(&pair, &old, cx);
+            end(&pair, &old, &mut self.told, cx);
         }
         at
     }
@@ -229,11 +233,12 @@ impl Sessions {
             return;
         }
         self.next_sweep = cx.now + SWEEP;
-        let (now, idle) = (cx.now, self.idle);
-        self.table.sweep(
+        let Sessions { table, told, idle, .. } = self;
+        let (now, idle) = (cx.now, *idle);
+        table.sweep(
             SWEEP_BUDGET,
             |_, session| now - session.last > idle,
-            |pair, session| end(&pair, &session, cx),
+            |pair, session| end(&pair, &session, told, cx),
         );
     }
 
@@ -243,6 +248,11 @@ impl Sessions {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Pair, &Session)> {
         self.table.iter()
+    }
+
+    /// How many there are whose beginning was told.
+    pub(super) fn told(&self) -> usize {
+        self.told
     }
 
     #[cfg(test)]
@@ -272,10 +282,11 @@ fn start(touch: &Touch, session: &mut Session, cx: &mut Cx<'_>) {
     cx.emit(&mut event, &[]);
 }
 
-fn end(pair: &Pair, session: &Session, cx: &mut Cx<'_>) {
+fn end(pair: &Pair, session: &Session, told: &mut usize, cx: &mut Cx<'_>) {
     if session.seen & START_TOLD == 0 {
         return;
     }
+    *told = told.saturating_sub(1);
     let mut event = event_of(EventId::SessionEnd, pair, session, cx.now);
     event.count = u64::from(session.frames);
     event.bytes_in = session.bytes_in;

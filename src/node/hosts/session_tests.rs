@@ -1,6 +1,6 @@
 //! What is told of sessions.
 
-use super::tests::{Client, bench, ip_frame, names, tcp_frame};
+use super::tests::{Client, bench, config, ip_frame, names, tcp_frame};
 use super::*;
 use crate::node::testing::Bench;
 use crate::wire::{Duration, flag};
@@ -80,6 +80,42 @@ fn firsts(bench: &Bench<Hosts>) -> usize {
     bench.events.iter().filter(|(event, _)| event.first).count()
 }
 
+/// What there is is known by the table, whatever was told of beginnings and ends, and to whom.
+#[test]
+fn what_there_is_is_counted_where_it_is() {
+    let mut bench = bench();
+    let now = |bench: &Bench<Hosts>| bench.node.standing().map(|now| (now.sessions, now.flows));
+    bench.rx(0, &tcp_frame(&bench, 40000, 81, 100, 0, flag::SYN, b""));
+    assert_eq!(now(&bench), Some((0, 0)), "whoever looked once");
+    let mut client = Client::new(&bench, 21);
+    client.run(&mut bench, Duration::from_millis(500));
+    assert_eq!(now(&bench), Some((1, 1)));
+    client.conn.close();
+    client.run(&mut bench, Duration::from_millis(500));
+    assert_eq!(now(&bench), Some((1, 0)));
+    bench.now += Duration::from_secs(400);
+    bench.with(|node, cx| node.tick(cx));
+    assert_eq!((now(&bench), names(&bench).last()), (Some((0, 0)), Some(&"session.end")));
+}
+
+/// A table that is full: who gives way is not open any more.
+#[test]
+fn a_session_that_gives_way_is_not_counted() {
+    let mut few = config();
+    few.limits.sessions = 1;
+    let mut bench = Bench::new(Hosts::new(few, Identity::new(crate::emulate::Secret([3; 16]), "hosts"), 5), 2);
+    for _ in 0..3 {
+        for host in 1..=200 {
+            let frame = echo(&bench, &format!("10.0.1.{host}"));
+            bench.rx(0, &frame);
+            bench.rx(0, &frame);
+        }
+    }
+    let of = |name: &str| names(&bench).iter().filter(|id| **id == name).count();
+    assert!(of("session.end") > 0);
+    assert_eq!(bench.node.standing().unwrap().sessions, of("session.start") - of("session.end"));
+}
+
 /// The honeynet ends: whoever is connected is told of with what passed.
 #[test]
 fn connections_that_are_open_at_the_end_have_one() {
@@ -99,4 +135,23 @@ fn connections_that_are_open_at_the_end_have_one() {
     // Once is enough.
     bench.with(|node, cx| node.end(cx));
     assert_eq!(names(&bench).iter().filter(|id| **id == "tcp.close").count(), 1);
+}
+
+/// An echo request to `host`.
+fn echo(bench: &Bench<Hosts>, host: &str) -> Vec<u8> {
+    let mut frame = ip_frame(bench, proto::ICMP, &[8, 0, 0, 0, 1, 2, 0, 1, 9, 9, 9]);
+    let headers = crate::wire::Headers {
+        dst_mac: super::tests::mac_of(bench, host),
+        src_mac: super::tests::ATTACKER,
+        src: super::tests::ATTACKER_IP.parse().unwrap(),
+        dst: host.parse().unwrap(),
+        proto: proto::ICMP,
+        ttl: 64,
+        tos: 0,
+        ip_id: 7,
+        df: false,
+    };
+    let at = headers.write(&mut frame, 11);
+    headers.fill_checksum(&mut frame[at..]);
+    frame
 }
