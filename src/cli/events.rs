@@ -9,7 +9,8 @@ use super::client::{Client, ConnectError};
 use super::{Target, table};
 use crate::control::request::{Answer, Request};
 use crate::event::SessionId;
-use crate::record::{self, Filter, Record, escape, search};
+use crate::record::sink::details;
+use crate::record::{self, Filter, Record, by_time, escape, search};
 
 const PAST: usize = 1000;
 const PAST_BEFORE_FOLLOWING: usize = 10;
@@ -89,7 +90,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             // Nothing runs, but what happened may still lie there.
             let dir = super::session::directory(&ls.target)?.join("events");
             let found = search(&dir, &filter, last).map_err(|e| miette!("cannot read {}: {e}", dir.display()))?;
-            for line in found {
+            for line in by_time(found) {
                 if !print(&line, ls.json)? {
                     break;
                 }
@@ -135,14 +136,16 @@ fn ask(client: &mut Client, request: &Request, ls: &Ls, printed: &mut u64) -> mi
     if client.send(request).is_err() {
         return Ok(End::WentAway);
     }
+    // They come in the order of their times, which is not that of their numbers.
+    let before = *printed;
     loop {
         match client.next()? {
             Some(Answer::Record(record)) => {
                 let seq = record.get("seq").and_then(Value::as_u64).unwrap_or(u64::MAX);
-                if seq <= *printed {
+                if seq <= before {
                     continue;
                 }
-                *printed = seq;
+                *printed = seq.max(*printed);
                 if !print(&record.to_string(), ls.json)? {
                     return Ok(End::Told);
                 }
@@ -177,7 +180,8 @@ fn print(line: &str, json: bool) -> miette::Result<bool> {
 pub fn describe(record: &Record) -> String {
     let mut time = record.time.to_string();
     time.truncate(23);
-    let mut text = format!("{time}Z  {:<16}", record.event.as_str());
+    // As wide as the longest name.
+    let mut text = format!("{time}Z  {:<19}", record.event.as_str());
     let mut word = |piece: &str| {
         text.push(' ');
         text.push_str(piece);
@@ -216,7 +220,9 @@ pub fn describe(record: &Record) -> String {
     if let Some(reason) = &record.reason {
         word(&harmless(reason));
     }
+    let details = details(record);
     match (&record.text, &record.data) {
+        _ if !details.is_empty() => details.iter().for_each(|(name, value)| word(&format!("{name}={}", shown(value)))),
         (Some(text), _) => word(&format!("\"{}\"", harmless(text))),
         (None, Some(data)) => word(&format!("({} octets)", record::base64_decode(data).map_or(0, |d| d.len()))),
         (None, None) => {}
@@ -228,6 +234,20 @@ pub fn describe(record: &Record) -> String {
         word(&format!("cause={cause}"));
     }
     text.trim_end().to_owned()
+}
+
+/// A detail as people read it: in quotes only where it would run into what follows.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text)
+            if text.is_empty() || text.contains(|c: char| c.is_whitespace() || "\"'=[]".contains(c)) =>
+        {
+            format!("\"{}\"", harmless(&text.replace('"', "\\\"")))
+        }
+        Value::String(text) => harmless(text),
+        Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
+        other => other.to_string(),
+    }
 }
 
 fn harmless(text: &str) -> String {
@@ -248,9 +268,32 @@ mod tests {
         let record: Record = serde_json::from_str(line).unwrap();
         assert_eq!(
             describe(&record),
-            "2026-01-31T12:00:00.123Z  tcp.data         10.0.0.9:40000        -> 10.0.0.1:22           tcp [office] \
+            "2026-01-31T12:00:00.123Z  tcp.data            10.0.0.9:40000        -> 10.0.0.1:22           tcp [office] \
              in=9 \"SSH-2.0\\r\\n?\" session=0000000000000abc"
         );
+    }
+
+    #[test]
+    fn what_was_understood_reads_as_words() {
+        let told = |event: &str, data: &str| {
+            let line = format!(
+                r#"{{"v":1,"seq":7,"time":"2026-01-31T12:00:00.123456Z","event":"{event}","data":"{}","text":"the same"}}"#,
+                record::base64_encode(data.as_bytes())
+            );
+            describe(&serde_json::from_str(&line).unwrap()).split_off(46)
+        };
+        let login = r#"{"user":"root","method":"password","password":"let me \"in\"","accepted":true}"#;
+        assert_eq!(told("ssh.login", login), r#"user=root method=password password="let me \"in\"" accepted=true"#);
+        let exec = r#"{"path":"/bin/sh","args":["sh","-c","id; ls"],"uid":0,"name":""}"#;
+        assert_eq!(told("container.exec", exec), r#"path=/bin/sh args=[sh -c "id; ls"] uid=0 name="""#);
+        // What an attacker sends has no say in how it is read.
+        assert_eq!(told("tcp.data", login), "\"the same\"");
+        assert_eq!(told("ssh.login", &login[..20]), "\"the same\"", "what was cut is shown as it is");
+        let hostile = told("shell.command", r#"{"command":"\u001b[2J\u202e session=0"}"#);
+        assert!(hostile.chars().all(record::is_harmless), "{hostile}");
+        assert!(hostile.ends_with(" session=0\""), "it stays within its quotes: {hostile}");
+        let widest = crate::event::EventId::ALL.iter().map(|id| id.as_str().len()).max();
+        assert_eq!(widest, Some(19), "the column of names is as wide as the longest");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The command line against a console: what people and programs read.
 
+mod order;
+
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;

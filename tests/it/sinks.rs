@@ -101,8 +101,10 @@ fn attack(lab: &Lab, times: usize) -> u64 {
 
 /// Everything once and in order, but for what came a second time.
 fn assert_complete(lab: &Lab, name: &str, told: &[(u64, Value)], newest: u64, most_twice: usize) {
-    let logged: Vec<u64> =
+    let mut logged: Vec<u64> =
         lab.events().iter().map(|event| event["seq"].as_u64().unwrap()).filter(|seq| *seq <= newest).collect();
+    // They are listed in the order of their times, and sent in that of their numbers.
+    logged.sort_unstable();
     let mut seen: Vec<u64> = Vec::new();
     let mut twice = 0;
     for (seq, _) in told.iter().filter(|(seq, _)| *seq <= newest) {

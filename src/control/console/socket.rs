@@ -19,7 +19,7 @@ use crate::container::ContainerRow;
 use crate::control::request::{Answer, MAX_LAST, MAX_REQUEST, MAX_ROWS, Request, Status, Table};
 use crate::control::{Inside, Query, ToSupervisor};
 use crate::node::Show;
-use crate::record::{ContainerState, Filter, SummaryView, Utc, search};
+use crate::record::{ContainerState, Filter, SummaryView, Utc, by_time, search};
 use crate::sys::clock;
 use crate::sys::seqpacket::AsyncChannel;
 
@@ -272,7 +272,7 @@ impl Desk {
             Ok(found) => found,
             Err(why) => return send(write, &line(&Answer::Error(why))).await,
         };
-        let newest = found.last().and_then(|text| Filter::default().matches(text));
+        let newest = found.iter().filter_map(|text| Filter::default().matches(text)).max();
         let mut lines = String::new();
         for text in found {
             push_record(&mut lines, &text);
@@ -315,7 +315,7 @@ impl Desk {
         let Ok(_permit) = self.searches.acquire().await else { return Err("the console is ending".into()) };
         let dir = self.dir.join("events");
         let place = dir.display().to_string();
-        let searched = tokio::task::spawn_blocking(move || search(&dir, &filter, last)).await;
+        let searched = tokio::task::spawn_blocking(move || search(&dir, &filter, last).map(by_time)).await;
         match searched {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(format!("cannot read the event log in {place}: {error}")),

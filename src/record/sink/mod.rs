@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use backoff::{LONGEST_PAUSE, pause};
 pub use cursor::Cursor;
+pub use fields::details;
 pub use select::Select;
 pub use syslog::octet_counted;
 pub use tail::{Next, Tail};
