@@ -306,8 +306,21 @@ fn what_is_open_is_recorded_beyond_the_recorders_death() {
     let file = connections.iter().find_map(|connection| connection["files"].get(0)).expect("the file is on a tape");
     let digest = honeyweave::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
     assert_eq!((&file["path"], &file["sha256"]), (&"/tmp/worm".into(), &digest.as_str().into()), "{file}");
-    // What it had read and not written may be missing, and is said to be.
+    // What it had read and not written may be missing: zeros stand for it, and the tape says where.
     let kept = std::fs::read(dir.join(file["content"].as_str().unwrap())).unwrap();
+    let tapes = std::fs::read_dir(&dir)
+        .unwrap()
+        .flatten()
+        .filter(|file| file.file_name().to_string_lossy().ends_with(".ndjson"));
+    let lines: String = tapes.map(|file| std::fs::read_to_string(file.path()).unwrap()).collect();
+    let end = lines.lines().find(|line| line.contains("\"file-end\"")).expect("the end of the file is on a tape");
+    let end: serde_json::Value = serde_json::from_str(end).unwrap();
+    let mut expected = content[..kept.len()].to_vec();
+    for gap in end["missing"].as_array().into_iter().flatten() {
+        let (at, count) = (gap[0].as_u64().unwrap() as usize, gap[1].as_u64().unwrap() as usize);
+        expected[at..at + count].fill(0);
+    }
+    assert!(kept == expected, "{} octets, {end}", kept.len());
     assert!(kept == content || file["cut"] == "interrupted", "{file}");
     assert!(kept.len() > content.len() / 2, "{} octets of {}", kept.len(), content.len());
     let text = String::from_utf8(lab.command(&["session", "replay", id, "--text"]).stdout).unwrap();

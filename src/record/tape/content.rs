@@ -16,6 +16,8 @@ use crate::service::tls::hex;
 
 /// Why not all of a file is kept: a piece of it went with the process that was to keep it.
 pub const INTERRUPTED: &str = "interrupted";
+/// How often that may be in one file: each time a process has died.
+const GAPS: usize = 16;
 
 /// A file that moves.
 pub struct Content {
@@ -27,8 +29,10 @@ pub struct Content {
     file: Option<Appender>,
     /// Of what is in the file; none if another process has begun it, as that takes its time.
     digest: Option<Context>,
-    /// Octets that came.
+    /// Octets that came, and those before them that did not.
     pub came: u64,
+    /// Where some are missing, and how many: there are zeros in their place.
+    missing: Vec<(u64, u64)>,
     /// Why the rest is not kept.
     cut: Option<&'static str>,
 }
@@ -44,6 +48,8 @@ pub struct Kept {
     pub sha256: Option<String>,
     /// Why it is not all that came.
     pub cut: Option<&'static str>,
+    /// Where zeros stand for what is missing, and how many.
+    pub missing: Vec<(u64, u64)>,
 }
 
 impl Content {
@@ -56,6 +62,7 @@ impl Content {
             file: None,
             digest: Some(Context::new(&SHA256)),
             came: 0,
+            missing: Vec::new(),
             cut: None,
         }
     }
@@ -80,15 +87,30 @@ impl Content {
     /// Takes the piece that belongs at `offset`; returns how many octets more are in no file.
     pub fn take(&mut self, offset: u64, data: &[u8], place: &Place<'_>, store: &mut Store) -> u64 {
         let (count, missing) = (data.len() as u64, offset.saturating_sub(self.came));
-        // What lies behind a gap is at no place where anybody would look for it.
-        if missing > 0 {
-            self.cut = self.cut.or(Some(INTERRUPTED));
+        if missing > 0 && self.cut.is_none() {
+            self.cut = self.pass_over(missing, place, store).err();
         }
         self.came = offset.saturating_add(count);
         if self.cut.is_none() {
             self.cut = self.keep(data, place, store).err();
         }
         missing.saturating_add(if self.cut.is_some() { count } else { 0 })
+    }
+
+    /// Has what comes next stand where it belongs.
+    fn pass_over(&mut self, missing: u64, place: &Place<'_>, store: &mut Store) -> Result<(), &'static str> {
+        let kept = self.file.as_ref().map_or(0, Appender::len);
+        if self.missing.len() >= GAPS || kept.saturating_add(missing) > place.limits.content {
+            return Err(INTERRUPTED);
+        }
+        self.missing.push((self.came, missing));
+        let mut left = missing;
+        while left > 0 {
+            let zeros = &[0; PIECE][..left.min(PIECE as u64) as usize];
+            self.keep(zeros, place, store)?;
+            left -= zeros.len() as u64;
+        }
+        Ok(())
     }
 
     fn keep(&mut self, data: &[u8], place: &Place<'_>, store: &mut Store) -> Result<(), &'static str> {
@@ -134,7 +156,8 @@ impl Content {
 
     /// Nothing more of it comes. What is kept gets its digest for a name, unless there is such a file already.
     pub fn finish(self, session: SessionId, store: &mut Store) -> Kept {
-        let kept = Kept { cut: self.cut, ..Kept::default() };
+        let cut = self.cut.or((!self.missing.is_empty()).then_some(INTERRUPTED));
+        let kept = Kept { cut, missing: self.missing, ..Kept::default() };
         let Some(file) = self.file else { return kept };
         store.end_part(session);
         let octets = file.len();

@@ -189,7 +189,7 @@ pub fn entries(path: &Path, mut show: impl FnMut(u64, Told)) -> io::Result<()> {
         let Ok(Value::Object(mut line)) = serde_json::from_slice(line) else { return };
         let at = line.remove("at").and_then(|at| at.as_f64()).unwrap_or(0.0);
         let micros = (at * 1e6).round() as u64;
-        ["content", "content_octets", "cut"].iter().for_each(|name| drop(line.remove(*name)));
+        ["content", "content_octets", "cut", "missing"].iter().for_each(|name| drop(line.remove(*name)));
         if line.contains_key("total") {
             show(micros, Told::Total);
         } else if let Ok(entry) = Entry::deserialize(Value::Object(line)) {
@@ -245,7 +245,7 @@ impl Connection {
         self.seconds = self.seconds.max(at);
         let mut member = |name: &str| members.remove(name).and_then(|value| value.as_str().map(shown));
         let (content, cut) = (member("content"), member("cut"));
-        members.remove("content_octets");
+        ["content_octets", "missing"].iter().for_each(|name| drop(members.remove(*name)));
         if let Some(Value::Object(begin)) = members.get("begin") {
             let text = |name: &str| begin.get(name).and_then(Value::as_str).map_or_else(String::new, shown);
             (self.protocol, self.since) = (text("protocol"), text("time"));

@@ -138,6 +138,8 @@ struct FileEnd<'a> {
     content_octets: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     cut: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    missing: &'a [(u64, u64)],
 }
 
 impl Recording {
@@ -373,7 +375,7 @@ impl Recording {
         let sha256 = if cut.is_none() && there.octets > 0 { there.sha256.as_deref() } else { sha256 };
         let entry = Entry::FileEnd { file, size, sha256: sha256.map(str::to_owned), kept: cut.is_none() };
         let content = there.content.as_deref();
-        let line = FileEnd { entry: &entry, content, content_octets: there.octets, cut };
+        let line = FileEnd { entry: &entry, content, content_octets: there.octets, cut, missing: &there.missing };
         self.tape.push(self.last, &line, desk.store);
         self.tape.flush(desk.store);
         self.counts.files += 1;
