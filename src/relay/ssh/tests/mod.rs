@@ -2,6 +2,7 @@
 
 mod ahead;
 mod flow;
+mod hostile;
 mod log_in;
 mod peers;
 
