@@ -20,8 +20,8 @@ use super::bpf::call::{self, Shape};
 pub use record::{Happened, Kind};
 pub use ring::Reader;
 
-/// Octets of the ring: some 20,000 programs that are begun.
-pub const RING: u32 = 16 << 20;
+/// Octets of the ring: some 40,000 programs that are begun.
+pub const RING: u32 = 32 << 20;
 /// Containers that are watched at once.
 const CONTAINERS: u32 = 16_384;
 /// Processes, and calls that have not returned, that something is kept of; of more, those of longest ago are forgotten.
