@@ -5,7 +5,8 @@
 #
 # Tests with real parts wait for other programs on a machine that may be busy. One or two that fail
 # are run once more, alone; who succeeds then is called flaky, with all that it said the first time. More
-# than two are a failure at once, and so is one that fails twice.
+# than two are a failure at once, and so is one that fails twice. Tests that measure time have names that end in
+# `_by_itself`, and run when all others are through.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/packages.sh test
@@ -57,7 +58,14 @@ failures() {
 }
 
 failed=0
-if ! step cargo test --lib --bins --tests --no-fail-fast "$@" -- --show-output; then
+good=1
+if [ $# = 0 ]; then
+    step cargo test --lib --bins --tests --no-fail-fast -- --show-output --skip _by_itself || good=0
+    step cargo test --test it --no-fail-fast -- --show-output --test-threads=1 _by_itself || good=0
+else
+    step cargo test --lib --bins --tests --no-fail-fast "$@" -- --show-output || good=0
+fi
+if [ "$good" = 0 ]; then
     mapfile -t names < <(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log")
     if [ ${#names[@]} = 0 ] || [ ${#names[@]} -gt 2 ]; then
         failed=1

@@ -90,7 +90,7 @@ fn arping_gets_one_answer_for_each_request() {
 }
 
 #[test]
-fn fping_finds_every_address_of_a_slash_16() {
+fn fping_finds_every_address_of_a_slash_16_by_itself() {
     let mut lab = Lab::up_alone(
         r#"
 name: campus

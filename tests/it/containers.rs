@@ -102,7 +102,7 @@ fn cold_contact(attacker: &Ns, host: &str) -> (Duration, Duration) {
 }
 
 #[test]
-fn a_cold_host_answers_the_handshake_at_once_and_speaks_soon() {
+fn a_cold_host_answers_the_handshake_at_once_and_speaks_soon_by_itself() {
     let lab = Lab::up_alone(SHELLS);
     lab.attacker_at("192.0.2.2/24", "192.0.2.1");
     let (mut opens, mut firsts) = (Vec::new(), Vec::new());
@@ -203,7 +203,7 @@ fn scans_from_inside_find_the_neighbors_and_wake_them() {
 }
 
 #[test]
-fn iperf3_runs_through_two_containers() {
+fn iperf3_runs_through_two_containers_by_itself() {
     let lab = Lab::up_alone(SHELLS);
     lab.attacker_at("192.0.2.2/24", "192.0.2.1");
     shell(&lab.attacker, "10.10.0.22", "setsid iperf3 -s -1 </dev/null >/dev/null 2>&1 &");
@@ -322,7 +322,7 @@ fn kill(pid: i32) {
 }
 
 #[test]
-fn a_killed_switch_is_back_within_a_second_and_hosts_come_to_life_again() {
+fn a_killed_switch_is_back_within_a_second_and_hosts_come_to_life_again_by_itself() {
     let mut lab = Lab::up_alone(SHELLS);
     lab.attacker_at("192.0.2.2/24", "192.0.2.1");
     shell(&lab.attacker, "10.10.0.20", "true");

@@ -137,7 +137,7 @@ fn a_spread_is_a_graph_of_sessions() {
 }
 
 #[test]
-fn a_flood_from_inside_starves_nobody() {
+fn a_flood_from_inside_starves_nobody_by_itself() {
     let lab = Lab::up_alone(&worm("outward: reflect"));
     lab.attacker_at("192.0.2.2/24", "192.0.2.1");
     for host in ["10.10.0.20", "10.10.0.22"] {
@@ -182,7 +182,7 @@ fn a_flood_from_inside_starves_nobody() {
 }
 
 #[test]
-fn a_containers_rate_holds_inside_too() {
+fn a_containers_rate_holds_inside_too_by_itself() {
     let lab = Lab::up_alone(&worm("outward: {policy: drop, rate: 20mbit}"));
     lab.attacker_at("192.0.2.2/24", "192.0.2.1");
     shell(&lab.attacker, "10.10.0.22", "setsid iperf3 -s -1 </dev/null >/dev/null 2>&1 &");

@@ -102,7 +102,7 @@ fn counted(lab: &Lab, file: &str, key: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_fork_bomb_stays_inside() {
+fn a_fork_bomb_stays_inside_by_itself() {
     let mut lab = Lab::up_alone(HOGS);
     lab.attacker.addr("eth0", "192.0.2.2/24");
     // Each of its processes starts more until the time is over, or until it may not; `read` and `[` start none.
@@ -124,7 +124,7 @@ fn a_fork_bomb_stays_inside() {
 }
 
 #[test]
-fn a_memory_hog_stays_inside() {
+fn a_memory_hog_stays_inside_by_itself() {
     let mut lab = Lab::up_alone(HOGS);
     lab.attacker.addr("eth0", "192.0.2.2/24");
     let hog = format!(
@@ -143,7 +143,7 @@ fn a_memory_hog_stays_inside() {
 }
 
 #[test]
-fn a_disk_filler_stays_inside() {
+fn a_disk_filler_stays_inside_by_itself() {
     let mut lab = Lab::up_alone(HOGS);
     lab.attacker.addr("eth0", "192.0.2.2/24");
     let filler = format!(

@@ -235,7 +235,7 @@ fn clocks_tick(frames: &[&Seen], hz: Option<f64>) {
 }
 
 #[test]
-fn nmap_sees_no_difference_when_a_linux_host_comes_to_life() {
+fn nmap_sees_no_difference_when_a_linux_host_comes_to_life_by_itself() {
     stays_itself(
         "192.0.2.100",
         [("syn-ack", "zero"), ("rst echo unreachable", "counts"), ("echo", "counts")],
@@ -244,7 +244,7 @@ fn nmap_sees_no_difference_when_a_linux_host_comes_to_life() {
 }
 
 #[test]
-fn nmap_sees_no_difference_when_a_windows_host_comes_to_life() {
+fn nmap_sees_no_difference_when_a_windows_host_comes_to_life_by_itself() {
     let all = "syn-ack rst echo unreachable data";
     stays_itself("192.0.2.101", [(all, "counts"), ("syn-ack", "counts"), ("unreachable", "counts")], None);
 }
@@ -412,12 +412,12 @@ fn is_the_same_to_neighbors(personality: &str, hz: Option<f64>) {
 }
 
 #[test]
-fn a_windows_host_is_the_same_to_its_neighbors() {
+fn a_windows_host_is_the_same_to_its_neighbors_by_itself() {
     is_the_same_to_neighbors("windows", None);
 }
 
 #[test]
-fn an_old_linux_host_is_the_same_to_its_neighbors() {
+fn an_old_linux_host_is_the_same_to_its_neighbors_by_itself() {
     is_the_same_to_neighbors("linux-2.6", Some(250.0));
 }
 

@@ -46,7 +46,7 @@ fn round_trips(lab: &Lab, count: u32, interval: &str) -> Vec<f64> {
 }
 
 #[test]
-fn a_link_of_ten_megabits_carries_ten_megabits() {
+fn a_link_of_ten_megabits_carries_ten_megabits_by_itself() {
     let lab = lab("rate: 10mbit");
     shell(&lab.attacker, "10.3.0.10", "iperf3 -s -1 -D");
     let report = lab.attacker.sh(&["iperf3", "-c", "10.3.0.10", "-t", "3", "-J"]);
@@ -58,7 +58,7 @@ fn a_link_of_ten_megabits_carries_ten_megabits() {
 }
 
 #[test]
-fn a_lossy_link_loses_its_share_and_connections_survive_it() {
+fn a_lossy_link_loses_its_share_and_connections_survive_it_by_itself() {
     let lab = lab("loss: 5%");
     // The neighbor is found, however often that takes.
     crate::net::wait_for("an answer", || (!round_trips(&lab, 1, "1").is_empty()).then_some(()));
@@ -72,7 +72,7 @@ fn a_lossy_link_loses_its_share_and_connections_survive_it() {
 }
 
 #[test]
-fn an_unsteady_link_varies_within_its_bounds() {
+fn an_unsteady_link_varies_within_its_bounds_by_itself() {
     let lab = lab("delay: 10ms\n    jitter: 4ms");
     round_trips(&lab, 1, "1");
     let mut times = round_trips(&lab, 200, "0.005");

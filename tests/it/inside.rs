@@ -177,7 +177,7 @@ fn whoever_dies_outside_what_happens_inside_is_told() {
 }
 
 #[test]
-fn an_intruder_with_root_finds_nothing_and_stops_nothing() {
+fn an_intruder_with_root_finds_nothing_and_stops_nothing_by_itself() {
     // What is lost is a matter of who else wants the processors.
     let lab = lab(Lab::alone());
     let host = "192.0.2.13";
@@ -222,7 +222,7 @@ fn an_intruder_with_root_finds_nothing_and_stops_nothing() {
 }
 
 #[test]
-fn ten_thousand_short_processes_in_ten_seconds_are_told_one_and_all() {
+fn ten_thousand_short_processes_in_ten_seconds_are_told_one_and_all_by_itself() {
     const COUNT: usize = 10_000;
     let lab = lab(Lab::alone());
     let host = "192.0.2.15";

@@ -89,8 +89,11 @@ impl Lab {
         lab
     }
 
-    /// A wire of such a test whose honeynet is yet to be started.
+    /// A wire of such a test whose honeynet is yet to be started. `scripts/test.sh` runs those whose names end in `_by_itself` one after
+    /// the other, so that no other test has to wait for each of them, and they for it.
     pub fn alone() -> Lab {
+        let test = std::thread::current().name().unwrap_or("main").to_owned();
+        assert!(test == "main" || test.ends_with("_by_itself"), "{test} runs alone: call it {test}_by_itself");
         Lab::new(Share::All(MACHINE.write().unwrap_or_else(|e| e.into_inner())))
     }
 

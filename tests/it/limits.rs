@@ -75,7 +75,7 @@ fn family(pid: u32) -> Vec<u32> {
 }
 
 #[test]
-fn an_idle_honeynet_is_rarely_woken() {
+fn an_idle_honeynet_is_rarely_woken_by_itself() {
     let lab = Lab::up_alone(&TOPOLOGY.replace("IO", "io: auto"));
     lab.attacker_at("192.0.2.2/24", "192.0.2.1");
     shell(&lab.attacker, "10.10.0.20", "true");

@@ -75,7 +75,7 @@ fn connect(lab: &Lab, port: u16) -> TcpStream {
 }
 
 #[test]
-fn a_hundred_megabytes_pass_a_lossy_link_each_way() {
+fn a_hundred_megabytes_pass_a_lossy_link_each_way_by_itself() {
     let expected = sh(&["sh", "-c", &format!("{NUMBERS} | sha256sum")]);
     let lab = lab("delay: 2ms\n    loss: 1%");
     wait_for("an answer", || lab.attacker.run(&["ping", "-c1", "-W1", "192.0.2.100"]).status.success().then_some(()));
@@ -126,7 +126,7 @@ fn a_hundred_megabytes_pass_a_lossy_link_each_way() {
 }
 
 #[test]
-fn an_idle_connection_is_kept_by_its_answers() {
+fn an_idle_connection_is_kept_by_its_answers_by_itself() {
     let lab = lab("");
     let mut stream = connect(&lab, 7);
     let set = |level, name, value: i32| {

@@ -28,7 +28,7 @@ fn assert_hops(found: &[(String, f64)], expected: &[(&str, f64)]) {
 }
 
 #[test]
-fn three_routers_are_seen_in_order_with_their_delays() {
+fn three_routers_are_seen_in_order_with_their_delays_by_itself() {
     let topology = concat!(env!("CARGO_MANIFEST_DIR"), "/topologies/three-routers.yaml");
     let lab = Lab::up_alone(&std::fs::read_to_string(topology).unwrap());
     lab.attacker_at("192.0.2.2/24", "192.0.2.1");
