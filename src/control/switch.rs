@@ -67,7 +67,8 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
     let wall = WallClock { zero_micros: clock::realtime_micros() - clock::monotonic_micros() };
     let mut fabrics = super::build_fabrics(&config.plan, config.secret, seed, wall, sinks);
     if !config.plan.privacy.no_frames {
-        fabrics.iter_mut().zip(captures).for_each(|(fabric, capture)| fabric.capture_to(Box::new(capture)));
+        let whole = config.plan.captures.rate_bytes;
+        fabrics.iter_mut().zip(captures).for_each(|(fabric, capture)| fabric.capture_to(Box::new(capture), whole));
     }
     let workers = Workers::spawn(fabrics)?;
     // Only frames are in a hurry.

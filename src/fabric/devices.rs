@@ -73,7 +73,7 @@ impl Fabric {
             netdev,
             name: name.to_owned(),
             at: (node, port),
-            recorder: capture.map(Recorder::new),
+            recorder: capture.map(|interface| Recorder::new(interface, self.captured_whole)),
             tx: Batch::default(),
             counters: before.map(|before| before.counters).unwrap_or_default(),
             down: false,

@@ -75,6 +75,8 @@ pub struct Fabric {
     pool: Pool,
     sink: Box<dyn Sink + Send>,
     capture: Option<Box<dyn Capture + Send>>,
+    /// Octets a second of each device that are captured whole.
+    captured_whole: u64,
     requests: Vec<Request>,
     rng: Rng,
     waker: Arc<dyn Wake>,
@@ -102,6 +104,7 @@ impl Fabric {
             pool: Pool::new(65_536),
             sink,
             capture: None,
+            captured_whole: 0,
             requests: Vec::new(),
             rng: Rng::new(seed),
             waker,
@@ -114,9 +117,10 @@ impl Fabric {
         }
     }
 
-    /// Copies the frames of devices to `capture` from now on.
-    pub fn capture_to(&mut self, capture: Box<dyn Capture + Send>) {
+    /// Copies the frames of devices that are attached from now on to `capture`, so many octets a second of each whole.
+    pub fn capture_to(&mut self, capture: Box<dyn Capture + Send>, whole: u64) {
         self.capture = Some(capture);
+        self.captured_whole = whole;
     }
 
     /// What wakes this fabric's thread.

@@ -2,16 +2,14 @@
 //!
 //! Captures have a limit on the disk, past which the oldest go. So that nobody can
 //! push out what was recorded before, or keep the recorder from its work, by moving
-//! gigabytes or millions of small frames, each device has a budget. Past
-//! [`OCTETS`], frames are cut to their headers: they are all there, with their
+//! gigabytes or millions of small frames, each device has a budget of octets
+//! that are recorded whole. Past it, frames are cut to their headers: they are all there, with their
 //! lengths, but not what they carried. Past [`RECORDS`], too, they are counted as lost.
 
 use crate::event::Capture;
 use crate::frame::Frame;
 use crate::wire::{Instant, gso};
 
-/// Octets a second of each device that are recorded whole, and how many at once after a pause.
-const OCTETS: (u64, u64) = (32 << 20, 64 << 20);
 /// Frames a second of each device that are recorded past that, and how many at once.
 const RECORDS: (u64, u64) = (20_000, 200_000);
 /// What the shortest frame counts for, in octets: a record costs more than its frame.
@@ -60,8 +58,10 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(interface: u32) -> Recorder {
-        Recorder { interface, octets: Budget::new(OCTETS), records: Budget::new(RECORDS), scratch: Vec::new() }
+    /// Records whole so many `octets` a second, and twice as many at once after a pause.
+    pub(super) fn new(interface: u32, octets: u64) -> Recorder {
+        let octets = Budget::new((octets, octets.saturating_mul(2)));
+        Recorder { interface, octets, records: Budget::new(RECORDS), scratch: Vec::new() }
     }
 
     /// Records frames that entered (or, `outgoing`, left) at `now`.
@@ -109,6 +109,8 @@ mod tests {
     use crate::sys::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHeader};
     use crate::wire::{Duration, Packet};
 
+    const OCTETS: u64 = 32 << 20;
+
     /// Original length and kept octets of each frame.
     #[derive(Default)]
     struct Kept(Vec<(usize, Vec<u8>)>, u64);
@@ -143,7 +145,7 @@ mod tests {
     fn a_capture_sees_what_a_wire_would() {
         let (mut pool, mut kept) = (Pool::new(8), Kept::default());
         let frames = [tcp(&mut pool, 3500, 1460), tcp(&mut pool, 9, 0)];
-        Recorder::new(1).record(&mut kept, &frames, false, Instant::from_secs(1));
+        Recorder::new(1, OCTETS).record(&mut kept, &frames, false, Instant::from_secs(1));
         assert_eq!(kept.0.iter().map(|(len, _)| *len).collect::<Vec<_>>(), [1514, 1514, 634, 63]);
         for (len, bytes) in &kept.0 {
             assert_eq!(*len, bytes.len());
@@ -156,12 +158,13 @@ mod tests {
     fn bulk_is_cut_to_its_headers_until_it_slows_down() {
         let (mut pool, mut kept) = (Pool::new(8), Kept::default());
         let frames = [tcp(&mut pool, 60_000, 1460)];
-        let (mut recorder, mut now) = (Recorder::new(1), Instant::from_secs(1));
+        let (mut recorder, mut now) = (Recorder::new(1, OCTETS), Instant::from_secs(1));
         for _ in 0..2000 {
             recorder.record(&mut kept, &frames, false, now);
         }
         let whole: usize = kept.0.iter().filter(|(len, bytes)| *len == bytes.len()).map(|(len, _)| len).sum();
-        assert!((OCTETS.1 as usize - 70_000..=OCTETS.1 as usize).contains(&whole), "{whole}");
+        let most = 2 * OCTETS as usize;
+        assert!((most - 70_000..=most).contains(&whole), "{whole}");
         assert_eq!(kept.0.last().map(|(len, bytes)| (*len, bytes.len())), Some((60_054, HEADERS)));
         now += Duration::from_millis(10);
         kept.0.clear();
@@ -170,13 +173,25 @@ mod tests {
     }
 
     #[test]
+    fn without_a_limit_all_of_it_is_recorded() {
+        let (mut pool, mut kept) = (Pool::new(8), Kept::default());
+        let frames = [tcp(&mut pool, 60_000, 1460)];
+        let mut recorder = Recorder::new(1, u64::MAX);
+        for second in [1, 1, 1, 2, 1_000_000_000] {
+            (0..600).for_each(|_| recorder.record(&mut kept, &frames, false, Instant::from_secs(second)));
+        }
+        assert_eq!((kept.0.len(), kept.1), (5 * 600 * 42, 0));
+        assert!(kept.0.iter().all(|(len, bytes)| *len == bytes.len()));
+    }
+
+    #[test]
     fn a_flood_of_small_frames_ends_in_a_count() {
         let (mut pool, mut kept) = (Pool::new(8), Kept::default());
         let frames = [pool.copy_of(&[1; 60]).unwrap()];
-        let mut recorder = Recorder::new(1);
+        let mut recorder = Recorder::new(1, OCTETS);
         let total = 1_000_000;
         (0..total).for_each(|_| recorder.record(&mut kept, &frames, false, Instant::from_secs(1)));
-        assert_eq!(kept.0.len() as u64, OCTETS.1 / LEAST as u64 + RECORDS.1);
+        assert_eq!(kept.0.len() as u64, 2 * OCTETS / LEAST as u64 + RECORDS.1);
         assert_eq!(kept.0.len() as u64 + kept.1, total);
         kept.0.clear();
         (0..30_000).for_each(|_| recorder.record(&mut kept, &frames, false, Instant::from_millis(1010)));

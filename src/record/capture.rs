@@ -44,6 +44,8 @@ pub struct CaptureLimits {
     pub total_bytes: u64,
     /// Octets of a flow that are kept whole; `u64::MAX` without limit.
     pub flow_bytes: u64,
+    /// Octets a second of each device that whoever tells of frames tells whole; `u64::MAX` without limit.
+    pub rate_bytes: u64,
     /// Whether files are compressed when they are no longer written.
     pub compress: bool,
     /// Files of all series together.
@@ -62,6 +64,7 @@ impl Default for CaptureLimits {
             series_bytes: 512 << 20,
             total_bytes: 2 << 30,
             flow_bytes: 64 << 20,
+            rate_bytes: 32 << 20,
             compress: true,
             total_files: 4096,
             open_files: 64,
@@ -83,6 +86,7 @@ pub struct CaptureSource {
 
 /// What became of captured frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct CaptureStats {
     /// Frames written.
     pub frames: u64,
@@ -93,10 +97,14 @@ pub struct CaptureStats {
     /// Files deleted to keep within the limits.
     pub deleted: u64,
     /// Frames of which only the headers were kept, as of their flow enough was.
-    #[serde(default)]
     pub cut: u64,
+    /// Frames of which everything was kept.
+    pub whole: u64,
+    /// Octets that all frames had.
+    pub octets: u64,
+    /// The same of frames of which everything was kept.
+    pub octets_whole: u64,
     /// Files that were compressed.
-    #[serde(default)]
     pub compressed: u64,
     /// The last failure, until a write succeeds.
     pub failing: Option<String>,
@@ -270,15 +278,19 @@ impl CaptureSet {
                 self.stats.cut += 1;
             }
         }
+        let mut edited = Vec::new();
+        if let Some(edit) = &self.edit {
+            edited.extend_from_slice(bytes);
+            edit(&mut edited);
+            bytes = &edited;
+        }
+        self.stats.octets += u64::from(original_len);
+        if bytes.len() == original_len as usize {
+            self.stats.whole += 1;
+            self.stats.octets_whole += u64::from(original_len);
+        }
         let (before, was_held) = (series.file.dropped(), series.file.is_held());
-        let result = match &self.edit {
-            None => series.file.frame(nanos, direction, original_len, bytes, files),
-            Some(edit) => {
-                let mut edited = bytes.to_vec();
-                edit(&mut edited);
-                series.file.frame(nanos, direction, original_len, &edited, files)
-            }
-        };
+        let result = series.file.frame(nanos, direction, original_len, bytes, files);
         let dropped = series.file.dropped() - before;
         if !was_held && series.file.is_held() {
             self.set_down(source);

@@ -362,7 +362,11 @@ fn of_a_long_flow_the_headers_are_kept() {
     set.frame(&source("wan"), NOW + 1000, Direction::In, other.len() as u32, &other);
     set.frame(&source("lan"), NOW + 1000, Direction::In, long.len() as u32, &long);
     set.close_all();
-    assert!((920..=935).contains(&set.stats().cut), "{:?}", set.stats());
+    let stats = set.stats();
+    assert!((920..=935).contains(&stats.cut), "{stats:?}");
+    assert_eq!((stats.frames, stats.whole), (1002, 1002 - stats.cut));
+    let len = long.len() as u64;
+    assert_eq!((stats.octets, stats.octets_whole), (1002 * len, stats.whole * len));
     let bytes = fs::read(dir.path().join("wan-000001.pcapng")).unwrap();
     assert!(bytes.len() < 100_000 + 1000 * (HEADERS + 64), "{}", bytes.len());
     let mut reader = PcapNgReader::new(&bytes[..]).unwrap();

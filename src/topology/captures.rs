@@ -18,6 +18,7 @@ const MOST_FILE: u64 = 4 << 30;
 const LEAST_KEPT: u64 = 16 << 20;
 const MOST_KEPT: u64 = 64 << 40;
 const LEAST_FLOW: u64 = 64 << 10;
+const LEAST_RATE: u64 = 64 << 10;
 
 mapping! {
     /// How much is kept of captured frames.
@@ -32,6 +33,8 @@ mapping! {
         total: Text,
         /// Octets of one flow that are kept whole, and then its headers only (default `64M`); `none` without limit.
         flow: Text,
+        /// Octets a second of one device that are kept whole, and twice as many at once; of what is beyond, headers (default `32M`); `none` without limit.
+        rate: Text,
         /// Whether files are compressed when they are no longer written (default true).
         compress: bool,
     }
@@ -54,9 +57,12 @@ pub fn read(c: &mut Checker<'_>) -> CaptureLimits {
     let total_bytes = size(keys.total.as_ref(), plain.total_bytes, LEAST_KEPT, MOST_KEPT);
     let series = keys.series.as_ref();
     let series_bytes = size(series, plain.series_bytes.min(total_bytes), LEAST_KEPT, MOST_KEPT);
-    let is_unlimited = keys.flow.as_ref().is_some_and(|text| text.value.0 == "none");
-    let flow = keys.flow.as_ref().filter(|_| !is_unlimited);
-    let flow_bytes = if is_unlimited { u64::MAX } else { size(flow, plain.flow_bytes, LEAST_FLOW, MOST_KEPT) };
+    let mut or_none = |text: Option<&At<Text>>, default: u64, least: u64| match text {
+        Some(text) if text.value.0 == "none" => u64::MAX,
+        text => size(text, default, least, MOST_KEPT),
+    };
+    let flow_bytes = or_none(keys.flow.as_ref(), plain.flow_bytes, LEAST_FLOW);
+    let rate_bytes = or_none(keys.rate.as_ref(), plain.rate_bytes, LEAST_RATE);
     if let Some(text) = series.filter(|_| series_bytes > total_bytes) {
         let message = format!("one device cannot have `{}` of {}", text.value.0, told(total_bytes));
         c.error(text.span, message, "more than all have", "write less, or a larger `total`");
@@ -79,7 +85,7 @@ pub fn read(c: &mut Checker<'_>) -> CaptureLimits {
         age_secs = secs.into();
     }
     let compress = keys.compress.as_ref().map_or(plain.compress, |at| at.value);
-    CaptureLimits { file_bytes, age_secs, series_bytes, total_bytes, flow_bytes, compress, ..plain }
+    CaptureLimits { file_bytes, age_secs, series_bytes, total_bytes, flow_bytes, rate_bytes, compress, ..plain }
 }
 
 #[cfg(test)]
@@ -97,7 +103,9 @@ mod tests {
         assert_eq!(some, CaptureLimits { file_bytes, age_secs, total_bytes, compress: false, ..plain });
         let all = read("captures: {series: 1G, flow: 1M}\n");
         assert_eq!((all.series_bytes, all.flow_bytes), (1 << 30, 1 << 20));
-        assert_eq!(read("captures: {flow: none}\n").flow_bytes, u64::MAX);
+        let none = read("captures: {flow: none, rate: none}\n");
+        assert_eq!((none.flow_bytes, none.rate_bytes), (u64::MAX, u64::MAX));
+        assert_eq!(read("captures: {rate: 1M}\n").rate_bytes, 1 << 20);
         // A small total is a device's, too.
         assert_eq!(read("captures: {total: 128M}\n").series_bytes, 128 << 20);
     }
@@ -113,6 +121,7 @@ mod tests {
             ("series: 4G", "one device cannot have `4G` of 2G"),
             ("flow: 0", "cannot be kept within `0`"),
             ("flow: 100", "has no unit"),
+            ("rate: 1K", "cannot be kept within `1K`"),
             ("totals: 1G", "unknown key `totals`"),
         ] {
             let text = format!("captures: {{{keys}}}\nnodes: {{s: {{kind: switch}}}}\n");
