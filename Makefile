@@ -39,6 +39,7 @@ bench-containers:
 
 bench-recording:
 	@scripts/packages.sh test
+	@rm -f $(or $(CARGO_TARGET_DIR),target)/ssh_middle.json $(or $(CARGO_TARGET_DIR),target)/tls_middle.json
 	@failed=0; for bench in ssh_middle tls_middle recording; do \
 		echo "$(CARGO) bench --bench $$bench"; $(CARGO) bench --bench $$bench || failed=1; \
 	done; exit $$failed

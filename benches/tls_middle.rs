@@ -106,7 +106,7 @@ fn download(megabytes: u64, rows: &mut Rows) {
     rows.put("download: through the middle, inside in clear".into(), gigabytes / clear, "GB/s", None, false);
     rows.put("download: through the middle, inside by TLS".into(), gigabytes / tls, "GB/s", None, false);
     rows.put("download: throughput of both, inside in clear".into(), direct / clear, "x", Some(0.6), false);
-    rows.put("download: throughput of both, inside by TLS".into(), direct / tls, "x", None, false);
+    rows.put("download: throughput of both, inside by TLS".into(), direct / tls, "x", Some(0.6), false);
 }
 
 /// How long a client takes from its first octet to the first one of a page.

@@ -1,9 +1,13 @@
-//! Rows of what was measured and what was asked for.
+//! Rows of what was measured, what was asked for, and what is aimed at.
+
+// What one benchmark does without, another one needs.
+#![allow(dead_code)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use honeyweave::event::Utc;
 use serde_json::{Value, json};
 
 /// What was measured so far.
@@ -18,13 +22,86 @@ pub fn percentile(times: &[Duration], percent: f64) -> Duration {
     times.get(at.saturating_sub(1)).copied().unwrap_or_default()
 }
 
+/// Where cargo puts what it makes.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from)
+}
+
+/// Now, as rows say it.
+pub fn now() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Utc::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)).to_string()
+}
+
+/// Whether the measured figure of `row` is what its member `wanted` says; nothing if that says nothing. What is no number
+/// (a division by nothing, which JSON has no form for) is not what anybody wants.
+pub fn met(row: &Value, wanted: &str) -> Option<bool> {
+    let wanted = row[wanted].as_f64()?;
+    let is_lower_better = row["better"] == "lower";
+    Some(row["measured"].as_f64().is_some_and(
+        |measured| {
+            if is_lower_better { measured <= wanted } else { measured >= wanted }
+        },
+    ))
+}
+
+/// Whether a row makes the benchmark fail: it is not what was asked for, or was not measured. An aim that is missed does not.
+pub fn failed(row: &Value) -> bool {
+    met(row, "asked") == Some(false) || !row["measured"].is_number()
+}
+
+/// Prints `rows` as a table, writes them to target/`name`.json, and says whether all are what was asked for.
+pub fn report(rows: &[Value], name: &str) -> ExitCode {
+    let path = target().join(format!("{name}.json"));
+    let text = serde_json::to_string_pretty(rows).expect("rows are JSON");
+    let written = std::fs::create_dir_all(target()).and_then(|()| std::fs::write(&path, text + "\n"));
+    if let Err(error) = written {
+        eprintln!("cannot write {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
+    println!("\n{:72} {:>12} {:10} {:>18}  met", "", "measured", "", "asked");
+    for row in rows {
+        let sign = if row["better"] == "lower" { "<=" } else { ">=" };
+        let (asked, aim) = (row["asked"].as_f64(), row["aim"].as_f64());
+        let wanted = match (asked, aim) {
+            (Some(asked), _) => format!("{sign} {asked}"),
+            (None, Some(aim)) => format!("{sign} {aim} (aim)"),
+            (None, None) => String::new(),
+        };
+        let met = match met(row, if asked.is_some() { "asked" } else { "aim" }) {
+            _ if row["measured"].is_null() => "NOT MEASURED",
+            None => "",
+            Some(true) => "yes",
+            Some(false) if asked.is_some() => "NO",
+            Some(false) => "no",
+        };
+        let text = |key: &str| row[key].as_str().unwrap_or_default();
+        let measured = row["measured"].as_f64().map_or("-".to_owned(), |measured| format!("{measured:.3}"));
+        println!("{:72} {measured:>12} {:10} {wanted:>18}  {met}", text("what"), text("unit"));
+    }
+    println!("\n{}", path.display());
+    if rows.iter().any(failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
 impl Rows {
     /// One figure; the better `lower` or higher.
     pub fn put(&mut self, what: String, measured: f64, unit: &str, asked: Option<f64>, lower: bool) {
+        self.row(what, measured, unit, (asked, None), lower);
+    }
+
+    /// One figure of which nothing is asked, but that shall be as good as `aim`.
+    pub fn aim(&mut self, what: String, measured: f64, unit: &str, aim: f64, lower: bool) {
+        self.row(what, measured, unit, (None, Some(aim)), lower);
+    }
+
+    fn row(&mut self, what: String, measured: f64, unit: &str, (asked, aim): (Option<f64>, Option<f64>), lower: bool) {
         let measured = (measured * 1000.0).round() / 1000.0;
         eprintln!("{what}: {measured} {unit}");
         let better = if lower { "lower" } else { "higher" };
-        self.0.push(json!({ "what": what, "measured": measured, "unit": unit, "asked": asked, "better": better }));
+        self.0.push(json!({
+            "what": what, "measured": measured, "unit": unit, "asked": asked, "aim": aim, "better": better, "at": now(),
+        }));
     }
 
     /// Median and 99th percentile of `times` in ms, of which the median was asked for.
@@ -35,30 +112,8 @@ impl Rows {
         }
     }
 
-    /// Prints the table and writes it to target/`name`.json; fails if a figure is not what was asked for.
+    /// The same as [`report`].
     pub fn report(&self, name: &str) -> ExitCode {
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
-        let path = target.join(format!("{name}.json"));
-        let text = serde_json::to_string_pretty(&self.0).expect("rows are JSON");
-        std::fs::write(&path, text + "\n").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        println!("\n{:64} {:>12} {:10} {:>10}  met", "", "measured", "", "asked");
-        let mut met_all = true;
-        for row in &self.0 {
-            let number = |key: &str| row[key].as_f64();
-            let lower = row["better"] == "lower";
-            let met = number("asked").zip(number("measured")).map(|(asked, measured)| match lower {
-                true => measured <= asked,
-                false => measured >= asked,
-            });
-            met_all &= met != Some(false);
-            let sign = if lower { "<=" } else { ">=" };
-            let asked = number("asked").map_or(String::new(), |asked| format!("{sign} {asked}"));
-            let met = met.map_or("", |met| if met { "yes" } else { "NO" });
-            let (what, unit) = (row["what"].as_str().unwrap_or(""), row["unit"].as_str().unwrap_or(""));
-            println!("{what:64} {:>12} {unit:10} {asked:>10}  {met}", number("measured").unwrap_or(0.0));
-        }
-        println!("\n{}", path.display());
-        if met_all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        report(&self.0, name)
     }
 }

@@ -1,10 +1,11 @@
 //! What somebody in the middle of SSH costs a copy into a container and out of it, by the whole of it: wire, switch, relay, recording and
-//! the container's own server, beside the same host without anybody in the middle.
+//! the container's own server, beside the same host without anybody in the middle. What is copied does not compress, by `scp`, with the
+//! protocol of SFTP and with its own.
 
-use std::process::Output;
 use std::time::Instant;
 
 use crate::Row;
+use crate::export::Noise;
 use crate::lab::Lab;
 use crate::net::wait_for;
 
@@ -23,7 +24,10 @@ templates:
     tcp: {22: {container: ssh, passwords: {root: toor}, login: "root:toor"}}
     backend: {image: small, idle: 1h}
 images:
-  small: {recipe: small, users: [{name: root, password: toor}]}
+  small:
+    recipe: small
+    packages: [openssh-client, openssh-sftp-server]
+    users: [{name: root, password: toor}]
 nodes:
   wan: {kind: uplink}
   core: {kind: switch, ports: 3}
@@ -35,15 +39,11 @@ links:
   - endpoints: [middle, "core:3"]
 "#;
 
-fn ssh(lab: &Lab, host: &str, command: &str) -> Output {
-    let options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
-    lab.attacker.run(&[
-        "timeout",
-        "120",
-        "sh",
-        "-c",
-        &format!("sshpass -p toor ssh -T {options} root@{host} {command}"),
-    ])
+/// Runs `program` (`ssh`, `scp`) with those words behind its options.
+fn run(lab: &Lab, program: &[&str], words: &[&str]) -> bool {
+    let options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"];
+    let args = [&["timeout", "120", "sshpass", "-p", "toor"][..], program, &options, words].concat();
+    lab.attacker.run(&args).status.success()
 }
 
 /// Seconds that the processors of this machine were busy.
@@ -59,36 +59,44 @@ fn busy() -> f64 {
 pub fn measure() -> Vec<Row> {
     let lab = Lab::up_alone(TOPOLOGY);
     lab.attacker.addr("eth0", "192.0.2.2/24");
-    let file = lab.file("copied", &"a line that is copied, and as good as any\n".repeat(OCTETS / 42));
+    let mut content = vec![0; OCTETS];
+    Noise(0x9e37_79b9_7f4a_7c15).fill(&mut content);
+    let (file, back) = (lab.path("copied"), lab.path("back"));
+    std::fs::write(&file, &content).expect("a file");
+    let (file, back_name) = (file.to_str().expect("a path"), back.to_str().expect("a path"));
     for host in HOSTS {
-        wait_for("the host", || ssh(&lab, host, "true").status.success().then_some(()));
+        let login = format!("root@{host}");
+        wait_for("the host", || run(&lab, &["ssh", "-T"], &[&login, "true"]).then_some(()));
     }
     let mut rows = Vec::new();
-    for (which, command) in [
-        ("into a container", format!("'cat >/dev/null' <{}", file.display())),
-        ("out of a container", format!("'head -c {OCTETS} /dev/zero' | wc -c")),
+    for (which, is_in, way) in [
+        ("SFTP, into a container", true, "-s"),
+        ("SFTP, out of a container", false, "-s"),
+        ("SCP, into a container", true, "-O"),
+        ("SCP, out of a container", false, "-O"),
     ] {
         let mut best = [(f64::MAX, f64::MAX); 2];
         for _ in 0..ROUNDS {
             for (host, best) in HOSTS.into_iter().zip(&mut best) {
+                let there = format!("root@{host}:/root/copied");
+                let words = if is_in { [file, &there] } else { [&there, back_name] };
                 let (began, busy_before) = (Instant::now(), busy());
-                let output = ssh(&lab, host, &command);
+                assert!(run(&lab, &["scp", way], &words), "{which}, {host}");
                 let (took, cpu) = (began.elapsed().as_secs_f64(), busy() - busy_before);
-                assert!(output.status.success(), "{output:?}");
-                let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-                assert!(said.is_empty() || said == OCTETS.to_string(), "{said}");
+                if !is_in {
+                    assert!(std::fs::read(&back).expect("the copy") == content, "{which}, {host}: another file");
+                    std::fs::remove_file(&back).expect("the copy");
+                }
                 *best = (best.0.min(took), best.1.min(cpu));
             }
         }
         let [(direct, direct_cpu), (middle, middle_cpu)] = best;
         let rate = |took: f64| OCTETS as f64 / 1e6 / took;
-        let mut row = |what: String, measured, unit, asked, better| {
-            rows.push(Row { what: format!("SSH {which}: {what}"), measured, unit, asked, better });
-        };
-        row("its own server".into(), rate(direct), "MB/s", None, "higher");
-        row("somebody in the middle".into(), rate(middle), "MB/s", None, "higher");
-        row("throughput of both".into(), direct / middle, "x", Some(0.5), "higher");
-        row("busy processors of both".into(), middle_cpu / direct_cpu, "x", Some(2.5), "lower");
+        let what = |what: &str| format!("scp of {} MiB by {which}: {what}", OCTETS >> 20);
+        rows.push(Row::new(what("its own server"), rate(direct), "MB/s", "higher"));
+        rows.push(Row::new(what("somebody in the middle"), rate(middle), "MB/s", "higher"));
+        rows.push(Row::new(what("throughput of both"), direct / middle, "x", "higher").aim(0.5));
+        rows.push(Row::new(what("busy processors of both"), middle_cpu / direct_cpu, "x", "lower").asked(2.5));
     }
     rows
 }

@@ -30,24 +30,18 @@ pub fn measure() -> Vec<Row> {
         let begin = Instant::now();
         let octets = export(dir.path(), &path, password);
         let took = begin.elapsed().as_secs_f64();
-        rows.push(row(&format!("export of a session of {} MB, {how}", octets / 1_000_000), octets, took, Some(200.0)));
+        rows.push(row(&format!("export of a session of {} MB, {how}", octets / 1_000_000), octets, took).asked(200.0));
         let begin = Instant::now();
         verify(dir.path(), &path, password);
-        rows.push(row(&format!("verification of it, {how}"), octets, begin.elapsed().as_secs_f64(), None));
+        rows.push(row(&format!("verification of it, {how}"), octets, begin.elapsed().as_secs_f64()));
     }
-    rows.push(Row {
-        what: "memory of all that at most".into(),
-        measured: memory() / 1e6,
-        unit: "MB",
-        // Checking the password takes 256 MiB.
-        asked: Some(400.0),
-        better: "lower",
-    });
+    // Checking the password takes 256 MiB.
+    rows.push(Row::new("memory of all that at most", memory() / 1e6, "MB", "lower").aim(400.0));
     rows
 }
 
-fn row(what: &str, octets: u64, seconds: f64, asked: Option<f64>) -> Row {
-    Row { what: what.into(), measured: octets as f64 / 1e6 / seconds, unit: "MB/s", asked, better: "higher" }
+fn row(what: &str, octets: u64, seconds: f64) -> Row {
+    Row::new(what, octets as f64 / 1e6 / seconds, "MB/s", "higher")
 }
 
 /// The most that this process ever had, in octets.
@@ -85,10 +79,11 @@ fn verify(dir: &Path, path: &Path, password: Option<&str>) {
 }
 
 /// Octets that do not compress.
-struct Noise(u64);
+pub struct Noise(pub u64);
 
 impl Noise {
-    fn fill(&mut self, octets: &mut [u8]) {
+    /// Makes `octets` such ones.
+    pub fn fill(&mut self, octets: &mut [u8]) {
         for part in octets.chunks_mut(8) {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;

@@ -1,7 +1,9 @@
-//! What recording costs. Rows go to target/recording.json; the exit code is 1 if a figure is not what was asked for.
+//! What recording costs. Rows go to target/recording.json; the exit code is 1 if a figure is not what was asked for, or was not
+//! measured.
 //!
 //! `cargo bench --bench recording -- [PART...]`; the parts are `capture`, `copy`, `export` and `programs`. Without any, all of them, and the rows
-//! of the benchmarks of SSH and TLS in the middle are there, too, as these have left them.
+//! of the benchmarks of SSH and TLS in the middle are there, too, as these have left them: measured with the sources as they are now, or they are
+//! rows without a figure. Each row says when it was measured (`at`).
 
 // What is measured is the real time that real work takes.
 #![allow(clippy::disallowed_methods)]
@@ -9,6 +11,8 @@
 mod capture;
 mod copy;
 mod export;
+#[path = "../containers/figures.rs"]
+mod figures;
 // The parts of the integration tests that make namespaces and bring honeynets up.
 #[path = "../../tests/it/honeynet.rs"]
 mod honeynet;
@@ -18,10 +22,11 @@ mod lab;
 mod net;
 mod programs;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A figure.
 #[derive(serde::Serialize)]
@@ -34,8 +39,29 @@ pub struct Row {
     pub unit: &'static str,
     /// What was asked for, if anything was.
     pub asked: Option<f64>,
+    /// What it shall be as good as, though nobody has asked for it.
+    pub aim: Option<f64>,
     /// Whether `higher` or `lower` is better.
     pub better: &'static str,
+    /// When it was measured.
+    pub at: String,
+}
+
+impl Row {
+    /// A figure of which nothing is asked.
+    pub fn new(what: impl Into<String>, measured: f64, unit: &'static str, better: &'static str) -> Row {
+        Row { what: what.into(), measured, unit, asked: None, aim: None, better, at: figures::now() }
+    }
+
+    /// It, if so much is asked.
+    pub fn asked(self, asked: f64) -> Row {
+        Row { asked: Some(asked), ..self }
+    }
+
+    /// It, if so much is aimed at.
+    pub fn aim(self, aim: f64) -> Row {
+        Row { aim: Some(aim), ..self }
+    }
 }
 
 /// A part and what measures it.
@@ -64,40 +90,36 @@ fn main() -> ExitCode {
     if wanted.is_empty() {
         rows.extend(OTHERS.iter().flat_map(|name| of_another(name)));
     }
-    let missed = |row: &Value| match (row["asked"].as_f64(), row["measured"].as_f64()) {
-        (Some(asked), Some(measured)) if row["better"] == "higher" => measured < asked,
-        (Some(asked), Some(measured)) => measured > asked,
-        _ => false,
-    };
-    for row in &rows {
-        let asked = row["asked"].as_f64().map_or(String::new(), |asked| format!("  (asked: {asked})"));
-        let mark = if missed(row) { "  MISSED" } else { "" };
-        let text = |key: &str| row[key].as_str().unwrap_or_default();
-        let measured = row["measured"].as_f64().unwrap_or_default();
-        println!("{:64} {measured:>12.2} {}{asked}{mark}", text("what"), text("unit"));
-    }
-    let path = target().join("recording.json");
-    let written = std::fs::create_dir_all(target())
-        .and_then(|()| std::fs::write(&path, serde_json::to_string_pretty(&rows).expect("rows are JSON") + "\n"));
-    if let Err(error) = written {
-        eprintln!("cannot write {}: {error}", path.display());
-        return ExitCode::FAILURE;
-    }
-    if rows.iter().any(missed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    figures::report(&rows, "recording")
 }
 
-/// Where cargo puts what it makes.
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from)
-}
-
-/// The rows that another benchmark has left.
+/// The rows that another benchmark has left, if these are of the program as it is now.
 fn of_another(name: &str) -> Vec<Value> {
-    let path = target().join(format!("{name}.json"));
-    let read = std::fs::read(&path).and_then(|text| Ok(serde_json::from_slice(&text)?));
-    read.unwrap_or_else(|error| {
-        eprintln!("SKIPPED: the rows of {name} are not among these, {}: {error}", path.display());
-        Vec::new()
+    let path = figures::target().join(format!("{name}.json"));
+    rows_of(&path).unwrap_or_else(|why| {
+        eprintln!("the rows of {name} are missing: {}: {why}; run `cargo bench --bench {name}`", path.display());
+        vec![json!({
+            "what": format!("{name}: {why}"), "measured": null, "unit": "", "asked": null, "aim": null, "better": "higher",
+            "at": null,
+        })]
     })
+}
+
+fn rows_of(path: &Path) -> Result<Vec<Value>, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let written = std::fs::metadata(path).and_then(|meta| meta.modified()).map_err(|e| text(&e))?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let newest = ["src", "benches", "Cargo.lock"].map(|part| newest(&root.join(part))).into_iter().max();
+    if newest.is_some_and(|newest| newest > written) {
+        return Err("it was measured before the sources were changed".into());
+    }
+    let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(path).map_err(|e| text(&e))?).map_err(|e| text(&e))?;
+    if rows.is_empty() { Err("there is none".into()) } else { Ok(rows) }
+}
+
+/// When whatever is at or below `path` was changed last.
+fn newest(path: &Path) -> SystemTime {
+    let below = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| newest(&entry.path()));
+    let own = std::fs::metadata(path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    below.fold(own, SystemTime::max)
 }

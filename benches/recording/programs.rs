@@ -77,16 +77,10 @@ pub fn measure() -> Vec<Row> {
         std::thread::sleep(Duration::from_millis(100));
     }
     let (numbers, _, lost) = told(&lab);
-    let row = |what: String, measured, unit, asked, better| Row { what, measured, unit, asked, better };
+    let of = |what: &str| format!("{COUNT} programs in a container: {what}");
     vec![
-        row(format!("{COUNT} programs in a container: all begun"), took.as_secs_f64(), "s", Some(10.0), "lower"),
-        row(
-            format!("{COUNT} programs in a container: told"),
-            numbers.len() as f64,
-            "programs",
-            Some(COUNT as f64),
-            "higher",
-        ),
-        row("records lost meanwhile".into(), lost as f64, "records", Some(0.0), "lower"),
+        Row::new(of("all begun"), took.as_secs_f64(), "s", "lower").asked(10.0),
+        Row::new(of("told"), numbers.len() as f64, "programs", "higher").asked(COUNT as f64),
+        Row::new("records lost meanwhile", lost as f64, "records", "lower").asked(0.0),
     ]
 }

@@ -53,10 +53,10 @@ pub fn scp(megabytes: u64, rows: &mut Rows) {
         rows.put(format!("scp {which}: directly, all processes"), direct / gigabytes, "s/GB", None, true);
         rows.put(format!("scp {which}: through the middle"), middle / gigabytes, "s/GB", None, true);
         rows.put(format!("scp {which}: cost of both"), middle / direct, "x", Some(2.5), true);
-        rows.put(format!("scp {which}: throughput of both"), direct_took / middle_took, "x", Some(0.5), false);
+        rows.aim(format!("scp {which}: throughput of both"), direct_took / middle_took, "x", 0.5, false);
     }
     let most = lab.used.lock().unwrap().iter().map(|used| used.inward.max(used.outward)).max().unwrap_or(0);
-    rows.put("scp: most octets that waited".into(), most as f64 / 1e6, "MB", Some(4.0), true);
+    rows.aim("scp: most octets that waited".into(), most as f64 / 1e6, "MB", 4.0, true);
 }
 
 /// Trusts everybody.
@@ -152,7 +152,7 @@ pub fn guessers(guesses: u64, rows: &mut Rows) {
         rows.put(format!("{tool}: attempts without a record"), missing, "", Some(0.0), true);
         rows.put(format!("{tool}: attempts recorded twice"), (times - tried.len()) as f64, "", None, true);
         // The tape of all connections is kept in this process.
-        rows.put(format!("{tool}: memory, their tape with it"), grown / 1e6, "MB", Some(100.0), true);
+        rows.aim(format!("{tool}: memory, their tape with it"), grown / 1e6, "MB", 100.0, true);
     }
 }
 
