@@ -158,20 +158,7 @@ fn detach(args: &Args, name: &str, state_dir: &Path) -> miette::Result<ExitCode>
     let log = OpenOptions::new().create(true).append(true).mode(0o640).open(&path);
     let log = log.into_diagnostic().wrap_err_with(|| format!("cannot write {}", path.display()))?;
     let begin = log.metadata().map_or(0, |meta| meta.len());
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("up").arg(&args.topology).args(["--name", name]).arg("--state-dir").arg(state_dir);
-    if let Some(uplink) = &args.uplink {
-        command.args(["--uplink", uplink]);
-    }
-    if let Some(metrics) = &args.metrics {
-        command.args(["--metrics", &metrics.to_string()]);
-    }
-    if let Some(threads) = args.threads {
-        command.args(["--threads", &threads.to_string()]);
-    }
-    if let Some(inside) = clap::ValueEnum::to_possible_value(&args.inside) {
-        command.args(["--inside", inside.get_name()]);
-    }
+    let mut command = alone(args, name, state_dir);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log));
     handed::in_own_session(&mut command);
     let mut child = command.spawn().into_diagnostic()?;
@@ -188,6 +175,28 @@ fn detach(args: &Args, name: &str, state_dir: &Path) -> miette::Result<ExitCode>
     copy_from(&path, begin);
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(super::FAILURE);
     Ok(ExitCode::from(code.max(super::FAILURE)))
+}
+
+/// What runs it as `args` say, but not detached.
+fn alone(args: &Args, name: &str, state_dir: &Path) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("up").arg(&args.topology).args(["--name", name]).arg("--state-dir").arg(state_dir);
+    if let Some(uplink) = &args.uplink {
+        command.args(["--uplink", uplink]);
+    }
+    if let Some(metrics) = &args.metrics {
+        command.args(["--metrics", &metrics.to_string()]);
+    }
+    if let Some(threads) = args.threads {
+        command.args(["--threads", &threads.to_string()]);
+    }
+    if let Some(inside) = clap::ValueEnum::to_possible_value(&args.inside) {
+        command.args(["--inside", inside.get_name()]);
+    }
+    if let Some(os_db) = &args.os_db.os_db {
+        command.arg("--os-db").arg(os_db);
+    }
+    command
 }
 
 /// Shows what the log has gained since it was `begin` octets long.
@@ -285,7 +294,26 @@ fn interfaces() -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Up {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn who_is_detached_is_told_all_that_was_said() {
+        let said = "up t.yaml --uplink eth7 --state-dir /s --name other --os-db /db --metrics 127.0.0.1:9 --threads 3 --inside off";
+        let mut detached = Up::parse_from(said.split(' ').chain(["--detach"]));
+        let command = alone(&detached.args, "other", Path::new("/s"));
+        let alone = Up::parse_from(command.get_args());
+        assert!(detached.args.detach && !alone.args.detach);
+        detached.args.detach = false;
+        assert_eq!(format!("{detached:?}"), format!("{alone:?}"));
+    }
 
     #[test]
     fn an_uplink_without_an_interface_is_named() {
