@@ -16,7 +16,7 @@ const ROWS: usize = 200;
 #[serde(transparent)]
 pub struct Connections {
     each: Vec<OfTape>,
-    /// Tapes that are not read, or that cannot be.
+    /// Tapes that are not read, or that cannot be: beside the list, which has nowhere to say it.
     #[serde(skip)]
     unread: u64,
 }
@@ -69,6 +69,11 @@ enum Row<'a> {
 type Rows<'a> = Box<dyn DoubleEndedIterator<Item = (usize, Row<'a>)> + 'a>;
 
 impl Connections {
+    /// Tapes that are not read, or that cannot be.
+    pub fn unread(&self) -> u64 {
+        self.unread
+    }
+
     /// Things that no table tells.
     pub fn more(&self) -> u64 {
         let surplus: u64 = self.all().into_iter().map(|(_, rows)| rows.count().saturating_sub(ROWS) as u64).sum();

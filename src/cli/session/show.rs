@@ -26,6 +26,10 @@ struct Told {
     connections: connections::Connections,
     /// Its TCP connections.
     tcp: tcp::Links,
+    /// Tapes that are not read, as there are too many, or that cannot be.
+    unread_tapes: u64,
+    /// TCP connections before those that are told.
+    more_tcp: u64,
     /// What was seen inside its containers.
     inside: inside::Inside,
     /// What was typed, by cast, in lines.
@@ -40,6 +44,13 @@ const LONGEST: u64 = 16 << 20;
 
 /// Shows session `id` of the honeynet in `dir`.
 pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
+    let told = gather(dir, id, json)?;
+    table::put(&if json { evidence::pretty(&told)? } else { tell(&told) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What there is to tell; without what was typed if that is for a program.
+fn gather(dir: &Path, id: SessionId, json: bool) -> miette::Result<Told> {
     let log = events(dir);
     let (mut inside, mut tcp) = (inside::Inside::default(), tcp::Links::default());
     let session = record::session(&log, id, |_, record| {
@@ -67,9 +78,8 @@ pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
             .collect()
     };
     let connections = connections::of(&files);
-    let told = Told { session, files, other_entries, connections, tcp, inside, commands };
-    table::put(&if json { evidence::pretty(&told)? } else { tell(&told) })?;
-    Ok(ExitCode::SUCCESS)
+    let (unread_tapes, more_tcp) = (connections.unread(), tcp.more());
+    Ok(Told { session, files, other_entries, connections, tcp, unread_tapes, more_tcp, inside, commands })
 }
 
 /// That the log does not know session `id`.
@@ -167,4 +177,32 @@ fn life(life: &Life) -> Value {
 fn rows(rows: impl Iterator<Item = Value>) -> String {
     let rows: Vec<Value> = rows.collect();
     if rows.is_empty() { String::new() } else { table::render(&rows) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_told_how_much_they_are_not() {
+        let (dir, id) = (tempfile::tempdir().unwrap(), SessionId(0xabc));
+        let files = dir.path().join(format!("sessions/{id}"));
+        for dir in [&dir.path().join("events"), &files] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        let record = |number: u32| {
+            format!(
+                r#"{{"v":1,"seq":{number},"time":"2026-01-31T12:00:00.000000Z","session":"{id}","event":"tcp.open","src":{{"ip":"192.0.2.9","port":{}}},"dst":{{"ip":"10.0.0.1","port":22}},"proto":"tcp"}}"#,
+                20_000 + number
+            )
+        };
+        let log: Vec<String> = (1..=205).map(record).collect();
+        std::fs::write(dir.path().join("events/events.ndjson"), log.join("\n") + "\n").unwrap();
+        for number in 0..1003 {
+            std::fs::write(files.join(format!("20260131T120000Z-ssh-{number:016x}.ndjson")), "{\"at\":0}\n").unwrap();
+        }
+        let told = serde_json::to_value(gather(dir.path(), id, true).unwrap()).unwrap();
+        assert_eq!((told["tcp"].as_array().unwrap().len(), &told["more_tcp"]), (200, &json!(5)));
+        assert_eq!((told["connections"].as_array().unwrap().len(), &told["unread_tapes"]), (1000, &json!(3)));
+    }
 }

@@ -20,7 +20,7 @@ const MOST: usize = 200;
 #[serde(transparent)]
 pub struct Links {
     each: VecDeque<Link>,
-    /// Those that there was no room for.
+    /// Those that there was no room for: told beside the list.
     #[serde(skip)]
     more: u64,
 }
