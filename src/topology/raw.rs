@@ -51,7 +51,7 @@ macro_rules! with_template_keys {
             $(#[$meta])*
             struct $name {
                 $($own)*
-                /// How the operating system behaves on the network: `linux` (default), `windows` or `cisco-ios`.
+                /// How the operating system behaves on the network: `linux` (default), `linux-2.6`, `android`, `windows`, `windows-7`, `windows-xp`, `macos`, `freebsd`, `openbsd`, `cisco-ios`, `printer`, `plc`, or a name of the nmap-os-db.
                 personality: Text,
                 /// Vendor of MACs: a name such as `dell` or `Arris Group`, or three octets such as `00:0c:29`.
                 vendor: Text,
@@ -131,7 +131,7 @@ pub struct Topology {
     pub kinds: Option<At<Kinds>>,
     /// Kinds of hosts, by name.
     pub templates: Option<Map<At<Template>>>,
-    /// What containers start from, by name; `small` and `debian` are there without being written.
+    /// What containers start from, by name; `small`, `weak`, `debian`, `file`, `mail`, `database` and `workstation` are there without being written.
     pub images: Option<Map<At<Image>>>,
     /// How much is kept of what intruders change in containers, and for how long.
     pub evidence: Option<At<EvidenceKeys>>,

@@ -133,7 +133,10 @@ impl Metrics {
             capture_frames: counter("honeyweave_capture_frames_total", "Frames captured."),
             capture_dropped: counter("honeyweave_capture_dropped_total", "Frames that the disk did not take."),
             capture_lost: counter("honeyweave_capture_lost_total", "Frames lost before they reached the console."),
-            recordings: gauge("honeyweave_recordings", "Encrypted connections that are being recorded."),
+            recordings: gauge(
+                "honeyweave_recordings",
+                "Connections that the switch is in the middle of and that are being recorded.",
+            ),
             recording_dropped: counter(
                 "honeyweave_recording_dropped_total",
                 "What was told of connections that are not recorded.",
