@@ -3,6 +3,7 @@
 //! nothing, one all within the limits that there are if nobody says anything, and one all without any, have their turns in one run.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -13,6 +14,8 @@ use crate::net::{Net, Ns, sh};
 /// Turns of each, of which the best counts: what else the machine does makes a turn worse, and never better.
 const ROUNDS: usize = 5;
 const SECONDS: &str = "4";
+/// Half seconds that writing down what was captured may take at the end.
+const SETTLES: usize = 40;
 /// Octets of a frame of the stream that are no data: Ethernet, IPv4, TCP with timestamps. An acknowledgment has nothing else.
 const HEADERS: f64 = 66.0;
 
@@ -79,9 +82,19 @@ impl Way {
 
     /// What became of all frames so far, and of their data.
     fn shares(&self) -> (Shares, Shares) {
-        let status = self.honeynet.json(&["status"]);
-        let count = |name: &str| status["captures"][name].as_f64().expect("a figure");
+        // Whoever writes gives way to whoever moves frames, and so has some left.
+        let captures = || self.honeynet.json(&["status"])["captures"].take();
+        let mut told = captures();
+        for _ in 0..SETTLES {
+            std::thread::sleep(Duration::from_millis(500));
+            let before = std::mem::replace(&mut told, captures());
+            if before["frames"] == told["frames"] {
+                break;
+            }
+        }
+        let count = |name: &str| told[name].as_f64().expect("a figure");
         let (frames, whole) = (count("frames"), count("whole"));
+        assert!(frames > 0.0, "it was to capture the stream");
         let lost = count("ring_lost") + count("dropped");
         let data = |octets: f64, frames: f64| (octets - frames * HEADERS).max(0.0);
         let of_whole = data(count("octets_whole"), whole);
