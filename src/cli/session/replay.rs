@@ -115,17 +115,37 @@ pub fn next_of(cast: &mut Open, path: &Path) -> miette::Result<Option<Moment>> {
     cast.next_moment().map_err(|error| miette!("cannot read {}: {error}", path.display()))
 }
 
+/// When what a cast tells is shown, in microseconds.
+struct Pace {
+    speed: f64,
+    max_idle: i64,
+    last: i64,
+    due: i64,
+}
+
+impl Pace {
+    /// As `args` has it, of a cast whose replay begins at `now`.
+    fn new(args: &Replay, now: i64) -> Pace {
+        Pace { speed: args.speed, max_idle: (args.max_idle * 1e6) as i64, last: (args.from * 1e6) as i64, due: now }
+    }
+
+    /// When that is shown which came at `at` in the cast. What was before the beginning is drawn at once, so that the
+    /// screen is what it was.
+    fn due(&mut self, at: i64) -> i64 {
+        let waited = (at - self.last).clamp(0, self.max_idle);
+        self.last = self.last.max(at);
+        self.due += (waited as f64 / self.speed) as i64;
+        self.due
+    }
+}
+
 fn replay(cast: &mut Open, path: &Path, args: &Replay) -> miette::Result<bool> {
-    let (from, idle) = ((args.from * 1e6) as i64, (args.max_idle * 1e6) as i64);
     let mut harmless = Harmless::default();
-    let (mut last, mut due) = (from, clock::monotonic_micros());
+    let mut pace = Pace::new(args, clock::monotonic_micros());
     while let Some(moment) = next_of(cast, path)? {
         let What::Output(output) = moment.what else { continue };
-        // What was before the beginning is drawn at once, so that the screen is what it was.
-        let waited = (moment.at - last).clamp(0, idle);
-        last = last.max(moment.at);
-        due += (waited as f64 / args.speed) as i64;
-        std::thread::sleep(Duration::from_micros((due - clock::monotonic_micros()).max(0).unsigned_abs()));
+        let left = pace.due(moment.at) - clock::monotonic_micros();
+        std::thread::sleep(Duration::from_micros(left.max(0).unsigned_abs()));
         if !table::put(&harmless.push(&output))? {
             return Ok(false);
         }
@@ -163,4 +183,49 @@ pub fn commands(cast: &mut Open, path: &Path) -> miette::Result<String> {
         text += &format!("({more} more)\n");
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        replay: Replay,
+    }
+
+    /// When what came at 0, 0.5, 3, 3.25 and 13 seconds is shown, in seconds since the replay began.
+    fn shown(options: &str) -> Vec<f64> {
+        const NOW: i64 = 7_000_000;
+        let words = ["replay", "a.cast"].into_iter().chain(options.split_whitespace());
+        let mut pace = Pace::new(&Line::try_parse_from(words).unwrap().replay, NOW);
+        let at = [0, 500_000, 3_000_000, 3_250_000, 13_000_000];
+        at.map(|at| (pace.due(at) - NOW) as f64 / 1e6).into()
+    }
+
+    #[test]
+    fn a_cast_is_shown_when_the_options_say() {
+        // Two seconds of silence are enough, unless somebody says otherwise.
+        assert_eq!(shown(""), [0.0, 0.5, 2.5, 2.75, 4.75]);
+        assert_eq!(shown("--max-idle 60"), [0.0, 0.5, 3.0, 3.25, 13.0]);
+        assert_eq!(shown("--max-idle 0"), [0.0; 5]);
+        // Silence is cut first, and then all of it is faster.
+        assert_eq!(shown("--speed 2"), [0.0, 0.25, 1.25, 1.375, 2.375]);
+        assert_eq!(shown("--speed 0.5 --max-idle 60"), [0.0, 1.0, 6.0, 6.5, 26.0]);
+        // What was before is there at once, and what comes is waited for from there.
+        assert_eq!(shown("--from 1 --max-idle 60"), [0.0, 0.0, 2.0, 2.25, 12.0]);
+        assert_eq!(shown("--from 3.1"), [0.0, 0.0, 0.0, 0.15, 2.15]);
+        assert_eq!(shown("--from 100"), [0.0; 5]);
+    }
+
+    #[test]
+    fn what_is_no_speed_and_no_time_is_refused() {
+        for options in ["--speed 0", "--speed -1", "--speed NaN", "--max-idle -1", "--from inf", "--from x"] {
+            let words = ["replay", "a.cast"].into_iter().chain(options.split_whitespace());
+            assert!(Line::try_parse_from(words).is_err(), "{options}");
+        }
+    }
 }
