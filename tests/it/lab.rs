@@ -43,6 +43,8 @@ pub struct Lab {
     pub only_cgroup2: bool,
     /// By what it is watched what happens inside containers, if not by the best that there is.
     pub inside: Option<String>,
+    /// Whether the kernel denies eBPF to all of it, as a container's or a hardened machine's does.
+    pub without_bpf: bool,
     up: Option<Running>,
     small_disk: bool,
     dir: tempfile::TempDir,
@@ -116,6 +118,7 @@ impl Lab {
             threads: threads(),
             only_cgroup2: false,
             inside: None,
+            without_bpf: false,
             up: None,
             small_disk: false,
             dir: tempfile::tempdir().unwrap(),
@@ -194,6 +197,9 @@ impl Lab {
         command.args(["--name", &self.name, "--threads", &self.threads.to_string(), "--state-dir"]).arg(&state);
         if let Some(source) = &self.inside {
             command.env("HONEYWEAVE_INSIDE", source);
+        }
+        if self.without_bpf {
+            crate::net::deny(&mut command, libc::SYS_bpf);
         }
         let mut up = Running::start(&mut command);
         up.wait_line(&format!("ready {}", self.name));
