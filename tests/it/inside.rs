@@ -129,6 +129,7 @@ fn what_an_attacker_does_inside_is_told_with_the_session() {
     assert_eq!((&status["inside"], status.get("inside_error")), (&"ebpf".into(), None), "{status}");
     // Nobody has the one that is kept ready, so that nobody does anything there.
     assert!(lab.events().iter().all(|event| event["event"] != "container.exec" || event["session"].is_string()));
+    lab.records_are_as_the_schema_says();
     lab.down();
 }
 

@@ -248,6 +248,27 @@ impl Lab {
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
     }
 
+    /// Holds every record so far against the schema that is published, as the demonstration does.
+    pub fn records_are_as_the_schema_says(&self) {
+        let mut records = Vec::new();
+        for entry in std::fs::read_dir(self.own_dir().join("events")).unwrap().flatten() {
+            if entry.path().extension().is_some_and(|name| name == "ndjson") {
+                let octets = std::fs::read(entry.path()).unwrap();
+                // The last line may be on its way.
+                let whole = octets.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1);
+                records.extend_from_slice(&octets[..whole]);
+            }
+        }
+        let schema = self.file("records.schema.json", &crate::net::sh(&[PROGRAM, "schema", "--events"]));
+        let all = self.path("records.ndjson");
+        std::fs::write(&all, &records).unwrap();
+        let valid = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/valid.py");
+        // By the system's own Python, for which the package is.
+        let words = ["/usr/bin/python3", valid.to_str().unwrap(), schema.to_str().unwrap(), all.to_str().unwrap()];
+        let count: usize = crate::net::sh(&words).trim().parse().unwrap();
+        assert!(count > 0 && count == records.iter().filter(|octet| **octet == b'\n').count(), "{count} records");
+    }
+
     /// Waits for an event of that id for which `wanted` holds.
     pub fn wait_event(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + DEADLINE;

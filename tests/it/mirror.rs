@@ -241,4 +241,5 @@ fn suricatas_alerts_are_joined_to_their_sessions() {
     let alerts = || lab.events().into_iter().filter(|event| event["event"] == "ids.alert").collect::<Vec<_>>();
     let all = wait_for("an alert of the other file", || Some(alerts()).filter(|all| all.len() > before));
     assert_eq!(all.last().unwrap()["session"], session);
+    lab.records_are_as_the_schema_says();
 }

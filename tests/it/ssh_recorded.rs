@@ -244,6 +244,7 @@ fn everything_that_clients_do_is_recorded() {
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
     let text = String::from_utf8(lab.command(&["session", "replay", &id, "--text"]).stdout).unwrap();
     assert!(text.contains("out\n") && text.contains("42\n") && !text.contains("owned"), "{text}");
+    lab.records_are_as_the_schema_says();
 }
 
 #[test]

@@ -104,4 +104,5 @@ fn what_is_said_within_tls_is_read() {
         let seen = from.sh(&[&["tshark", "-r", capture.to_str().unwrap()][..], &fields].concat());
         seen.contains("/index.html?x").then_some(())
     });
+    lab.records_are_as_the_schema_says();
 }
