@@ -62,14 +62,19 @@ fn unpack(bundle: &Path, to: &Path) {
     sh(&["tar", "-C", text(to), "-xf", text(&to.with_extension("tar"))]);
 }
 
-/// What asciinema's own reader takes to be shown in a cast. (`asciinema cat` needs a terminal.)
-fn asciinema(cast: &Path) -> String {
-    let python = "import os, sys\n\
+/// What asciinema's own reader takes to be shown in a cast, and in which second. (`asciinema cat` needs a terminal.)
+pub fn moments(cast: &Path) -> Vec<(f64, String)> {
+    let python = "import json, sys\n\
         from asciinema.asciicast import open_from_url\n\
         with open_from_url(sys.argv[1]) as cast:\n\
-        \x20   os.write(1, ''.join(event[2] for event in cast.stdout_events()).encode())";
+        \x20   print(json.dumps([[event[0], event[2]] for event in cast.stdout_events()]))";
     // That of the system, for which the package is.
-    sh(&["/usr/bin/python3", "-c", python, text(cast)])
+    serde_json::from_str(&sh(&["/usr/bin/python3", "-c", python, text(cast)])).unwrap()
+}
+
+/// All of that together.
+fn asciinema(cast: &Path) -> String {
+    moments(cast).into_iter().map(|(_, shown)| shown).collect()
 }
 
 /// The session of the attacker with `host` that has containers or connections.

@@ -198,7 +198,7 @@ fn everything_that_clients_do_is_recorded() {
         |words: &[&str], rest: &[&str]| from.run(&[&["sshpass", "-p", "guessed"][..], words, &OPTIONS, rest].concat());
 
     assert_eq!(said(from, "guessed", TARGET, "printf '\\033]0;owned\\007'; echo out"), "\u{1b}]0;owned\u{7}out\n");
-    let typed = "printf 'echo $((6*7))\\nexit\\n' | sshpass -p guessed ssh -tt \"$@\"";
+    let typed = "printf 'echo $((6*7))\\nsleep 1\\necho slept-$((1+1))\\nexit\\n' | sshpass -p guessed ssh -tt \"$@\"";
     let shell = from.run(&[&["sh", "-c", typed, "sh"][..], &OPTIONS, &[TARGET]].concat());
     assert!(String::from_utf8_lossy(&shell.stdout).contains("42"), "{shell:?}");
     for way in ["-s", "-O"] {
@@ -244,6 +244,17 @@ fn everything_that_clients_do_is_recorded() {
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
     let text = String::from_utf8(lab.command(&["session", "replay", &id, "--text"]).stdout).unwrap();
     assert!(text.contains("out\n") && text.contains("42\n") && !text.contains("owned"), "{text}");
+
+    // Others play it as it was: the second in which nothing was shown is there.
+    let files = std::fs::read_dir(&dir).unwrap().map(|file| file.unwrap().path());
+    let casts = files.filter(|path| path.extension().is_some_and(|name| name == "cast"));
+    let shells: Vec<_> = casts.map(|cast| crate::session::moments(&cast)).collect();
+    let when = |part: &str| {
+        let shown = shells.iter().flatten().find(|(_, shown)| shown.contains(part));
+        shown.unwrap_or_else(|| panic!("no {part} in {shells:?}")).0
+    };
+    let slept = when("slept-2") - when("42\r\n");
+    assert!((0.95..3.0).contains(&slept), "{slept} s");
     lab.records_are_as_the_schema_says();
 }
 
