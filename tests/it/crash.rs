@@ -251,11 +251,34 @@ fn a_container_without_its_network_device_is_replaced_within_seconds() {
 fn a_full_disk_stops_new_containers_and_nothing_else() {
     let mut lab = Lab::shared();
     lab.on_small_disk(4096);
-    lab.start(TOPOLOGY);
+    let recorded = "  read: {personality: linux, tcp: {22: {container: ssh, opens: any}}, backend: {image: small, idle: 1h}}\n  desktop:";
+    let captures = "name: crash\ncaptures: {file: 1M, flow: none}";
+    let node = "ports: 4}\n  read: {kind: host, address: 192.0.2.30, template: read}";
+    let topology = TOPOLOGY.replace("name: crash", captures).replace("  desktop:", recorded).replace("ports: 3}", node);
+    lab.start(&(topology + "  - endpoints: [read, 'core:4']\n"));
     lab.attacker_at("192.0.2.2/24", "192.0.2.1");
+    // Somebody whose shell is recorded.
+    let mut intruder = Session::running(&lab, "guessed", &["-tt", "root@192.0.2.30"]);
+    let mut goes_on = |word: &str| {
+        intruder.say(&format!("echo {word}-$((40+2))"));
+        while !intruder.line().contains(&format!("{word}-42")) {
+            assert!(init(&lab, "192.0.2.30").is_some(), "the shell has ended before {word}");
+        }
+    };
+    let failing = |lab: &Lab| {
+        let metrics = String::from_utf8(lab.command(&["status", "--metrics"]).stdout).unwrap();
+        let status = String::from_utf8(lab.command(&["status"]).stdout).unwrap();
+        (metrics.contains("honeyweave_recording_failing 1"), status.contains("TROUBLE     recordings of connections"))
+    };
+    goes_on("before");
+    // Captures that are over.
+    lab.attacker.sh(&["ping", "-q", "-f", "-c", "1500", "-s", "1400", "192.0.2.100"]);
+    assert_eq!(failing(&lab), (false, false));
     assert_eq!(shell(&lab.attacker, "192.0.2.20", "id -u"), "0\n");
     let before = wait_for("the container", || init(&lab, "192.0.2.20"));
     let files = lab.fill_disk();
+    goes_on("meanwhile");
+    wait_for("that recordings are in trouble", || (failing(&lab) == (true, true)).then_some(()));
     let fping = pings(&lab, &["192.0.2.100", "192.0.2.101", "192.0.2.20"]);
     // No container can be had.
     let contact = lab.attacker.run(&["timeout", "3", "nc", "192.0.2.21", "22"]);
@@ -277,6 +300,18 @@ fn a_full_disk_stops_new_containers_and_nothing_else() {
     lab.wait_event("tcp.open", |event| event["dst"]["ip"] == "192.0.2.102");
     assert!(!lab.events().iter().any(|event| event["event"] == "gap"));
     assert_eq!(shell(&lab.attacker, "192.0.2.21", "id -u"), "0\n");
+    // Of recordings, captures went first, and with room again all is as before.
+    let reason =
+        |id: &str| lab.wait_event(id, |event| event["reason"].as_str().is_some_and(|why| why.starts_with("disk")));
+    let (deleted, failed) = (reason("capture.deleted"), reason("recording.failed"));
+    println!("{deleted}\n{failed}");
+    wait_for("that recordings are in no trouble", || (failing(&lab) == (false, false)).then_some(()));
+    goes_on("after");
+    intruder.say("exit");
+    let closed = lab.wait_event("ssh.close", |event| event["dst"]["ip"] == "192.0.2.30");
+    let id = closed["session"].as_str().unwrap();
+    let text = String::from_utf8(lab.command(&["session", "replay", id, "--text"]).stdout).unwrap();
+    assert!(text.contains("before-42\n") && text.contains("after-42\n"), "{text}");
     assert!(lab.down().as_secs() < 10);
     assert_eq!(lab.leftovers(), Vec::<String>::new());
 }
