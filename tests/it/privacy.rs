@@ -11,6 +11,12 @@ use crate::net::wait_for;
 const TOPOLOGY: &str = r#"
 name: private
 privacy: {retention: 30d, truncate_addresses: true, redact_credentials: true}
+sinks:
+  ours: {format: ndjson, to: "file:ours.json"}
+  ecs: {format: ecs, to: "file:ecs.json"}
+  eve: {format: eve, to: "file:eve.json"}
+  cef: {format: cef, to: "file:cef.log"}
+  cowrie: {format: cowrie, to: "file:cowrie.json"}
 templates:
   any: {personality: linux, tcp: {22: {container: ssh, opens: any}}, backend: {image: small}}
 images:
@@ -77,6 +83,24 @@ fn contains(octets: &[u8], part: &[u8]) -> bool {
     octets.windows(part.len()).any(|window| window == part)
 }
 
+/// Whether an address stands there as text, whatever comes before and after it, or not as part of another.
+fn names(octets: &[u8], address: &[u8]) -> bool {
+    octets.windows(address.len()).enumerate().filter(|(_, window)| *window == address).any(|(at, _)| {
+        let before = at.checked_sub(1).and_then(|at| octets.get(at));
+        let after = octets.get(at + address.len());
+        !before.is_some_and(u8::is_ascii_digit) && !after.is_some_and(u8::is_ascii_digit)
+    })
+}
+
+/// What a file says when it is unpacked.
+fn unpacked(path: &Path) -> Vec<u8> {
+    let octets = fs::read(path).unwrap();
+    match path.extension().and_then(|name| name.to_str()) {
+        Some("zst") => zstd::decode_all(&octets[..]).unwrap(),
+        _ => octets,
+    }
+}
+
 #[test]
 fn what_is_private_is_in_no_file() {
     let mut lab = Lab::shared();
@@ -92,22 +116,36 @@ fn what_is_private_is_in_no_file() {
     let login = lab.wait_event("service.login", |event| event["dst"]["port"] == 21);
     assert!(login["text"].as_str().unwrap().contains("(19 characters)"), "{login}");
     lab.wait_event("service.request", |event| event["dst"]["port"] == 80);
+    assert!(lab.command(&["container", "destroy", "192.0.2.10"]).status.success());
+    let taken = lab.wait_event("evidence.taken", |event| event["dst"]["ip"] == "192.0.2.10");
+    assert!(names(taken.to_string().as_bytes(), b"192.0.2.10") && !names(b"1192.0.2.2 192.0.2.20", b"192.0.2.2"));
+    let session = lab.wait_event("ssh.close", |_| true)["session"].as_str().unwrap().to_owned();
     lab.down();
-    let (own, mut looked) = (lab.own_dir(), 0);
-    for part in ["events", "captures", "sessions"] {
+    let own = lab.own_dir();
+    // What is exported has been written, too.
+    let (bundle, tar, exported) = (lab.path("bundle.tar.zst"), lab.path("bundle.tar"), own.join("exported"));
+    let output = lab.command(&["session", "export", &session, "--plain", "-o", bundle.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::write(&tar, unpacked(&bundle)).unwrap();
+    fs::create_dir(&exported).unwrap();
+    crate::net::sh(&["tar", "-C", exported.to_str().unwrap(), "-xf", tar.to_str().unwrap()]);
+    let mut looked = 0;
+    for part in ["events", "captures", "sessions", "sinks", "evidence", "exported"] {
         let found = files(&own.join(part));
         assert!(!found.is_empty(), "nothing in {part}");
         for path in found {
-            let octets = fs::read(&path).unwrap();
-            let octets = match path.extension().and_then(|name| name.to_str()) {
-                Some("zst") => zstd::decode_all(&octets[..]).unwrap(),
-                _ => octets,
-            };
+            let octets = unpacked(&path);
             for (what, secret) in [("the password", SECRET.as_bytes()), ("the same in base 64", BASIC.as_bytes())] {
                 assert!(!contains(&octets, secret), "{what} is in {}", path.display());
             }
+            // Whatever a program in a container has said of its own accord is repeated as it is.
+            let repeats = |line: &&[u8]| contains(line, b"container.log");
+            for line in octets.split(|octet| *octet == b'\n').filter(|line| !repeats(line)) {
+                let shown = || String::from_utf8_lossy(line).into_owned();
+                assert!(!names(line, b"192.0.2.2"), "the address is in {}: {}", path.display(), shown());
+            }
             assert!(!contains(&octets, b"192.0.2.2\""), "the address is in {}", path.display());
-            if part == "captures" {
+            if part == "captures" || path.extension().is_some_and(|name| name == "pcapng") {
                 assert!(!contains(&octets, &[192, 0, 2, 2]), "the address is in {}", path.display());
                 looked += usize::from(contains(&octets, &[192, 0, 2, 0, 192, 0, 2, 20]));
             }
