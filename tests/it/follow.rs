@@ -13,7 +13,7 @@ templates:
 images:
   small:
     recipe: small
-    packages: [openssh-client, openssh-sftp-server]
+    packages: [openssh-client, openssh-sftp-server, rsync]
     users: [{name: root, password: toor}, {name: guest, password: guest}]
 nodes:
   wan: {kind: uplink}

@@ -61,6 +61,7 @@ mod session_diff;
 mod shell;
 mod sinks;
 mod ssh_middle;
+mod ssh_outward;
 mod ssh_recorded;
 mod starting;
 mod stuck;
