@@ -17,6 +17,7 @@ mod console;
 mod containers;
 mod crash;
 mod dhcp;
+mod dropped;
 mod figures;
 mod fingerprints;
 mod flapping;

@@ -63,7 +63,7 @@ fn told(record: &Record) -> Vec<Told> {
         EventId::ServiceRequest if usual(port) == Some("telnet") => {
             record.text.iter().map(|text| input(&clean(text, LONGEST))).collect()
         }
-        EventId::SshFile if text(&details, "direction") == Some("upload") => vec![upload(&details)],
+        EventId::SshFile if matches!(text(&details, "direction"), Some("upload" | "input")) => vec![upload(&details)],
         EventId::SshForward if text(&details, "kind") == Some("direct-tcpip") => vec![forward(&details)],
         EventId::SshClose if usual(port) != Some("ssh") => vec![closed(record)],
         _ => Vec::new(),

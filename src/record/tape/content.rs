@@ -16,6 +16,8 @@ use crate::service::tls::hex;
 
 /// Why not all of a file is kept: a piece of it went with the process that was to keep it.
 pub const INTERRUPTED: &str = "interrupted";
+/// Why nothing of it is kept: credentials are left out, and it may have some.
+pub const REDACTED: &str = "redacted";
 /// How often that may be in one file: each time a process has died.
 const GAPS: usize = 16;
 
@@ -65,6 +67,11 @@ impl Content {
             missing: Vec::new(),
             cut: None,
         }
+    }
+
+    /// Has nothing of it kept.
+    pub fn leave_out(&mut self) {
+        self.cut = Some(REDACTED);
     }
 
     /// Goes on with what another process has kept of it. What that has not kept, the next piece shows to be missing.

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::TapeLimits;
 use super::channel::{Channel, Place};
-use super::content::{Content, INTERRUPTED, Kept};
+use super::content::{Content, INTERRUPTED, Kept, REDACTED};
 use super::lines::Lines;
 use super::marker::{Mark, Marker};
 use super::notice::Notice;
@@ -358,7 +358,11 @@ impl Recording {
             self.counts.lost += data.len() as u64;
             return;
         };
-        self.counts.lost += content.take(offset, data, &self.about.place(desk.limits), desk.store);
+        let lost = content.take(offset, data, &self.about.place(desk.limits), desk.store);
+        // What a program reads is in its transcript, too.
+        if content.direction != Direction::Input {
+            self.counts.lost += lost;
+        }
     }
 
     fn file_end(&mut self, file: u32, size: u64, sha256: Option<&str>, kept: bool, at: Utc, desk: &mut Desk<'_>) {
@@ -369,7 +373,10 @@ impl Recording {
         // Who is in the middle has a limit of its own, and knows the digest of what is beyond it.
         let not_all = if sha256.is_some() { "file-too-large" } else { "not-from-first-to-last" };
         let missing = if kept { size.saturating_sub(came) } else { 0 };
-        self.counts.lost += missing;
+        if direction != Some(Direction::Input) {
+            self.counts.lost += missing;
+        }
+        let sha256 = sha256.filter(|_| there.cut != Some(REDACTED));
         let cut = there.cut.or((!kept).then_some(not_all)).or((missing > 0).then_some(INTERRUPTED));
         // If all of it is there, what it is was seen here, too.
         let sha256 = if cut.is_none() && there.octets > 0 { there.sha256.as_deref() } else { sha256 };
@@ -382,7 +389,8 @@ impl Recording {
         match direction {
             Some(Direction::Upload) => self.counts.input = self.counts.input.saturating_add(size),
             Some(Direction::Download) => self.counts.output = self.counts.output.saturating_add(size),
-            None => {}
+            // Its octets came as those of a channel, too.
+            Some(Direction::Input) | None => {}
         }
         if self.about.begin.protocol != Protocol::Ssh {
             return;
@@ -434,7 +442,11 @@ impl Recording {
             Entry::FileBegin { file, path, direction, .. }
                 if self.files.len() < most && !self.files.contains_key(file) =>
             {
-                let content = Content::new(*file, path.clone(), *direction, &self.about.place(desk.limits));
+                let mut content = Content::new(*file, path.clone(), *direction, &self.about.place(desk.limits));
+                // What a program reads may be a password that it has asked for.
+                if desk.redacts && *direction == Direction::Input {
+                    content.leave_out();
+                }
                 self.files.insert(*file, content);
             }
             _ => {}

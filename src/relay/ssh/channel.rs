@@ -1,5 +1,6 @@
 //! One channel: what the attacker's side says goes inside, what comes from there goes back, and both onto the tape.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(super) struct Control {
     answers: tokio::sync::Mutex<mpsc::UnboundedReceiver<bool>>,
     observers: Arc<Observers>,
     outward: Arc<Load>,
+    /// What runs in it has a terminal.
+    terminal: AtomicBool,
 }
 
 /// Who looks at what a channel carries.
@@ -87,6 +90,16 @@ impl Control {
         timeout(ANSWER, asking).await.unwrap_or(false)
     }
 
+    /// The channel has a terminal from now on.
+    pub(super) fn gets_terminal(&self) {
+        self.terminal.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has one.
+    pub(super) fn has_terminal(&self) -> bool {
+        self.terminal.load(Ordering::Relaxed)
+    }
+
     /// Passes what has no answer.
     pub(super) async fn tell<F>(&self, word: impl FnOnce(Arc<ChannelWriteHalf<client::Msg>>) -> F)
     where
@@ -124,6 +137,7 @@ impl Middle {
             answers: answers.into(),
             observers: Arc::default(),
             outward: self.outward.clone(),
+            terminal: AtomicBool::new(false),
         };
         Carried { kind, slot, outer, inner_read, answered, control: Arc::new(control) }
     }

@@ -59,6 +59,14 @@ impl Host {
         }
     }
 
+    /// Who looks at what a program carries that is about to begin: `known`, or who keeps what it reads if it has no terminal.
+    fn observer(&self, control: &Control, known: Observer, program: impl FnOnce() -> Text) -> Observer {
+        match control.has_terminal() {
+            true => known,
+            false => known.or_input(program, self.middle.files(control.number)),
+        }
+    }
+
     /// Opens inside what the attacker wants opened.
     fn open<F>(
         &self,
@@ -254,7 +262,13 @@ impl Handler for Host {
         let request = async |inner: Arc<russh::ChannelWriteHalf<client::Msg>>| {
             inner.request_pty(true, term, columns, rows, width, height, modes).await
         };
-        self.ask(channel, session, entry, request).await
+        let Some(control) = self.control(channel) else { return session.channel_failure(channel) };
+        self.put(entry(control.number)).await;
+        if !control.ask(request).await {
+            return session.channel_failure(channel);
+        }
+        control.gets_terminal();
+        session.channel_success(channel)
     }
 
     async fn x11_request(
@@ -283,14 +297,20 @@ impl Handler for Host {
     }
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
-        let request = async |inner: Arc<russh::ChannelWriteHalf<client::Msg>>| inner.request_shell(true).await;
-        self.ask(channel, session, |channel| Entry::Shell { channel }, request).await
+        let Some(control) = self.control(channel) else { return session.channel_failure(channel) };
+        self.put(Entry::Shell { channel: control.number }).await;
+        let observer = self.observer(&control, Observer::Octets, || Text::new("shell"));
+        match control.begin(observer, async |inner| inner.request_shell(true).await).await {
+            true => session.channel_success(channel),
+            false => session.channel_failure(channel),
+        }
     }
 
     async fn exec_request(&mut self, channel: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Error> {
         let Some(control) = self.control(channel) else { return session.channel_failure(channel) };
         self.put(Entry::Exec { channel: control.number, command: Text::command(command) }).await;
         let observer = Observer::of_command(command, self.middle.files(control.number));
+        let observer = self.observer(&control, observer, || Text::command(command));
         match control.begin(observer, async |inner| inner.exec(true, command).await).await {
             true => session.channel_success(channel),
             false => session.channel_failure(channel),

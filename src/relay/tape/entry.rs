@@ -94,6 +94,8 @@ pub enum Direction {
     Upload,
     /// To the attacker.
     Download,
+    /// From the attacker, into a program that has no terminal: a command, or a shell. Its path is the command.
+    Input,
 }
 
 /// What is done to files besides moving them.

@@ -10,7 +10,7 @@ impl Lab {
         self.die_and(TapeLimits::default(), false)
     }
 
-    fn die_and(mut self, limits: TapeLimits, redacts: bool) -> Lab {
+    pub(super) fn die_and(mut self, limits: TapeLimits, redacts: bool) -> Lab {
         let next = Lab::tapes(self.dir.path(), limits, redacts, &self.space);
         // What it had not handed over goes with it, and nothing is put in order.
         std::mem::forget(std::mem::replace(&mut self.tapes, next));

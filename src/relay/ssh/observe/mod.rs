@@ -2,6 +2,7 @@
 //! what is not understood is octets from then on.
 
 mod file;
+mod input;
 mod scp;
 mod sftp;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 
 pub(super) use self::file::Moving;
+use self::input::Input;
 use self::scp::Scp;
 use self::sftp::Sftp;
 use crate::relay::tape::{Direction, Entry, PIECE, Stream, Text};
@@ -27,6 +29,8 @@ pub(super) enum Observer {
     Sftp(Box<Sftp>),
     /// SCP.
     Scp(Box<Scp>),
+    /// What a program without a terminal reads, and what it says.
+    Input(Box<Input>),
 }
 
 /// What is said that is no part of the protocol.
@@ -80,6 +84,14 @@ impl Observer {
         }
     }
 
+    /// The same of `program`, which has no terminal, if they are but octets otherwise.
+    pub(super) fn or_input(self, program: impl FnOnce() -> Text, files: Files) -> Observer {
+        match self {
+            Observer::Octets => Observer::Input(Box::new(Input::new(program(), files))),
+            other => other,
+        }
+    }
+
     /// And a subsystem's.
     pub(super) fn of_subsystem(name: &str, files: Files) -> Observer {
         match name {
@@ -92,7 +104,12 @@ impl Observer {
     pub(super) fn look(&mut self, channel: u32, stream: Stream, data: &Bytes) -> Option<Vec<Entry>> {
         let mut told = Vec::new();
         let looked = match self {
-            Observer::Octets => return None,
+            Observer::Input(input) if stream == Stream::Input => {
+                input.next(data, &mut told);
+                told.extend(pieces(channel, stream, data));
+                Ok(())
+            }
+            Observer::Octets | Observer::Input(_) => return None,
             Observer::Sftp(sftp) => sftp.look(stream, data, &mut told),
             Observer::Scp(scp) => scp.look(stream, data, &mut told),
         };
@@ -107,7 +124,7 @@ impl Observer {
     /// Requests and files that are remembered.
     pub(super) fn remembered(&self) -> usize {
         match self {
-            Observer::Octets | Observer::Scp(_) => 0,
+            Observer::Octets | Observer::Scp(_) | Observer::Input(_) => 0,
             Observer::Sftp(sftp) => sftp.remembered(),
         }
     }
@@ -123,6 +140,7 @@ impl Observer {
             Observer::Octets => Vec::new(),
             Observer::Sftp(sftp) => sftp.end(),
             Observer::Scp(scp) => scp.end(),
+            Observer::Input(input) => input.end(),
         }
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn place(command: &[u8], direction: Direction) -> Option<Place> {
     }
     let is_directory = match direction {
         Direction::Upload => options.contains(&b'd') || matches!(name_of(path), b"" | b"." | b".." | b"~"),
-        Direction::Download => false,
+        Direction::Download | Direction::Input => false,
     };
     let path = if is_directory { path.strip_suffix(b"/").unwrap_or(path) } else { path };
     Some(Place { path: path.to_vec(), is_directory })
@@ -91,7 +91,7 @@ impl Place {
             _ if self.is_directory => [&self.path[..], b"/", name].concat(),
             _ if name_of(&self.path) == name => self.path.clone(),
             Direction::Upload => [&self.path[..], b"[/", name, b"]"].concat(),
-            Direction::Download => name.to_vec(),
+            Direction::Download | Direction::Input => name.to_vec(),
         }
     }
 }
@@ -122,7 +122,7 @@ pub(in crate::relay::ssh) struct Scp {
 impl Scp {
     pub(super) fn new(direction: Direction, files: Files) -> Scp {
         let sender = match direction {
-            Direction::Upload => Stream::Input,
+            Direction::Upload | Direction::Input => Stream::Input,
             Direction::Download => Stream::Output,
         };
         // The first one says that it is there.

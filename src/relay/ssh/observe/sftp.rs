@@ -221,7 +221,7 @@ impl Sftp {
     fn moving(&mut self, open: u32, direction: Direction, told: &mut Vec<Entry>) -> Option<&mut Moving> {
         let Open { path, upload, download } = self.open.get_mut(&open)?;
         match direction {
-            Direction::Upload => upload.as_mut(),
+            Direction::Upload | Direction::Input => upload.as_mut(),
             // Who opens a file for both may read it, or not.
             Direction::Download => {
                 Some(download.get_or_insert_with(|| self.files.begin(path.clone(), Direction::Download, told)))
@@ -359,7 +359,7 @@ impl Sftp {
                 }
                 let moving = Some(self.files.begin(path.clone(), direction, told));
                 let (upload, download) = match direction {
-                    Direction::Upload => (moving, None),
+                    Direction::Upload | Direction::Input => (moving, None),
                     Direction::Download => (None, moving),
                 };
                 self.opened = self.opened.wrapping_add(1);

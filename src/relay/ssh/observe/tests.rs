@@ -477,3 +477,32 @@ fn sftp_tells_both_ways_of_one_handle_and_what_was_said_in_part() {
     let told = look(&mut observer, Stream::Output, &status(3), 99);
     assert_eq!(told, [Entry::FileEnd { file: 0, size: 0, sha256: None, kept: false }]);
 }
+
+#[test]
+fn what_a_program_without_a_terminal_reads_is_kept_besides() {
+    let observer = |keep| Observer::Octets.or_input(|| Text::new("cat >x"), files(keep));
+    let said: Vec<u8> = (0..50_000u32).map(|n| (n % 251) as u8).collect();
+    for (keep, kept) in [(1 << 20, said.len()), (30_000, 30_000), (0, 0)] {
+        let mut observer = observer(keep);
+        let mut told = look(&mut observer, Stream::Input, &said, 40_000);
+        told.extend(observer.end());
+        assert_eq!(octets(&told, Stream::Input), said, "as octets it is whole");
+        assert_eq!(content(&told, 0), &said[..kept]);
+        assert_eq!(told[0], begin(0, "cat >x", Direction::Input));
+        let size = said.len() as u64;
+        let end = Entry::FileEnd { file: 0, size, sha256: digest(&said), kept: kept == said.len() };
+        assert_eq!(told.last(), Some(&end));
+        let pieces = told.iter().filter_map(|entry| match entry {
+            Entry::FilePiece { data, .. } | Entry::Data { data, .. } => Some(data.len()),
+            _ => None,
+        });
+        assert!(pieces.max() <= Some(PIECE));
+    }
+    // What it says is octets, and most read nothing.
+    let mut observer = observer(1 << 20);
+    assert!(observer.look(5, Stream::Output, &Bytes::from_static(b"out")).is_none());
+    assert_eq!(observer.end(), []);
+    // A copy is one.
+    let scp = Observer::of_command(b"scp -t /tmp", files(1)).or_input(|| panic!("it is known"), files(1));
+    assert!(matches!(scp, Observer::Scp(_)));
+}
