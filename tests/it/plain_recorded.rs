@@ -40,14 +40,33 @@ fn connection(lab: &Lab, host: &str, command: &str) -> Value {
     })
 }
 
+/// What is kept of the octets of the only connection of a protocol, by their direction.
+fn octets(lab: &Lab, protocol: &str) -> [Vec<u8>; 2] {
+    let sessions = std::fs::read_dir(lab.own_dir().join("sessions")).unwrap().flatten();
+    let files = sessions.flat_map(|session| std::fs::read_dir(session.path()).unwrap().flatten());
+    let is_it = |name: &str| name.contains(&format!("-{protocol}-")) && name.ends_with(".octets");
+    let mut files = files.filter(|file| is_it(&file.file_name().to_string_lossy()));
+    let file = files.next().unwrap_or_else(|| panic!("no octets of {protocol}"));
+    assert!(files.next().is_none(), "there is but one connection");
+    let mut kept = [Vec::new(), Vec::new()];
+    for line in std::fs::read_to_string(file.path()).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        if let Some(data) = line["data"].as_str() {
+            kept[usize::from(line["stream"] != "input")].extend(honeyweave::record::base64_decode(data).unwrap());
+        }
+    }
+    kept
+}
+
 #[test]
 fn what_is_said_in_the_clear_is_read() {
     let lab = Lab::up(TOPOLOGY);
     lab.attacker.addr("eth0", "192.0.2.2/24");
     let from = &lab.attacker;
 
-    let page = from.ask(&["curl", "-sf", "-A", "evil/1.0", "-u", "admin:geheim", "http://192.0.2.10/?a=b"]);
-    assert!(page.contains("<html>"), "{page}");
+    let url = "http://192.0.2.10/?a=b";
+    let asked = from.run(&["curl", "-sfiv", "--raw", "-m", "60", "-A", "evil/1.0", "-u", "admin:geheim", url]);
+    assert!(asked.status.success() && String::from_utf8_lossy(&asked.stdout).contains("<html>"), "{asked:?}");
     lab.wait_told("service.request", "192.0.2.10", &["GET /?a=b", "agent=evil/1.0", "host=192.0.2.10"]);
     lab.wait_told("service.login", "192.0.2.10", &["admin", "geheim", "true"]);
     let shown = connection(&lab, "192.0.2.10", "GET /?a=b");
@@ -56,10 +75,12 @@ fn what_is_said_in_the_clear_is_read() {
         (&"http".into(), &"geheim".into()),
         "{shown}"
     );
-    // All octets are there, too.
-    let octets = lab.own_dir().join("sessions");
-    let kept = from.sh(&["sh", "-c", &format!("cat {}/*/*-http-*.octets", octets.display())]);
-    assert!(kept.contains("\"input\"") && kept.contains("\"output\""), "{kept}");
+    // All octets are there, too: those that curl says it has sent, and those that it got.
+    let said = String::from_utf8_lossy(&asked.stderr);
+    let sent = said.lines().filter_map(|line| line.strip_prefix("> ")).map(|line| format!("{}\r\n", line.trim_end()));
+    let kept = octets(&lab, "http");
+    assert_eq!(String::from_utf8_lossy(&kept[0]), sent.collect::<String>());
+    assert_eq!(String::from_utf8_lossy(&kept[1]), String::from_utf8_lossy(&asked.stdout));
 
     let list = from.ask(&["curl", "-sf", "-u", "scanner:scanner", "ftp://192.0.2.11/incoming/"]);
     assert!(list.contains("scan_0031.txt"), "{list}");

@@ -187,7 +187,7 @@ fn open_tapes(config: &ConsoleConfig) -> io::Result<Tapes> {
     let privacy = config.plan.privacy;
     let limits = TapeLimits { age_secs: privacy.retention_secs, ..limits };
     // A log-in in the clear is among the octets of whatever is no terminal.
-    let limits = if privacy.redact { TapeLimits { stream: 0, ..limits } } else { limits };
+    let limits = if privacy.redact { TapeLimits { stream: 0, plain: 0, ..limits } } else { limits };
     let mask = Mask::new(privacy, config.plan.addresses());
     Tapes::open(&config.dir, limits, privacy.redact, nodes, Box::new(tape::space))
         .map(|tapes| tapes.masked(mask))

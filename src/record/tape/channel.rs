@@ -11,10 +11,13 @@ use super::store::{BLOCK, Store};
 use crate::event::{SessionId, Utc};
 use crate::record::base64;
 use crate::record::transcript::{Terminal, Transcript, TranscriptLimits, TranscriptStats, What};
-use crate::relay::tape::{Stream, Text};
+use crate::relay::tape::{Protocol, Stream, Text};
 
 /// Where nobody has asked for a terminal.
 const SIZE: (u16, u16) = (80, 24);
+/// Octets of a line around what is in it, and how much longer a line may be than that: one of less than some 20 octets is more.
+const AROUND: u64 = 52;
+const LENGTH: u64 = 4;
 /// What a cast says where another process goes on with it.
 const RESUMED: &str = "the recorder was restarted: some of what came just before this may be missing";
 
@@ -22,6 +25,8 @@ const RESUMED: &str = "the recorder was restarted: some of what came just before
 pub struct Place<'a> {
     /// The session, which they count for.
     pub session: SessionId,
+    /// What is spoken in it.
+    pub protocol: Protocol,
     /// Where they lie.
     pub dir: &'a Path,
     /// How their names begin.
@@ -64,6 +69,8 @@ struct Cast {
 
 struct Octets {
     lines: Lines,
+    /// Octets of lines that may still be very much longer than what is in them.
+    short: u64,
     more: More,
 }
 
@@ -177,7 +184,15 @@ impl Channel {
                 return Some(Sink::Nothing);
             }
         }
-        Some(Sink::Octets(Box::new(Octets { lines, more: More::default() })))
+        Some(Sink::Octets(Box::new(Octets::new(lines, place))))
+    }
+
+    /// So many octets are not told at all; returns how many of them are in no file.
+    pub fn miss(&mut self, stream: Stream, count: u64) -> u64 {
+        if let Sink::Octets(octets) = &mut self.sink {
+            octets.miss(stream, count);
+        }
+        count
     }
 
     /// Takes octets; returns how many more are in no file.
@@ -207,17 +222,10 @@ impl Channel {
                 cast.settle(place.session, store)
             }
             Sink::Octets(octets) => {
-                let is_kept = store.scarce() == Scarce::Nothing
-                    && octets.lines.push(micros, &Piece { stream, data: base64::encode(data) }, store);
-                if is_kept {
+                if octets.push(micros, stream, data, store) {
                     return 0;
                 }
-                let more = match stream {
-                    Stream::Input => &mut octets.more.input,
-                    Stream::Output => &mut octets.more.output,
-                    Stream::Error => &mut octets.more.error,
-                };
-                *more += count;
+                octets.miss(stream, count);
                 count
             }
         }
@@ -298,21 +306,56 @@ impl Channel {
         }
         let mut lines = self.lines(place);
         // At once, so that it is one of the session's files when the next one is wanted; what fails is tried again.
-        if place.limits.stream > 0
+        if place.octets() > 0
             && let Err(error) = lines.create(store)
         {
             store.refuse(&error);
         }
-        Sink::Octets(Box::new(Octets { lines, more: More::default() }))
+        Sink::Octets(Box::new(Octets::new(lines, place)))
     }
 
     fn lines(&self, place: &Place<'_>) -> Lines {
         let path = place.dir.join(format!("{}.octets", self.stem(place)));
-        Lines::new(place.session, Kind::Content, path, place.limits.stream)
+        Lines::new(place.session, Kind::Content, path, place.octets())
     }
 
     fn stem(&self, place: &Place<'_>) -> String {
         format!("{}-{:04}", place.stem, self.number)
+    }
+}
+
+impl Place<'_> {
+    /// The limit of a file of octets.
+    fn octets(&self) -> u64 {
+        if self.protocol == Protocol::Ssh { self.limits.stream } else { self.limits.plain }
+    }
+}
+
+impl Octets {
+    fn new(lines: Lines, place: &Place<'_>) -> Octets {
+        Octets { lines, short: place.limits.stream, more: More::default() }
+    }
+
+    /// Adds octets; returns whether there was room for them.
+    fn push(&mut self, micros: u64, stream: Stream, data: &[u8], store: &mut Store) -> bool {
+        let (count, piece) = (data.len() as u64, Piece { stream, data: base64::encode(data) });
+        let length = AROUND + piece.data.len() as u64;
+        let short = if length > LENGTH * count { length } else { 0 };
+        let is_kept = store.scarce() == Scarce::Nothing
+            && short <= self.short
+            && self.lines.push(micros, &piece, store);
+        self.short -= if is_kept { short } else { 0 };
+        is_kept
+    }
+
+    /// So many are in no line.
+    fn miss(&mut self, stream: Stream, count: u64) {
+        let more = match stream {
+            Stream::Input => &mut self.more.input,
+            Stream::Output => &mut self.more.output,
+            Stream::Error => &mut self.more.error,
+        };
+        *more = more.saturating_add(count);
     }
 }
 

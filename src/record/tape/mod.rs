@@ -52,6 +52,9 @@ pub struct TapeLimits {
     pub transcript: TranscriptLimits,
     /// Octets of a file of a channel's octets.
     pub stream: u64,
+    /// The same of what is no SSH: its switch has a limit of its own, so that there is room for 64 MiB of each direction
+    /// in base 64. Lines with but a few octets in them are no more than `stream`.
+    pub plain: u64,
     /// Octets of the content of a file.
     pub content: u64,
     /// Files in the directory of a session; of connections past that only events tell. Contents and octets end at three
@@ -79,6 +82,7 @@ impl Default for TapeLimits {
             tape: 32 << 20,
             transcript: TranscriptLimits::default(),
             stream: 2 << 20,
+            plain: 256 << 20,
             content: 64 << 20,
             files: 8000,
             strangers: 1000,

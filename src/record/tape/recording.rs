@@ -240,6 +240,7 @@ impl Recording {
                     self.secret.remove(channel);
                 }
             }
+            Entry::Beyond { channel, stream, octets } => self.beyond(*channel, *stream, *octets, desk),
             Entry::FilePiece { file, offset, data } => self.piece(*file, *offset, data, desk),
             Entry::FileEnd { file, size, sha256, kept } => {
                 self.file_end(*file, *size, sha256.as_deref(), *kept, at, desk);
@@ -264,7 +265,7 @@ impl Recording {
         self.tape.flush(desk.store);
         let session = self.about.begin.session;
         let lost = self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).sum::<u64>();
-        self.counts.lost += lost;
+        self.counts.lose(lost);
         (self.counts.lost_lines, self.counts.untold_lines) = self.tape.lost();
         self.marker.update(&self.counts, self.last);
     }
@@ -281,7 +282,7 @@ impl Recording {
             self.file_end(file, came, None, false, at, desk);
         }
         for (_, channel) in std::mem::take(&mut self.channels) {
-            self.counts.lost += channel.finish((self.last, at), session, desk.store);
+            self.counts.lose(channel.finish((self.last, at), session, desk.store));
         }
         (self.counts.lost_lines, self.counts.untold_lines) = (self.tape.lost().0, 0);
         let is_stranger = !self.let_in && self.counts.channels == 0;
@@ -304,19 +305,23 @@ impl Recording {
         if at.saturating_sub(now.micros()) > FAR { now } else { Utc::from_micros(at) }
     }
 
+    /// So many octets passed that nobody tells.
+    fn beyond(&mut self, number: u32, stream: Stream, count: u64, desk: &mut Desk<'_>) {
+        self.counts.passed(stream, count);
+        let lost = self.channel(number, desk).map_or(count, |channel| channel.miss(stream, count));
+        self.counts.lose(lost);
+    }
+
     fn data(&mut self, number: u32, stream: Stream, data: &[u8], at: Utc, desk: &mut Desk<'_>) {
         let count = data.len() as u64;
-        match stream {
-            Stream::Input => self.counts.input = self.counts.input.saturating_add(count),
-            Stream::Output | Stream::Error => self.counts.output = self.counts.output.saturating_add(count),
-        }
+        self.counts.passed(stream, count);
         if self.channel(number, desk).is_none() {
-            self.counts.lost += count;
+            self.counts.lose(count);
             return;
         }
         let Some(channel) = self.channels.get_mut(&number) else { return };
         let place = self.about.place(desk.limits);
-        self.counts.lost += channel.take((self.last, at), stream, data, &place, desk.store);
+        self.counts.lose(channel.take((self.last, at), stream, data, &place, desk.store));
         if stream == Stream::Input
             && let Some(commands) = self.typing.get_mut(&number)
         {
@@ -355,13 +360,13 @@ impl Recording {
 
     fn piece(&mut self, file: u32, offset: u64, data: &[u8], desk: &mut Desk<'_>) {
         let Some(content) = self.files.get_mut(&file) else {
-            self.counts.lost += data.len() as u64;
+            self.counts.lose(data.len() as u64);
             return;
         };
         let lost = content.take(offset, data, &self.about.place(desk.limits), desk.store);
         // What a program reads is in its transcript, too.
         if content.direction != Direction::Input {
-            self.counts.lost += lost;
+            self.counts.lose(lost);
         }
     }
 
@@ -374,7 +379,7 @@ impl Recording {
         let not_all = if sha256.is_some() { "file-too-large" } else { "not-from-first-to-last" };
         let missing = if kept { size.saturating_sub(came) } else { 0 };
         if direction != Some(Direction::Input) {
-            self.counts.lost += missing;
+            self.counts.lose(missing);
         }
         let sha256 = sha256.filter(|_| there.cut != Some(REDACTED));
         let cut = there.cut.or((!kept).then_some(not_all)).or((missing > 0).then_some(INTERRUPTED));
@@ -436,7 +441,7 @@ impl Recording {
                 self.typing.remove(channel);
                 self.secret.remove(channel);
                 if let Some(channel) = self.channels.remove(channel) {
-                    self.counts.lost += channel.finish((micros, at), self.about.begin.session, desk.store);
+                    self.counts.lose(channel.finish((micros, at), self.about.begin.session, desk.store));
                 }
             }
             Entry::FileBegin { file, path, direction, .. }
@@ -462,6 +467,7 @@ impl Recording {
 
 impl About {
     fn place<'a>(&'a self, limits: &'a TapeLimits) -> Place<'a> {
-        Place { session: self.begin.session, dir: &self.dir, stem: &self.stem, limits, keeps: self.keeps }
+        let Begin { session, protocol, .. } = self.begin;
+        Place { session, protocol, dir: &self.dir, stem: &self.stem, limits, keeps: self.keeps }
     }
 }

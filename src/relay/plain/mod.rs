@@ -6,7 +6,7 @@
 //! * `redis`: RESP; `mysql`, `postgresql`: their client protocols
 //!
 //! An observer never holds up or changes anything. What it cannot read, it gives up ([`Entry::Strange`]): the octets are
-//! recorded all the same, of each direction the first [`Settings::keep`].
+//! recorded all the same, of each direction the first [`Settings::keep`]; how many there were beyond that is told.
 
 mod http;
 mod line;
@@ -44,6 +44,9 @@ pub const READ: [Spoken; 9] = [
 
 /// The one channel of such a connection.
 const CHANNEL: u32 = 0;
+
+/// Octets beyond what is kept that are told of at once.
+const BEYOND: u64 = 1 << 20;
 
 /// What is recorded of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +94,8 @@ pub struct Watch {
     tells_octets: bool,
     /// Octets of each direction that are still put on.
     left: [u64; 2],
+    /// Octets of each direction beyond those that are not told of yet.
+    beyond: [u64; 2],
     told: Vec<Entry>,
 }
 
@@ -101,6 +106,7 @@ impl Watch {
             observer: observer(settings.spoken, settings.within),
             tells_octets: settings.spoken == Spoken::Telnet,
             left: [settings.keep; 2],
+            beyond: [0; 2],
             told: Vec::new(),
         }
     }
@@ -112,14 +118,13 @@ impl Watch {
 
     /// Puts on the tape what was said.
     pub async fn see(&mut self, from: Stream, octets: &[u8], recorder: &Recorder) {
-        let left = &mut self.left[usize::from(from != Stream::Input)];
-        let kept = octets.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
         if !self.tells_octets {
-            *left -= kept as u64;
+            let kept = self.room(from, octets.len());
             for piece in octets[..kept].chunks(PIECE) {
                 let data = Bytes::copy_from_slice(piece);
                 recorder.put(Entry::Data { channel: CHANNEL, stream: from, data }).await;
             }
+            self.tell_of_beyond(from, BEYOND, recorder).await;
         }
         let Some(observer) = &mut self.observer else { return };
         let seen = observer.see(from, octets, &mut self.told);
@@ -136,19 +141,39 @@ impl Watch {
             observer.end(&mut self.told);
         }
         self.put(recorder).await;
+        for stream in [Stream::Input, Stream::Output] {
+            self.tell_of_beyond(stream, 1, recorder).await;
+        }
         recorder.put(Entry::Closed { channel: CHANNEL }).await;
     }
 
+    /// How many of so many octets are put on.
+    fn room(&mut self, from: Stream, octets: usize) -> usize {
+        let way = usize::from(from != Stream::Input);
+        let kept = octets.min(usize::try_from(self.left[way]).unwrap_or(usize::MAX));
+        self.left[way] -= kept as u64;
+        self.beyond[way] += (octets - kept) as u64;
+        kept
+    }
+
+    /// Tells how many octets are not put on, if they are so many by now.
+    async fn tell_of_beyond(&mut self, stream: Stream, least: u64, recorder: &Recorder) {
+        let beyond = &mut self.beyond[usize::from(stream != Stream::Input)];
+        if *beyond >= least {
+            let octets = std::mem::take(beyond);
+            recorder.put(Entry::Beyond { channel: CHANNEL, stream, octets }).await;
+        }
+    }
+
     async fn put(&mut self, recorder: &Recorder) {
-        for entry in self.told.drain(..) {
+        for entry in std::mem::take(&mut self.told) {
             match entry {
                 Entry::Data { channel, stream, data } => {
-                    let left = &mut self.left[usize::from(stream != Stream::Input)];
-                    let kept = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= kept as u64;
+                    let kept = self.room(stream, data.len());
                     if kept > 0 {
                         recorder.data(channel, stream, &data.slice(..kept)).await;
                     }
+                    self.tell_of_beyond(stream, BEYOND, recorder).await;
                 }
                 entry => recorder.put(entry).await,
             }

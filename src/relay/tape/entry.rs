@@ -240,6 +240,15 @@ pub enum Entry {
         /// At most 16 KiB.
         data: Bytes,
     },
+    /// So many octets of a channel, more of them, are beyond what is put on.
+    Beyond {
+        /// Of this one.
+        channel: u32,
+        /// Which way they went.
+        stream: Stream,
+        /// How many.
+        octets: u64,
+    },
     /// What passes in a channel may be a password: it is typed where one is asked for. Nobody is told of this, it says
     /// which octets are not to be kept where credentials are not.
     Secret {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::relay::tape::{ChannelKind, Credential, Entry, Protocol};
+use crate::relay::tape::{ChannelKind, Credential, Entry, Protocol, Stream};
 
 /// How much there was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,20 @@ impl Counts {
             Entry::Exec { .. } | Entry::Http { .. } | Entry::Command { .. } => self.commands += 1,
             _ => {}
         }
+    }
+
+    /// So many octets more went that way.
+    pub(super) fn passed(&mut self, stream: Stream, count: u64) {
+        let octets = match stream {
+            Stream::Input => &mut self.input,
+            Stream::Output | Stream::Error => &mut self.output,
+        };
+        *octets = octets.saturating_add(count);
+    }
+
+    /// So many octets more are not kept.
+    pub(super) fn lose(&mut self, count: u64) {
+        self.lost = self.lost.saturating_add(count);
     }
 
     /// What another process has counted, and what is on the tape, which may be more recent.

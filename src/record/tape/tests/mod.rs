@@ -2,6 +2,7 @@
 
 mod bounds;
 mod input;
+mod plain;
 mod resume;
 mod shares;
 mod typed;
