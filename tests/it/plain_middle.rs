@@ -177,6 +177,16 @@ fn telnet() {
     }
     assert!(parts[1].contains("wonder\r") && parts[1].contains("wonderland\r"), "{parts:?}");
     assert!(!parts[0].contains("wonder") && parts[0].contains("echo $((6*7))"), "{parts:?}");
+    // As they came, the options are in them: what the client has said of its terminal (RFC 1091).
+    let raw = |which| {
+        let pieces = told.iter().filter_map(move |entry| match entry {
+            Entry::Raw { stream, data, .. } if *stream == which => Some(data.to_vec()),
+            _ => None,
+        });
+        pieces.flatten().collect::<Vec<u8>>()
+    };
+    let sent = raw(Stream::Input);
+    assert!(sent.windows(4).any(|part| part == [255, 250, 24, 0]) && raw(Stream::Output).contains(&255), "{sent:?}");
     // What a terminal shows, without the options between.
     assert!(!shown.contains(&255) && String::from_utf8_lossy(&shown).contains("\r\n42\r\n"), "{shown:?}");
 }

@@ -12,6 +12,7 @@ use crate::event::{SessionId, Utc};
 use crate::record::base64;
 use crate::record::transcript::{Terminal, Transcript, TranscriptLimits, TranscriptStats, What};
 use crate::relay::tape::{Protocol, Stream, Text};
+use crate::service::Spoken;
 
 /// Where nobody has asked for a terminal.
 const SIZE: (u16, u16) = (80, 24);
@@ -48,6 +49,8 @@ pub struct Channel {
     /// When it began to, if another process was there.
     ran: Option<Utc>,
     sink: Sink,
+    /// Octets that are kept beside a transcript.
+    raw: Sink,
 }
 
 #[derive(Default)]
@@ -97,7 +100,7 @@ impl Channel {
     /// A channel that was opened.
     pub fn new(number: u32) -> Channel {
         let terminal = Terminal { width: SIZE.0, height: SIZE.1, ..Terminal::default() };
-        Channel { number, terminal, term: None, runs: false, ran: None, sink: Sink::Undecided }
+        Channel { number, terminal, term: None, runs: false, ran: None, sink: Sink::Undecided, raw: Sink::Undecided }
     }
 
     /// It gets a terminal.
@@ -130,8 +133,7 @@ impl Channel {
         }
         self.terminal.command = command.map(Text::original);
         if let Sink::Octets(octets) = std::mem::take(&mut self.sink) {
-            store.end_part(place.session);
-            octets.lines.finish(micros, &Last { more: octets.more }, store);
+            octets.finish(micros, place.session, store);
         }
         self.sink = self.cast(at, place, store);
     }
@@ -149,6 +151,8 @@ impl Channel {
         let (stem, limits) = (self.stem(place), place.limits.transcript);
         let resumed = match Transcript::resume(place.dir, &stem, self.terminal.clone(), limits, self.ran) {
             Ok(Some((transcript, moments))) => Some((self.resumed(transcript, at, place, store), moments)),
+            // Such octets are those beside a transcript that has not begun.
+            Ok(None) if place.has_raw() => None,
             Ok(None) => self.resumed_octets(place, store).map(|sink| (sink, Vec::new())),
             Err(error) => {
                 store.refuse(&error);
@@ -189,10 +193,29 @@ impl Channel {
 
     /// So many octets are not told at all; returns how many of them are in no file.
     pub fn miss(&mut self, stream: Stream, count: u64) -> u64 {
-        if let Sink::Octets(octets) = &mut self.sink {
-            octets.miss(stream, count);
+        match (&mut self.sink, &mut self.raw) {
+            (Sink::Octets(octets), _) => octets.miss(stream, count),
+            // The transcript has what they said.
+            (Sink::Cast(_), Sink::Octets(raw)) => {
+                raw.miss(stream, count);
+                return 0;
+            }
+            (Sink::Cast(_), _) => return 0,
+            _ => {}
         }
         count
+    }
+
+    /// Takes octets of what has a transcript as they came.
+    pub fn take_raw(&mut self, micros: u64, stream: Stream, data: &[u8], place: &Place<'_>, store: &mut Store) {
+        if matches!(self.raw, Sink::Undecided) {
+            self.raw = self.resumed_octets(place, store).unwrap_or_else(|| self.octets(place, store));
+        }
+        if let Sink::Octets(raw) = &mut self.raw
+            && !raw.push(micros, stream, data, store)
+        {
+            raw.miss(stream, data.len() as u64);
+        }
     }
 
     /// Takes octets; returns how many more are in no file.
@@ -233,6 +256,9 @@ impl Channel {
 
     /// Hands to the kernel what was gathered; returns how many more octets are in no file.
     pub fn flush(&mut self, at: Utc, session: SessionId, store: &mut Store) -> u64 {
+        if let Sink::Octets(raw) = &mut self.raw {
+            raw.lines.flush(store);
+        }
         match &mut self.sink {
             Sink::Undecided | Sink::Nothing => 0,
             Sink::Cast(cast) => {
@@ -250,6 +276,9 @@ impl Channel {
 
     /// It is closed; returns how many more octets are in no file.
     pub fn finish(self, (micros, at): (u64, Utc), session: SessionId, store: &mut Store) -> u64 {
+        if let Sink::Octets(raw) = self.raw {
+            raw.finish(micros, session, store);
+        }
         match self.sink {
             Sink::Undecided | Sink::Nothing => 0,
             Sink::Cast(mut cast) => {
@@ -268,8 +297,7 @@ impl Channel {
                 }
             }
             Sink::Octets(octets) => {
-                store.end_part(session);
-                octets.lines.finish(micros, &Last { more: octets.more }, store);
+                octets.finish(micros, session, store);
                 0
             }
         }
@@ -325,6 +353,11 @@ impl Channel {
 }
 
 impl Place<'_> {
+    /// Whether octets are kept beside transcripts.
+    fn has_raw(&self) -> bool {
+        self.protocol == Protocol::Plain(Spoken::Telnet)
+    }
+
     /// The limit of a file of octets.
     fn octets(&self) -> u64 {
         if self.protocol == Protocol::Ssh { self.limits.stream } else { self.limits.plain }
@@ -341,11 +374,16 @@ impl Octets {
         let (count, piece) = (data.len() as u64, Piece { stream, data: base64::encode(data) });
         let length = AROUND + piece.data.len() as u64;
         let short = if length > LENGTH * count { length } else { 0 };
-        let is_kept = store.scarce() == Scarce::Nothing
-            && short <= self.short
-            && self.lines.push(micros, &piece, store);
+        let is_kept =
+            store.scarce() == Scarce::Nothing && short <= self.short && self.lines.push(micros, &piece, store);
         self.short -= if is_kept { short } else { 0 };
         is_kept
+    }
+
+    /// Adds the last line.
+    fn finish(self, micros: u64, session: SessionId, store: &mut Store) {
+        store.end_part(session);
+        self.lines.finish(micros, &Last { more: self.more }, store);
     }
 
     /// So many are in no line.

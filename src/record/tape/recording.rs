@@ -240,6 +240,9 @@ impl Recording {
                     self.secret.remove(channel);
                 }
             }
+            // Whatever it is, it may be a password.
+            Entry::Raw { .. } if desk.redacts => {}
+            Entry::Raw { channel, stream, data } => self.raw(*channel, *stream, data, desk),
             Entry::Beyond { channel, stream, octets } => self.beyond(*channel, *stream, *octets, desk),
             Entry::FilePiece { file, offset, data } => self.piece(*file, *offset, data, desk),
             Entry::FileEnd { file, size, sha256, kept } => {
@@ -307,9 +310,18 @@ impl Recording {
 
     /// So many octets passed that nobody tells.
     fn beyond(&mut self, number: u32, stream: Stream, count: u64, desk: &mut Desk<'_>) {
-        self.counts.passed(stream, count);
         let lost = self.channel(number, desk).map_or(count, |channel| channel.miss(stream, count));
+        self.counts.passed(stream, lost);
         self.counts.lose(lost);
+    }
+
+    /// What a transcript tells of came like that. It counts as what the transcript has of it.
+    fn raw(&mut self, number: u32, stream: Stream, data: &[u8], desk: &mut Desk<'_>) {
+        self.channel(number, desk);
+        let place = self.about.place(desk.limits);
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.take_raw(self.last, stream, data, &place, desk.store);
+        }
     }
 
     fn data(&mut self, number: u32, stream: Stream, data: &[u8], at: Utc, desk: &mut Desk<'_>) {

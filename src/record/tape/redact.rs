@@ -26,7 +26,7 @@ pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
                 *path = Text::new(format!("{before}?({} characters)", query.chars().count()));
             }
         }
-        Entry::Discarded { data, .. } => *data = bytes::Bytes::new(),
+        Entry::Discarded { data, .. } | Entry::Raw { data, .. } => *data = bytes::Bytes::new(),
         _ => {}
     }
     entry

@@ -90,8 +90,8 @@ pub fn observer(spoken: Spoken, within: bool) -> Option<Box<dyn Observer>> {
 /// What is put on the tape of a connection: what its observer tells, and the octets, up to a limit.
 pub struct Watch {
     observer: Option<Box<dyn Observer>>,
-    /// Whether the observer itself tells of the octets.
-    tells_octets: bool,
+    /// Whether the observer itself tells what is typed and shown, so that octets are put on beside that.
+    tells_text: bool,
     /// Octets of each direction that are still put on.
     left: [u64; 2],
     /// Octets of each direction beyond those that are not told of yet.
@@ -104,7 +104,7 @@ impl Watch {
     pub fn new(settings: Settings) -> Watch {
         Watch {
             observer: observer(settings.spoken, settings.within),
-            tells_octets: settings.spoken == Spoken::Telnet,
+            tells_text: settings.spoken == Spoken::Telnet,
             left: [settings.keep; 2],
             beyond: [0; 2],
             told: Vec::new(),
@@ -118,19 +118,21 @@ impl Watch {
 
     /// Puts on the tape what was said.
     pub async fn see(&mut self, from: Stream, octets: &[u8], recorder: &Recorder) {
-        if !self.tells_octets {
-            let kept = self.room(from, octets.len());
-            for piece in octets[..kept].chunks(PIECE) {
-                let data = Bytes::copy_from_slice(piece);
-                recorder.put(Entry::Data { channel: CHANNEL, stream: from, data }).await;
-            }
-            self.tell_of_beyond(from, BEYOND, recorder).await;
+        let kept = self.room(from, octets.len());
+        for piece in octets[..kept].chunks(PIECE) {
+            let (channel, stream, data) = (CHANNEL, from, Bytes::copy_from_slice(piece));
+            let entry = match self.tells_text {
+                true => Entry::Raw { channel, stream, data },
+                false => Entry::Data { channel, stream, data },
+            };
+            recorder.put(entry).await;
         }
+        self.tell_of_beyond(from, BEYOND, recorder).await;
         let Some(observer) = &mut self.observer else { return };
         let seen = observer.see(from, octets, &mut self.told);
         if let Err(reason) = seen {
             self.told.push(Entry::Strange { channel: CHANNEL, reason: Text::new(reason) });
-            (self.observer, self.tells_octets) = (None, false);
+            (self.observer, self.tells_text) = (None, false);
         }
         self.put(recorder).await;
     }
@@ -168,13 +170,8 @@ impl Watch {
     async fn put(&mut self, recorder: &Recorder) {
         for entry in std::mem::take(&mut self.told) {
             match entry {
-                Entry::Data { channel, stream, data } => {
-                    let kept = self.room(stream, data.len());
-                    if kept > 0 {
-                        recorder.data(channel, stream, &data.slice(..kept)).await;
-                    }
-                    self.tell_of_beyond(stream, BEYOND, recorder).await;
-                }
+                // A transcript, which has limits of its own.
+                Entry::Data { channel, stream, data } => recorder.data(channel, stream, &data).await,
                 entry => recorder.put(entry).await,
             }
         }

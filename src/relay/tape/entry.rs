@@ -240,6 +240,16 @@ pub enum Entry {
         /// At most 16 KiB.
         data: Bytes,
     },
+    /// Octets of a channel as they came, where [`Entry::Data`] tells what they say only: options are in them. A password may
+    /// be, too, wherever it is.
+    Raw {
+        /// Of this one.
+        channel: u32,
+        /// Which way.
+        stream: Stream,
+        /// At most 16 KiB.
+        data: Bytes,
+    },
     /// So many octets of a channel, more of them, are beyond what is put on.
     Beyond {
         /// Of this one.

@@ -108,7 +108,12 @@ fn small_pieces_do_not_fill_the_disk() {
     assert!(length < 6 << 20, "{length}");
     assert_eq!(input.len() as u64 + last["more"]["input"].as_u64().unwrap(), 200_000);
     assert_eq!(output.len() as u64 + last["more"]["output"].as_u64().unwrap(), 100 << 14);
-    assert!((30_000..60_000).contains(&input.len()) && output.len() == 100 << 14, "{} and {}", input.len(), output.len());
+    assert!(
+        (30_000..60_000).contains(&input.len()) && output.len() == 100 << 14,
+        "{} and {}",
+        input.len(),
+        output.len()
+    );
 }
 
 #[test]
@@ -121,4 +126,71 @@ fn nothing_that_is_said_to_be_missing_is_too_much() {
     lab.end(7, 3);
     let total = lines(&lab.file(TAPE)).pop().unwrap()["total"].clone();
     assert_eq!((&total["lost"], &total["output"]), (&json!(u64::MAX), &json!(u64::MAX)));
+}
+
+/// Options that a client agrees to, with its terminal's size and type, and what is typed then.
+const TYPED: &[u8] =
+    b"\xff\xfb\x1f\xff\xfa\x1f\x00\x50\x00\x18\xff\xf0\xff\xfa\x18\x00XTERM\xff\xf0root\r\0toor\r\0id\r\0";
+const SHOWN: &[u8] = b"\xff\xfd\x1f\xff\xfd\x18\xff\xfb\x01login: Password: # ";
+
+#[test]
+fn of_telnet_there_is_what_came_beside_what_it_says() {
+    for redacts in [false, true] {
+        let told = told(Spoken::Telnet, 1 << 20, [TYPED, SHOWN]);
+        let lab = recorded(Spoken::Telnet, told, redacts);
+        let cast = fs::read_to_string(lab.file(".cast")).unwrap();
+        assert!(cast.contains("login: ") && !cast.contains("XTERM\\"), "{cast}");
+        let total = lines(&lab.file(TAPE)).pop().unwrap()["total"].clone();
+        assert_eq!((&total["input"], &total["lost"]), (&json!(b"root\rtoor\rid\r".len()), &json!(0)), "{total}");
+        if redacts {
+            assert!(!lab.files(SESSION).keys().any(|name| name.ends_with(".octets")), "{:?}", lab.files(SESSION));
+            continue;
+        }
+        let (there, last) = kept(&lab);
+        assert_eq!(there, [TYPED, SHOWN]);
+        assert_eq!(last["more"], json!({"input": 0, "output": 0, "error": 0}));
+    }
+    // Beyond `keep` the transcript goes on.
+    let lab = recorded(Spoken::Telnet, told(Spoken::Telnet, 8, [TYPED, SHOWN]), false);
+    let (there, last) = kept(&lab);
+    assert_eq!(there, [&TYPED[..8], &SHOWN[..8]]);
+    assert_eq!(last["more"], json!({"input": TYPED.len() - 8, "output": SHOWN.len() - 8, "error": 0}));
+    assert!(fs::read_to_string(lab.file(".cast")).unwrap().contains("Password: "));
+    assert_eq!(lines(&lab.file(TAPE)).pop().unwrap()["total"]["lost"], 0);
+}
+
+#[test]
+fn it_goes_on_beyond_a_death() {
+    // In the midst of the options, and of the terminal.
+    for shell in [false, true] {
+        let (before, after) = TYPED.split_at(5);
+        let raw =
+            |data: &'static [u8]| Entry::Raw { channel: 0, stream: Stream::Input, data: Bytes::from_static(data) };
+        let mut lab = recorded(Spoken::Telnet, vec![Entry::Opened { channel: 0, kind: ChannelKind::Stream }], false);
+        let begin_shell = |lab: &mut Lab| {
+            lab.put(7, 2, Entry::Pty { channel: 0, term: text("xterm"), columns: 80, rows: 24 });
+            lab.put(7, 2, Entry::Shell { channel: 0 });
+            lab.put(7, 2, data(0, Stream::Input, b"root"));
+        };
+        lab.put(7, 2, raw(before));
+        if shell {
+            begin_shell(&mut lab);
+        }
+        lab.tend();
+        let mut lab = lab.die_and(TapeLimits::default(), false);
+        lab.put(7, 3, raw(after));
+        if !shell {
+            begin_shell(&mut lab);
+        }
+        lab.put(7, 4, data(0, Stream::Input, b"\r"));
+        lab.put(7, 5, Entry::Closed { channel: 0 });
+        lab.end(7, 6);
+        let (there, last) = kept(&lab);
+        assert_eq!(there[0], TYPED);
+        assert_eq!(last["more"]["input"], 0);
+        let cast = moments(&lab.file(".cast"));
+        assert!(cast.iter().any(|moment| moment.what == What::Input("\r".into())), "{cast:?}");
+        assert_eq!(lab.tapes.stats().failing, None);
+        assert!(lab.failures().iter().all(|why| !why.starts_with("limit")), "{:?}", lab.failures());
+    }
 }
