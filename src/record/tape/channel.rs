@@ -49,8 +49,9 @@ pub struct Channel {
     /// When it began to, if another process was there.
     ran: Option<Utc>,
     sink: Sink,
-    /// Octets that are kept beside a transcript.
+    /// Octets that are kept beside a transcript, and how many of these are not as long as there is no file.
     raw: Sink,
+    unkept: More,
 }
 
 #[derive(Default)]
@@ -100,7 +101,16 @@ impl Channel {
     /// A channel that was opened.
     pub fn new(number: u32) -> Channel {
         let terminal = Terminal { width: SIZE.0, height: SIZE.1, ..Terminal::default() };
-        Channel { number, terminal, term: None, runs: false, ran: None, sink: Sink::Undecided, raw: Sink::Undecided }
+        Channel {
+            number,
+            terminal,
+            term: None,
+            runs: false,
+            ran: None,
+            sink: Sink::Undecided,
+            raw: Sink::Undecided,
+            unkept: More::default(),
+        }
     }
 
     /// It gets a terminal.
@@ -159,6 +169,9 @@ impl Channel {
                 Some((Sink::Nothing, Vec::new()))
             }
         };
+        if place.has_raw() {
+            self.raw = self.resumed_octets(place, store).unwrap_or_default();
+        }
         let Some((sink, moments)) = resumed else { return Vec::new() };
         self.sink = sink;
         let typed = moments.into_iter().filter_map(|moment| match moment.what {
@@ -200,7 +213,10 @@ impl Channel {
                 raw.miss(stream, count);
                 return 0;
             }
-            (Sink::Cast(_), _) => return 0,
+            (Sink::Cast(_), _) => {
+                self.unkept.add(stream, count);
+                return 0;
+            }
             _ => {}
         }
         count
@@ -211,9 +227,8 @@ impl Channel {
         if matches!(self.raw, Sink::Undecided) {
             self.raw = self.resumed_octets(place, store).unwrap_or_else(|| self.octets(place, store));
         }
-        if let Sink::Octets(raw) = &mut self.raw
-            && !raw.push(micros, stream, data, store)
-        {
+        let Sink::Octets(raw) = &mut self.raw else { return self.unkept.add(stream, data.len() as u64) };
+        if !raw.push(micros, stream, data, store) {
             raw.miss(stream, data.len() as u64);
         }
     }
@@ -276,7 +291,11 @@ impl Channel {
 
     /// It is closed; returns how many more octets are in no file.
     pub fn finish(self, (micros, at): (u64, Utc), session: SessionId, store: &mut Store) -> u64 {
-        if let Sink::Octets(raw) = self.raw {
+        if let Sink::Octets(mut raw) = self.raw {
+            let More { input, output, error } = self.unkept;
+            [(Stream::Input, input), (Stream::Output, output), (Stream::Error, error)]
+                .into_iter()
+                .for_each(|(stream, count)| raw.miss(stream, count));
             raw.finish(micros, session, store);
         }
         match self.sink {
@@ -374,8 +393,11 @@ impl Octets {
         let (count, piece) = (data.len() as u64, Piece { stream, data: base64::encode(data) });
         let length = AROUND + piece.data.len() as u64;
         let short = if length > LENGTH * count { length } else { 0 };
-        let is_kept =
-            store.scarce() == Scarce::Nothing && short <= self.short && self.lines.push(micros, &piece, store);
+        let may_be = store.scarce() == Scarce::Nothing && short <= self.short;
+        if !may_be {
+            self.lines.skip();
+        }
+        let is_kept = may_be && self.lines.push(micros, &piece, store);
         self.short -= if is_kept { short } else { 0 };
         is_kept
     }
@@ -388,10 +410,16 @@ impl Octets {
 
     /// So many are in no line.
     fn miss(&mut self, stream: Stream, count: u64) {
+        self.more.add(stream, count);
+    }
+}
+
+impl More {
+    fn add(&mut self, stream: Stream, count: u64) {
         let more = match stream {
-            Stream::Input => &mut self.more.input,
-            Stream::Output => &mut self.more.output,
-            Stream::Error => &mut self.more.error,
+            Stream::Input => &mut self.input,
+            Stream::Output => &mut self.output,
+            Stream::Error => &mut self.error,
         };
         *more = more.saturating_add(count);
     }

@@ -20,6 +20,8 @@ pub const INTERRUPTED: &str = "interrupted";
 pub const REDACTED: &str = "redacted";
 /// How often that may be in one file: each time a process has died.
 const GAPS: usize = 16;
+/// More than waits anywhere for a process that may die.
+const ON_ITS_WAY: u64 = 8 << 20;
 
 /// A file that moves.
 pub struct Content {
@@ -52,6 +54,8 @@ pub struct Kept {
     pub cut: Option<&'static str>,
     /// Where zeros stand for what is missing, and how many.
     pub missing: Vec<(u64, u64)>,
+    /// Whether another process has begun it, which may have put zeros there, too.
+    pub resumed: bool,
 }
 
 impl Content {
@@ -107,7 +111,9 @@ impl Content {
     /// Has what comes next stand where it belongs.
     fn pass_over(&mut self, missing: u64, place: &Place<'_>, store: &mut Store) -> Result<(), &'static str> {
         let kept = self.file.as_ref().map_or(0, Appender::len);
-        if self.missing.len() >= GAPS || kept.saturating_add(missing) > place.limits.content {
+        // Nothing is missing but what was on its way when another process died.
+        let may_be = self.digest.is_none() && missing <= ON_ITS_WAY && self.missing.len() < GAPS;
+        if !may_be || kept.saturating_add(missing) > place.limits.content {
             return Err(INTERRUPTED);
         }
         self.missing.push((self.came, missing));
@@ -164,7 +170,7 @@ impl Content {
     /// Nothing more of it comes. What is kept gets its digest for a name, unless there is such a file already.
     pub fn finish(self, session: SessionId, store: &mut Store) -> Kept {
         let cut = self.cut.or((!self.missing.is_empty()).then_some(INTERRUPTED));
-        let kept = Kept { cut, missing: self.missing, ..Kept::default() };
+        let kept = Kept { cut, missing: self.missing, resumed: self.digest.is_none(), ..Kept::default() };
         let Some(file) = self.file else { return kept };
         store.end_part(session);
         let octets = file.len();

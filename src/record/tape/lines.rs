@@ -112,6 +112,12 @@ impl Lines {
         (self.lost, self.untold) = (lost, untold);
     }
 
+    /// A line is not wanted here: it counts as lost.
+    pub fn skip(&mut self) {
+        self.untold += 1;
+        self.lost += 1;
+    }
+
     /// Adds a line of what happened `at` microseconds after the beginning; returns whether there was room for it.
     pub fn push(&mut self, at: u64, what: &impl Serialize, store: &mut Store) -> bool {
         let length = self.file.as_ref().map_or(0, Appender::len) + self.waiting.len() as u64;
@@ -119,8 +125,7 @@ impl Lines {
             || (self.refused && self.waiting.len() >= PATIENCE)
             || !store.has_room(self.session, self.kind, self.waiting.len() as u64)
         {
-            self.untold += 1;
-            self.lost += 1;
+            self.skip();
             return false;
         }
         self.tell_of_lost(at);

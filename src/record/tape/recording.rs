@@ -385,16 +385,22 @@ impl Recording {
     fn file_end(&mut self, file: u32, size: u64, sha256: Option<&str>, kept: bool, at: Utc, desk: &mut Desk<'_>) {
         let content = self.files.remove(&file);
         let (path, direction) = content.as_ref().map(|content| (content.path.clone(), content.direction)).unzip();
-        let came = content.as_ref().map_or(0, |content| content.came);
+        let came = content.as_ref().map(|content| content.came);
         let there = content.map_or_else(Kept::default, |content| content.finish(self.about.begin.session, desk.store));
         // Who is in the middle has a limit of its own, and knows the digest of what is beyond it.
         let not_all = if sha256.is_some() { "file-too-large" } else { "not-from-first-to-last" };
-        let missing = if kept { size.saturating_sub(came) } else { 0 };
+        // Of a file that nobody has heard the beginning of each piece was counted as it came.
+        let missing = came.filter(|_| kept).map_or(0, |came| size.saturating_sub(came));
         if direction != Some(Direction::Input) {
             self.counts.lose(missing);
         }
-        let sha256 = sha256.filter(|_| there.cut != Some(REDACTED));
-        let cut = there.cut.or((!kept).then_some(not_all)).or((missing > 0).then_some(INTERRUPTED));
+        // What nobody knows to be another thing may be what a program reads.
+        let is_secret = there.cut == Some(REDACTED) || (desk.redacts && came.is_none());
+        // Where another process has put zeros in it, that process knew.
+        let is_other = there.resumed && sha256.is_some() && there.sha256.as_deref() != sha256;
+        let has_gap = missing > 0 || is_other || (came.is_none() && size > 0);
+        let sha256 = sha256.filter(|_| !is_secret);
+        let cut = there.cut.or((!kept).then_some(not_all)).or(has_gap.then_some(INTERRUPTED));
         // If all of it is there, what it is was seen here, too.
         let sha256 = if cut.is_none() && there.octets > 0 { there.sha256.as_deref() } else { sha256 };
         let entry = Entry::FileEnd { file, size, sha256: sha256.map(str::to_owned), kept: cut.is_none() };

@@ -89,7 +89,7 @@ impl Tapes {
 
     /// Whether nobody need look before something happens: no connection is being recorded, and the disk has room.
     pub fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.store.trouble().is_none()
+        self.open.is_empty() && self.before.is_empty() && self.store.trouble().is_none()
     }
 
     /// Events that are to be written, in their order.

@@ -161,6 +161,45 @@ fn a_file_on_its_way_keeps_its_name_and_its_octets() {
 }
 
 #[test]
+fn what_misses_something_is_never_whole_however_often_somebody_dies() {
+    let mut lab = Lab::new();
+    let content: Vec<u8> = (0..90_000u32).map(|n| (n ^ (n >> 7)) as u8).collect();
+    let digest = crate::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
+    let piece = |lab: &mut Lab, from: usize, to: usize| {
+        let data = Bytes::copy_from_slice(&content[from..to]);
+        lab.put(7, 2, Entry::FilePiece { file: 3, offset: from as u64, data });
+    };
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    lab.put(7, 1, Entry::FileBegin { channel: 0, file: 3, path: text("x"), direction: Direction::Upload });
+    piece(&mut lab, 0, 30_000);
+    lab.tend();
+    let mut lab = lab.die();
+    piece(&mut lab, 30_100, 60_000);
+    lab.tend();
+    // The one that knew of the gap is dead, too.
+    let mut lab = lab.die();
+    piece(&mut lab, 60_000, 90_000);
+    lab.put(7, 4, Entry::FileEnd { file: 3, size: 90_000, sha256: Some(digest.clone()), kept: true });
+    lab.end(7, 5);
+    let told = lab.told(EventId::SshFile).remove(0);
+    assert_eq!((&told["cut"], &told["sha256"]), (&json!("interrupted"), &json!(digest)), "{told}");
+}
+
+#[test]
+fn nobody_has_zeros_written_without_end() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    lab.put(7, 1, Entry::FileBegin { channel: 0, file: 3, path: text("x"), direction: Direction::Upload });
+    lab.put(7, 2, Entry::FilePiece { file: 3, offset: 60 << 20, data: Bytes::from_static(b"x") });
+    lab.put(7, 4, Entry::FileEnd { file: 3, size: (60 << 20) + 1, sha256: None, kept: true });
+    lab.end(7, 5);
+    let told = lab.told(EventId::SshFile).remove(0);
+    assert_eq!((&told["cut"], told.get("content")), (&json!("interrupted"), None), "{told}");
+}
+
+#[test]
 fn octets_and_a_line_that_was_half_written_go_on() {
     let mut lab = Lab::new();
     lab.begin(7, SESSION);
@@ -239,6 +278,7 @@ fn words_that_died_with_the_process_are_made_good() {
     assert_eq!(moments(&lab.file(".cast")).len(), 1);
     let told = lab.told(EventId::SshFile).remove(0);
     assert_eq!((&told["cut"], &told["size"]), (&json!("interrupted"), &json!(9)), "{told}");
+    assert_eq!(lines(&lab.file(".ndjson")).pop().unwrap()["total"]["lost"], 4, "each piece is lost once");
     let total = lines(&lab.file(".ndjson")).pop().unwrap()["total"].clone();
     assert_eq!(
         (&total["channels"], &total["shells"], &total["attempts"]),
