@@ -224,7 +224,7 @@ impl Node for Bridge {
         if cx.now >= self.next_sweep {
             let (now, aging) = (cx.now, self.aging);
             self.fdb.sweep(1024, |_, entry| now - entry.seen > aging, |_, _| {});
-            self.next_sweep = now + Duration::from_secs(1);
+            self.next_sweep = super::next_second(now);
         }
     }
 

@@ -230,6 +230,12 @@ impl Cx<'_> {
     }
 }
 
+/// The next whole second. Whoever looks after something once a second does so then, so that a processor that has nothing
+/// else to do is woken once for all of them.
+fn next_second(now: Instant) -> Instant {
+    Instant::from_secs(now.total_micros().div_euclid(1_000_000) + 1)
+}
+
 /// Something with ports that takes frames and sends frames.
 ///
 /// Time and randomness come with `cx`; a node owns no device, no descriptor and no clock.

@@ -22,8 +22,6 @@ const BEGUN: usize = 8192;
 const PEERS: usize = 4096;
 /// How long after its end a container that belongs to the system is started again.
 const RESTART: Duration = Duration::from_secs(5);
-/// How often idle leases are looked for.
-const REAP: Duration = Duration::from_secs(1);
 
 pub(super) struct Lease {
     pub id: LeaseId,
@@ -400,7 +398,7 @@ impl Hosts {
         if self.leases.by_host.is_empty() || cx.now < self.leases.next_reap {
             return;
         }
-        self.leases.next_reap = cx.now + REAP;
+        self.leases.next_reap = crate::node::next_second(cx.now);
         for (whose, lease) in &mut self.leases.by_host {
             lease.tell(whose.host, cx);
             let is_over = |after: Duration| after > Duration::ZERO && cx.now - lease.last > after;

@@ -102,7 +102,6 @@ pub(super) struct Touch {
     pub tells_itself: bool,
 }
 
-const SWEEP: Duration = Duration::from_secs(1);
 /// Sessions looked at in one sweep: bounded, so that no batch waits for it.
 const SWEEP_BUDGET: usize = 8192;
 
@@ -232,7 +231,7 @@ impl Sessions {
         if cx.now < self.next_sweep {
             return;
         }
-        self.next_sweep = cx.now + SWEEP;
+        self.next_sweep = crate::node::next_second(cx.now);
         let Sessions { table, told, idle, .. } = self;
         let (now, idle) = (cx.now, *idle);
         table.sweep(
