@@ -2,8 +2,9 @@
 //! it done: an impaired link, a capture, a device in memory, an ICMP error.
 
 use super::{Batch, Buffer, Frame, HEAD_FRAME, Pool};
-use crate::sys::vnet::VnetHeader;
+use crate::sys::vnet::{GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, VnetHeader};
 use crate::wire::gso::{self, Segments};
+use crate::wire::{Headers, Segment};
 
 impl Buffer {
     /// Fills in the checksum if that was left to the device. A super-frame stays
@@ -52,6 +53,31 @@ impl Buffer {
 }
 
 impl Pool {
+    /// A frame of a TCP segment: a super-frame, whose segments have `mss` octets of data each, unless that is 0. `None` if there
+    /// is no buffer for it.
+    #[inline]
+    pub fn frame_of(&mut self, segment: &Segment<'_>, headers: &Headers, mss: u16) -> Option<Frame> {
+        let len = headers.len() + segment.len();
+        let mut frame = if len > HEAD_FRAME { self.tail() } else { self.head() }?;
+        if mss == 0 {
+            let len = segment.write(headers, frame.space());
+            frame.set_len(len);
+        } else {
+            let len = segment.write_unsummed(headers, frame.space());
+            frame.set_len(len);
+            frame.meta.csum_ok = true;
+            frame.meta.offload = VnetHeader {
+                flags: NEEDS_CSUM,
+                gso_type: if headers.src.is_ipv4() { GSO_TCPV4 } else { GSO_TCPV6 },
+                hdr_len: (len - segment.payload.len()) as u16,
+                gso_size: mss,
+                csum_start: headers.len() as u16,
+                csum_offset: 16,
+            };
+        }
+        Some(frame)
+    }
+
     /// The first segment of a super-frame in its place; `None` if there is no buffer for it.
     pub fn first_segment(&mut self, frame: Frame) -> Option<Frame> {
         let Some(mut segments) = frame.as_segments() else { return Some(frame) };

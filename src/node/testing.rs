@@ -24,6 +24,8 @@ pub struct Bench<N> {
     pub requests: Vec<Request>,
     /// Which replica it is.
     pub shard: Shard,
+    /// How many super-frames it has sent.
+    pub super_frames: usize,
     /// What it has handed to other replicas.
     pub handed: Vec<(u16, Frame)>,
     out: Vec<Batch>,
@@ -42,6 +44,7 @@ impl<N: Node> Bench<N> {
             counters: Counters::default(),
             events: Vec::new(),
             requests: Vec::new(),
+            super_frames: 0,
             shard: Shard::ALONE,
             handed: Vec::new(),
             out: (0..ports).map(|_| Batch::default()).collect(),
@@ -51,7 +54,7 @@ impl<N: Node> Bench<N> {
         }
     }
 
-    /// Calls `f` with the node and a context; returns what was sent.
+    /// Calls `f` with the node and a context; returns what was sent, as a wire carries it: super-frames cut, checksums complete.
     pub fn with(&mut self, f: impl FnOnce(&mut N, &mut Cx<'_>)) -> Vec<(PortNo, Vec<u8>)> {
         let mut cx = Cx {
             now: self.now,
@@ -68,11 +71,15 @@ impl<N: Node> Bench<N> {
             handed: &mut self.handed,
         };
         f(&mut self.node, &mut cx);
-        let mut sent = Vec::new();
+        let (mut sent, mut on_wire) = (Vec::new(), Batch::default());
         for (port, batch) in self.out.iter_mut().enumerate() {
             for frame in batch.drain(..) {
-                sent.push((PortNo(port as u16), frame.bytes().to_vec()));
-                self.pool.put(frame);
+                self.super_frames += usize::from(frame.segments() > 1);
+                self.pool.segment(frame, &mut on_wire);
+                for frame in on_wire.drain(..) {
+                    sent.push((PortNo(port as u16), frame.bytes().to_vec()));
+                    self.pool.put(frame);
+                }
             }
         }
         sent

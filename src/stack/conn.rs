@@ -12,6 +12,7 @@ mod strange;
 use smoltcp::socket::tcp;
 
 use super::acceptable::Verdict;
+use super::gather::Gather;
 use super::recovery::sack_blocks;
 use super::socket::{Scratch, Socket, Sockets};
 use super::tcb::{State, Tcb, WINDOW, after};
@@ -167,7 +168,7 @@ impl Conn {
         }
         socket.heard = now;
         let mut again = std::mem::take(&mut sockets.scratch.again);
-        flush(tcb, socket, &mut sockets.scratch, now, &mut send);
+        flush(tcb, socket, &mut sockets.scratch, (now, false), &mut send);
         if has_ack && !opening {
             let mut blocks = [[0; 2]; 4];
             let n = if tcb.sack { sack_blocks(segment.options, &mut blocks) } else { 0 };
@@ -179,7 +180,7 @@ impl Conn {
                 tcb.acked = rcv;
                 let psh = if to == socket.queued { flag::PSH } else { 0 };
                 let (flags, window) = (flag::ACK | psh, socket.window());
-                send(&Outgoing { seq: from, ack: rcv, flags, window, sack: &[], payload: &again });
+                send(&Outgoing { seq: from, ack: rcv, flags, window, sack: &[], payload: &again, mss: 0 });
                 tcb.timed = false;
             }
         }
@@ -187,27 +188,27 @@ impl Conn {
         true
     }
 
-    /// Sends what is to be sent now.
-    pub fn egress(&mut self, now: Instant, sockets: &mut Sockets, mut send: impl FnMut(&Outgoing<'_>)) {
+    /// Sends what is to be sent now; segments that follow each other `together`, if whoever sends can have them cut.
+    pub fn egress(&mut self, now: Instant, sockets: &mut Sockets, together: bool, mut send: impl FnMut(&Outgoing<'_>)) {
         if self.socket.is_none() && (!self.tcb.can_send() || !self.wake(now, sockets)) {
             return self.tcb.egress(now, &mut send);
         }
         let Conn { tcb, socket: Some(socket), owing } = self else { return };
         sockets.egress(socket, now);
-        flush(tcb, socket, &mut sockets.scratch, now, &mut send);
+        flush(tcb, socket, &mut sockets.scratch, (now, together), &mut send);
         if tcb.window == 0 && socket.is_forgotten(sockets, now) && now >= tcb.since + tcb.rto() {
             // One octet asks whether there is a window (RFC 9293 §3.8.6.1).
             let (una, mut octet) = (socket.una(), std::mem::take(&mut sockets.scratch.again));
             socket.copy(una, una.wrapping_add(1), &mut octet);
             let (ack, window) = (socket.rcv(), socket.window());
-            send(&Outgoing { seq: una, ack, flags: flag::ACK | flag::PSH, window, sack: &[], payload: &octet });
+            send(&Outgoing { seq: una, ack, flags: flag::ACK | flag::PSH, window, sack: &[], payload: &octet, mss: 0 });
             sockets.scratch.again = octet;
             (tcb.since, tcb.retries, tcb.timed) = (now, tcb.retries.saturating_add(1), false);
         }
         if std::mem::take(owing) && tcb.acked != socket.rcv() && socket.tcp_ref().is_open() {
             tcb.acked = socket.rcv();
             let (ack, window) = (tcb.acked, socket.window());
-            send(&Outgoing { seq: tcb.nxt, ack, flags: flag::ACK, window, sack: &[], payload: &[] });
+            send(&Outgoing { seq: tcb.nxt, ack, flags: flag::ACK, window, sack: &[], payload: &[], mss: 0 });
         }
     }
 
@@ -428,12 +429,20 @@ fn opened(tcb: &mut Tcb, socket: &mut Socket, segment: &Incoming<'_>) {
 }
 
 /// Sends what smoltcp has sent, and takes note of it.
-fn flush(tcb: &mut Tcb, socket: &mut Socket, scratch: &mut Scratch, now: Instant, mut send: impl FnMut(&Outgoing<'_>)) {
+fn flush(
+    tcb: &mut Tcb,
+    socket: &mut Socket,
+    scratch: &mut Scratch,
+    (now, together): (Instant, bool),
+    send: impl FnMut(&Outgoing<'_>),
+) {
     let (una, offset) = (socket.una(), socket.offset);
     let mut blocks = [[0; 2]; 4];
     let n = if tcb.sack { socket.early.blocks(socket.latest, &mut blocks) } else { 0 };
-    scratch.drain(|packet| {
-        let Some(tcp) = packet.get(20..).and_then(TcpHeader::parse) else { return };
+    let (packets, data) = scratch.sent();
+    let mut gather = Gather::new(together, data, send);
+    for packet in packets {
+        let Some(tcp) = packet.get(20..).and_then(TcpHeader::parse) else { continue };
         let mut payload = &packet[20 + tcp.len..];
         let (mut seq, mut flags) = (tcp.seq.wrapping_add(offset), tcp.flags);
         let controls = u32::from(tcp.flags & (flag::SYN | flag::FIN) != 0);
@@ -452,7 +461,7 @@ fn flush(tcb: &mut Tcb, socket: &mut Socket, scratch: &mut Scratch, now: Instant
             if controls == 0 && socket.recovery.has(seq, end) {
                 // The peer has that: only what the segment acknowledges is news, if it is.
                 if tcp.ack == tcb.acked {
-                    return;
+                    continue;
                 }
                 (seq, flags, payload) = (tcb.nxt, flag::ACK, &[]);
             }
@@ -461,8 +470,11 @@ fn flush(tcb: &mut Tcb, socket: &mut Socket, scratch: &mut Scratch, now: Instant
             tcb.acked = tcp.ack;
         }
         let sack = if payload.is_empty() && flags == flag::ACK { &blocks[..n] } else { &[] };
-        send(&Outgoing { seq, ack: tcp.ack, flags, window: u32::from(be16(packet, 34)), sack, payload });
-    });
+        let window = u32::from(be16(packet, 34));
+        gather.put(Outgoing { seq, ack: tcp.ack, flags, window, sack, payload, mss: 0 });
+    }
+    gather.flush();
+    scratch.forget();
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod acceptable;
 mod budget;
 mod conn;
 pub mod cookie;
+mod gather;
 mod half_open;
 mod key;
 mod pipe;

@@ -56,4 +56,6 @@ pub struct Outgoing<'a> {
     pub sack: &'a [[u32; 2]],
     /// Data.
     pub payload: &'a [u8],
+    /// If it stands for several segments that follow each other: octets of data in each but the last one. Otherwise 0.
+    pub mss: u16,
 }

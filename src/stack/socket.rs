@@ -55,6 +55,8 @@ pub(super) struct Scratch {
     rx: Vec<u8>,
     tx: Vec<u8>,
     ends: Vec<usize>,
+    /// Data of segments that are put together.
+    together: Vec<u8>,
     /// What is sent again.
     pub again: Vec<u8>,
 }
@@ -332,29 +334,30 @@ impl Sockets {
                 socket.queued = socket.queued.wrapping_sub(1);
             }
         }
-        self.scratch.tx.clear();
-        self.scratch.ends.clear();
+        self.scratch.forget();
         Some(socket)
     }
 
     /// The sequence number of the one segment that smoltcp has just sent, which is thrown away.
     fn first_sequence(&mut self) -> Option<u32> {
         let seq = self.scratch.tx.get(24..28).and_then(|seq| Some(u32::from_be_bytes(seq.try_into().ok()?)));
-        self.scratch.tx.clear();
-        self.scratch.ends.clear();
+        self.scratch.forget();
         seq
     }
 }
 
 impl Scratch {
-    /// Shows `f` each packet that smoltcp has sent, and forgets them.
-    pub(super) fn drain(&mut self, mut f: impl FnMut(&[u8])) {
-        let mut start = 0;
-        for end in self.ends.drain(..) {
-            f(&self.tx[start..end]);
-            start = end;
-        }
+    /// The packets that smoltcp has sent, and memory for what is put together of them.
+    pub(super) fn sent(&mut self) -> (impl Iterator<Item = &[u8]>, &mut Vec<u8>) {
+        let Scratch { tx, ends, together, .. } = self;
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        (starts.zip(&*ends).map(|(start, end)| &tx[start..*end]), together)
+    }
+
+    /// Forgets them.
+    pub(super) fn forget(&mut self) {
         self.tx.clear();
+        self.ends.clear();
     }
 }
 

@@ -169,7 +169,7 @@ impl Tcb {
 
     fn emit(&mut self, seq: u32, flags: u8, payload: &[u8], send: &mut impl FnMut(&Outgoing<'_>)) {
         self.acked = self.rcv;
-        send(&Outgoing { seq, ack: self.rcv, flags: flags | flag::ACK, window: WINDOW, sack: &[], payload });
+        send(&Outgoing { seq, ack: self.rcv, flags: flags | flag::ACK, window: WINDOW, sack: &[], payload, mss: 0 });
     }
 
     /// Takes note of a round trip (RFC 6298 §2.3, without the variance).
@@ -254,7 +254,7 @@ impl Tcb {
             self.acked = self.rcv;
             let end = self.una.wrapping_add(head.len() as u32);
             let flags = flag::ACK | psh | fin;
-            send(&Outgoing { seq: self.una, ack: self.rcv, flags, window: WINDOW, sack: &[], payload: head });
+            send(&Outgoing { seq: self.una, ack: self.rcv, flags, window: WINDOW, sack: &[], payload: head, mss: 0 });
             if after(end, self.nxt) {
                 self.nxt = end;
             }

@@ -261,6 +261,28 @@ impl Segment<'_> {
     /// If `frame` does not hold it.
     #[inline]
     pub fn write(&self, headers: &Headers, frame: &mut [u8]) -> usize {
+        // Options are a multiple of four octets: sums of both parts add up.
+        self.write_with(headers, frame, |pseudo| checksum::sum(checksum::sum(pseudo, self.options), self.payload))
+    }
+
+    /// The same, but leaves the checksum to a device: its field has the sum of the pseudo header.
+    ///
+    /// # Panics
+    /// If `frame` does not hold it.
+    pub fn write_unsummed(&self, headers: &Headers, frame: &mut [u8]) -> usize {
+        let mut begun = 0;
+        let end = self.write_with(headers, frame, |pseudo| {
+            begun = !checksum::finish(pseudo);
+            0
+        });
+        let field = end - self.len() + 16;
+        frame[field..field + 2].copy_from_slice(&begun.to_be_bytes());
+        end
+    }
+
+    /// Writes it with the checksum that `rest`, given the pseudo header's sum, makes together with the header's words.
+    #[inline]
+    fn write_with(&self, headers: &Headers, frame: &mut [u8], rest: impl FnOnce(u64) -> u64) -> usize {
         let len = self.len();
         let at = headers.write(frame, len);
         let header = 20 + self.options.len();
@@ -273,13 +295,11 @@ impl Segment<'_> {
             flags: self.flags,
             window: self.window,
         };
-        let pseudo = checksum::pseudo(headers.src, headers.dst, proto::TCP, len);
         let l4 = &mut frame[at..at + len];
         l4[20..header].copy_from_slice(self.options);
         l4[header..].copy_from_slice(self.payload);
         if let Some(into) = l4.first_chunk_mut() {
-            // Options are a multiple of four octets: sums of both parts add up.
-            words.write(into, checksum::sum(checksum::sum(pseudo, self.options), self.payload));
+            words.write(into, rest(checksum::pseudo(headers.src, headers.dst, proto::TCP, len)));
         }
         at + len
     }

@@ -276,7 +276,7 @@ impl Hosts {
         flow.abort(cx.now);
         flow.ending = Some(Ending::Evicted);
         let Flow { conn, wire, .. } = flow;
-        conn.egress(cx.now, sockets, |out| wire.send(out, ids, cx));
+        conn.egress(cx.now, sockets, wire.may_gather(), |out| wire.send(out, ids, cx));
         self.finish(index, cx);
     }
 
@@ -322,7 +322,7 @@ impl Hosts {
             App::Inner(_) => {}
         }
         let Flow { conn, wire, .. } = flow;
-        conn.egress(cx.now, sockets, |out| wire.send(out, ids, cx));
+        conn.egress(cx.now, sockets, wire.may_gather(), |out| wire.send(out, ids, cx));
         if conn.is_closed() {
             // Nobody has said anything: nobody has answered.
             flow.ending.get_or_insert(Ending::TimedOut);
@@ -359,7 +359,7 @@ impl Hosts {
                 flow.abort(cx.now);
                 let Flow { conn, wire, .. } = flow;
                 if !is_done {
-                    conn.egress(cx.now, sockets, |out| wire.send(out, ids, cx));
+                    conn.egress(cx.now, sockets, wire.may_gather(), |out| wire.send(out, ids, cx));
                 }
                 return self.finish(index, cx);
             }

@@ -100,7 +100,7 @@ impl Hosts {
                 last.until = cx.now + Duration::from_secs(last.wire.personality.tcp.time_wait_secs.into());
             }
             let window = u32::from(last.wire.personality.syn_ack_window);
-            let out = Outgoing { seq, ack, flags: flag::ACK, window, sack: &[], payload: &[] };
+            let out = Outgoing { seq, ack, flags: flag::ACK, window, sack: &[], payload: &[], mss: 0 };
             last.wire.send(&out, &mut self.ids, cx);
             cx.consume(frame);
         } else {

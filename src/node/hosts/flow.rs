@@ -9,7 +9,7 @@ use super::pace::Stopwatch;
 use super::session::Pair;
 use super::splice::Clock;
 use super::voice::IpIds;
-use crate::emulate::{Identity, Personality, ServiceId};
+use crate::emulate::{Identity, IpIdClass, Personality, ServiceId};
 use crate::event::{Event, EventId, Party, SessionId};
 use crate::frame::PortNo;
 use crate::service::tls::Notary;
@@ -46,9 +46,6 @@ pub(super) struct Wire {
 impl Wire {
     /// Sends a segment as the host's system would write it.
     pub(super) fn send(&mut self, segment: &Outgoing<'_>, ids: &mut IpIds, cx: &mut Cx<'_>) {
-        let Some(mut frame) = cx.pool.head() else {
-            return cx.counters.discard(crate::event::DropReason::NoBuffer);
-        };
         let mut options = [1; 40];
         let mut options_len = 0;
         if let Some((offset, recent)) = self.ts
@@ -92,9 +89,9 @@ impl Wire {
             options: &options[..options_len],
             payload: segment.payload,
         };
-        if headers.len() + tcp.len() > frame.capacity() {
-            return cx.discard(frame, crate::event::DropReason::TooBig);
-        }
+        let Some(mut frame) = cx.pool.frame_of(&tcp, &headers, segment.mss) else {
+            return cx.counters.discard(crate::event::DropReason::NoBuffer);
+        };
         self.bytes_out += segment.payload.len() as u64;
         let after = segment.seq.wrapping_add(segment.payload.len() as u32 + u32::from(segment.flags & flag::FIN != 0));
         // What is sent again lies behind.
@@ -104,11 +101,18 @@ impl Wire {
         if segment.flags & flag::ACK != 0 {
             self.next.1 = segment.ack;
         }
-        let len = tcp.write(&headers, frame.space());
-        frame.set_len(len);
         set_flow_label(frame.bytes_mut(), self.flow_label);
-        self.octets_out += (len - ETH) as u64;
+        let segments = frame.segments();
+        let more = (segments - 1) as u16;
+        self.ip_id = self.ip_id.wrapping_add(more);
+        ids.skip(self.personality.ip_id, word_of(self.key.local), more);
+        self.octets_out += (frame.wire_len() - segments * ETH) as u64;
         cx.send(self.port, frame);
+    }
+
+    /// Whether segments may be put together for a device to cut: it counts up the identification of packets.
+    pub(super) fn may_gather(&self) -> bool {
+        !self.key.local.is_ipv4() || matches!(self.personality.ip_id, IpIdClass::PerPeer | IpIdClass::Shared)
     }
 
     /// The window field for a window of `octets`: no more than the host's system announces in its SYN/ACK,

@@ -217,7 +217,7 @@ impl Hosts {
         let line = inner.banner.as_ref().and_then(|banner| banner.deadline()).map(|at| at.max(cx.now));
         let clock = inner.clock.map(|clock| (recent, clock.value()));
         let inside = Inside { key, mac, peer_mac, port, clock };
-        conn.egress(cx.now, sockets, |out| inside.send(&inner.look, &inner.offered, out, cx));
+        conn.egress(cx.now, sockets, true, |out| inside.send(&inner.look, &inner.offered, out, cx));
         conn.rest(cx.now, sockets);
         let deadline = conn.deadline(cx.now, sockets).map(|at| at.max(cx.now + Duration::from_micros(500)));
         // A SYN into a network that is not up yet is lost: smoltcp's own retry, a second later, would be felt.
@@ -261,7 +261,7 @@ fn end_inside(flow: &mut Flow, leases: &Leases, sockets: &mut Sockets, cx: &mut 
     if let Some(port) = port.filter(|_| !conn.is_closed() && !conn.is_time_wait()) {
         let inside = Inside { key, mac, peer_mac, port, clock: None };
         conn.abort();
-        conn.egress(cx.now, sockets, |out| inside.send(&inner.look, &inner.offered, out, cx));
+        conn.egress(cx.now, sockets, true, |out| inside.send(&inner.look, &inner.offered, out, cx));
     }
     conn.end(sockets);
 }
@@ -299,7 +299,6 @@ struct Inside {
 impl Inside {
     /// Sends a segment into a container as if it came from the attacker.
     fn send(&self, look: &SynLook, offered: &TcpOptions, out: &Outgoing<'_>, cx: &mut Cx<'_>) {
-        let Some(mut frame) = cx.pool.head() else { return cx.counters.discard(DropReason::NoBuffer) };
         let is_syn = out.flags & flag::SYN != 0;
         let (options, len) = match self.clock {
             _ if is_syn => look.options(offered),
@@ -322,9 +321,10 @@ impl Inside {
             payload: out.payload,
         };
         let headers = inward(&self.key, look, self.mac, self.peer_mac);
-        let len = segment.write(&headers, frame.space());
-        frame.set_len(len);
-        cx.send(self.port, frame);
+        match cx.pool.frame_of(&segment, &headers, out.mss) {
+            Some(frame) => cx.send(self.port, frame),
+            None => cx.counters.discard(DropReason::NoBuffer),
+        }
     }
 }
 

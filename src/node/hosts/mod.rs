@@ -66,6 +66,8 @@ mod freeze_tests;
 mod gate;
 #[cfg(test)]
 mod gate_tests;
+#[cfg(test)]
+mod gather_tests;
 mod grant;
 #[cfg(test)]
 mod grant_tests;

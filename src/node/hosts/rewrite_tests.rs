@@ -273,14 +273,14 @@ fn super_frames_stay_whole_unless_their_numbers_would_tell() {
     let id = |frame: &[u8]| be16(frame, ETH + 4);
     pass(&mut bench, true, same, (700, 0, flag::SYN, 64_000), &SYN, b"");
     let out = super_frame(&mut bench, 5);
-    assert_eq!((out.len(), out[0].0), (1, PortNo(0)));
+    assert_eq!((out.len(), out[0].0, bench.super_frames), (5, PortNo(0), 1));
     let next = pass(&mut bench, true, same, (1201, 9001, flag::ACK, 500), &[], b"x");
     assert_eq!(id(&next), id(&out[0].1).wrapping_add(5), "one for each segment");
     // Segments of a super-frame are numbered one after the other, which macOS never does.
     let mut bench = bench_of(Builtin::MacOs, Normalize::default());
     let isn = tcp_of(&pass(&mut bench, true, same, (700, 0, flag::SYN, 64_000), &SYN, b"")).1.seq;
     let out = super_frame(&mut bench, 5);
-    assert_eq!(out.len(), 5);
+    assert_eq!((out.len(), bench.super_frames), (5, 0));
     for (at, (_, frame)) in (0..).zip(&out) {
         let (_, tcp, payload) = tcp_of(frame);
         assert_eq!((id(frame), tcp.seq, payload.len()), (0, isn + 1 + 100 * at, 100));

@@ -316,13 +316,15 @@ pub(super) struct Client {
     pub got: Vec<u8>,
     /// Sequence numbers of what would be sent next: the node's and the client's.
     pub next: (u32, u32),
+    /// Identifications of what came.
+    pub ids: Vec<u16>,
 }
 
 impl Client {
     pub fn new(bench: &Bench<Hosts>, port: u16) -> Client {
         let mut sockets = Sockets::new(Budget::new(1 << 20), 77);
         let conn = Conn::connect(bench.now, &mut sockets).unwrap();
-        Client { conn, sockets, port, got: Vec::new(), next: (0, 0) }
+        Client { conn, sockets, port, got: Vec::new(), next: (0, 0), ids: Vec::new() }
     }
 
     /// Queues `bytes`.
@@ -337,7 +339,7 @@ impl Client {
         loop {
             let port = self.port;
             let mut keep = |s: &Outgoing<'_>| to_node.push((s.seq, s.ack, s.flags, s.payload.to_vec()));
-            self.conn.egress(bench.now, &mut self.sockets, &mut keep);
+            self.conn.egress(bench.now, &mut self.sockets, false, &mut keep);
             let mut to_client = Vec::new();
             for (seq, ack, flags, payload) in to_node.drain(..) {
                 let controls = u32::from(flags & flag::SYN != 0) + u32::from(flags & flag::FIN != 0);
@@ -352,7 +354,8 @@ impl Client {
                     continue;
                 }
                 let packet = Packet::parse(&frame).unwrap();
-                assert!(packet.checksum_ok(&frame));
+                assert!(packet.checksum_ok(&frame) && frame.len() <= ETH + 1500);
+                self.ids.push(be16(&frame, ETH + 4));
                 let l4 = packet.payload(&frame);
                 let tcp = TcpHeader::parse(l4).unwrap();
                 let segment = Incoming::of(&tcp, l4);

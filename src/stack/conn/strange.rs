@@ -42,7 +42,7 @@ impl Conn {
             None => (tcb.rcv, WINDOW, 0),
         };
         tcb.acked = ack;
-        send(&Outgoing { seq: tcb.nxt, ack, flags: flag::ACK, window, sack: &blocks[..n], payload: &[] });
+        send(&Outgoing { seq: tcb.nxt, ack, flags: flag::ACK, window, sack: &blocks[..n], payload: &[], mss: 0 });
     }
 
     /// Answers what has no place in the connection by an acknowledgment of what was received so far (RFC 5961 §7), at
@@ -59,7 +59,7 @@ impl Conn {
         let end = segment.seq.wrapping_add(segment.payload.len() as u32).wrapping_add(controls);
         let has_ack = segment.flags & flag::ACK != 0;
         let (seq, ack, flags) = if has_ack { (segment.ack, 0, flag::RST) } else { (0, end, flag::RST | flag::ACK) };
-        send(&Outgoing { seq, ack, flags, window: 0, sack: &[], payload: &[] });
+        send(&Outgoing { seq, ack, flags, window: 0, sack: &[], payload: &[], mss: 0 });
         (self.tcb.state, self.tcb.reset) = (State::Closed, false);
         if let Some(socket) = self.socket.take() {
             sockets.take_back(socket);

@@ -68,7 +68,7 @@ impl Hand {
     fn tick(&mut self) -> Vec<Sent> {
         let mut out = Vec::new();
         let Hand { conn, sockets, now } = self;
-        conn.egress(*now, sockets, |s| out.push(sent(s)));
+        conn.egress(*now, sockets, false, |s| out.push(sent(s)));
         conn.rest(*now, sockets);
         counted(out)
     }

@@ -39,7 +39,7 @@ impl Wire {
         let mut sockets = some_sockets();
         let mut client = Conn::connect(now, &mut sockets).unwrap();
         let mut isn = 0;
-        client.egress(now, &mut sockets, |s| isn = s.seq);
+        client.egress(now, &mut sockets, false, |s| isn = s.seq);
         let agreed = Agreed { peer_isn: isn, scale: 3, sack: true, ..agreed(1460) };
         let server = Conn::accept(&agreed, now);
         let syn_ack = Incoming {
@@ -77,7 +77,7 @@ impl Wire {
     fn step(&mut self, pauses: [Instant; 2]) {
         for end in 0..2 {
             let mut out = Vec::new();
-            self.ends[end].egress(self.now, &mut self.sockets, |s| out.push(flown(s)));
+            self.ends[end].egress(self.now, &mut self.sockets, false, |s| out.push(flown(s)));
             self.fly(end, out);
             if self.rng.below(1000) < self.rest {
                 self.ends[end].rest(self.now, &mut self.sockets);
@@ -205,7 +205,7 @@ fn whoever_both_connect_at_once_are_connected() {
     let mut ends = [(); 2].map(|()| Conn::connect(now, &mut sockets).unwrap());
     let mut syns = Vec::new();
     for end in &mut ends {
-        end.egress(now, &mut sockets, |s| syns.push(s.seq));
+        end.egress(now, &mut sockets, false, |s| syns.push(s.seq));
     }
     // Both SYNs cross, then both SYN/ACKs (RFC 9293 §3.5, figure 7).
     let mut answers = Vec::new();
@@ -214,7 +214,7 @@ fn whoever_both_connect_at_once_are_connected() {
         let syn = Incoming { seq, ack: 0, flags, window: 65_535, options: &SYN_OPTIONS, payload: &[] };
         let mut answer = |s: &Outgoing<'_>| answers.push((s.seq, s.ack, s.flags));
         assert!(ends[end].ingress(&syn, now, &mut sockets, &mut answer));
-        ends[end].egress(now, &mut sockets, &mut answer);
+        ends[end].egress(now, &mut sockets, false, &mut answer);
         assert!(!ends[end].is_open());
     }
     let syn_ack = flag::SYN | flag::ACK;
