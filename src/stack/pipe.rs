@@ -43,7 +43,7 @@ const GONE: u8 = 8;
 /// Pieces that a ring holds.
 const PIECES: usize = 8;
 /// The largest piece.
-const MOST: usize = 8 * 1024;
+const MOST: usize = 32 * 1024;
 /// The largest piece when the budget is used up.
 const LEAST: usize = 512;
 

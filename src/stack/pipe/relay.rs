@@ -1,7 +1,7 @@
 //! The relay's end of a pipe, which waits where the data plane's does not.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -147,6 +147,26 @@ impl RelayWriter<'_> {
         self.shared.tell_plane();
     }
 
+    /// Writes what there is room for; returns how many octets. The data plane is woken once.
+    fn write_some(&mut self, all: &[IoSlice<'_>]) -> usize {
+        let mut written = 0;
+        'all: for mut bytes in all.iter().map(|bytes| &**bytes) {
+            while !bytes.is_empty() {
+                let (piece, rest) = bytes.split_at(self.shared.room(self.tx, &self.shared.outward).min(bytes.len()));
+                if piece.is_empty() {
+                    break 'all;
+                }
+                self.shared.put(self.tx, &self.shared.outward, piece);
+                written += piece.len();
+                bytes = rest;
+            }
+        }
+        if written > 0 {
+            self.shared.tell_plane();
+        }
+        written
+    }
+
     /// Says that nothing more will be written.
     pub fn finish(&mut self) {
         self.shared.said_by_relay.fetch_or(FIN, Ordering::AcqRel);
@@ -164,24 +184,41 @@ impl AsyncRead for RelayEnd {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let (mut reader, _) = self.halves();
         ready!(reader.poll_peek(cx))?;
-        let bytes = reader.from.bytes();
-        let n = bytes.len().min(to.remaining());
-        to.put_slice(&bytes[..n]);
-        if n > 0 {
-            reader.consume(n);
+        let mut taken = 0;
+        while to.remaining() > 0 {
+            let bytes = reader.from.bytes();
+            let n = bytes.len().min(to.remaining());
+            if n == 0 {
+                break;
+            }
+            to.put_slice(&bytes[..n]);
+            reader.from.consume(n, &reader.shared.inward);
+            taken += n;
+        }
+        if taken > 0 {
+            reader.shared.tell_plane();
         }
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for RelayEnd {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        all: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let (_, mut writer) = self.halves();
-        let n = ready!(writer.poll_room(cx))?.min(bytes.len());
-        if n > 0 {
-            writer.write(&bytes[..n]);
-        }
-        Poll::Ready(Ok(n))
+        ready!(writer.poll_room(cx))?;
+        Poll::Ready(Ok(writer.write_some(all)))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
