@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{StartHandshake, TlsConnector, client};
 
 use super::secrets::Secrets;
-use super::side::Side;
+use super::side::{Side, buffered};
 use super::{Connection, DIAL, Failure, HANDSHAKE, Inside, guest, pass};
 use crate::relay::tape::{Entry, Text};
 use crate::service::tls::{ClientHello, believer};
@@ -97,7 +97,7 @@ impl Connection<'_> {
         };
         let (inner, alpn) = match self.settings.inside {
             Inside::Clear => (Err(reach), self.settings.alpn.iter().map(|name| name.clone().into_bytes()).collect()),
-            Inside::Tls => match inside(reach().await?, &hello).await {
+            Inside::Tls => match inside(buffered(reach().await?), &hello).await {
                 Ok(inner) => {
                     let alpn = inner.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
                     (Ok(Side::Tls(Box::new(inner.into()))), Vec::from_iter(alpn))
@@ -113,7 +113,7 @@ impl Connection<'_> {
                 }
             },
         };
-        let stream = self.agree(accepted, stream, &hello, alpn).await?;
+        let stream = self.agree(accepted, buffered(stream), &hello, alpn).await?;
         let inner = match inner {
             Ok(inner) => inner,
             Err(reach) => Side::Clear(reach().await?),

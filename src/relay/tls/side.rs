@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio_rustls::TlsStream;
 
 /// A stream in clear, or what is spoken within TLS on it.
 pub(super) enum Side<T> {
     Clear(T),
-    Tls(Box<TlsStream<T>>),
+    Tls(Box<TlsStream<BufReader<T>>>),
+}
+
+/// What TLS is spoken on: rustls reads 4 KiB at a time, each of which would wake who fills the stream.
+pub(super) fn buffered<T: AsyncRead>(stream: T) -> BufReader<T> {
+    BufReader::with_capacity(32 * 1024, stream)
 }
 
 /// A side that ends as it is told to.
