@@ -8,6 +8,8 @@
 // What is measured is the real time that real processes take.
 #![allow(clippy::disallowed_methods)]
 
+#[path = "ssh_middle/client.rs"]
+mod client;
 #[path = "containers/figures.rs"]
 mod figures;
 #[path = "../tests/it/ssh_middle/lab.rs"]

@@ -1,7 +1,7 @@
 //! What recording costs. Rows go to target/recording.json; the exit code is 1 if a figure is not what was asked for, or was not
 //! measured.
 //!
-//! `cargo bench --bench recording -- [PART...]`; the parts are `capture`, `copy`, `export` and `programs`. Without any, all of them, and the rows
+//! `cargo bench --bench recording -- [PART...]`; the parts are `capture`, `copy`, `export`, `programs` and `whole`. Without any, all of them, and the rows
 //! of the benchmarks of SSH and TLS in the middle are there, too, as these have left them: measured with the sources as they are now, or they are
 //! rows without a figure. Each row says when it was measured (`at`).
 
@@ -9,6 +9,8 @@
 #![allow(clippy::disallowed_methods)]
 
 mod capture;
+#[path = "../ssh_middle/client.rs"]
+mod client;
 mod copy;
 mod export;
 #[path = "../containers/figures.rs"]
@@ -21,6 +23,7 @@ mod lab;
 #[path = "../../tests/it/net.rs"]
 mod net;
 mod programs;
+mod whole;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -68,9 +71,10 @@ impl Row {
 type Part = (&'static str, fn() -> Vec<Row>);
 
 // `capture` comes last, as it moves temporary directories into memory.
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("programs", programs::measure),
     ("copy", copy::measure),
+    ("whole", whole::measure),
     ("export", export::measure),
     ("capture", capture::measure),
 ];

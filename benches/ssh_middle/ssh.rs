@@ -1,15 +1,13 @@
 //! SSH in the middle, and the same server directly.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use honeyweave::relay::ssh::Policy;
-use russh::client;
-use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, ChannelMsg};
 
+use crate::client::{self, End, key};
 use crate::figures::{Rows, percentile};
 use crate::lab::Lab;
 use crate::words::cpu_of;
@@ -59,37 +57,10 @@ pub fn scp(megabytes: u64, rows: &mut Rows) {
     rows.aim("scp: most octets that waited".into(), most as f64 / 1e6, "MB", 4.0, true);
 }
 
-/// Trusts everybody.
-struct Client;
-
-impl client::Handler for Client {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        Ok(true)
-    }
-}
-
-/// Logs in and runs `cat`.
-async fn cat(port: u16, secret: &str) -> (client::Handle<Client>, Channel<client::Msg>) {
-    let config = client::Config { nodelay: true, ..client::Config::default() };
-    let mut client = client::connect(Arc::new(config), ("127.0.0.1", port), Client).await.unwrap();
-    assert!(client.authenticate_password("root", secret).await.unwrap().success());
-    let channel = client.channel_open_session().await.unwrap();
-    channel.exec(true, "cat").await.unwrap();
-    (client, channel)
-}
-
-/// Says one octet and waits for it.
-async fn key(channel: &mut Channel<client::Msg>) {
-    channel.data_bytes(&b"x"[..]).await.unwrap();
-    loop {
-        match channel.wait().await {
-            Some(ChannelMsg::Data { .. }) => return,
-            Some(_) => {}
-            None => panic!("no echo"),
-        }
-    }
+/// Logs in at a port of this machine and runs `cat`.
+async fn cat(port: u16, secret: &str) -> End {
+    let from = SocketAddr::from(([127, 0, 0, 1], 0));
+    client::cat(from, SocketAddr::from(([127, 0, 0, 1], port)), secret, false).await.unwrap()
 }
 
 fn runtime() -> tokio::runtime::Runtime {
