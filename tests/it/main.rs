@@ -41,6 +41,7 @@ mod lab;
 mod library;
 mod limits;
 mod listener;
+mod long_session;
 mod mirror;
 mod net;
 mod netdev;
