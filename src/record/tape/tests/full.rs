@@ -142,7 +142,7 @@ impl Everything {
         for at in 0..40 {
             self.captures.frame(&source, nanos + at, crate::record::Direction::In, 1500, &[0xff; 1500]);
         }
-        let content: Vec<u8> = (0..96u64 << 10).map(|at| (at * step >> 3) as u8).collect();
+        let content: Vec<u8> = (0..96u64 << 10).map(|at| ((at * step) >> 3) as u8).collect();
         upload(&mut self.lab, step as u32, "worm", &content, true);
         self.lab.put(7, step, data(0, Stream::Output, &[b'a'; 16 << 10]));
         (0..8).for_each(|_| self.lab.put(7, step, env(&"x".repeat(1000))));
