@@ -1,7 +1,7 @@
 //! What recording costs: SSH in the middle against the same server without it, side by side.
 //!
-//! `cargo bench --bench ssh_middle -- [PART...] [KEY=NUMBER...]`; parts are `scp`, `echo`, `sessions` and `guessers`, without
-//! any all of them. Numbers: `megabytes` (1024) of the file that is copied, `samples` (500) of a keystroke, `sessions` (500) at once,
+//! `cargo bench --bench ssh_middle -- [PART...] [KEY=NUMBER...]`; parts are `scp`, `echo`, `sessions`, `guessers` and `memory`,
+//! without any all of them. Numbers: `megabytes` (1024) of what is copied or moved, `samples` (500) of a keystroke, `sessions` (500) at once,
 //! `guesses` (10,000) of each program that guesses passwords. Rows go to target/ssh_middle.json; the exit code is 1 if a figure is
 //! not what was asked for.
 
@@ -16,6 +16,8 @@ mod figures;
 mod lab;
 #[path = "../tests/it/net.rs"]
 mod net;
+#[path = "../tests/it/long_session/peers.rs"]
+mod peers;
 #[path = "ssh_middle/ssh.rs"]
 mod ssh;
 #[path = "ssh_middle/words.rs"]
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut numbers = BTreeMap::from([("megabytes", 1024), ("samples", 500), ("sessions", 500), ("guesses", 10_000)]);
-    let parts = match words::parts(&["scp", "echo", "sessions", "guessers"], &mut numbers, ssh::clients) {
+    let parts = match words::parts(&["memory", "scp", "echo", "sessions", "guessers"], &mut numbers, ssh::clients) {
         Ok(parts) => parts,
         Err(code) => return code,
     };
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         match part {
             "scp" => ssh::scp(numbers["megabytes"], &mut rows),
             "echo" => ssh::echo(numbers["samples"], &mut rows),
+            "memory" => ssh::memory(numbers["megabytes"], &mut rows),
             "guessers" => ssh::guessers(numbers["guesses"], &mut rows),
             _ => ssh::sessions(numbers["sessions"], &mut rows),
         }

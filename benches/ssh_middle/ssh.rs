@@ -89,6 +89,16 @@ pub fn echo(samples: u64, rows: &mut Rows) {
     rows.put("keystroke: what the middle adds to the median".into(), added * 1e3, "ms", Some(2.0), true);
 }
 
+/// What one session needs in which much moves, with the recordings of it: client, middle, server and console are this process.
+pub fn memory(megabytes: u64, rows: &mut Rows) {
+    let dir = tempfile::tempdir().unwrap();
+    let growth = runtime().block_on(crate::peers::move_much(dir.path(), (megabytes << 20) as usize / 2));
+    let (resident, heap) = growth.grown();
+    let what = format!("a session of {megabytes} MB: memory grown between a quarter and the whole");
+    rows.put(format!("{what}, of the heap"), heap as f64 / 1e6, "MB", Some(4.0), true);
+    rows.put(what, resident as f64 / 1e6, "MB", Some(16.0), true);
+}
+
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();

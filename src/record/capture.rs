@@ -26,7 +26,7 @@ use crate::event::SessionId;
 use compress::{Compressor, Done};
 pub(super) use names::{captures, packed};
 pub use room::Deleted;
-use room::Deletion;
+use room::{Deletion, Relief};
 
 /// Octets that are kept of a frame of a flow of which enough was kept whole.
 const HEADERS: usize = 128;
@@ -144,9 +144,7 @@ pub struct CaptureSet {
     kept: VecDeque<Kept>,
     numbers: HashMap<String, u64>,
     retry_nanos: u64,
-    relieved_nanos: u64,
-    /// The disk was full when something was written last.
-    full: bool,
+    relief: Relief,
     flows: KeptOfFlows,
     compressor: Option<Compressor>,
     deleted: Vec<Deletion>,
@@ -215,8 +213,7 @@ impl CaptureSet {
             kept: kept.into_iter().map(|(.., file)| file).collect(),
             numbers,
             retry_nanos: 0,
-            relieved_nanos: 0,
-            full: false,
+            relief: Relief::default(),
             flows: KeptOfFlows::new(limits.flow_bytes),
             compressor,
             deleted: Vec::new(),
@@ -242,6 +239,9 @@ impl CaptureSet {
     /// Writes a frame of `source` that passed at `nanos` (UTC, since 1970).
     /// What cannot be written is dropped and counted.
     pub fn frame(&mut self, source: &CaptureSource, nanos: u64, direction: Direction, original_len: u32, bytes: &[u8]) {
+        if !self.has_room(source, bytes.len() as u64) {
+            return;
+        }
         let is_over = self.open.get(source).map(|series| self.is_over(series, nanos));
         if is_over == Some(true) {
             self.close(source);
@@ -289,6 +289,7 @@ impl CaptureSet {
             self.stats.whole += 1;
             self.stats.octets_whole += u64::from(original_len);
         }
+        self.relief.took(bytes.len() as u64);
         let (before, was_held) = (series.file.dropped(), series.file.is_held());
         let result = series.file.frame(nanos, direction, original_len, bytes, files);
         let dropped = series.file.dropped() - before;
@@ -366,9 +367,11 @@ impl CaptureSet {
     fn hand_over(&mut self) {
         let Some(compressor) = &self.compressor else { return };
         for file in self.kept.iter_mut().filter(|file| file.form == Form::Plain) {
-            if !compressor.take(&file.path) {
+            // For a while there are both.
+            if !self.relief.has_room(file.bytes) || !compressor.take(&file.path) {
                 return;
             }
+            self.relief.took(file.bytes);
             file.form = Form::Taken;
         }
     }
@@ -398,12 +401,6 @@ impl CaptureSet {
                 }
             }
         }
-    }
-
-    /// Has the oldest file that is written no longer go at the next [`CaptureSet::flush`], as the disk has too little room:
-    /// what happens now is worth more.
-    pub fn make_room(&mut self) {
-        self.full = true;
     }
 
     /// Ends every file.
@@ -450,9 +447,9 @@ impl CaptureSet {
         self.stats.dropped += dropped;
         self.stats.frames = self.stats.frames.saturating_sub(dropped);
         match result {
-            Ok(true) => self.stats.failing = None,
-            // Nothing was asked of the disk, which may still be full.
-            Ok(false) => {}
+            Ok(true) if !self.relief.leaves_out() => self.stats.failing = None,
+            // Nothing was asked of the disk, which may still be full, or its last room is not for frames.
+            Ok(_) => {}
             Err(error) => self.failed(&error),
         }
     }
@@ -462,7 +459,9 @@ impl CaptureSet {
             let dir = self.dir.display();
             tracing::error!(%error, %dir, "frames cannot be captured to the disk and are counted as dropped");
         }
-        self.full |= is_full(error);
+        if is_full(error) {
+            self.make_room();
+        }
         self.stats.failing = Some(error.to_string());
     }
 }

@@ -126,6 +126,11 @@ impl PcapFile {
         self.dropped
     }
 
+    /// Counts a frame that is left out, as others have a better use for the room on the disk.
+    pub fn count_left_out(&mut self) {
+        self.dropped += 1;
+    }
+
     /// Counts `n` frames, of whatever interface, that never came as far as here.
     pub fn count_ring_lost(&mut self, n: u64) {
         self.ring_lost += n;

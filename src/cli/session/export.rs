@@ -16,7 +16,7 @@ use crate::record::bundle::{
     self, ENDING, ExportError, Job, Key, KeyError, PublicKey, ReadError, SEALED, Sealed, Signature, Verified, WORK,
 };
 use crate::record::{escape, open_regular};
-use crate::sys::clock;
+use crate::sys::{clock, privileges};
 
 /// The variable that a password may be in.
 const PASSWORD: &str = "HONEYWEAVE_PASSWORD";
@@ -64,6 +64,8 @@ pub struct Verify {
 
 /// Writes the bundle of a session.
 pub fn export(args: &Export) -> miette::Result<ExitCode> {
+    // Captures stay open while they are read twice.
+    privileges::raise_descriptors();
     let dir = directory(&args.which.target)?;
     let key = key_of(&dir)?;
     let password = if args.plain { None } else { Some(password(args.password_file.as_deref(), true)?) };

@@ -6,11 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::sinks;
 use crate::event::Utc;
 use crate::record::privacy::{Mask, Privacy, redact, rewrite, without_payload};
-use crate::record::tape;
+use crate::record::tape::{self, Space};
 use crate::record::{Edit, Record, Retention};
-
-/// How often a capture may have to go, in microseconds.
-const EVERY: i64 = 1_000_000;
 
 /// What a topology says of privacy, done.
 pub struct Private {
@@ -20,8 +17,6 @@ pub struct Private {
     retention: Retention,
     captures: PathBuf,
     sinks: PathBuf,
-    /// When the disk is looked at next, in microseconds of the monotonic clock.
-    look: i64,
 }
 
 impl Private {
@@ -30,7 +25,7 @@ impl Private {
         let mask = mask.is_any().then(|| Arc::new(Mutex::new(mask)));
         let (captures, sinks) = (dir.join("captures"), dir.join("sinks"));
         let retention = Retention::new(privacy.retention_secs);
-        Private { redacts: privacy.redact, mask, retention, captures, sinks, look: 0 }
+        Private { redacts: privacy.redact, mask, retention, captures, sinks }
     }
 
     /// What is done to frames, if anything is.
@@ -50,14 +45,9 @@ impl Private {
         }))
     }
 
-    /// Whether the oldest capture has to go: events last longest, so it goes as soon as contents of files are not kept any
-    /// more, and when the log itself finds the disk `full`. Whatever else the log fails of, no capture is in its way.
-    pub fn is_short(&mut self, monotonic: i64, full: bool) -> bool {
-        if monotonic < self.look {
-            return false;
-        }
-        self.look = monotonic.saturating_add(EVERY);
-        full || tape::space(&self.captures).is_ok_and(|space| space.is_short())
+    /// How much room there is on the disk that captures are on.
+    pub fn space(&self) -> Option<Space> {
+        tape::space(&self.captures).ok()
     }
 
     /// Leaves out of `record` what is to be left out.

@@ -255,10 +255,14 @@ impl Recorder {
         more |= self.take_frames(utc, offset, monotonic);
         if monotonic - self.flushed >= FLUSH_MICROS || monotonic < self.flushed {
             (self.flushed, self.unflushed) = (monotonic, false);
-            if self.private.is_short(monotonic, self.log.is_disk_full()) {
+            // Whatever else the log fails of, no capture is in its way.
+            if self.log.is_disk_full() {
                 self.captures.make_room();
             }
             self.captures.flush(nanos(utc));
+            if let Some(space) = self.private.space() {
+                self.captures.look(space);
+            }
         }
         self.publish();
         more
@@ -376,11 +380,16 @@ impl Recorder {
         summary.keep(record);
     }
 
-    /// Says which captures went.
+    /// Says which captures went, and that there will be no more for now.
     fn tell_deleted(&mut self, summary: &mut Summary, now: Utc) {
         for deleted in self.captures.take_deleted() {
             let mut record = Record::bare(0, now, EventId::CaptureDeleted);
             (record.count, record.reason) = (Some(deleted.files), Some(deleted.reason));
+            self.tell(summary, record);
+        }
+        if let Some(why) = self.captures.take_trouble() {
+            let mut record = Record::bare(0, now, EventId::RecordingFailed);
+            (record.count, record.reason) = (Some(1), Some(why.to_owned()));
             self.tell(summary, record);
         }
     }

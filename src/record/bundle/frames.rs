@@ -9,15 +9,14 @@
 //!
 //! They are read twice: an archive has to say how long a member is before that begins, and reading costs less than a
 //! copy of it all on the disk would. What is written, rotated or compressed in between changes nothing, as the second
-//! reading ends where the first one did; nor does what is deleted, as the oldest files, which go first, stay open.
+//! reading ends where the first one did; nor does what is deleted, as files with wanted frames stay open: all of them
+//! where as many descriptors may be open, or else the oldest of each series, which go first. Others are not read again.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
 use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
@@ -27,28 +26,26 @@ use pcap_file::pcapng::blocks::unknown::UnknownBlock;
 use pcap_file::pcapng::{Block, PcapNgParser, PcapNgWriter};
 use pcap_file::{DataLink, PcapError};
 
-use crate::record::capture::{captures, packed};
-use crate::record::file::open_regular;
+use super::captured::{Capture, Extent, Told, clear, is_damage, open};
+use crate::record::capture::captures;
 use crate::record::flow::Ends;
 use crate::record::pcap::{SNAPLEN, other, section};
+use crate::sys::privileges;
 
 /// Pairs of addresses of one session.
 const PAIRS: usize = 65_536;
 /// Series that are read.
 const SERIES: usize = 256;
-/// Files that stay open between the two readings. Others are opened by their names again, for as much as there was.
+/// Files that stay open between the two readings: half of what may be open, within these. Others are opened by their names
+/// again, for as much as there was.
 const KEPT: usize = 256;
+const KEPT_MOST: usize = 8192;
 /// Octets of a block: more than the longest frame takes.
 const BLOCK: usize = 1 << 20;
 /// Octets at the beginning of a capture that tell what it is of.
 const HEAD: u64 = 4096;
 /// Octets that are read at once.
 const READ: usize = 256 << 10;
-
-/// What a compressed file begins with (RFC 8878 §3.1.1).
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// Octets that a reader holds of a compressed file (2^23): more than any of ours asks for.
-const WINDOW: u32 = 23;
 
 /// Which frames are wanted.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +107,16 @@ pub struct Selection<'a> {
 /// # Errors
 /// If the captures cannot be listed or read.
 pub fn select<'a>(dir: &Path, pick: &'a Pick, comment: &'a str) -> io::Result<(Vec<Selection<'a>>, Picked)> {
+    select_within(dir, pick, comment, (privileges::descriptors() / 2).clamp(KEPT, KEPT_MOST))
+}
+
+/// The same with so many files that stay open.
+fn select_within<'a>(
+    dir: &Path,
+    pick: &'a Pick,
+    comment: &'a str,
+    mut keep: usize,
+) -> io::Result<(Vec<Selection<'a>>, Picked)> {
     let mut series: BTreeMap<String, VecDeque<Capture>> = BTreeMap::new();
     for (name, path) in captures(dir)? {
         series.entry(name).or_default().push_back(Capture::new(path));
@@ -117,10 +124,14 @@ pub fn select<'a>(dir: &Path, pick: &'a Pick, comment: &'a str) -> io::Result<(V
     // Of a honeynet of thousands of containers those that have nothing to do with it are left alone.
     series.retain(|_, files| files.front().is_none_or(|first| concerns(&first.path, pick)));
     let mut picked = Picked { unread: series.len().saturating_sub(SERIES) as u64, ..Picked::default() };
-    let (mut selections, mut keep) = (Vec::new(), KEPT);
-    for (series, files) in series.into_iter().take(SERIES) {
+    let (mut selections, count) = (Vec::new(), series.len().min(SERIES));
+    for (at, (series, files)) in series.into_iter().take(SERIES).enumerate() {
         let (mut reader, mut counter) = (Series::new(files), Counter(0));
-        copy(&mut reader, pick, comment, &mut counter, &mut keep)?;
+        // What one series does not need is for those after it.
+        let mut own = keep / (count - at);
+        keep -= own;
+        copy(&mut reader, pick, comment, &mut counter, &mut own)?;
+        keep += own;
         picked.captures += reader.read;
         picked.unread += reader.damaged;
         if reader.frames > 0 {
@@ -189,37 +200,6 @@ fn secrets(lines: &str) -> UnknownBlock<'static> {
     UnknownBlock { type_: BLOCK, length: body.len() as u32, value: body.into() }
 }
 
-/// Opens the capture at `path`, or what it was compressed into since it was listed.
-fn open(path: &Path) -> io::Result<File> {
-    match open_regular(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => open_regular(&packed(path)).map_err(|_| error),
-        opened => opened,
-    }
-}
-
-/// Whether a file is compressed.
-fn is_packed(file: &File) -> bool {
-    let mut begin = [0; ZSTD.len()];
-    file.read_at(&mut begin, 0).is_ok_and(|len| begin.get(..len) == Some(&ZSTD[..]))
-}
-
-/// A capture in the clear, as far as `extent` says.
-fn clear(file: File, extent: Extent) -> io::Result<Box<dyn Read>> {
-    if !is_packed(&file) {
-        return Ok(Box::new(file.take(extent.octets)));
-    }
-    // What was counted as it lay there before it was compressed is to be counted as it comes out.
-    let (of_file, in_the_clear) = if extent.is_packed { (extent.octets, u64::MAX) } else { (u64::MAX, extent.octets) };
-    let mut file = zstd::Decoder::new(file.take(of_file))?;
-    file.window_log_max(WINDOW)?;
-    Ok(Box::new(file.take(in_the_clear)))
-}
-
-/// Whether an error is about what was compressed, and not about the disk.
-fn is_damage(error: &io::Error) -> bool {
-    error.raw_os_error().is_none()
-}
-
 /// Whether frames that are wanted may be in captures like the one at `path`: not if they are those of another container.
 fn concerns(path: &Path, pick: &Pick) -> bool {
     let mut begin = Vec::new();
@@ -270,49 +250,6 @@ fn nanos(frame: &EnhancedPacketBlock<'_>) -> u64 {
     u64::try_from(frame.timestamp.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How much of a capture there is.
-#[derive(Clone, Copy)]
-struct Extent {
-    /// Octets of the file.
-    octets: u64,
-    /// Whether that is compressed.
-    is_packed: bool,
-}
-
-impl Extent {
-    const ALL: Extent = Extent { octets: u64::MAX, is_packed: false };
-}
-
-/// A file of frames.
-struct Capture {
-    path: PathBuf,
-    /// How much of it there was when it was opened first.
-    extent: Option<Extent>,
-    /// The file itself, as long as it stays open.
-    opened: Option<File>,
-}
-
-impl Capture {
-    fn new(path: PathBuf) -> Capture {
-        Capture { path, extent: None, opened: None }
-    }
-
-    /// Opens it, and tells what it has in the clear. What was appended since it was opened first is left for another time.
-    fn open(&mut self) -> io::Result<Box<dyn Read>> {
-        let mut file = match self.opened.take() {
-            Some(file) => file,
-            None => open(&self.path)?,
-        };
-        file.rewind()?;
-        let extent = match self.extent {
-            Some(extent) => extent,
-            None => Extent { octets: file.metadata()?.len(), is_packed: is_packed(&file) },
-        };
-        self.extent = Some(extent);
-        clear(self.opened.insert(file).try_clone()?, extent)
-    }
-}
-
 /// The captures of one device, one after the other.
 struct Series {
     files: VecDeque<Capture>,
@@ -353,6 +290,10 @@ impl Series {
         loop {
             let Some(blocks) = &mut self.open else {
                 let Some(mut capture) = self.files.pop_front() else { return Ok(None) };
+                if capture.was_read && capture.told.frames == 0 {
+                    self.add(capture.told);
+                    continue;
+                }
                 match capture.open() {
                     Ok(reader) => self.open = Some(Blocks::new(reader)),
                     // A limit took it.
@@ -363,13 +304,11 @@ impl Series {
                     }
                 }
                 self.read += 1;
-                match keep.checked_sub(1) {
-                    Some(left) => *keep = left,
-                    None => capture.opened = None,
-                }
+                (capture.told, capture.was_read) = (Told::default(), true);
                 self.kept.push_back(capture);
                 continue;
             };
+            let Some(Capture { told, opened, .. }) = self.kept.back_mut() else { return Ok(None) };
             let found = blocks.find(|block| match block {
                 Block::EnhancedPacket(frame) => pick.wants(nanos(&frame), &frame.data).then(|| frame.into_owned()),
                 Block::InterfaceDescription(interface) => {
@@ -385,8 +324,8 @@ impl Series {
                 Block::InterfaceStatistics(statistics) => {
                     for option in &statistics.options {
                         match option {
-                            InterfaceStatisticsOption::IsbIfDrop(n) => self.dropped = self.dropped.saturating_add(*n),
-                            InterfaceStatisticsOption::IsbOsDrop(n) => self.lost = self.lost.saturating_add(*n),
+                            InterfaceStatisticsOption::IsbIfDrop(n) => told.dropped = told.dropped.saturating_add(*n),
+                            InterfaceStatisticsOption::IsbOsDrop(n) => told.lost = told.lost.saturating_add(*n),
                             _ => {}
                         }
                     }
@@ -395,14 +334,26 @@ impl Series {
                 _ => None,
             })?;
             match found {
-                Found::Taken(frame) => return Ok(Some(frame)),
-                Found::End => self.open = None,
-                Found::Damage => {
-                    self.damaged += 1;
-                    self.open = None;
+                Found::Taken(frame) => {
+                    told.frames += 1;
+                    return Ok(Some(frame));
                 }
+                Found::End => {}
+                Found::Damage => self.damaged += 1,
             }
+            self.open = None;
+            match keep.checked_sub(1).filter(|_| told.frames > 0) {
+                Some(left) => *keep = left,
+                None => *opened = None,
+            }
+            let told = *told;
+            self.add(told);
         }
+    }
+
+    fn add(&mut self, told: Told) {
+        self.dropped = self.dropped.saturating_add(told.dropped);
+        self.lost = self.lost.saturating_add(told.lost);
     }
 }
 

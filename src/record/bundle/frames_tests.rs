@@ -3,6 +3,7 @@ use std::net::Ipv6Addr;
 use pcap_file::pcapng::PcapNgReader;
 
 use super::*;
+use crate::record::capture::packed;
 use crate::record::{CaptureLimits, CaptureSet, CaptureSource, Direction};
 
 const SECOND: u64 = 1_000_000_000;
@@ -243,7 +244,7 @@ fn captures_that_do_not_stay_open_are_read_as_far_as_the_first_time() {
         std::fs::write(path(number), if number <= KEPT { &whole } else { &whole[..cut] }).unwrap();
     }
     let wanted = wanted();
-    let (mut selections, picked) = select(dir.path(), &wanted, "x").unwrap();
+    let (mut selections, picked) = select_within(dir.path(), &wanted, "x", KEPT).unwrap();
     let selection = selections.pop().unwrap();
     let octets = selection.octets;
     assert_eq!(picked.captures, last as u64);
@@ -255,6 +256,61 @@ fn captures_that_do_not_stay_open_are_read_as_far_as_the_first_time() {
     let mut out = Vec::new();
     selection.write(&mut out).unwrap();
     assert_eq!((out.len() as u64, read(&out).frames.len() as u64), (octets, picked.frames));
+}
+
+#[test]
+fn the_oldest_captures_of_each_device_may_be_deleted_between_the_two_readings() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = CaptureLimits { compress: false, ..CaptureLimits::default() };
+    let path = |series: &str, number: usize| dir.path().join(format!("{series}-{number:06}.pcapng"));
+    let write = |series: &str, numbers: std::ops::RangeInclusive<usize>, at: u64| {
+        let mut captures = CaptureSet::open(dir.path(), limits).unwrap();
+        captures.frame(&source(series, series), at, Direction::In, 60, &v4(A, B, 0, 1));
+        captures.count_ring_lost(1);
+        captures.close_all();
+        let octets = std::fs::read(path(series, *numbers.start())).unwrap();
+        numbers.for_each(|number| std::fs::write(path(series, number), &octets).unwrap());
+    };
+    let last = KEPT + 50;
+    write("first", 1..=last, 20 * SECOND);
+    // The oldest of another are from before the session, and need no descriptor.
+    write("second", 1..=KEPT, SECOND);
+    write("second", KEPT + 1..=2 * KEPT, 20 * SECOND);
+    let wanted = wanted();
+    let (selections, picked) = select_within(dir.path(), &wanted, "x", KEPT).unwrap();
+    assert_eq!((picked.captures, picked.frames), ((last + 2 * KEPT) as u64, (last + KEPT) as u64));
+    (1..=KEPT / 2).for_each(|number| std::fs::remove_file(path("first", number)).unwrap());
+    (1..=KEPT + KEPT / 2).for_each(|number| std::fs::remove_file(path("second", number)).unwrap());
+    for (selection, (frames, lost)) in selections.into_iter().zip([(last, last), (KEPT, 2 * KEPT)]) {
+        let (octets, mut out) = (selection.octets, Vec::new());
+        selection.write(&mut out).unwrap();
+        let read = read(&out);
+        assert_eq!((out.len() as u64, read.frames.len()), (octets, frames));
+        assert_eq!(read.drops, [(frames as u64, 0, lost as u64)]);
+    }
+}
+
+#[test]
+fn as_many_captures_stay_open_as_there_may_be_descriptors() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut captures = CaptureSet::open(dir.path(), CaptureLimits { compress: false, ..limits() }).unwrap();
+    captures.frame(&source("wan", "eth1"), 20 * SECOND, Direction::In, 60, &v4(A, B, 0, 1));
+    captures.close_all();
+    let path = |number: usize| dir.path().join(format!("wan-{number:06}.pcapng"));
+    let octets = std::fs::read(path(1)).unwrap();
+    let last = 2 * KEPT;
+    (2..=last).for_each(|number| std::fs::write(path(number), &octets).unwrap());
+    privileges::raise_descriptors();
+    if privileges::descriptors() < 2 * last {
+        println!("SKIPPED: no more than {} files may be open", privileges::descriptors());
+        return;
+    }
+    let wanted = wanted();
+    let (mut selections, _) = select(dir.path(), &wanted, "x").unwrap();
+    (1..=last).for_each(|number| std::fs::remove_file(path(number)).unwrap());
+    let mut out = Vec::new();
+    selections.pop().unwrap().write(&mut out).unwrap();
+    assert_eq!(read(&out).frames.len(), last);
 }
 
 #[test]

@@ -16,6 +16,7 @@
 //! The manifest comes last, so that a bundle is written in one go. Unless it is asked to be plain, all of it is one file that is encrypted with a password, in the format of age
 //! (<https://age-encryption.org/v1>), which `age --decrypt` reads as well.
 
+mod captured;
 mod changed;
 mod files;
 mod frames;

@@ -1,4 +1,7 @@
-//! Which captures go so that there is room for others.
+//! Which captures go so that there is room for others, and for what tells more in less room.
+//!
+//! Where a disk gets full, captures give way first: those that are over go, the oldest before others, while contents of
+//! files are kept still; then no frame is taken any more; at last those that were being written go as well.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -6,11 +9,16 @@ use std::io;
 use std::time::SystemTime;
 
 use super::compress::Compressor;
-use super::{CaptureLimits, CaptureSet, Kept, names};
+use super::{CaptureLimits, CaptureSet, CaptureSource, Kept, names};
 use crate::event::Utc;
+use crate::record::tape::Space;
 
 /// How often the oldest capture goes while the disk takes nothing.
 const RELIEF_NANOS: u64 = 1_000_000_000;
+/// Octets that a frame takes beside its own.
+const AROUND: u64 = 48;
+/// Why frames are left out.
+const LEFT_OUT: &str = "disk: it is nearly full; frames are not captured until there is room again";
 
 /// Why files were deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +42,48 @@ pub struct Deleted {
     pub files: u64,
     /// Why, in a sentence.
     pub reason: String,
+}
+
+/// What the disk has room for.
+#[derive(Debug)]
+pub(super) struct Relief {
+    /// When something went for it last.
+    at_nanos: u64,
+    /// The disk was full when something was written last.
+    full: bool,
+    /// Octets that are to go, and whether those that are being written go, too.
+    lack: u64,
+    all: bool,
+    /// Octets that frames may take until somebody looks again.
+    room: u64,
+    /// Whether frames are being left out, and whether that is to be told, or was since there was plenty of room.
+    short: bool,
+    untold: bool,
+    told: bool,
+}
+
+impl Default for Relief {
+    fn default() -> Relief {
+        let room = u64::MAX;
+        Relief { at_nanos: 0, full: false, lack: 0, all: false, room, short: false, untold: false, told: false }
+    }
+}
+
+impl Relief {
+    /// Whether so many octets more may be written.
+    pub fn has_room(&self, octets: u64) -> bool {
+        self.room >= octets.saturating_add(AROUND)
+    }
+
+    /// Whether frames are being left out.
+    pub fn leaves_out(&self) -> bool {
+        self.short
+    }
+
+    /// So many were.
+    pub fn took(&mut self, octets: u64) {
+        self.room = self.room.saturating_sub(octets.saturating_add(AROUND));
+    }
 }
 
 pub(super) struct Deletion {
@@ -73,14 +123,63 @@ impl CaptureSet {
         old.iter().for_each(|file| self.delete(file, Why::Age));
     }
 
+    /// Has the oldest file that is written no longer go at the next [`CaptureSet::flush`], as the disk takes nothing: what
+    /// happens now is worth more.
+    pub fn make_room(&mut self) {
+        self.relief.full = true;
+    }
+
+    /// Learns how much room there is on the disk, once everything is handed to the kernel.
+    pub fn look(&mut self, space: Space) {
+        let relief = &mut self.relief;
+        (relief.lack, relief.all, relief.room) = (space.lack(), space.is_short(), space.for_frames());
+        relief.told &= space.free < 2 * space.for_contents();
+        if relief.short && relief.room > 0 {
+            relief.short = false;
+            self.stats.failing = None;
+        }
+    }
+
+    /// That frames are left out, once until there is plenty of room again.
+    pub fn take_trouble(&mut self) -> Option<&'static str> {
+        std::mem::take(&mut self.relief.untold).then_some(LEFT_OUT)
+    }
+
+    /// Whether a frame of so many octets may be written, or else counts it as dropped.
+    pub(super) fn has_room(&mut self, source: &CaptureSource, octets: u64) -> bool {
+        if self.relief.has_room(octets) {
+            return true;
+        }
+        self.stats.dropped += 1;
+        if let Some(series) = self.open.get_mut(source) {
+            series.file.count_left_out();
+        }
+        let Relief { short, untold, told, .. } = &mut self.relief;
+        *short = true;
+        *untold |= !std::mem::replace(told, true);
+        self.stats.failing.get_or_insert_with(|| LEFT_OUT.to_owned());
+        false
+    }
+
     /// Makes room on a disk that is full: what happens now is worth more than the oldest of what happened before.
     pub(super) fn relieve(&mut self, now_nanos: u64) {
-        let since = now_nanos.saturating_sub(self.relieved_nanos);
-        if !self.full || (since < RELIEF_NANOS && now_nanos >= self.relieved_nanos) {
+        let Relief { at_nanos, full, lack, all, .. } = self.relief;
+        let lack = lack.max(u64::from(full));
+        let since = now_nanos.saturating_sub(at_nanos);
+        if lack == 0 || (since < RELIEF_NANOS && now_nanos >= at_nanos) {
             return;
         }
-        (self.full, self.relieved_nanos) = (false, now_nanos);
-        if let Some(oldest) = self.kept.pop_front() {
+        let relief = &mut self.relief;
+        (relief.at_nanos, relief.full, relief.lack) = (now_nanos, false, 0);
+        let mut gone = 0;
+        while gone < lack {
+            let Some(oldest) = self.kept.pop_front() else {
+                let first = self.open.iter().min_by_key(|(_, series)| series.opened_nanos);
+                let Some(first) = first.filter(|_| all).map(|(source, _)| source.clone()) else { return };
+                self.close(&first);
+                continue;
+            };
+            gone += oldest.bytes.max(1);
             self.delete(&oldest, Why::Disk);
         }
     }

@@ -175,3 +175,61 @@ fn a_silent_file_ends_though_the_clock_was_set_back() {
     set.flush(NOW - YEAR + 600 * SECOND);
     assert_eq!(set.open.len(), 0);
 }
+
+#[test]
+fn captures_give_way_before_anything_else_does() {
+    const SIZE: u64 = 1 << 30;
+    let dir = tempfile::tempdir().unwrap();
+    let limits = CaptureLimits { file_bytes: 30_000, ..plain() };
+    let mut set = CaptureSet::open(dir.path(), limits).unwrap();
+    let talk = |set: &mut CaptureSet, at: u64| set.frame(&source("wan"), NOW + at, Direction::In, 1500, &[0xff; 1500]);
+    let look = |set: &mut CaptureSet, free: u64| set.look(Space { free, size: SIZE });
+    (0..200).for_each(|at| talk(&mut set, at));
+    set.flush(NOW);
+    let all = names(dir.path());
+    assert!(all.len() > 9, "{all:?}");
+    // As much as is missing, at most once a second, the oldest first.
+    let enough = SIZE / 20 / 2 * 3;
+    look(&mut set, enough);
+    set.flush(NOW + SECOND);
+    assert_eq!(names(dir.path()), all);
+    look(&mut set, enough - 40_000);
+    set.flush(NOW + SECOND);
+    assert_eq!(names(dir.path()), all[2..]);
+    look(&mut set, enough - 40_000);
+    set.flush(NOW + 2 * SECOND - 1);
+    assert_eq!(names(dir.path()), all[2..]);
+    set.flush(NOW + 2 * SECOND);
+    assert_eq!(names(dir.path()), all[4..]);
+    let told = set.take_deleted();
+    assert!(told.len() == 1 && told[0].files == 4 && told[0].reason.starts_with("disk: it is full; "), "{told:?}");
+    assert!(told[0].reason.ends_with(&format!("the oldest was {}", all[0])), "{told:?}");
+    assert_eq!((set.stats().dropped, set.take_trouble()), (0, None));
+    // Then frames are taken no more, to the last that there is room for.
+    look(&mut set, SIZE / 20 / 4 * 5 + 2000);
+    (0..3).for_each(|at| talk(&mut set, at));
+    assert_eq!((set.stats().frames, set.stats().dropped), (201, 2));
+    assert!(set.stats().failing.as_ref().is_some_and(|why| why.starts_with("disk: ")));
+    assert!(set.take_trouble().is_some_and(|why| why.contains("frames are not captured")));
+    set.flush(NOW + 2 * SECOND + 1);
+    assert!(set.stats().failing.is_some(), "it is in trouble as long as that lasts");
+    // At last goes what was being written.
+    look(&mut set, SIZE / 20);
+    set.flush(NOW + 3 * SECOND);
+    assert_eq!(set.open.len(), 1);
+    look(&mut set, SIZE / 20 - 1);
+    talk(&mut set, 3);
+    set.flush(NOW + 4 * SECOND);
+    assert_eq!((names(dir.path()).len(), set.take_trouble()), (0, None), "it was told");
+    // With room again it goes on, and next time it is told anew.
+    look(&mut set, SIZE);
+    assert_eq!(set.stats().failing, None);
+    talk(&mut set, 4);
+    set.flush(NOW + 5 * SECOND);
+    assert_eq!(names(dir.path()).len(), 1);
+    look(&mut set, 0);
+    talk(&mut set, 5);
+    assert!(set.take_trouble().is_some());
+    set.flush(NOW + 5 * SECOND);
+    assert_eq!((set.stats().frames, set.stats().dropped), (202, 4));
+}

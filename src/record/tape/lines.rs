@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::room::Kind;
+use super::room::{Kind, Scarce};
 use super::store::Store;
 use crate::event::SessionId;
 use crate::record::file::Appender;
@@ -138,10 +138,20 @@ impl Lines {
 
     /// Adds the last lines, for which there is always room; returns how many lines are lost for good.
     pub fn finish(mut self, at: u64, last: &impl Serialize, store: &mut Store) -> u64 {
+        if self.is_for_others(store) {
+            // How it ended finds room in the file's last block.
+            self.lost += self.waiting_lines;
+            self.untold += self.waiting_lines;
+            self.waiting_lines = 0;
+            self.waiting.clear();
+            if self.is_empty() {
+                return self.lost;
+            }
+        }
         if self.limit > 0 {
             self.tell_of_lost(at);
             self.write(at, last);
-            self.flush(store);
+            self.write_out(store);
         }
         self.lost + self.waiting_lines
     }
@@ -151,6 +161,15 @@ impl Lines {
         if self.waiting.is_empty() {
             return;
         }
+        if self.is_for_others(store) {
+            // It waits, as for a disk that takes nothing.
+            self.refused = true;
+            return;
+        }
+        self.write_out(store);
+    }
+
+    fn write_out(&mut self, store: &mut Store) {
         match self.hand_over(store) {
             Ok(()) => {
                 store.wrote(self.session, self.waiting.len() as u64);
@@ -164,6 +183,11 @@ impl Lines {
                 self.refused = true;
             }
         }
+    }
+
+    /// Whether what room there is on the disk is for what tells more.
+    fn is_for_others(&self, store: &Store) -> bool {
+        self.kind == Kind::Tape && store.scarce() >= Scarce::Tapes
     }
 
     /// Has the file not have been.

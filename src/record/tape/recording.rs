@@ -19,7 +19,7 @@ use super::marker::{Mark, Marker};
 use super::notice::Notice;
 use super::read::TAPE;
 use super::redact::starred;
-use super::room::Kind;
+use super::room::{Kind, Scarce};
 use super::store::Store;
 use crate::event::{EventId, Utc};
 use crate::record::transcript::Commands;
@@ -157,7 +157,8 @@ impl Recording {
         let tape_of = |stem: &str| Lines::new(session, Kind::Tape, dir.join(format!("{stem}{TAPE}")), limit);
         let (mut stem, mut tape) = (first.clone(), tape_of(&first));
         for again in 2..=AGAIN {
-            match keeps.then(|| tape.create(desk.store)) {
+            // Where there is no room for tapes it is created once there is.
+            match (keeps && desk.store.scarce() < Scarce::Tapes).then(|| tape.create(desk.store)) {
                 Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
                     stem = format!("{first}-r{again}");
                     tape = tape_of(&stem);

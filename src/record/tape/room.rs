@@ -27,14 +27,38 @@ pub struct Space {
 }
 
 impl Space {
-    /// Whether there is too little for what tells least in most room: contents of files, and old captures.
+    /// What is missing of the room that captures that are over leave: they go before anything else ends.
+    pub fn lack(self) -> u64 {
+        (self.for_contents() / 2 * 3).saturating_sub(self.free)
+    }
+
+    /// What captures that are written may still take: they end before contents of files do.
+    pub fn for_frames(self) -> u64 {
+        self.free.saturating_sub(self.for_contents() / 4 * 5)
+    }
+
+    /// Whether contents of files are not kept any more.
     pub fn is_short(self) -> bool {
         self.free < self.for_contents()
     }
 
-    /// What stays free for other things than those.
+    /// What stays free for other things than contents of files.
     pub fn for_contents(self) -> u64 {
         (self.size / 20).min(512 << 20)
+    }
+
+    /// What there is no room for.
+    pub fn scarce(self) -> Scarce {
+        let Space { free, size } = self;
+        if free < (size / 100).min(64 << 20) {
+            Scarce::Tapes
+        } else if free < (size / 50).min(128 << 20) {
+            Scarce::Transcripts
+        } else if self.is_short() {
+            Scarce::Contents
+        } else {
+            Scarce::Nothing
+        }
     }
 }
 
@@ -60,6 +84,8 @@ pub enum Scarce {
     Contents,
     /// Transcripts neither.
     Transcripts,
+    /// Nothing of connections: what is left is for events.
+    Tapes,
 }
 
 impl Scarce {
@@ -69,6 +95,7 @@ impl Scarce {
             Scarce::Nothing => None,
             Scarce::Contents => Some("contents of files are not"),
             Scarce::Transcripts => Some("neither transcripts nor contents of files are"),
+            Scarce::Tapes => Some("events go on, but connections are not"),
         }
     }
 }

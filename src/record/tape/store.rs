@@ -2,8 +2,8 @@
 //! where the disk is nearly full.
 //!
 //! Of a disk a part stays free for what tells most in least room: contents of files (and raw octets) end where less than
-//! 5 % of it or 512 MiB is left, whichever is less, transcripts where less than 2 % or 128 MiB is. Tapes, and the event
-//! log, go on until it takes nothing.
+//! 5 % of it or 512 MiB is left, whichever is less, transcripts where less than 2 % or 128 MiB is, tapes where less than
+//! 1 % or 64 MiB is. The event log goes on until it takes nothing.
 //!
 //! Nobody's recordings take the place of everybody else's. Sessions that go on share half of the whole: one of them may
 //! have a quarter of what the others leave of it, so an eighth if it is alone. Like that a few that take all they can
@@ -19,7 +19,7 @@ use std::time::UNIX_EPOCH;
 
 use super::TapeLimits;
 use super::notice::Notice;
-use super::room::{Kind, Limit, Look, Scarce, Space, share};
+use super::room::{Kind, Limit, Look, Scarce, share};
 use crate::event::{EventId, SessionId, Utc};
 use crate::record::Retention;
 
@@ -31,8 +31,10 @@ const PARTS: usize = 4;
 const OPEN: &str = "open";
 /// What a file takes at least.
 pub const BLOCK: u64 = 4096;
-/// Octets that are written before the disk is looked at again.
+/// Octets that are written before the disk is looked at again: a part of what is free, and this at most and at least.
 const UNSEEN: u64 = 4 << 20;
+const UNSEEN_PART: u64 = 16;
+const UNSEEN_LEAST: u64 = 64 << 10;
 
 #[derive(Debug)]
 struct Held {
@@ -69,6 +71,8 @@ pub struct Store {
     told: Scarce,
     retention: Retention,
     unseen: u64,
+    /// How many octets are written before the disk is looked at again.
+    look_after: u64,
     /// What the disk said last, if that was not told yet; and if it has taken nothing since.
     refused: Option<String>,
     refusing: Option<String>,
@@ -103,6 +107,7 @@ impl Store {
             told: Scarce::Nothing,
             retention: Retention::new(limits.age_secs),
             unseen: 0,
+            look_after: UNSEEN_LEAST,
             refused: None,
             refusing: None,
         };
@@ -248,7 +253,7 @@ impl Store {
         }
         self.total += octets;
         self.unseen += octets;
-        if self.unseen >= UNSEEN {
+        if self.unseen >= self.look_after {
             self.measure();
         }
     }
@@ -324,16 +329,10 @@ impl Store {
     fn measure(&mut self) {
         self.unseen = 0;
         let Ok(space) = (self.look)(&self.dir) else { return };
-        let (Space { free, size }, for_contents) = (space, space.for_contents());
-        self.scarce = if free < (size / 50).min(128 << 20) {
-            Scarce::Transcripts
-        } else if space.is_short() {
-            Scarce::Contents
-        } else {
-            Scarce::Nothing
-        };
+        self.scarce = space.scarce();
+        self.look_after = (space.free / UNSEEN_PART).clamp(UNSEEN_LEAST, UNSEEN);
         // A little more and a little less by turns is one story.
-        if free >= 2 * for_contents {
+        if space.free >= 2 * space.for_contents() {
             self.told = Scarce::Nothing;
         }
     }

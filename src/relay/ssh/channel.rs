@@ -112,7 +112,6 @@ impl Control {
 
 /// A channel with both its ends, that has not begun.
 pub(super) struct Carried {
-    kind: ChannelKind,
     slot: Slot,
     outer: Channel<server::Msg>,
     inner_read: ChannelReadHalf,
@@ -121,14 +120,16 @@ pub(super) struct Carried {
 }
 
 impl Middle {
-    /// Joins the two ends of a channel.
-    pub(super) fn join(
+    /// Joins the two ends of a channel, and tells that it is open. The attacker hears of it later, and has asked for nothing in
+    /// it until then.
+    pub(super) async fn join(
         &self,
         slot: Slot,
         kind: ChannelKind,
         outer: Channel<server::Msg>,
         inner: Channel<client::Msg>,
     ) -> Carried {
+        self.recorder.put(Entry::Opened { channel: slot.number, kind }).await;
         let (inner_read, inner) = inner.split();
         let (answered, answers) = mpsc::unbounded_channel();
         let control = Control {
@@ -139,14 +140,13 @@ impl Middle {
             outward: self.outward.clone(),
             terminal: AtomicBool::new(false),
         };
-        Carried { kind, slot, outer, inner_read, answered, control: Arc::new(control) }
+        Carried { slot, outer, inner_read, answered, control: Arc::new(control) }
     }
 
     /// Carries a channel until it is closed.
     pub(super) async fn carry(&self, channel: Carried) {
-        let Carried { kind, slot, outer, inner_read, answered, control } = channel;
+        let Carried { slot, outer, inner_read, answered, control } = channel;
         let number = slot.number;
-        self.recorder.put(Entry::Opened { channel: number, kind }).await;
         let (inward, outward) = (Lane::new(self.inward.clone()), Lane::new(self.outward.clone()));
         let (outer_read, outer) = outer.split();
         let Some(client) = self.client() else { return };

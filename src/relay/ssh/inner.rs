@@ -233,7 +233,7 @@ impl Callee {
                 Some(slot) => match timeout(ANSWER, opening).await {
                     Ok(Ok(outer)) => {
                         reply.accept().await;
-                        middle.carry(middle.join(slot, kind, outer, channel)).await;
+                        middle.carry(middle.join(slot, kind, outer, channel).await).await;
                     }
                     Ok(Err(error)) => {
                         middle.recorder.put(Entry::Refused { kind, reason: Text::new(error.to_string()) }).await;

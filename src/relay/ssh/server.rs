@@ -104,7 +104,7 @@ impl Host {
                 Err(_) => return refuse(reply, kind, ChannelOpenFailure::ConnectFailed, "no answer").await,
             };
             let id = channel.id();
-            let carried = middle.join(slot, kind, channel, inside);
+            let carried = middle.join(slot, kind, channel, inside).await;
             let lock = || controls.lock().unwrap_or_else(PoisonError::into_inner);
             lock().insert(id, carried.control.clone());
             reply.accept().await;

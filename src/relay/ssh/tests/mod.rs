@@ -6,13 +6,14 @@ mod hostile;
 mod log_in;
 mod peers;
 
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 
 use peers::{Lab, text};
 use russh::ChannelMsg;
 
 use super::*;
-use crate::relay::tape::{ChannelKind, Stream};
+use crate::relay::tape::{ChannelKind, Stream, Tape};
 
 #[tokio::test]
 async fn a_command_is_passed_with_its_status_and_recorded() {
@@ -173,4 +174,32 @@ async fn the_end_of_the_container_is_the_end_of_the_connection() {
     drop(channel);
     let (told, _) = lab.end(client).await;
     assert!(told.contains(&Entry::Closed { channel: 0 }), "{told:?}");
+}
+
+/// A tape that takes its time with what it is told of channels.
+struct Slow(Arc<peers::Told>);
+
+impl Tape for Slow {
+    fn put(&self, at: u64, entry: Entry) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            if matches!(entry, Entry::Opened { .. }) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            self.0.put(at, entry).await;
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_is_told_of_before_what_is_asked_for_in_it() {
+    let lab = Lab::taped(peers::settings(Policy::Any), Duration::ZERO, |tape| Arc::new(Slow(tape)));
+    let client = lab.logged_in().await;
+    let mut channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "say hello").await.unwrap();
+    while channel.wait().await.is_some() {}
+    drop(channel);
+    let (told, _) = lab.end(client).await;
+    let at = |wanted: fn(&Entry) -> bool| told.iter().position(wanted).unwrap();
+    // Or else its octets would be those of a channel in which nothing runs, which have no transcript.
+    assert!(at(|entry| matches!(entry, Entry::Opened { .. })) < at(|entry| matches!(entry, Entry::Exec { .. })));
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::relay::ssh::{Login, Policy, Secret, Settings, Used, host_key, serve};
-use crate::relay::tape::{Credential, Entry, Recorder, Text};
+use crate::relay::tape::{Credential, Entry, Recorder, Tape, Text};
 
 /// Octets between any two of them.
 const WIRE: usize = 64 * 1024;
@@ -30,9 +30,12 @@ pub(super) fn password(user: &str, password: &str, accepted: bool) -> Entry {
     Entry::Attempt { user: Text::new(user), credential, accepted }
 }
 
+/// What is on a tape.
+pub(super) type Told = Mutex<Vec<(u64, Entry)>>;
+
 /// One middle.
 pub(super) struct Lab {
-    pub(super) tape: Arc<Mutex<Vec<(u64, Entry)>>>,
+    pub(super) tape: Arc<Told>,
     /// Connections that were opened inside.
     pub(super) dialed: Arc<AtomicUsize>,
     /// Octets that the server inside has sent.
@@ -68,10 +71,19 @@ impl Lab {
 
     /// One whose server inside takes so long to start.
     pub(super) fn cold(settings: Settings, start: Duration) -> Lab {
-        let tape = Arc::new(Mutex::new(Vec::new()));
+        Lab::taped(settings, start, |tape| tape)
+    }
+
+    /// The same with a tape in front of the one that is looked at.
+    pub(super) fn taped<T: Tape + 'static>(
+        settings: Settings,
+        start: Duration,
+        before: impl FnOnce(Arc<Told>) -> Arc<T>,
+    ) -> Lab {
+        let tape = Arc::<Told>::default();
         let [dialed, sent, asked] = std::array::from_fn(|_| Arc::<AtomicUsize>::default());
         let (ours, theirs) = tokio::io::duplex(WIRE);
-        let recorder = Recorder::new(tape.clone(), Arc::new(|| 0));
+        let recorder = Recorder::new(before(tape.clone()), Arc::new(|| 0));
         let (count, counted, questions) = (dialed.clone(), sent.clone(), asked.clone());
         let dial = move || {
             count.fetch_add(1, Ordering::Relaxed);
