@@ -6,7 +6,7 @@
 //! | `STEM.ndjson` | the tape: everything that happened but octets, a JSON object a line |
 //! | `STEM-CHANNEL-NNNN.cast` | what was typed and shown in a channel with a shell, a command or a terminal |
 //! | `STEM-CHANNEL.octets` | octets of another channel, a JSON object a line, base 64; of Telnet beside the transcript |
-//! | `sha256-DIGEST` | the content of a file that was moved, or what a command read, once in each session |
+//! | `sha256-DIGEST` | the content of a file that was moved, or what a command read or said, once in each session |
 //! | `STEM-file-NNNN.part` | one that is on its way |
 //!
 //! STEM is the connection's time, its protocol and its number: `20261130T025429Z-ssh-00000000000000a7`.
