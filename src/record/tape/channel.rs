@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::TapeLimits;
 use super::lines::Lines;
@@ -85,8 +85,8 @@ struct Piece {
 }
 
 /// Octets that are not kept, by their stream.
-#[derive(Clone, Copy, Default, Serialize)]
-struct More {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct More {
     input: u64,
     output: u64,
     error: u64,
@@ -206,6 +206,25 @@ impl Channel {
 
     /// So many octets are not told at all; returns how many of them are in no file.
     pub fn miss(&mut self, stream: Stream, count: u64) -> u64 {
+    /// Octets of it that are in no line so far, if there are some.
+    pub fn more(&self) -> Option<More> {
+        let mut more = self.unkept;
+        for sink in [&self.sink, &self.raw] {
+            if let Sink::Octets(octets) = sink {
+                more.put(octets.more);
+            }
+        }
+        (more != More::default()).then_some(more)
+    }
+
+    /// Another process has counted so many already.
+    pub fn has_more(&mut self, more: More) {
+        match (&mut self.sink, &mut self.raw) {
+            (Sink::Octets(octets), _) | (_, Sink::Octets(octets)) => octets.more.put(more),
+            _ => self.unkept.put(more),
+        }
+    }
+
         match (&mut self.sink, &mut self.raw) {
             (Sink::Octets(octets), _) => octets.miss(stream, count),
             // The transcript has what they said.
@@ -292,10 +311,7 @@ impl Channel {
     /// It is closed; returns how many more octets are in no file.
     pub fn finish(self, (micros, at): (u64, Utc), session: SessionId, store: &mut Store) -> u64 {
         if let Sink::Octets(mut raw) = self.raw {
-            let More { input, output, error } = self.unkept;
-            [(Stream::Input, input), (Stream::Output, output), (Stream::Error, error)]
-                .into_iter()
-                .for_each(|(stream, count)| raw.miss(stream, count));
+            raw.more.put(self.unkept);
             raw.finish(micros, session, store);
         }
         match self.sink {
@@ -423,6 +439,12 @@ impl More {
         };
         *more = more.saturating_add(count);
     }
+    fn put(&mut self, other: More) {
+        self.add(Stream::Input, other.input);
+        self.add(Stream::Output, other.output);
+        self.add(Stream::Error, other.error);
+    }
+
 }
 
 impl Cast {

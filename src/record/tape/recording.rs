@@ -164,6 +164,7 @@ impl Recording {
             last: 0,
         };
         let marker = Marker::create(&desk.store.open_connections(), conn, mark);
+            more: Vec::new(),
         let mut recording = Recording {
             marker,
             untold: None,
@@ -257,7 +258,8 @@ impl Recording {
         let lost = self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).sum::<u64>();
         self.counts.lose(lost);
         (self.counts.lost_lines, self.counts.untold_lines) = self.tape.lost();
-        self.marker.update(&self.counts, self.last);
+        let more = self.channels.iter().filter_map(|(number, channel)| Some((*number, channel.more()?)));
+        self.marker.update(&self.counts, more, self.last);
     }
 
     /// The connection is over: its last entry says so, or else `reason` does.

@@ -12,6 +12,7 @@ use super::{About, Counts, Desk, Recording};
 use crate::event::Utc;
 use crate::node::NodeIdx;
 use crate::record::tape::lines::Lines;
+use crate::record::tape::channel::More;
 use crate::record::tape::marker::{Mark, Marker};
 use crate::record::tape::read::{TAPE, Told, entries};
 use crate::record::tape::room::Kind;
@@ -32,7 +33,7 @@ impl Recording {
     /// more is to come of it.
     pub fn resume(mark: Mark, conn: u64, node: NodeIdx, lives: bool, desk: &mut Desk<'_>) -> Option<Recording> {
         let trying = Marker::trying(&desk.store.open_connections(), conn);
-        let Mark { mut begin, node: name, stem, counts, last } = mark.clone();
+        let Mark { mut begin, node: name, stem, counts, more, last } = mark.clone();
         begin.node = node;
         let session = begin.session;
         let dir = desk.store.path(session);
@@ -72,7 +73,7 @@ impl Recording {
             desk.store.leave(session, desk.now);
             return None;
         }
-        recording.reopen(lives, desk);
+        recording.reopen(lives, more, desk);
         Some(recording)
     }
 
@@ -132,7 +133,7 @@ impl Recording {
     }
 
     /// Goes on with the files of what is not over.
-    fn reopen(&mut self, lives: bool, desk: &mut Desk<'_>) {
+    fn reopen(&mut self, lives: bool, more: Vec<(u32, More)>, desk: &mut Desk<'_>) {
         let at = self.time(desk.now);
         let place = self.about.place(desk.limits);
         for content in self.files.values_mut() {
@@ -152,5 +153,7 @@ impl Recording {
                 commands.take();
             }
         }
+            let before = more.iter().find(|(of, _)| of == number);
+            before.into_iter().for_each(|(_, more)| channel.has_more(*more));
     }
 }
