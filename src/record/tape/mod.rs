@@ -62,6 +62,8 @@ pub struct TapeLimits {
     pub files: u64,
     /// The same for connections of clients that were not let in.
     pub strangers: u64,
+    /// The same for small connections of which it is not known whether anybody was.
+    pub unsure: u64,
     /// Octets of all sessions' directories, a file counting for a block at least. One session that goes on may have
     /// an eighth of it at most.
     pub total: u64,
@@ -86,6 +88,7 @@ impl Default for TapeLimits {
             content: 64 << 20,
             files: 8000,
             strangers: 1000,
+            unsure: 4000,
             total: 8 << 30,
             sessions: MOST_SESSIONS,
             events: 10_000,

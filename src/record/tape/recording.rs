@@ -3,6 +3,7 @@
 mod counts;
 mod files;
 mod resume;
+mod standing;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::json;
 
+use self::standing::{Signs, Standing};
 use super::TapeLimits;
 use super::channel::{Channel, Place};
 use super::content::Content;
@@ -20,7 +22,7 @@ use super::marker::{Mark, Marker};
 use super::notice::Notice;
 use super::read::TAPE;
 use super::redact::starred;
-use super::room::Kind;
+use super::room::{Kind, Limit};
 use super::store::Store;
 use crate::event::{EventId, Utc};
 use crate::record::transcript::Commands;
@@ -75,7 +77,8 @@ pub struct Recording {
     /// What is being typed, by channel.
     typing: BTreeMap<u32, Commands>,
     counts: Counts,
-    let_in: bool,
+    /// Whether somebody was let in.
+    signs: Signs,
     /// Events, by their kind.
     events: HashMap<EventId, u32>,
     /// Microseconds since the beginning.
@@ -161,10 +164,10 @@ impl Recording {
             node: node.map(str::to_owned),
             stem: keeps.then(|| stem.clone()),
             counts: Counts::default(),
+            more: Vec::new(),
             last: 0,
         };
         let marker = Marker::create(&desk.store.open_connections(), conn, mark);
-            more: Vec::new(),
         let mut recording = Recording {
             marker,
             untold: None,
@@ -177,7 +180,7 @@ impl Recording {
             secret: BTreeSet::new(),
             typing: BTreeMap::new(),
             counts: Counts::default(),
-            let_in: false,
+            signs: Signs::default(),
             events: HashMap::new(),
             last: 0,
         };
@@ -277,18 +280,29 @@ impl Recording {
             self.counts.lose(channel.finish((self.last, at), session, desk.store));
         }
         (self.counts.lost_lines, self.counts.untold_lines) = (self.tape.lost().0, 0);
-        let is_stranger = !self.let_in && self.counts.channels == 0;
-        if is_stranger && desk.store.files(session) > desk.limits.strangers {
-            self.tape.discard(desk.store);
-        } else {
+        if self.may_stay(desk) {
             let closing = Closing { total: &self.counts };
             // The disk may take less of the end than the tape could say.
             self.counts.lost_lines = self.tape.finish(self.last, &closing, desk.store);
+        } else if self.tape.discard(desk.store) {
+            // What is no SSH has but this channel.
+            let files = self.about.place(desk.limits).files(0);
+            files.iter().for_each(|path| desk.store.discard(session, path));
         }
         self.marker.remove();
         desk.store.leave(session, desk.now);
         if self.about.begin.protocol == Protocol::Ssh {
             desk.told.push(tell::closed(&self.about.begin, &self.counts, (self.last, at), reason));
+        }
+    }
+
+    /// Whether the session has room for the files of who was in it.
+    fn may_stay(&self, desk: &mut Desk<'_>) -> bool {
+        let Begin { session, protocol, .. } = self.about.begin;
+        match self.signs.tell(&self.counts, protocol) {
+            Standing::Inside => true,
+            Standing::Unsure => desk.store.may_stay(session, Limit::Unsure),
+            Standing::Stranger => desk.store.may_stay(session, Limit::Strangers),
         }
     }
 
@@ -344,7 +358,7 @@ impl Recording {
             channel.resume(at, &self.about.place(desk.limits), desk.store);
             self.channels.insert(number, channel);
             self.counts.channels += 1;
-            self.let_in = true;
+            self.signs.let_in();
         }
         self.channels.get_mut(&number)
     }
@@ -363,8 +377,8 @@ impl Recording {
     fn follow(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
         let most = desk.limits.of_connection;
         let micros = self.last;
+        self.signs.add(entry, self.about.begin.protocol);
         match entry {
-            Entry::Attempt { accepted, .. } => self.let_in |= accepted,
             Entry::Opened { channel, .. } if self.channels.len() < most => {
                 self.channels.entry(*channel).or_insert_with(|| Channel::new(*channel));
             }

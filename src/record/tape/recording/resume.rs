@@ -8,11 +8,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::standing::Signs;
 use super::{About, Counts, Desk, Recording};
 use crate::event::Utc;
 use crate::node::NodeIdx;
-use crate::record::tape::lines::Lines;
 use crate::record::tape::channel::More;
+use crate::record::tape::lines::Lines;
 use crate::record::tape::marker::{Mark, Marker};
 use crate::record::tape::read::{TAPE, Told, entries};
 use crate::record::tape::room::Kind;
@@ -46,6 +47,11 @@ impl Recording {
         }
         tape.lost_before((counts.lost_lines, counts.untold_lines));
         let is_ssh = begin.protocol == Protocol::Ssh;
+        let mut signs = Signs::default();
+        if !is_ssh {
+            // That they were let in may be what died with the other process.
+            signs.let_in();
+        }
         let mut recording = Recording {
             about: About { begin, dir, stem, keeps },
             tape,
@@ -53,7 +59,7 @@ impl Recording {
             files: Default::default(),
             secret: Default::default(),
             typing: Default::default(),
-            let_in: counts.channels > 0,
+            signs,
             counts,
             events: Default::default(),
             last,
@@ -147,13 +153,13 @@ impl Recording {
         self.tape.push(self.last, &Resumed { resumed: Since { time: desk.now } }, desk.store);
         for (number, channel) in &mut self.channels {
             let typed = channel.resume(at, &place, desk.store);
+            let before = more.iter().find(|(of, _)| of == number);
+            before.into_iter().for_each(|(_, more)| channel.has_more(*more));
             // Of the line that is being typed the beginning is known; commands before it are told already.
             if let Some(commands) = self.typing.get_mut(number) {
                 typed.iter().for_each(|text| commands.push(0, text));
                 commands.take();
             }
         }
-            let before = more.iter().find(|(of, _)| of == number);
-            before.into_iter().for_each(|(_, more)| channel.has_more(*more));
     }
 }

@@ -5,6 +5,7 @@ mod input;
 mod plain;
 mod resume;
 mod shares;
+mod strangers;
 mod typed;
 
 use std::collections::BTreeMap;
