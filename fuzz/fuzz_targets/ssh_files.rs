@@ -131,7 +131,7 @@ fn summed(told: Vec<Entry>) -> (Vec<Entry>, BTreeMap<u32, Vec<u8>>) {
     let (mut all, mut content) = (Vec::new(), BTreeMap::<u32, Vec<u8>>::new());
     for entry in told {
         match entry {
-            Entry::FilePiece { file, data } => content.entry(file).or_default().extend(data),
+            Entry::FilePiece { file, data, .. } => content.entry(file).or_default().extend(data),
             Entry::Data { .. } => {}
             entry => all.push(entry),
         }

@@ -1,4 +1,5 @@
-//! Programs that are dropped by way of a command's input: what is recorded is what was sent, octet by octet.
+//! Programs that are dropped by way of a command's input, and what is taken away by way of its output: what is recorded is
+//! what was sent, octet by octet.
 
 use serde_json::Value;
 
@@ -41,16 +42,20 @@ fn sum(octets: &[u8]) -> String {
 
 /// What the tapes tell of what a program read, and what is kept of it.
 fn read(lab: &Lab, program: &str) -> (Value, Vec<u8>) {
+    moved(lab, program, "input")
+}
+
+fn moved(lab: &Lab, program: &str, direction: &str) -> (Value, Vec<u8>) {
     let (id, file) = wait_for(program, || {
         let sessions = lab.json(&["session", "ls", "--host", HOST]);
         let id = sessions[0]["session"].as_str()?.to_owned();
         let shown = lab.json(&["session", "show", &id]);
         let connections = shown["connections"].as_array()?.clone();
         let mut files = connections.iter().flat_map(|connection| connection["files"].as_array().cloned().unwrap());
-        let file = files.find(|file| file["path"].as_str().is_some_and(|path| path.starts_with(program)))?;
+        let is_of = |file: &Value| file["path"].as_str().is_some_and(|path| path.starts_with(program));
+        let file = files.find(|file| is_of(file) && file["direction"] == direction)?;
         Some((id, file))
     });
-    assert_eq!(file["direction"], "input", "{file}");
     let name = file["content"].as_str().unwrap_or_else(|| panic!("nothing is kept: {file}"));
     let kept = std::fs::read(lab.own_dir().join("sessions").join(&id).join(name)).unwrap();
     assert_eq!(name, format!("sha256-{}", sum(&kept)));
@@ -80,8 +85,26 @@ fn what_is_written_into_a_command_is_what_comes_out_of_the_session() {
     assert_eq!(inside.split(' ').next(), Some(&*digest), "it got there");
     let (file, kept) = read(&lab, "cat >/tmp/bot");
     assert!(kept == bot, "{} octets of {}", kept.len(), bot.len());
-    assert_eq!((&file["sha256"], &file["size"], &file["cut"]), (&digest.into(), &bot.len().into(), &Value::Null));
+    assert_eq!(
+        (&file["sha256"], &file["size"], &file["cut"]),
+        (&digest.clone().into(), &bot.len().into(), &Value::Null)
+    );
     lab.wait_told("ssh.file", HOST, &["\"input\"", "cat >/tmp/bot", &sum(&bot)]);
+
+    // And takes the same way out.
+    let out = from.run(&[&["sshpass", "-p", "x", "ssh"][..], &OPTIONS, &[TARGET, "cat /tmp/bot"]].concat());
+    assert!(out.stdout == bot, "{} octets", out.stdout.len());
+    let (file, kept) = moved(&lab, "cat /tmp/bot", "output");
+    assert!(kept == bot, "{} octets of {}", kept.len(), bot.len());
+    assert_eq!((&file["sha256"], &file["cut"]), (&digest.into(), &Value::Null), "{file}");
+    lab.wait_told("ssh.file", HOST, &["\"output\"", "cat /tmp/bot", &sum(&bot)]);
+
+    // A program that only calls itself `scp`.
+    drop(SEND, &["printf '#!/bin/sh\ncat >/tmp/seen\n' >/tmp/scp; chmod +x /tmp/scp"]);
+    drop(SEND, &["/tmp/scp -t x"]);
+    let (_, kept) = read(&lab, "/tmp/scp -t x");
+    assert!(kept == bot, "{} octets of {}", kept.len(), bot.len());
+    assert_eq!(drop(SEND, &["sha256sum /tmp/seen"]).split(' ').next(), Some(&*sum(&bot)));
 
     // A shell that has no terminal reads the same way.
     let script = b"printf dropped >/tmp/mark\nhead -c 4 >/dev/null\n\xff\x00\x01\n".to_vec();

@@ -1,8 +1,8 @@
 //! One channel: a transcript of what has a terminal, a shell or a command, octets of everything else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::TapeLimits;
 use super::lines::Lines;
@@ -10,7 +10,7 @@ use super::room::{Kind, Scarce};
 use super::store::{BLOCK, Store};
 use crate::event::{SessionId, Utc};
 use crate::record::base64;
-use crate::record::transcript::{Terminal, Transcript, TranscriptLimits, TranscriptStats, What};
+use crate::record::transcript::{CAST, Terminal, Transcript, TranscriptLimits, TranscriptStats, What};
 use crate::relay::tape::{Protocol, Stream, Text};
 use crate::service::Spoken;
 
@@ -19,6 +19,8 @@ const SIZE: (u16, u16) = (80, 24);
 /// Octets of a line around what is in it, and how much longer a line may be than that: one of less than some 20 octets is more.
 const AROUND: u64 = 52;
 const LENGTH: u64 = 4;
+/// What the name of a file of octets ends in.
+const OCTETS: &str = ".octets";
 /// What a cast says where another process goes on with it.
 const RESUMED: &str = "the recorder was restarted: some of what came just before this may be missing";
 
@@ -85,8 +87,8 @@ struct Piece {
 }
 
 /// Octets that are not kept, by their stream.
-#[derive(Clone, Copy, Default, Serialize)]
-struct More {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct More {
     input: u64,
     output: u64,
     error: u64,
@@ -158,7 +160,7 @@ impl Channel {
 
     /// Goes on with the file that another process has begun for it, if there is one; returns what was typed last.
     pub fn resume(&mut self, at: Utc, place: &Place<'_>, store: &mut Store) -> Vec<String> {
-        let (stem, limits) = (self.stem(place), place.limits.transcript);
+        let (stem, limits) = (place.stem(self.number), place.limits.transcript);
         let resumed = match Transcript::resume(place.dir, &stem, self.terminal.clone(), limits, self.ran) {
             Ok(Some((transcript, moments))) => Some((self.resumed(transcript, at, place, store), moments)),
             // Such octets are those beside a transcript that has not begun.
@@ -202,6 +204,25 @@ impl Channel {
             }
         }
         Some(Sink::Octets(Box::new(Octets::new(lines, place))))
+    }
+
+    /// Octets of it that are in no line so far, if there are some.
+    pub fn more(&self) -> Option<More> {
+        let mut more = self.unkept;
+        for sink in [&self.sink, &self.raw] {
+            if let Sink::Octets(octets) = sink {
+                more.put(octets.more);
+            }
+        }
+        (more != More::default()).then_some(more)
+    }
+
+    /// Another process has counted so many already.
+    pub fn has_more(&mut self, more: More) {
+        match (&mut self.sink, &mut self.raw) {
+            (Sink::Octets(octets), _) | (_, Sink::Octets(octets)) => octets.more.put(more),
+            _ => self.unkept.put(more),
+        }
     }
 
     /// So many octets are not told at all; returns how many of them are in no file.
@@ -292,10 +313,7 @@ impl Channel {
     /// It is closed; returns how many more octets are in no file.
     pub fn finish(self, (micros, at): (u64, Utc), session: SessionId, store: &mut Store) -> u64 {
         if let Sink::Octets(mut raw) = self.raw {
-            let More { input, output, error } = self.unkept;
-            [(Stream::Input, input), (Stream::Output, output), (Stream::Error, error)]
-                .into_iter()
-                .for_each(|(stream, count)| raw.miss(stream, count));
+            raw.more.put(self.unkept);
             raw.finish(micros, session, store);
         }
         match self.sink {
@@ -330,7 +348,7 @@ impl Channel {
             return Sink::Nothing;
         }
         let limits: TranscriptLimits = place.limits.transcript;
-        match Transcript::create(place.dir, &self.stem(place), self.terminal.clone(), limits, at) {
+        match Transcript::create(place.dir, &place.stem(self.number), self.terminal.clone(), limits, at) {
             Ok(transcript) => {
                 let mut cast = Cast { transcript, counted: TranscriptStats::default() };
                 cast.settle(place.session, store);
@@ -362,12 +380,8 @@ impl Channel {
     }
 
     fn lines(&self, place: &Place<'_>) -> Lines {
-        let path = place.dir.join(format!("{}.octets", self.stem(place)));
+        let path = place.dir.join(format!("{}{OCTETS}", place.stem(self.number)));
         Lines::new(place.session, Kind::Content, path, place.octets())
-    }
-
-    fn stem(&self, place: &Place<'_>) -> String {
-        format!("{}-{:04}", place.stem, self.number)
     }
 }
 
@@ -375,6 +389,16 @@ impl Place<'_> {
     /// Whether octets are kept beside transcripts.
     fn has_raw(&self) -> bool {
         self.protocol == Protocol::Plain(Spoken::Telnet)
+    }
+
+    /// Where a channel's octets are, and the first part of its transcript.
+    pub fn files(&self, number: u32) -> [PathBuf; 2] {
+        let stem = self.stem(number);
+        [self.dir.join(format!("{stem}{OCTETS}")), self.dir.join(format!("{stem}-0001{CAST}"))]
+    }
+
+    fn stem(&self, number: u32) -> String {
+        format!("{}-{number:04}", self.stem)
     }
 
     /// The limit of a file of octets.
@@ -415,6 +439,12 @@ impl Octets {
 }
 
 impl More {
+    fn put(&mut self, other: More) {
+        self.add(Stream::Input, other.input);
+        self.add(Stream::Output, other.output);
+        self.add(Stream::Error, other.error);
+    }
+
     fn add(&mut self, stream: Stream, count: u64) {
         let more = match stream {
             Stream::Input => &mut self.input,

@@ -190,13 +190,12 @@ impl Lines {
         self.kind == Kind::Tape && store.scarce() >= Scarce::Tapes
     }
 
-    /// Has the file not have been.
-    pub fn discard(self, store: &mut Store) {
-        let Some(file) = self.file else { return };
-        match std::fs::remove_file(&self.path) {
-            Ok(()) => store.removed(self.session, file.len()),
-            Err(error) => tracing::warn!(%error, path = %self.path.display(), "cannot delete a tape"),
+    /// Has the file not have been; returns whether there was one.
+    pub fn discard(self, store: &mut Store) -> bool {
+        if self.file.is_some() {
+            store.discard(self.session, &self.path);
         }
+        self.file.is_some()
     }
 
     fn hand_over(&mut self, store: &mut Store) -> io::Result<()> {

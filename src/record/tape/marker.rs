@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::channel::More;
 use super::recording::Counts;
 use crate::record::open_regular;
 use crate::relay::tape::Begin;
 
 /// Octets of such a file: it is overwritten in one piece, so that it is whole whenever its writer dies.
-const SIZE: usize = 2048;
+/// One page is.
+const SIZE: usize = 4096;
+/// Channels of which it has room for what is beyond their limits.
+const MORE: usize = 24;
 
 /// What the name of one ends in that somebody tries to go on with.
 const TRYING: &str = "trying";
@@ -29,6 +33,9 @@ pub struct Mark {
     pub stem: Option<String>,
     /// How much there was.
     pub counts: Counts,
+    /// How much of each channel is beyond its limit, where some is: of the first ones that are open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<(u32, More)>,
     /// Microseconds from its beginning to the last thing that happened.
     pub last: u64,
 }
@@ -50,11 +57,12 @@ impl Marker {
     }
 
     /// Writes down how much there was so far, and when something happened last.
-    pub fn update(&mut self, counts: &Counts, last: u64) {
-        if self.is_kept && self.mark.counts == *counts && self.mark.last == last {
+    pub fn update(&mut self, counts: &Counts, more: impl Iterator<Item = (u32, More)>, last: u64) {
+        let more: Vec<_> = more.take(MORE).collect();
+        if self.is_kept && self.mark.counts == *counts && self.mark.last == last && self.mark.more == more {
             return;
         }
-        self.mark.counts = counts.clone();
+        (self.mark.counts, self.mark.more) = (counts.clone(), more);
         self.mark.last = last;
         self.write();
     }

@@ -6,7 +6,7 @@
 //! | `STEM.ndjson` | the tape: everything that happened but octets, a JSON object a line |
 //! | `STEM-CHANNEL-NNNN.cast` | what was typed and shown in a channel with a shell, a command or a terminal |
 //! | `STEM-CHANNEL.octets` | octets of another channel, a JSON object a line, base 64; of Telnet beside the transcript |
-//! | `sha256-DIGEST` | the content of a file that was moved, or what a command read, once in each session |
+//! | `sha256-DIGEST` | the content of a file that was moved, or what a command read or said, once in each session |
 //! | `STEM-file-NNNN.part` | one that is on its way |
 //!
 //! STEM is the connection's time, its protocol and its number: `20261130T025429Z-ssh-00000000000000a7`.
@@ -62,6 +62,8 @@ pub struct TapeLimits {
     pub files: u64,
     /// The same for connections of clients that were not let in.
     pub strangers: u64,
+    /// The same for small connections of which it is not known whether anybody was.
+    pub unsure: u64,
     /// Octets of all sessions' directories, a file counting for a block at least. One session that goes on may have
     /// an eighth of it at most.
     pub total: u64,
@@ -86,6 +88,7 @@ impl Default for TapeLimits {
             content: 64 << 20,
             files: 8000,
             strangers: 1000,
+            unsure: 4000,
             total: 8 << 30,
             sessions: MOST_SESSIONS,
             events: 10_000,

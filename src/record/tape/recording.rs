@@ -1,7 +1,9 @@
 //! One connection, from its beginning to its end.
 
 mod counts;
+mod files;
 mod resume;
+mod standing;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,15 +13,16 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::json;
 
+use self::standing::{Signs, Standing};
 use super::TapeLimits;
 use super::channel::{Channel, Place};
-use super::content::{Content, INTERRUPTED, Kept, REDACTED};
+use super::content::Content;
 use super::lines::Lines;
 use super::marker::{Mark, Marker};
 use super::notice::Notice;
 use super::read::TAPE;
 use super::redact::starred;
-use super::room::{Kind, Scarce};
+use super::room::{Kind, Limit, Scarce};
 use super::store::Store;
 use crate::event::{EventId, Utc};
 use crate::record::transcript::Commands;
@@ -74,7 +77,8 @@ pub struct Recording {
     /// What is being typed, by channel.
     typing: BTreeMap<u32, Commands>,
     counts: Counts,
-    let_in: bool,
+    /// Whether somebody was let in.
+    signs: Signs,
     /// Events, by their kind.
     events: HashMap<EventId, u32>,
     /// Microseconds since the beginning.
@@ -128,20 +132,6 @@ struct Closing<'a> {
     total: &'a Counts,
 }
 
-/// The end of a file, and what is kept of it.
-#[derive(Serialize)]
-struct FileEnd<'a> {
-    #[serde(flatten)]
-    entry: &'a Entry,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a str>,
-    content_octets: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cut: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    missing: &'a [(u64, u64)],
-}
-
 impl Recording {
     /// A connection begins: number `conn`, at a host of the node called `node`.
     pub fn begin(mut begin: Begin, conn: u64, node: Option<&str>, desk: &mut Desk<'_>) -> Recording {
@@ -175,6 +165,7 @@ impl Recording {
             node: node.map(str::to_owned),
             stem: keeps.then(|| stem.clone()),
             counts: Counts::default(),
+            more: Vec::new(),
             last: 0,
         };
         let marker = Marker::create(&desk.store.open_connections(), conn, mark);
@@ -190,7 +181,7 @@ impl Recording {
             secret: BTreeSet::new(),
             typing: BTreeMap::new(),
             counts: Counts::default(),
-            let_in: false,
+            signs: Signs::default(),
             events: HashMap::new(),
             last: 0,
         };
@@ -271,7 +262,8 @@ impl Recording {
         let lost = self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).sum::<u64>();
         self.counts.lose(lost);
         (self.counts.lost_lines, self.counts.untold_lines) = self.tape.lost();
-        self.marker.update(&self.counts, self.last);
+        let more = self.channels.iter().filter_map(|(number, channel)| Some((*number, channel.more()?)));
+        self.marker.update(&self.counts, more, self.last);
     }
 
     /// The connection is over: its last entry says so, or else `reason` does.
@@ -289,18 +281,29 @@ impl Recording {
             self.counts.lose(channel.finish((self.last, at), session, desk.store));
         }
         (self.counts.lost_lines, self.counts.untold_lines) = (self.tape.lost().0, 0);
-        let is_stranger = !self.let_in && self.counts.channels == 0;
-        if is_stranger && desk.store.files(session) > desk.limits.strangers {
-            self.tape.discard(desk.store);
-        } else {
+        if self.may_stay(desk) {
             let closing = Closing { total: &self.counts };
             // The disk may take less of the end than the tape could say.
             self.counts.lost_lines = self.tape.finish(self.last, &closing, desk.store);
+        } else if self.tape.discard(desk.store) {
+            // What is no SSH has but this channel.
+            let files = self.about.place(desk.limits).files(0);
+            files.iter().for_each(|path| desk.store.discard(session, path));
         }
         self.marker.remove();
         desk.store.leave(session, desk.now);
         if self.about.begin.protocol == Protocol::Ssh {
             desk.told.push(tell::closed(&self.about.begin, &self.counts, (self.last, at), reason));
+        }
+    }
+
+    /// Whether the session has room for the files of who was in it.
+    fn may_stay(&self, desk: &mut Desk<'_>) -> bool {
+        let Begin { session, protocol, .. } = self.about.begin;
+        match self.signs.tell(&self.counts, protocol) {
+            Standing::Inside => true,
+            Standing::Unsure => desk.store.may_stay(session, Limit::Unsure),
+            Standing::Stranger => desk.store.may_stay(session, Limit::Strangers),
         }
     }
 
@@ -356,7 +359,7 @@ impl Recording {
             channel.resume(at, &self.about.place(desk.limits), desk.store);
             self.channels.insert(number, channel);
             self.counts.channels += 1;
-            self.let_in = true;
+            self.signs.let_in();
         }
         self.channels.get_mut(&number)
     }
@@ -371,66 +374,12 @@ impl Recording {
         }
     }
 
-    fn piece(&mut self, file: u32, offset: u64, data: &[u8], desk: &mut Desk<'_>) {
-        let Some(content) = self.files.get_mut(&file) else {
-            self.counts.lose(data.len() as u64);
-            return;
-        };
-        let lost = content.take(offset, data, &self.about.place(desk.limits), desk.store);
-        // What a program reads is in its transcript, too.
-        if content.direction != Direction::Input {
-            self.counts.lose(lost);
-        }
-    }
-
-    fn file_end(&mut self, file: u32, size: u64, sha256: Option<&str>, kept: bool, at: Utc, desk: &mut Desk<'_>) {
-        let content = self.files.remove(&file);
-        let (path, direction) = content.as_ref().map(|content| (content.path.clone(), content.direction)).unzip();
-        let came = content.as_ref().map(|content| content.came);
-        let there = content.map_or_else(Kept::default, |content| content.finish(self.about.begin.session, desk.store));
-        // Who is in the middle has a limit of its own, and knows the digest of what is beyond it.
-        let not_all = if sha256.is_some() { "file-too-large" } else { "not-from-first-to-last" };
-        // Of a file that nobody has heard the beginning of each piece was counted as it came.
-        let missing = came.filter(|_| kept).map_or(0, |came| size.saturating_sub(came));
-        if direction != Some(Direction::Input) {
-            self.counts.lose(missing);
-        }
-        // What nobody knows to be another thing may be what a program reads.
-        let is_secret = there.cut == Some(REDACTED) || (desk.redacts && came.is_none());
-        // Where another process has put zeros in it, that process knew.
-        let is_other = there.resumed && sha256.is_some() && there.sha256.as_deref() != sha256;
-        let has_gap = missing > 0 || is_other || (came.is_none() && size > 0);
-        let sha256 = sha256.filter(|_| !is_secret);
-        let cut = there.cut.or((!kept).then_some(not_all)).or(has_gap.then_some(INTERRUPTED));
-        // If all of it is there, what it is was seen here, too.
-        let sha256 = if cut.is_none() && there.octets > 0 { there.sha256.as_deref() } else { sha256 };
-        let entry = Entry::FileEnd { file, size, sha256: sha256.map(str::to_owned), kept: cut.is_none() };
-        let content = there.content.as_deref();
-        let line = FileEnd { entry: &entry, content, content_octets: there.octets, cut, missing: &there.missing };
-        self.tape.push(self.last, &line, desk.store);
-        self.tape.flush(desk.store);
-        self.counts.files += 1;
-        match direction {
-            Some(Direction::Upload) => self.counts.input = self.counts.input.saturating_add(size),
-            Some(Direction::Download) => self.counts.output = self.counts.output.saturating_add(size),
-            // Its octets came as those of a channel, too.
-            Some(Direction::Input) | None => {}
-        }
-        if self.about.begin.protocol != Protocol::Ssh {
-            return;
-        }
-        let told = json!({
-            "path": path, "direction": direction, "size": size, "sha256": sha256, "content": content, "cut": cut,
-        });
-        self.notice(EventId::SshFile, at, told, desk);
-    }
-
     /// Does what an entry means for the recording.
     fn follow(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
         let most = desk.limits.of_connection;
         let micros = self.last;
+        self.signs.add(entry, self.about.begin.protocol);
         match entry {
-            Entry::Attempt { accepted, .. } => self.let_in |= accepted,
             Entry::Opened { channel, .. } if self.channels.len() < most => {
                 self.channels.entry(*channel).or_insert_with(|| Channel::new(*channel));
             }

@@ -131,6 +131,10 @@ pub enum Limit {
     Files,
     /// Parts that are written at once.
     Parts,
+    /// Files where somebody was not let in.
+    Strangers,
+    /// Files where nobody knows.
+    Unsure,
 }
 
 impl Limit {
@@ -147,6 +151,18 @@ impl Limit {
                 format!(
                     "limit: the session has too many of {} files; of what comes now events tell, and what there is",
                     limits.files
+                )
+            }
+            Limit::Strangers => {
+                format!(
+                    "limit: the session has more than {} files; of connections in which nobody is let in events tell from now on",
+                    limits.strangers
+                )
+            }
+            Limit::Unsure => {
+                format!(
+                    "limit: the session has more than {} files; of small connections without a log-in events tell from now on",
+                    limits.unsure
                 )
             }
             Limit::Parts => {

@@ -35,7 +35,7 @@ pub struct TapeStats {
 
 /// Recordings of a honeynet's connections.
 pub struct Tapes {
-    store: Store,
+    pub(super) store: Store,
     limits: TapeLimits,
     redacts: bool,
     mask: Mask,

@@ -48,7 +48,7 @@ struct Held {
     /// Parts that are being written.
     parts: usize,
     /// Of which limits it was told that they are reached.
-    told: [bool; 3],
+    told: [bool; 5],
 }
 
 /// The directories of sessions.
@@ -194,6 +194,26 @@ impl Store {
         self.has_room(id, Kind::Tape, BLOCK)
     }
 
+    /// Whether a connection of session `id` that is over keeps its files, where that many may be there at most.
+    pub fn may_stay(&mut self, id: SessionId, limit: Limit) -> bool {
+        let most = match limit {
+            Limit::Strangers => self.limits.strangers,
+            Limit::Unsure => self.limits.unsure,
+            _ => self.limits.files,
+        };
+        let may_stay = self.files(id) <= most;
+        if !may_stay {
+            self.limited(id, limit);
+        }
+        may_stay
+    }
+
+    /// Octets of session `id`.
+    #[cfg(test)]
+    pub fn octets(&self, id: SessionId) -> u64 {
+        self.held.get(&id).map_or(0, |held| held.octets)
+    }
+
     /// Files of session `id`.
     pub fn files(&self, id: SessionId) -> u64 {
         self.held.get(&id).map_or(0, |held| held.files)
@@ -255,6 +275,15 @@ impl Store {
         self.unseen += octets;
         if self.unseen >= self.look_after {
             self.measure();
+        }
+    }
+
+    /// Deletes a file of session `id`, if it is there.
+    pub fn discard(&mut self, id: SessionId, path: &Path) {
+        let Ok(about) = path.symlink_metadata() else { return };
+        match fs::remove_file(path) {
+            Ok(()) => self.removed(id, about.len()),
+            Err(error) => tracing::warn!(%error, path = %path.display(), "cannot delete a recording"),
         }
     }
 
@@ -435,7 +464,7 @@ fn modified(about: &fs::Metadata) -> i64 {
 
 impl Default for Held {
     fn default() -> Held {
-        Held { octets: 0, files: 0, latest: 0, earliest: i64::MAX, open: 0, parts: 0, told: [false; 3] }
+        Held { octets: 0, files: 0, latest: 0, earliest: i64::MAX, open: 0, parts: 0, told: [false; 5] }
     }
 }
 

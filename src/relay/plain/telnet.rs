@@ -333,7 +333,10 @@ impl Telnet {
         }
         // "Last login:" is shown to who is in.
         let asks_again = asks_password || (is_prompt && (line.ends_with(b"login:") || says(b"username:")));
-        let accepted = !(asks_again || says(b"incorrect") || says(b"failed") || says(b"denied") || says(b"invalid"));
+        // What failed before is told to who is in.
+        let is_past = says(b"last failed login") || says(b"since the last successful login");
+        let has_failed = says(b"incorrect") || says(b"failed") || says(b"denied") || says(b"invalid");
+        let accepted = !asks_again && (is_past || !has_failed);
         let credential = Credential::Password { password: password.clone() };
         told.push(Entry::Attempt { user: user.clone(), credential, accepted });
         self.is_in |= accepted;

@@ -109,6 +109,22 @@ fn nor_is_one_that_is_typed_ahead() {
 }
 
 #[test]
+fn what_failed_before_is_told_to_who_is_in() {
+    check(
+        &[
+            (OUT, b"login: "),
+            (IN, b"root\r\n"),
+            (OUT, b"root\r\nPassword: "),
+            (IN, b"toor\r\n"),
+            (OUT, b"\r\nLast failed login: Mon Nov 30\r\n# "),
+            (IN, b"id\r\n"),
+            (OUT, b"id\r\n# "),
+        ],
+        &["root:toor true", "> id", "root|****|id|", "login: root|Password: |*****************************|# id|# "],
+    );
+}
+
+#[test]
 fn some_ask_for_a_password_only_or_for_none() {
     check(
         &[

@@ -59,11 +59,12 @@ impl Host {
         }
     }
 
-    /// Who looks at what a program carries that is about to begin: `known`, or who keeps what it reads if it has no terminal.
+    /// Who looks at what a program carries that is about to begin: `known`, or who keeps what it reads and says if it has no
+    /// terminal.
     fn observer(&self, control: &Control, known: Observer, program: impl FnOnce() -> Text) -> Observer {
         match control.has_terminal() {
             true => known,
-            false => known.or_input(program, self.middle.files(control.number)),
+            false => known.or_program(program, self.middle.files(control.number)),
         }
     }
 

@@ -96,6 +96,15 @@ pub enum Direction {
     Download,
     /// From the attacker, into a program that has no terminal: a command, or a shell. Its path is the command.
     Input,
+    /// To the attacker, out of such a program: what is no text, or more than a few words. Its path is the command, too.
+    Output,
+}
+
+impl Direction {
+    /// Whether its octets are those of a channel, which are told besides.
+    pub fn is_of_channel(self) -> bool {
+        matches!(self, Direction::Input | Direction::Output)
+    }
 }
 
 /// What is done to files besides moving them.

@@ -8,9 +8,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::standing::Signs;
 use super::{About, Counts, Desk, Recording};
 use crate::event::Utc;
 use crate::node::NodeIdx;
+use crate::record::tape::channel::More;
 use crate::record::tape::lines::Lines;
 use crate::record::tape::marker::{Mark, Marker};
 use crate::record::tape::read::{TAPE, Told, entries};
@@ -32,7 +34,7 @@ impl Recording {
     /// more is to come of it.
     pub fn resume(mark: Mark, conn: u64, node: NodeIdx, lives: bool, desk: &mut Desk<'_>) -> Option<Recording> {
         let trying = Marker::trying(&desk.store.open_connections(), conn);
-        let Mark { mut begin, node: name, stem, counts, last } = mark.clone();
+        let Mark { mut begin, node: name, stem, counts, more, last } = mark.clone();
         begin.node = node;
         let session = begin.session;
         let dir = desk.store.path(session);
@@ -45,6 +47,11 @@ impl Recording {
         }
         tape.lost_before((counts.lost_lines, counts.untold_lines));
         let is_ssh = begin.protocol == Protocol::Ssh;
+        let mut signs = Signs::default();
+        if !is_ssh {
+            // That they were let in may be what died with the other process.
+            signs.let_in();
+        }
         let mut recording = Recording {
             about: About { begin, dir, stem, keeps },
             tape,
@@ -52,7 +59,7 @@ impl Recording {
             files: Default::default(),
             secret: Default::default(),
             typing: Default::default(),
-            let_in: counts.channels > 0,
+            signs,
             counts,
             events: Default::default(),
             last,
@@ -72,7 +79,7 @@ impl Recording {
             desk.store.leave(session, desk.now);
             return None;
         }
-        recording.reopen(lives, desk);
+        recording.reopen(lives, more, desk);
         Some(recording)
     }
 
@@ -132,7 +139,7 @@ impl Recording {
     }
 
     /// Goes on with the files of what is not over.
-    fn reopen(&mut self, lives: bool, desk: &mut Desk<'_>) {
+    fn reopen(&mut self, lives: bool, more: Vec<(u32, More)>, desk: &mut Desk<'_>) {
         let at = self.time(desk.now);
         let place = self.about.place(desk.limits);
         for content in self.files.values_mut() {
@@ -146,6 +153,8 @@ impl Recording {
         self.tape.push(self.last, &Resumed { resumed: Since { time: desk.now } }, desk.store);
         for (number, channel) in &mut self.channels {
             let typed = channel.resume(at, &place, desk.store);
+            let before = more.iter().find(|(of, _)| of == number);
+            before.into_iter().for_each(|(_, more)| channel.has_more(*more));
             // Of the line that is being typed the beginning is known; commands before it are told already.
             if let Some(commands) = self.typing.get_mut(number) {
                 typed.iter().for_each(|text| commands.push(0, text));

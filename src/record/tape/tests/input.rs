@@ -1,4 +1,4 @@
-//! What programs without a terminal read.
+//! What programs without a terminal read and say.
 
 use super::*;
 
@@ -63,6 +63,35 @@ fn what_a_command_reads_is_kept_as_it_is() {
         let moved = connection(&lab.file(TAPE)).unwrap().files.remove(0);
         assert_eq!((moved.direction.as_str(), moved.size), ("input", 100_000));
         assert_eq!(moved.content, (!redacts).then_some(name));
+    }
+}
+
+#[test]
+fn what_it_says_is_kept_the_same_way() {
+    for redacts in [false, true] {
+        let mut lab = Lab::with(TapeLimits::default(), redacts);
+        let content = bot(100_000);
+        lab.begin(7, SESSION);
+        lab.put(7, 1, opened(0));
+        lab.put(7, 1, Entry::Exec { channel: 0, command: Text::command("cat /bin/ls") });
+        let path = text("cat /bin/ls");
+        lab.put(7, 2, Entry::FileBegin { channel: 0, file: 0, path, direction: Direction::Output });
+        for (number, piece) in content.chunks(16 << 10).enumerate() {
+            let (offset, piece) = ((number << 14) as u64, Bytes::copy_from_slice(piece));
+            lab.put(7, 3, Entry::FilePiece { file: 0, offset, data: piece.clone() });
+            lab.put(7, 3, Entry::Data { channel: 0, stream: Stream::Output, data: piece });
+        }
+        end(&mut lab, &content);
+        let told = lab.told(EventId::SshFile).remove(0);
+        let name = format!("sha256-{}", sum(&content));
+        // Nobody has typed it: it is no password.
+        assert_eq!((&told["direction"], &told["content"]), (&json!("output"), &json!(name)), "{told}");
+        assert_eq!((&told["sha256"], told.get("cut")), (&json!(sum(&content)), None), "{told}");
+        assert!(fs::read(lab.file(&name)).unwrap() == content);
+        let closed = lab.told(EventId::SshClose).remove(0);
+        assert_eq!((&closed["output"], &closed["files"], closed.get("lost")), (&json!(100_000), &json!(1), None));
+        let moved = connection(&lab.file(TAPE)).unwrap().files.remove(0);
+        assert_eq!((moved.direction.as_str(), moved.content), ("output", Some(name)));
     }
 }
 

@@ -6,6 +6,7 @@ mod input;
 mod plain;
 mod resume;
 mod shares;
+mod strangers;
 mod typed;
 
 use std::collections::BTreeMap;

@@ -45,7 +45,7 @@ fn recorded(spoken: Spoken, told: Vec<Entry>, redacts: bool) -> Lab {
     lab
 }
 
-fn begin(spoken: Spoken) -> Begin {
+pub(super) fn begin(spoken: Spoken) -> Begin {
     Begin {
         protocol: Protocol::Plain(spoken),
         session: SESSION,

@@ -393,3 +393,67 @@ fn limits_hold_beyond_a_death() {
     assert_eq!(closed.len(), 2);
     assert!(closed.iter().all(|told| told["lost"] == 7), "{closed:?}");
 }
+
+#[test]
+fn what_is_beyond_a_limit_is_counted_on() {
+    let limits = TapeLimits { stream: 100, ..TapeLimits::default() };
+    let mut lab = Lab::with(limits, false);
+    lab.begin(7, SESSION);
+    let target = ChannelKind::DirectTcpip { host: text("10.0.0.9"), port: 80 };
+    for channel in 0..40 {
+        lab.put(7, 1, Entry::Opened { channel, kind: target.clone() });
+    }
+    let more = |lab: &mut Lab| {
+        for channel in 0..40 {
+            lab.put(7, 2, data(channel, Stream::Input, &[b'x'; 200]));
+            lab.put(7, 2, data(channel, Stream::Output, &[b'y'; 300]));
+        }
+        lab.tend();
+    };
+    more(&mut lab);
+    // Twice, and the second time nothing happens meanwhile.
+    let mut lab = lab.die_and(limits, false);
+    more(&mut lab);
+    let mut lab = lab.die_and(limits, false);
+    lab.put(7, 3, data(0, Stream::Error, &[b'z'; 50]));
+    lab.tend();
+    let mut lab = lab.die_and(limits, false);
+    lab.end(7, 4);
+    let more_of = |lab: &Lab, channel: u32| {
+        let path = lab.file(&format!("-{channel:04}.octets"));
+        let kept: u64 = lines(&path)
+            .iter()
+            .filter_map(|line| line["data"].as_str())
+            .map(|data| crate::record::base64::decode(data).unwrap().len() as u64)
+            .sum();
+        let more = lines(&path).pop().unwrap()["more"].clone();
+        kept + more["input"].as_u64().unwrap() + more["output"].as_u64().unwrap() + more["error"].as_u64().unwrap()
+    };
+    assert_eq!(more_of(&lab, 0), 1050);
+    assert_eq!(more_of(&lab, 23), 1000);
+    // There is an end to what is remembered.
+    assert!(more_of(&lab, 39) < 1000);
+    let total = lines(&lab.file(TAPE)).pop().unwrap()["total"].clone();
+    assert_eq!((&total["input"], &total["output"]), (&json!(16_000), &json!(24_050)), "{total}");
+
+    // The octets beside the transcript of Telnet, for which there is no room from the beginning on.
+    let telnet = Begin { protocol: Protocol::Plain(Spoken::Telnet), ..begin_of(SESSION) };
+    let limits = TapeLimits { plain: 0, ..TapeLimits::default() };
+    let mut lab = Lab::with(limits, false);
+    lab.tapes.take(7, Word::Begin(telnet), utc(0));
+    lab.put(7, 1, Entry::Opened { channel: 0, kind: ChannelKind::Stream });
+    lab.put(7, 1, Entry::Shell { channel: 0 });
+    let raw = |lab: &mut Lab| {
+        let octets = Bytes::from_static(b"id\r\0");
+        lab.put(7, 2, Entry::Raw { channel: 0, stream: Stream::Input, data: octets });
+        lab.put(7, 2, data(0, Stream::Input, b"id\r"));
+        lab.put(7, 2, Entry::Beyond { channel: 0, stream: Stream::Output, octets: 9 });
+        lab.tend();
+    };
+    raw(&mut lab);
+    let mut lab = lab.die_and(TapeLimits::default(), false);
+    raw(&mut lab);
+    lab.end(7, 4);
+    let last = lines(&lab.file(".octets")).pop().unwrap();
+    assert_eq!(last["more"], json!({"input": 4, "output": 18, "error": 0}));
+}

@@ -2,7 +2,9 @@
 //! what is not understood is octets from then on.
 
 mod file;
-mod input;
+mod program;
+#[cfg(test)]
+mod program_tests;
 mod scp;
 mod sftp;
 #[cfg(test)]
@@ -14,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 
 pub(super) use self::file::Moving;
-use self::input::Input;
+use self::program::Program;
 use self::scp::Scp;
 use self::sftp::Sftp;
 use crate::relay::tape::{Direction, Entry, PIECE, Stream, Text};
@@ -30,7 +32,7 @@ pub(super) enum Observer {
     /// SCP.
     Scp(Box<Scp>),
     /// What a program without a terminal reads, and what it says.
-    Input(Box<Input>),
+    Program(Box<Program>),
 }
 
 /// What is said that is no part of the protocol.
@@ -84,11 +86,13 @@ impl Observer {
         }
     }
 
-    /// The same of `program`, which has no terminal, if they are but octets otherwise.
-    pub(super) fn or_input(self, program: impl FnOnce() -> Text, files: Files) -> Observer {
+    /// The same of `program`, which has no terminal, if they are but octets otherwise, or turn out to be.
+    pub(super) fn or_program(self, program: impl FnOnce() -> Text, files: Files) -> Observer {
+        let program = || Box::new(Program::new(program(), files));
         match self {
-            Observer::Octets => Observer::Input(Box::new(Input::new(program(), files))),
-            other => other,
+            Observer::Octets => Observer::Program(program()),
+            Observer::Scp(scp) => Observer::Scp(Box::new(scp.or_program(program()))),
+            sftp @ (Observer::Sftp(_) | Observer::Program(_)) => sftp,
         }
     }
 
@@ -104,19 +108,26 @@ impl Observer {
     pub(super) fn look(&mut self, channel: u32, stream: Stream, data: &Bytes) -> Option<Vec<Entry>> {
         let mut told = Vec::new();
         let looked = match self {
-            Observer::Input(input) if stream == Stream::Input => {
-                input.next(data, &mut told);
+            Observer::Program(program) => {
+                program.next(stream, data, &mut told);
                 told.extend(pieces(channel, stream, data));
                 Ok(())
             }
-            Observer::Octets | Observer::Input(_) => return None,
+            Observer::Octets => return None,
             Observer::Sftp(sftp) => sftp.look(stream, data, &mut told),
             Observer::Scp(scp) => scp.look(stream, data, &mut told),
         };
         if let Err(Strange { reason, untold }) = looked {
+            let mut kept = Vec::new();
+            let program = match self {
+                Observer::Scp(scp) => scp.otherwise(stream, data, &untold, &mut kept),
+                Observer::Octets | Observer::Sftp(_) | Observer::Program(_) => None,
+            };
             told.extend(self.end());
             told.push(Entry::Strange { channel, reason: Text::new(reason) });
+            told.append(&mut kept);
             told.extend(pieces(channel, stream, &untold));
+            *self = program.map_or(Observer::Octets, Observer::Program);
         }
         Some(told)
     }
@@ -124,7 +135,7 @@ impl Observer {
     /// Requests and files that are remembered.
     pub(super) fn remembered(&self) -> usize {
         match self {
-            Observer::Octets | Observer::Scp(_) | Observer::Input(_) => 0,
+            Observer::Octets | Observer::Scp(_) | Observer::Program(_) => 0,
             Observer::Sftp(sftp) => sftp.remembered(),
         }
     }
@@ -140,7 +151,7 @@ impl Observer {
             Observer::Octets => Vec::new(),
             Observer::Sftp(sftp) => sftp.end(),
             Observer::Scp(scp) => scp.end(),
-            Observer::Input(input) => input.end(),
+            Observer::Program(program) => program.end(),
         }
     }
 }

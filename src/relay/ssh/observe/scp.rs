@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{Files, Moving, Strange, pieces};
+use super::{Files, Moving, Program, Strange, pieces};
 use crate::relay::tape::{Direction, Entry, FileAct, Stream, Text};
 
 /// Longest line: a path is at most 4 KiB.
@@ -19,6 +19,8 @@ const DEPTH: usize = 64;
 const PATH: usize = 4 * 1024;
 /// Longest path of which it is certain that [`Text`] shows it to its end, whatever octets it has.
 const SHOWN: usize = 512;
+/// Octets from the first one on that are remembered: what speaks something else shows that soon, and nearly always at once.
+const BEFORE: usize = 16 * 1024;
 /// Digits of a number, a second or a size.
 const DIGITS: usize = 20;
 /// Of a mode.
@@ -71,7 +73,7 @@ pub(super) fn place(command: &[u8], direction: Direction) -> Option<Place> {
     }
     let is_directory = match direction {
         Direction::Upload => options.contains(&b'd') || matches!(name_of(path), b"" | b"." | b".." | b"~"),
-        Direction::Download | Direction::Input => false,
+        Direction::Download | Direction::Input | Direction::Output => false,
     };
     let path = if is_directory { path.strip_suffix(b"/").unwrap_or(path) } else { path };
     Some(Place { path: path.to_vec(), is_directory })
@@ -91,7 +93,7 @@ impl Place {
             _ if self.is_directory => [&self.path[..], b"/", name].concat(),
             _ if name_of(&self.path) == name => self.path.clone(),
             Direction::Upload => [&self.path[..], b"[/", name, b"]"].concat(),
-            Direction::Download | Direction::Input => name.to_vec(),
+            Direction::Download | Direction::Input | Direction::Output => name.to_vec(),
         }
     }
 }
@@ -117,22 +119,62 @@ pub(in crate::relay::ssh) struct Scp {
     deeper: usize,
     /// What the other side has yet to acknowledge.
     owed: u64,
+    /// What runs there if it is no SCP, if that has no terminal.
+    program: Option<Box<Program>>,
+    /// What the sender has said so far, if it is not too much.
+    before: Option<Vec<u8>>,
 }
 
 impl Scp {
     pub(super) fn new(direction: Direction, files: Files) -> Scp {
         let sender = match direction {
             Direction::Upload | Direction::Input => Stream::Input,
-            Direction::Download => Stream::Output,
+            Direction::Download | Direction::Output => Stream::Output,
         };
         // The first one says that it is there.
         let (at, owed) = (At::Line(Vec::new()), 1);
-        Scp { files, direction, place: None, sender, at, directories: Vec::new(), deeper: 0, owed }
+        Scp {
+            files,
+            direction,
+            place: None,
+            sender,
+            at,
+            directories: Vec::new(),
+            deeper: 0,
+            owed,
+            program: None,
+            before: None,
+        }
     }
 
     /// Files go to that place, or come from it.
     pub(super) fn with(self, place: Option<Place>) -> Scp {
         Scp { place, ..self }
+    }
+
+    /// If it is no SCP, it is `program`.
+    pub(super) fn or_program(self, program: Box<Program>) -> Scp {
+        Scp { program: Some(program), before: Some(Vec::new()), ..self }
+    }
+
+    /// That program, with what it has read, or said, from the first octet on: `data` is the last of it. If that was too
+    /// much, it is what is strange, `untold`, at the end of `data`.
+    pub(super) fn otherwise(
+        &mut self,
+        stream: Stream,
+        data: &Bytes,
+        untold: &Bytes,
+        told: &mut Vec<Entry>,
+    ) -> Option<Box<Program>> {
+        let mut program = self.program.take()?;
+        match self.before.take() {
+            Some(before) => {
+                program.next(stream, &before.into(), told);
+                program.next(stream, data, told);
+            }
+            None => program.next(stream, untold, told),
+        }
+        Some(program)
     }
 
     /// Where a thing is of which the protocol says `path`.
@@ -148,6 +190,16 @@ impl Scp {
             self.acknowledged(stream, data, told);
             return Ok(());
         }
+        self.read(data, told)?;
+        if let Some(mut before) = self.before.take().filter(|before| before.len() + data.len() <= BEFORE) {
+            before.extend_from_slice(data);
+            self.before = Some(before);
+        }
+        Ok(())
+    }
+
+    /// What the sender says.
+    fn read(&mut self, data: &Bytes, told: &mut Vec<Entry>) -> Result<(), Strange> {
         let mut rest = data.clone();
         while !rest.is_empty() {
             match std::mem::replace(&mut self.at, At::Line(Vec::new())) {
@@ -198,7 +250,12 @@ impl Scp {
     fn acknowledged(&mut self, stream: Stream, data: &Bytes, told: &mut Vec<Entry>) {
         match self.owed.checked_sub(data.len() as u64) {
             Some(owed) if data.iter().all(|octet| *octet == 0) => self.owed = owed,
-            _ => told.extend(pieces(self.files.channel, stream, data)),
+            _ => {
+                if let Some(program) = &mut self.program {
+                    program.next(stream, data, told);
+                }
+                told.extend(pieces(self.files.channel, stream, data));
+            }
         }
     }
 
@@ -277,15 +334,22 @@ impl Scp {
     }
 
     pub(super) fn end(mut self) -> Vec<Entry> {
+        let mut told = Vec::new();
         match std::mem::replace(&mut self.at, At::Line(Vec::new())) {
-            At::Line(line) if line.is_empty() => Vec::new(),
+            At::Line(line) if line.is_empty() => {}
             // Who else reads it may not wait for its end.
-            At::Line(line) => vec![self.said(&line)],
+            At::Line(line) => {
+                let program = self.otherwise(self.sender, &Bytes::new(), &Bytes::copy_from_slice(&line), &mut told);
+                told.push(self.said(&line));
+                self.program = program;
+            }
             At::File(mut file, _) | At::Behind(mut file) => {
                 file.miss();
-                vec![file.end()]
+                told.push(file.end());
             }
         }
+        told.extend(self.program.into_iter().flat_map(|program| program.end()));
+        told
     }
 }
 

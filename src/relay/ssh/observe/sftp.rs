@@ -223,7 +223,7 @@ impl Sftp {
         match direction {
             Direction::Upload | Direction::Input => upload.as_mut(),
             // Who opens a file for both may read it, or not.
-            Direction::Download => {
+            Direction::Download | Direction::Output => {
                 Some(download.get_or_insert_with(|| self.files.begin(path.clone(), Direction::Download, told)))
             }
         }
@@ -360,7 +360,7 @@ impl Sftp {
                 let moving = Some(self.files.begin(path.clone(), direction, told));
                 let (upload, download) = match direction {
                     Direction::Upload | Direction::Input => (moving, None),
-                    Direction::Download => (None, moving),
+                    Direction::Download | Direction::Output => (None, moving),
                 };
                 self.opened = self.opened.wrapping_add(1);
                 self.handles.insert(handle.to_vec(), self.opened);

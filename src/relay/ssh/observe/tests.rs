@@ -3,23 +3,23 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::relay::tape::FileAct;
 
-fn files(keep: u64) -> Files {
+pub(super) fn files(keep: u64) -> Files {
     Files::new(Arc::default(), keep, 5)
 }
 
-fn digest(data: &[u8]) -> Option<String> {
+pub(super) fn digest(data: &[u8]) -> Option<String> {
     Some(crate::service::tls::hex(&Sha256::digest(data)))
 }
 
 /// Looks at `data` in pieces of `size` octets.
-fn look(observer: &mut Observer, stream: Stream, data: &[u8], size: usize) -> Vec<Entry> {
+pub(super) fn look(observer: &mut Observer, stream: Stream, data: &[u8], size: usize) -> Vec<Entry> {
     data.chunks(size)
         .flat_map(|piece| observer.look(5, stream, &Bytes::copy_from_slice(piece)).unwrap_or_default())
         .collect()
 }
 
 /// Puts together what was kept of each file.
-fn content(told: &[Entry], of: u32) -> Vec<u8> {
+pub(super) fn content(told: &[Entry], of: u32) -> Vec<u8> {
     told.iter()
         .filter_map(|entry| match entry {
             Entry::FilePiece { file, data, .. } if *file == of => Some(data.to_vec()),
@@ -30,7 +30,7 @@ fn content(told: &[Entry], of: u32) -> Vec<u8> {
 }
 
 /// What was told as octets.
-fn octets(told: &[Entry], which: Stream) -> Vec<u8> {
+pub(super) fn octets(told: &[Entry], which: Stream) -> Vec<u8> {
     let pieces = told.iter().filter_map(|entry| match entry {
         Entry::Data { stream, data, .. } if *stream == which => Some(&data[..]),
         _ => None,
@@ -38,11 +38,11 @@ fn octets(told: &[Entry], which: Stream) -> Vec<u8> {
     pieces.collect::<Vec<_>>().concat()
 }
 
-fn without_pieces(told: Vec<Entry>) -> Vec<Entry> {
+pub(super) fn without_pieces(told: Vec<Entry>) -> Vec<Entry> {
     told.into_iter().filter(|entry| !matches!(entry, Entry::FilePiece { .. })).collect()
 }
 
-fn begin(file: u32, path: &str, direction: Direction) -> Entry {
+pub(super) fn begin(file: u32, path: &str, direction: Direction) -> Entry {
     Entry::FileBegin { channel: 5, file, path: Text::new(path), direction }
 }
 
@@ -476,33 +476,4 @@ fn sftp_tells_both_ways_of_one_handle_and_what_was_said_in_part() {
     look(&mut observer, Stream::Input, &[copy, close(3, "h")].concat(), 99);
     let told = look(&mut observer, Stream::Output, &status(3), 99);
     assert_eq!(told, [Entry::FileEnd { file: 0, size: 0, sha256: None, kept: false }]);
-}
-
-#[test]
-fn what_a_program_without_a_terminal_reads_is_kept_besides() {
-    let observer = |keep| Observer::Octets.or_input(|| Text::new("cat >x"), files(keep));
-    let said: Vec<u8> = (0..50_000u32).map(|n| (n % 251) as u8).collect();
-    for (keep, kept) in [(1 << 20, said.len()), (30_000, 30_000), (0, 0)] {
-        let mut observer = observer(keep);
-        let mut told = look(&mut observer, Stream::Input, &said, 40_000);
-        told.extend(observer.end());
-        assert_eq!(octets(&told, Stream::Input), said, "as octets it is whole");
-        assert_eq!(content(&told, 0), &said[..kept]);
-        assert_eq!(told[0], begin(0, "cat >x", Direction::Input));
-        let size = said.len() as u64;
-        let end = Entry::FileEnd { file: 0, size, sha256: digest(&said), kept: kept == said.len() };
-        assert_eq!(told.last(), Some(&end));
-        let pieces = told.iter().filter_map(|entry| match entry {
-            Entry::FilePiece { data, .. } | Entry::Data { data, .. } => Some(data.len()),
-            _ => None,
-        });
-        assert!(pieces.max() <= Some(PIECE));
-    }
-    // What it says is octets, and most read nothing.
-    let mut observer = observer(1 << 20);
-    assert!(observer.look(5, Stream::Output, &Bytes::from_static(b"out")).is_none());
-    assert_eq!(observer.end(), []);
-    // A copy is one.
-    let scp = Observer::of_command(b"scp -t /tmp", files(1)).or_input(|| panic!("it is known"), files(1));
-    assert!(matches!(scp, Observer::Scp(_)));
 }
