@@ -65,6 +65,7 @@ mod sinks;
 mod ssh_middle;
 mod ssh_outward;
 mod ssh_recorded;
+mod ssh_timing;
 mod starting;
 mod starttls_recorded;
 mod stuck;
