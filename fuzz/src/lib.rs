@@ -1,4 +1,4 @@
-//! What the targets share: nodes of a small topology, and stories of frames for them.
+//! What the targets share: nodes of a small topology, and stories of frames for them; virtual time.
 
 use std::sync::LazyLock;
 
@@ -103,9 +103,18 @@ impl Stream for Pieces {
     fn tell(&mut self, id: EventId, data: &[u8]) {
         assert!(data.len() <= 8192);
         if matches!(id, EventId::ServiceLogin | EventId::TlsHello) {
-            assert!(data.len() <= 1024 && data.iter().all(|octet| (b' '..=b'~').contains(octet)), "it is not printable");
+            assert!(
+                data.len() <= 1024 && data.iter().all(|octet| (b' '..=b'~').contains(octet)),
+                "it is not printable"
+            );
         }
     }
+}
+
+/// Runs what is asynchronous in virtual time: it flies when nothing else is to be done.
+pub fn virtually<F: Future>(what: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime needs no more than memory").block_on(what)
 }
 
 /// One thing that happens to a node.

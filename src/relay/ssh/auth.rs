@@ -222,18 +222,27 @@ impl LogIn {
         }
     }
 
+    /// A connection on which the container's own server is asked, as long after it was begun as an acceptance takes: how long the
+    /// server thinks about a password is seen outside, whatever the answer, and how long the container took to start must
+    /// not be seen in that.
+    async fn ready(&self) -> Result<Inner, Closed> {
+        let (since, inner) = self.middle.connect_since().await?;
+        sleep_until(since + self.middle.settings.acceptance).await;
+        Ok(inner)
+    }
+
     /// Whether the container's own server takes it.
     async fn opens_inside(&mut self, user: &str, password: &str) -> Result<bool, Closed> {
         // A server allows no other user in the same connection, and ends it after some attempts.
         let before = self.trial.take().filter(|(who, inner)| who == user && !inner.handle.is_closed());
         let (mut inner, used) = match before {
             Some((_, inner)) => (inner, true),
-            None => (self.middle.connect().await?, false),
+            None => (self.ready().await?, false),
         };
         let mut opened = inner::try_password(&mut inner.handle, user, password).await?;
         if !opened && used && inner.handle.is_closed() {
             // It may have ended it before it looked at this one.
-            inner = self.middle.connect().await?;
+            inner = self.ready().await?;
             opened = inner::try_password(&mut inner.handle, user, password).await?;
         }
         match opened {

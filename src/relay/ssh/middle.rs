@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use russh::{ChannelOpenFailure, server};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::inner::{self, Closed, Dial, Inner};
 use super::lane::Load;
@@ -15,8 +15,8 @@ use super::watch::Watch;
 use super::{ATTEMPTS, ATTEMPTS_DROPBEAR, CHANNELS, DISCONNECT, LAST_WORDS, Settings, TRIES, Used, is_dropbear};
 use crate::relay::tape::{Credential, Entry, Recorder, Text};
 
-/// A connection inside that waits for whom it is for.
-type Ahead = tokio::sync::Mutex<Option<Result<Inner, Closed>>>;
+/// A connection inside that waits for whom it is for, and when it was begun.
+type Ahead = tokio::sync::Mutex<Option<(Instant, Result<Inner, Closed>)>>;
 
 /// One attacker's connection, and the one inside.
 pub(super) struct Middle {
@@ -205,7 +205,8 @@ impl Middle {
         }
         // From here on whoever needs one waits for this one.
         let (Some(this), Ok(mut ahead)) = (self.this.upgrade(), self.ahead.clone().try_lock_owned()) else { return };
-        let begun = async move { *ahead = Some(inner::connect(&this.dial, this.this.clone()).await) };
+        let now = Instant::now();
+        let begun = async move { *ahead = Some((now, inner::connect(&this.dial, this.this.clone()).await)) };
         let _ = self.connecting.set(self.tasks().spawn(begun));
     }
 
@@ -220,13 +221,19 @@ impl Middle {
 
     /// A connection inside, not logged in.
     pub(super) async fn connect(&self) -> Result<Inner, Closed> {
+        self.connect_since().await.map(|(_, inner)| inner)
+    }
+
+    /// The same, and when it was begun.
+    pub(super) async fn connect_since(&self) -> Result<(Instant, Inner), Closed> {
         match self.ahead.lock().await.take() {
             // A server ends a connection on which nobody logs in.
-            Some(Ok(inner)) if inner.handle.is_closed() => {}
-            Some(begun) => return begun,
+            Some((_, Ok(inner))) if inner.handle.is_closed() => {}
+            Some((since, begun)) => return begun.map(|inner| (since, inner)),
             None => {}
         }
-        inner::connect(&self.dial, self.this.clone()).await
+        let now = Instant::now();
+        inner::connect(&self.dial, self.this.clone()).await.map(|inner| (now, inner))
     }
 
     /// Somebody is let in, or will be as soon as this is said: the way inside is opened.

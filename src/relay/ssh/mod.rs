@@ -18,6 +18,8 @@
 //! * Until somebody is let in the connection inside is without a log-in, which its log would tell of.
 //! * Whoever is let in learns it [`Settings::acceptance`] after they asked, whether or not there is a way inside by then; what they
 //!   ask for next waits until there is.
+//! * The container's own server is asked about a password [`Settings::acceptance`] after the way to it was begun: otherwise its first
+//!   refusal would take longer by a start than those that follow.
 //!
 //! What cannot be passed: public keys, which sign the key exchange (RFC 4252 §7); X11 and listening Unix sockets, which are refused.
 //! A client that asks for the authentication service again with every attempt (Paramiko, where one connection tries several) is

@@ -231,8 +231,9 @@ impl Talk {
             };
             self.has_tls = false;
             if self.dialect == Dialect::Smtp && first == b"BDAT" {
-                let size = std::str::from_utf8(&word(rest).0).ok().and_then(|size| size.parse::<u32>().ok());
-                self.raw = size.unwrap_or(0).into();
+                // RFC 3030 §2 sets no end to it.
+                let size = std::str::from_utf8(&word(rest).0).ok().and_then(|size| size.parse().ok());
+                self.raw = size.unwrap_or(0);
             }
         }
         if self.dialect != Dialect::Imap {

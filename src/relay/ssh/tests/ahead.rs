@@ -108,6 +108,40 @@ async fn no_timing_tells_whether_the_container_ran() {
     }
 }
 
+/// How long refusals take by the container's own server, if there were some seconds since the client has asked for the methods.
+async fn refusals(start: Duration, asked: Option<Duration>) -> Vec<Duration> {
+    let mut settings = settings(Policy::Container);
+    settings.acceptance = Duration::from_millis(300);
+    let lab = Lab::cold(settings, start);
+    let mut client = lab.connected(2 << 20).await;
+    if let Some(asked) = asked {
+        assert!(!client.authenticate_none("root").await.unwrap().success());
+        tokio::time::sleep(asked).await;
+    }
+    let mut took = Vec::new();
+    for word in ["no", "never"] {
+        let begun = Instant::now();
+        assert!(!client.authenticate_password("root", word).await.unwrap().success());
+        took.push(begun.elapsed());
+    }
+    lab.end(client).await;
+    took
+}
+
+/// Nor does that of a refusal, which has the length that the server inside gives it, and no more than that where there was
+/// time to start.
+#[tokio::test(start_paused = true)]
+async fn no_refusal_tells_whether_the_container_ran() {
+    for (asked, expected) in
+        [(None, [300, 0]), (Some(Duration::from_millis(100)), [200, 0]), (Some(Duration::from_secs(5)), [0, 0])]
+    {
+        let (warm, cold) = (refusals(Duration::ZERO, asked).await, refusals(Duration::from_millis(250), asked).await);
+        assert_eq!(warm, cold, "{asked:?}");
+        let tens: Vec<_> = warm.iter().map(|took| took.as_millis() / 10 * 10).collect();
+        assert_eq!(tens, expected, "{asked:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_goes_away_meanwhile_is_not_waited_for() {
     let lab = Lab::cold(settings(Policy::Any), Duration::from_secs(20));

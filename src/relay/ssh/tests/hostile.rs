@@ -128,3 +128,32 @@ fn one_octet_that_is_wrong_lets_nobody_in_and_has_an_end() {
     });
     tried.unwrap();
 }
+
+/// A packet that announces 4 GB, or anything that no packet has, is not waited for, and nothing is put aside for it.
+#[tokio::test(start_paused = true)]
+async fn a_length_that_no_packet_has_ends_the_connection() {
+    for length in [u32::MAX, 1 << 31, 1 << 24, 0, 1, 7] {
+        for stays in [false, true] {
+            let lab = Lab::new(Policy::Any);
+            let (mut back, mut wire) = tokio::io::split(lab.wire());
+            let talking = async {
+                let _ = wire.write_all(b"SSH-2.0-x\r\n").await;
+                let _ = wire.write_all(&length.to_be_bytes()).await;
+                let mut taken = 0;
+                while taken < 4 << 20 && wire.write_all(&[7; 4096]).await.is_ok() {
+                    taken += 4096;
+                }
+                if !stays {
+                    let _ = wire.shutdown().await;
+                }
+                taken
+            };
+            let start = tokio::time::Instant::now();
+            let hearing = async { back.read_to_end(&mut Vec::new()).await };
+            let (taken, _) = tokio::join!(talking, hearing);
+            lab.over().await;
+            assert!(taken < 512 * 1024, "{length}: {taken} octets were taken");
+            assert!(start.elapsed() <= GRACE + FAREWELL, "{length}: {:?}", start.elapsed());
+        }
+    }
+}

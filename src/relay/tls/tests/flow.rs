@@ -6,11 +6,9 @@ use std::sync::atomic::Ordering;
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, HandshakeKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsAcceptor;
 
-use super::peers::{Lab, client, face, image, octets, say, settings, until};
+use super::peers::{Lab, client, octets, say, server, settings, until};
 use crate::relay::tape::{Entry, Stream, Text};
-use crate::relay::tls::secrets::Secrets;
 use crate::relay::tls::{Inside, Settings};
 
 #[tokio::test]
@@ -61,12 +59,6 @@ async fn nothing_inside_is_opened_before_keys_are_agreed_on() {
     let told = rest.ended().await;
     assert_eq!(dialed.load(Ordering::Relaxed), 0);
     assert!(matches!(told.last(), Some(Entry::End { reason }) if reason.as_str().contains("no agreement")), "{told:?}");
-}
-
-/// A service within TLS.
-fn server(alpn: &[&str]) -> TlsAcceptor {
-    let alpn = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    TlsAcceptor::from(face(9, image(), false).config(None, alpn, Arc::new(Secrets::default())).unwrap())
 }
 
 #[tokio::test]

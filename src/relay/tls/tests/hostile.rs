@@ -14,7 +14,7 @@ const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 
 /// A ClientHello of rustls's, as one record.
-fn hello() -> Vec<u8> {
+pub(super) fn hello() -> Vec<u8> {
     let config = client(&[&TLS13], &["http/1.1"]);
     let mut client = ClientConnection::new(config.into(), "shop.example.org".try_into().unwrap()).unwrap();
     let mut hello = Vec::new();
@@ -82,9 +82,13 @@ async fn garbage_is_kept_and_answered_by_an_alert() {
 
 /// Of TLS 1.0 as version 1, and so on, without extensions.
 fn bare_hello(version: u8) -> Vec<u8> {
-    let body = [&[3, version][..], &[7; 32], &[0, 0, 2, 0, 47, 1, 0]].concat();
-    let message = [&[1, 0, 0, body.len() as u8][..], &body].concat();
-    [&[22, 3, 1, 0, message.len() as u8][..], &message].concat()
+    hello_record(&[&[3, version][..], &[7; 32], &[0, 0, 2, 0, 47, 1, 0]].concat())
+}
+
+/// What stands in a ClientHello, as one record.
+pub(super) fn hello_record(body: &[u8]) -> Vec<u8> {
+    let length = |octets: usize| (octets as u16).to_be_bytes();
+    [&[22, 3, 1][..], &length(4 + body.len()), &[1, 0], &length(body.len()), body].concat()
 }
 
 #[tokio::test]

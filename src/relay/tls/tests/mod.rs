@@ -6,3 +6,4 @@ mod names;
 mod peers;
 mod talk;
 mod upgrade;
+mod wrong;

@@ -14,6 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::emulate::{Identity, Secret};
 use crate::relay::tape::{Entry, Recorder, Stream};
+use crate::relay::tls::secrets::Secrets;
 use crate::relay::tls::{Certificate, Face, Foreign, Image, Inside, Settings, serve};
 use crate::service::tls::{Leaf, Name, Owner, believer};
 
@@ -119,6 +120,11 @@ impl Rest {
         self.inside.recv().await.unwrap()
     }
 
+    /// The same; none if the middle has ended without.
+    pub(super) async fn opened(&mut self) -> Option<DuplexStream> {
+        self.inside.recv().await
+    }
+
     /// The same, if there is one.
     pub(super) fn try_service(&mut self) -> Option<DuplexStream> {
         self.inside.try_recv().ok()
@@ -129,6 +135,12 @@ impl Rest {
         self.served.await.unwrap();
         self.tape.lock().unwrap().iter().map(|(_, entry)| entry.clone()).collect()
     }
+}
+
+/// A service within TLS.
+pub(super) fn server(alpn: &[&str]) -> TlsAcceptor {
+    let alpn = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(face(9, image(), false).config(None, alpn, Arc::new(Secrets::default())).unwrap())
 }
 
 /// A client that believes everybody.
