@@ -37,8 +37,6 @@ pub struct SwitchConfig {
 pub struct ConsoleConfig {
     /// The network; `plan.name` is the honeynet's name.
     pub plan: Plan,
-    /// The installation's secret, for lists of hosts.
-    pub secret: Secret,
     /// The honeynet's directory, `STATE_DIR/NAME`. Its subdirectories `events`
     /// and `captures` belong to the console.
     pub dir: PathBuf,

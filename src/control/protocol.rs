@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::node::{NodeIdx, Show};
 use crate::relay::tape::Word;
 
+/// The first number of a container's device in captures; those below are the indexes of uplinks' and taps' nodes.
+pub const FIRST_TAP: u32 = 65_536;
+
 /// What the console asks the switch for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Query {

@@ -160,7 +160,6 @@ fn prepare(setup: &Setup, inside: Inside, fds: Option<Given>) -> Result<[Process
     let switch = SwitchConfig { plan: plan_of_switch, secret, threads: setup.threads };
     let console = ConsoleConfig {
         plan: plan.clone(),
-        secret,
         dir: absolute(&dir).map_err(SupervisorError::State)?,
         started_micros: clock::realtime_micros(),
         threads: setup.threads,

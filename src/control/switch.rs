@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_
 use super::config::{Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
 use super::devices::{Used, tap_rings, uplink_devices};
 use super::middle::{Call, Middles};
-use super::protocol::{FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};
+use super::protocol::{FIRST_TAP, FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};
 use super::waiting::Waiting;
 use crate::container::{FromKeeper, ToKeeper};
 use crate::emulate::{Secret, WallClock};
@@ -41,8 +41,6 @@ const SNAP: usize = 2048;
 const AHEAD: i32 = -10;
 /// Hosts begin when all uplinks are attached, or so long after the start: one that is not there keeps nobody waiting.
 const WIRES: Duration = Duration::from_secs(2);
-/// Containers' numbers in captures begin here, above those of all nodes.
-const FIRST_TAP: u32 = 65_536;
 
 /// Gives up every right and runs the switch until the supervisor's channel closes.
 ///

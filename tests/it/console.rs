@@ -14,7 +14,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use honeyweave::container::{Answered, KeeperSays, Order, Ordered};
 use honeyweave::control::{ConsoleConfig, ConsoleEnds, Rings, ToConsole, ToSwitch, console};
-use honeyweave::emulate::Secret;
 use honeyweave::event::{Event, EventId, RingSink, SessionId, Sink};
 use honeyweave::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Stream, Text, Word};
 use honeyweave::sys::ring::{self, RingFds, RingWriter};
@@ -85,7 +84,6 @@ impl Running {
         };
         let config = ConsoleConfig {
             plan,
-            secret: Secret([1; 16]),
             dir: dir.path().join("state/hwt"),
             started_micros: clock::realtime_micros(),
             threads: 1,

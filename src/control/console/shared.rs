@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{broadcast, watch};
 
 use super::metrics::Metrics;
+use crate::control::protocol::FIRST_TAP;
 use crate::node::{NodeConfig, NodeIdx};
 use crate::record::privacy::{Mask, Privacy};
 use crate::record::sink::SinkStatus;
@@ -19,8 +20,6 @@ use crate::topology::Plan;
 const FEED: usize = 8192;
 /// Interfaces that are known by number; those of the oldest containers are forgotten.
 const INTERFACES: usize = 16_384;
-/// The first number of a container's interface; those below are the indexes of uplinks' and taps' nodes.
-const FIRST_CONTAINER: u32 = 65_536;
 
 /// What the thread shares with those who answer questions.
 pub struct Shared {
@@ -136,7 +135,7 @@ impl Shared {
 
     /// Learns that the frames of the container of `host` carry `number` in the capture ring.
     pub fn interface(&self, number: u32, node: NodeIdx, host: IpAddr) {
-        if number < FIRST_CONTAINER {
+        if number < FIRST_TAP {
             return;
         }
         let name = self.nodes.get(usize::from(node.0)).map_or("unknown", String::as_str);
@@ -148,7 +147,7 @@ impl Shared {
         let mut interfaces = lock(&self.interfaces);
         interfaces.insert(number, source);
         if interfaces.len() > INTERFACES
-            && let Some(oldest) = interfaces.range(FIRST_CONTAINER..).next().map(|(number, _)| *number)
+            && let Some(oldest) = interfaces.range(FIRST_TAP..).next().map(|(number, _)| *number)
         {
             interfaces.remove(&oldest);
         }

@@ -100,7 +100,6 @@ impl Harness {
         self.supervisor = Some(supervisor);
         let config = ConsoleConfig {
             plan: plan(proxies),
-            secret: crate::emulate::Secret([7; 16]),
             dir: self.dir.path().to_owned(),
             started_micros: clock::realtime_micros(),
             threads: 1,
