@@ -24,8 +24,15 @@ fn guess(tool: &str, right: Option<&str>) {
         assert!(said.lines().any(|line| line.contains("root") && line.contains(right)), "{said}");
         assert_eq!(accepted, [right]);
     } else {
+        // What a worker of hydra has in its hands when it gives up, as it says then, nobody was told.
+        let given_up: usize = said
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix("[WARNING] Writing restore file because ")?.split(' ').next()?.parse().ok()
+            })
+            .unwrap_or(0);
         let missing: Vec<_> = words.iter().filter(|word| !tried.contains_key(*word)).collect();
-        assert!(missing.is_empty(), "{missing:?} {output:?}");
+        assert!(missing.len() <= given_up, "{missing:?} {output:?}");
         assert_eq!(accepted, [""; 0]);
     }
     // A word comes again whose answer was the connection's end.
