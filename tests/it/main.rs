@@ -47,6 +47,7 @@ mod mirror;
 mod net;
 mod netdev;
 mod netdev_xdp;
+mod never_waits;
 mod oci;
 mod offloads;
 mod orders;
