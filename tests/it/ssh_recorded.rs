@@ -4,7 +4,7 @@ use std::process::Output;
 
 use crate::crash::{Session, init, killed};
 use crate::lab::{Lab, process};
-use crate::net::Ns;
+use crate::net::{Ns, wait_for};
 
 const TOPOLOGY: &str = r#"
 name: recorded
@@ -362,6 +362,28 @@ fn a_debian_has_the_keys_outside_that_it_has_inside() {
     assert_eq!(outside, inside);
     let kinds: Vec<_> = outside.iter().filter_map(|key| key.split(' ').next()).collect();
     assert_eq!(kinds, ["ecdsa-sha2-nistp256", "ssh-ed25519"]);
+}
+
+#[test]
+fn a_host_keeps_its_keys_whoever_ends() {
+    let mut lab = lab();
+    let scan = |lab: &Lab| {
+        let scanned = lab.attacker.run(&["ssh-keyscan", "-T", "5", "192.0.2.10", "192.0.2.11", "192.0.2.23"]);
+        let scanned = String::from_utf8_lossy(&scanned.stdout).into_owned();
+        let mut keys: Vec<_> = scanned.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+        keys.sort_unstable();
+        // Dropbear has one, OpenSSH two.
+        (keys.len() == 4).then_some(keys)
+    };
+    let before = scan(&lab).expect("all keys");
+    let keys: std::collections::BTreeSet<_> = before.iter().filter_map(|line| line.rsplit_once(' ')).collect();
+    assert_eq!(keys.len(), 4, "no two are the same: {before:?}");
+    let switch = process(&lab, "switch").expect("the switch runs");
+    killed(i64::from(switch));
+    assert_eq!(wait_for("another switch", || scan(&lab)), before);
+    lab.down();
+    lab.start(TOPOLOGY);
+    assert_eq!(wait_for("the honeynet", || scan(&lab)), before);
 }
 
 /// A client that says how long it took, in microseconds: the log-in, and from its beginning to a shell's first octet.
