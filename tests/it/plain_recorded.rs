@@ -104,3 +104,39 @@ fn what_is_said_in_the_clear_is_read() {
     let shown = connection(&lab, "192.0.2.13", "SELECT count(*) FROM orders");
     assert_eq!((&shown["user"], &shown["lost"]), (&"app".into(), &0.into()), "{shown}");
 }
+
+/// Each guess is a connection of two files; the session's are for whoever is let in.
+#[test]
+fn who_guesses_for_long_leaves_events_and_room_for_who_is_let_in() {
+    const HOST: &str = "192.0.2.13";
+    const GUESSES: usize = 560;
+    let lab = Lab::up(TOPOLOGY);
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    let from = &lab.attacker;
+    let server = |word: &str| {
+        format!("host={HOST} user=app password={word} dbname=customers sslmode=disable connect_timeout=20")
+    };
+    let guess = format!("seq {GUESSES} | xargs -P 8 -I NO psql -XAtc 'SELECT 1' '{}'", server("wrong-NO"));
+    let said = from.run(&["sh", "-c", &guess]);
+    // Where the machine is slow, a client may have given up before.
+    let refused = String::from_utf8_lossy(&said.stderr).matches("password authentication failed").count();
+    assert!(refused > GUESSES * 9 / 10, "{said:?}");
+    let logins = || {
+        let events = lab.events();
+        events.iter().filter(|event| event["event"] == "service.login" && event["dst"]["ip"] == HOST).count()
+    };
+    wait_for("an event for each", || (logins() >= refused).then_some(()));
+    let failed = lab.wait_event("recording.failed", |event| {
+        event["reason"].as_str().is_some_and(|why| why.contains("more than 1000 files"))
+    });
+    let dir = lab.own_dir().join("sessions").join(failed["session"].as_str().unwrap());
+    let files = || std::fs::read_dir(&dir).unwrap().count();
+    wait_for("the last files to go", || (files() <= 1000).then_some(()));
+    assert!(files() >= 990, "{}", files());
+
+    let rows = from.ask(&["psql", "-XAtc", "SELECT count(*) FROM orders", &server("app2021")]);
+    assert_eq!(rows.trim(), "4000");
+    let shown = connection(&lab, HOST, "SELECT count(*) FROM orders");
+    assert_eq!((&shown["user"], &shown["lost"]), (&"app".into(), &0.into()), "{shown}");
+    assert!(files() > 1000);
+}
