@@ -8,6 +8,7 @@ use honeyweave::event::{EventId, MAX_DATA, SessionId};
 use honeyweave::node::NodeIdx;
 use honeyweave::record::inside::Telling;
 use honeyweave::sys::inside::Happened;
+use honeyweave::wire::Mac;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 
@@ -87,7 +88,13 @@ fuzz_target!(|input: Input| {
         Input::Raw(record) => vec![record.clone()],
         Input::Made(all) => all.iter().map(Made::record).collect(),
     };
-    let of = Lessee { node: NodeIdx(3), host: [10, 0, 0, 5].into(), session: Some(SessionId(7)) };
+    let of = Lessee {
+        node: NodeIdx(3),
+        host: [10, 0, 0, 5].into(),
+        mac: Mac([2, 0, 0, 0, 0, 5]),
+        session: Some(SessionId(7)),
+        attacker: Some([192, 0, 2, 9].into()),
+    };
     let mut telling = Telling::default();
     for record in &records {
         let Some(happened) = Happened::parse(record) else { continue };

@@ -5,6 +5,7 @@ use honeyweave::container::Lessee;
 use honeyweave::event::{EventId, MAX_DATA, SessionId};
 use honeyweave::node::NodeIdx;
 use honeyweave::record::syslog::{Login, Message, Telling};
+use honeyweave::wire::Mac;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 
@@ -20,7 +21,13 @@ fuzz_target!(|data: &[u8]| {
         let is_said = part.is_empty() || message.text.windows(part.len()).any(|text| text == part);
         assert!(is_said || part == b"root", "{message:?} {login:?}");
     }
-    let of = Lessee { node: NodeIdx(3), host: [10, 0, 0, 5].into(), session: Some(SessionId(7)) };
+    let of = Lessee {
+        node: NodeIdx(3),
+        host: [10, 0, 0, 5].into(),
+        mac: Mac([2, 0, 0, 0, 0, 5]),
+        session: Some(SessionId(7)),
+        attacker: Some([192, 0, 2, 9].into()),
+    };
     let said = Telling::new(0).tell(data, &of, 1).expect("there is a budget");
     assert!(said.data.len() <= MAX_DATA && said.data.iter().all(|octet| matches!(octet, b' '..=b'~')), "{said:?}");
     assert_eq!(said.event.id == EventId::ContainerLogin, login.is_some());
