@@ -16,13 +16,13 @@ links:
   - endpoints: [right, "core:2"]
 "#;
 
-/// Octets that have come through from one end to the other in two seconds.
+/// Octets a second, of 512 MiB that go from one end to the other: many times what the ring of frames holds.
 fn stream(left: &Ns, right: &Ns) -> f64 {
     let mut server = right.spawn(&["iperf3", "-s", "-1", "--forceflush"]);
     server.wait_line("Server listening");
-    let said = left.sh(&["timeout", "60", "iperf3", "-J", "-c", "10.9.0.2", "-t", "2"]);
+    let said = left.sh(&["timeout", "60", "iperf3", "-J", "-c", "10.9.0.2", "-n", "512M"]);
     let said: Value = serde_json::from_str(&said).unwrap();
-    said["end"]["sum_received"]["bytes"].as_f64().unwrap()
+    said["end"]["sum_received"]["bits_per_second"].as_f64().unwrap() / 8.0
 }
 
 #[test]
@@ -43,14 +43,14 @@ fn a_console_that_stands_still_costs_records_and_no_frames() {
     let [.., (_, console)] = honeynet.processes().unwrap();
     let console = rustix::process::Pid::from_raw(console as i32).unwrap();
     rustix::process::kill_process(console, rustix::process::Signal::STOP).unwrap();
-    // Many times what the ring of frames holds, while nobody takes anything out of it.
+    // Nobody takes anything out of the ring.
     let meanwhile = stream(&left, &right);
     let pinged = left.run(&["ping", "-c", "20", "-i", "0.05", "-W", "1", "10.9.0.2"]);
     rustix::process::kill_process(console, rustix::process::Signal::CONT).unwrap();
     let pinged = String::from_utf8_lossy(&pinged.stdout).into_owned();
     assert!(pinged.contains("20 received, 0% packet loss"), "{pinged}");
     // A stream that has to wait does not come to a tenth of what it was; other tests run beside this one.
-    assert!(meanwhile > before / 10.0 && meanwhile > 256e6, "{before} octets, and {meanwhile}");
+    assert!(meanwhile > before / 10.0, "{before} octets a second, and {meanwhile}");
 
     // What found no room is counted, in the capture itself, too.
     wait_for("what was lost", || (captures()["ring_lost"].as_u64()? > lost).then_some(()));
