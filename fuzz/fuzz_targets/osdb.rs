@@ -12,7 +12,10 @@ fuzz_target!(|text: &[u8]| {
                 let Some(fingerprint) = &choice.personality.fingerprint else { continue };
                 let seen = nmap::observe(fingerprint);
                 assert!(!choice.is_perfect || db.score(&db.records()[at], &seen).is_perfect());
-                assert!(!db.search(&db.records()[at].name).is_empty() || !db.records()[at].name.contains(char::is_alphanumeric));
+                assert!(
+                    !db.search(&db.records()[at].name).is_empty()
+                        || !db.records()[at].name.contains(char::is_alphanumeric)
+                );
             }
         }
         Err(error) => assert!(!error.to_string().is_empty()),
