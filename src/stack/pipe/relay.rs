@@ -147,18 +147,19 @@ impl RelayWriter<'_> {
         self.shared.tell_plane();
     }
 
-    /// Writes what there is room for; returns how many octets. The data plane is woken once.
-    fn write_some(&mut self, all: &[IoSlice<'_>]) -> usize {
+    /// Writes `room` octets, which [`RelayWriter::room`] has just said, and what there is room for then; returns how many. The data
+    /// plane is woken once.
+    fn write_some(&mut self, mut room: usize, all: &[IoSlice<'_>]) -> usize {
         let mut written = 0;
         'all: for mut bytes in all.iter().map(|bytes| &**bytes) {
             while !bytes.is_empty() {
-                let (piece, rest) = bytes.split_at(self.shared.room(self.tx, &self.shared.outward).min(bytes.len()));
+                let (piece, rest) = bytes.split_at(room.min(bytes.len()));
                 if piece.is_empty() {
                     break 'all;
                 }
                 self.shared.put(self.tx, &self.shared.outward, piece);
                 written += piece.len();
-                bytes = rest;
+                (bytes, room) = (rest, self.shared.room(self.tx, &self.shared.outward));
             }
         }
         if written > 0 {
@@ -213,8 +214,8 @@ impl AsyncWrite for RelayEnd {
         all: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let (_, mut writer) = self.halves();
-        ready!(writer.poll_room(cx))?;
-        Poll::Ready(Ok(writer.write_some(all)))
+        let room = ready!(writer.poll_room(cx))?;
+        Poll::Ready(Ok(writer.write_some(room, all)))
     }
 
     fn is_write_vectored(&self) -> bool {
