@@ -1,7 +1,7 @@
 //! Segments as connections take and give them: parsed, without the headers that
 //! are the personality's business.
 
-use crate::wire::{TcpHeader, TcpOptions};
+use crate::wire::{TcpHeader, TcpOptions, flag};
 
 /// What a peer's SYN asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,4 +58,19 @@ pub struct Outgoing<'a> {
     pub payload: &'a [u8],
     /// If it stands for several segments that follow each other: octets of data in each but the last one. Otherwise 0.
     pub mss: u16,
+}
+
+impl Outgoing<'_> {
+    /// The segments that it stands for, one by one.
+    pub fn apart(&self) -> impl Iterator<Item = Outgoing<'_>> {
+        let size = usize::from(self.mss).max(1);
+        let last = self.payload.len().div_ceil(size).saturating_sub(1);
+        self.payload.chunks(size).enumerate().map(move |(at, payload)| Outgoing {
+            seq: self.seq.wrapping_add((at * size) as u32),
+            flags: if at == last { self.flags } else { self.flags & !flag::PSH },
+            payload,
+            mss: 0,
+            ..*self
+        })
+    }
 }

@@ -90,6 +90,10 @@ impl Wire {
             payload: segment.payload,
         };
         let Some(mut frame) = cx.pool.frame_of(&tcp, &headers, segment.mss) else {
+            if segment.mss > 0 {
+                // All large buffers are in use.
+                return segment.apart().for_each(|segment| self.send(&segment, ids, cx));
+            }
             return cx.counters.discard(crate::event::DropReason::NoBuffer);
         };
         self.bytes_out += segment.payload.len() as u64;

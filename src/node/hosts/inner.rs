@@ -323,6 +323,8 @@ impl Inside {
         let headers = inward(&self.key, look, self.mac, self.peer_mac);
         match cx.pool.frame_of(&segment, &headers, out.mss) {
             Some(frame) => cx.send(self.port, frame),
+            // All large buffers are in use.
+            None if out.mss > 0 => out.apart().for_each(|out| self.send(look, offered, &out, cx)),
             None => cx.counters.discard(DropReason::NoBuffer),
         }
     }
