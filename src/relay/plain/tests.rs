@@ -9,7 +9,7 @@ use super::*;
 use crate::relay::tape::Credential;
 
 /// What is told of a conversation, in short: the first sign of each turn says whose it is.
-fn told(spoken: Spoken, turns: &[(Stream, &[u8])], piece: usize) -> Vec<String> {
+pub(super) fn told(spoken: Spoken, turns: &[(Stream, &[u8])], piece: usize) -> Vec<String> {
     let mut observer = observer(spoken, false).unwrap();
     let mut entries = Vec::new();
     for (from, octets) in turns {
@@ -55,14 +55,14 @@ fn short(entries: &[Entry]) -> Vec<String> {
 }
 
 #[track_caller]
-fn check(spoken: Spoken, turns: &[(Stream, &[u8])], expected: &[&str]) {
+pub(super) fn check(spoken: Spoken, turns: &[(Stream, &[u8])], expected: &[&str]) {
     for piece in [usize::MAX, 1, 2, 3, 7] {
         assert_eq!(told(spoken, turns, piece), expected, "in pieces of {piece}");
     }
 }
 
-const IN: Stream = Stream::Input;
-const OUT: Stream = Stream::Output;
+pub(super) const IN: Stream = Stream::Input;
+pub(super) const OUT: Stream = Stream::Output;
 
 #[test]
 fn requests_of_http() {
