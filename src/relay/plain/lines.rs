@@ -28,6 +28,9 @@ pub(super) struct Lines {
     /// What is still to come of a literal, which is part of it; none if another line is due.
     literal: Option<Literal>,
     login: Login,
+    /// Commands that were not answered, as some may be sent at once, and how many of them came before the log-in.
+    due: u32,
+    before_login: u32,
     /// The last command wants TLS.
     asked_tls: bool,
     /// Within TLS from here on.
@@ -108,6 +111,8 @@ impl Lines {
             held: Vec::new(),
             literal: None,
             login: Login::None,
+            due: 0,
+            before_login: 0,
             asked_tls: false,
             is_sealed: false,
             within,
@@ -161,6 +166,7 @@ impl Lines {
 
     fn command(&mut self, line: &[u8], told: &mut Vec<Entry>) {
         (self.answered, self.asked_tls) = (0, false);
+        self.due = self.due.saturating_add(u32::from(!self.in_data || line == b"."));
         if self.in_data {
             self.in_data = line != b".";
             return;
@@ -168,10 +174,10 @@ impl Lines {
         match std::mem::take(&mut self.login) {
             // The client has changed its mind.
             login if login.is_asked() && line == b"*" => return,
-            Login::AskedUser => return self.login = Login::AskedPassword(decoded(line)),
-            Login::AskedPassword(user) => return self.login = Login::password(user, decoded(line)),
-            Login::AskedBoth => return self.login = plain(line),
-            Login::AskedOther(way, before) => return self.login = Login::response(way, before, line),
+            Login::AskedUser => return self.log_in(Login::AskedPassword(decoded(line)), told),
+            Login::AskedPassword(user) => return self.log_in(Login::password(user, decoded(line)), told),
+            Login::AskedBoth => return self.log_in(plain(line), told),
+            Login::AskedOther(way, before) => return self.log_in(Login::response(way, before, line), told),
             other => self.login = other,
         }
         // IMAP's commands have a tag in front.
@@ -183,28 +189,25 @@ impl Lines {
         let (verb, rest) = (words.next().unwrap_or_default().to_ascii_uppercase(), words.next().unwrap_or_default());
         self.asked_tls = verb == b"STARTTLS";
         match (verb.as_slice(), self.spoken) {
-            (b"USER", _) => self.login = Login::User(Text::new(rest)),
+            (b"USER", _) => self.log_in(Login::User(Text::new(rest)), told),
             (b"PASS", _) => {
                 let user = if let Login::User(user) = &self.login { user.clone() } else { Text::default() };
-                self.login = Login::password(user, Text::new(rest));
-                return;
+                return self.log_in(Login::password(user, Text::new(rest)), told);
             }
             (b"APOP", Spoken::Pop3) => {
                 let mut words = rest.splitn(2, |octet| *octet == b' ').map(Text::new);
                 let (user, value) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-                self.login = Login::Tried(user, Credential::Digest { scheme: Text::new("apop"), value });
-                return;
+                return self.log_in(Login::Tried(user, Credential::Digest { scheme: Text::new("apop"), value }), told);
             }
             (b"LOGIN", Spoken::Imap) => {
                 let (user, rest) = string(rest);
-                self.login = Login::password(user, string(rest).0);
-                return;
+                return self.log_in(Login::password(user, string(rest).0), told);
             }
             (b"AUTH" | b"AUTHENTICATE", _) => {
                 let mut words = rest.splitn(2, |octet| *octet == b' ');
                 let way = words.next().unwrap_or_default().to_ascii_uppercase();
                 let initial = words.next();
-                self.login = match (way.as_slice(), initial) {
+                let login = match (way.as_slice(), initial) {
                     (b"LOGIN", None) => Login::AskedUser,
                     (b"LOGIN", Some(user)) => Login::AskedPassword(decoded(user)),
                     (b"PLAIN", None) => Login::AskedBoth,
@@ -214,6 +217,7 @@ impl Lines {
                     (way, None) => Login::AskedOther(Text::new(way), Vec::new()),
                     (way, Some(initial)) => Login::response(Text::new(way), Vec::new(), initial),
                 };
+                self.log_in(login, told);
                 // What follows may be a password.
                 told.push(Entry::Command { text: Text::new([verb.as_slice(), b" ", &way].concat()) });
                 return;
@@ -225,12 +229,23 @@ impl Lines {
         }
     }
 
+    /// A log-in begins or goes on with the last command. One whose answer was not waited for is told as well.
+    fn log_in(&mut self, next: Login, told: &mut Vec<Entry>) {
+        self.before_login = self.due.saturating_sub(1);
+        told.extend(std::mem::replace(&mut self.login, next).attempt(false));
+    }
+
     fn answer(&mut self, line: &[u8], told: &mut Vec<Entry>) {
         // 354 of SMTP: a message follows.
         self.in_data |= self.spoken == Spoken::Smtp && line.starts_with(b"354");
         let (is_final, is_good) = verdict(self.spoken, line);
         let is_challenge = line.starts_with(if self.spoken == Spoken::Smtp { b"334" } else { b"+ " });
+        let is_reply = is_challenge || is_final || is_intermediate(self.spoken, line);
+        let is_earlier = is_reply && self.before_login > 0;
+        self.due = self.due.saturating_sub(is_reply.into());
+        self.before_login = self.before_login.saturating_sub(is_reply.into());
         match std::mem::take(&mut self.login) {
+            login if is_earlier => self.login = login,
             Login::Responded(way, said) if is_challenge => self.login = Login::AskedOther(way, said),
             // Not by this way, so that the next line is a command. What says yes answers an earlier one.
             login if login.is_asked() && is_final && !is_good => {}
@@ -299,8 +314,8 @@ fn verdict(spoken: Spoken, line: &[u8]) -> (bool, bool) {
         // Of several lines all but the last have a hyphen behind the number.
         Spoken::Ftp | Spoken::Smtp => {
             let is_final = line.len() >= 3 && line[..3].iter().all(u8::is_ascii_digit) && line.get(3) != Some(&b'-');
-            // 331 and 334 want more; the log-in is told of when it has all.
-            (is_final && line[0] != b'3', line.first() == Some(&b'2'))
+            // After 150 another one comes; 331 and 334 want more, and the log-in is told of when it has all.
+            (is_final && !matches!(line[0], b'1' | b'3'), line.first() == Some(&b'2'))
         }
         Spoken::Pop3 => (line.starts_with(b"+OK") || line.starts_with(b"-ERR"), line.starts_with(b"+OK")),
         _ => {
@@ -309,6 +324,11 @@ fn verdict(spoken: Spoken, line: &[u8]) -> (bool, bool) {
             (is_tagged && matches!(word.as_slice(), b"OK" | b"NO" | b"BAD"), word == b"OK")
         }
     }
+}
+
+/// Whether a line answers a command, which something has to follow (RFC 959 §4.2).
+fn is_intermediate(spoken: Spoken, line: &[u8]) -> bool {
+    matches!(spoken, Spoken::Ftp | Spoken::Smtp) && line.first() == Some(&b'3') && line.get(3) != Some(&b'-')
 }
 
 /// The tag of a command, or of its answer.

@@ -6,6 +6,61 @@ use super::tests::{IN, OUT, check, told};
 use super::{Spoken, Stream};
 
 #[test]
+fn log_ins_that_are_not_waited_for() {
+    check(
+        Spoken::Pop3,
+        &[
+            (OUT, b"+OK\r\n"),
+            (IN, b"USER a\r\nPASS b\r\nUSER c\r\nPASS d\r\nNOOP\r\n"),
+            (OUT, b"+OK\r\n-ERR\r\n+OK\r\n"),
+            (OUT, b"-ERR no\r\n+OK\r\n"),
+        ],
+        &[
+            "< +OK",
+            "> USER a",
+            "a:b false",
+            "> USER c",
+            "> NOOP",
+            "< +OK",
+            "< -ERR",
+            "< +OK",
+            "c:d false",
+            "< -ERR no",
+            "< +OK",
+        ],
+    );
+    check(
+        Spoken::Ftp,
+        &[
+            (OUT, b"220 ftp\r\n"),
+            (IN, b"USER a\r\nPASS b\r\n"),
+            (OUT, b"331 password\r\n230 in\r\n"),
+            (IN, b"RETR x\r\nUSER c\r\nPASS d\r\n"),
+            (OUT, b"150 here\r\n226 done\r\n331 password\r\n530 no\r\n"),
+        ],
+        &[
+            "< 220 ftp",
+            "> USER a",
+            "< 331 password",
+            "a:b true",
+            "< 230 in",
+            "> RETR x",
+            "> USER c",
+            "< 150 here",
+            "< 226 done",
+            "< 331 password",
+            "c:d false",
+            "< 530 no",
+        ],
+    );
+    check(
+        Spoken::Imap,
+        &[(IN, b"a LOGIN x y\r\nb LOGIN x z\r\n"), (OUT, b"a NO no\r\nb OK in\r\n")],
+        &["x:y false", "< a NO no", "x:z true", "< b OK in"],
+    );
+}
+
+#[test]
 fn log_ins_in_other_words() {
     check(
         Spoken::Imap,

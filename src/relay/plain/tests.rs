@@ -211,8 +211,8 @@ fn log_ins_and_commands_in_lines() {
             "> DATA",
             "< 354 go",
             "> AUTH PLAIN",
-            "user:secret true",
             "< 250 sent",
+            "user:secret false",
             "< 535 no",
         ],
     );
@@ -246,6 +246,11 @@ fn commands_of_redis() {
             (OUT, b"+OK\r\n+PONG\r\n"),
         ],
         &["default:secret false", "< -ERR no", "> CONFIG SET dir /r\\x0d\\x0ao", "> PING", "> ", "< +OK"],
+    );
+    check(
+        Spoken::Redis,
+        &[(IN, b"AUTH one\r\nAUTH anna two\r\nAUTH three\r\n"), (OUT, b"-ERR no\r\n-ERR no\r\n-ERR no\r\n")],
+        &["default:one false", "anna:two false", "default:three false", "< -ERR no"],
     );
 }
 
