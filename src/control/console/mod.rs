@@ -64,6 +64,7 @@ pub type ServeMetrics = fn(tokio::net::TcpListener, MetricsText) -> Pin<Box<dyn 
 /// If log, captures, rings or sockets cannot be opened, or the recorder died.
 pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<ServeMetrics>) -> io::Result<()> {
     let shared = Arc::new(Shared::new(&config.plan));
+    shared.mask.learn(&config.dir.join("events"));
     let (said, hear) = std::sync::mpsc::sync_channel(SAID);
     let wake = EventFd::new()?;
     // What was recorded can wait for somebody to vouch for it; to be recorded it cannot.
@@ -72,7 +73,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     }
     let captures = config.plan.captures;
     let recorder = Recorder::open(shared.clone(), &config.dir, captures, ends.rings, hear, wake.try_clone()?)?;
-    let tapes = open_tapes(&config)?;
+    let tapes = open_tapes(&config, shared.mask.clone())?;
     let sinks = Sinks::start(&config.plan.sinks, &config.plan.name, &config.dir, &shared, &said, &wake)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = stop.clone();
@@ -178,7 +179,7 @@ fn follow_sensor(
 }
 
 /// The recordings of connections in the honeynet's directory.
-fn open_tapes(config: &ConsoleConfig) -> io::Result<Tapes> {
+fn open_tapes(config: &ConsoleConfig, mask: Mask) -> io::Result<Tapes> {
     let nodes = config.plan.nodes.iter().map(|node| node.name.clone()).collect();
     // Log, captures and clients need some, too.
     let most = privileges::descriptors() / 4;
@@ -188,7 +189,6 @@ fn open_tapes(config: &ConsoleConfig) -> io::Result<Tapes> {
     let limits = TapeLimits { age_secs: privacy.retention_secs, ..limits };
     // A log-in in the clear is among the octets of whatever is no terminal.
     let limits = if privacy.redact { TapeLimits { stream: 0, plain: 0, ..limits } } else { limits };
-    let mask = Mask::new(privacy, config.plan.addresses());
     Tapes::open(&config.dir, limits, privacy.redact, nodes, Box::new(tape::space))
         .map(|tapes| tapes.masked(mask))
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", config.dir.join(SESSIONS).display())))

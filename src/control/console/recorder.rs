@@ -101,12 +101,11 @@ impl Recorder {
         let open = |rings: Rings| {
             io::Result::Ok(Readers { events: RingReader::open(rings.events)?, frames: RingReader::open(rings.frames)? })
         };
-        let (privacy, mut mask) = (shared.privacy, shared.mask.clone());
-        mask.learn(&dir.join("events"));
+        let privacy = shared.privacy;
         let log_limits = LogLimits { age_secs: privacy.retention_secs, ..LogLimits::default() };
         let mut captures = CaptureSet::open(&dir.join("captures"), limits)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?;
-        let private = Private::new(privacy, mask, dir);
+        let private = Private::new(privacy, shared.mask.clone(), dir);
         captures.contacts = Contacts::of_log(&dir.join("events"));
         private.edit().into_iter().for_each(|edit| captures.edit(edit));
         let log = EventLog::open(&dir.join("events"), log_limits, now).map_err(io::Error::other)?;

@@ -38,6 +38,7 @@ pub struct Shared {
     /// The figures for Prometheus.
     pub metrics: Metrics,
     pub(super) privacy: Privacy,
+    /// The only one there is, of which everybody has a clone: what the recorder learns of leases all of them know.
     pub(super) mask: Mask,
 }
 

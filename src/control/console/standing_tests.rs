@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::tests::{Harness, until};
+use super::tests::{Harness, plan, until};
 use crate::container::{Answered, ContainerRow, KeeperSays, Order, Ordered};
 use crate::control::Query;
 use crate::control::request::Status;
@@ -84,7 +84,7 @@ fn the_next_console_tells_what_there_is() {
         }
         told.push(status);
         harness.stop();
-        harness.start(vec![]);
+        harness.start(plan(vec![]));
         let data = b"the console was started again (process 7)".to_vec();
         let said = Said { event: Event::new(EventId::ProcessState, Instant::ZERO), data };
         harness.supervisor.as_ref().unwrap().send_msg(&said, &[]).unwrap();
