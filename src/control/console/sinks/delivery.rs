@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::wire::Wire;
+use super::wire::{Wire, elsewhere};
 use crate::control::console::shared::Shared;
 use crate::control::console::tell;
 use crate::event::{Event, EventId, Said, Utc};
@@ -60,6 +60,8 @@ pub struct Delivery {
     is_told_unsaved: bool,
     /// Whether something was sent of which it is not known that the disk has it, where that lies here.
     is_unsynced: bool,
+    /// Who writes the place down has that: it may go on when nobody waits for it any more, and the next one comes after it.
+    saving: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How a connection ended that did not fail.
@@ -130,6 +132,7 @@ impl Delivery {
             is_unsaved: true,
             is_told_unsaved: false,
             is_unsynced: false,
+            saving: Arc::default(),
         };
         delivery.publish();
         delivery
@@ -137,8 +140,21 @@ impl Delivery {
 
     /// Sends until all is to end.
     pub async fn run(mut self) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = self.work() => {}
+            // A disk that takes nothing keeps nobody from ending.
+            () = async {
+                is(&mut stop, |stop| *stop).await;
+                tokio::time::sleep(2 * GRACE).await;
+            } => {}
+        }
+        self.publish();
+    }
+
+    async fn work(&mut self) {
         let mut failures = 0;
-        self.save();
+        self.save().await;
         while !*self.stop.borrow() {
             self.pass_over_lost().await;
             let began = Instant::now();
@@ -158,16 +174,15 @@ impl Delivery {
                     self.down(&error, failures).await;
                 }
             }
-            self.save();
+            self.save().await;
         }
-        self.save();
-        self.publish();
+        self.save().await;
     }
 
     async fn connected(&mut self) -> io::Result<Over> {
         let mut wire = Wire::connect(&self.sink.to, &self.dir).await?;
         let over = self.deliver(&mut wire).await;
-        self.sync(&wire);
+        self.sync(&wire).await;
         over
     }
 
@@ -198,8 +213,8 @@ impl Delivery {
             let settle = if is_ending { Duration::ZERO } else { wire.settles_after() };
             self.confirm(&mut marks, settle).await;
             if self.is_unsaved && self.saved.elapsed() >= SAVE {
-                self.sync(wire);
-                self.save();
+                self.sync(wire).await;
+                self.save().await;
             }
             self.publish();
             if is_ending && marks.is_empty() && !is_more {
@@ -306,7 +321,7 @@ impl Delivery {
             };
             self.is_unsaved = true;
             self.lose(count, newest, until).await;
-            self.save();
+            self.save().await;
         }
     }
 
@@ -379,9 +394,9 @@ impl Delivery {
     }
 
     /// Has the disk take what was sent, before it is written down that this is done with.
-    fn sync(&mut self, wire: &Wire) {
+    async fn sync(&mut self, wire: &Wire) {
         if self.is_unsynced {
-            match wire.sync() {
+            match wire.sync().await {
                 Ok(()) => self.is_unsynced = false,
                 Err(error) => self.complain(&error),
             }
@@ -389,13 +404,18 @@ impl Delivery {
     }
 
     /// Writes down the place in the log. After a loss of power all that the disk may not have is sent again.
-    fn save(&mut self) {
+    async fn save(&mut self) {
         self.saved = Instant::now();
         if self.is_unsynced {
             return;
         }
-        match self.cursor.save() {
-            Ok(()) => (self.is_unsaved, self.is_told_unsaved) = (false, false),
+        let (mut cursor, alone) = (self.cursor.clone(), self.saving.clone().lock_owned().await);
+        let saved = elsewhere(move || {
+            let _alone = alone;
+            cursor.save().map(|()| cursor)
+        });
+        match saved.await {
+            Ok(cursor) => (self.cursor, self.is_unsaved, self.is_told_unsaved) = (cursor, false, false),
             Err(error) => self.complain(&error),
         }
     }
@@ -423,3 +443,7 @@ impl Delivery {
         tell(Said { event, data: text.into_bytes() }, &self.tell.0, &self.tell.1).await;
     }
 }
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

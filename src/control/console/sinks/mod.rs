@@ -71,7 +71,10 @@ impl Sinks {
                 }
             }
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+        // Each may wait for a disk or a name, and for a name that was given up, too.
+        let waiting = 2 * deliveries.len() + 1;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(waiting).build()?;
         let thread = std::thread::Builder::new().name("sinks".into()).spawn(move || {
             // In a flood, answering comes first: what is not sent yet waits in the log.
             sched::stand_back(19);
@@ -83,7 +86,7 @@ impl Sinks {
                     }
                 }
             });
-            // A name that is still being looked up is not waited for.
+            // A name that is still being looked up is not waited for, nor is a disk.
             runtime.shutdown_background();
         })?;
         Ok(Some(Sinks { stop, thread }))
