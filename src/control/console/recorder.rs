@@ -72,6 +72,8 @@ pub struct Recorder {
     alerts: Alerts,
     wake: EventFd,
     waiting: Vec<Waiting>,
+    /// Where frames of interfaces go that nobody announced in time.
+    unknown: Arc<CaptureSource>,
     /// Whether the last step found anything.
     busy: bool,
     /// Since when it is measured whether this thread starves, and what it had used of a processor by then.
@@ -121,6 +123,12 @@ impl Recorder {
             alerts: Alerts::default(),
             wake,
             waiting: Vec::new(),
+            // The switch faces the attacker: it must not make as many series as it likes.
+            unknown: Arc::new(CaptureSource {
+                series: "unknown".into(),
+                interface: "unknown".into(),
+                about: "interfaces that were not announced".into(),
+            }),
             busy: false,
             window: (0, 0),
             lines: Vec::new(),
@@ -435,12 +443,7 @@ impl Recorder {
         let source = match known {
             Some(source) => source,
             None if patient => return false,
-            None => CaptureSource {
-                // The switch faces the attacker: it must not make as many series as it likes.
-                series: "unknown".into(),
-                interface: "unknown".into(),
-                about: "interfaces that were not announced".into(),
-            },
+            None => self.unknown.clone(),
         };
         // Times that cannot be are those of now: a capture is sorted by them.
         let at = captured.at.total_micros().saturating_add(offset);

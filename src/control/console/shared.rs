@@ -25,7 +25,7 @@ const INTERFACES: usize = 16_384;
 pub struct Shared {
     summary: Mutex<Summary>,
     pub(super) stats: Mutex<(LogStats, CaptureStats)>,
-    pub(super) interfaces: Mutex<BTreeMap<u32, CaptureSource>>,
+    pub(super) interfaces: Mutex<BTreeMap<u32, Arc<CaptureSource>>>,
     pub(super) nodes: Vec<String>,
     pub(super) feed: broadcast::Sender<Arc<str>>,
     /// The newest record.
@@ -146,7 +146,7 @@ impl Shared {
             about: format!("container of {host} on node {name}"),
         };
         let mut interfaces = lock(&self.interfaces);
-        interfaces.insert(number, source);
+        interfaces.insert(number, Arc::new(source));
         if interfaces.len() > INTERFACES
             && let Some(oldest) = interfaces.range(FIRST_TAP..).next().map(|(number, _)| *number)
         {
@@ -155,6 +155,7 @@ impl Shared {
     }
 }
 
-fn source(kind: &str, node: &str, interface: &str) -> CaptureSource {
-    CaptureSource { series: node.to_owned(), interface: interface.to_owned(), about: format!("{kind} {node}") }
+fn source(kind: &str, node: &str, interface: &str) -> Arc<CaptureSource> {
+    let about = format!("{kind} {node}");
+    Arc::new(CaptureSource { series: node.to_owned(), interface: interface.to_owned(), about })
 }
