@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -127,4 +129,43 @@ fn rings_of_garbage_are_a_gap_and_nothing_worse() {
     let unreadable: u64 = records.iter().filter(|r| r.event == EventId::Gap).filter_map(|r| r.count).sum();
     assert!(unreadable > 1000, "{unreadable}");
     harness.stop();
+}
+
+#[test]
+fn who_asks_for_everything_holds_nobody_up() {
+    const RECORDS: u64 = 150_000;
+    let harness = Harness::new();
+    harness.sink().emit(&probe(1), b"");
+    until("the record is logged", || harness.records().len() == 1);
+    let older: String = (0..RECORDS)
+        .map(|seq| {
+            let time = "1970-01-01T00:00:00.000000Z";
+            format!("{{\"v\":1,\"seq\":{seq},\"time\":\"{time}\",\"event\":\"tcp.probe\",\"text\":\"{seq:0200}\"}}\n")
+        })
+        .collect();
+    std::fs::write(harness.dir.path().join("events/events-00000000000000000000.ndjson"), older).unwrap();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            let mut stream = harness.connect();
+            stream.write_all(b"{\"request\":\"events\",\"last\":1000000}\n").unwrap();
+            let found =
+                BufReader::new(stream).lines().take_while(|line| line.as_ref().unwrap().contains("record")).count();
+            is_done.store(true, Ordering::Relaxed);
+            (found, begin.elapsed())
+        });
+        let mut longest = Duration::ZERO;
+        let mut stream = harness.connect();
+        let mut answers = BufReader::new(stream.try_clone().unwrap());
+        while !is_done.load(Ordering::Relaxed) {
+            let asked = Instant::now();
+            stream.write_all(b"junk\n").unwrap();
+            answers.read_line(&mut String::new()).unwrap();
+            longest = longest.max(asked.elapsed());
+        }
+        let (found, all) = asker.join().unwrap();
+        assert_eq!(found as u64, RECORDS + 1);
+        assert!(longest < all / 6, "another waited for {longest:?} of {all:?}");
+    });
 }
