@@ -37,6 +37,18 @@ fn absurd_requests_harm_nobody() {
     {
         assert!(error(junk, false).starts_with("not a request"), "{junk:?}");
     }
+    // What only the console itself may want of the keeper: a container's log, which who gets it has alone, and the like.
+    for order in [
+        r#"{"log":7}"#,
+        r#"{"keep-log":7}"#,
+        r#"{"logs":0}"#,
+        r#"{"watched":0}"#,
+        r#"{"sensor":{"dev":1,"ino":2}}"#,
+        r#"{"order":{"ls":0}}"#,
+    ] {
+        let request = format!("{{\"request\":\"container\",\"order\":{order}}}\n");
+        assert!(error(request.as_bytes(), false).starts_with("not a request"), "{order}");
+    }
     let deep = [vec![b'['; 4000], b"\n".to_vec()].concat();
     assert!(error(&deep, false).starts_with("not a request"));
 
