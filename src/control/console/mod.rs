@@ -4,7 +4,8 @@
 //! One thread (`recorder`) reads rings and writes files, one (`tapes`) keeps what the switch tells of connections, one
 //! (`inside`) reads what happens inside containers, one (`sinks`) sends what happened to others; a runtime of one
 //! thread serves the control socket, the metrics, and the channels. It has no
-//! capability and no file but those below its own directories. Of a captured frame it
+//! capability and writes no file but those below its own directories; what sinks need (the machine's certificates, its
+//! resolver's files, the host's name) it reads. Of a captured frame it
 //! reads addresses and ports, with checked access only and without allocation; with
 //! `privacy` it rewrites addresses, and cuts what follows the headers.
 
