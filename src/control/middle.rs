@@ -20,7 +20,7 @@ use crate::node::{HostsConfig, NodeIdx};
 use crate::relay::ssh::Login;
 use crate::relay::tape::{Begin, Entry, Protocol, Recorder, Tape, Text, Word};
 use crate::relay::{plain, ssh, tls};
-use crate::service::tls::{Credentials, Owner};
+use crate::service::tls::Owner;
 use crate::service::{Middle, Service, Spoken, SshMiddle, TlsMiddle};
 use crate::stack::RelayEnd;
 use crate::sys::clock;
@@ -225,13 +225,6 @@ fn lock(open: &Mutex<HashMap<u64, Begin>>) -> MutexGuard<'_, HashMap<u64, Begin>
 
 /// What a host's TLS is.
 fn of_tls(middle: &TlsMiddle, identity: Identity, owner: Owner) -> Result<tls::Settings, String> {
-    let certificate = match &middle.credentials {
-        Credentials::Own(leaf) => {
-            let image = tls::Image { leaf: (**leaf).clone(), ..tls::Image::default() };
-            tls::Certificate::Made(Box::new(image))
-        }
-        Credentials::Given(given) => tls::Certificate::Given(given.clone()),
-    };
     let is_http = middle.spoken == Spoken::Http;
     let wall: tls::Wall = Arc::new(|| clock::realtime_micros() / 1_000_000);
     let dialect = match middle.spoken {
@@ -243,7 +236,7 @@ fn of_tls(middle: &TlsMiddle, identity: Identity, owner: Owner) -> Result<tls::S
         _ => None,
     };
     Ok(tls::Settings {
-        face: tls::Face::new(identity, owner, certificate, middle.asks_clients, is_http, wall)?,
+        face: tls::Face::new(identity, owner, middle.credentials.clone(), middle.asks_clients, is_http, wall)?,
         inside: if middle.inside { tls::Inside::Tls } else { tls::Inside::Clear },
         starttls: dialect.filter(|_| middle.starttls),
         foreign: match () {
