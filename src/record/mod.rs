@@ -45,7 +45,7 @@ pub use retention::Retention;
 pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless, safe_json};
 pub use search::{Filter, LogFile, by_time, log_files, search};
 pub use session::{
-    Alert, Counts, Found, HONEYNET_ENDS, Life, MOST_SESSIONS, Over, Port, Session, Wanted, Why, session, sessions,
+    Alert, Counts, Found, Life, MOST_SESSIONS, Over, Port, Session, Wanted, Why, session, sessions,
 };
 pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView};
 pub use tail::Tail;

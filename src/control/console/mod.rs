@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use super::{ConsoleConfig, ConsoleEnds};
-use crate::event::{EventId, Said};
+use crate::event::{Process, Said};
 use crate::record::bundle::Key;
 use crate::record::privacy::Mask;
 use crate::record::tape::{self, TapeLimits, Tapes};
@@ -41,7 +41,7 @@ use crate::sys::seqpacket::AsyncChannel;
 use crate::sys::{clock, privileges, sched};
 
 use keeper::Keeper;
-use recorder::{Recorder, switch_ended};
+use recorder::Recorder;
 use shared::Shared;
 use sinks::Sinks;
 use socket::Desk;
@@ -200,7 +200,9 @@ async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd,
     loop {
         match channel.recv_msg::<Said>().await {
             Ok(Some((message, _))) => {
-                if message.event.id == EventId::ProcessState && switch_ended(&message.data) {
+                if let Some((Process::Switch, fate)) = message.process()
+                    && fate.is_end()
+                {
                     let since = clock::monotonic_micros() - message.event.at.total_micros();
                     let at = Utc::from_micros(clock::realtime_micros().saturating_sub(since));
                     // Without the thread nothing is recorded, which it has said.

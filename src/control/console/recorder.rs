@@ -16,7 +16,7 @@ use super::alerts::Alerts;
 use super::private::Private;
 use super::shared::{Shared, lock};
 use crate::control::config::Rings;
-use crate::event::{Captured, Event, EventId, Said, decode};
+use crate::event::{Captured, Event, EventId, Fate, Process, Said, decode};
 use crate::record::{
     CaptureLimits, CaptureSet, CaptureSource, Causes, Contacts, Direction, EventLog, LogLimits, Record, Summary, Utc,
 };
@@ -281,12 +281,13 @@ impl Recorder {
         let mut summary = shared.summary();
         for _ in 0..EVENTS_AT_ONCE {
             let Ok(said) = self.said.try_recv() else { break };
-            if said.event.id == EventId::ProcessState && switch_ended(&said.data) {
-                summary.switch_restarted();
-                shared.metrics.switch_ended();
-            }
-            if said.event.id == EventId::ProcessState {
-                shared.said(&said.data);
+            match said.process() {
+                Some((Process::Switch, fate)) if fate.is_end() => {
+                    summary.switch_restarted();
+                    shared.metrics.switch_ended();
+                }
+                Some((Process::Console, Fate::StartedAgain)) => shared.follow(),
+                _ => {}
             }
             if said.event.id == EventId::IdsAlert {
                 self.alerts.push(said, monotonic);
@@ -460,11 +461,6 @@ impl Recorder {
         stats.1.clone_from(self.captures.stats());
         self.shared.metrics.update(&stats.0, &stats.1);
     }
-}
-
-/// Whether the supervisor says that the switch is gone, and its sessions, flows and leases with it.
-pub(super) fn switch_ended(text: &[u8]) -> bool {
-    text.starts_with(b"the switch ended") || text.starts_with(b"the switch was ended")
 }
 
 fn nanos(micros: i64) -> u64 {

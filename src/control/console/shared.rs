@@ -97,11 +97,9 @@ impl Shared {
         self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
     }
 
-    /// Learns from what the supervisor says whether this console is the first one.
-    pub fn said(&self, text: &[u8]) {
-        if text.starts_with(b"the console was started again") {
-            self.follows.store(true, Ordering::Relaxed);
-        }
+    /// Learns that this console is not the first one.
+    pub fn follow(&self) {
+        self.follows.store(true, Ordering::Relaxed);
     }
 
     /// Whether another one was there before it, which has counted what happened until then.
