@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,11 +14,9 @@ use tokio::sync::oneshot;
 
 use super::inside::Known;
 use super::logs::Logs;
-use super::tell;
+use super::to_recorder::ToRecorder;
 use crate::container::inspector::Answer;
 use crate::container::{Answered, ContainerRow, KeeperSays, Logged, Order, Ordered, Wanted};
-use crate::event::Said;
-use crate::sys::eventfd::EventFd;
 use crate::sys::seqpacket::{AsyncChannel, Channel};
 use crate::sys::{clock, memory};
 
@@ -208,11 +205,11 @@ impl Keeper {
     }
 
     /// Passes on what the keeper says until the channel closes.
-    pub async fn listen(&self, said: &SyncSender<Said>, wake: &EventFd) {
+    pub async fn listen(&self, to_recorder: &ToRecorder) {
         loop {
             match self.channel.recv_msg::<KeeperSays>().await {
                 Ok(Some((KeeperSays::Said(message), _))) => {
-                    if !tell(message, said, wake).await {
+                    if !to_recorder.tell(message).await {
                         return;
                     }
                 }

@@ -22,13 +22,13 @@ mod sinks;
 mod socket;
 mod switch;
 mod tapes;
+mod to_recorder;
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
 
 use super::{ConsoleConfig, ConsoleEnds};
 use crate::event::{Process, Said};
@@ -47,11 +47,9 @@ use sinks::Sinks;
 use socket::Desk;
 use switch::Switch;
 use tapes::{Telling, Told};
+use to_recorder::ToRecorder;
 
 pub use metrics::Metrics;
-
-/// What keeper and supervisor said and the recorder has not read yet.
-const SAID: usize = 4096;
 
 /// Makes the metrics' text.
 pub type MetricsText = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
@@ -66,16 +64,16 @@ pub type ServeMetrics = fn(tokio::net::TcpListener, MetricsText) -> Pin<Box<dyn 
 pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<ServeMetrics>) -> io::Result<()> {
     let shared = Arc::new(Shared::new(&config.plan));
     shared.mask.learn(&config.dir.join("events"));
-    let (said, hear) = std::sync::mpsc::sync_channel(SAID);
     let wake = EventFd::new()?;
+    let (to_recorder, hear) = ToRecorder::new(wake.try_clone()?);
     // What was recorded can wait for somebody to vouch for it; to be recorded it cannot.
     if let Err(error) = Key::open_or_make(&config.dir) {
         tracing::error!(%error, dir = %config.dir.display(), "sessions cannot be exported: there is no key to sign them with");
     }
     let captures = config.plan.captures;
-    let recorder = Recorder::open(shared.clone(), &config.dir, captures, ends.rings, hear, wake.try_clone()?)?;
+    let recorder = Recorder::open(shared.clone(), &config.dir, captures, ends.rings, hear, wake)?;
     let tapes = open_tapes(&config, shared.mask.clone())?;
-    let sinks = Sinks::start(&config.plan.sinks, &config.plan.name, &config.dir, &shared, &said, &wake)?;
+    let sinks = Sinks::start(&config.plan.sinks, &config.plan.name, &config.dir, &shared, &to_recorder)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = stop.clone();
     let (running, mut ended) = tokio::sync::oneshot::channel::<()>();
@@ -88,16 +86,16 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         }
     })?;
     let (telling, told) = tapes::queue();
-    let (of_tapes, of_shared) = ((said.clone(), wake.try_clone()?), shared.clone());
+    let (of_tapes, of_shared) = (to_recorder.clone(), shared.clone());
     let keeping = std::thread::Builder::new().name("tapes".into()).spawn(move || {
-        if let Err(error) = tapes::run(tapes, told, &of_tapes.0, &of_tapes.1, &of_shared) {
+        if let Err(error) = tapes::run(tapes, told, &of_tapes, &of_shared) {
             tracing::error!(%error, "connections are not recorded");
         }
     })?;
     let known = Arc::default();
-    let watching = ends.inside.map(|fds| inside::start(fds, &known, (said.clone(), wake.try_clone()?), &shared));
+    let watching = ends.inside.map(|fds| inside::start(fds, &known, to_recorder.clone(), &shared));
     let watching = watching.transpose()?;
-    let (files, following) = follow_sensor(&config, &said, &wake)?.unzip();
+    let (files, following) = follow_sensor(&config, &to_recorder)?.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let result = runtime.block_on(async {
         let switch = Switch::new(ends.switch, config.plan.proxies.clone(), telling.clone())?;
@@ -115,9 +113,9 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         if let Some(files) = files {
             tokio::spawn(ids::ask(keeper.clone(), files));
         }
-        tokio::spawn(logs::run(keeper.clone(), said.clone(), wake.try_clone()?));
-        let keeper_said = (said.clone(), wake.try_clone()?);
-        tokio::spawn(async move { keeper.listen(&keeper_said.0, &keeper_said.1).await });
+        tokio::spawn(logs::run(keeper.clone(), to_recorder.clone()));
+        let of_keeper = to_recorder.clone();
+        tokio::spawn(async move { keeper.listen(&of_keeper).await });
         match (ends.metrics, serve_metrics) {
             (Some(listener), Some(serve)) => {
                 let listener = std::net::TcpListener::from(listener);
@@ -132,7 +130,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
             (None, _) => {}
         }
         tokio::select! {
-            () = listen(&supervisor, &said, &wake, &telling) => drop(telling.send(Told::Over).await),
+            () = listen(&supervisor, &to_recorder, &telling) => drop(telling.send(Told::Over).await),
             // A console without its recorder is none: the supervisor starts another.
             _ = &mut ended => {}
         }
@@ -152,7 +150,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         watching.stop();
     }
     stop.store(true, Ordering::Release);
-    wake.raise();
+    to_recorder.wake();
     let recorded = thread.join();
     // What happened last is sent, too.
     if let Some(sinks) = sinks {
@@ -167,15 +165,14 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
 /// Starts the thread that reads what a sensor writes, if the topology names one: where its files are put, and the thread.
 fn follow_sensor(
     config: &ConsoleConfig,
-    said: &SyncSender<Said>,
-    wake: &EventFd,
+    to_recorder: &ToRecorder,
 ) -> io::Result<Option<(std::sync::mpsc::Sender<std::fs::File>, std::thread::JoinHandle<()>)>> {
     if config.plan.eve.is_none() {
         return Ok(None);
     }
     let (files, given) = std::sync::mpsc::channel();
-    let (dir, said, wake) = (config.dir.clone(), said.clone(), wake.try_clone()?);
-    let thread = std::thread::Builder::new().name("ids".into()).spawn(move || ids::run(&dir, &given, &said, &wake))?;
+    let (dir, to_recorder) = (config.dir.clone(), to_recorder.clone());
+    let thread = std::thread::Builder::new().name("ids".into()).spawn(move || ids::run(&dir, &given, &to_recorder))?;
     Ok(Some((files, thread)))
 }
 
@@ -196,7 +193,7 @@ fn open_tapes(config: &ConsoleConfig, mask: Mask) -> io::Result<Tapes> {
 }
 
 /// Passes on what the supervisor says until the channel closes.
-async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd, telling: &Telling) {
+async fn listen(channel: &AsyncChannel, to_recorder: &ToRecorder, telling: &Telling) {
     loop {
         match channel.recv_msg::<Said>().await {
             Ok(Some((message, _))) => {
@@ -208,7 +205,7 @@ async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd,
                     // Without the thread nothing is recorded, which it has said.
                     let _ = telling.send(Told::SwitchEnded(at)).await;
                 }
-                if !tell(message, said, wake).await {
+                if !to_recorder.tell(message).await {
                     return;
                 }
             }
@@ -222,23 +219,6 @@ async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd,
             }
         }
     }
-}
-
-/// Gives the recorder what was said. Returns whether there is one.
-async fn tell(message: Said, said: &SyncSender<Said>, wake: &EventFd) -> bool {
-    let mut message = Some(message);
-    // The recorder waits for a disk: so does who speaks, not the other tasks.
-    while let Some(next) = message.take() {
-        match said.try_send(next) {
-            Ok(()) => wake.raise(),
-            Err(std::sync::mpsc::TrySendError::Full(back)) => {
-                message = Some(back);
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-            Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return false,
-        }
-    }
-    true
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,12 +15,11 @@ use tokio::time::Instant;
 
 use super::wire::{Wire, elsewhere};
 use crate::control::console::shared::Shared;
-use crate::control::console::tell;
+use crate::control::console::to_recorder::ToRecorder;
 use crate::event::{Event, EventId, Said, Utc};
 use crate::record::Record;
 use crate::record::sink::{Cursor, Next, Origin, SinkConfig, SinkStatus, Tail, framed, messages, pause};
 use crate::sys::clock;
-use crate::sys::eventfd::EventFd;
 use crate::wire::Instant as Moment;
 
 /// Records, and octets, that are sent at once.
@@ -50,7 +48,7 @@ pub struct Delivery {
     newest: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     shared: Arc<Shared>,
-    tell: (SyncSender<Said>, EventFd),
+    to_recorder: ToRecorder,
     status: SinkStatus,
     /// Whether it was told that the receiver is away.
     is_told_down: bool,
@@ -108,7 +106,7 @@ impl Delivery {
         dir: &Path,
         (newest, stop): (watch::Receiver<u64>, watch::Receiver<bool>),
         shared: Arc<Shared>,
-        tell: (SyncSender<Said>, EventFd),
+        to_recorder: ToRecorder,
     ) -> Delivery {
         let status = SinkStatus {
             sink: sink.name.clone(),
@@ -124,7 +122,7 @@ impl Delivery {
             newest,
             stop,
             shared,
-            tell,
+            to_recorder,
             status,
             is_told_down: false,
             saved: Instant::now(),
@@ -440,7 +438,7 @@ impl Delivery {
         let event = Event { count, ..Event::new(id, at) };
         let text: String = text.chars().take(250).collect();
         // Without a recorder the console ends anyway.
-        tell(Said { event, data: text.into_bytes() }, &self.tell.0, &self.tell.1).await;
+        self.to_recorder.tell(Said { event, data: text.into_bytes() }).await;
     }
 }
 

@@ -7,6 +7,7 @@ use super::*;
 use crate::control::console::sinks::file::SinkFile;
 use crate::control::console::tests::plan;
 use crate::record::sink::{Format, Select, Target};
+use crate::sys::eventfd::EventFd;
 
 fn delivery(dir: &Path) -> Delivery {
     let sink = SinkConfig {
@@ -18,9 +19,9 @@ fn delivery(dir: &Path) -> Delivery {
     };
     let origin = Origin { honeynet: "hwt".into(), host: "here".into(), facility: 16 };
     let shared = Arc::new(Shared::new(&plan(vec![])));
-    let (stop, told) = (watch::channel(false).1, std::sync::mpsc::sync_channel(1).0);
+    let (stop, to_recorder) = (watch::channel(false).1, ToRecorder::new(EventFd::new().unwrap()).0);
     let cursor = Cursor::open(dir, "siem", 1).unwrap();
-    Delivery::new(sink, origin, cursor, dir, (shared.newest(), stop), shared, (told, EventFd::new().unwrap()))
+    Delivery::new(sink, origin, cursor, dir, (shared.newest(), stop), shared, to_recorder)
 }
 
 #[test]

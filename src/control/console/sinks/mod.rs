@@ -12,15 +12,13 @@ pub use file::forget;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
 use super::shared::Shared;
-use crate::event::Said;
+use super::to_recorder::ToRecorder;
 use crate::record::sink::{Cursor, Origin, SINKS, SinkConfig};
-use crate::sys::eventfd::EventFd;
 use crate::sys::sched;
 
 use delivery::Delivery;
@@ -41,8 +39,7 @@ impl Sinks {
         honeynet: &str,
         dir: &Path,
         shared: &Arc<Shared>,
-        said: &SyncSender<Said>,
-        wake: &EventFd,
+        to_recorder: &ToRecorder,
     ) -> io::Result<Option<Sinks>> {
         if sinks.is_empty() {
             return Ok(None);
@@ -64,7 +61,7 @@ impl Sinks {
                     dir,
                     (newest.clone(), stopped.clone()),
                     shared.clone(),
-                    (said.clone(), wake.try_clone()?),
+                    to_recorder.clone(),
                 )),
                 Err(error) => {
                     tracing::error!(%error, sink = sink.name, "nothing is sent: the sink's place in the log cannot be read");
