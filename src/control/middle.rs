@@ -18,7 +18,7 @@ use crate::emulate::{Identity, Secret, ServiceId};
 use crate::event::{SessionId, Utc};
 use crate::node::{HostsConfig, NodeIdx};
 use crate::relay::ssh::Login;
-use crate::relay::tape::{Begin, Entry, Protocol, Recorder, Tape, Text, Word};
+use crate::relay::tape::{Begin, Clock, Entry, Protocol, Recorder, Tape, Text, Word};
 use crate::relay::{plain, ssh, tls};
 use crate::service::tls::Owner;
 use crate::service::{Middle, Service, Spoken, SshMiddle, TlsMiddle};
@@ -158,9 +158,6 @@ impl Middles {
         })
     }
 }
-
-/// What tells how long a connection has lasted, microseconds.
-type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Is in the middle of a connection until that is over.
 async fn work(known: Known, pipe: RelayEnd, tape: Arc<dyn Tape>, clock: Clock) {

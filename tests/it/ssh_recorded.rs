@@ -316,7 +316,7 @@ fn what_is_open_is_recorded_beyond_the_recorders_death() {
         assert!(connection["end"].as_str().is_some_and(|end| !end.contains("broken")), "{connection}");
     }
     let file = connections.iter().find_map(|connection| connection["files"].get(0)).expect("the file is on a tape");
-    let digest = honeyweave::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
+    let digest = honeyweave::wire::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
     assert_eq!((&file["path"], &file["sha256"]), (&"/tmp/worm".into(), &digest.as_str().into()), "{file}");
     // What it had read and not written may be missing: zeros stand for it, and the tape says where.
     let kept = std::fs::read(dir.join(file["content"].as_str().unwrap())).unwrap();

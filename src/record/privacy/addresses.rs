@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::{Map, Value};
 
 use super::Privacy;
-use super::secrets::ascii;
 use crate::event::{AddressMask, EventId};
+use crate::record::ascii::ascii;
 use crate::record::search::tail;
 use crate::record::{Record, base64};
 
@@ -97,10 +97,9 @@ impl Mask {
                 *value = masked.into();
             }
         }
-        let ascii = ascii(&Value::Object(told));
-        record.text = record.text.is_some().then(|| String::from_utf8_lossy(&ascii).into_owned());
-        record.text = record.text.take().map(|text| crate::record::escape(&text).into_owned());
-        record.data = Some(base64::encode(&ascii));
+        let text = ascii(&Value::Object(told).to_string());
+        record.text = record.text.is_some().then(|| crate::record::escape(&text).into_owned());
+        record.data = Some(base64::encode(text.as_bytes()));
     }
 
     /// What is written of an address, with a port or without; nothing if it is none.

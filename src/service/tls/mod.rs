@@ -24,7 +24,7 @@ use super::Service;
 pub use believer::believer;
 #[cfg(test)]
 pub use certificate::sample;
-pub use hello::{ClientHello, First, MOST as MOST_OF_HELLO, first, hex};
+pub use hello::{ClientHello, First, MOST as MOST_OF_HELLO, first};
 pub use notary::{Notary, Owner, provider, tickets};
 pub(super) use wrapped::Wrapped;
 

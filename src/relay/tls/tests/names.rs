@@ -101,7 +101,7 @@ async fn a_clients_certificate_is_believed_and_told_of() {
                 _ => None,
             });
             let digest = ring::digest::digest(&ring::digest::SHA256, &der);
-            let expected = (crate::service::tls::hex(digest.as_ref()), "CN=sample".to_owned());
+            let expected = (crate::wire::hex(digest.as_ref()), "CN=sample".to_owned());
             assert_eq!(shown, asks.then_some(expected), "{told:?}");
         }
     }
