@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use honeyweave::relay::ssh::{Login, Policy, Secret, Settings, host_key, serve};
+use honeyweave::relay::ssh::{Login, Policy, Settings, host_key, serve};
 use honeyweave::relay::tape::{Entry, Recorder};
 use honeyweave_fuzz::virtually;
 use libfuzzer_sys::fuzz_target;
@@ -164,7 +164,7 @@ fn settings(story: &Story) -> Settings {
         banner: banner.into(),
         host_keys: vec![host_key([1; 32])],
         policy,
-        login: Some(Login { user: "root".into(), secret: Secret::Password("toor".into()) }),
+        login: Some(Login { user: "root".into(), password: "toor".into() }),
         refusal: Duration::from_millis(100),
         acceptance: Duration::from_millis(100),
         keyboard_interactive: true,

@@ -12,7 +12,9 @@ mod protocol;
 pub mod worker;
 
 pub use config::{ImageConfig, ImageUser, KeeperConfig};
-pub use protocol::{Answered, ContainerRow, FromKeeper, KeeperSays, Lessee, Logged, Order, Ordered, ToKeeper, Watched};
+pub use protocol::{
+    Answered, ContainerRow, FromKeeper, KeeperSays, Lessee, Logged, Order, Ordered, ToKeeper, Wanted, Watched,
+};
 
 /// Why a build without liblxc starts no container.
 pub const NO_LXC: &str = "this honeyweave was built without liblxc (feature `lxc`), so no container can be started";

@@ -174,6 +174,14 @@ pub enum Order {
     Snapshot(u32),
     /// List what was changed in it.
     Diff(u32),
+}
+
+/// What the console wants of the keeper.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Wanted {
+    /// What somebody has ordered. All else is the console's own: nobody else is told whose a container is, or given a
+    /// descriptor, by asking the console.
+    Order(Order),
     /// Tell which of the containers with greater numbers than this are watched ([`crate::sys::inside`]), as many as go into
     /// an answer.
     Watched(u32),
@@ -245,7 +253,7 @@ pub struct Ordered {
     /// The console's name for it.
     pub id: u64,
     /// What to do.
-    pub order: Order,
+    pub what: Wanted,
 }
 
 /// To the console.

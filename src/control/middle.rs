@@ -17,11 +17,11 @@ use super::protocol::ToConsole;
 use crate::emulate::{Identity, Secret, ServiceId};
 use crate::event::{SessionId, Utc};
 use crate::node::{HostsConfig, NodeIdx};
-use crate::relay::ssh::{Login, Policy};
-use crate::relay::tape::{Begin, Entry, Protocol, Recorder, Tape, Text, Word};
+use crate::relay::ssh::Login;
+use crate::relay::tape::{Begin, Clock, Entry, Protocol, Recorder, Tape, Text, Word};
 use crate::relay::{plain, ssh, tls};
-use crate::service::tls::{Credentials, Owner};
-use crate::service::{Middle, Opens, Service, Spoken, SshMiddle, TlsMiddle};
+use crate::service::tls::Owner;
+use crate::service::{Middle, Service, Spoken, SshMiddle, TlsMiddle};
 use crate::stack::RelayEnd;
 use crate::sys::clock;
 
@@ -159,9 +159,6 @@ impl Middles {
     }
 }
 
-/// What tells how long a connection has lasted, microseconds.
-type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
-
 /// Is in the middle of a connection until that is over.
 async fn work(known: Known, pipe: RelayEnd, tape: Arc<dyn Tape>, clock: Clock) {
     let dialer = pipe.dialer();
@@ -225,13 +222,6 @@ fn lock(open: &Mutex<HashMap<u64, Begin>>) -> MutexGuard<'_, HashMap<u64, Begin>
 
 /// What a host's TLS is.
 fn of_tls(middle: &TlsMiddle, identity: Identity, owner: Owner) -> Result<tls::Settings, String> {
-    let certificate = match &middle.credentials {
-        Credentials::Own(leaf) => {
-            let image = tls::Image { leaf: (**leaf).clone(), ..tls::Image::default() };
-            tls::Certificate::Made(Box::new(image))
-        }
-        Credentials::Given(given) => tls::Certificate::Given(given.clone()),
-    };
     let is_http = middle.spoken == Spoken::Http;
     let wall: tls::Wall = Arc::new(|| clock::realtime_micros() / 1_000_000);
     let dialect = match middle.spoken {
@@ -243,7 +233,7 @@ fn of_tls(middle: &TlsMiddle, identity: Identity, owner: Owner) -> Result<tls::S
         _ => None,
     };
     Ok(tls::Settings {
-        face: tls::Face::new(identity, owner, certificate, middle.asks_clients, is_http, wall)?,
+        face: tls::Face::new(identity, owner, middle.credentials.clone(), middle.asks_clients, is_http, wall)?,
         inside: if middle.inside { tls::Inside::Tls } else { tls::Inside::Clear },
         starttls: dialect.filter(|_| middle.starttls),
         foreign: match () {
@@ -258,13 +248,6 @@ fn of_tls(middle: &TlsMiddle, identity: Identity, owner: Owner) -> Result<tls::S
 
 /// What a host's SSH server is.
 fn of_ssh(ssh: &SshMiddle, identity: &Identity, host: IpAddr) -> ssh::Settings {
-    let policy = match &ssh.opens {
-        Opens::Container => Policy::Container,
-        Opens::List(pairs) => Policy::List(pairs.clone()),
-        Opens::Any => Policy::Any,
-        Opens::After(refused) => Policy::After(*refused),
-        Opens::Never => Policy::Never,
-    };
     let login = ssh.login.as_ref();
     // As containers have them: Dropbear's has one.
     let own = Some(ssh::host_key(identity.ssh_seed(host)));
@@ -275,11 +258,11 @@ fn of_ssh(ssh: &SshMiddle, identity: &Identity, host: IpAddr) -> ssh::Settings {
     ssh::Settings {
         banner: ssh.identification.clone(),
         host_keys: [own, other].into_iter().flatten().collect(),
-        policy,
-        login: login.map(|(user, word)| Login { user: user.clone(), secret: ssh::Secret::Password(word.clone()) }),
+        policy: ssh.opens.clone(),
+        login: login.map(|(user, password)| Login { user: user.clone(), password: password.clone() }),
         refusal: Duration::from_millis(u64::from(ssh.refusal_ms)),
         acceptance: Duration::from_millis(u64::from(ssh.acceptance_ms)),
-        keyboard_interactive: false,
+        keyboard_interactive: ssh.keyboard_interactive,
         keep: ssh.keep,
     }
 }

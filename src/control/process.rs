@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Pid;
 
 use super::config::{ConsoleEnds, KeeperEnds, SwitchEnds};
+use crate::event::Process;
 use crate::sys::seqpacket::Channel;
 use crate::sys::{clock, handed};
 
@@ -16,23 +17,6 @@ const SECOND: i64 = 1_000_000;
 const STEADY: i64 = 30 * SECOND;
 /// The longest pause before a restart.
 const LONGEST_PAUSE: i64 = 5 * SECOND;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Keeper,
-    Switch,
-    Console,
-}
-
-impl Kind {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Kind::Keeper => "keeper",
-            Kind::Switch => "switch",
-            Kind::Console => "console",
-        }
-    }
-}
 
 pub(super) enum Ends {
     Keeper(KeeperEnds),
@@ -51,8 +35,8 @@ impl Ends {
 }
 
 /// One of the three.
-pub(super) struct Process {
-    pub(super) kind: Kind,
+pub(super) struct Child {
+    pub(super) kind: Process,
     pub(super) config: OwnedFd,
     /// What it is handed: kept, so that the next one continues.
     pub(super) ends: Ends,
@@ -65,13 +49,13 @@ pub(super) struct Process {
     pub(super) due: Option<i64>,
 }
 
-impl Process {
+impl Child {
     pub(super) fn start(&mut self, name: &str) -> io::Result<()> {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("honeyweave").arg(format!("__{}", self.kind.name())).arg(name);
         // A terminal's interrupt is for the supervisor, which ends the others in order.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
-        if self.kind != Kind::Keeper {
+        if self.kind != Process::Keeper {
             command.env_clear();
             let passed = ["HONEYWEAVE_LOG", "RUST_BACKTRACE", "NO_COLOR", "TERM"];
             command.envs(passed.into_iter().filter_map(|key| Some((key, std::env::var_os(key)?))));

@@ -5,21 +5,20 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::config::{ConsoleConfig, ConsoleEnds, Inside, KeeperEnds, Rings, SwitchConfig, SwitchEnds};
-use super::process::{Ends, Kind, Process};
+use super::process::{Child, Ends};
 use super::protocol::{FromSupervisor, ToSupervisor};
 use super::watch::{Check, Watch};
 use super::watching::{self, Given, Source};
 use super::{ends, place};
 use crate::container::KeeperConfig;
 use crate::container::keeper::{Layout, open_tap};
-use crate::event::{Event, EventId, Said};
+use crate::event::{Event, EventId, Fate, HONEYNET_ENDS, Process, Said, process_state};
 use crate::node::TapConfig;
-use crate::record::HONEYNET_ENDS;
 use crate::sys::inside::Attached;
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
@@ -129,7 +128,7 @@ pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
     result.map(drop)
 }
 
-fn prepare(setup: &Setup, inside: Inside, fds: Option<Given>) -> Result<[Process; 3], SupervisorError> {
+fn prepare(setup: &Setup, inside: Inside, fds: Option<Given>) -> Result<[Child; 3], SupervisorError> {
     let plan = &setup.plan;
     let dir = setup.state_dir.join(&plan.name);
     place::make_dirs(&dir).map_err(SupervisorError::State)?;
@@ -160,7 +159,7 @@ fn prepare(setup: &Setup, inside: Inside, fds: Option<Given>) -> Result<[Process
     let switch = SwitchConfig { plan: plan_of_switch, secret, threads: setup.threads };
     let console = ConsoleConfig {
         plan: plan.clone(),
-        dir: absolute(&dir).map_err(SupervisorError::State)?,
+        dir: std::path::absolute(&dir).map_err(SupervisorError::State)?,
         started_micros: clock::realtime_micros(),
         threads: setup.threads,
         supervisor: std::process::id(),
@@ -170,10 +169,6 @@ fn prepare(setup: &Setup, inside: Inside, fds: Option<Given>) -> Result<[Process
         .map_err(|e| SupervisorError::System("make channels between processes", e))
 }
 
-fn absolute(path: &Path) -> io::Result<PathBuf> {
-    std::path::absolute(path)
-}
-
 fn connect(
     keeper: &KeeperConfig,
     taps: Vec<OwnedFd>,
@@ -181,7 +176,7 @@ fn connect(
     console: &ConsoleConfig,
     (control, metrics): (OwnedFd, Option<OwnedFd>),
     inside: Option<Given>,
-) -> io::Result<[Process; 3]> {
+) -> io::Result<[Child; 3]> {
     let (keeper_switch, switch_keeper) = Channel::pair()?;
     let (keeper_console, console_keeper) = Channel::pair()?;
     let (switch_console, console_switch) = Channel::pair()?;
@@ -198,7 +193,7 @@ fn connect(
     let process = |kind, config, line: Channel, ends| {
         line.set_nonblocking(true)?;
         let due = Some(0);
-        io::Result::Ok(Process { kind, config, ends, line: Some(line), pid: None, started: 0, failures: 0, due })
+        io::Result::Ok(Child { kind, config, ends, line: Some(line), pid: None, started: 0, failures: 0, due })
     };
     let (containers, inside) = inside.unzip();
     let keeper_ends = KeeperEnds {
@@ -220,15 +215,15 @@ fn connect(
         metrics,
     };
     Ok([
-        process(Kind::Console, ends::config(console)?, console_line, Ends::Console(console_ends))?,
-        process(Kind::Keeper, ends::config(keeper)?, keeper_line, Ends::Keeper(keeper_ends))?,
-        process(Kind::Switch, ends::config(switch)?, switch_line, Ends::Switch(switch_ends))?,
+        process(Process::Console, ends::config(console)?, console_line, Ends::Console(console_ends))?,
+        process(Process::Keeper, ends::config(keeper)?, keeper_line, Ends::Keeper(keeper_ends))?,
+        process(Process::Switch, ends::config(switch)?, switch_line, Ends::Switch(switch_ends))?,
     ])
 }
 
 struct Supervisor {
     signals: Signals,
-    processes: [Process; 3],
+    processes: [Child; 3],
     /// Held, so that it goes on.
     _inside: Option<Attached>,
     ready: bool,
@@ -280,7 +275,7 @@ impl Supervisor {
         if now < self.watch.next {
             return;
         }
-        let Some(switch) = self.processes.iter().find(|process| process.kind == Kind::Switch) else { return };
+        let Some(switch) = self.processes.iter().find(|process| process.kind == Process::Switch) else { return };
         let Some(pid) = switch.pid else {
             self.watch = Watch::new(now);
             return;
@@ -316,15 +311,15 @@ impl Supervisor {
             if process.due.is_none_or(|due| due > now) {
                 continue;
             }
-            if process.kind == Kind::Switch {
+            if process.kind == Process::Switch {
                 self.watch = Watch::new(now);
             }
             let (again, kind) = (process.failures > 0, process.kind);
             match process.start(&self.name) {
                 Ok(()) => {
                     let pid = process.pid.map_or(0, |pid| pid.as_raw_nonzero().get());
-                    let verb = if again { "was started again" } else { "was started" };
-                    self.say(&format!("the {} {verb} (process {pid})", kind.name()));
+                    let fate = if again { Fate::StartedAgain } else { Fate::Started };
+                    self.say(&process_state(kind, fate, &format!(" (process {pid})")));
                 }
                 Err(error) if self.ready => {
                     tracing::error!(%error, process = kind.name(), "cannot be started");
@@ -343,12 +338,12 @@ impl Supervisor {
             // A process that says more than that at once waits for its turn.
             for _ in 0..16 {
                 match line.recv_msg::<ToSupervisor>() {
-                    Ok(Some((ToSupervisor::Ready, _))) if process.kind == Kind::Switch => {
+                    Ok(Some((ToSupervisor::Ready, _))) if process.kind == Process::Switch => {
                         self.ready = true;
                         self.watch.answered();
                     }
-                    Ok(Some((ToSupervisor::Alive, _))) if process.kind == Kind::Switch => self.watch.answered(),
-                    Ok(Some((ToSupervisor::Down, _))) if process.kind == Kind::Console => {
+                    Ok(Some((ToSupervisor::Alive, _))) if process.kind == Process::Switch => self.watch.answered(),
+                    Ok(Some((ToSupervisor::Down, _))) if process.kind == Process::Console => {
                         tracing::info!("told to end");
                         return true;
                     }
@@ -368,10 +363,10 @@ impl Supervisor {
         let now = clock::monotonic_micros();
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let Some(i) = self.processes.iter().position(|process| process.pid == Some(pid)) else { continue };
-            let how = match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => format!("ended with exit code {code}"),
-                (_, Some(signal)) => format!("was ended by signal {signal}"),
-                _ => "ended".to_owned(),
+            let (fate, how) = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => (Fate::Ended, format!(" with exit code {code}")),
+                (_, Some(signal)) => (Fate::Killed, format!(" by signal {signal}")),
+                _ => (Fate::Ended, String::new()),
             };
             let process = &mut self.processes[i];
             process.ended(now);
@@ -380,10 +375,11 @@ impl Supervisor {
                 continue;
             }
             let (kind, failures) = (process.kind, process.failures);
-            tracing::warn!("the {} {how}", kind.name());
-            self.say(&format!("the {} {how}", kind.name()));
+            let text = process_state(kind, fate, &how);
+            tracing::warn!("{text}");
+            self.say(&text);
             if !self.ready && failures >= TRIES {
-                return Err(SupervisorError::Start(kind.name(), how));
+                return Err(SupervisorError::Start(kind.name(), format!("{}{how}", fate.words())));
             }
         }
         Ok(())
@@ -405,22 +401,22 @@ impl Supervisor {
         self.processes.iter_mut().for_each(|process| process.due = None);
         let deadline = clock::monotonic_micros() + GRACE;
         // It says what ends with it: that of who is in a container is not the end of the container, which comes after.
-        self.let_go(Kind::Switch);
-        self.wait_for_end(SWITCH_GRACE, |kind| kind == Kind::Switch);
-        self.let_go(Kind::Keeper);
-        self.wait_for_end(deadline - clock::monotonic_micros(), |kind| kind != Kind::Console);
-        self.let_go(Kind::Console);
+        self.let_go(Process::Switch);
+        self.wait_for_end(SWITCH_GRACE, |kind| kind == Process::Switch);
+        self.let_go(Process::Keeper);
+        self.wait_for_end(deadline - clock::monotonic_micros(), |kind| kind != Process::Console);
+        self.let_go(Process::Console);
         self.wait_for_end(CONSOLE_GRACE, |_| true);
         self.end_orphans();
     }
 
     /// Closes the channel to a process, which ends with that.
-    fn let_go(&mut self, kind: Kind) {
+    fn let_go(&mut self, kind: Process) {
         self.processes.iter_mut().filter(|process| process.kind == kind).for_each(|process| process.line = None);
     }
 
     /// Waits until those of `which` have ended, and kills them when the time is over.
-    fn wait_for_end(&mut self, grace: i64, which: impl Fn(Kind) -> bool) {
+    fn wait_for_end(&mut self, grace: i64, which: impl Fn(Process) -> bool) {
         let deadline = clock::monotonic_micros() + grace;
         let mut killed = false;
         while self.processes.iter().any(|process| which(process.kind) && process.pid.is_some()) {

@@ -11,6 +11,7 @@ mod drops;
 mod id;
 mod ip;
 mod mask;
+mod process;
 mod ring;
 mod utc;
 
@@ -23,6 +24,7 @@ pub use drops::{Counters, DropReason};
 pub use id::EventId;
 pub use ip::MaybeIp;
 pub use mask::{AddressMask, MaskedIp, ParseMaskedError, Prefixes};
+pub use process::{Fate, HONEYNET_ENDS, Process, process_state, told_of_process};
 pub use ring::{RingSink, decode};
 pub use utc::Utc;
 

@@ -12,7 +12,7 @@ use foldhash::HashMap;
 
 use super::schema::Record;
 use super::search::tail;
-use crate::event::{EventId, SessionId};
+use crate::event::{EventId, Process, SessionId, told_of_process};
 use crate::wire::Mac;
 
 /// Containers that are known at once; those that ended earliest are forgotten before those that run.
@@ -178,8 +178,7 @@ impl Causes {
 
 /// Whether the supervisor says that the switch is gone, or that there is a new one.
 pub(super) fn is_another_switch(reason: &str) -> bool {
-    let what = ["the switch ended", "the switch was ended", "the switch was started"];
-    what.iter().any(|what| reason.starts_with(what))
+    matches!(told_of_process(reason), Some((Process::Switch, _)))
 }
 
 #[cfg(test)]

@@ -1,12 +1,9 @@
 //! A file that only grows, by whole pieces.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-
-/// The longest line that anybody writes, in octets.
-const LINE: u64 = 1 << 20;
 
 /// A file to which pieces are appended whole or not at all: a piece that did not
 /// fit (a full disk) is taken back before the next one is written.
@@ -46,14 +43,19 @@ impl Appender {
     /// Opens a file of lines at `path`, which must exist, to go on with it behind its last whole line: who wrote it may
     /// have been killed in the midst of one.
     pub fn reopen_lines(path: &Path) -> io::Result<Appender> {
-        let mut file = open_regular(path)?;
-        let len = file.metadata()?.len();
-        let from = len.saturating_sub(LINE);
-        file.seek(SeekFrom::Start(from))?;
-        let mut last = Vec::new();
-        file.take(LINE).read_to_end(&mut last)?;
-        let whole = last.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at as u64 + 1);
-        Appender::reopen(path, from + whole)
+        let file = open_regular(path)?;
+        let mut end = file.metadata()?.len();
+        let mut piece = vec![0; 64 << 10];
+        while end > 0 {
+            let start = end.saturating_sub(piece.len() as u64);
+            let read = piece.get_mut(..(end - start) as usize).unwrap_or_default();
+            file.read_exact_at(read, start)?;
+            if let Some(at) = read.iter().rposition(|octet| *octet == b'\n') {
+                return Appender::reopen(path, start + at as u64 + 1);
+            }
+            end = start;
+        }
+        Appender::reopen(path, 0)
     }
 
     /// Octets of whole pieces.

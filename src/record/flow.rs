@@ -73,7 +73,7 @@ impl Ends {
     }
 }
 
-fn word(frame: &[u8], at: usize) -> Option<u16> {
+pub(super) fn word(frame: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*frame.get(at..at + 2)?.first_chunk()?))
 }
 
@@ -115,6 +115,17 @@ impl<K: Hash + Eq, V> Recent<K, V> {
     /// What is known of `key`, which is no use of it.
     pub fn peek(&self, key: &K) -> Option<&V> {
         self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    /// Forgets `key`; returns what was known of it.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        self.young.remove(key).or_else(|| self.old.remove(key))
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
     }
 
     /// Entries.

@@ -1,6 +1,7 @@
 //! What happened, told to disk: events as NDJSON, frames as pcapng, and the
 //! figures that the console keeps of them.
 
+mod ascii;
 pub(crate) mod base64;
 mod belongings;
 pub mod bundle;
@@ -44,9 +45,7 @@ pub use pcap::{Direction, SNAPLEN};
 pub use retention::Retention;
 pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless, safe_json};
 pub use search::{Filter, LogFile, by_time, log_files, search};
-pub use session::{
-    Alert, Counts, Found, HONEYNET_ENDS, Life, MOST_SESSIONS, Over, Port, Session, Wanted, Why, session, sessions,
-};
+pub use session::{Alert, Counts, Found, Life, MOST_SESSIONS, Over, Port, Session, Wanted, Why, session, sessions};
 pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView};
 pub use tail::Tail;
 pub use top::Top;

@@ -21,7 +21,7 @@ use crate::event::{EventId, SessionId, Utc};
 use crate::wire::Mac;
 
 use over::Ends;
-pub use over::{HONEYNET_ENDS, Over, Why};
+pub use over::{Over, Why};
 pub use parts::{Counts, Port};
 
 /// Sessions that are held at once.

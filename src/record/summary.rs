@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use foldhash::{HashMap, HashMapExt};
 use serde::{Deserialize, Serialize};
 
+use super::flow::Recent;
 use super::schema::{Proto, Record, is_an_attackers};
 use super::top::Top;
 use crate::event::Utc;
@@ -111,9 +112,8 @@ pub struct Summary {
     attackers: Top<IpAddr>,
     about: HashMap<IpAddr, (Option<Mac>, Utc)>,
     ports: Top<(u8, u16)>,
-    // Beginnings of sessions, in two generations: when the younger is full, the older is forgotten.
-    young: HashMap<SessionId, Utc>,
-    old: HashMap<SessionId, Utc>,
+    /// Beginnings of sessions.
+    begun: Recent<SessionId, Utc>,
     last: VecDeque<Record>,
 }
 
@@ -127,8 +127,7 @@ impl Default for Summary {
             attackers: Top::new(ATTACKERS),
             about: HashMap::new(),
             ports: Top::new(PORTS),
-            young: HashMap::new(),
-            old: HashMap::new(),
+            begun: Recent::new(SESSIONS),
             last: VecDeque::new(),
         }
     }
@@ -149,7 +148,7 @@ impl Summary {
         match record.event {
             EventId::SessionStart => self.session_started(record),
             EventId::SessionEnd => {
-                let started = record.session.and_then(|s| self.young.remove(&s).or_else(|| self.old.remove(&s)));
+                let started = record.session.and_then(|session| self.begun.remove(&session));
                 if let Some(started) = started {
                     record.duration_us = u64::try_from(record.time.micros() - started.micros()).ok();
                 }
@@ -216,20 +215,9 @@ impl Summary {
         }
     }
 
-    /// Records of each event so far, in the order of [`EventId::ALL`].
-    pub fn events(&self) -> &[u64] {
-        &self.events
-    }
-
-    /// How many containers.
-    pub fn containers(&self) -> Containers {
-        self.containers
-    }
-
     /// Forgets the sessions that ended with the switch.
     pub fn switch_restarted(&mut self) {
-        self.young.clear();
-        self.old.clear();
+        self.begun.clear();
     }
 
     fn attacker(&self, ip: IpAddr, events: u64) -> Attacker {
@@ -238,11 +226,8 @@ impl Summary {
     }
 
     fn session_started(&mut self, record: &Record) {
-        if self.young.len() >= SESSIONS / 2 {
-            self.old = std::mem::take(&mut self.young);
-        }
         if let Some(session) = record.session {
-            self.young.insert(session, record.time);
+            *self.begun.get_or(session, || record.time) = record.time;
         }
     }
 
@@ -305,7 +290,7 @@ mod tests {
             start.session = Some(SessionId(number));
             summary.add(&mut start);
         }
-        assert!(summary.young.len() + summary.old.len() <= SESSIONS);
+        assert!(summary.begun.len() <= SESSIONS);
     }
 
     #[test]

@@ -1,125 +1,221 @@
-//! What is added to an event log while somebody watches it.
+//! Reading the log while it is written: record after record from a place on, across files.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::search::{CURRENT, MAX_LINE, open_current};
+use super::file::open_regular;
+use super::search::{CURRENT, Filter, MAX_LINE, rotated_files, search};
 
-/// The end of a log.
+/// What comes next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// A record: its number and its line without the line feed.
+    Record(u64, String),
+    /// So many records were deleted before they were read, the newest of them with this number.
+    Lost(u64, u64),
+    /// For now that was all.
+    End,
+}
+
+/// A place in the log.
 #[derive(Debug)]
 pub struct Tail {
     dir: PathBuf,
-    file: Option<File>,
-    /// The beginning of a line whose end is not there yet.
-    rest: Vec<u8>,
+    /// The newest record that was read.
+    last: u64,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    reader: BufReader<File>,
+    /// Number of its first record.
+    first: u64,
+    /// Where the next line begins.
+    at: u64,
+    /// Whether it is written no longer.
+    is_over: bool,
+}
+
+impl Open {
+    fn new(file: File, first: u64) -> Open {
+        Open { reader: BufReader::with_capacity(64 << 10, file), first, at: 0, is_over: false }
+    }
+
+    /// The next whole line; none at the end.
+    fn line(&mut self) -> io::Result<Option<String>> {
+        loop {
+            let mut line = Vec::new();
+            let read = (&mut self.reader).take(MAX_LINE).read_until(b'\n', &mut line)?;
+            if line.last() != Some(&b'\n') && (read as u64) < MAX_LINE {
+                // What is there of a line is written whole or taken back: it is read again then.
+                self.reader.seek(SeekFrom::Start(self.at))?;
+                return Ok(None);
+            }
+            self.at += read as u64;
+            line.pop();
+            if let Ok(line) = String::from_utf8(line) {
+                return Ok(Some(line));
+            }
+        }
+    }
+
+    fn is_deleted(&self) -> io::Result<bool> {
+        Ok(self.reader.get_ref().metadata()?.nlink() == 0)
+    }
 }
 
 impl Tail {
-    /// That of the log in `dir`, from now on.
+    /// Reads what is added in `dir` from now on.
     ///
     /// # Errors
-    /// If it cannot be read. That there is none yet is no error.
+    /// If what is there cannot be read.
     pub fn new(dir: &Path) -> io::Result<Tail> {
-        let file = match open_current(dir) {
-            Ok(mut file) => {
-                file.seek(SeekFrom::End(0))?;
-                Some(file)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Tail { dir: dir.to_owned(), file, rest: Vec::new() })
+        let newest = search(dir, &Filter::default(), 1)?;
+        Ok(Tail::after(dir, newest.last().and_then(|line| seq(line)).unwrap_or(0)))
     }
 
-    /// Gives `each` the lines that were added since the last call, without their line feeds.
+    /// Reads on in `dir` after record number `last`.
+    pub fn after(dir: &Path, last: u64) -> Tail {
+        Tail { dir: dir.to_owned(), last, open: None }
+    }
+
+    /// The newest record that was read or is known to be lost.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// What comes next.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn read(&mut self) -> io::Result<Next> {
+        loop {
+            if self.open.is_none()
+                && let Some(lost) = self.find()?
+            {
+                return Ok(lost);
+            }
+            let Some(open) = &mut self.open else { return Ok(Next::End) };
+            while let Some(line) = open.line()? {
+                match seq(&line) {
+                    Some(seq) if seq > self.last => {
+                        self.last = seq;
+                        return Ok(Next::Record(seq, line));
+                    }
+                    _ => {}
+                }
+            }
+            if !open.is_over {
+                // Another one may have been begun; then what was written to this one last is read first.
+                let same = |file: &File| Ok::<_, io::Error>((file.metadata()?.dev(), file.metadata()?.ino()));
+                let current = match open_regular(&self.dir.join(CURRENT)) {
+                    Ok(file) => Some(same(&file)?),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    Err(error) => return Err(error),
+                };
+                if current.is_none() || current == Some(same(open.reader.get_ref())?) {
+                    return Ok(Next::End);
+                }
+                open.is_over = true;
+                continue;
+            }
+            match self.follow()? {
+                Some(next) => return Ok(next),
+                None if self.open.is_none() => return Ok(Next::End),
+                None => {}
+            }
+        }
+    }
+
+    /// Gives `each` the records that have come since the last call and are still there.
     ///
     /// # Errors
     /// If the log cannot be read.
     pub fn look(&mut self, mut each: impl FnMut(&str)) -> io::Result<()> {
         loop {
-            // Asked before it is read: what is written to it afterward is behind what its successor begins with.
-            let is_last = match (&self.file, fs::symlink_metadata(self.dir.join(CURRENT))) {
-                (Some(file), Ok(now)) => {
-                    let ours = file.metadata()?;
-                    (ours.dev(), ours.ino()) == (now.dev(), now.ino())
-                }
-                (None, Ok(_)) => false,
-                (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => true,
-                (_, Err(error)) => return Err(error),
-            };
-            if let Some(file) = &mut self.file {
-                lines(file, &mut self.rest, &mut each)?;
+            match self.read()? {
+                Next::Record(_, line) => each(&line),
+                Next::Lost(..) => {}
+                Next::End => return Ok(()),
             }
-            if is_last {
-                return Ok(());
-            }
-            self.rest.clear();
-            self.file = match open_current(&self.dir) {
-                Ok(file) => Some(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(error),
-            };
         }
+    }
+
+    /// The log's files, oldest first, by the number of their first record.
+    fn files(&self) -> io::Result<Vec<(u64, File)>> {
+        // The current one first: if it is rotated meanwhile it is among the others, too, and counts once.
+        let current = match open_regular(&self.dir.join(CURRENT)) {
+            Ok(mut file) => {
+                let mut line = String::new();
+                BufReader::new(&mut file).take(MAX_LINE).read_line(&mut line).ok();
+                file.seek(SeekFrom::Start(0))?;
+                seq(line.trim_end()).map(|first| (first, file))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let mut files = Vec::new();
+        for rotated in rotated_files(&self.dir)? {
+            if current.as_ref().is_some_and(|(first, _)| *first == rotated.first_seq) {
+                continue;
+            }
+            match open_regular(&rotated.path) {
+                Ok(file) => files.push((rotated.first_seq, file)),
+                // The total limit took it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        files.extend(current);
+        files.sort_by_key(|(first, _)| *first);
+        Ok(files)
+    }
+
+    /// Opens the file that the next record is in.
+    fn find(&mut self) -> io::Result<Option<Next>> {
+        let mut files = self.files()?;
+        let at = files.iter().rposition(|(first, _)| *first <= self.last.saturating_add(1));
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let (first, file) = files.swap_remove(at.unwrap_or(0));
+        self.open = Some(Open::new(file, first));
+        Ok(at.is_none().then(|| self.lose(first)))
+    }
+
+    /// Opens the file after the one that is over.
+    fn follow(&mut self) -> io::Result<Option<Next>> {
+        let Some(over) = &self.open else { return Ok(None) };
+        let before = over.first;
+        let next = self.files()?.into_iter().find(|(first, _)| *first > before);
+        // Asked afterward: it goes before any that follows it, and one of these may have gone just now.
+        let is_deleted = over.is_deleted()?;
+        let Some((first, file)) = next else {
+            // The next one has no record yet.
+            return Ok(Some(Next::End));
+        };
+        self.open = Some(Open::new(file, first));
+        // Files go from the oldest on: if this one is there, nothing after it has gone, and what is missing a `gap` tells.
+        Ok((is_deleted && first > self.last.saturating_add(1)).then(|| self.lose(first)))
+    }
+
+    fn lose(&mut self, first: u64) -> Next {
+        let newest = first.saturating_sub(1);
+        let count = newest.saturating_sub(std::mem::replace(&mut self.last, newest));
+        Next::Lost(count, newest)
     }
 }
 
-fn lines(file: &mut File, rest: &mut Vec<u8>, each: &mut impl FnMut(&str)) -> io::Result<()> {
-    let mut piece = vec![0; 64 << 10];
-    loop {
-        let read = file.read(&mut piece)?;
-        if read == 0 {
-            return Ok(());
-        }
-        for part in piece.get(..read).unwrap_or_default().split_inclusive(|octet| *octet == b'\n') {
-            // What is longer than any record is none.
-            if rest.len() as u64 <= MAX_LINE {
-                rest.extend_from_slice(part);
-            }
-            if part.ends_with(b"\n") {
-                if let Some(line) = rest.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok()) {
-                    each(line);
-                }
-                rest.clear();
-            }
-        }
-    }
+/// The number of the record in `line`. The usual beginning is looked for first, as whoever is far behind passes over
+/// many.
+fn seq(line: &str) -> Option<u64> {
+    let usual = line.strip_prefix("{\"v\":1,\"seq\":").and_then(|rest| rest.split_once(',')?.0.parse().ok());
+    usual.or_else(|| Filter::default().matches(line))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    #[test]
-    fn every_line_that_is_added_is_seen_once_across_rotations() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(CURRENT);
-        let add = |text: &str| {
-            let mut file = File::options().create(true).append(true).open(&path).unwrap();
-            file.write_all(text.as_bytes()).unwrap();
-        };
-        let mut none = Tail::new(dir.path()).unwrap();
-        let seen = |tail: &mut Tail| {
-            let mut seen = Vec::new();
-            tail.look(|line| seen.push(line.to_owned())).unwrap();
-            seen
-        };
-        assert!(seen(&mut none).is_empty());
-        add("one\ntw");
-        let mut tail = Tail::new(dir.path()).unwrap();
-        assert_eq!(seen(&mut none), ["one"]);
-        add("o\nthree\n");
-        assert_eq!(seen(&mut none), ["two", "three"]);
-        assert_eq!(seen(&mut tail), ["o", "three"]);
-        add("four\n");
-        fs::rename(&path, dir.path().join("events-00000000000000000001.ndjson")).unwrap();
-        assert_eq!(seen(&mut tail), ["four"]);
-        add(&format!("{}\n", "x".repeat(200_000)));
-        add("five\n");
-        assert_eq!(seen(&mut tail), ["five"], "what is longer than any record is none");
-        assert_eq!(seen(&mut none), ["four", "five"]);
-    }
-}
+#[path = "tail_tests.rs"]
+mod tests;

@@ -138,9 +138,11 @@ pub struct SshMiddle {
     /// Its identification (RFC 4253 §4.2) without the line's end.
     pub identification: String,
     /// Who is let in.
-    pub opens: Opens,
+    pub opens: Policy,
     /// User and password by which it logs in inside, unless the attacker's own do.
     pub login: Option<(String, String)>,
+    /// Whether it asks for passwords by keyboard-interactive, too (RFC 4256).
+    pub keyboard_interactive: bool,
     /// How long a refusal takes at least, in milliseconds.
     pub refusal_ms: u32,
     /// How long it takes at least to be let in, in milliseconds.
@@ -151,14 +153,16 @@ pub struct SshMiddle {
 
 /// What opens a container to an attacker.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Opens {
-    /// What the container's own server accepts.
+pub enum Policy {
+    /// What the container's own server accepts, as the user that the attacker names. Public keys are refused: what a client
+    /// signs is the key exchange with us, which proves nothing to another server.
     Container,
-    /// One of these users with one of its passwords.
+    /// One of these passwords, each of a user.
     List(Vec<(String, String)>),
-    /// Any password, and any key.
+    /// Any password and any public key.
     Any,
-    /// Any password, once so many were refused in the same connection.
+    /// Any password, of which this many were refused before in the same connection. Public keys are refused: a client
+    /// offers several by itself.
     After(u32),
     /// Nothing.
     Never,

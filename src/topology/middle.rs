@@ -7,7 +7,7 @@ use super::raw_services::{InsideWord, MiddleWord, OpensWord, TcpKeys};
 use super::source::Span;
 use super::{images, tls, units};
 use crate::emulate::Backend;
-use crate::service::{Middle, Opens, ServiceKind, Spoken, SshMiddle, TlsMiddle};
+use crate::service::{Middle, Policy, ServiceKind, Spoken, SshMiddle, TlsMiddle};
 
 /// The SSH servers of Debian 12.
 const OPENSSH: &str = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3";
@@ -127,9 +127,10 @@ fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
         Some(text) => c.unit(text.span, units::size_bytes(text))?,
         None => KEEP,
     };
+    let keyboard_interactive = keys.keyboard_interactive.as_ref().is_some_and(|asks| asks.value);
     let opens = opens(c, keys, at)?;
     let login = match &keys.login {
-        Some(text) if opens == Opens::Container => {
+        Some(text) if opens == Policy::Container => {
             let help = "remove it, or say who else is let in: `opens: any`, `after: 3` or `passwords`";
             c.error(text.span, "nobody logs in by this", "the container's own server is asked instead", help);
             return None;
@@ -144,7 +145,7 @@ fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
         None => None,
     };
     let (refusal_ms, acceptance_ms) = ((refusal_us / 1000) as u32, (acceptance_us / 1000) as u32);
-    Some(SshMiddle { identification, opens, login, refusal_ms, acceptance_ms, keep })
+    Some(SshMiddle { identification, opens, login, keyboard_interactive, refusal_ms, acceptance_ms, keep })
 }
 
 fn identification(c: &mut Checker<'_>, text: &At<Text>) -> Option<String> {
@@ -157,7 +158,7 @@ fn identification(c: &mut Checker<'_>, text: &At<Text>) -> Option<String> {
     None
 }
 
-fn opens(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<Opens> {
+fn opens(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<Policy> {
     let said = [
         keys.opens.as_ref().map(|word| word.span),
         keys.passwords.as_ref().map(|map| map.span),
@@ -172,13 +173,13 @@ fn opens(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<Opens> {
             c.error(after.span, format!("`after: {}` is out of range", after.value), "1 to 100", "write such as 3");
             return None;
         }
-        return Some(Opens::After(after.value));
+        return Some(Policy::After(after.value));
     }
     let Some(passwords) = &keys.passwords else {
         return Some(match keys.opens.as_ref().map(|word| word.value) {
-            None | Some(OpensWord::Container) => Opens::Container,
-            Some(OpensWord::Any) => Opens::Any,
-            Some(OpensWord::Never) => Opens::Never,
+            None | Some(OpensWord::Container) => Policy::Container,
+            Some(OpensWord::Any) => Policy::Any,
+            Some(OpensWord::Never) => Policy::Never,
         });
     };
     let of_user = |(user, all): (&At<Text>, &At<super::at::Texts>)| {
@@ -191,7 +192,7 @@ fn opens(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<Opens> {
         c.error(at, "these are no passwords, or too many", "1 to 1,000", help);
         return None;
     }
-    Some(Opens::List(list))
+    Some(Policy::List(list))
 }
 
 /// What answers where `act` says that a container of `backend` does.
@@ -208,7 +209,7 @@ pub fn kind(c: &mut Checker<'_>, act: &TcpAct, backend: Option<&Backend>, at: Sp
         _ => return ServiceKind::Container,
     };
     // Neither the attacker's own credential opens it nor does the topology say what does.
-    if let (None, Opens::Any | Opens::After(_) | Opens::List(_), Some(backend)) = (&ssh.login, &ssh.opens, backend) {
+    if let (None, Policy::Any | Policy::After(_) | Policy::List(_), Some(backend)) = (&ssh.login, &ssh.opens, backend) {
         ssh.login = images::account(c, &backend.image);
         if ssh.login.is_none() {
             let help = "add `login: \"user:password\"` beside `container: ssh`";
@@ -288,5 +289,12 @@ mod tests {
         };
         assert_eq!(times(""), (2000, 300));
         assert_eq!(times(", opens: any, refusal: 1s, acceptance: 50ms"), (1000, 50));
+    }
+
+    #[test]
+    fn a_server_asks_by_keyboard_interactive_if_that_is_said() {
+        assert!(!ssh_of("small", "").keyboard_interactive);
+        assert!(!ssh_of("small", ", keyboard_interactive: false").keyboard_interactive);
+        assert!(ssh_of("small", ", keyboard_interactive: true").keyboard_interactive);
     }
 }

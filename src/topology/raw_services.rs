@@ -164,6 +164,8 @@ mapping! {
         after: u32,
         /// `user:password` by which to log in inside, unless `opens: container` (default: the image's first account).
         login: Text,
+        /// Whether the SSH server asks for passwords by keyboard-interactive, too (default false, as Debian's).
+        keyboard_interactive: bool,
         /// What the SSH server calls itself (default: as that of the image, `SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3` or `SSH-2.0-dropbear_2022.83`).
         identification: Text,
         /// Time that a refused log-in takes at least (default 2s).

@@ -24,7 +24,19 @@ mapping! {
         days: u32,
         /// A file with a certificate in PEM, and with those above it, for all hosts instead of one for each.
         certificate: Text,
-        /// A file with the certificate's private key in PEM.
+        /// A file with the certificate's private key in PEM; without `certificate`, with the key of all hosts' certificates.
+        key: Text,
+        /// Who signs the certificates, instead of `issuer`.
+        ca: AuthorityKeys,
+    }
+}
+
+mapping! {
+    /// A private authority that certificates are signed by.
+    struct AuthorityKeys {
+        /// A file with its certificate in PEM, and with those above it.
+        certificate: Text,
+        /// A file with its private key in PEM.
         key: Text,
     }
 }

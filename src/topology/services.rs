@@ -32,6 +32,7 @@ const COMPANIONS: &[(&str, &[&str])] = &[
             "passwords",
             "after",
             "login",
+            "keyboard_interactive",
             "identification",
             "refusal",
             "acceptance",

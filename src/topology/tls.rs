@@ -6,7 +6,7 @@ use super::layers::TcpAct;
 use super::raw_tls::{NameKeys, TlsEntry, TlsKeys};
 use super::services;
 use super::source::Span;
-use crate::service::tls::{Credentials, Given, Leaf, Name};
+use crate::service::tls::{Credentials, Given, GivenKey, Leaf, Name};
 
 /// Octets of one part of a name: the upper bounds of RFC 5280, appendix A.1.
 const MAX_PART: usize = 64;
@@ -34,33 +34,38 @@ pub fn said(c: &mut Checker<'_>, entry: &At<TlsEntry>) -> Option<Option<Credenti
 }
 
 fn credentials(c: &mut Checker<'_>, keys: &TlsKeys, span: Span) -> Option<Credentials> {
-    match (&keys.certificate, &keys.key) {
-        (None, None) => leaf(c, keys, span).map(|leaf| Credentials::Own(Box::new(leaf))),
-        (Some(certificate), Some(key)) => {
-            let said = keys.present().into_iter().find(|(name, _)| !matches!(*name, "certificate" | "key"));
-            if let Some((name, value)) = said {
-                let at = c.source.key_before(name, value);
-                let message = format!("`{name}` says nothing beside `certificate`");
-                c.error(at, message, "the certificate of the file says it", "remove one of them");
-                return None;
-            }
-            let chain = services::read(c, certificate, "a certificate")?;
-            let secret = services::read(c, key, "a private key")?;
-            match Given::new(&chain, &secret) {
-                Ok(given) => Some(Credentials::Given(given)),
-                Err(error) => {
-                    let help = "both are PEM files; `openssl x509 -in FILE` and `openssl pkey -in FILE` read them";
-                    c.error(certificate.span, error, "this certificate and its key", help);
-                    None
-                }
-            }
-        }
-        (Some(one), None) | (None, Some(one)) => {
-            let help = "name the files of both, or neither, and each host has a certificate of its own";
-            c.error(one.span, "a certificate needs its `key`, and a key its `certificate`", "this is one of two", help);
-            None
-        }
+    let Some(certificate) = &keys.certificate else {
+        return leaf(c, keys, span).map(|leaf| Credentials::Own(Box::new(leaf)));
+    };
+    let said = keys.present().into_iter().find(|(name, _)| !matches!(*name, "certificate" | "key"));
+    if let Some((name, value)) = said {
+        let at = c.source.key_before(name, value);
+        let message = format!("`{name}` says nothing beside `certificate`");
+        c.error(at, message, "the certificate of the file says it", "remove one of them");
+        return None;
     }
+    given(c, certificate, keys.key.as_ref(), Given::new).map(Credentials::Given)
+}
+
+/// What files say of a certificate and its key.
+fn given(
+    c: &mut Checker<'_>,
+    certificate: &At<Text>,
+    key: Option<&At<Text>>,
+    read: fn(&[u8], &[u8]) -> Result<Given, String>,
+) -> Option<Given> {
+    let Some(key) = key else {
+        let help = "name the files of both, or neither, and each host has a certificate of its own";
+        c.error(certificate.span, "a certificate needs its `key`", "this is one of two", help);
+        return None;
+    };
+    let (chain, secret) = (services::read(c, certificate, "a certificate")?, services::read(c, key, "a private key")?);
+    read(&chain, &secret)
+        .map_err(|error| {
+            let help = "both are PEM files; `openssl x509 -in FILE` and `openssl pkey -in FILE` read them";
+            c.error(certificate.span, error, "this certificate and its key", help);
+        })
+        .ok()
 }
 
 fn leaf(c: &mut Checker<'_>, keys: &TlsKeys, span: Span) -> Option<Leaf> {
@@ -86,6 +91,39 @@ fn leaf(c: &mut Checker<'_>, keys: &TlsKeys, span: Span) -> Option<Leaf> {
             return None;
         }
         leaf.days = days.value;
+    }
+    if let Some(key) = &keys.key {
+        let secret = services::read(c, key, "a private key")?;
+        let own = GivenKey::new(&secret).and_then(|key| {
+            let leaf = Leaf { key: Some(key), ..Leaf::default() };
+            leaf.check().map(|()| leaf.key)
+        });
+        match own {
+            Ok(own) => leaf.key = own,
+            Err(error) => {
+                let help = "a PEM file with RSA, ECDSA on P-256 or P-384, or Ed25519, without a password";
+                c.error(key.span, error, "this key", help);
+                return None;
+            }
+        }
+    }
+    if let Some(ca) = &keys.ca {
+        if let Some(issuer) = &keys.issuer {
+            let at = c.source.key_before("issuer", issuer.span);
+            c.error(
+                at,
+                "`issuer` says nothing beside `ca`",
+                "the authority's certificate says it",
+                "remove one of them",
+            );
+            return None;
+        }
+        let Some(certificate) = &ca.certificate else {
+            let help = "write `ca: {certificate: ca.pem, key: ca.key}`";
+            c.error(ca.span, "an authority needs its `certificate`", "here", help);
+            return None;
+        };
+        leaf.authority = Some(given(c, certificate, ca.key.as_ref(), Given::authority)?);
     }
     if let Err(error) = leaf.check() {
         let help = "names of servers are ASCII, and a country is two letters";
@@ -162,7 +200,10 @@ mod tests {
             Name { common_name: "{host}.example.org".into(), organization: "Example".into(), ..Name::default() };
         let issuer = Name { common_name: "CA".into(), country: "DE".into(), ..Name::default() };
         let names = vec!["a.example.org".to_owned(), "192.0.2.9".to_owned()];
-        assert_eq!(credentials(said), Ok(Credentials::Own(Box::new(Leaf { subject, issuer, names, days: 90 }))));
+        assert_eq!(
+            credentials(said),
+            Ok(Credentials::Own(Box::new(Leaf { subject, issuer, names, days: 90, ..Leaf::default() })))
+        );
     }
 
     #[test]
@@ -174,7 +215,12 @@ mod tests {
             ("{subject: {c: Germany}}", "no country"),
             ("{subject: {cn: \"\"}}", "cannot stand in a certificate"),
             ("{names: [\"ä.example\"]}", "no certificate can say this"),
-            ("{key: a.pem}", "needs its `key`"),
+            ("{certificate: a.pem}", "needs its `key`"),
+            ("{key: /nonexistent}", "cannot read"),
+            ("{ca: {key: a.pem}}", "an authority needs its `certificate`"),
+            ("{ca: {certificate: a.pem}}", "needs its `key`"),
+            ("{ca: {certificate: a.pem, key: b.pem}, issuer: {cn: CA}}", "`issuer` says nothing beside `ca`"),
+            ("{ca: {certificate: a.pem, key: b.pem}, certificate: c.pem, key: d.pem}", "`ca` says nothing beside"),
             ("{key: a.pem, certificate: b.pem, days: 3}", "`days` says nothing beside"),
             ("{key: /nonexistent, certificate: /nonexistent}", "cannot read"),
             ("{subjekt: {}}", "subject"),
@@ -204,5 +250,11 @@ mod tests {
         assert!(matches!(of(&key), Ok(Credentials::Given(_))));
         assert!(of(&other).unwrap_err().contains("is not that of the certificate"));
         assert!(of(&certificate).unwrap_err().contains("the private key cannot be read"));
+        // A host's certificate signs no others, and a key may be that of many.
+        let ca = credentials(&format!("{{ca: {{certificate: {certificate}, key: {key}}}}}"));
+        assert!(ca.unwrap_err().contains("none of an authority"));
+        let of_key = |key: &str| credentials(&format!("{{key: {key}}}"));
+        assert!(matches!(of_key(&key), Ok(Credentials::Own(leaf)) if leaf.key.is_some()));
+        assert!(of_key(&certificate).unwrap_err().contains("the private key cannot be read"));
     }
 }

@@ -8,6 +8,7 @@
 mod arp;
 pub mod checksum;
 pub mod gso;
+mod hex;
 mod igmp;
 mod mac;
 mod mld;
@@ -15,6 +16,7 @@ mod packet;
 mod write;
 
 pub use arp::{ARP_FRAME, Arp, ArpOddities, Neighbor, icmp6, solicited_node};
+pub use hex::hex;
 pub use igmp::{Member, MemberQuery, MemberRecord};
 pub use mac::{Mac, ParseMacError};
 pub use mld::{ListenerQuery, ListenerRecord, link_local, write_report, write_router_solicit};

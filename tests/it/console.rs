@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use honeyweave::container::{Answered, KeeperSays, Order, Ordered};
+use honeyweave::container::{Answered, KeeperSays, Order, Ordered, Wanted};
 use honeyweave::control::{ConsoleConfig, ConsoleEnds, Rings, ToConsole, ToSwitch, console};
 use honeyweave::event::{Event, EventId, RingSink, SessionId, Sink};
 use honeyweave::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Stream, Text, Word};
@@ -92,9 +92,9 @@ impl Running {
         };
         let console = std::thread::spawn(move || console::run(config, ends, SERVE_METRICS).unwrap());
         let keeper = std::thread::spawn(move || {
-            while let Some((Ordered { id, order }, _)) = keeper.recv_msg::<Ordered>().unwrap() {
-                let answer = match order {
-                    Order::Ls(_) => Ok(Answered::Containers(vec![])),
+            while let Some((Ordered { id, what }, _)) = keeper.recv_msg::<Ordered>().unwrap() {
+                let answer = match what {
+                    Wanted::Order(Order::Ls(_)) => Ok(Answered::Containers(vec![])),
                     _ => Err("this keeper is a test".to_owned()),
                 };
                 keeper.send_msg(&KeeperSays::Answer { id, answer }, &[]).unwrap();

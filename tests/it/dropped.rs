@@ -37,7 +37,7 @@ fn noise(count: usize) -> Vec<u8> {
 }
 
 fn sum(octets: &[u8]) -> String {
-    honeyweave::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, octets).as_ref())
+    honeyweave::wire::hex(ring::digest::digest(&ring::digest::SHA256, octets).as_ref())
 }
 
 /// What the tapes tell of what a program read, and what is kept of it.

@@ -195,7 +195,7 @@ fn names_in(dir: &Path) -> BTreeSet<OsString> {
 }
 
 fn sha256(content: &[u8]) -> String {
-    honeyweave::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, content).as_ref())
+    honeyweave::wire::hex(ring::digest::digest(&ring::digest::SHA256, content).as_ref())
 }
 
 /// Panics if a terminal would do something, or a line ended where none should.

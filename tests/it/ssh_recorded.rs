@@ -316,7 +316,7 @@ fn what_is_open_is_recorded_beyond_the_recorders_death() {
         assert!(connection["end"].as_str().is_some_and(|end| !end.contains("broken")), "{connection}");
     }
     let file = connections.iter().find_map(|connection| connection["files"].get(0)).expect("the file is on a tape");
-    let digest = honeyweave::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
+    let digest = honeyweave::wire::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
     assert_eq!((&file["path"], &file["sha256"]), (&"/tmp/worm".into(), &digest.as_str().into()), "{file}");
     // What it had read and not written may be missing: zeros stand for it, and the tape says where.
     let kept = std::fs::read(dir.join(file["content"].as_str().unwrap())).unwrap();
@@ -475,4 +475,30 @@ fn one_network_leaves_connections_to_others() {
         crate::net::wait_for("room", open_again);
     });
     lab.wait_event("service.failed", |event| event.to_string().contains("too many connections from one network"));
+}
+
+const ASKS: &str = r#"
+name: asks
+templates:
+  asks:
+    personality: linux
+    tcp: {22: {container: ssh, opens: never, keyboard_interactive: true, refusal: 100ms}}
+    backend: {image: small}
+nodes:
+  wan: {kind: uplink}
+  asks: {kind: host, address: 192.0.2.20, template: asks}
+links:
+  - endpoints: [wan, asks]
+"#;
+
+#[test]
+fn who_is_asked_by_keyboard_interactive_is_recorded_with_the_answers() {
+    let lab = Lab::up(ASKS);
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    let options = OPTIONS.join(" ").replace("=password", "=keyboard-interactive");
+    let command = format!("sshpass -p 'my answer' ssh {options} root@192.0.2.20 true");
+    let output = lab.attacker.run(&["sh", "-c", &command]);
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(why.contains("Permission denied (publickey,password,keyboard-interactive)"), "{why}");
+    lab.wait_told("ssh.login", "192.0.2.20", &["my answer", "keyboard-interactive", "\"accepted\":false"]);
 }

@@ -271,3 +271,49 @@ fn a_certificate_from_files_is_shown_as_it_is() {
     let said = shell(&lab, "openssl s_client -tls1_2 -connect 192.0.2.100:443 </dev/null");
     assert!(said.contains("ECDHE-RSA-AES256-GCM-SHA384"), "{said}");
 }
+
+const SIGNED: &str = r#"
+name: signed
+templates:
+  server:
+    personality: linux
+    tcp:
+      443: {http: {app: webmail}, tls: {subject: {cn: "{host}.corp.example"}, ca: {certificate: ca.pem, key: ca.key}}}
+      993: {imap: {}, tls: {names: [mail.corp.example], key: rsa.key, ca: {certificate: ca.pem, key: ca.key}}}
+      995: {pop3: {}, tls: {key: rsa.key}}
+nodes:
+  wan: {kind: uplink}
+  web: {kind: host, address: 192.0.2.100, template: server}
+links:
+  - endpoints: [wan, web]
+"#;
+
+#[test]
+fn a_private_authority_signs_and_a_key_is_of_the_kind_that_is_given() {
+    let mut lab = Lab::shared();
+    // Where the topology lies.
+    let ca = lab.file("ca.pem", "");
+    let at = |name: &str| ca.with_file_name(name).display().to_string();
+    let (pem, ca_key, rsa) = (at("ca.pem"), at("ca.key"), at("rsa.key"));
+    let subject = ["-subj", "/O=Corp/CN=Corp Root", "-days", "30", "-nodes", "-newkey", "rsa:2048"];
+    let made = ["openssl", "req", "-x509", "-keyout", &ca_key, "-out", &pem];
+    crate::net::sh(&[&made[..], &subject, &["-addext", "keyUsage=keyCertSign"]].concat());
+    crate::net::sh(&["openssl", "genrsa", "-out", &rsa, "2048"]);
+    lab.start(SIGNED);
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    for (port, name) in [(443, "web.corp.example"), (993, "mail.corp.example")] {
+        let verified = shell(
+            &lab,
+            &format!(
+                "openssl s_client -connect 192.0.2.100:{port} -CAfile {pem} -verify_hostname {name} -verify_return_error </dev/null"
+            ),
+        );
+        assert!(verified.contains("Verify return code: 0 (ok)"), "{verified}");
+        let issuer = certificate(&lab, "192.0.2.100", port, "-issuer");
+        assert!(issuer.contains("Corp Root"), "{issuer}");
+    }
+    let kinds = [443, 993, 995].map(|port| certificate(&lab, "192.0.2.100", port, "-text"));
+    assert!(kinds[0].contains("id-ecPublicKey"), "{}", kinds[0]);
+    assert!(kinds[1].contains("Public-Key: (2048 bit)") && kinds[2].contains("Public-Key: (2048 bit)"), "{kinds:?}");
+    assert!(!kinds[2].contains("Corp Root"), "{}", kinds[2]);
+}

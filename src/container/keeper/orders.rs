@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::lease::{Container, Rest, Stage};
 use super::process::Keeper;
-use crate::container::{Answered, ContainerRow, FromKeeper, KeeperSays, Order, Ordered};
+use crate::container::{Answered, ContainerRow, FromKeeper, KeeperSays, Order, Ordered, Wanted};
 
 /// Containers in one answer: it has to fit a message.
 pub(super) const ROWS: usize = 64;
@@ -14,29 +14,29 @@ pub(super) const ROWS: usize = 64;
 impl Keeper {
     pub(super) fn take_orders(&mut self, now: i64) {
         // The console's own runtime paces whoever asks; one that is gone is started anew, and asks again.
-        while let Ok(Some((Ordered { id, order }, mut fds))) = self.ends.console.recv_msg::<Ordered>() {
-            let answer = match order {
+        while let Ok(Some((Ordered { id, what }, mut fds))) = self.ends.console.recv_msg::<Ordered>() {
+            let answer = match what {
                 // Who looks has to wait for an inspector.
-                Order::Snapshot(number) | Order::Diff(number) => {
+                Wanted::Order(order @ (Order::Snapshot(number) | Order::Diff(number))) => {
                     match self.look(id, number, matches!(order, Order::Diff(_)), now) {
                         Ok(()) => continue,
                         Err(why) => Err(why),
                     }
                 }
-                Order::Watched(after) => Ok(Answered::Watched(self.watched(after))),
-                Order::Logs(after) => Ok(Answered::Logs(self.logs(after))),
-                Order::Log(number) => match self.log(number) {
+                Wanted::Watched(after) => Ok(Answered::Watched(self.watched(after))),
+                Wanted::Logs(after) => Ok(Answered::Logs(self.logs(after))),
+                Wanted::Log(number) => match self.log(number) {
                     Ok(log) => {
                         self.answer(&KeeperSays::Answer { id, answer: Ok(Answered::Log) }, Some(log));
                         continue;
                     }
                     Err(why) => Err(why),
                 },
-                Order::KeepLog(number) => {
+                Wanted::KeepLog(number) => {
                     fds.pop().into_iter().for_each(|log| self.keep_log(number, log));
                     Ok(Answered::Same)
                 }
-                Order::Sensor { dev, ino } => match self.sensor((dev, ino)) {
+                Wanted::Sensor { dev, ino } => match self.sensor((dev, ino)) {
                     Ok(Some(file)) => {
                         let answer = Ok(Answered::Sensor);
                         self.answer(&KeeperSays::Answer { id, answer }, Some(file.as_fd()));
@@ -45,7 +45,7 @@ impl Keeper {
                     Ok(None) => Ok(Answered::Same),
                     Err(why) => Err(why),
                 },
-                order => self.obey(order, now).map(Answered::Containers),
+                Wanted::Order(order) => self.obey(order, now).map(Answered::Containers),
             };
             self.answer(&KeeperSays::Answer { id, answer }, None);
         }
@@ -66,16 +66,8 @@ impl Keeper {
                 let later = self.containers.range(after.saturating_add(1)..).take(ROWS);
                 return Ok(later.map(|(_, container)| self.row(container)).collect());
             }
-            // Whoever looks is answered later, and what has a descriptor is not for people.
-            Order::Snapshot(_)
-            | Order::Diff(_)
-            | Order::Watched(_)
-            | Order::Sensor { .. }
-            | Order::Logs(_)
-            | Order::Log(_)
-            | Order::KeepLog(_) => {
-                return Err("it is no order for at once".into());
-            }
+            // Whoever looks is answered later.
+            Order::Snapshot(_) | Order::Diff(_) => return Err("it is no order for at once".into()),
             Order::Freeze(number) => self.freeze_now(number)?,
             Order::Thaw(number) => {
                 let container = self.some(number)?;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use super::tests::{Harness, probe, until};
 use crate::event::{EventId, SessionId, Sink};
+use crate::sys::clock;
 use crate::sys::ring::RingWriter;
 
 #[test]
@@ -34,6 +36,18 @@ fn absurd_requests_harm_nobody() {
         [&b"\xff\xfe\n"[..], b"\n", b"{}\n", b"[]\n", b"{\"request\":\"explode\"}\n", b"{\"request\":\"show\"}\n"]
     {
         assert!(error(junk, false).starts_with("not a request"), "{junk:?}");
+    }
+    // What only the console itself may want of the keeper: a container's log, which who gets it has alone, and the like.
+    for order in [
+        r#"{"log":7}"#,
+        r#"{"keep-log":7}"#,
+        r#"{"logs":0}"#,
+        r#"{"watched":0}"#,
+        r#"{"sensor":{"dev":1,"ino":2}}"#,
+        r#"{"order":{"ls":0}}"#,
+    ] {
+        let request = format!("{{\"request\":\"container\",\"order\":{order}}}\n");
+        assert!(error(request.as_bytes(), false).starts_with("not a request"), "{order}");
     }
     let deep = [vec![b'['; 4000], b"\n".to_vec()].concat();
     assert!(error(&deep, false).starts_with("not a request"));
@@ -127,4 +141,43 @@ fn rings_of_garbage_are_a_gap_and_nothing_worse() {
     let unreadable: u64 = records.iter().filter(|r| r.event == EventId::Gap).filter_map(|r| r.count).sum();
     assert!(unreadable > 1000, "{unreadable}");
     harness.stop();
+}
+
+#[test]
+fn who_asks_for_everything_holds_nobody_up() {
+    const RECORDS: u64 = 150_000;
+    let harness = Harness::new();
+    harness.sink().emit(&probe(1), b"");
+    until("the record is logged", || harness.records().len() == 1);
+    let older: String = (0..RECORDS)
+        .map(|seq| {
+            let time = "1970-01-01T00:00:00.000000Z";
+            format!("{{\"v\":1,\"seq\":{seq},\"time\":\"{time}\",\"event\":\"tcp.probe\",\"text\":\"{seq:0200}\"}}\n")
+        })
+        .collect();
+    std::fs::write(harness.dir.path().join("events/events-00000000000000000000.ndjson"), older).unwrap();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let begin = clock::monotonic_micros();
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            let mut stream = harness.connect();
+            stream.write_all(b"{\"request\":\"events\",\"last\":1000000}\n").unwrap();
+            let found =
+                BufReader::new(stream).lines().take_while(|line| line.as_ref().unwrap().contains("record")).count();
+            is_done.store(true, Ordering::Relaxed);
+            (found, clock::monotonic_micros() - begin)
+        });
+        let mut longest = 0;
+        let mut stream = harness.connect();
+        let mut answers = BufReader::new(stream.try_clone().unwrap());
+        while !is_done.load(Ordering::Relaxed) {
+            let asked = clock::monotonic_micros();
+            stream.write_all(b"junk\n").unwrap();
+            answers.read_line(&mut String::new()).unwrap();
+            longest = longest.max(clock::monotonic_micros() - asked);
+        }
+        let (found, all) = asker.join().unwrap();
+        assert_eq!(found as u64, RECORDS + 1);
+        assert!(longest < all / 16, "another waited for {longest} of {all} us");
+    });
 }

@@ -15,16 +15,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::keeper::Keeper;
+use super::to_recorder::ToRecorder;
 use crate::event::{Event, EventId, Party, Said, Utc};
 use crate::record::eve::{Lines, Seen, alert};
 use crate::sys::clock;
-use crate::sys::eventfd::EventFd;
 use crate::wire::{Instant, Mac};
 
 /// How often it is looked whether there is more.
@@ -101,33 +101,22 @@ fn open(fd: OwnedFd) -> io::Result<(File, Identity)> {
     Ok((file, (about.dev(), about.ino())))
 }
 
-/// Reads the files that come by `files` until nobody sends any more. Alerts go to the recorder, `said`, which `wake` wakes.
-pub fn run(dir: &Path, files: &Receiver<File>, said: &SyncSender<Said>, wake: &EventFd) {
+/// Reads the files that come by `files` until nobody sends any more.
+pub fn run(dir: &Path, files: &Receiver<File>, to_recorder: &ToRecorder) {
     let mut follower = Follower::new(dir, clock::realtime_micros());
     loop {
         let more = follower.read(clock::realtime_micros(), clock::monotonic_micros());
-        send(follower.told(clock::monotonic_micros()), said, wake);
+        to_recorder.say(follower.told(clock::monotonic_micros()));
         follower.save(clock::monotonic_micros().saturating_sub(SETTLED_MICROS));
         match files.recv_timeout(if more { Duration::ZERO } else { LOOK }) {
             Ok(file) => follower.next.push_back((file, clock::monotonic_micros())),
             Err(RecvTimeoutError::Timeout) => {}
             // The recorder settles what it was given.
             Err(RecvTimeoutError::Disconnected) => {
-                send(follower.uncounted(clock::monotonic_micros()).into_iter().collect(), said, wake);
+                to_recorder.say(follower.uncounted(clock::monotonic_micros()));
                 return follower.save(i64::MAX);
             }
         }
-    }
-}
-
-fn send(messages: Vec<Said>, said: &SyncSender<Said>, wake: &EventFd) {
-    for message in messages {
-        // The recorder is woken before it is waited for.
-        if let Err(TrySendError::Full(message)) = said.try_send(message) {
-            wake.raise();
-            let _ = said.send(message);
-        }
-        wake.raise();
     }
 }
 

@@ -6,16 +6,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::Notify;
 
 use super::shared::Shared;
+use super::to_recorder::ToRecorder;
 use crate::container::{Lessee, Watched};
 use crate::control::config::InsideFds;
-use crate::event::Said;
 use crate::record::inside::{Telling, lost};
 use crate::record::mounts::Found;
 use crate::sys::clock;
@@ -95,14 +94,14 @@ impl Watching {
     }
 }
 
-/// Starts it. Events go to the recorder, `said`, which its eventfd wakes.
+/// Starts it. Events go to the recorder.
 ///
 /// # Errors
 /// If what was handed down is no ring, or there can be no thread.
 pub fn start(
     fds: InsideFds,
     known: &Arc<Known>,
-    (said, wake): (SyncSender<Said>, EventFd),
+    to_recorder: ToRecorder,
     shared: &Arc<Shared>,
 ) -> io::Result<Watching> {
     let source = match fds {
@@ -114,8 +113,7 @@ pub fn start(
     let mut watcher = Watcher {
         source,
         known,
-        said,
-        wake,
+        to_recorder,
         shared,
         telling: Telling::default(),
         waiting: VecDeque::new(),
@@ -183,8 +181,7 @@ enum Record {
 struct Watcher {
     source: Source,
     known: Arc<Known>,
-    said: SyncSender<Said>,
-    wake: EventFd,
+    to_recorder: ToRecorder,
     shared: Arc<Shared>,
     telling: Telling,
     /// Records of containers that nothing was heard of, and since when they wait.
@@ -223,7 +220,6 @@ impl Watcher {
                 records.into_iter().for_each(|record| self.take(record, now, now));
             }
             self.tend(now);
-            self.wake.raise();
             if is_over && read < AT_ONCE {
                 return;
             }
@@ -250,7 +246,7 @@ impl Watcher {
                         happened.iter().filter_map(|happened| self.telling.tell(happened, &of)).collect()
                     }
                 };
-                told.into_iter().for_each(|said| self.say(said));
+                self.to_recorder.say(told);
             }
             // What a container does before it is anybody's is no attacker's doing.
             Some(Entry { of: None, .. }) => {}
@@ -264,29 +260,15 @@ impl Watcher {
     }
 
     fn tend(&mut self, now: i64) {
-        for said in self.telling.untold(now) {
-            self.say(said);
-        }
+        self.to_recorder.say(self.telling.untold(now));
         let count = self.source.lost() + std::mem::take(&mut self.nobodys);
         if count > 0 {
             self.shared.metrics.lost(count);
-            self.say(lost(count, now));
+            self.to_recorder.say([lost(count, now)]);
         }
         if now - self.tidied >= SECOND {
             self.tidied = now;
             self.known.tidy(now).into_iter().for_each(|key| self.telling.forget(key));
-        }
-    }
-
-    /// Gives it to the recorder, and waits for that if it has much to do: the ring holds what comes meanwhile.
-    fn say(&self, said: Said) {
-        match self.said.try_send(said) {
-            Ok(()) => {}
-            Err(TrySendError::Full(said)) => {
-                self.wake.raise();
-                let _ = self.said.send(said);
-            }
-            Err(TrySendError::Disconnected(_)) => {}
         }
     }
 }

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,11 +14,9 @@ use tokio::sync::oneshot;
 
 use super::inside::Known;
 use super::logs::Logs;
-use super::tell;
+use super::to_recorder::ToRecorder;
 use crate::container::inspector::Answer;
-use crate::container::{Answered, ContainerRow, KeeperSays, Logged, Order, Ordered};
-use crate::event::Said;
-use crate::sys::eventfd::EventFd;
+use crate::container::{Answered, ContainerRow, KeeperSays, Logged, Order, Ordered, Wanted};
 use crate::sys::seqpacket::{AsyncChannel, Channel};
 use crate::sys::{clock, memory};
 
@@ -74,18 +71,15 @@ impl Keeper {
     pub async fn order(&self, order: Order) -> Result<Value, String> {
         let told = |value: &dyn Fn() -> serde_json::Result<Value>| value().map_err(|error| error.to_string());
         let Order::Ls(after) = order else {
-            return match self.ask(order).await? {
+            return match self.ask(Wanted::Order(order)).await? {
                 (Answered::Containers(rows), _) => told(&|| serde_json::to_value(&rows)),
-                (Answered::Watched(watched), _) => told(&|| serde_json::to_value(&watched)),
                 (Answered::Taken(taken), _) => told(&|| serde_json::to_value(&taken)),
-                (Answered::Sensor | Answered::Same | Answered::Logs(_) | Answered::Log, _) => {
-                    Err("that is no order for a container".into())
-                }
                 (Answered::Changes, memory) => {
                     let memory = memory.ok_or("the keeper answered without an answer")?;
                     let read = tokio::task::spawn_blocking(move || read_changes(memory)).await;
                     read.map_err(|error| error.to_string())?
                 }
+                _ => Err("the keeper answered something else".into()),
             };
         };
         let all = self.list(after).await?;
@@ -105,7 +99,7 @@ impl Keeper {
     async fn list(&self, mut after: u32) -> Result<Vec<ContainerRow>, String> {
         let mut all = Vec::new();
         loop {
-            let (Answered::Containers(rows), _) = self.ask(Order::Ls(after)).await? else {
+            let (Answered::Containers(rows), _) = self.ask(Wanted::Order(Order::Ls(after))).await? else {
                 return Err("the keeper answered something else".into());
             };
             let Some(last) = rows.last() else { return Ok(all) };
@@ -123,7 +117,7 @@ impl Keeper {
         loop {
             let mut after = 0;
             // An answer without any is the last one; a keeper that is being started is asked again.
-            while let Ok((Answered::Watched(watched), _)) = self.ask(Order::Watched(after)).await
+            while let Ok((Answered::Watched(watched), _)) = self.ask(Wanted::Watched(after)).await
                 && let Some(last) = watched.last().map(|last| last.number)
                 && last > after
             {
@@ -140,7 +134,7 @@ impl Keeper {
     /// # Errors
     /// A sentence, if there is none or nobody answers.
     pub async fn sensor(&self, (dev, ino): (u64, u64)) -> Result<Option<OwnedFd>, String> {
-        match self.ask(Order::Sensor { dev, ino }).await? {
+        match self.ask(Wanted::Sensor { dev, ino }).await? {
             (Answered::Sensor, Some(file)) => Ok(Some(file)),
             (Answered::Same, _) => Ok(None),
             _ => Err("the keeper answered something else".into()),
@@ -155,7 +149,7 @@ impl Keeper {
         let mut all: Vec<Logged> = Vec::new();
         loop {
             let after = all.last().map_or(0, |last| last.number);
-            match self.ask(Order::Logs(after)).await? {
+            match self.ask(Wanted::Logs(after)).await? {
                 (Answered::Logs(rows), _) if rows.is_empty() => return Ok(all),
                 // They come in the order of their numbers, or for ever.
                 (Answered::Logs(rows), _) if rows.first().is_some_and(|row| row.number > after) => all.extend(rows),
@@ -169,7 +163,7 @@ impl Keeper {
     /// # Errors
     /// A sentence, if there is none or nobody answers.
     pub async fn log(&self, number: u32) -> Result<OwnedFd, String> {
-        match self.ask(Order::Log(number)).await? {
+        match self.ask(Wanted::Log(number)).await? {
             (Answered::Log, Some(log)) => Ok(log),
             _ => Err("the keeper answered something else".into()),
         }
@@ -180,14 +174,14 @@ impl Keeper {
     /// # Errors
     /// A sentence, if nobody answers.
     pub async fn keep_log(&self, number: u32, log: BorrowedFd<'_>) -> Result<(), String> {
-        self.ask_with(Order::KeepLog(number), &[log]).await.map(drop)
+        self.ask_with(Wanted::KeepLog(number), &[log]).await.map(drop)
     }
 
-    async fn ask(&self, order: Order) -> Asked {
-        self.ask_with(order, &[]).await
+    async fn ask(&self, what: Wanted) -> Asked {
+        self.ask_with(what, &[]).await
     }
 
-    async fn ask_with(&self, order: Order, fds: &[BorrowedFd<'_>]) -> Asked {
+    async fn ask_with(&self, what: Wanted, fds: &[BorrowedFd<'_>]) -> Asked {
         let (asker, answered) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
@@ -201,21 +195,21 @@ impl Keeper {
             id
         };
         let exchange = async {
-            self.channel.send_msg(&Ordered { id, order }, fds).await.map_err(|error| format!("the keeper: {error}"))?;
+            self.channel.send_msg(&Ordered { id, what }, fds).await.map_err(|error| format!("the keeper: {error}"))?;
             answered.await.map_err(|_| "the keeper went away".to_owned())?
         };
-        let patience = if matches!(order, Order::Snapshot(_) | Order::Diff(_)) { LOOK } else { ANSWER };
+        let patience = if matches!(what, Wanted::Order(Order::Snapshot(_) | Order::Diff(_))) { LOOK } else { ANSWER };
         let result = tokio::time::timeout(patience, exchange).await;
         self.waiting().1.remove(&id);
         result.unwrap_or_else(|_| Err(SILENT.into()))
     }
 
     /// Passes on what the keeper says until the channel closes.
-    pub async fn listen(&self, said: &SyncSender<Said>, wake: &EventFd) {
+    pub async fn listen(&self, to_recorder: &ToRecorder) {
         loop {
             match self.channel.recv_msg::<KeeperSays>().await {
                 Ok(Some((KeeperSays::Said(message), _))) => {
-                    if !tell(message, said, wake).await {
+                    if !to_recorder.tell(message).await {
                         return;
                     }
                 }

@@ -6,7 +6,6 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +15,10 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::keeper::Keeper;
-use super::tell;
+use super::to_recorder::ToRecorder;
 use crate::container::{Lessee, Logged};
-use crate::event::Said;
 use crate::record::syslog::{LONGEST, Telling};
 use crate::sys::clock;
-use crate::sys::eventfd::EventFd;
 
 /// How often it is asked which containers there are, in case that a word of the keeper's was lost.
 const LOOK: Duration = Duration::from_secs(10);
@@ -104,21 +101,21 @@ impl Logs {
     }
 
     /// Reads from `log` what container `number` says.
-    fn begin(&self, number: u32, log: OwnedFd, said: &SyncSender<Said>, wake: &EventFd) -> io::Result<()> {
+    fn begin(&self, number: u32, log: OwnedFd, to_recorder: &ToRecorder) -> io::Result<()> {
         let log = std::os::unix::net::UnixDatagram::from(log);
         log.set_nonblocking(true)?;
         let log = Arc::new(UnixDatagram::from_std(log)?);
         let mut all = self.all();
         // It may be gone by now.
         let Some(entry) = all.get_mut(&number).filter(|entry| entry.reader.is_none()) else { return Ok(()) };
-        let task = tokio::spawn(read(log.clone(), entry.of.clone(), said.clone(), wake.try_clone()?));
+        let task = tokio::spawn(read(log.clone(), entry.of.clone(), to_recorder.clone()));
         entry.reader = Some((log, task.abort_handle()));
         Ok(())
     }
 }
 
 /// Has what containers log read, for ever.
-pub async fn run(keeper: Arc<Keeper>, said: SyncSender<Said>, wake: EventFd) {
+pub async fn run(keeper: Arc<Keeper>, to_recorder: ToRecorder) {
     let logs = &keeper.logs;
     loop {
         // A keeper that is being started is asked again.
@@ -137,7 +134,7 @@ pub async fn run(keeper: Arc<Keeper>, said: SyncSender<Said>, wake: EventFd) {
                     }
                     None => {
                         let Ok(log) = keeper.log(number).await else { continue };
-                        if let Err(error) = logs.begin(number, log, &said, &wake) {
+                        if let Err(error) = logs.begin(number, log, &to_recorder) {
                             tracing::warn!(%error, number, "what a container says to its log cannot be read");
                         }
                     }
@@ -152,7 +149,7 @@ pub async fn run(keeper: Arc<Keeper>, said: SyncSender<Said>, wake: EventFd) {
 }
 
 /// Reads one container's.
-async fn read(log: Arc<UnixDatagram>, of: Whose, said: SyncSender<Said>, wake: EventFd) {
+async fn read(log: Arc<UnixDatagram>, of: Whose, to_recorder: ToRecorder) {
     let mut telling = Telling::new(clock::monotonic_micros());
     let mut octets = vec![0; LONGEST];
     loop {
@@ -179,13 +176,13 @@ async fn read(log: Arc<UnixDatagram>, of: Whose, said: SyncSender<Said>, wake: E
             // What a container says before it is anybody's is no attacker's doing.
             if let Some(of) = whose
                 && let Some(next) = telling.tell(octets.get(..len).unwrap_or_default(), &of, clock::monotonic_micros())
-                && !tell(next, &said, &wake).await
+                && !to_recorder.tell(next).await
             {
                 return;
             }
         }
         if let Some(next) = telling.untold(clock::monotonic_micros())
-            && !tell(next, &said, &wake).await
+            && !to_recorder.tell(next).await
         {
             return;
         }
@@ -197,6 +194,7 @@ async fn read(log: Arc<UnixDatagram>, of: Whose, said: SyncSender<Said>, wake: E
 mod tests {
     use super::*;
     use crate::event::EventId;
+    use crate::sys::eventfd::EventFd;
 
     fn logged(has: bool) -> Logged {
         Logged { number: 7, of: Some(Lessee::of(0, "10.0.0.1", 0)), has }
@@ -205,13 +203,12 @@ mod tests {
     #[tokio::test]
     async fn whoever_has_a_log_gives_it_to_who_has_not() {
         let logs = Logs::default();
-        let (said, hear) = std::sync::mpsc::sync_channel(8);
-        let wake = EventFd::new().unwrap();
+        let (to_recorder, hear) = ToRecorder::new(EventFd::new().unwrap());
         logs.learn(&logged(true));
         assert_eq!((logs.due(), logs.due()), (vec![7], vec![]));
         assert!(logs.socket(7).is_none());
         let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
-        logs.begin(7, ours.into(), &said, &wake).unwrap();
+        logs.begin(7, ours.into(), &to_recorder).unwrap();
         logs.learn(&logged(true));
         assert!(logs.due().is_empty());
         // A keeper that follows one that died.

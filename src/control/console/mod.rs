@@ -4,7 +4,8 @@
 //! One thread (`recorder`) reads rings and writes files, one (`tapes`) keeps what the switch tells of connections, one
 //! (`inside`) reads what happens inside containers, one (`sinks`) sends what happened to others; a runtime of one
 //! thread serves the control socket, the metrics, and the channels. It has no
-//! capability and no file but those below its own directories. Of a captured frame it
+//! capability and writes no file but those below its own directories; what sinks need (the machine's certificates, its
+//! resolver's files, the host's name) it reads. Of a captured frame it
 //! reads addresses and ports, with checked access only and without allocation; with
 //! `privacy` it rewrites addresses, and cuts what follows the headers.
 
@@ -21,16 +22,16 @@ mod sinks;
 mod socket;
 mod switch;
 mod tapes;
+mod to_recorder;
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
 
 use super::{ConsoleConfig, ConsoleEnds};
-use crate::event::{EventId, Said};
+use crate::event::{Process, Said};
 use crate::record::bundle::Key;
 use crate::record::privacy::Mask;
 use crate::record::tape::{self, TapeLimits, Tapes};
@@ -40,17 +41,15 @@ use crate::sys::seqpacket::AsyncChannel;
 use crate::sys::{clock, privileges, sched};
 
 use keeper::Keeper;
-use recorder::{Recorder, switch_ended};
+use recorder::Recorder;
 use shared::Shared;
 use sinks::Sinks;
 use socket::Desk;
 use switch::Switch;
 use tapes::{Telling, Told};
+use to_recorder::ToRecorder;
 
 pub use metrics::Metrics;
-
-/// What keeper and supervisor said and the recorder has not read yet.
-const SAID: usize = 4096;
 
 /// Makes the metrics' text.
 pub type MetricsText = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
@@ -64,16 +63,17 @@ pub type ServeMetrics = fn(tokio::net::TcpListener, MetricsText) -> Pin<Box<dyn 
 /// If log, captures, rings or sockets cannot be opened, or the recorder died.
 pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<ServeMetrics>) -> io::Result<()> {
     let shared = Arc::new(Shared::new(&config.plan));
-    let (said, hear) = std::sync::mpsc::sync_channel(SAID);
+    shared.mask.learn(&config.dir.join("events"));
     let wake = EventFd::new()?;
+    let (to_recorder, hear) = ToRecorder::new(wake.try_clone()?);
     // What was recorded can wait for somebody to vouch for it; to be recorded it cannot.
     if let Err(error) = Key::open_or_make(&config.dir) {
         tracing::error!(%error, dir = %config.dir.display(), "sessions cannot be exported: there is no key to sign them with");
     }
     let captures = config.plan.captures;
-    let recorder = Recorder::open(shared.clone(), &config.dir, captures, ends.rings, hear, wake.try_clone()?)?;
-    let tapes = open_tapes(&config)?;
-    let sinks = Sinks::start(&config.plan.sinks, &config.plan.name, &config.dir, &shared, &said, &wake)?;
+    let recorder = Recorder::open(shared.clone(), &config.dir, captures, ends.rings, hear, wake)?;
+    let tapes = open_tapes(&config, shared.mask.clone())?;
+    let sinks = Sinks::start(&config.plan.sinks, &config.plan.name, &config.dir, &shared, &to_recorder)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = stop.clone();
     let (running, mut ended) = tokio::sync::oneshot::channel::<()>();
@@ -86,16 +86,16 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         }
     })?;
     let (telling, told) = tapes::queue();
-    let (of_tapes, of_shared) = ((said.clone(), wake.try_clone()?), shared.clone());
+    let (of_tapes, of_shared) = (to_recorder.clone(), shared.clone());
     let keeping = std::thread::Builder::new().name("tapes".into()).spawn(move || {
-        if let Err(error) = tapes::run(tapes, told, &of_tapes.0, &of_tapes.1, &of_shared) {
+        if let Err(error) = tapes::run(tapes, told, &of_tapes, &of_shared) {
             tracing::error!(%error, "connections are not recorded");
         }
     })?;
     let known = Arc::default();
-    let watching = ends.inside.map(|fds| inside::start(fds, &known, (said.clone(), wake.try_clone()?), &shared));
+    let watching = ends.inside.map(|fds| inside::start(fds, &known, to_recorder.clone(), &shared));
     let watching = watching.transpose()?;
-    let (files, following) = follow_sensor(&config, &said, &wake)?.unzip();
+    let (files, following) = follow_sensor(&config, &to_recorder)?.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let result = runtime.block_on(async {
         let switch = Switch::new(ends.switch, config.plan.proxies.clone(), telling.clone())?;
@@ -113,9 +113,9 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         if let Some(files) = files {
             tokio::spawn(ids::ask(keeper.clone(), files));
         }
-        tokio::spawn(logs::run(keeper.clone(), said.clone(), wake.try_clone()?));
-        let keeper_said = (said.clone(), wake.try_clone()?);
-        tokio::spawn(async move { keeper.listen(&keeper_said.0, &keeper_said.1).await });
+        tokio::spawn(logs::run(keeper.clone(), to_recorder.clone()));
+        let of_keeper = to_recorder.clone();
+        tokio::spawn(async move { keeper.listen(&of_keeper).await });
         match (ends.metrics, serve_metrics) {
             (Some(listener), Some(serve)) => {
                 let listener = std::net::TcpListener::from(listener);
@@ -130,7 +130,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
             (None, _) => {}
         }
         tokio::select! {
-            () = listen(&supervisor, &said, &wake, &telling) => drop(telling.send(Told::Over).await),
+            () = listen(&supervisor, &to_recorder, &telling) => drop(telling.send(Told::Over).await),
             // A console without its recorder is none: the supervisor starts another.
             _ = &mut ended => {}
         }
@@ -150,7 +150,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         watching.stop();
     }
     stop.store(true, Ordering::Release);
-    wake.raise();
+    to_recorder.wake();
     let recorded = thread.join();
     // What happened last is sent, too.
     if let Some(sinks) = sinks {
@@ -165,20 +165,19 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
 /// Starts the thread that reads what a sensor writes, if the topology names one: where its files are put, and the thread.
 fn follow_sensor(
     config: &ConsoleConfig,
-    said: &SyncSender<Said>,
-    wake: &EventFd,
+    to_recorder: &ToRecorder,
 ) -> io::Result<Option<(std::sync::mpsc::Sender<std::fs::File>, std::thread::JoinHandle<()>)>> {
     if config.plan.eve.is_none() {
         return Ok(None);
     }
     let (files, given) = std::sync::mpsc::channel();
-    let (dir, said, wake) = (config.dir.clone(), said.clone(), wake.try_clone()?);
-    let thread = std::thread::Builder::new().name("ids".into()).spawn(move || ids::run(&dir, &given, &said, &wake))?;
+    let (dir, to_recorder) = (config.dir.clone(), to_recorder.clone());
+    let thread = std::thread::Builder::new().name("ids".into()).spawn(move || ids::run(&dir, &given, &to_recorder))?;
     Ok(Some((files, thread)))
 }
 
 /// The recordings of connections in the honeynet's directory.
-fn open_tapes(config: &ConsoleConfig) -> io::Result<Tapes> {
+fn open_tapes(config: &ConsoleConfig, mask: Mask) -> io::Result<Tapes> {
     let nodes = config.plan.nodes.iter().map(|node| node.name.clone()).collect();
     // Log, captures and clients need some, too.
     let most = privileges::descriptors() / 4;
@@ -188,24 +187,25 @@ fn open_tapes(config: &ConsoleConfig) -> io::Result<Tapes> {
     let limits = TapeLimits { age_secs: privacy.retention_secs, ..limits };
     // A log-in in the clear is among the octets of whatever is no terminal.
     let limits = if privacy.redact { TapeLimits { stream: 0, plain: 0, ..limits } } else { limits };
-    let mask = Mask::new(privacy, config.plan.addresses());
     Tapes::open(&config.dir, limits, privacy.redact, nodes, Box::new(tape::space))
         .map(|tapes| tapes.masked(mask))
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", config.dir.join(SESSIONS).display())))
 }
 
 /// Passes on what the supervisor says until the channel closes.
-async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd, telling: &Telling) {
+async fn listen(channel: &AsyncChannel, to_recorder: &ToRecorder, telling: &Telling) {
     loop {
         match channel.recv_msg::<Said>().await {
             Ok(Some((message, _))) => {
-                if message.event.id == EventId::ProcessState && switch_ended(&message.data) {
+                if let Some((Process::Switch, fate)) = message.process()
+                    && fate.is_end()
+                {
                     let since = clock::monotonic_micros() - message.event.at.total_micros();
                     let at = Utc::from_micros(clock::realtime_micros().saturating_sub(since));
                     // Without the thread nothing is recorded, which it has said.
                     let _ = telling.send(Told::SwitchEnded(at)).await;
                 }
-                if !tell(message, said, wake).await {
+                if !to_recorder.tell(message).await {
                     return;
                 }
             }
@@ -219,23 +219,6 @@ async fn listen(channel: &AsyncChannel, said: &SyncSender<Said>, wake: &EventFd,
             }
         }
     }
-}
-
-/// Gives the recorder what was said. Returns whether there is one.
-async fn tell(message: Said, said: &SyncSender<Said>, wake: &EventFd) -> bool {
-    let mut message = Some(message);
-    // The recorder waits for a disk: so does who speaks, not the other tasks.
-    while let Some(next) = message.take() {
-        match said.try_send(next) {
-            Ok(()) => wake.raise(),
-            Err(std::sync::mpsc::TrySendError::Full(back)) => {
-                message = Some(back);
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-            Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return false,
-        }
-    }
-    true
 }
 
 #[cfg(test)]

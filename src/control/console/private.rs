@@ -1,7 +1,6 @@
 //! What the recorder leaves out, and what it forgets.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::sinks;
 use crate::event::Utc;
@@ -13,7 +12,7 @@ use crate::record::{Edit, Record, Retention};
 pub struct Private {
     redacts: bool,
     /// Frames go through it, too, and it learns of our hosts' addresses by records.
-    mask: Option<Arc<Mutex<Mask>>>,
+    mask: Mask,
     retention: Retention,
     captures: PathBuf,
     sinks: PathBuf,
@@ -22,7 +21,6 @@ pub struct Private {
 impl Private {
     /// As `privacy` says, for the honeynet in `dir`.
     pub fn new(privacy: Privacy, mask: Mask, dir: &Path) -> Private {
-        let mask = mask.is_any().then(|| Arc::new(Mutex::new(mask)));
         let (captures, sinks) = (dir.join("captures"), dir.join("sinks"));
         let retention = Retention::new(privacy.retention_secs);
         Private { redacts: privacy.redact, mask, retention, captures, sinks }
@@ -31,15 +29,14 @@ impl Private {
     /// What is done to frames, if anything is.
     pub fn edit(&self) -> Option<Edit> {
         let (mask, redacts) = (self.mask.clone(), self.redacts);
-        if mask.is_none() && !redacts {
+        if !mask.is_any() && !redacts {
             return None;
         }
         Some(Box::new(move |frame| {
             if redacts {
                 frame.truncate(without_payload(frame));
             }
-            if let Some(mask) = &mask {
-                let mask = mask.lock().unwrap_or_else(PoisonError::into_inner);
+            if mask.is_any() {
                 rewrite(frame, &|ip| mask.ip(ip));
             }
         }))
@@ -52,9 +49,7 @@ impl Private {
 
     /// Leaves out of `record` what is to be left out.
     pub fn apply(&self, record: &mut Record) {
-        if let Some(mask) = &self.mask {
-            mask.lock().unwrap_or_else(PoisonError::into_inner).apply(record);
-        }
+        self.mask.apply(record);
         if self.redacts {
             redact(record);
         }

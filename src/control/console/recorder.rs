@@ -16,7 +16,7 @@ use super::alerts::Alerts;
 use super::private::Private;
 use super::shared::{Shared, lock};
 use crate::control::config::Rings;
-use crate::event::{Captured, Event, EventId, Said, decode};
+use crate::event::{Captured, Event, EventId, Fate, Process, Said, decode};
 use crate::record::{
     CaptureLimits, CaptureSet, CaptureSource, Causes, Contacts, Direction, EventLog, LogLimits, Record, Summary, Utc,
 };
@@ -72,6 +72,8 @@ pub struct Recorder {
     alerts: Alerts,
     wake: EventFd,
     waiting: Vec<Waiting>,
+    /// Where frames of interfaces go that nobody announced in time.
+    unknown: Arc<CaptureSource>,
     /// Whether the last step found anything.
     busy: bool,
     /// Since when it is measured whether this thread starves, and what it had used of a processor by then.
@@ -101,12 +103,11 @@ impl Recorder {
         let open = |rings: Rings| {
             io::Result::Ok(Readers { events: RingReader::open(rings.events)?, frames: RingReader::open(rings.frames)? })
         };
-        let (privacy, mut mask) = (shared.privacy, shared.mask.clone());
-        mask.learn(&dir.join("events"));
+        let privacy = shared.privacy;
         let log_limits = LogLimits { age_secs: privacy.retention_secs, ..LogLimits::default() };
         let mut captures = CaptureSet::open(&dir.join("captures"), limits)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?;
-        let private = Private::new(privacy, mask, dir);
+        let private = Private::new(privacy, shared.mask.clone(), dir);
         captures.contacts = Contacts::of_log(&dir.join("events"));
         private.edit().into_iter().for_each(|edit| captures.edit(edit));
         let log = EventLog::open(&dir.join("events"), log_limits, now).map_err(io::Error::other)?;
@@ -122,6 +123,12 @@ impl Recorder {
             alerts: Alerts::default(),
             wake,
             waiting: Vec::new(),
+            // The switch faces the attacker: it must not make as many series as it likes.
+            unknown: Arc::new(CaptureSource {
+                series: "unknown".into(),
+                interface: "unknown".into(),
+                about: "interfaces that were not announced".into(),
+            }),
             busy: false,
             window: (0, 0),
             lines: Vec::new(),
@@ -274,12 +281,13 @@ impl Recorder {
         let mut summary = shared.summary();
         for _ in 0..EVENTS_AT_ONCE {
             let Ok(said) = self.said.try_recv() else { break };
-            if said.event.id == EventId::ProcessState && switch_ended(&said.data) {
-                summary.switch_restarted();
-                shared.metrics.switch_ended();
-            }
-            if said.event.id == EventId::ProcessState {
-                shared.said(&said.data);
+            match said.process() {
+                Some((Process::Switch, fate)) if fate.is_end() => {
+                    summary.switch_restarted();
+                    shared.metrics.switch_ended();
+                }
+                Some((Process::Console, Fate::StartedAgain)) => shared.follow(),
+                _ => {}
             }
             if said.event.id == EventId::IdsAlert {
                 self.alerts.push(said, monotonic);
@@ -436,12 +444,7 @@ impl Recorder {
         let source = match known {
             Some(source) => source,
             None if patient => return false,
-            None => CaptureSource {
-                // The switch faces the attacker: it must not make as many series as it likes.
-                series: "unknown".into(),
-                interface: "unknown".into(),
-                about: "interfaces that were not announced".into(),
-            },
+            None => self.unknown.clone(),
         };
         // Times that cannot be are those of now: a capture is sorted by them.
         let at = captured.at.total_micros().saturating_add(offset);
@@ -458,11 +461,6 @@ impl Recorder {
         stats.1.clone_from(self.captures.stats());
         self.shared.metrics.update(&stats.0, &stats.1);
     }
-}
-
-/// Whether the supervisor says that the switch is gone, and its sessions, flows and leases with it.
-pub(super) fn switch_ended(text: &[u8]) -> bool {
-    text.starts_with(b"the switch ended") || text.starts_with(b"the switch was ended")
 }
 
 fn nanos(micros: i64) -> u64 {

@@ -25,7 +25,7 @@ const INTERFACES: usize = 16_384;
 pub struct Shared {
     summary: Mutex<Summary>,
     pub(super) stats: Mutex<(LogStats, CaptureStats)>,
-    pub(super) interfaces: Mutex<BTreeMap<u32, CaptureSource>>,
+    pub(super) interfaces: Mutex<BTreeMap<u32, Arc<CaptureSource>>>,
     pub(super) nodes: Vec<String>,
     pub(super) feed: broadcast::Sender<Arc<str>>,
     /// The newest record.
@@ -38,6 +38,7 @@ pub struct Shared {
     /// The figures for Prometheus.
     pub metrics: Metrics,
     pub(super) privacy: Privacy,
+    /// The only one there is, of which everybody has a clone: what the recorder learns of leases all of them know.
     pub(super) mask: Mask,
 }
 
@@ -96,11 +97,9 @@ impl Shared {
         self.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
     }
 
-    /// Learns from what the supervisor says whether this console is the first one.
-    pub fn said(&self, text: &[u8]) {
-        if text.starts_with(b"the console was started again") {
-            self.follows.store(true, Ordering::Relaxed);
-        }
+    /// Learns that this console is not the first one.
+    pub fn follow(&self) {
+        self.follows.store(true, Ordering::Relaxed);
     }
 
     /// Whether another one was there before it, which has counted what happened until then.
@@ -145,7 +144,7 @@ impl Shared {
             about: format!("container of {host} on node {name}"),
         };
         let mut interfaces = lock(&self.interfaces);
-        interfaces.insert(number, source);
+        interfaces.insert(number, Arc::new(source));
         if interfaces.len() > INTERFACES
             && let Some(oldest) = interfaces.range(FIRST_TAP..).next().map(|(number, _)| *number)
         {
@@ -154,6 +153,7 @@ impl Shared {
     }
 }
 
-fn source(kind: &str, node: &str, interface: &str) -> CaptureSource {
-    CaptureSource { series: node.to_owned(), interface: interface.to_owned(), about: format!("{kind} {node}") }
+fn source(kind: &str, node: &str, interface: &str) -> Arc<CaptureSource> {
+    let about = format!("{kind} {node}");
+    Arc::new(CaptureSource { series: node.to_owned(), interface: interface.to_owned(), about })
 }

@@ -142,7 +142,9 @@ impl Desk {
                         Ok(value) => Answer::Ok(value),
                         Err(why) => Answer::Error(why),
                     };
-                    send(&mut write, &line(&answer)).await?;
+                    // Of a table this may be megabytes.
+                    let text = elsewhere(move || line(&answer)).await;
+                    send(&mut write, &text.unwrap_or_else(|why| line(&Answer::Error(why)))).await?;
                 }
                 Err(error) => send(&mut write, &line(&Answer::Error(format!("not a request: {error}")))).await?,
             }
@@ -248,7 +250,7 @@ impl Desk {
         let limit = limit.min(MAX_ROWS);
         // One more than is told, so that it can be said whether there are more.
         let answer = self.switch.query(Query::Show { what, limit: limit + 1 }).await?;
-        Ok(cut(rows(answer), limit as usize).into())
+        elsewhere(move || cut(rows(answer), limit as usize).into()).await
     }
 
     async fn counters(&self, name: &str) -> Result<serde_json::Value, String> {
@@ -267,12 +269,12 @@ impl Desk {
     ) -> io::Result<()> {
         // Listening begins before the search, so that nothing is missed in between.
         let mut feed = follow.then(|| self.shared.feed());
-        let found = if last > 0 { self.search(filter.clone(), last.min(MAX_LAST)).await } else { Ok(Vec::new()) };
-        let found = match found {
+        let found =
+            if last > 0 { self.search(filter.clone(), last.min(MAX_LAST)).await } else { Ok(Default::default()) };
+        let (found, newest) = match found {
             Ok(found) => found,
             Err(why) => return send(write, &line(&Answer::Error(why))).await,
         };
-        let newest = found.iter().filter_map(|text| Filter::default().matches(text)).max();
         let mut lines = String::new();
         for text in found {
             push_record(&mut lines, &text);
@@ -311,17 +313,23 @@ impl Desk {
         send(write, &line(&Answer::Ok(serde_json::Value::Null))).await
     }
 
-    async fn search(&self, filter: Filter, last: usize) -> Result<Vec<String>, String> {
+    /// The last `last` records that fit, and the number of the newest of them.
+    async fn search(&self, filter: Filter, last: usize) -> Result<(Vec<String>, Option<u64>), String> {
         let Ok(_permit) = self.searches.acquire().await else { return Err("the console is ending".into()) };
         let dir = self.dir.join("events");
         let place = dir.display().to_string();
-        let searched = tokio::task::spawn_blocking(move || search(&dir, &filter, last).map(by_time)).await;
-        match searched {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(format!("cannot read the event log in {place}: {error}")),
-            Err(error) => Err(format!("the search failed: {error}")),
-        }
+        let searched = elsewhere(move || {
+            let found = by_time(search(&dir, &filter, last)?);
+            let newest = found.iter().filter_map(|text| Filter::default().matches(text)).max();
+            io::Result::Ok((found, newest))
+        });
+        searched.await?.map_err(|error| format!("cannot read the event log in {place}: {error}"))
     }
+}
+
+/// Does what takes long where that holds up no other client.
+async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| format!("the console could not do it: {error}"))
 }
 
 fn push_record(lines: &mut String, text: &str) {

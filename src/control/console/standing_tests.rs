@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::tests::{Harness, until};
-use crate::container::{Answered, ContainerRow, KeeperSays, Order, Ordered};
+use super::tests::{Harness, plan, until};
+use crate::container::{Answered, ContainerRow, KeeperSays, Order, Ordered, Wanted};
 use crate::control::Query;
 use crate::control::request::Status;
 use crate::event::{Event, EventId, Said, SessionId, Sink};
@@ -35,16 +35,16 @@ fn asked(harness: &Harness, request: &str) -> Value {
         let standing = json!([{"node": "core", "sessions": 3, "flows": 2}, {"node": "wan", "sessions": 1, "flows": 0}]);
         harness.answer(Query::Status, &json!({"nodes": [], "devices": [], "standing": standing}));
         loop {
-            let (Ordered { id, order }, _) = harness.keeper.recv_msg::<Ordered>().unwrap().unwrap();
-            let rows = match order {
-                Order::Ls(0) => vec![
+            let (Ordered { id, what }, _) = harness.keeper.recv_msg::<Ordered>().unwrap().unwrap();
+            let rows = match what {
+                Wanted::Order(Order::Ls(0)) => vec![
                     row(1, "live", Some("10.0.0.1")),
                     row(2, "frozen", Some("10.0.0.2")),
                     row(3, "ready", None),
                     row(4, "stopped", Some("10.0.0.4")),
                     row(5, "starting", Some("10.0.0.5")),
                 ],
-                Order::Ls(_) => vec![],
+                Wanted::Order(Order::Ls(_)) => vec![],
                 _ => continue,
             };
             let is_last = rows.is_empty();
@@ -84,7 +84,7 @@ fn the_next_console_tells_what_there_is() {
         }
         told.push(status);
         harness.stop();
-        harness.start(vec![]);
+        harness.start(plan(vec![]));
         let data = b"the console was started again (process 7)".to_vec();
         let said = Said { event: Event::new(EventId::ProcessState, Instant::ZERO), data };
         harness.supervisor.as_ref().unwrap().send_msg(&said, &[]).unwrap();

@@ -4,17 +4,16 @@
 //! switch's channel: a slow disk slows the attackers, and needs no memory.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::shared::Shared;
+use super::to_recorder::ToRecorder;
 use crate::event::{Said, Utc};
 use crate::record::tape::Tapes;
 use crate::relay::tape::Word;
 use crate::sys::clock;
-use crate::sys::eventfd::EventFd;
 use crate::wire::Instant;
 
 /// Words that wait, each of at most 64 KiB.
@@ -43,15 +42,14 @@ pub fn queue() -> (Telling, Receiver<Told>) {
 }
 
 /// Keeps what is told until nobody tells anything more. If it was not told that all is over by then, another process goes
-/// on with what is open. Events go to the recorder, `said`, which `wake` wakes.
+/// on with what is open.
 ///
 /// # Errors
 /// If there can be no timer.
 pub fn run(
     mut tapes: Tapes,
     mut told: Receiver<Told>,
-    said: &SyncSender<Said>,
-    wake: &EventFd,
+    to_recorder: &ToRecorder,
     shared: &Arc<Shared>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -77,7 +75,7 @@ pub fn run(
             Ok(Some(Told::Over)) => tapes.close("the honeynet ended", now),
             Ok(None) => {
                 tapes.tend(now);
-                pass_on(&mut tapes, said, wake, utc - monotonic);
+                pass_on(&mut tapes, to_recorder, utc - monotonic);
                 return Ok(());
             }
             Err(_) => {}
@@ -87,26 +85,16 @@ pub fn run(
             tapes.tend(now);
             shared.recordings(tapes.stats());
         }
-        pass_on(&mut tapes, said, wake, utc - monotonic);
+        pass_on(&mut tapes, to_recorder, utc - monotonic);
     }
 }
 
 /// Gives the recorder the events that are to be written. It waits for the recorder, which may wait for a disk; that there
 /// is none any more is the end of all of it.
-fn pass_on(tapes: &mut Tapes, said: &SyncSender<Said>, wake: &EventFd, offset: i64) {
-    let mut is_any = false;
-    for notice in tapes.told() {
+fn pass_on(tapes: &mut Tapes, to_recorder: &ToRecorder, offset: i64) {
+    to_recorder.say(tapes.told().map(|notice| {
         let mut event = notice.event;
         event.at = Instant::from_micros(notice.at.micros().saturating_sub(offset));
-        let message = Said { event, data: notice.data };
-        // The recorder is woken before it is waited for: it may sleep beside a full queue.
-        if let Err(std::sync::mpsc::TrySendError::Full(message)) = said.try_send(message) {
-            wake.raise();
-            let _ = said.send(message);
-        }
-        is_any = true;
-    }
-    if is_any {
-        wake.raise();
-    }
+        Said { event, data: notice.data }
+    }));
 }

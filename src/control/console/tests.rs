@@ -1,5 +1,6 @@
 //! The whole console in this process, with a switch, a keeper and a supervisor that are tests.
 
+mod private;
 mod recordings;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -64,10 +65,10 @@ pub(super) struct Harness {
 
 impl Harness {
     pub fn new() -> Harness {
-        Harness::with(vec![], ring::create(c"honeyweave-test", 1 << 20).unwrap())
+        Harness::with(plan(vec![]), ring::create(c"honeyweave-test", 1 << 20).unwrap())
     }
 
-    fn with(proxies: Vec<Proxy>, events: RingFds) -> Harness {
+    fn with(plan: Plan, events: RingFds) -> Harness {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("events")).unwrap();
         std::fs::create_dir(dir.path().join("captures")).unwrap();
@@ -91,15 +92,15 @@ impl Harness {
             kept,
             dir,
         };
-        harness.start(proxies);
+        harness.start(plan);
         harness
     }
 
-    pub fn start(&mut self, proxies: Vec<Proxy>) {
+    pub fn start(&mut self, plan: Plan) {
         let (supervisor, supervisor_end) = Channel::pair().unwrap();
         self.supervisor = Some(supervisor);
         let config = ConsoleConfig {
-            plan: plan(proxies),
+            plan,
             dir: self.dir.path().to_owned(),
             started_micros: clock::realtime_micros(),
             threads: 1,
@@ -253,7 +254,7 @@ fn what_a_full_ring_lost_is_a_gap() {
         sink.emit(&probe(sent), &[7; 500]);
         sent += 1;
     }
-    let mut harness = Harness::with(vec![], events);
+    let mut harness = Harness::with(plan(vec![]), events);
     until("everything is logged", || harness.records().len() as u64 == sent - 3 + 1);
     let records = harness.records();
     let gap = records.last().unwrap();
@@ -270,7 +271,7 @@ fn what_a_full_ring_lost_is_a_gap() {
 
     // The next console does not tell it again, and numbers go on.
     harness.stop();
-    harness.start(vec![]);
+    harness.start(plan(vec![]));
     harness.sink().emit(&probe(99), b"");
     until("the next record is logged", || harness.records().len() as u64 == sent - 3 + 2);
     let records = harness.records();
@@ -384,7 +385,7 @@ fn a_proxys_target_is_opened_and_passed_on() {
         .map(|listener| Proxy { target: listener.local_addr().unwrap(), connect_timeout_ms: 5000 })
         .into();
     drop(closed);
-    let harness = Harness::with(proxies, ring::create(c"honeyweave-test", 1 << 16).unwrap());
+    let harness = Harness::with(plan(proxies), ring::create(c"honeyweave-test", 1 << 16).unwrap());
     let peer = "192.0.2.9:1".parse().unwrap();
     for (conn, proxy) in [(10, 0), (11, 1), (12, 2)] {
         harness.switch.send_msg(&ToConsole::Proxy { conn, proxy, peer, local: peer }, &[]).unwrap();

@@ -4,10 +4,7 @@ use std::io::{self, Read, Write};
 
 use ring::digest::{Context, SHA256};
 
-/// Octets in hexadecimal.
-pub fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}
+use crate::wire::hex;
 
 /// Passes on what is read or written, and knows its SHA-256 and how much it was.
 pub struct Hashing<T> {

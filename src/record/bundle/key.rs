@@ -124,6 +124,6 @@ impl PublicKey {
 
     /// What tells it from others: its SHA-256, in hexadecimal.
     pub fn fingerprint(&self) -> String {
-        super::files::hex(ring::digest::digest(&ring::digest::SHA256, &self.0).as_ref())
+        crate::wire::hex(ring::digest::digest(&ring::digest::SHA256, &self.0).as_ref())
     }
 }

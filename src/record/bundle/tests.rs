@@ -4,7 +4,6 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::files::hex;
 use super::manifest::{MANIFEST, SIGNATURE, is_path};
 use super::*;
 use crate::event::{SessionId, Utc};
@@ -166,7 +165,7 @@ fn why_nothing_is_written_is_told() {
 }
 
 fn sha256(octets: &[u8]) -> String {
-    hex(ring::digest::digest(&ring::digest::SHA256, octets).as_ref())
+    crate::wire::hex(ring::digest::digest(&ring::digest::SHA256, octets).as_ref())
 }
 
 #[test]

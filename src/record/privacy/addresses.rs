@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
 
 use super::Privacy;
-use super::secrets::ascii;
 use crate::event::{AddressMask, EventId};
+use crate::record::ascii::ascii;
 use crate::record::search::tail;
 use crate::record::{Record, base64};
 
@@ -17,22 +18,26 @@ const LEASED: usize = 65_536;
 /// Octets of the log that are looked through for them.
 const TAIL: u64 = 64 << 20;
 
-/// Truncates addresses of others than the honeynet's own hosts and routers, which it knows by what is recorded, too.
+/// Truncates addresses of others than the honeynet's own hosts and routers, which it knows by what is recorded, too. What one
+/// of its clones learns all of them know: an address that is ours in one file is ours in all.
 #[derive(Clone, Debug, Default)]
-pub struct Mask {
+pub struct Mask(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
     addresses: AddressMask,
-    leased: HashSet<IpAddr>,
+    leased: RwLock<HashSet<IpAddr>>,
 }
 
 impl Mask {
     /// What `privacy` asks for in a honeynet whose own addresses are `ours`, from the first to the last of each range.
     pub fn new(privacy: Privacy, ours: impl IntoIterator<Item = (IpAddr, IpAddr)>) -> Mask {
-        Mask { addresses: AddressMask::new(privacy.truncate, ours), leased: HashSet::new() }
+        Mask(Arc::new(Known { addresses: AddressMask::new(privacy.truncate, ours), leased: RwLock::default() }))
     }
 
     /// Learns which addresses our hosts have been given, as the end of the log in `events` tells it: who renews a lease does not
     /// tell it again.
-    pub fn learn(&mut self, events: &Path) {
+    pub fn learn(&self, events: &Path) {
         if !self.is_any() {
             return;
         }
@@ -48,16 +53,17 @@ impl Mask {
 
     /// Whether anything is truncated.
     pub fn is_any(&self) -> bool {
-        self.addresses.is_any()
+        self.0.addresses.is_any()
     }
 
     /// What is written of `ip`.
     pub fn ip(&self, ip: IpAddr) -> IpAddr {
-        if self.leased.contains(&ip) { ip } else { self.addresses.ip(ip) }
+        let is_leased = || self.0.leased.read().unwrap_or_else(PoisonError::into_inner).contains(&ip);
+        if self.is_any() && is_leased() { ip } else { self.0.addresses.ip(ip) }
     }
 
     /// Truncates what `record` tells of; learns which addresses our hosts have been given.
-    pub fn apply(&mut self, record: &mut Record) {
+    pub fn apply(&self, record: &mut Record) {
         if !self.is_any() {
             return;
         }
@@ -65,10 +71,11 @@ impl Mask {
             && let Some(ip) = record.dst.as_ref().and_then(|dst| dst.ip)
         {
             // That of a lease that ended may yet be in a frame.
-            if self.leased.len() >= LEASED {
-                self.leased.clear();
+            let mut leased = self.0.leased.write().unwrap_or_else(PoisonError::into_inner);
+            if leased.len() >= LEASED {
+                leased.clear();
             }
-            self.leased.insert(ip);
+            leased.insert(ip);
         }
         for end in [&mut record.src, &mut record.dst].into_iter().flatten() {
             end.ip = end.ip.map(|ip| self.ip(ip));
@@ -90,10 +97,9 @@ impl Mask {
                 *value = masked.into();
             }
         }
-        let ascii = ascii(&Value::Object(told));
-        record.text = record.text.is_some().then(|| String::from_utf8_lossy(&ascii).into_owned());
-        record.text = record.text.take().map(|text| crate::record::escape(&text).into_owned());
-        record.data = Some(base64::encode(&ascii));
+        let text = ascii(&Value::Object(told).to_string());
+        record.text = record.text.is_some().then(|| crate::record::escape(&text).into_owned());
+        record.data = Some(base64::encode(text.as_bytes()));
     }
 
     /// What is written of an address, with a port or without; nothing if it is none.
@@ -125,7 +131,7 @@ mod tests {
         let masked = |id, told: &str| {
             let mut record = Record::bare(1, Utc::EPOCH, id);
             (record.data, record.text) = (Some(base64::encode(told.as_bytes())), Some(told.to_owned()));
-            mask.clone().apply(&mut record);
+            mask.apply(&mut record);
             let data = String::from_utf8(base64::decode(&record.data.unwrap()).unwrap()).unwrap();
             assert_eq!(record.text.as_ref(), Some(&data));
             data
@@ -139,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_leased_address_is_ours() {
-        let mut mask = mask();
+        let mask = mask();
+        let elsewhere = mask.clone();
         let end = |ip: &str| Some(End { ip: Some(ip.parse().unwrap()), port: Some(7), ..End::default() });
         let record = |id, src: &str, dst: &str| {
             let mut record = Record::bare(1, Utc::EPOCH, id);
@@ -153,5 +160,13 @@ mod tests {
         let mut after = record(EventId::TcpOpen, "198.51.100.7", "192.168.1.30");
         mask.apply(&mut after);
         assert_eq!((after.src, after.dst), (end("198.51.100.0"), end("192.168.1.30")));
+        assert_eq!(
+            elsewhere.text("192.168.1.30:22").as_deref(),
+            Some("192.168.1.30:22"),
+            "who has a clone knows it, too"
+        );
+        let mut sixth = record(EventId::TcpOpen, "2001:db8:1:2:3:4:5:6", "fe80::1");
+        mask.apply(&mut sixth);
+        assert_eq!((sixth.src, sixth.dst), (end("2001:db8:1::"), end("fe80::1")));
     }
 }

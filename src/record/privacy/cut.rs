@@ -1,6 +1,7 @@
 //! How much of a frame tells no secret: headers, and of what no log-in passes in the clear all.
 
-use super::packet::{Carried, carried, network, word};
+use super::packet::{Carried, carried, network};
+use crate::record::flow::word;
 use crate::wire::ethertype;
 
 /// What is spoken on it is encrypted before anybody says who they are.

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use crate::record::flow::word;
 use crate::wire::{checksum, ethertype};
 
 /// IPv6 extension headers that are passed over.
@@ -163,10 +164,6 @@ fn set(frame: &mut [u8], at: usize, to: u16) {
     if let Some(place) = frame.get_mut(at..at + 2) {
         place.copy_from_slice(&to.to_be_bytes());
     }
-}
-
-pub(super) fn word(frame: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(*frame.get(at..at + 2)?.first_chunk()?))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::event::EventId;
 use crate::record::Record;
+use crate::record::ascii::ascii;
 use crate::record::base64;
 
 /// Headers of HTTP whose values let somebody in.
@@ -43,16 +44,7 @@ fn log_in(data: &[u8]) -> Option<Vec<u8>> {
             *value = length(count).into();
         }
     }
-    Some(ascii(&Value::Object(told)))
-}
-
-/// The text of `value` in ASCII, as events tell it.
-pub(super) fn ascii(value: &Value) -> Vec<u8> {
-    let octets = |c: char| match c {
-        ' '..='~' => c.to_string(),
-        c => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
-    };
-    value.to_string().chars().flat_map(|c| octets(c).into_bytes()).collect()
+    Some(ascii(&Value::Object(told).to_string()).into_bytes())
 }
 
 /// Whether that is what stands for a secret.

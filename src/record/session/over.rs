@@ -4,10 +4,7 @@ use serde::Serialize;
 
 use super::super::cause::is_another_switch;
 use super::super::schema::Record;
-use crate::event::{EventId, Utc};
-
-/// How the supervisor begins to say that it is told to end everything.
-pub const HONEYNET_ENDS: &str = "the honeynet ends";
+use crate::event::{EventId, HONEYNET_ENDS, Utc};
 
 /// What ended all sessions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]

@@ -24,7 +24,7 @@ struct Kept {
 }
 
 /// A sink's place in the log, and what became of what lies before it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cursor {
     path: PathBuf,
     kept: Kept,

@@ -20,17 +20,16 @@ pub mod hpfeeds;
 mod select;
 mod syslog;
 mod table;
-mod tail;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::tail::{Next, Tail};
 pub use backoff::{LONGEST_PAUSE, pause};
 pub use cursor::Cursor;
 pub use fields::details;
 pub use select::Select;
 pub use syslog::octet_counted;
-pub use tail::{Next, Tail};
 
 use super::schema::Record;
 use crate::event::Utc;

@@ -12,7 +12,7 @@ use crate::event::SessionId;
 use crate::record::file::Appender;
 use crate::record::open_regular;
 use crate::relay::tape::{Direction, PIECE, Text};
-use crate::service::tls::hex;
+use crate::wire::hex;
 
 /// Why not all of a file is kept: a piece of it went with the process that was to keep it.
 pub const INTERRUPTED: &str = "interrupted";

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Map, Value, json};
 
 use crate::event::{Event, EventId, MAX_DATA, Party, SessionId, Utc};
+use crate::record::ascii::ascii;
 use crate::relay::tape::{Begin, ChannelKind, Credential, Text};
 use crate::wire::Instant;
 
@@ -76,18 +77,6 @@ pub(in crate::record) fn fitted(object: Map<String, Value>) -> Vec<u8> {
 /// Whether all of `object` goes along with an event.
 pub(in crate::record) fn fits(object: &Map<String, Value>) -> bool {
     serde_json::to_string(object).is_ok_and(|json| ascii(&json).len() <= MAX_DATA)
-}
-
-fn ascii(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        if matches!(c, ' '..='~') {
-            text.push(c);
-        } else {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
-        }
-    }
-    text
 }
 
 /// Halves the longest string in `value`; returns whether there is one worth it.

@@ -5,7 +5,7 @@
 use md5::{Digest, Md5};
 
 use crate::relay::tape::{Entry, Text};
-use crate::service::tls::hex;
+use crate::wire::hex;
 
 /// Most that is kept of the start: a first line of 255 octets, and a KEXINIT, which is 1.5 KB from OpenSSH and may be 35,000 (§6.1).
 const MOST: usize = 36 * 1024;

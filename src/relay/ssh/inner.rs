@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use russh::client::{
     self, AuthResult, ChannelOpenHandle, DisconnectReason, KeyboardInteractiveAuthResponse, Msg, Session,
 };
-use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::keys::PublicKeyOrCertificate;
 use russh::{Channel, ChannelId, ChannelOpenFailure, Preferred, SshId, cipher, compression, kex, mac};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::lane::WINDOW;
 use super::middle::Middle;
 use super::offer;
-use super::policy::{Login, Secret};
+use super::policy::Login;
 use super::{ANSWER, CHANNELS, DIAL, MESSAGES, PACKET};
 use crate::relay::tape::{ChannelKind, Entry, Text};
 
@@ -164,16 +164,7 @@ pub(super) async fn connect(dial: &Dial, middle: Weak<Middle>) -> Result<Inner, 
 
 /// Logs in as the middle was told to.
 pub(super) async fn log_in(inner: &mut client::Handle<Callee>, login: &Login) -> Result<(), Closed> {
-    let accepted = match &login.secret {
-        Secret::Password(password) => try_password(inner, &login.user, password).await?,
-        Secret::Key(key) => timeout(DIAL, async {
-            let hash = inner.best_supported_rsa_hash().await?.flatten();
-            inner.authenticate_publickey(&login.user, PrivateKeyWithHashAlg::new(key.clone(), hash)).await
-        })
-        .await??
-        .success(),
-    };
-    if accepted { Ok(()) } else { Err(Closed::Refused) }
+    if try_password(inner, &login.user, &login.password).await? { Ok(()) } else { Err(Closed::Refused) }
 }
 
 /// Tries a password, by the method that the server has.

@@ -67,13 +67,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use inner::Inside;
-pub use policy::{Login, Policy, Secret};
+pub use policy::Login;
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::{EcdsaKeypair, Ed25519Keypair};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::tape::{Entry, Recorder, Text};
+pub use crate::service::Policy;
 use middle::Middle;
 use watch::{Manners, Watch, Watched};
 
@@ -119,7 +120,7 @@ pub struct Settings {
     pub refusal: Duration,
     /// How long it takes at least to accept a log-in: in that time a container starts, if it has to.
     pub acceptance: Duration,
-    /// Whether it asks for passwords by keyboard-interactive, too (RFC 4256). Debian's does not.
+    /// Whether it asks for passwords by keyboard-interactive, too (RFC 4256). OpenSSH's default does, Debian's does not.
     pub keyboard_interactive: bool,
     /// Octets of each file's content that are put on the tape; of what is longer, the beginning.
     pub keep: u64,

@@ -1,26 +1,8 @@
 //! Who is let in, and as whom.
 
 use std::fmt;
-use std::sync::Arc;
 
-use russh::keys::PrivateKey;
-
-/// What opens a host to an attacker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// What the container's own server accepts, as the user that the attacker names. Public keys are refused: what a client
-    /// signs is the key exchange with us, which proves nothing to another server.
-    Container,
-    /// One of these passwords, each of a user.
-    List(Vec<(String, String)>),
-    /// Any password and any public key.
-    Any,
-    /// Any password, of which this many were refused before in the same connection. Public keys are refused: a client
-    /// offers several by itself.
-    After(u32),
-    /// Nothing.
-    Never,
-}
+use crate::service::Policy;
 
 impl Policy {
     /// Whether a password lets in, of which `refused` others did not; none if the container's server is to be asked.
@@ -55,17 +37,8 @@ impl Policy {
 pub struct Login {
     /// As whom.
     pub user: String,
-    /// By what.
-    pub secret: Secret,
-}
-
-/// What proves it.
-#[derive(Clone)]
-pub enum Secret {
-    /// A password.
-    Password(String),
-    /// A private key.
-    Key(Arc<PrivateKey>),
+    /// By which password.
+    pub password: String,
 }
 
 impl fmt::Debug for Login {

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use super::guest::AnyClient;
 use crate::emulate::{ClockTable, Identity};
-use crate::service::tls::certificate::{self, Made, Means, Whose};
-use crate::service::tls::{Given, Leaf, Name, Owner, provider, tickets};
+use crate::service::tls::certificate::{self, Made, Whose};
+use crate::service::tls::{Credentials, Leaf, Name, Owner, provider, tickets};
 
 /// Certificates for names that are kept: each has 2 KB, more with a chain.
 const KEPT: usize = 256;
@@ -33,25 +33,6 @@ const MOST: usize = 64;
 
 /// Seconds since 1970, UTC.
 pub type Wall = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// What certificates of a host look like that are made for it.
-#[derive(Clone, Debug, Default)]
-pub struct Image {
-    /// What they say. If `{sni}` is in it, there is one for each name that is asked for.
-    pub leaf: Leaf,
-    /// Who signs them, and with what key they are, if not with what follows from the host's identity. With an authority
-    /// the leaf's issuer says nothing.
-    pub means: Means,
-}
-
-/// Where a host's certificate comes from.
-#[derive(Clone, Debug)]
-pub enum Certificate {
-    /// It is made in this image.
-    Made(Box<Image>),
-    /// It is this one, whatever is asked for.
-    Given(Given),
-}
 
 /// What the attacker sees of a host's TLS. It is for all its connections.
 pub struct Face {
@@ -65,7 +46,8 @@ pub struct Face {
 }
 
 enum Source {
-    Made(Box<Image>, Mutex<Kept>),
+    /// If `{sni}` is in what they say, there is one for each name that is asked for.
+    Made(Box<Leaf>, Mutex<Kept>),
     Given(Arc<CertifiedKey>),
 }
 
@@ -128,15 +110,13 @@ fn as_asked(sni: &[u8]) -> Option<String> {
     Some(name.to_ascii_lowercase())
 }
 
-impl Image {
-    fn is_named(&self) -> bool {
-        let in_name = |name: &Name| {
-            let Name { country: _, state, locality, organization, unit, common_name } = name;
-            [state, locality, organization, unit, common_name].iter().any(|text| text.contains("{sni}"))
-        };
-        let Leaf { subject, issuer, names, days: _ } = &self.leaf;
-        in_name(subject) || in_name(issuer) || names.iter().any(|name| name.contains("{sni}"))
-    }
+/// Whether there is a certificate for each name that is asked for.
+fn is_named(leaf: &Leaf) -> bool {
+    let in_name = |name: &Name| {
+        let Name { country: _, state, locality, organization, unit, common_name } = name;
+        [state, locality, organization, unit, common_name].iter().any(|text| text.contains("{sni}"))
+    };
+    in_name(&leaf.subject) || in_name(&leaf.issuer) || leaf.names.iter().any(|name| name.contains("{sni}"))
 }
 
 impl Face {
@@ -153,19 +133,18 @@ impl Face {
     pub fn new(
         identity: Identity,
         owner: Owner,
-        certificate: Certificate,
+        credentials: Credentials,
         asks_clients: bool,
         is_http: bool,
         wall: Wall,
     ) -> Result<Face, String> {
         let provider = Arc::new(provider());
-        let source = match certificate {
-            Certificate::Made(image) => {
-                image.leaf.check()?;
+        let source = match credentials {
+            Credentials::Own(leaf) => {
                 let kept = Kept { own: None, named: ClockTable::new(KEPT, 0), full_at: Instant::now() };
-                Source::Made(image, Mutex::new(kept))
+                Source::Made(leaf, Mutex::new(kept))
             }
-            Certificate::Given(given) => Source::Given(Arc::new(given.load(&provider)?)),
+            Credentials::Given(given) => Source::Given(Arc::new(given.load(&provider)?)),
         };
         let clients: Arc<dyn ClientCertVerifier> = match asks_clients {
             true => Arc::new(AnyClient(provider.clone())),
@@ -179,19 +158,19 @@ impl Face {
 
     /// What the host shows to who asks for this name.
     fn certificate(&self, sni: Option<&[u8]>) -> Result<Arc<CertifiedKey>, String> {
-        let (image, kept) = match &self.source {
+        let (leaf, kept) = match &self.source {
             Source::Given(given) => return Ok(given.clone()),
-            Source::Made(image, kept) => (image, kept),
+            Source::Made(leaf, kept) => (leaf, kept),
         };
         let now = self.wall.second();
         let is_current = |made: &&mut Made| now < made.until;
         let make = |asked: Option<&str>| {
             let whose = Whose { identity: &self.identity, owner: &self.owner, asked };
-            let made = certificate::make(&self.provider, &whose, &image.leaf, &image.means, now);
+            let made = certificate::make(&self.provider, &whose, leaf, now);
             made.map_err(|error| error.to_string())
         };
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(name) = sni.filter(|_| image.is_named()).and_then(as_asked) {
+        if let Some(name) = sni.filter(|_| is_named(leaf)).and_then(as_asked) {
             let mut key = [0; 16];
             key.copy_from_slice(&digest(&SHA256, name.as_bytes()).as_ref()[..16]);
             if let Some(made) = kept.named.get(&key).filter(is_current) {

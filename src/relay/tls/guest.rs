@@ -10,7 +10,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::relay::tape::{Entry, Text};
-use crate::service::tls::hex;
+use crate::wire::hex;
 
 type Signed = Result<HandshakeSignatureValid, Error>;
 

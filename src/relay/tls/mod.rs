@@ -38,7 +38,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use super::tape::{Entry, Recorder, Stream, Text};
-pub use face::{Certificate, Face, Image, Wall};
+pub use face::{Face, Wall};
 use first::{Began, hear};
 use side::Side;
 pub use starttls::{Answer, Dialect, Said, Talk};
@@ -64,8 +64,6 @@ pub enum Inside {
 pub enum Foreign {
     /// What is inside answers it, in clear.
     Pass,
-    /// It gets an alert, `unexpected_message`.
-    Alert,
     /// Nothing, as from OpenSSL: the connection ends.
     Close,
     /// What a web server says that calls itself so (`Server:`).
@@ -152,7 +150,6 @@ impl Connection<'_> {
             }
             Began::Other(octets) => match &self.settings.foreign {
                 Foreign::Web(server) => self.astray(stream, octets.into(), server).await,
-                Foreign::Alert => self.refuse(stream, octets, Some(AlertDescription::UnexpectedMessage)).await,
                 Foreign::Pass | Foreign::Close => {
                     let mut octets = octets.into();
                     self.until_told(&mut stream, &mut octets).await;

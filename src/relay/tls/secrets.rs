@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use rustls::KeyLog;
 
 use crate::relay::tape::Entry;
-use crate::service::tls::hex;
+use crate::wire::hex;
 
 /// Octets of lines that are kept until somebody takes them. A handshake has five lines of 180 at most.
 const MOST: usize = 4 * 1024;

@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::{Given, Leaf, Name, Owner};
+use super::{Given, GivenKey, Leaf, Name, Owner};
 use crate::emulate::Identity;
 
 const DAY: i64 = 86_400;
@@ -67,18 +67,8 @@ impl Whose<'_> {
     }
 }
 
-/// What certificates are made with that was made elsewhere, in place of what follows from the identity.
-#[derive(Clone, Default, Debug)]
-pub struct Means {
-    /// The key of all of them.
-    pub key: Option<GivenKey>,
-    /// Who signs them.
-    pub authority: Option<Authority>,
-}
-
-/// A private key that was made elsewhere: RSA, ECDSA on P-256 or P-384, Ed25519.
-#[derive(Clone, Debug)]
-pub struct GivenKey {
+/// A key that was made elsewhere, for use.
+struct Loaded {
     signer: Arc<dyn rustls::sign::SigningKey>,
     scheme: SignatureScheme,
     algorithm: &'static SignatureAlgorithm,
@@ -94,8 +84,18 @@ impl GivenKey {
     pub fn new(pem: &[u8]) -> Result<GivenKey, String> {
         let key = PrivateKeyDer::from_pem_slice(pem);
         let key = key.map_err(|error| format!("the private key cannot be read: {error}"))?;
-        let loaded = rustls::crypto::ring::default_provider().key_provider.load_private_key(key);
-        let signer = loaded.map_err(|error| error.to_string())?;
+        Ok(GivenKey(key.secret_der().to_vec()))
+    }
+
+    /// What rustls signs handshakes with.
+    fn signer(&self, provider: &CryptoProvider) -> Result<Arc<dyn rustls::sign::SigningKey>, String> {
+        let key = PrivateKeyDer::try_from(self.0.clone())?;
+        provider.key_provider.load_private_key(key).map_err(|error| error.to_string())
+    }
+
+    /// What certificates are signed with, too.
+    fn load(&self, provider: &CryptoProvider) -> Result<Loaded, String> {
+        let signer = self.signer(provider)?;
         let known = [
             (SignatureScheme::RSA_PKCS1_SHA256, &PKCS_RSA_SHA256),
             (SignatureScheme::ECDSA_NISTP256_SHA256, &PKCS_ECDSA_P256_SHA256),
@@ -107,37 +107,7 @@ impl GivenKey {
         let info = signer.public_key().ok_or("the private key does not say its public one")?;
         let (_, info) = SubjectPublicKeyInfo::from_der(&info).map_err(|error| error.to_string())?;
         let public = info.subject_public_key.data.to_vec();
-        Ok(GivenKey { signer, scheme, algorithm, public })
-    }
-}
-
-/// Somebody whose certificate was made elsewhere, and who signs those that are made here.
-#[derive(Clone, Debug)]
-pub struct Authority {
-    chain: Vec<CertificateDer<'static>>,
-    key: GivenKey,
-}
-
-impl Authority {
-    /// Takes a certificate, perhaps with those above it, and its key, both as PEM.
-    ///
-    /// # Errors
-    /// What is wrong with them, for whoever wrote them.
-    pub fn new(chain: &[u8], key: &[u8]) -> Result<Authority, String> {
-        let (chain, key) = (read_chain(chain)?, GivenKey::new(key)?);
-        let (_, own) = X509Certificate::from_der(&chain[0]).map_err(|error| error.to_string())?;
-        if own.public_key().subject_public_key.data.as_ref() != key.public {
-            return Err(OTHER_KEY.to_owned());
-        }
-        Ok(Authority { chain, key })
-    }
-
-    /// What a server shows of it: not a root, which clients have or do not have.
-    fn shown(&self) -> impl Iterator<Item = CertificateDer<'static>> {
-        let is_root = |certificate: &CertificateDer<'_>| {
-            X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.subject() == parsed.issuer())
-        };
-        self.chain.iter().filter(move |certificate| !is_root(certificate)).cloned()
+        Ok(Loaded { signer, scheme, algorithm, public })
     }
 }
 
@@ -160,7 +130,7 @@ enum Key {
         /// The point, as SEC 1 §2.3.3 writes it without compression.
         public: Vec<u8>,
     },
-    Given(GivenKey),
+    Given(Loaded),
 }
 
 impl Key {
@@ -241,7 +211,6 @@ pub fn make(
     provider: &CryptoProvider,
     whose: &Whose<'_>,
     leaf: &Leaf,
-    means: &Means,
     now: i64,
 ) -> Result<Made, Box<dyn std::error::Error>> {
     let lasts = i64::from(leaf.days) * DAY;
@@ -252,7 +221,10 @@ pub fn make(
 
     // Where the clock has not been set, certificates begin with it.
     let date = |second: i64| date_time_ymd(1970, 1, 1) + Duration::from_secs(second.max(0).unsigned_abs());
-    let key = means.key.clone().map_or_else(|| Key::derive(whose, what::KEY), Key::Given);
+    let key = match &leaf.key {
+        Some(given) => Key::Given(given.load(provider)?),
+        None => Key::derive(whose, what::KEY),
+    };
     let mut params = CertificateParams::default();
     params.distinguished_name = name(&leaf.subject, whose.owner, whose.asked)?;
     params.not_before = date(from);
@@ -262,9 +234,10 @@ pub fn make(
     // `CA:FALSE`, not critical, as OpenSSL's configurations have it: an empty sequence.
     params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 19], vec![0x30, 0])];
     params.key_identifier_method = KeyIdMethod::PreSpecified(key.id());
-    params.use_authority_key_identifier_extension = means.authority.is_some() || leaf.issuer != Name::default();
-    let certificate = if let Some(authority) = &means.authority {
-        let issuer = Issuer::from_ca_cert_der(&authority.chain[0], Key::Given(authority.key.clone()))?;
+    params.use_authority_key_identifier_extension = leaf.authority.is_some() || leaf.issuer != Name::default();
+    let certificate = if let Some(authority) = &leaf.authority {
+        let first = authority.certificates().next().ok_or("the authority has no certificate")?;
+        let issuer = Issuer::from_ca_cert_der(&first, Key::Given(authority.key.load(provider)?))?;
         params.signed_by(&key, &issuer)?
     } else if leaf.issuer == Name::default() {
         params.self_signed(&key)?
@@ -277,7 +250,7 @@ pub fn make(
         above.key_identifier_method = KeyIdMethod::PreSpecified(signer.id());
         params.signed_by(&key, &Issuer::new(above, signer))?
     };
-    let above = means.authority.iter().flat_map(Authority::shown);
+    let above = leaf.authority.iter().flat_map(Given::above);
     let chain = std::iter::once(certificate.der().clone()).chain(above).collect();
     Ok(Made { key: Arc::new(CertifiedKey::new(chain, key.signer(provider)?)), until: from + period })
 }
@@ -344,9 +317,10 @@ impl Leaf {
     /// The reason, for whoever wrote it.
     pub fn check(&self) -> Result<(), String> {
         let owner = Owner { ip: IpAddr::from([192, 0, 2, 1]), name: "host".to_owned(), service: 0 };
-        let subject = name(&self.subject, &owner, None).and(name(&self.issuer, &owner, None));
-        let sound = subject.and(names(self, &owner, None).map(drop));
-        sound.map_err(|error| error.to_string())
+        let identity = Identity::new(crate::emulate::Secret([0; 16]), "check");
+        let whose = Whose { identity: &identity, owner: &owner, asked: None };
+        let made = make(&rustls::crypto::ring::default_provider(), &whose, self, 0);
+        made.map(drop).map_err(|error| error.to_string())
     }
 }
 
@@ -357,12 +331,24 @@ impl Given {
     /// What is wrong with them, for whoever wrote them.
     pub fn new(chain: &[u8], key: &[u8]) -> Result<Given, String> {
         let chain = read_chain(chain)?.iter().map(|one| one.to_vec()).collect();
-        let key =
-            PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("the private key cannot be read: {error}"))?;
-        let given = Given { chain, key: key.secret_der().to_vec() };
+        let given = Given { chain, key: GivenKey::new(key)? };
         let loaded = given.load(&rustls::crypto::ring::default_provider())?;
         loaded.keys_match().map_err(|_| OTHER_KEY.to_owned())?;
         Ok(given)
+    }
+
+    /// The same of one who signs others.
+    ///
+    /// # Errors
+    /// What is wrong with them, for whoever wrote them.
+    pub fn authority(chain: &[u8], key: &[u8]) -> Result<Given, String> {
+        let given = Given::new(chain, key)?;
+        let first = given.chain.first().map(Vec::as_slice).unwrap_or_default();
+        let (_, own) = X509Certificate::from_der(first).map_err(|error| error.to_string())?;
+        match own.basic_constraints() {
+            Ok(Some(may)) if may.value.ca => Ok(given),
+            _ => Err("the certificate is none of an authority: it does not say `CA:TRUE`".to_owned()),
+        }
     }
 
     /// What rustls signs with.
@@ -370,10 +356,19 @@ impl Given {
     /// # Errors
     /// If the key is of a kind that *ring* does not know.
     pub fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-        let chain = self.chain.iter().map(|one| CertificateDer::from(one.clone())).collect();
-        let key = PrivateKeyDer::try_from(self.key.clone())?;
-        let key = provider.key_provider.load_private_key(key).map_err(|error| error.to_string())?;
-        Ok(CertifiedKey::new(chain, key))
+        Ok(CertifiedKey::new(self.certificates().collect(), self.key.signer(provider)?))
+    }
+
+    fn certificates(&self) -> impl Iterator<Item = CertificateDer<'static>> {
+        self.chain.iter().map(|one| CertificateDer::from(one.clone()))
+    }
+
+    /// What servers show above a certificate that this one has signed: not a root, which clients have or do not have.
+    fn above(&self) -> impl Iterator<Item = CertificateDer<'static>> {
+        let is_root = |certificate: &CertificateDer<'_>| {
+            X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.subject() == parsed.issuer())
+        };
+        self.certificates().filter(move |certificate| !is_root(certificate))
     }
 }
 
@@ -384,7 +379,7 @@ pub fn sample(secret: u8) -> (Vec<u8>, Vec<u8>) {
     let owner = Owner { ip: IpAddr::from([192, 0, 2, 1]), name: "sample".to_owned(), service: 0 };
     let whose = Whose { identity: &identity, owner: &owner, asked: None };
     let provider = rustls::crypto::ring::default_provider();
-    let made = make(&provider, &whose, &Leaf::default(), &Means::default(), 1_700_000_000);
+    let made = make(&provider, &whose, &Leaf::default(), 1_700_000_000);
     let Key::Own { secret, .. } = Key::derive(&whose, what::KEY) else { unreachable!() };
     (made.unwrap().key.cert[0].to_vec(), secret.to_pkcs8_der().unwrap().as_bytes().to_vec())
 }

@@ -6,13 +6,12 @@
 //!
 //! Both leave out the values of GREASE (RFC 8701), which clients draw anew each time.
 
-use std::fmt::Write;
-
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use crate::event::EventId;
 use crate::service::library::Json;
+use crate::wire::hex;
 
 /// Octets, record headers included, within which a ClientHello has to be whole. OpenSSL takes 128 KiB; those of
 /// browsers with a post-quantum key share have two.
@@ -286,14 +285,6 @@ fn words(numbers: &[u16]) -> String {
 /// The first twelve digits of a list's SHA-256; zeros if it has nothing.
 fn digest(list: &[u16], text: &str) -> String {
     if list.is_empty() { "0".repeat(12) } else { hex(&Sha256::digest(text)[..6]) }
-}
-
-/// Octets in hexadecimal.
-pub fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::new(), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

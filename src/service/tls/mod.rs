@@ -24,7 +24,7 @@ use super::Service;
 pub use believer::believer;
 #[cfg(test)]
 pub use certificate::sample;
-pub use hello::{ClientHello, First, MOST as MOST_OF_HELLO, first, hex};
+pub use hello::{ClientHello, First, MOST as MOST_OF_HELLO, first};
 pub use notary::{Notary, Owner, provider, tickets};
 pub(super) use wrapped::Wrapped;
 
@@ -40,7 +40,7 @@ pub struct Secured {
 /// Where a server's certificate comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Credentials {
-    /// Each host has one of its own, with an ECDSA key on P-256.
+    /// Each host has one of its own.
     Own(Box<Leaf>),
     /// All hosts have this one.
     Given(Given),
@@ -50,14 +50,15 @@ impl Credentials {
     /// What a signature costs, in those with ECDSA on P-256: *ring* takes some six times as long for RSA with 2,048 bits,
     /// and thirty times for 4,096.
     fn weight(&self) -> u64 {
-        match self {
-            Credentials::Own(_) => 1,
-            Credentials::Given(given) => match given.key.len() {
-                // In DER an elliptic key has 250 octets at most, an RSA key more than half as many as it has bits.
-                0..=500 => 1,
-                501..=1400 => 6,
-                _ => 32,
-            },
+        let key = match self {
+            Credentials::Own(leaf) => leaf.key.as_ref(),
+            Credentials::Given(given) => Some(&given.key),
+        };
+        match key.map_or(0, |key| key.0.len()) {
+            // In DER an elliptic key has 250 octets at most, an RSA key more than half as many as it has bits.
+            0..=500 => 1,
+            501..=1400 => 6,
+            _ => 32,
         }
     }
 }
@@ -73,13 +74,17 @@ pub struct Leaf {
     pub names: Vec<String>,
     /// How many days it is valid, 1 to 36,500.
     pub days: u32,
+    /// The key of all of them, made elsewhere; none if each host has its own, on P-256.
+    pub key: Option<GivenKey>,
+    /// Who signs them, made elsewhere: then `issuer` says nothing.
+    pub authority: Option<Given>,
 }
 
 impl Default for Leaf {
     /// As Debian's `make-ssl-cert` makes it: for the host's name, signed by itself, for ten years.
     fn default() -> Leaf {
         let subject = Name { common_name: "{host}".to_owned(), ..Name::default() };
-        Leaf { subject, issuer: Name::default(), names: Vec::new(), days: 3650 }
+        Leaf { subject, issuer: Name::default(), names: Vec::new(), days: 3650, key: None, authority: None }
     }
 }
 
@@ -107,8 +112,17 @@ pub struct Name {
 pub struct Given {
     /// The certificate and those that lead to its issuer, in DER.
     chain: Vec<Vec<u8>>,
-    /// The key: PKCS #8, PKCS #1 or SEC 1, in DER.
-    key: Vec<u8>,
+    key: GivenKey,
+}
+
+/// A private key that was made elsewhere, RSA, ECDSA on P-256 or P-384, or Ed25519: PKCS #8, PKCS #1 or SEC 1, in DER.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenKey(Vec<u8>);
+
+impl std::fmt::Debug for GivenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GivenKey(..)")
+    }
 }
 
 impl std::fmt::Debug for Given {

@@ -18,7 +18,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 
-use super::certificate::{self, Means, Whose};
+use super::certificate::{self, Whose};
 use super::{Credentials, Secured};
 use crate::emulate::{ClockTable, Identity, WallClock};
 use crate::service::ServiceKind;
@@ -154,7 +154,7 @@ impl Notary {
         let (certified, until) = match &secured.credentials {
             Credentials::Own(leaf) => {
                 let whose = Whose { identity: &self.identity, owner, asked: None };
-                let made = certificate::make(&self.provider, &whose, leaf, &Means::default(), now)?;
+                let made = certificate::make(&self.provider, &whose, leaf, now)?;
                 (made.key, made.until)
             }
             Credentials::Given(given) => (Arc::new(given.load(&self.provider)?), i64::MAX),

@@ -22,7 +22,7 @@ fn certificate(notary: &mut Notary, owner: &Owner, leaf: &Leaf, day: u64) -> (Ve
     notary.config(&secured(leaf.clone()), owner, now).unwrap();
     let whose = Whose { identity: &notary.identity, owner, asked: None };
     let second = notary.wall.second(now);
-    let made = super::certificate::make(&notary.provider, &whose, leaf, &Means::default(), second);
+    let made = super::certificate::make(&notary.provider, &whose, leaf, second);
     let made = made.unwrap();
     (made.key.cert[0].to_vec(), made.until)
 }
@@ -77,6 +77,7 @@ fn what_a_certificate_says_is_in_it() {
         issuer: Name { common_name: "Acme Issuing".into(), country: "DE".into(), ..Name::default() },
         names: vec!["vpn.example.org".into(), "{address}".into()],
         days: 90,
+        ..Leaf::default()
     };
     let (certificate, _) = certificate(&mut notary(1, 1), &owner(9), &leaf, 0);
     for part in [&b"web09.corp"[..], b"Acme", b"Acme Issuing", b"DE", b"vpn.example.org", &[0x87, 4, 192, 0, 2, 9]] {

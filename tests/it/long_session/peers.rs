@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use honeyweave::event::{SessionId, Utc};
 use honeyweave::node::NodeIdx;
 use honeyweave::record::tape::{Space, TapeLimits, Tapes};
-use honeyweave::relay::ssh::{Login, Policy, Secret, Settings, Used, host_key, serve};
+use honeyweave::relay::ssh::{Login, Policy, Settings, Used, host_key, serve};
 use honeyweave::relay::tape::{Begin, Entry, Protocol, Recorder, Tape, Word};
 use russh::keys::PublicKeyOrCertificate;
 use russh::server::{Auth, ChannelOpenHandle, Msg, Session};
@@ -248,7 +248,7 @@ pub async fn log_in(console: &Arc<Console>) -> (client::Handle<Client>, JoinHand
         banner: "SSH-2.0-OpenSSH_9.2p1".into(),
         host_keys: vec![host_key([1; 32])],
         policy: Policy::Any,
-        login: Some(Login { user: "root".into(), secret: Secret::Password("toor".into()) }),
+        login: Some(Login { user: "root".into(), password: "toor".into() }),
         refusal: Duration::ZERO,
         acceptance: Duration::ZERO,
         keyboard_interactive: false,

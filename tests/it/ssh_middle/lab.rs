@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use honeyweave::relay::ssh::{Login, Policy, Secret, Settings, Used, serve};
+use honeyweave::relay::ssh::{Login, Policy, Settings, Used, serve};
 use honeyweave::relay::tape::{ChannelKind, Credential, Direction, Entry, Recorder, Stream, Text};
 use russh::keys::PrivateKey;
 
@@ -135,7 +135,7 @@ impl Lab {
             banner: banner.into(),
             host_keys: vec![host_key],
             policy,
-            login: Some(Login { user: "root".into(), secret: Secret::Password("toor".into()) }),
+            login: Some(Login { user: "root".into(), password: "toor".into() }),
             refusal: Duration::from_millis(10),
             acceptance: Duration::from_millis(10),
             keyboard_interactive: true,

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use honeyweave::emulate::{Identity, Secret};
 use honeyweave::relay::tape::{Entry, Recorder, Stream, Tape};
-use honeyweave::relay::tls::{Certificate, Dialect, Face, Foreign, Image, Inside, Settings, serve};
-use honeyweave::service::tls::{Leaf, Name, Owner};
+use honeyweave::relay::tls::{Dialect, Face, Foreign, Inside, Settings, serve};
+use honeyweave::service::tls::{Credentials, Leaf, Name, Owner};
 
 pub use crate::net::free_port;
 use crate::net::{Running, wait_for};
@@ -25,7 +25,7 @@ pub struct Setup {
     pub starttls: Option<Dialect>,
     pub asks_clients: bool,
     pub alpn: Vec<String>,
-    pub image: Image,
+    pub leaf: Leaf,
     pub foreign: Foreign,
 }
 
@@ -37,7 +37,7 @@ impl Default for Setup {
             starttls: None,
             asks_clients: false,
             alpn: vec!["http/1.1".into()],
-            image: Image { leaf: Leaf { subject, ..Leaf::default() }, ..Image::default() },
+            leaf: Leaf { subject, ..Leaf::default() },
             foreign: Foreign::Pass,
         }
     }
@@ -47,10 +47,10 @@ impl Setup {
     fn settings(self) -> Settings {
         let owner = Owner { ip: [192, 0, 2, 1].into(), name: "web01".into(), service: 0 };
         let identity = Identity::new(Secret([5; 16]), "web");
-        let Setup { inside, starttls, asks_clients, alpn, image, foreign } = self;
-        let certificate = Certificate::Made(Box::new(image));
+        let Setup { inside, starttls, asks_clients, alpn, leaf, foreign } = self;
+        let credentials = Credentials::Own(Box::new(leaf));
         let wall = Arc::new(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64);
-        let face = Face::new(identity, owner, certificate, asks_clients, true, wall).unwrap();
+        let face = Face::new(identity, owner, credentials, asks_clients, true, wall).unwrap();
         Settings { face, inside, starttls, foreign, alpn }
     }
 }

@@ -11,9 +11,8 @@ use std::process::Command;
 
 use client::client;
 use honeyweave::relay::tape::{Entry, Stream};
-use honeyweave::relay::tls::{Foreign, Image, Inside};
-use honeyweave::service::tls::certificate::{Authority, GivenKey, Means};
-use honeyweave::service::tls::{Leaf, Name};
+use honeyweave::relay::tls::{Foreign, Inside};
+use honeyweave::service::tls::{Given, GivenKey, Leaf, Name};
 use lab::{Lab, Nginx, Setup, certificate, free_port, octets, shell, text, wait_port};
 
 use crate::net::{Running, wait_for};
@@ -125,16 +124,18 @@ fn openssl_trusts_an_authority_that_signs_for_the_middle() {
     certificate(dir.path(), "rsa", "-newkey rsa:2048");
     certificate(dir.path(), "p384", "-newkey ec -pkeyopt ec_paramgen_curve:secp384r1");
     let read = |name: &str| std::fs::read(at(name)).unwrap();
-    assert!(Authority::new(&read("ca.pem"), &read("rsa.key")).is_err(), "another's key");
+    assert!(Given::authority(&read("ca.pem"), &read("rsa.key")).is_err(), "another's key");
+    assert!(Given::authority(&read("rsa.pem"), &read("rsa.key")).is_ok(), "OpenSSL makes authorities by default");
     let server = echo();
     for (key, shown) in [(None, "id-ecPublicKey"), (Some("rsa.key"), "rsaEncryption"), (Some("p384.key"), "secp384r1")]
     {
-        let leaf = Leaf { subject: Name { common_name: "{sni}".into(), ..Name::default() }, ..Leaf::default() };
-        let means = Means {
+        let leaf = Leaf {
+            subject: Name { common_name: "{sni}".into(), ..Name::default() },
             key: key.map(|key| GivenKey::new(&read(key)).unwrap()),
-            authority: Some(Authority::new(&read("ca.pem"), &read("ca.key")).unwrap()),
+            authority: Some(Given::authority(&read("ca.pem"), &read("ca.key")).unwrap()),
+            ..Leaf::default()
         };
-        let lab = Lab::new(Setup { image: Image { leaf, means }, ..Setup::default() }, server);
+        let lab = Lab::new(Setup { leaf, ..Setup::default() }, server);
         for version in ["-tls1_2", "-tls1_3"] {
             let said = shell(&format!(
                 "openssl s_client {version} -connect 127.0.0.1:{} -servername a.example.org -verify_hostname a.example.org \

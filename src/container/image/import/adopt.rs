@@ -9,16 +9,17 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 
+use super::Limits;
 use super::container::Overlay;
 use super::still::Still;
 use super::unpack::Tally;
 use super::worker::{Answer, Kind, Request};
-use super::{Limits, layout::hex};
 use crate::container::image::build::{Attempt, lock};
 use crate::container::image::recipe::IMPORTED;
 use crate::container::image::shift::{is_plain, size_of};
 use crate::container::image::store::{self, Image, Manifest, images_dir};
 use crate::container::image::{ImageError, Progress, at, base};
+use crate::wire::hex;
 
 /// An image and what its import had to say.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::manifest::Descriptor;
 use super::{ReadError, bad};
+use crate::wire::hex;
 
 /// Octets of a JSON document.
 const MAX_JSON: u64 = 4 << 20;
@@ -149,11 +150,6 @@ fn document(section: Section, name: &str) -> Result<Vec<u8>, ReadError> {
     let mut content = Vec::new();
     let read = section.take(MAX_JSON).read_to_end(&mut content);
     read.map_err(ReadError::io(format!("cannot read `{name}`"))).map(|_| content)
-}
-
-/// Octets in hexadecimal.
-pub fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Whether `found` is the digest of `descriptor`.

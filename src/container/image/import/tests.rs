@@ -8,12 +8,12 @@ use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
 use super::compression::Compression;
-use super::layout::hex;
 use super::unpack::{Tally, Unpacker};
 use super::worker::{Answer, Kind, Request, serve};
 use super::*;
 use crate::container::ID_BASE;
 use crate::container::image::root::Root;
+use crate::wire::hex;
 
 const LIMITS: Limits = Limits { octets: 1 << 20, members: 1000 };
 

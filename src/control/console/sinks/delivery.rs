@@ -8,20 +8,18 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::wire::Wire;
+use super::wire::{Wire, elsewhere};
 use crate::control::console::shared::Shared;
-use crate::control::console::tell;
+use crate::control::console::to_recorder::ToRecorder;
 use crate::event::{Event, EventId, Said, Utc};
 use crate::record::Record;
 use crate::record::sink::{Cursor, Next, Origin, SinkConfig, SinkStatus, Tail, framed, messages, pause};
 use crate::sys::clock;
-use crate::sys::eventfd::EventFd;
 use crate::wire::Instant as Moment;
 
 /// Records, and octets, that are sent at once.
@@ -50,7 +48,7 @@ pub struct Delivery {
     newest: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     shared: Arc<Shared>,
-    tell: (SyncSender<Said>, EventFd),
+    to_recorder: ToRecorder,
     status: SinkStatus,
     /// Whether it was told that the receiver is away.
     is_told_down: bool,
@@ -60,6 +58,8 @@ pub struct Delivery {
     is_told_unsaved: bool,
     /// Whether something was sent of which it is not known that the disk has it, where that lies here.
     is_unsynced: bool,
+    /// Who writes the place down has that: it may go on when nobody waits for it any more, and the next one comes after it.
+    saving: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How a connection ended that did not fail.
@@ -106,7 +106,7 @@ impl Delivery {
         dir: &Path,
         (newest, stop): (watch::Receiver<u64>, watch::Receiver<bool>),
         shared: Arc<Shared>,
-        tell: (SyncSender<Said>, EventFd),
+        to_recorder: ToRecorder,
     ) -> Delivery {
         let status = SinkStatus {
             sink: sink.name.clone(),
@@ -122,7 +122,7 @@ impl Delivery {
             newest,
             stop,
             shared,
-            tell,
+            to_recorder,
             status,
             is_told_down: false,
             saved: Instant::now(),
@@ -130,6 +130,7 @@ impl Delivery {
             is_unsaved: true,
             is_told_unsaved: false,
             is_unsynced: false,
+            saving: Arc::default(),
         };
         delivery.publish();
         delivery
@@ -137,8 +138,21 @@ impl Delivery {
 
     /// Sends until all is to end.
     pub async fn run(mut self) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = self.work() => {}
+            // A disk that takes nothing keeps nobody from ending.
+            () = async {
+                is(&mut stop, |stop| *stop).await;
+                tokio::time::sleep(2 * GRACE).await;
+            } => {}
+        }
+        self.publish();
+    }
+
+    async fn work(&mut self) {
         let mut failures = 0;
-        self.save();
+        self.save().await;
         while !*self.stop.borrow() {
             self.pass_over_lost().await;
             let began = Instant::now();
@@ -158,16 +172,15 @@ impl Delivery {
                     self.down(&error, failures).await;
                 }
             }
-            self.save();
+            self.save().await;
         }
-        self.save();
-        self.publish();
+        self.save().await;
     }
 
     async fn connected(&mut self) -> io::Result<Over> {
         let mut wire = Wire::connect(&self.sink.to, &self.dir).await?;
         let over = self.deliver(&mut wire).await;
-        self.sync(&wire);
+        self.sync(&wire).await;
         over
     }
 
@@ -198,8 +211,8 @@ impl Delivery {
             let settle = if is_ending { Duration::ZERO } else { wire.settles_after() };
             self.confirm(&mut marks, settle).await;
             if self.is_unsaved && self.saved.elapsed() >= SAVE {
-                self.sync(wire);
-                self.save();
+                self.sync(wire).await;
+                self.save().await;
             }
             self.publish();
             if is_ending && marks.is_empty() && !is_more {
@@ -306,7 +319,7 @@ impl Delivery {
             };
             self.is_unsaved = true;
             self.lose(count, newest, until).await;
-            self.save();
+            self.save().await;
         }
     }
 
@@ -379,9 +392,9 @@ impl Delivery {
     }
 
     /// Has the disk take what was sent, before it is written down that this is done with.
-    fn sync(&mut self, wire: &Wire) {
+    async fn sync(&mut self, wire: &Wire) {
         if self.is_unsynced {
-            match wire.sync() {
+            match wire.sync().await {
                 Ok(()) => self.is_unsynced = false,
                 Err(error) => self.complain(&error),
             }
@@ -389,13 +402,18 @@ impl Delivery {
     }
 
     /// Writes down the place in the log. After a loss of power all that the disk may not have is sent again.
-    fn save(&mut self) {
+    async fn save(&mut self) {
         self.saved = Instant::now();
         if self.is_unsynced {
             return;
         }
-        match self.cursor.save() {
-            Ok(()) => (self.is_unsaved, self.is_told_unsaved) = (false, false),
+        let (mut cursor, alone) = (self.cursor.clone(), self.saving.clone().lock_owned().await);
+        let saved = elsewhere(move || {
+            let _alone = alone;
+            cursor.save().map(|()| cursor)
+        });
+        match saved.await {
+            Ok(cursor) => (self.cursor, self.is_unsaved, self.is_told_unsaved) = (cursor, false, false),
             Err(error) => self.complain(&error),
         }
     }
@@ -420,6 +438,10 @@ impl Delivery {
         let event = Event { count, ..Event::new(id, at) };
         let text: String = text.chars().take(250).collect();
         // Without a recorder the console ends anyway.
-        tell(Said { event, data: text.into_bytes() }, &self.tell.0, &self.tell.1).await;
+        self.to_recorder.tell(Said { event, data: text.into_bytes() }).await;
     }
 }
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::record::{Appender, open_regular};
+use crate::record::Appender;
 
 /// Octets of a file.
 const MOST: u64 = 64 << 20;
@@ -48,7 +47,7 @@ impl SinkFile {
     /// What the file system says, with the path.
     pub fn open(path: &Path) -> io::Result<SinkFile> {
         let open = || match fs::symlink_metadata(path) {
-            Ok(_) => Appender::reopen(path, whole(path)?),
+            Ok(_) => Appender::reopen_lines(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Appender::create(path),
             Err(error) => Err(error),
         };
@@ -97,23 +96,6 @@ impl SinkFile {
         self.file = Appender::create(&self.path)?;
         Ok(())
     }
-}
-
-/// Octets of `path` up to its last line feed.
-fn whole(path: &Path) -> io::Result<u64> {
-    let file = open_regular(path)?;
-    let mut end = file.metadata()?.len();
-    let mut piece = vec![0; 64 << 10];
-    while end > 0 {
-        let start = end.saturating_sub(piece.len() as u64);
-        let read = piece.get_mut(..(end - start) as usize).unwrap_or_default();
-        file.read_exact_at(read, start)?;
-        if let Some(at) = read.iter().rposition(|octet| *octet == b'\n') {
-            return Ok(start + at as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(0)
 }
 
 #[cfg(test)]

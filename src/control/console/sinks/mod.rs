@@ -12,15 +12,13 @@ pub use file::forget;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
 use super::shared::Shared;
-use crate::event::Said;
+use super::to_recorder::ToRecorder;
 use crate::record::sink::{Cursor, Origin, SINKS, SinkConfig};
-use crate::sys::eventfd::EventFd;
 use crate::sys::sched;
 
 use delivery::Delivery;
@@ -41,8 +39,7 @@ impl Sinks {
         honeynet: &str,
         dir: &Path,
         shared: &Arc<Shared>,
-        said: &SyncSender<Said>,
-        wake: &EventFd,
+        to_recorder: &ToRecorder,
     ) -> io::Result<Option<Sinks>> {
         if sinks.is_empty() {
             return Ok(None);
@@ -64,14 +61,17 @@ impl Sinks {
                     dir,
                     (newest.clone(), stopped.clone()),
                     shared.clone(),
-                    (said.clone(), wake.try_clone()?),
+                    to_recorder.clone(),
                 )),
                 Err(error) => {
                     tracing::error!(%error, sink = sink.name, "nothing is sent: the sink's place in the log cannot be read");
                 }
             }
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+        // Each may wait for a disk or a name, and for a name that was given up, too.
+        let waiting = 2 * deliveries.len() + 1;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(waiting).build()?;
         let thread = std::thread::Builder::new().name("sinks".into()).spawn(move || {
             // In a flood, answering comes first: what is not sent yet waits in the log.
             sched::stand_back(19);
@@ -83,7 +83,7 @@ impl Sinks {
                     }
                 }
             });
-            // A name that is still being looked up is not waited for.
+            // A name that is still being looked up is not waited for, nor is a disk.
             runtime.shutdown_background();
         })?;
         Ok(Some(Sinks { stop, thread }))

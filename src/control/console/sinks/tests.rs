@@ -2,15 +2,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::*;
 use crate::control::console::tests::{plan, until};
-use crate::event::{EventId, Utc};
+use crate::event::{EventId, Said, Utc};
 use crate::record::sink::{Format, Peer, Select, Target};
 use crate::record::{EventLog, LogLimits, Record};
 use crate::sys::clock;
+use crate::sys::eventfd::EventFd;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -19,7 +20,7 @@ struct Desk {
     dir: tempfile::TempDir,
     log: EventLog,
     shared: Arc<Shared>,
-    said: (SyncSender<Said>, Receiver<Said>),
+    said: (ToRecorder, Receiver<Said>),
     sinks: Option<Sinks>,
 }
 
@@ -28,7 +29,8 @@ impl Desk {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("events")).unwrap();
         let log = EventLog::open(&dir.path().join("events"), limits, Utc::EPOCH).unwrap();
-        Desk { dir, log, shared: Arc::new(Shared::new(&plan(vec![]))), said: sync_channel(64), sinks: None }
+        let said = ToRecorder::new(EventFd::new().unwrap());
+        Desk { dir, log, shared: Arc::new(Shared::new(&plan(vec![]))), said, sinks: None }
     }
 
     fn start(&mut self, to: Target) {
@@ -40,8 +42,7 @@ impl Desk {
             facility: 16,
         };
         self.shared.grown(self.log.next_seq() - 1);
-        let wake = EventFd::new().unwrap();
-        self.sinks = Sinks::start(&[sink], "hwt", self.dir.path(), &self.shared, &self.said.0, &wake).unwrap();
+        self.sinks = Sinks::start(&[sink], "hwt", self.dir.path(), &self.shared, &self.said.0).unwrap();
     }
 
     fn write(&mut self, records: u64) {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -30,8 +31,8 @@ const REST: Duration = Duration::from_millis(5);
 
 /// A receiver that is there.
 pub enum Wire {
-    /// A file.
-    File(SinkFile),
+    /// A file, which a thread that may wait for the disk has while something is done to it.
+    File(Arc<Mutex<SinkFile>>),
     /// Datagrams.
     Udp(UdpSocket),
     /// A connection.
@@ -143,7 +144,11 @@ impl Wire {
     pub async fn connect(to: &Target, dir: &Path) -> io::Result<Wire> {
         let connect = async {
             Ok(match to {
-                Target::File(name) => Wire::File(SinkFile::open(&dir.join(SINKS).join(name))?),
+                Target::File(name) => {
+                    let path = dir.join(SINKS).join(name);
+                    let file = elsewhere(move || SinkFile::open(&path)).await?;
+                    Wire::File(Arc::new(Mutex::new(file)))
+                }
                 Target::Udp(peer) => Wire::Udp(datagrams(peer).await?),
                 Target::Tcp(peer) => stream(peer, None, None).await?,
                 Target::Tls(peer, tls) => stream(peer, Some(tls), None).await?,
@@ -164,7 +169,10 @@ impl Wire {
     /// What the system or the receiver says.
     pub async fn send(&mut self, messages: &[Vec<u8>]) -> io::Result<()> {
         match self {
-            Wire::File(file) => file.append(&messages.concat()),
+            Wire::File(file) => {
+                let octets = messages.concat();
+                on(file, move |file| file.append(&octets)).await
+            }
             Wire::Udp(socket) => {
                 for (number, message) in messages.iter().enumerate() {
                     if number > 0 && number % DATAGRAMS == 0 {
@@ -197,9 +205,9 @@ impl Wire {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn sync(&self) -> io::Result<()> {
+    pub async fn sync(&self) -> io::Result<()> {
         match self {
-            Wire::File(file) => file.sync(),
+            Wire::File(file) => on(file, |file| file.sync()).await,
             Wire::Udp(_) | Wire::Stream(_) => Ok(()),
         }
     }
@@ -232,6 +240,19 @@ impl Wire {
             },
         }
     }
+}
+
+/// Does what may wait for a disk where that holds up no other sink.
+pub async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+async fn on<F>(file: &Arc<Mutex<SinkFile>>, work: F) -> io::Result<()>
+where
+    F: FnOnce(&mut SinkFile) -> io::Result<()> + Send + 'static,
+{
+    let file = file.clone();
+    elsewhere(move || work(&mut file.lock().unwrap_or_else(PoisonError::into_inner))).await
 }
 
 async fn stream(peer: &Peer, tls: Option<&Tls>, hpfeeds: Option<(&str, &str)>) -> io::Result<Wire> {

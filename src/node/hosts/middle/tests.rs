@@ -7,7 +7,7 @@ use crate::emulate::Secret;
 use crate::frame::PortNo;
 use crate::node::Request;
 use crate::node::testing::Bench;
-use crate::service::{Middle as Kind, Opens, ServiceKind, SshMiddle};
+use crate::service::{Middle as Kind, Policy, ServiceKind, SshMiddle};
 use crate::stack::RelayEnd;
 use crate::wire::{Duration, flag};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,8 +16,9 @@ fn bench() -> Bench<Hosts> {
     let mut config = config();
     config.services[2].kind = ServiceKind::Recorded(Box::new(Kind::Ssh(SshMiddle {
         identification: "SSH-2.0-x".into(),
-        opens: Opens::Any,
+        opens: Policy::Any,
         login: None,
+        keyboard_interactive: false,
         refusal_ms: 0,
         acceptance_ms: 0,
         keep: 0,

@@ -8,7 +8,7 @@ fn bot(count: u32) -> Vec<u8> {
 }
 
 fn sum(octets: &[u8]) -> String {
-    crate::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, octets).as_ref())
+    crate::wire::hex(ring::digest::digest(&ring::digest::SHA256, octets).as_ref())
 }
 
 fn begin(lab: &mut Lab) {

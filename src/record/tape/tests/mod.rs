@@ -300,7 +300,7 @@ fn what_is_copied_is_kept_once_by_its_digest() {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o600);
         let name = path.file_name().unwrap().to_str().unwrap();
         let digest = ring::digest::digest(&ring::digest::SHA256, &fs::read(path).unwrap());
-        assert_eq!(name, format!("sha256-{}", crate::service::tls::hex(digest.as_ref())));
+        assert_eq!(name, format!("sha256-{}", crate::wire::hex(digest.as_ref())));
     }
     let mut sizes: Vec<u64> = contents.iter().map(|path| fs::metadata(path).unwrap().len()).collect();
     sizes.sort_unstable();

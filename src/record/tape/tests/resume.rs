@@ -122,7 +122,7 @@ fn a_file_on_its_way_keeps_its_name_and_its_octets() {
     for gap in [false, true] {
         let mut lab = Lab::new();
         let content: Vec<u8> = (0..100_000u32).map(|n| (n ^ (n >> 7)) as u8).collect();
-        let digest = crate::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
+        let digest = crate::wire::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
         let (first, second) = content.split_at(50_000);
         lab.begin(7, SESSION);
         lab.put(7, 1, opened(0));
@@ -151,8 +151,7 @@ fn a_file_on_its_way_keeps_its_name_and_its_octets() {
         assert!(kept == expected, "{}", kept.len());
         let end = lines(&lab.file(".ndjson")).into_iter().find(|line| line.get("file-end").is_some()).unwrap();
         assert_eq!(end.get("missing"), gap.then_some(&json!([[50_000, 1]])), "{end}");
-        let sum =
-            |octets: &[u8]| crate::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, octets).as_ref());
+        let sum = |octets: &[u8]| crate::wire::hex(ring::digest::digest(&ring::digest::SHA256, octets).as_ref());
         assert_eq!(name, format!("sha256-{}", sum(&kept)));
         let total = lines(&lab.file(".ndjson")).pop().unwrap()["total"].clone();
         assert_eq!((&total["lost"], &total["files"]), (&json!(u64::from(gap)), &json!(1)));
@@ -164,7 +163,7 @@ fn a_file_on_its_way_keeps_its_name_and_its_octets() {
 fn what_misses_something_is_never_whole_however_often_somebody_dies() {
     let mut lab = Lab::new();
     let content: Vec<u8> = (0..90_000u32).map(|n| (n ^ (n >> 7)) as u8).collect();
-    let digest = crate::service::tls::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
+    let digest = crate::wire::hex(ring::digest::digest(&ring::digest::SHA256, &content).as_ref());
     let piece = |lab: &mut Lab, from: usize, to: usize| {
         let data = Bytes::copy_from_slice(&content[from..to]);
         lab.put(7, 2, Entry::FilePiece { file: 3, offset: from as u64, data });

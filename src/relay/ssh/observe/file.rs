@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ring::digest::{Context, SHA256};
 
 use crate::relay::tape::{Entry, PIECE};
-use crate::service::tls::hex;
+use crate::wire::hex;
 
 /// A file that moves.
 pub(in crate::relay::ssh) struct Moving {

@@ -8,7 +8,7 @@ pub(super) fn files(keep: u64) -> Files {
 }
 
 pub(super) fn digest(data: &[u8]) -> Option<String> {
-    Some(crate::service::tls::hex(&Sha256::digest(data)))
+    Some(crate::wire::hex(&Sha256::digest(data)))
 }
 
 /// Looks at `data` in pieces of `size` octets.

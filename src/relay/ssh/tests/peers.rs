@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use russh::keys::{HashAlg, PrivateKey, PublicKeyOrCertificate};
+use russh::keys::{HashAlg, PublicKeyOrCertificate};
 use russh::server::{Auth, ChannelOpenHandle, Msg, Response, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelMsg, Pty, client, server};
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::relay::ssh::{Login, Policy, Secret, Settings, Used, host_key, serve};
+use crate::relay::ssh::{Login, Policy, Settings, Used, host_key, serve};
 use crate::relay::tape::{Credential, Entry, Recorder, Tape, Text};
 
 /// Octets between any two of them.
@@ -52,7 +52,7 @@ pub(super) fn settings(policy: Policy) -> Settings {
         banner: "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3".into(),
         host_keys: vec![host_key([1; 32])],
         policy,
-        login: Some(Login { user: "root".into(), secret: Secret::Password("toor".into()) }),
+        login: Some(Login { user: "root".into(), password: "toor".into() }),
         refusal: Duration::ZERO,
         acceptance: Duration::ZERO,
         keyboard_interactive: true,
@@ -198,10 +198,8 @@ impl server::Handler for Program {
         Ok(if right { Auth::Accept } else { Auth::reject() })
     }
 
-    async fn auth_publickey(&mut self, _: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        let known =
-            key.public_key.fingerprint(HashAlg::Sha256) == login_key().public_key().fingerprint(HashAlg::Sha256);
-        Ok(if known { Auth::Accept } else { Auth::reject() })
+    async fn auth_publickey(&mut self, _: &str, _: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
+        Ok(Auth::reject())
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -312,9 +310,4 @@ async fn zeros(channel: Channel<Msg>, total: usize, sent: Arc<AtomicUsize>) {
         sent.fetch_add(piece.len(), Ordering::Relaxed);
     }
     let _ = channel.close().await;
-}
-
-/// The key by which the middle may log in.
-pub(super) fn login_key() -> PrivateKey {
-    host_key([3; 32])
 }

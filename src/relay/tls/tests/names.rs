@@ -6,10 +6,10 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::version::{TLS12, TLS13};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::peers::{Lab, client, face, image, settings};
+use super::peers::{Lab, client, face, leaf, settings};
 use crate::relay::tape::Entry;
-use crate::relay::tls::{Image, Settings};
-use crate::service::tls::{Leaf, Name, certificate};
+use crate::relay::tls::Settings;
+use crate::service::tls::{Given, GivenKey, Leaf, Name};
 
 /// Serial number, public key and the whole of a certificate, and what it says.
 fn parts(der: &[u8]) -> (Vec<u8>, Vec<u8>, String) {
@@ -20,12 +20,12 @@ fn parts(der: &[u8]) -> (Vec<u8>, Vec<u8>, String) {
 
 #[test]
 fn each_name_has_a_certificate_that_stays() {
-    let (one, two) = (face(1, image(), false), face(1, image(), false));
+    let (one, two) = (face(1, leaf(), false), face(1, leaf(), false));
     let shop = one.shown(Some("shop.example.org")).0;
     assert_eq!(two.shown(Some("shop.example.org")).0, shop, "the same after a restart");
     assert_eq!(one.shown(Some("SHOP.example.org")).0, shop);
     let (mail, own) = (one.shown(Some("mail.example.org")).0, one.shown(None).0);
-    let elsewhere = face(2, image(), false).shown(Some("shop.example.org")).0;
+    let elsewhere = face(2, leaf(), false).shown(Some("shop.example.org")).0;
     let all = [&shop, &mail, &own, &elsewhere].map(|der| parts(der));
     for (one, other) in [(0, 1), (0, 2), (1, 2), (0, 3)] {
         assert!(all[one].0 != all[other].0 && all[one].1 != all[other].1, "{all:?}");
@@ -39,7 +39,7 @@ fn each_name_has_a_certificate_that_stays() {
 
 #[test]
 fn one_certificate_for_all_names_is_made_once() {
-    let face = face(1, Image::default(), false);
+    let face = face(1, Leaf::default(), false);
     let own = face.shown(None);
     for name in ["a.example", "b.example"] {
         assert_eq!(face.shown(Some(name)), own);
@@ -50,7 +50,7 @@ fn one_certificate_for_all_names_is_made_once() {
 /// Time stands still, so nothing more may be made after the first ones.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_names_cost_little() {
-    let face = face(1, image(), false);
+    let face = face(1, leaf(), false);
     let own = face.shown(None).0;
     let mut made = 0;
     for number in 0..1000 {
@@ -75,8 +75,7 @@ async fn a_thousand_names_cost_little() {
 #[test]
 fn an_issuer_signs_all_of_a_hosts_certificates() {
     let issuer = Name { common_name: "Acme Issuing".into(), country: "DE".into(), ..Name::default() };
-    let image = Image { leaf: Leaf { issuer, ..image().leaf }, ..image() };
-    let face = face(1, image, false);
+    let face = face(1, Leaf { issuer, ..leaf() }, false);
     for name in ["a.example", "b.example"] {
         let (_, _, said) = parts(&face.shown(Some(name)).0);
         assert_eq!(said, format!("O=Acme, CN={name} C=DE, CN=Acme Issuing"));
@@ -93,7 +92,7 @@ async fn a_clients_certificate_is_believed_and_told_of() {
             let provider = rustls::crypto::ring::default_provider();
             let certified = rustls::sign::CertifiedKey::from_der(vec![der.clone().into()], key, &provider).unwrap();
             config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
-            let settings = Settings { face: face(1, image(), asks), ..settings() };
+            let settings = Settings { face: face(1, leaf(), asks), ..settings() };
             let (stream, mut rest) = Lab::new(settings).connect(config).await;
             drop((stream.unwrap(), rest.service().await));
             let told = rest.ended().await;
@@ -102,7 +101,7 @@ async fn a_clients_certificate_is_believed_and_told_of() {
                 _ => None,
             });
             let digest = ring::digest::digest(&ring::digest::SHA256, &der);
-            let expected = (crate::service::tls::hex(digest.as_ref()), "CN=sample".to_owned());
+            let expected = (crate::wire::hex(digest.as_ref()), "CN=sample".to_owned());
             assert_eq!(shown, asks.then_some(expected), "{told:?}");
         }
     }
@@ -110,7 +109,8 @@ async fn a_clients_certificate_is_believed_and_told_of() {
 
 #[test]
 fn what_is_given_is_checked() {
-    assert!(certificate::GivenKey::new(b"").is_err());
-    assert!(certificate::GivenKey::new(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").is_err());
-    assert!(certificate::Authority::new(b"", b"").is_err());
+    assert!(GivenKey::new(b"").is_err());
+    let none = GivenKey::new(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    assert!(none.is_err() || Leaf { key: none.ok(), ..Leaf::default() }.check().is_err());
+    assert!(Given::authority(b"", b"").is_err());
 }

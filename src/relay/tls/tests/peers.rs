@@ -15,28 +15,28 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::emulate::{Identity, Secret};
 use crate::relay::tape::{Entry, Recorder, Stream};
 use crate::relay::tls::secrets::Secrets;
-use crate::relay::tls::{Certificate, Face, Foreign, Image, Inside, Settings, serve};
-use crate::service::tls::{Leaf, Name, Owner, believer};
+use crate::relay::tls::{Face, Foreign, Inside, Settings, serve};
+use crate::service::tls::{Credentials, Leaf, Name, Owner, believer};
 
 /// Octets between any two of them.
 pub(super) const WIRE: usize = 16 * 1024;
 
 /// Certificates for the name that is asked for.
-pub(super) fn image() -> Image {
+pub(super) fn leaf() -> Leaf {
     let subject = Name { common_name: "{sni}".into(), organization: "Acme".into(), ..Name::default() };
-    Image { leaf: Leaf { subject, ..Leaf::default() }, ..Image::default() }
+    Leaf { subject, ..Leaf::default() }
 }
 
-pub(super) fn face(secret: u8, image: Image, asks_clients: bool) -> Face {
+pub(super) fn face(secret: u8, leaf: Leaf, asks_clients: bool) -> Face {
     let identity = Identity::new(Secret([secret; 16]), "web");
     let owner = Owner { ip: [192, 0, 2, 1].into(), name: "web01".into(), service: 0 };
-    let certificate = Certificate::Made(Box::new(image));
-    Face::new(identity, owner, certificate, asks_clients, true, Arc::new(|| 1_800_000_000)).unwrap()
+    let credentials = Credentials::Own(Box::new(leaf));
+    Face::new(identity, owner, credentials, asks_clients, true, Arc::new(|| 1_800_000_000)).unwrap()
 }
 
 pub(super) fn settings() -> Settings {
     Settings {
-        face: face(1, image(), false),
+        face: face(1, leaf(), false),
         inside: Inside::Clear,
         starttls: None,
         foreign: Foreign::Pass,
@@ -140,7 +140,7 @@ impl Rest {
 /// A service within TLS.
 pub(super) fn server(alpn: &[&str]) -> TlsAcceptor {
     let alpn = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    TlsAcceptor::from(face(9, image(), false).config(None, alpn, Arc::new(Secrets::default())).unwrap())
+    TlsAcceptor::from(face(9, leaf(), false).config(None, alpn, Arc::new(Secrets::default())).unwrap())
 }
 
 /// A client that believes everybody.

@@ -8,7 +8,7 @@ use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::peers::{Lab, client, face, image, octets, say, settings, until};
+use super::peers::{Lab, client, face, leaf, octets, say, settings, until};
 use crate::relay::tape::{Entry, Stream, Text};
 use crate::relay::tls::secrets::Secrets;
 use crate::relay::tls::{Dialect, Inside, Settings};
@@ -57,7 +57,7 @@ async fn a_server_with_starttls_is_asked_for_it() {
     until(&mut service, "a2 STARTTLS\r\n").await;
     say(&mut service, b"a2 OK now\r\n* BYE evil\r\n").await;
     assert_eq!(until(&mut stream, "now\r\n").await, "a2 OK now\r\n");
-    let config = face(9, image(), false).config(None, Vec::new(), Arc::new(Secrets::default())).unwrap();
+    let config = face(9, leaf(), false).config(None, Vec::new(), Arc::new(Secrets::default())).unwrap();
     let name = ServerName::try_from("mx.example.org").unwrap();
     let connecting = TlsConnector::from(Arc::new(client(&[&TLS13], &[]))).connect(name, stream);
     let (within, inside) = tokio::join!(connecting, TlsAcceptor::from(config).accept(service));
@@ -141,7 +141,7 @@ async fn postgresql_is_asked_only_when_there_is_a_hello() {
         assert_eq!(dialed.load(Ordering::Relaxed), 0);
         let name = ServerName::try_from("db.example.org").unwrap();
         let connecting = TlsConnector::from(Arc::new(client(&[&TLS13], &[]))).connect(name, stream);
-        let config = face(9, image(), false).config(None, Vec::new(), Arc::new(Secrets::default())).unwrap();
+        let config = face(9, leaf(), false).config(None, Vec::new(), Arc::new(Secrets::default())).unwrap();
         let serving = async {
             let mut service = rest.service().await;
             if inside == Inside::Clear {

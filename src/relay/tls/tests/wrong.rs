@@ -59,7 +59,7 @@ impl Outcome {
 
 /// Settings of a middle that lets nothing pass in clear.
 fn strict(inside: Inside) -> Arc<Settings> {
-    Arc::new(Settings { inside, foreign: Foreign::Alert, ..settings() })
+    Arc::new(Settings { inside, foreign: Foreign::Close, ..settings() })
 }
 
 /// Passes a client's octets on until it has gone, all but what is to be wrong with them; tells how many there were.
@@ -269,7 +269,7 @@ fn whatever_comes_in_place_of_a_handshake_has_an_end() {
         for (kind, version, announced, payload) in records {
             said.extend(record(kind, version, announced, &payload));
         }
-        let settings = Settings { foreign: Foreign::Alert, ..settings() };
+        let settings = Settings { foreign: Foreign::Close, ..settings() };
         let (told, dialed, _) = runtime().block_on(told_of(settings, &said, stays));
         prop_assert!(!told.iter().any(|entry| matches!(entry, Entry::TlsAgreed { .. })), "{told:?}");
         prop_assert_eq!(dialed, 0);

@@ -55,6 +55,33 @@ fn records_come_in_order_across_files_as_they_are_written() {
 }
 
 #[test]
+fn who_begins_to_watch_sees_what_is_added_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = small(dir.path(), 1200);
+    let mut first = Tail::new(dir.path()).unwrap();
+    let seen = |tail: &mut Tail| {
+        let mut seen = Vec::new();
+        tail.look(|line| seen.push(seq(line).unwrap())).unwrap();
+        seen
+    };
+    assert_eq!(seen(&mut first), [0; 0]);
+    write(&mut log, 3);
+    let mut second = Tail::new(dir.path()).unwrap();
+    assert_eq!((seen(&mut first), seen(&mut second)), (vec![1, 2, 3], vec![]));
+    // Of more than is kept, what is still there.
+    write(&mut log, 200);
+    let (first, second) = (seen(&mut first), seen(&mut second));
+    let newest = log.next_seq() - 1;
+    assert!(first.len() < 200 && first.last() == Some(&newest) && first == second, "{first:?} {second:?}");
+    // As it is rotated, too, and tells of what it deletes.
+    for _ in 0..20 {
+        let (mut tail, next) = (Tail::new(dir.path()).unwrap(), log.next_seq());
+        write(&mut log, 1);
+        assert_eq!(seen(&mut tail), (next..log.next_seq()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn what_was_deleted_before_it_was_read_is_counted() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = small(dir.path(), 1200);
