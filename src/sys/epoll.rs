@@ -33,6 +33,15 @@ impl Epoll {
         Ok(epoll::add(&self.0, fd, EventData::new_u64(number), EventFlags::IN)?)
     }
 
+    /// Takes a descriptor out before it is closed: a process that was forked meanwhile may have another one of the same file
+    /// for a moment, and as long as there is one it is told of.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(epoll::delete(&self.0, fd)?)
+    }
+
     /// Waits until one has something or `timeout` is over; `None` waits forever.
     /// Tells `ready` the numbers of those that have. May return up to a
     /// millisecond early, never late.

@@ -69,8 +69,10 @@ impl Inherited {
         if self.ended.wait(Some(std::time::Duration::ZERO), |pid| ended.push(pid as i32)).is_err() {
             return Vec::new();
         }
-        // Closed, they are waited for no longer.
-        ended.iter().for_each(|pid| drop(self.monitors.remove(pid)));
+        for monitor in ended.iter().filter_map(|pid| self.monitors.remove(pid)) {
+            // It is in there.
+            let _ = self.ended.remove(monitor.as_fd());
+        }
         ended
     }
 }
