@@ -255,8 +255,7 @@ impl Record {
             record.answer = Answer::of_code(u16::from(answer));
             record.scanner_os = OsFamily::ALL.into_iter().find(|family| *family as u8 == os);
         }
-        let always =
-            matches!(event.id, EventId::SessionEnd | EventId::TcpClose | EventId::SshClose | EventId::SshExit);
+        let always = matches!(event.id, EventId::SessionEnd | EventId::TcpClose | EventId::SshClose | EventId::SshExit);
         record.bytes_in = (always || event.bytes_in != 0).then_some(event.bytes_in);
         record.bytes_out = (always || event.bytes_out != 0).then_some(event.bytes_out);
         if ours {

@@ -44,8 +44,8 @@ fn written_out(text: &str, most: usize, stays: impl Fn(char) -> bool, more: &str
 pub fn details(record: &Record) -> Map<String, Value> {
     use EventId::{
         ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ContainerLog, ContainerLogin,
-        IdsAlert, ServiceLogin, ShellCommand, SshClose, SshCommand, SshEnv, SshExit, SshFile, SshForward, SshForwardData,
-        SshHello, SshLogin, SshShell, TlsHello,
+        IdsAlert, ServiceLogin, ShellCommand, SshClose, SshCommand, SshEnv, SshExit, SshFile, SshForward,
+        SshForwardData, SshHello, SshLogin, SshShell, TlsHello,
     };
     let has_any = matches!(
         record.event,

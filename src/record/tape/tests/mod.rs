@@ -452,7 +452,10 @@ fn nothing_that_is_told_harms_anybody() {
     }
     assert!(lab.files(SESSION).len() == 3, "{:?}", lab.files(SESSION));
     for notice in &lab.told {
-        assert!(notice.data.len() <= notice.event.id.most_data() && notice.data.iter().all(|octet| matches!(octet, b' '..=b'~')));
+        assert!(
+            notice.data.len() <= notice.event.id.most_data()
+                && notice.data.iter().all(|octet| matches!(octet, b' '..=b'~'))
+        );
         assert!(notice.at <= utc(3_600_000_000), "{:?}", notice.at);
         let _: Value = serde_json::from_slice(&notice.data).unwrap();
     }

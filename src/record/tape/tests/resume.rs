@@ -203,7 +203,14 @@ fn nobody_has_zeros_written_without_end() {
 fn octets_and_a_line_that_was_half_written_go_on() {
     let mut lab = Lab::new();
     lab.begin(7, SESSION);
-    lab.put(7, 1, Entry::Opened { channel: 4, kind: ChannelKind::DirectTcpip { host: text("10.0.0.9"), port: 80, from: Text::default() } });
+    lab.put(
+        7,
+        1,
+        Entry::Opened {
+            channel: 4,
+            kind: ChannelKind::DirectTcpip { host: text("10.0.0.9"), port: 80, from: Text::default() },
+        },
+    );
     lab.put(7, 2, data(4, Stream::Input, b"GET"));
     lab.tend();
     for ending in [".octets", ".ndjson"] {
