@@ -441,7 +441,9 @@ pub(super) fn is_an_attackers(id: EventId) -> bool {
 
 /// The JSON Schema of [`Record`].
 pub fn event_schema() -> serde_json::Value {
-    schemars::schema_for!(Record).to_value()
+    let mut schema = schemars::schema_for!(Record).to_value();
+    super::details::add_to(&mut schema);
+    schema
 }
 
 fn event_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -127,10 +127,12 @@ fn intrude(lab: &Lab, host: &str, port: u16) {
         sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key.to_str().unwrap()]);
     }
     let (key, target) = (key.to_str().unwrap(), format!("root@{host}"));
-    let common = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o NumberOfPasswordPrompts=1";
+    let common =
+        "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o NumberOfPasswordPrompts=1";
     let run = |command: String| from.run(&["sh", "-c", &format!("export LC_ALL=C; {command}")]);
     let ssh = format!("sshpass -p second ssh -F none {common} -p {port} -o PreferredAuthentications=password");
-    let wrong = format!("sshpass -p 123456 ssh -F none {common} -p {port} -o PreferredAuthentications=password {target} true");
+    let wrong =
+        format!("sshpass -p 123456 ssh -F none {common} -p {port} -o PreferredAuthentications=password {target} true");
     assert!(!run(wrong).status.success());
     let offers = ssh.replace("=password", "=publickey,password");
     let missing = run(format!("{offers} -i {key} -o SendEnv=LC_ALL {target} nosuch"));
@@ -138,7 +140,8 @@ fn intrude(lab: &Lab, host: &str, port: u16) {
     assert!(run(format!("echo hello | {ssh} {target} 'cat >/tmp/x'")).status.success());
     let options: Vec<&str> = common.split(' ').chain(["-o", "PreferredAuthentications=password"]).collect();
     let port_text = port.to_string();
-    let program = [&["sshpass", "-p", "second", "ssh", "-F", "none", "-p", &port_text][..], &options, &[&target]].concat();
+    let program =
+        [&["sshpass", "-p", "second", "ssh", "-F", "none", "-p", &port_text][..], &options, &[&target]].concat();
     // No password is asked for where somebody can be told so: sshpass answers.
     typing(&[("# ", "id"), ("gid=.*# ", "exit")], &program, |words| from.sh(words));
     for (name, protocol) in [("first", "-O"), ("second", "-s")] {
@@ -211,6 +214,7 @@ fn the_same_intrusion_reads_as_cowrie_itself_has_it() {
         let of_cowrie = lines(&log).iter().filter(|line| line["eventid"] == "cowrie.session.closed").count();
         (ended >= connections && of_cowrie >= connections).then_some(())
     });
+    lab.records_are_as_the_schema_says();
     lab.down();
     drop(itself);
     let written = lab.own_dir().join("sinks/cowrie.json");
@@ -233,7 +237,10 @@ fn the_same_intrusion_reads_as_cowrie_itself_has_it() {
     };
     for (id, names) in [
         ("client.version", &["version", "protocol"][..]),
-        ("client.kex", &["hassh", "hasshAlgorithms", "kexAlgs", "keyAlgs", "encCS", "macCS", "compCS", "langCS", "message"]),
+        (
+            "client.kex",
+            &["hassh", "hasshAlgorithms", "kexAlgs", "keyAlgs", "encCS", "macCS", "compCS", "langCS", "message"],
+        ),
         ("client.fingerprint", &["username", "fingerprint", "key", "type", "message"]),
         ("client.var", &["name", "value", "message"]),
         ("client.size", &["width", "height", "message"]),

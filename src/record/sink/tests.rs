@@ -119,7 +119,7 @@ fn detailed() -> Vec<Record> {
         ),
         with(
             EventId::ContainerLogin,
-            json!({"program": "su", "user": "root", "by": "www-data", "accepted": true, "tag": "su", "pid": 7, "text": "x"}),
+            json!({"facility": "auth", "severity": "info", "program": "su", "user": "root", "by": "www-data", "accepted": true, "tag": "su", "pid": 7, "text": "x"}),
         ),
         with(
             EventId::IdsAlert,
@@ -212,6 +212,14 @@ fn an_intrusion_reads_as_cowrie_has_it() {
     let closed = of("session.closed")[0];
     assert_eq!((&closed["duration_ms"], &closed["duration"]), (&json!(12_346), &json!(12.345_678)));
     assert_eq!(closed["uuid"].as_str().unwrap().len(), 36);
+}
+
+#[test]
+fn what_is_told_here_is_what_events_have() {
+    for record in detailed() {
+        let object = serde_json::from_slice(&base64::decode(&record.data.unwrap()).unwrap()).unwrap();
+        assert_eq!(crate::record::details::complaint(record.event, &object), None);
+    }
 }
 
 #[test]

@@ -109,7 +109,12 @@ impl Lab {
     /// What was told by events of one kind.
     fn told(&self, id: EventId) -> Vec<Value> {
         let told = self.told.iter().filter(|notice| notice.event.id == id);
-        told.map(|notice| serde_json::from_slice(&notice.data).unwrap()).collect()
+        let object = |notice: &Notice| {
+            let object: Value = serde_json::from_slice(&notice.data).unwrap();
+            assert_eq!(crate::record::details::complaint(id, &object), None);
+            object
+        };
+        told.map(object).collect()
     }
 
     fn failures(&self) -> Vec<String> {
