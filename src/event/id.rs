@@ -187,7 +187,8 @@ impl EventId {
     /// than that. These come from who records, not through the ring.
     pub fn most_data(self) -> usize {
         match self {
-            EventId::SshHello | EventId::SshLogin => super::MAX_LISTS,
+            EventId::SshHello => super::MAX_LISTS,
+            EventId::SshLogin => super::MAX_KEY,
             _ => super::MAX_DATA,
         }
     }

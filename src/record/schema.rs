@@ -84,7 +84,7 @@ pub struct Record {
     /// Microseconds that it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_us: Option<u64>,
-    /// What the attacker sent, cut to 1,024 octets (4,096 in `ssh.hello` and `ssh.login`), in base64.
+    /// What the attacker sent, cut to 1,024 octets (4,096 in `ssh.hello`, 2,048 in `ssh.login`), in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[A-Za-z0-9+/]*={0,2}$"))]
     pub data: Option<String>,

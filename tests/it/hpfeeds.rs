@@ -1,7 +1,6 @@
 //! Events as hpfeeds has them: a broker passes them on, dies, and comes back.
 
-use std::path::Path;
-use std::process::Command;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -31,7 +30,7 @@ class Listened(Server):
 async def main():
     name = lambda secret, pub, sub: {"owner": "x", "secret": secret, "pubchans": pub, "subchans": sub}
     names = {"sensor": name("s3cr3t", ["hw"], []), "within": name("t1s", ["hw"], []), "reader": name("r", [], ["hw"])}
-    server = (Listened if len(sys.argv) > 5 else Server)(Authenticator(names))
+    server = (Listened if sys.argv[5] == "listened" else Server)(Authenticator(names))
     server.add_endpoint_legacy("127.0.0.1:" + sys.argv[1])
     server.add_endpoint_legacy("127.0.0.1:" + sys.argv[2], tlscert=sys.argv[3], tlskey=sys.argv[4])
     await server.serve_forever()
@@ -53,34 +52,54 @@ async def main():
 asyncio.run(main())
 "#;
 
+/// A broker's ports, and what it and who listens to it are made of.
+struct Feed {
+    packages: PathBuf,
+    port: String,
+    /// Within TLS.
+    within: String,
+    ca: PathBuf,
+}
+
+impl Feed {
+    fn new(lab: &Lab) -> Feed {
+        certificates(lab, &["broker.example"]);
+        lab.file("broker.py", BROKER);
+        lab.file("reader.py", READER);
+        Feed {
+            packages: packages("hpfeeds", "hpfeeds/broker/server.py", &PACKAGES),
+            port: free_port().to_string(),
+            within: free_port().to_string(),
+            ca: lab.path("pki/ca.pem"),
+        }
+    }
+
+    fn python(&self, lab: &Lab, script: &str, how: &str) -> Running {
+        let [script, certificate, key] = [script, "pki/broker.example.pem", "pki/broker.example.key"]
+            .map(|name| lab.path(name).display().to_string());
+        let script = ["/usr/bin/python3", &script, &self.port, &self.within, &certificate, &key, how];
+        Running::start(lab.wire.command(&script).env("PYTHONPATH", &self.packages))
+    }
+}
+
 #[test]
 fn a_broker_of_hpfeeds_passes_on_what_was_published() {
     let mut lab = Lab::shared();
-    let packages = packages("hpfeeds", "hpfeeds/broker/server.py", &PACKAGES);
-    let (port, within) = (free_port().to_string(), free_port().to_string());
-    certificates(&lab, &["broker.example"]);
-    let pki = |name: &str| lab.path("pki").join(name).display().to_string();
-    let (certificate, key) = (pki("broker.example.pem"), pki("broker.example.key"));
-    let (broker, reader) = (lab.file("broker.py", BROKER), lab.file("reader.py", READER));
-    let python = |lab: &Lab, script: &Path| {
-        let script = ["/usr/bin/python3", script.to_str().unwrap(), &port, &within, &certificate, &key];
-        let mut command: Command = lab.wire.command(&script);
-        command.env("PYTHONPATH", &packages);
-        Running::start(&mut command)
-    };
-    let _broker = python(&lab, &broker);
-    for port in [&port, &within] {
+    let feed = Feed::new(&lab);
+    let (port, within) = (&feed.port, &feed.within);
+    let _broker = feed.python(&lab, "broker.py", "open");
+    for port in [port, within] {
         let listens = format!("sport = :{port}");
         wait_for("the broker", || lab.wire.sh(&["ss", "-Hltn", &listens]).contains(port).then_some(()));
     }
-    let mut subscriber = python(&lab, &reader);
+    let mut subscriber = feed.python(&lab, "reader.py", "");
     subscriber.wait_line("subscribed");
     let (secret, wrong) = (lab.file("secret", "s3cr3t\n"), lab.file("wrong", "guess\n"));
     let to = format!("to: \"hpfeeds://127.0.0.1:{port}\", ident: sensor, channel: hw");
     let tls = format!(
         "to: \"hpfeeds+tls://127.0.0.1:{within}\", ident: within, channel: hw, secret: {}, ca: {}",
         lab.file("within", "t1s\n").display(),
-        pki("ca.pem")
+        feed.ca.display()
     );
     let sinks = format!(
         "  feed: {{format: ndjson, {to}, secret: {}}}\n  stranger: {{format: ndjson, {to}, secret: {}}}\n  \
@@ -123,25 +142,13 @@ fn a_broker_of_hpfeeds_passes_on_what_was_published() {
 #[test]
 fn a_broker_that_dies_and_returns_has_missed_nothing() {
     let mut lab = Lab::shared();
-    let packages = packages("hpfeeds", "hpfeeds/broker/server.py", &PACKAGES);
-    let (port, unused) = (free_port().to_string(), free_port().to_string());
-    certificates(&lab, &["broker.example"]);
-    let pki = |name: &str| lab.path("pki").join(name).display().to_string();
-    let (certificate, key) = (pki("broker.example.pem"), pki("broker.example.key"));
-    let (broker, reader) = (lab.file("broker.py", BROKER), lab.file("reader.py", READER));
-    let wire = lab.wire.clone();
-    let python = |script: &Path| {
-        let script = ["/usr/bin/python3", script.to_str().unwrap(), &port, &unused, &certificate, &key, "listened"];
-        let mut command: Command = wire.command(&script);
-        command.env("PYTHONPATH", &packages);
-        Running::start(&mut command)
-    };
-    let first = python(&broker);
+    let feed = Feed::new(&lab);
+    let first = feed.python(&lab, "broker.py", "listened");
     // It comes back to whatever broker there is.
-    let mut subscriber = python(&reader);
+    let mut subscriber = feed.python(&lab, "reader.py", "");
     subscriber.wait_line("subscribed");
     let secret = lab.file("secret", "s3cr3t\n");
-    let to = format!("to: \"hpfeeds://127.0.0.1:{port}\", ident: sensor, channel: hw");
+    let to = format!("to: \"hpfeeds://127.0.0.1:{}\", ident: sensor, channel: hw", feed.port);
     lab.start(&topology(&format!("  feed: {{format: ndjson, {to}, secret: {}}}\n", secret.display())));
     lab.attacker.addr("eth0", "192.0.2.2/24");
     let mut told: Vec<u64> = Vec::new();
@@ -169,7 +176,7 @@ fn a_broker_that_dies_and_returns_has_missed_nothing() {
         reason.starts_with("sink feed: ") && reason.ends_with(end)
     };
     lab.wait_event("sink.state", |event| is_of_feed(event, ""));
-    let _second = python(&broker);
+    let _second = feed.python(&lab, "broker.py", "listened");
     let told = until(&mut subscriber, newest);
     lab.wait_event("sink.state", |event| is_of_feed(event, "takes records again"));
     // All of them, in order, but for what was published in the second before the first broker died.

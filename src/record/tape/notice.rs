@@ -37,7 +37,10 @@ impl Notice {
 
     /// Something that an attacker did in the connection that `begin` tells of.
     pub(super) fn of_connection(id: EventId, at: Utc, begin: &Begin, data: Map<String, Value>) -> Notice {
-        Notice::of(id, at, begin, fitted_to(data, id.most_data()))
+        // There are many log-ins, and few need more room for a key.
+        let is_small = id == EventId::SshLogin && !data.contains_key("key");
+        let most = if is_small { MAX_DATA } else { id.most_data() };
+        Notice::of(id, at, begin, fitted_to(data, most))
     }
 
     /// The same, in words.

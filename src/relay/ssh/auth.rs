@@ -19,8 +19,8 @@ use crate::relay::tape::{Credential, Entry, Text};
 
 /// Answers to one keyboard-interactive request that are recorded. There was one prompt.
 const ANSWERS: usize = 4;
-/// The longest key that is told, as a line: one of RSA's with 16,384 bits, which are OpenSSH's most, has 2,780.
-const LONGEST_KEY: usize = 3000;
+/// The longest key that is told, as a line: one of RSA's with 8,192 bits, of which few are, has 1,410.
+const LONGEST_KEY: usize = 1500;
 
 /// One client's way in.
 pub(super) struct LogIn {

@@ -77,19 +77,8 @@ impl Recording {
         if self.about.begin.protocol != Protocol::Ssh {
             return;
         }
+        self.learn(entry, self.last, false);
         match entry {
-            Entry::Shell { channel } => self.begins(*channel, "shell", None, self.last, false),
-            Entry::Exec { channel, command } => {
-                self.begins(*channel, "command", Some(command.clone()), self.last, false);
-            }
-            Entry::Subsystem { channel, name } => {
-                self.begins(*channel, "subsystem", Some(name.clone()), self.last, false);
-            }
-            Entry::Exit { channel, status, signal } => {
-                if let Some(program) = self.running.programs.get_mut(channel) {
-                    (program.status, program.signal) = (*status, signal.clone());
-                }
-            }
             Entry::Opened { channel, kind: ChannelKind::DirectTcpip { host, port, .. } }
                 if self.running.aimed.len() < desk.limits.of_connection =>
             {
@@ -105,20 +94,26 @@ impl Recording {
 
     /// The same of what another process has told. What it has not is told by whoever is there at the end.
     pub(super) fn knew(&mut self, entry: &Entry, micros: u64) {
+        self.learn(entry, micros, true);
+        if let Entry::Closed { channel } = entry {
+            self.running.programs.remove(channel);
+        }
+    }
+
+    fn learn(&mut self, entry: &Entry, since: u64, resumed: bool) {
         match entry {
-            Entry::Shell { channel } => self.begins(*channel, "shell", None, micros, true),
+            Entry::Shell { channel } => self.begins(*channel, "shell", None, since, resumed),
             Entry::Exec { channel, command } => {
-                self.begins(*channel, "command", Some(command.clone()), micros, true);
+                self.begins(*channel, "command", Some(command.clone()), since, resumed);
             }
             Entry::Subsystem { channel, name } => {
-                self.begins(*channel, "subsystem", Some(name.clone()), micros, true);
+                self.begins(*channel, "subsystem", Some(name.clone()), since, resumed);
             }
             Entry::Exit { channel, status, signal } => {
                 if let Some(program) = self.running.programs.get_mut(channel) {
                     (program.status, program.signal) = (*status, signal.clone());
                 }
             }
-            Entry::Closed { channel } => drop(self.running.programs.remove(channel)),
             _ => {}
         }
     }
