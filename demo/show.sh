@@ -45,6 +45,10 @@ show_events() {
     jq -n --unbuffered -r --arg dim "$dim" --arg bright "$cyan" --arg plain "$plain" --arg over "$over" -f demo/events.jq
 }
 
+# What stands on somebody's screen, and of what is told of a session the parts whose first words those are.
+show_screen() { sed -u -E "s/\r//g; s/\x1b\[[0-9;]*[a-zA-Z]//g; s/^/    ${dim}|${plain} /"; }
+show_parts() { awk -v RS= -v parts="^($1)" '$0 ~ parts {print $0 "\n"}' | cut -c "1-${COLUMNS:-116}" | sed "s/^/    /"; }
+
 # How many records of one event the log has; how many sessions began; how many records were lost. Uses $state.
 count() { cat "$state"/events/events*.ndjson 2>/dev/null | grep -c "\"event\":\"$1\"" || true; }
 count_sessions() { hw status --json 2>/dev/null | jq '.summary.sessions_started' || echo 0; }

@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::ExitCode;
 
 use honeyweave::control::build_fabric;
@@ -140,7 +141,7 @@ fn main() -> ExitCode {
 
 fn sweep(path: &str, prefix: &str, gateway: &str) -> Result<bool, Box<dyn std::error::Error>> {
     let options = Options { uplink: Some("memory".into()), ..Options::default() };
-    let plan = topology::parse_with(path, &std::fs::read_to_string(path)?, &options)?;
+    let plan = topology::open(Path::new(path), &options)?.plan;
     let prefix: ipnet::Ipv4Net = prefix.parse()?;
     let gateway: Ipv4Addr = gateway.parse()?;
     let is_uplink = |node: &topology::PlanNode| matches!(node.config, NodeConfig::Uplink(_));

@@ -32,7 +32,7 @@ cmd:ping                       test   iputils-ping      iputils          iputils
 cmd:arping                     test   iputils-arping    iputils          iputils        iputils
 cmd:arp-fingerprint            test   arp-scan          arp-scan         arp-scan       -
 cmd:traceroute                 test   traceroute        traceroute       traceroute     traceroute
-cmd:tcpdump                    test   tcpdump           tcpdump          tcpdump        tcpdump
+cmd:tcpdump                    demo   tcpdump           tcpdump          tcpdump        tcpdump
 cmd:tshark                     test   tshark            wireshark-cli    wireshark-cli  wireshark
 cmd:iperf3                     test   iperf3            iperf3           iperf3         iperf
 cmd:busybox                    test   busybox-static    busybox          busybox        busybox-static

@@ -39,6 +39,9 @@ const SNAP: usize = 2048;
 /// The niceness of threads that move frames. The receive ring holds 20 ms of 200,000 frames a second, and a busy machine
 /// keeps an ordinary thread waiting longer than that; Open vSwitch's daemon runs at the same priority for the same reason.
 const AHEAD: i32 = -10;
+/// The niceness of what relays connections: behind frames, and ahead of containers, whose programs compute as long as their
+/// intruder likes. Behind one of them a relay was seen to wait for a millisecond at a time.
+const RELAYS: i32 = -5;
 /// Hosts begin when all uplinks are attached, or so long after the start: one that is not there keeps nobody waiting.
 const WIRES: Duration = Duration::from_secs(2);
 
@@ -69,9 +72,8 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
         fabrics.iter_mut().zip(captures).for_each(|(fabric, capture)| fabric.capture_to(Box::new(capture), whole));
     }
     let workers = Workers::spawn(fabrics)?;
-    // Only frames are in a hurry.
     if in_a_hurry {
-        sched::stand_back(-AHEAD);
+        sched::stand_back(RELAYS - AHEAD);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let tap_rings = tap_rings(config.plan.tap_io, workers.count());

@@ -12,7 +12,7 @@ mod relay;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -41,7 +41,7 @@ const DIALED: u8 = 4;
 /// woken already.)
 const GONE: u8 = 8;
 /// Pieces that a ring holds.
-const PIECES: usize = 8;
+const PIECES: usize = 16;
 /// The largest piece.
 const MOST: usize = 32 * 1024;
 /// The largest piece when the budget is used up.
@@ -76,6 +76,8 @@ struct Shared {
     said_by_plane: AtomicU8,
     said_by_relay: AtomicU8,
     plane_due: AtomicBool,
+    /// The data plane has found no room.
+    plane_waits: AtomicBool,
     /// Octets on their way to the relay, and to the data plane.
     inward: AtomicUsize,
     outward: AtomicUsize,
@@ -145,6 +147,7 @@ pub fn pipe(capacity: usize, due: Due, budget: Arc<Budget>) -> (PipeEnd, RelayEn
         said_by_plane: AtomicU8::new(0),
         said_by_relay: AtomicU8::new(0),
         plane_due: AtomicBool::new(false),
+        plane_waits: AtomicBool::new(false),
         inward: AtomicUsize::new(0),
         outward: AtomicUsize::new(0),
         capacity,
@@ -160,9 +163,18 @@ pub fn pipe(capacity: usize, due: Due, budget: Arc<Budget>) -> (PipeEnd, RelayEn
 }
 
 impl PipeEnd {
-    /// Octets that can be written at the moment.
+    /// Octets that can be written at the moment. If there are none, it will be told when there are.
     pub fn writable(&self) -> usize {
-        self.shared.room(&self.tx, &self.shared.inward)
+        let Shared { plane_waits, inward, .. } = &*self.shared;
+        match self.shared.room(&self.tx, inward) {
+            0 => {
+                plane_waits.store(true, Ordering::Relaxed);
+                // Either the relay sees that, or here is seen what it has taken meanwhile.
+                fence(Ordering::SeqCst);
+                self.shared.room(&self.tx, inward)
+            }
+            room => room,
+        }
     }
 
     /// Writes as much of `bytes` as there is room for; returns how much.
@@ -191,7 +203,7 @@ impl PipeEnd {
         }
         let taken = f(bytes);
         self.from.consume(taken, &self.shared.outward);
-        if taken > 0 {
+        if taken > 0 && self.shared.is_half_empty(&self.shared.outward) {
             self.shared.room_due.wake();
         }
         taken
@@ -270,6 +282,21 @@ impl Shared {
             // A data plane that is gone needs no word.
             let _ = self.due.queue.send(self.due.token);
             self.due.waker.wake();
+        }
+    }
+
+    /// Whether who waits for room is told now, of which there is as much as there is data: told of each octet, both sides would
+    /// take turns at little, and wake each other for it. (A ring that is full of small pieces is half empty by this, too.)
+    fn is_half_empty(&self, on_way: &AtomicUsize) -> bool {
+        on_way.load(Ordering::Relaxed) <= self.capacity / 2
+    }
+
+    /// The relay has taken something.
+    fn tell_of_room(&self) {
+        fence(Ordering::SeqCst);
+        if self.plane_waits.load(Ordering::Relaxed) && self.is_half_empty(&self.inward) {
+            self.plane_waits.store(false, Ordering::Relaxed);
+            self.tell_plane();
         }
     }
 

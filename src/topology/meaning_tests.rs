@@ -91,7 +91,7 @@ fn the_office_is_as_described() {
     let build = hosts(&plan, "build");
     assert!(build.single);
     assert_eq!(build.hostname.as_deref(), Some("build01"));
-    assert_eq!(plan.images.len(), 1);
+    assert_eq!(plan.images.len(), 2);
     assert_eq!(plan.images[0].users[1].name, "admin");
 }
 

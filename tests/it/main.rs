@@ -12,6 +12,7 @@ mod cases;
 mod cgroup2;
 mod claim;
 mod clients;
+mod clients_recorded;
 mod commands;
 mod console;
 mod containers;

@@ -28,7 +28,7 @@ links:
 "#;
 
 /// What `session show` tells of the connection in which that command was given.
-fn connection(lab: &Lab, host: &str, command: &str) -> Value {
+pub fn connection(lab: &Lab, host: &str, command: &str) -> Value {
     wait_for(command, || {
         let sessions = lab.json(&["session", "ls", "--host", host]);
         let shown = lab.json(&["session", "show", sessions[0]["session"].as_str()?]);

@@ -40,7 +40,7 @@ const SECRET: &str = "hunter2correcthorse";
 /// The same in base 64, as `curl` sends `root:` and it.
 const BASIC: &str = "cm9vdDpodW50ZXIyY29ycmVjdGhvcnNl";
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten() {
         let entry = entry.unwrap();
@@ -79,7 +79,7 @@ fn attack(lab: &Lab) {
     from.run(&["curl", "-s", "-m", "10", "-u", &login, &page]);
 }
 
-fn contains(octets: &[u8], part: &[u8]) -> bool {
+pub fn contains(octets: &[u8], part: &[u8]) -> bool {
     octets.windows(part.len()).any(|window| window == part)
 }
 
@@ -93,7 +93,7 @@ fn names(octets: &[u8], address: &[u8]) -> bool {
 }
 
 /// What a file says when it is unpacked.
-fn unpacked(path: &Path) -> Vec<u8> {
+pub fn unpacked(path: &Path) -> Vec<u8> {
     let octets = fs::read(path).unwrap();
     match path.extension().and_then(|name| name.to_str()) {
         Some("zst") => zstd::decode_all(&octets[..]).unwrap(),

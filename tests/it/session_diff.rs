@@ -197,7 +197,7 @@ fn text(path: &Path) -> String {
 }
 
 /// The folder that a bundle of the session is unpacked to.
-fn export(lab: &Lab, id: &str, name: &str) -> PathBuf {
+pub fn export(lab: &Lab, id: &str, name: &str) -> PathBuf {
     let (bundle, dir) = (lab.path(&format!("{name}.tar.zst")), lab.path(name));
     let output = lab.command(&["session", "export", id, "--plain", "-o", &text(&bundle)]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

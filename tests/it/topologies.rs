@@ -64,7 +64,7 @@ fn sixteen_million_hosts_of_a_campus_fit_into_little_memory() {
 
 #[test]
 fn office_has_its_desktops_its_servers_and_its_shells() {
-    let lab = up("office");
+    let lab = up_with("office", &["portal/recipe.yaml"]);
     ping(&lab, "10.1.0.0");
     ping(&lab, "10.1.255.255");
     let page = lab.attacker.sh(&["curl", "-sS", "--max-time", "5", "http://10.10.0.10/phones.txt"]);
@@ -74,6 +74,11 @@ fn office_has_its_desktops_its_servers_and_its_shells() {
     let inside = shell(&lab.attacker, "10.10.0.20", "ping -c 1 -W 2 10.1.77.78; ping -c 1 -W 2 10.20.0.2; hostname");
     assert_eq!(inside.matches("1 packets received").count(), 2, "{inside}");
     assert_eq!(shell(&lab.attacker, "10.10.0.30", "hostname"), "build01\n");
+    let portal = lab.attacker.sh(&["curl", "-skf", "--retry", "5", "--retry-all-errors", "https://10.10.0.13/"]);
+    assert!(portal.contains("<h1>Portal</h1>"), "{portal}");
+    lab.wait_told("service.request", "10.10.0.13", &["GET /"]);
+    assert_eq!(shell(&lab.attacker, "10.10.0.13", "hostname"), "portal\n");
+    lab.wait_told("ssh.command", "10.10.0.13", &["hostname"]);
     end(lab);
 }
 

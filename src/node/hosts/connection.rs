@@ -15,7 +15,7 @@ use crate::stack::{Agreed, Conn, FlowKey, HalfOpen, Incoming, KEEP_ALIVE, pipe};
 use crate::wire::{Duration, Mac, Packet, TcpHeader, TcpOptions, flag};
 
 /// Octets that wait at most in each direction between a connection and its relay.
-const PIPE: usize = 128 * 1024;
+const PIPE: usize = 256 * 1024;
 /// How long the first attempt to connect to a service may take.
 pub(super) const FIRST_ATTEMPT: Duration = Duration::from_millis(20);
 /// How long data may stay unacknowledged before a connection is given up.

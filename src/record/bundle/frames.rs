@@ -172,13 +172,14 @@ fn copy(reader: &mut Series, pick: &Pick, comment: &str, out: impl Write, keep: 
     let mut header = section();
     header.options.push(SectionHeaderOption::Comment(comment.to_owned().into()));
     let mut out = PcapNgWriter::with_section_header(out, header).map_err(other)?;
-    if !pick.secrets.is_empty() {
-        out.write_pcapng_block(secrets(&pick.secrets)).map_err(other)?;
-    }
     while let Some(frame) = reader.advance(pick, keep)? {
         let nanos = nanos(&frame);
         if reader.frames == 0 {
+            // First of all: what comes before it has editcap and mergecap take the link for one that they cannot write.
             out.write_pcapng_block(description(&reader.name, &reader.about, comment)).map_err(other)?;
+            if !pick.secrets.is_empty() {
+                out.write_pcapng_block(secrets(&pick.secrets)).map_err(other)?;
+            }
             reader.first = nanos;
         }
         out.write_pcapng_block(EnhancedPacketBlock { interface_id: 0, ..frame }).map_err(other)?;

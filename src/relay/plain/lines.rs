@@ -3,13 +3,16 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::line;
+use super::line::{self, Message};
 use super::{Observer, Stream};
 use crate::relay::tape::{Credential, Entry, Text};
 use crate::service::Spoken;
 
 /// Answers in a row that are told; the lines of a mailbox or a directory are no answers to commands.
 const ANSWERS: u32 = 64;
+
+/// Octets of a literal that are told; a message that is stored is none of a command.
+const LITERAL: u64 = 256;
 
 /// A connection.
 pub(super) struct Lines {
@@ -20,13 +23,26 @@ pub(super) struct Lines {
     answered: u32,
     /// In a message or a file, until a dot on a line of its own.
     in_data: bool,
+    /// An IMAP command whose lines go on behind literals (RFC 3501 §4.3), without the end of its present line.
+    held: Vec<u8>,
+    /// What is still to come of a literal, which is part of it; none if another line is due.
+    literal: Option<Literal>,
     login: Login,
+    /// Commands that were not answered, as some may be sent at once, and how many of them came before the log-in.
+    due: u32,
+    before_login: u32,
     /// The last command wants TLS.
     asked_tls: bool,
     /// Within TLS from here on.
     is_sealed: bool,
     /// What is within is shown.
     within: bool,
+}
+
+/// Octets within an IMAP command.
+struct Literal {
+    message: Message,
+    len: u64,
 }
 
 /// How far a log-in is.
@@ -42,8 +58,46 @@ enum Login {
     AskedPassword(Text),
     /// The next line is both in base 64 (`AUTH PLAIN`, RFC 4616).
     AskedBoth,
+    /// The next line is a response of that mechanism (RFC 4422), as were these.
+    AskedOther(Text, Vec<u8>),
+    /// The next answer is another challenge, or says whether these responses are accepted.
+    Responded(Text, Vec<u8>),
     /// The next answer says whether it is accepted.
-    Tried(Text, Text),
+    Tried(Text, Credential),
+}
+
+impl Login {
+    fn password(user: Text, password: Text) -> Login {
+        Login::Tried(user, Credential::Password { password })
+    }
+
+    /// As responses were said, one after the other.
+    fn response(way: Text, mut before: Vec<u8>, said: &[u8]) -> Login {
+        if !before.is_empty() {
+            before.push(b' ');
+        }
+        let room = line::MOST.saturating_sub(before.len());
+        before.extend_from_slice(&said[..said.len().min(room)]);
+        Login::Responded(way, before)
+    }
+
+    /// Whether the next line is part of it.
+    fn is_asked(&self) -> bool {
+        matches!(self, Login::AskedUser | Login::AskedPassword(_) | Login::AskedBoth | Login::AskedOther(..))
+    }
+
+    /// What was tried, if all of it was said.
+    fn attempt(self, accepted: bool) -> Option<Entry> {
+        let (user, credential) = match self {
+            Login::Tried(user, credential) => (user, credential),
+            Login::Responded(way, said) => {
+                let scheme = Text::new(way.as_str().to_ascii_lowercase());
+                (Text::default(), Credential::Digest { scheme, value: Text::new(said) })
+            }
+            _ => return None,
+        };
+        Some(Entry::Attempt { user, credential, accepted })
+    }
 }
 
 impl Lines {
@@ -54,24 +108,76 @@ impl Lines {
             answers: line::Lines::default(),
             answered: 0,
             in_data: false,
+            held: Vec::new(),
+            literal: None,
             login: Login::None,
+            due: 0,
+            before_login: 0,
             asked_tls: false,
             is_sealed: false,
             within,
         }
     }
 
+    /// A line from the client, which may be part of a command.
+    fn line(&mut self, line: Vec<u8>, told: &mut Vec<Entry>) {
+        let announced = if self.spoken == Spoken::Imap { announced(&line) } else { None };
+        let room = line::MOST.saturating_sub(self.held.len());
+        let is_part = announced.is_some() || !self.held.is_empty();
+        if is_part {
+            let end = announced.map_or(line.len(), |(at, _)| at);
+            self.held.extend_from_slice(&line[..end.min(room)]);
+        }
+        match announced {
+            Some((_, len)) => {
+                self.literal = Some(Literal { message: Message::new(len), len });
+                if len == 0 {
+                    self.put_literal();
+                }
+            }
+            None if is_part => {
+                let whole = std::mem::take(&mut self.held);
+                self.command(&whole, told);
+            }
+            None => self.command(&line, told),
+        }
+    }
+
+    /// A literal is over: a short one stands in its command as what it could have been as well, of a long one its length.
+    fn put_literal(&mut self) {
+        let Some(Literal { message, len }) = self.literal.take() else { return };
+        // However many of them a command has.
+        if self.held.len() >= line::MOST {
+            return;
+        }
+        if len > LITERAL {
+            self.held.extend_from_slice(format!("{{{len}}}").as_bytes());
+            return;
+        }
+        self.held.push(b'"');
+        for octet in message.kept {
+            if matches!(octet, b'"' | b'\\') {
+                self.held.push(b'\\');
+            }
+            self.held.push(octet);
+        }
+        self.held.push(b'"');
+    }
+
     fn command(&mut self, line: &[u8], told: &mut Vec<Entry>) {
         (self.answered, self.asked_tls) = (0, false);
+        self.due = self.due.saturating_add(u32::from(!self.in_data || line == b"."));
         if self.in_data {
             self.in_data = line != b".";
             return;
         }
-        let login = std::mem::take(&mut self.login);
-        match login {
-            Login::AskedUser => return self.login = Login::AskedPassword(decoded(line)),
-            Login::AskedPassword(user) => return self.login = Login::Tried(user, decoded(line)),
-            Login::AskedBoth => return self.login = plain(line),
+        match std::mem::take(&mut self.login) {
+            // The client has changed its mind.
+            login if login.is_asked() && line == b"*" => return,
+            Login::AskedUser => return self.log_in(Login::AskedPassword(decoded(line)), told),
+            Login::AskedPassword(user) => return self.log_in(Login::password(user, decoded(line)), told),
+            Login::AskedBoth => return self.log_in(plain(line), told),
+            Login::AskedOther(way, before) => return self.log_in(Login::response(way, before, line), told),
             other => self.login = other,
         }
         // IMAP's commands have a tag in front.
@@ -83,46 +189,72 @@ impl Lines {
         let (verb, rest) = (words.next().unwrap_or_default().to_ascii_uppercase(), words.next().unwrap_or_default());
         self.asked_tls = verb == b"STARTTLS";
         match (verb.as_slice(), self.spoken) {
-            (b"USER", _) => self.login = Login::User(Text::new(rest)),
+            (b"USER", _) => self.log_in(Login::User(Text::new(rest)), told),
             (b"PASS", _) => {
                 let user = if let Login::User(user) = &self.login { user.clone() } else { Text::default() };
-                self.login = Login::Tried(user, Text::new(rest));
+                return self.log_in(Login::password(user, Text::new(rest)), told);
+            }
+            (b"APOP", Spoken::Pop3) => {
+                let mut words = rest.splitn(2, |octet| *octet == b' ').map(Text::new);
+                let (user, value) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+                return self.log_in(Login::Tried(user, Credential::Digest { scheme: Text::new("apop"), value }), told);
             }
             (b"LOGIN", Spoken::Imap) => {
-                let mut words = rest.splitn(2, |octet| *octet == b' ').map(unquoted);
-                self.login = Login::Tried(words.next().unwrap_or_default(), words.next().unwrap_or_default());
+                let (user, rest) = string(rest);
+                return self.log_in(Login::password(user, string(rest).0), told);
             }
             (b"AUTH" | b"AUTHENTICATE", _) => {
                 let mut words = rest.splitn(2, |octet| *octet == b' ');
                 let way = words.next().unwrap_or_default().to_ascii_uppercase();
                 let initial = words.next();
-                self.login = match (way.as_slice(), initial) {
+                let login = match (way.as_slice(), initial) {
                     (b"LOGIN", None) => Login::AskedUser,
                     (b"LOGIN", Some(user)) => Login::AskedPassword(decoded(user)),
                     (b"PLAIN", None) => Login::AskedBoth,
                     (b"PLAIN", Some(both)) => plain(both),
-                    _ => Login::None,
+                    // Of FTP it is what secures the connection (RFC 2228).
+                    _ if self.spoken == Spoken::Ftp => Login::None,
+                    (way, None) => Login::AskedOther(Text::new(way), Vec::new()),
+                    (way, Some(initial)) => Login::response(Text::new(way), Vec::new(), initial),
                 };
+                self.log_in(login, told);
                 // What follows may be a password.
                 told.push(Entry::Command { text: Text::new([verb.as_slice(), b" ", &way].concat()) });
                 return;
             }
             _ => {}
         }
-        let is_secret = matches!(verb.as_slice(), b"PASS") || (verb == b"LOGIN" && self.spoken == Spoken::Imap);
-        if !is_secret && !line.is_empty() {
+        if !line.is_empty() {
             told.push(Entry::Command { text: Text::command(line) });
         }
+    }
+
+    /// A log-in begins or goes on with the last command. One whose answer was not waited for is told as well.
+    fn log_in(&mut self, next: Login, told: &mut Vec<Entry>) {
+        self.before_login = self.due.saturating_sub(1);
+        told.extend(std::mem::replace(&mut self.login, next).attempt(false));
     }
 
     fn answer(&mut self, line: &[u8], told: &mut Vec<Entry>) {
         // 354 of SMTP: a message follows.
         self.in_data |= self.spoken == Spoken::Smtp && line.starts_with(b"354");
         let (is_final, is_good) = verdict(self.spoken, line);
-        if let (Login::Tried(user, password), true) = (&self.login, is_final) {
-            let credential = Credential::Password { password: password.clone() };
-            told.push(Entry::Attempt { user: user.clone(), credential, accepted: is_good });
-            self.login = Login::None;
+        let is_challenge = line.starts_with(if self.spoken == Spoken::Smtp { b"334" } else { b"+ " });
+        let is_reply = is_challenge || is_final || is_intermediate(self.spoken, line);
+        let is_earlier = is_reply && self.before_login > 0;
+        self.due = self.due.saturating_sub(is_reply.into());
+        self.before_login = self.before_login.saturating_sub(is_reply.into());
+        match std::mem::take(&mut self.login) {
+            login if is_earlier => self.login = login,
+            Login::Responded(way, said) if is_challenge => self.login = Login::AskedOther(way, said),
+            // Not by this way, so that the next line is a command. What says yes answers an earlier one.
+            login if login.is_asked() && is_final && !is_good => {}
+            login @ (Login::Tried(..) | Login::Responded(..)) if is_final => told.extend(login.attempt(is_good)),
+            login => self.login = login,
+        }
+        // A literal that was announced is refused with its command, and does not come.
+        if is_final && !is_good && self.literal.is_some() && word(line) == word(&self.held) {
+            (self.literal, self.held) = (None, Vec::new());
         }
         // Upgrades (RFC 3207, 2595, 4217): what follows is nothing that could be read.
         let starts_tls = matches!(self.spoken, Spoken::Ftp) && line.starts_with(b"234")
@@ -139,6 +271,13 @@ impl Observer for Lines {
     fn see(&mut self, from: Stream, octets: &[u8], told: &mut Vec<Entry>) -> Result<(), &'static str> {
         let mut at = 0;
         while at < octets.len() {
+            if let (Some(literal), Stream::Input) = (&mut self.literal, from) {
+                at += literal.message.take(&octets[at..]);
+                if literal.message.is_complete() {
+                    self.put_literal();
+                }
+                continue;
+            }
             let lines = if from == Stream::Input { &mut self.commands } else { &mut self.answers };
             // A handshake record of TLS; no line begins so.
             if self.is_sealed || (octets[at] == 22 && lines.rest().is_empty()) {
@@ -147,7 +286,7 @@ impl Observer for Lines {
             let (line, n) = lines.take(&octets[at..]);
             at += n;
             match line {
-                Some(line) if from == Stream::Input => self.command(&line, told),
+                Some(line) if from == Stream::Input => self.line(line, told),
                 Some(line) => self.answer(&line, told),
                 None => {}
             }
@@ -156,13 +295,16 @@ impl Observer for Lines {
     }
 
     fn end(&mut self, told: &mut Vec<Entry>) {
-        if let Login::Tried(user, password) = std::mem::take(&mut self.login) {
-            told.push(Entry::Attempt { user, credential: Credential::Password { password }, accepted: false });
+        if self.literal.is_some() {
+            self.put_literal();
         }
-        if !self.in_data && !self.commands.rest().is_empty() {
-            told.push(Entry::Command { text: Text::command(self.commands.rest()) });
-            self.commands.clear();
+        let rest = [std::mem::take(&mut self.held), self.commands.rest().to_vec()].concat();
+        self.commands.clear();
+        // It may be a log-in like any other.
+        if !rest.is_empty() {
+            self.command(&rest, told);
         }
+        told.extend(std::mem::take(&mut self.login).attempt(false));
     }
 }
 
@@ -172,8 +314,8 @@ fn verdict(spoken: Spoken, line: &[u8]) -> (bool, bool) {
         // Of several lines all but the last have a hyphen behind the number.
         Spoken::Ftp | Spoken::Smtp => {
             let is_final = line.len() >= 3 && line[..3].iter().all(u8::is_ascii_digit) && line.get(3) != Some(&b'-');
-            // 331 and 334 want more; the log-in is told of when it has all.
-            (is_final && line[0] != b'3', line.first() == Some(&b'2'))
+            // After 150 another one comes; 331 and 334 want more, and the log-in is told of when it has all.
+            (is_final && !matches!(line[0], b'1' | b'3'), line.first() == Some(&b'2'))
         }
         Spoken::Pop3 => (line.starts_with(b"+OK") || line.starts_with(b"-ERR"), line.starts_with(b"+OK")),
         _ => {
@@ -184,10 +326,42 @@ fn verdict(spoken: Spoken, line: &[u8]) -> (bool, bool) {
     }
 }
 
-fn unquoted(word: &[u8]) -> Text {
-    let word = word.trim_ascii();
-    let inner = word.strip_prefix(b"\"").and_then(|word| word.strip_suffix(b"\""));
-    Text::new(inner.unwrap_or(word))
+/// Whether a line answers a command, which something has to follow (RFC 959 §4.2).
+fn is_intermediate(spoken: Spoken, line: &[u8]) -> bool {
+    matches!(spoken, Spoken::Ftp | Spoken::Smtp) && line.first() == Some(&b'3') && line.get(3) != Some(&b'-')
+}
+
+/// The tag of a command, or of its answer.
+fn word(line: &[u8]) -> &[u8] {
+    line.split(|octet| *octet == b' ').next().unwrap_or_default()
+}
+
+/// A literal that a line ends with, `{5}` or `{5+}` (RFC 7888): where it is announced, and how many octets it has.
+fn announced(line: &[u8]) -> Option<(usize, u64)> {
+    let inner = line.strip_suffix(b"}")?;
+    let at = inner.iter().rposition(|octet| *octet == b'{')?;
+    let digits = &inner[at + 1..];
+    let digits = digits.strip_suffix(b"+").unwrap_or(digits);
+    std::str::from_utf8(digits).ok()?.parse().ok().map(|len| (at, len))
+}
+
+/// IMAP's next string, quoted or not, and what follows it.
+fn string(line: &[u8]) -> (Text, &[u8]) {
+    let line = line.trim_ascii_start();
+    let Some(quoted) = line.strip_prefix(b"\"") else {
+        let end = line.iter().position(|octet| *octet == b' ').unwrap_or(line.len());
+        return (Text::new(&line[..end]), &line[end..]);
+    };
+    let (mut inner, mut octets) = (Vec::new(), quoted.iter().enumerate());
+    while let Some((at, octet)) = octets.next() {
+        match octet {
+            b'"' => return (Text::new(inner), &quoted[at + 1..]),
+            b'\\' => inner.extend(octets.next().map(|(_, octet)| *octet)),
+            octet => inner.push(*octet),
+        }
+    }
+    // It does not end, so that it is none.
+    (Text::new(line), &[])
 }
 
 fn decoded(line: &[u8]) -> Text {
@@ -202,5 +376,5 @@ fn plain(encoded: &[u8]) -> Login {
     let octets = BASE64_STANDARD.decode(encoded.trim_ascii()).unwrap_or_default();
     let (_, rest) = line::until_nul(&octets);
     let (user, password) = line::until_nul(rest);
-    Login::Tried(Text::new(user), Text::new(password))
+    Login::password(Text::new(user), Text::new(password))
 }

@@ -11,6 +11,8 @@
 mod http;
 mod line;
 mod lines;
+#[cfg(test)]
+mod lines_tests;
 mod mysql;
 mod postgresql;
 mod redis;

@@ -72,25 +72,25 @@ impl Redis {
         self.answer_due = true;
         let is = |at: usize, word: &[u8]| parts.get(at).is_some_and(|part| part.eq_ignore_ascii_case(word));
         let shown = match parts.as_slice() {
-            [_, password] if is(0, b"auth") => {
-                self.login = Some((Text::new("default"), Text::new(password)));
-                return;
-            }
-            [_, user, password] if is(0, b"auth") => {
-                self.login = Some((Text::new(user), Text::new(password)));
-                return;
-            }
+            [_, password] if is(0, b"auth") => return self.tried(Text::new("default"), Text::new(password), told),
+            [_, user, password] if is(0, b"auth") => return self.tried(Text::new(user), Text::new(password), told),
             // A log-in may come with the version of the protocol, before or behind a name of the client.
             [_, _, rest @ ..] if is(0, b"hello") => {
                 let at = rest.iter().position(|part| part.eq_ignore_ascii_case(b"auth"));
                 if let Some([_, user, password, ..]) = at.and_then(|at| rest.get(at..)) {
-                    self.login = Some((Text::new(user), Text::new(password)));
+                    self.tried(Text::new(user), Text::new(password), told);
                 }
                 at.map_or(&*parts, |at| &parts[..at + 2])
             }
             all => all,
         };
         told.push(Entry::Command { text: Text::command(shown.join(&b' ')) });
+    }
+
+    /// A log-in, which the next answer is to. One that nobody has waited to be answered is told as well.
+    fn tried(&mut self, user: Text, password: Text, told: &mut Vec<Entry>) {
+        self.end(told);
+        self.login = Some((user, password));
     }
 
     fn answer(&mut self, line: &[u8], told: &mut Vec<Entry>) {

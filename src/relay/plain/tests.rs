@@ -9,7 +9,7 @@ use super::*;
 use crate::relay::tape::Credential;
 
 /// What is told of a conversation, in short: the first sign of each turn says whose it is.
-fn told(spoken: Spoken, turns: &[(Stream, &[u8])], piece: usize) -> Vec<String> {
+pub(super) fn told(spoken: Spoken, turns: &[(Stream, &[u8])], piece: usize) -> Vec<String> {
     let mut observer = observer(spoken, false).unwrap();
     let mut entries = Vec::new();
     for (from, octets) in turns {
@@ -55,14 +55,14 @@ fn short(entries: &[Entry]) -> Vec<String> {
 }
 
 #[track_caller]
-fn check(spoken: Spoken, turns: &[(Stream, &[u8])], expected: &[&str]) {
+pub(super) fn check(spoken: Spoken, turns: &[(Stream, &[u8])], expected: &[&str]) {
     for piece in [usize::MAX, 1, 2, 3, 7] {
         assert_eq!(told(spoken, turns, piece), expected, "in pieces of {piece}");
     }
 }
 
-const IN: Stream = Stream::Input;
-const OUT: Stream = Stream::Output;
+pub(super) const IN: Stream = Stream::Input;
+pub(super) const OUT: Stream = Stream::Output;
 
 #[test]
 fn requests_of_http() {
@@ -211,8 +211,8 @@ fn log_ins_and_commands_in_lines() {
             "> DATA",
             "< 354 go",
             "> AUTH PLAIN",
-            "user:secret true",
             "< 250 sent",
+            "user:secret false",
             "< 535 no",
         ],
     );
@@ -246,6 +246,11 @@ fn commands_of_redis() {
             (OUT, b"+OK\r\n+PONG\r\n"),
         ],
         &["default:secret false", "< -ERR no", "> CONFIG SET dir /r\\x0d\\x0ao", "> PING", "> ", "< +OK"],
+    );
+    check(
+        Spoken::Redis,
+        &[(IN, b"AUTH one\r\nAUTH anna two\r\nAUTH three\r\n"), (OUT, b"-ERR no\r\n-ERR no\r\n-ERR no\r\n")],
+        &["default:one false", "anna:two false", "default:three false", "< -ERR no"],
     );
 }
 

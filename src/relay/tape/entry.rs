@@ -35,7 +35,7 @@ pub enum Credential {
     },
     /// What a password was made into, by a challenge or without one.
     Digest {
-        /// How: `mysql`, `postgresql-md5`, `scram`; `other` if nothing more is known.
+        /// How: `mysql`, `postgresql-md5`, `scram`, `apop`, a SASL mechanism in small letters; `other` if nothing more is known.
         scheme: Text,
         /// It, as far as it was said.
         value: Text,

@@ -113,7 +113,7 @@ impl RelayReader<'_> {
     /// Takes `n` octets of what was seen.
     pub fn consume(&mut self, n: usize) {
         self.from.consume(n, &self.shared.inward);
-        self.shared.tell_plane();
+        self.shared.tell_of_room();
     }
 }
 
@@ -197,7 +197,7 @@ impl AsyncRead for RelayEnd {
             taken += n;
         }
         if taken > 0 {
-            reader.shared.tell_plane();
+            reader.shared.tell_of_room();
         }
         Poll::Ready(Ok(()))
     }

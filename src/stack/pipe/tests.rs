@@ -24,9 +24,12 @@ async fn carries_bytes_and_ends() {
     let (mut reader, mut writer) = relay.halves();
     assert_eq!(reader.peek().await, Ok(&b"01234567"[..]));
     reader.consume(3);
-    assert_eq!((plane.writable(), told.try_recv()), (3, Ok(7)));
+    assert_eq!((plane.writable(), told.try_recv().is_err()), (3, true), "little room, of which nobody is told");
     assert_eq!(reader.peek().await, Ok(&b"34567"[..]));
-    reader.consume(5);
+    reader.consume(1);
+    assert_eq!((plane.writable(), told.try_recv()), (4, Ok(7)));
+    assert_eq!(reader.peek().await, Ok(&b"4567"[..]));
+    reader.consume(4);
     assert_eq!((budget.used(), told.try_recv().is_err()), (0, true), "told already");
     assert!(plane.take_due());
     assert_eq!(writer.room().await, Ok(8));
@@ -41,6 +44,63 @@ async fn carries_bytes_and_ends() {
     plane.finish();
     assert_eq!(reader.peek().await, Ok(&b""[..]));
     assert_eq!((budget.used(), plane.held()), (0, 0));
+}
+
+#[tokio::test]
+async fn whoever_does_not_wait_for_room_is_not_told_of_it() {
+    let (mut plane, mut relay, told) = pipe_of(8, &Budget::new(1000));
+    plane.write(b"key");
+    let (mut reader, _) = relay.halves();
+    assert_eq!(reader.peek().await, Ok(&b"key"[..]));
+    reader.consume(3);
+    assert!(told.try_recv().is_err() && !plane.take_due());
+}
+
+/// The data plane sends through the pipe what comes back through it, as fast as it goes; either side only looks again when
+/// it was told to.
+#[test]
+fn nobody_waits_for_what_has_happened() {
+    const OCTETS: usize = 2_000_000;
+    let patience = std::time::Duration::from_secs(20);
+    for (capacity, limit) in [(8, 1 << 20), (1000, 1 << 20), (65_536, 1 << 20), (1000, 0)] {
+        let (mut plane, mut relay, told) = pipe_of(capacity, &Budget::new(limit));
+        let octets = if capacity * limit > 8 << 20 { OCTETS } else { OCTETS / 20 };
+        let echo = async move {
+            let (mut lcg, mut passed) = (7u64, 0);
+            let (mut reader, mut writer) = relay.halves();
+            while passed < octets {
+                let room = writer.room().await.unwrap();
+                let data = reader.peek().await.unwrap();
+                lcg = lcg.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let n = room.min(data.len()).min(1 + (lcg >> 33) as usize % 50_000);
+                let data = data[..n].to_vec();
+                reader.consume(n);
+                writer.write(&data);
+                passed += n;
+            }
+            relay
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let relay = std::thread::spawn(move || runtime.block_on(echo));
+        let sent: Vec<u8> = (0..octets).map(|i| (i >> 3) as u8).collect();
+        let (mut offered, mut got) = (0, Vec::new());
+        while got.len() < octets {
+            plane.take_due();
+            offered += plane.write(&sent[offered..]);
+            let before = got.len();
+            while plane.read_with(|bytes| {
+                got.extend_from_slice(bytes);
+                bytes.len()
+            }) > 0
+            {}
+            // Room that it finds without being told is no reason to go on.
+            if got.len() == before && (offered == octets || plane.writable() == 0) {
+                told.recv_timeout(patience).expect("word from the relay");
+            }
+        }
+        assert!(got == sent, "{capacity}");
+        relay.join().unwrap();
+    }
 }
 
 #[tokio::test]
