@@ -1,9 +1,11 @@
-"""Holds every line of an event log against the JSON Schema that is published for records.
+"""Holds every line of an event log against the JSON Schema that is published for records, and the JSON objects in
+their data against what it says of each event's.
 
 valid.py SCHEMA LOG... prints how many lines there were; the exit code is 1 if one is not as the schema says, or has
 a member that the schema does not know.
 """
 
+import base64
 import ipaddress
 import json
 import sys
@@ -24,10 +26,21 @@ def is_address(text: str) -> bool:
 FORMATS = {"ip": is_address, "uint8": bool, "uint16": bool, "uint32": bool, "uint64": bool}
 
 
+def objects(schema: dict) -> dict:
+    """By event, what validates the object in its data: validators leave a `contentSchema` to whoever decodes."""
+    validators = {}
+    for rule in schema["allOf"]:
+        content = rule["then"]["properties"]["data"]["contentSchema"]["$ref"].removeprefix("#/$defs/")
+        event = rule["if"]["properties"]["event"]["const"]
+        validators[event] = fastjsonschema.compile(schema["$defs"][content])
+    return validators
+
+
 def main(schema_path: str, logs: list[str]) -> int:
     with open(schema_path, encoding="utf-8") as file:
         schema = json.load(file)
     known = set(schema["properties"])
+    contents = objects(schema)
     validate = fastjsonschema.compile(schema, formats=FORMATS)
     count = wrong = 0
     for path in logs:
@@ -38,6 +51,8 @@ def main(schema_path: str, logs: list[str]) -> int:
                     record = validate(json.loads(line))
                     unknown = sorted(set(record) - known)
                     why = f"the schema does not know {', '.join(unknown)}" if unknown else None
+                    if "data" in record and record["event"] in contents:
+                        contents[record["event"]](json.loads(base64.b64decode(record["data"])))
                 except (ValueError, fastjsonschema.JsonSchemaException) as error:
                     why = str(error)
                 if why:

@@ -162,6 +162,14 @@ ids! {
     /// A program in the container of `dst` said that somebody logged in, or did not, or became somebody else; `src` is where
     /// from, by its words. The rest is in the data, as a JSON object.
     ContainerLogin = "container.login",
+    /// An SSH client wished for a variable of the environment; which is in the data, as a JSON object.
+    SshEnv = "ssh.env",
+    /// What an SSH client ran in a channel is over, `count` microseconds after it began: `bytes_in`, `bytes_out`, and a JSON
+    /// object as data.
+    SshExit = "ssh.exit",
+    /// The first octets that an SSH client sent through a connection beyond the host; they and where to are in the data, as
+    /// a JSON object.
+    SshForwardData = "ssh.forward.data",
 }
 
 impl EventId {
@@ -171,6 +179,18 @@ impl EventId {
     pub fn is_bulk(self) -> bool {
         use EventId::{ArpRequest, IcmpEcho, SessionEnd, SessionStart, TcpProbe, UdpDatagram};
         matches!(self, SessionStart | SessionEnd | ArpRequest | IcmpEcho | TcpProbe | UdpDatagram)
+    }
+}
+
+impl EventId {
+    /// Octets that may go along with it: [`MAX_DATA`](super::MAX_DATA), and more where what tells clients apart is longer
+    /// than that. These come from who records, not through the ring.
+    pub fn most_data(self) -> usize {
+        match self {
+            EventId::SshHello => super::MAX_LISTS,
+            EventId::SshLogin => super::MAX_KEY,
+            _ => super::MAX_DATA,
+        }
     }
 }
 

@@ -30,6 +30,10 @@ pub use utc::Utc;
 
 /// Octets of payload that may go along with an event.
 pub const MAX_DATA: usize = 1024;
+/// The same of what lists algorithms: see [`EventId::most_data`].
+pub const MAX_LISTS: usize = 4096;
+/// The same of what has a key in it.
+pub const MAX_KEY: usize = 2048;
 
 /// What one attacker does on one host; 0 means that no session is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]

@@ -263,6 +263,9 @@ fn is_a_visit(record: &Record) -> bool {
         | EventId::SshCommand
         | EventId::SshFile
         | EventId::SshForward
+        | EventId::SshForwardData
+        | EventId::SshEnv
+        | EventId::SshExit
         | EventId::SshClose => true,
         EventId::UdpDatagram => matches!(record.answer, Some(Answer::Open | Answer::Held)),
         _ => false,

@@ -253,6 +253,7 @@ mod tests {
             "category": "Attempted Information Leak", "severity": 2, "action": "allowed", "app_proto": "http",
         });
         assert_eq!(data, expected);
+        assert_eq!(crate::record::details::complaint(EventId::IdsAlert, &data), None);
         let mut record = Record::bare(0, Utc::EPOCH, EventId::IdsAlert);
         record.data = Some(crate::record::base64_encode(seen.data.as_bytes()));
         let rule = Rule::of(&record).unwrap();

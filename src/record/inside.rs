@@ -231,10 +231,10 @@ impl Telling {
             }
             Kind::Accept => Value::Null,
         };
-        match value {
-            Value::Object(object) => object,
-            _ => Map::new(),
-        }
+        let Value::Object(mut object) = value else { return Map::new() };
+        // Which file a descriptor is may not be known.
+        object.retain(|_, member| !member.is_null());
+        object
     }
 
     /// Remembers what a descriptor is, for what will be done with it.

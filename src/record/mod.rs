@@ -8,6 +8,7 @@ pub mod bundle;
 mod capture;
 mod cause;
 mod contacts;
+mod details;
 mod difference;
 pub mod eve;
 mod file;

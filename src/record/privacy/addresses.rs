@@ -80,8 +80,8 @@ impl Mask {
         for end in [&mut record.src, &mut record.dst].into_iter().flatten() {
             end.ip = end.ip.map(|ip| self.ip(ip));
         }
-        use EventId::{ContainerConnect, ContainerListen, ContainerLogin, SshForward};
-        if matches!(record.event, ContainerConnect | ContainerListen | ContainerLogin | SshForward) {
+        use EventId::{ContainerConnect, ContainerListen, ContainerLogin, SshForward, SshForwardData};
+        if matches!(record.event, ContainerConnect | ContainerListen | ContainerLogin | SshForward | SshForwardData) {
             self.told(record);
         }
     }

@@ -9,8 +9,8 @@ use super::fields::{clean, details, password, text};
 use super::table;
 use crate::record::schema::Record;
 
-/// Characters of a value: what the format gives those that are longest.
-const LONG: usize = 1023;
+/// Characters of a value before the one that says that it is cut: the format gives 1,023 to those that are longest.
+const LONG: usize = 1022;
 
 /// The message that tells of `record`.
 pub fn message(record: &Record) -> Vec<u8> {
@@ -56,6 +56,7 @@ fn pairs(record: &Record, details: &Map<String, Value>) -> Vec<(&'static str, St
     };
     let word = |name: &str| text(details, name).map(str::to_owned);
     let number = |number: Option<u64>| number.map(|number| number.to_string());
+    let count = |name: &str| number(details.get(name).and_then(Value::as_u64));
     pair("rt", Some((record.time.micros() / 1000).to_string()));
     pair("externalId", Some(record.seq.to_string()));
     // Addresses of version 6 have keys of their own.
@@ -84,15 +85,21 @@ fn pairs(record: &Record, details: &Map<String, Value>) -> Vec<(&'static str, St
     let outcome = details.get("accepted").and_then(Value::as_bool);
     pair("outcome", outcome.map(|accepted| if accepted { "success" } else { "failure" }.to_owned()));
     pair("duser", word("user"));
-    pair("fname", word("path"));
-    pair("fsize", details.get("size").and_then(Value::as_u64).map(|size| size.to_string()));
+    pair("duid", count("uid"));
+    pair("dproc", word("name").filter(|_| record.event.is_inside()).or(word("program")));
+    pair("dpid", count("pid"));
+    let path = word("path");
+    pair("fname", path.as_deref().map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()));
+    pair("filePath", path);
+    pair("filePermission", word("mode"));
+    pair("fsize", count("size"));
     pair("fileHash", word("sha256"));
     pair("requestClientApplication", word("banner"));
     pair("dhost", word("sni").or_else(|| word("host")));
     for (keys, label, value) in [
         (["cs1", "cs1Label"], "session", record.session.map(|session| session.to_string())),
         (["cs2", "cs2Label"], "node", record.node.clone()),
-        (["cs3", "cs3Label"], "command", word("command")),
+        (["cs3", "cs3Label"], "command", word("command").or_else(|| arguments(details))),
         (["cs4", "cs4Label"], "password", password(details).map(str::to_owned)),
         (["cs5", "cs5Label"], "fingerprint", word("hassh").or(word("ja4")).or(word("fingerprint"))),
         (["cs6", "cs6Label"], "cause", record.cause.map(|cause| cause.to_string())),
@@ -103,6 +110,12 @@ fn pairs(record: &Record, details: &Map<String, Value>) -> Vec<(&'static str, St
         }
     }
     let said = record.text.as_ref().filter(|_| details.is_empty());
-    pair("msg", said.cloned());
+    pair("msg", said.cloned().or_else(|| word("signature")).or_else(|| word("text")));
     pairs
+}
+
+/// A program's, as one line.
+fn arguments(details: &Map<String, Value>) -> Option<String> {
+    let args = details.get("args")?.as_array()?;
+    Some(args.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "))
 }

@@ -1,17 +1,20 @@
 //! JSON as the honeypot Cowrie writes it (<https://docs.cowrie.org/en/latest/OUTPUT.html>): a line an event, told apart
-//! by `eventid`.
+//! by `eventid`. Events and fields are those of Cowrie 3.1; `tests/golden/cowrie-events.txt` lists them.
 //!
 //! Cowrie's session is a connection, ours is all that an attacker does on a host: `session` here is a number made of our
 //! session and the connection's ports, `honeyweave_session` is ours. Cowrie tells of connections that SSH or Telnet
 //! listens for, so `tcp.open` and `tcp.close` are told where that is by custom, and elsewhere the beginning
 //! and end of what turned out to be SSH.
 
+use md5::{Digest, Md5};
 use serde_json::{Map, Value, json};
 
 use super::Origin;
 use super::fields::{LONGEST, clean, connection, details, password, text};
 use crate::event::EventId;
+use crate::record::base64;
 use crate::record::schema::Record;
+use crate::service::tls::hex;
 
 /// What SSH or Telnet is by custom at a port.
 fn usual(port: Option<u16>) -> Option<&'static str> {
@@ -29,12 +32,16 @@ pub fn ids(id: EventId) -> &'static [&'static str] {
         EventId::TcpOpen => &["cowrie.session.connect"],
         EventId::TcpClose => &["cowrie.session.closed"],
         EventId::SshHello => &["cowrie.session.connect", "cowrie.client.version", "cowrie.client.kex"],
-        EventId::SshLogin => &["cowrie.login.success", "cowrie.login.failed", "cowrie.client.fingerprint"],
+        EventId::SshLogin => &["cowrie.client.fingerprint", "cowrie.login.success", "cowrie.login.failed"],
         EventId::ServiceLogin => &["cowrie.login.success", "cowrie.login.failed"],
-        EventId::ServiceRequest | EventId::SshCommand | EventId::ShellCommand => &["cowrie.command.input"],
-        EventId::SshShell => &["cowrie.client.size"],
-        EventId::SshFile => &["cowrie.session.file_upload"],
+        EventId::ServiceRequest | EventId::ShellCommand => &["cowrie.command.input"],
+        EventId::SshCommand => &["cowrie.session.params", "cowrie.command.input"],
+        EventId::SshEnv => &["cowrie.client.var"],
+        EventId::SshShell => &["cowrie.client.size", "cowrie.session.params"],
+        EventId::SshExit => &["cowrie.command.failed", "cowrie.log.closed"],
+        EventId::SshFile => &["cowrie.session.file_upload", "cowrie.session.file_download"],
         EventId::SshForward => &["cowrie.direct-tcpip.request"],
+        EventId::SshForwardData => &["cowrie.direct-tcpip.data"],
         EventId::SshClose => &["cowrie.session.closed"],
         _ => &[],
     }
@@ -58,13 +65,20 @@ fn told(record: &Record) -> Vec<Told> {
         EventId::SshHello => hello(record, &details, usual(port) != Some("ssh")),
         EventId::SshLogin => login(&details),
         EventId::ServiceLogin if is_telnet(record, &details) => login(&details),
-        EventId::SshShell => size(&word("size")).into_iter().collect(),
-        EventId::SshCommand | EventId::ShellCommand => vec![input(&word("command"))],
+        EventId::SshShell if text(&details, "kind") == Some("shell") => {
+            size(&word("size")).into_iter().chain([params()]).collect()
+        }
+        EventId::SshCommand => vec![params(), input(&word("command"))],
+        EventId::ShellCommand => vec![input(&word("command"))],
+        EventId::SshEnv => vec![variable(&word("name"), &word("value"))],
+        EventId::SshExit => exit(record, &details),
         EventId::ServiceRequest if usual(port) == Some("telnet") => {
             record.text.iter().map(|text| input(&clean(text, LONGEST))).collect()
         }
-        EventId::SshFile if matches!(text(&details, "direction"), Some("upload" | "input")) => vec![upload(&details)],
+        EventId::SshFile if text(&details, "direction") == Some("upload") => vec![upload(&details)],
+        EventId::SshFile if text(&details, "direction") == Some("input") => vec![read(&details)],
         EventId::SshForward if text(&details, "kind") == Some("direct-tcpip") => vec![forward(&details)],
+        EventId::SshForwardData => vec![forwarded(&details)],
         EventId::SshClose if usual(port) != Some("ssh") => vec![closed(record)],
         _ => Vec::new(),
     }
@@ -85,19 +99,38 @@ fn connect(record: &Record) -> Told {
     ("cowrie.session.connect", message, json!({}))
 }
 
+/// How long it took: in milliseconds, and in seconds as before version 3.
+fn lasted(record: &Record) -> (u64, f64) {
+    let micros = record.duration_us.unwrap_or(0);
+    (micros.saturating_add(500) / 1000, micros as f64 / 1e6)
+}
+
 fn closed(record: &Record) -> Told {
-    let seconds = record.duration_us.unwrap_or(0) as f64 / 1e6;
-    let message = format!("Connection lost after {seconds:.1} seconds");
-    ("cowrie.session.closed", message, json!({"duration": seconds}))
+    let (millis, seconds) = lasted(record);
+    let message = format!("Connection lost after {millis} milliseconds");
+    ("cowrie.session.closed", message, json!({"duration_ms": millis, "duration": seconds}))
 }
 
 fn hello(record: &Record, details: &Map<String, Value>, begins: bool) -> Vec<Told> {
     let mut told = if begins { vec![connect(record)] } else { Vec::new() };
-    let version = text(details, "banner").unwrap_or("");
+    let word = |name| text(details, name).unwrap_or("");
+    let version = word("banner");
     told.push(("cowrie.client.version", format!("Remote SSH version: {version}"), json!({"version": version})));
-    if let Some(hassh) = text(details, "hassh").filter(|hassh| !hassh.is_empty()) {
-        let message = format!("SSH client hassh fingerprint: {hassh}");
-        told.push(("cowrie.client.kex", message, json!({"hassh": hassh})));
+    let hassh = word("hassh");
+    if !hassh.is_empty() {
+        let list = |name| word(name).split(',').collect::<Vec<_>>();
+        let all = ["kex", "ciphers", "macs", "compression"].map(word).join(";");
+        let members = json!({
+            "hassh": hassh,
+            "hasshAlgorithms": all,
+            "kexAlgs": list("kex"),
+            "keyAlgs": list("keys"),
+            "encCS": list("ciphers"),
+            "macCS": list("macs"),
+            "compCS": list("compression"),
+            "langCS": list("languages"),
+        });
+        told.push(("cowrie.client.kex", format!("SSH client hassh fingerprint: {hassh}"), members));
     }
     told
 }
@@ -105,21 +138,31 @@ fn hello(record: &Record, details: &Map<String, Value>, begins: bool) -> Vec<Tol
 fn login(details: &Map<String, Value>) -> Vec<Told> {
     let user = text(details, "user").unwrap_or("");
     let is_in = details.get("accepted").and_then(Value::as_bool).unwrap_or(false);
-    let mut told = Vec::new();
-    if let Some(fingerprint) = text(details, "fingerprint") {
-        let kind = text(details, "algorithm").unwrap_or("");
-        let message = format!("public key attempt for user {user} of type {kind} with fingerprint {fingerprint}");
-        let members = json!({"username": user, "fingerprint": fingerprint, "type": kind});
-        told.push(("cowrie.client.fingerprint", message, members));
-        if !is_in {
-            return told;
-        }
-    }
-    let password = password(details).unwrap_or("");
     let (id, how) = if is_in { ("cowrie.login.success", "succeeded") } else { ("cowrie.login.failed", "failed") };
-    let message = format!("login attempt [{user}/{password}] {how}");
-    told.push((id, message, json!({"username": user, "password": password})));
+    let Some(fingerprint) = text(details, "fingerprint") else {
+        let password = password(details).unwrap_or("");
+        let message = format!("login attempt [{user}/{password}] {how}");
+        return vec![(id, message, json!({"username": user, "password": password}))];
+    };
+    let key = text(details, "key").unwrap_or("");
+    // What signs with `rsa-sha2-256` is a key of the type `ssh-rsa`.
+    let kind = key.split(' ').next().filter(|kind| !kind.is_empty());
+    let kind = kind.or_else(|| text(details, "algorithm")).unwrap_or("");
+    let fingerprint = md5_of(key).unwrap_or_else(|| fingerprint.to_owned());
+    let members = json!({"username": user, "fingerprint": fingerprint, "key": key, "type": kind});
+    let message = format!("public key attempt for user {user} of type {kind} with fingerprint {fingerprint}");
+    let mut told = vec![("cowrie.client.fingerprint", message, members.clone())];
+    // Whose key would do has not shown yet that it is theirs.
+    if !is_in || details.get("signed").and_then(Value::as_bool) == Some(true) {
+        told.push((id, format!("public key login attempt for [{user}] {how}"), members));
+    }
     told
+}
+
+/// The fingerprint of a line of `authorized_keys` as it was before OpenSSH 6.8: the MD5, with colons.
+fn md5_of(key: &str) -> Option<String> {
+    let blob = base64::decode(key.split(' ').nth(1)?)?;
+    Some(Md5::digest(blob).iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(":"))
 }
 
 fn size(size: &str) -> Option<Told> {
@@ -129,32 +172,163 @@ fn size(size: &str) -> Option<Told> {
     Some(("cowrie.client.size", message, json!({"width": width, "height": height})))
 }
 
+/// The machine that a container has: ours, by the name that Cowrie gives to it.
+fn params() -> Told {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "linux-x64-lsb".to_owned(),
+        other => format!("linux-{other}-lsb"),
+    };
+    ("cowrie.session.params", String::new(), json!({"arch": arch}))
+}
+
+fn variable(name: &str, value: &str) -> Told {
+    ("cowrie.client.var", format!("request_env: {name}={value}"), json!({"name": name, "value": value}))
+}
+
 fn input(command: &str) -> Told {
     ("cowrie.command.input", format!("CMD: {command}"), json!({"input": command}))
 }
 
+/// The status of a shell that has not found the command.
+const NOT_FOUND: u64 = 127;
+
+fn exit(record: &Record, details: &Map<String, Value>) -> Vec<Told> {
+    let mut told = Vec::new();
+    if let Some(command) = text(details, "command")
+        && details.get("status").and_then(Value::as_u64) == Some(NOT_FOUND)
+    {
+        told.push(("cowrie.command.failed", format!("Command not found: {command}"), json!({"input": command})));
+    }
+    if let Some(transcript) = text(details, "transcript") {
+        let (millis, seconds) = lasted(record);
+        let mut members = json!({
+            "ttylog": transcript,
+            "size": record.bytes_in.unwrap_or(0).saturating_add(record.bytes_out.unwrap_or(0)),
+            "duplicate": false,
+            "duration_ms": millis,
+            "duration": seconds,
+        });
+        if let Some(sha256) = text(details, "sha256") {
+            members["shasum"] = sha256.into();
+        }
+        let message = format!("Closing TTY Log: {transcript} after {millis} milliseconds");
+        told.push(("cowrie.log.closed", message, members));
+    }
+    told
+}
+
+fn is_known(details: &Map<String, Value>) -> bool {
+    details.get("duplicate").and_then(Value::as_bool) == Some(true)
+}
+
 fn upload(details: &Map<String, Value>) -> Told {
     let word = |name| text(details, name).unwrap_or("");
-    let (name, content) = (word("path"), word("content"));
+    let (path, content) = (word("path"), word("content"));
+    let name = path.rsplit('/').next().unwrap_or(path);
     let members = json!({
         "filename": name,
+        "url": path,
+        "destfile": path,
         "outfile": content,
         "shasum": word("sha256"),
+        "duplicate": is_known(details),
         "size": details.get("size"),
     });
     ("cowrie.session.file_upload", format!("Uploaded file \"{name}\" to {content}"), members)
 }
 
+/// What a command has read. Cowrie knows no name for it either.
+fn read(details: &Map<String, Value>) -> Told {
+    let word = |name| text(details, name).unwrap_or("");
+    let (sha256, content) = (word("sha256"), word("content"));
+    let message = format!("Saved stdin contents with SHA-256 {sha256} to {content}");
+    let members = json!({
+        "destfile": "",
+        "outfile": content,
+        "shasum": sha256,
+        "duplicate": is_known(details),
+        "size": details.get("size"),
+    });
+    ("cowrie.session.file_download", message, members)
+}
+
+/// Where a connection beyond the host goes to.
+fn target(details: &Map<String, Value>) -> (&str, u64) {
+    (text(details, "host").unwrap_or(""), details.get("port").and_then(Value::as_u64).unwrap_or(0))
+}
+
 fn forward(details: &Map<String, Value>) -> Told {
-    let host = text(details, "host").unwrap_or("");
-    let port = details.get("port").and_then(Value::as_u64).unwrap_or(0);
-    let message = format!("direct-tcp connection request to {host}:{port}");
-    ("cowrie.direct-tcpip.request", message, json!({"dst_ip": host, "dst_port": port}))
+    let (host, port) = target(details);
+    let from = text(details, "from").unwrap_or("");
+    let (orig, orig_port) = from.rsplit_once(':').unwrap_or((from, ""));
+    let orig = orig.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(orig);
+    let orig_port: u32 = orig_port.parse().unwrap_or(0);
+    let message = format!("direct-tcp connection request to {host}:{port} from {orig}:{orig_port}");
+    let members = json!({"dst_ip": host, "dst_port": port, "orig_ip": orig, "orig_port": orig_port});
+    ("cowrie.direct-tcpip.request", message, members)
+}
+
+fn forwarded(details: &Map<String, Value>) -> Told {
+    let (host, port) = target(details);
+    let (id, data) = (details.get("channel").and_then(Value::as_u64).unwrap_or(0), text(details, "octets"));
+    let data = literal(data.unwrap_or(""));
+    let message = format!("direct-tcp forward {id} to {host}:{port} with data {data}");
+    let members = json!({"dst_ip": host, "dst_port": port, "id": id, "data": data});
+    ("cowrie.direct-tcpip.data", message, members)
+}
+
+/// What stands for octets in our texts, as a literal of Python's.
+fn literal(shown: &str) -> String {
+    let mut text = String::with_capacity(shown.len() + 3);
+    let octets = |text: &mut String, c: char| {
+        c.encode_utf8(&mut [0; 4]).bytes().for_each(|octet| text.push_str(&format!("\\x{octet:02x}")));
+    };
+    text.push_str("b'");
+    let mut rest = shown.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => match rest.next() {
+                Some('u') => {
+                    let code: String = rest.by_ref().skip(1).take_while(|c| *c != '}').collect();
+                    let code = u32::from_str_radix(&code, 16).ok().and_then(char::from_u32);
+                    octets(&mut text, code.unwrap_or(char::REPLACEMENT_CHARACTER));
+                }
+                // Those of one octet are the same in both.
+                Some('x') => text.push_str("\\x"),
+                _ => text.push_str("\\\\"),
+            },
+            '\'' => text.push_str("\\'"),
+            ' '..='~' => text.push(c),
+            c => octets(&mut text, c),
+        }
+    }
+    text.push('\'');
+    text
 }
 
 /// Twelve hexadecimal digits, as Cowrie's have.
 fn session(record: &Record) -> String {
     format!("{:012x}", connection(record) >> 16)
+}
+
+/// A number for who sends, the same each time: RFC 9562's version 8.
+fn uuid(origin: &Origin) -> String {
+    let mut octets = Md5::digest([origin.honeynet.as_bytes(), &[0], origin.host.as_bytes()].concat());
+    for (number, bits) in [(6, 0x80), (8, 0x80)] {
+        let keeps = if number == 6 { 0x0f } else { 0x3f };
+        if let Some(octet) = octets.get_mut(number) {
+            *octet = *octet & keeps | bits;
+        }
+    }
+    let digits = hex(&octets);
+    let mut text = String::with_capacity(36);
+    for (number, digit) in digits.chars().enumerate() {
+        if matches!(number, 8 | 12 | 16 | 20) {
+            text.push('-');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn line(record: &Record, origin: &Origin, id: &str, message: String, members: Value) -> Vec<u8> {
@@ -170,6 +344,7 @@ fn line(record: &Record, origin: &Origin, id: &str, message: String, members: Va
         "dst_port": port,
         "protocol": if is_ssh { "ssh" } else { usual(port).unwrap_or("telnet") },
         "sensor": origin.honeynet,
+        "uuid": uuid(origin),
         "message": message,
     });
     if let (Value::Object(line), Value::Object(members)) = (&mut line, members) {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{LONGEST, began, clean, community_id, details, sentence, text};
-use super::{Origin, table};
+use super::fields::{LONGEST, began, clean, community_id, details, sentence};
+use super::{Origin, ecs_fields, table};
 use crate::event::EventId;
 use crate::record::schema::{End, Proto, Record, is_an_attackers};
 
@@ -17,22 +17,23 @@ pub const VERSION: &str = "8.11.0";
 /// The message that tells of `record`.
 pub fn message(record: &Record, origin: &Origin) -> Vec<u8> {
     let details = details(record);
+    let (src, dst) = ecs_fields::ends(record, &details);
     let row = table::of(record.event);
     let mut document = json!({
         "@timestamp": record.time,
         "ecs": {"version": VERSION},
         "message": sentence(record, &details),
         "event": {
-            "kind": "event",
+            "kind": ecs_fields::kind(record.event),
             "category": row.category,
-            "type": row.types,
+            "type": ecs_fields::types(record, &details),
             "action": record.event.as_str(),
             "module": "honeyweave",
             "dataset": "honeyweave.events",
             "provider": "honeyweave",
             "sequence": record.seq,
-            "severity": row.severity,
-            "outcome": outcome(&details),
+            "severity": ecs_fields::severity(record, &details),
+            "outcome": ecs_fields::outcome(record, &details),
             "reason": record.reason.as_deref().map(|reason| clean(reason, LONGEST)),
             "duration": record.duration_us.map(|micros| micros.saturating_mul(1000)),
             "start": record.duration_us.map(|_| began(record)),
@@ -46,22 +47,17 @@ pub fn message(record: &Record, origin: &Origin) -> Vec<u8> {
             "hostname": origin.host,
             "version": env!("CARGO_PKG_VERSION"),
         },
-        "source": end(record.src.as_ref(), record.bytes_in),
-        "destination": end(record.dst.as_ref(), record.bytes_out),
-        "network": network(record),
+        "source": end(src.as_ref(), record.bytes_in),
+        "destination": end(dst.as_ref(), record.bytes_out),
+        "network": network(record, src.as_ref().or(dst.as_ref())),
         "honeyweave": own(record, &details),
     });
-    let more = of_kind(record, &details);
+    let more = ecs_fields::of_kind(record, &details);
     if let (Value::Object(document), Value::Object(more)) = (&mut document, more) {
         document.extend(more);
     }
     prune(&mut document);
     document.to_string().into_bytes()
-}
-
-fn outcome(details: &Map<String, Value>) -> Option<&'static str> {
-    let accepted = details.get("accepted")?.as_bool()?;
-    Some(if accepted { "success" } else { "failure" })
 }
 
 fn end(end: Option<&End>, bytes: Option<u64>) -> Value {
@@ -71,12 +67,16 @@ fn end(end: Option<&End>, bytes: Option<u64>) -> Value {
     json!({"address": end.ip, "ip": end.ip, "port": end.port, "mac": mac, "bytes": bytes})
 }
 
-fn network(record: &Record) -> Value {
-    let ip = record.src.as_ref().and_then(|src| src.ip).or(record.dst.as_ref().and_then(|dst| dst.ip));
+fn network(record: &Record, end: Option<&End>) -> Value {
+    let ip = end.and_then(|end| end.ip);
     let name = record.event.as_str();
     let direction = match record.event {
         id if is_an_attackers(id) => Some("inbound"),
-        EventId::OutwardFlow | EventId::OutwardReflect | EventId::OutwardDrop | EventId::GateBlock => Some("outbound"),
+        EventId::OutwardFlow
+        | EventId::OutwardReflect
+        | EventId::OutwardDrop
+        | EventId::GateBlock
+        | EventId::ContainerConnect => Some("outbound"),
         _ => None,
     };
     let protocol = match name.split('.').next() {
@@ -87,7 +87,7 @@ fn network(record: &Record) -> Value {
     };
     let bytes = record.bytes_in.zip(record.bytes_out).map(|(some, others)| some.saturating_add(others));
     json!({
-        "transport": record.proto.and_then(|proto| match proto {
+        "transport": proto(record).and_then(|proto| match proto {
             Proto::Tcp => Some("tcp"),
             Proto::Udp => Some("udp"),
             Proto::Icmp => Some("icmp"),
@@ -103,42 +103,6 @@ fn network(record: &Record) -> Value {
         "bytes": bytes,
         "community_id": community_id(record),
     })
-}
-
-/// What some kinds of events have.
-fn of_kind(record: &Record, details: &Map<String, Value>) -> Value {
-    let word = |name| text(details, name);
-    let ips = [&record.src, &record.dst].map(|end| end.as_ref().and_then(|end| end.ip));
-    let ips: Vec<IpAddr> = ips.into_iter().flatten().collect();
-    let hashes: Vec<&str> =
-        ["sha256", "hassh", "ja3"].into_iter().filter_map(word).filter(|hash| !hash.is_empty()).collect();
-    let mut more = json!({
-        "user": {"name": word("user")},
-        "related": {
-            "ip": ips,
-            "user": word("user").map(|user| [user]),
-            "hash": hashes,
-        },
-    });
-    let own = match record.event {
-        EventId::SshCommand | EventId::ShellCommand => json!({"process": {"command_line": word("command")}}),
-        EventId::SshFile => {
-            let path = word("path");
-            let name = path.map(|path| path.rsplit('/').next().unwrap_or(path));
-            json!({"file": {
-                "path": path, "name": name, "size": details.get("size").and_then(Value::as_u64),
-                "hash": {"sha256": word("sha256")},
-            }})
-        }
-        EventId::SshHello => json!({"user_agent": {"original": word("banner")}}),
-        EventId::TlsHello => json!({"tls": {"client": {"server_name": word("sni"), "ja3": word("ja3")}}}),
-        EventId::ProcessState => json!({"process": {"name": "honeyweave"}}),
-        _ => Value::Null,
-    };
-    if let (Value::Object(more), Value::Object(own)) = (&mut more, own) {
-        more.extend(own);
-    }
-    more
 }
 
 fn own(record: &Record, details: &Map<String, Value>) -> Value {
@@ -162,6 +126,12 @@ fn own(record: &Record, details: &Map<String, Value>) -> Value {
         own.insert(name, Value::Object(details.clone()));
     }
     own
+}
+
+/// What programs begin and wait for inside containers is TCP.
+fn proto(record: &Record) -> Option<Proto> {
+    let is_inside = matches!(record.event, EventId::ContainerConnect | EventId::ContainerListen);
+    record.proto.or(is_inside.then_some(Proto::Tcp))
 }
 
 /// Leaves out what says nothing.

@@ -1,9 +1,10 @@
 //! Records as Suricata's EVE log has them (<https://docs.suricata.io/en/latest/output/eve/eve-json-format.html>): flows,
-//! what SSH and TLS clients show, and files.
+//! what SSH and TLS clients show, files, and alerts once more that a sensor has told. `tests/golden/eve-members.txt` has what its
+//! schema says of these.
 //!
 //! Octets of a TCP flow are those of its data here, Suricata counts whole packets.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Origin;
 use super::fields::{began, community_id, connection, details, ends, text};
@@ -22,6 +23,7 @@ pub fn kind(id: EventId) -> Option<&'static str> {
         EventId::SshHello => Some("ssh"),
         EventId::TlsHello => Some("tls"),
         EventId::SshFile => Some("fileinfo"),
+        EventId::IdsAlert => Some("alert"),
         _ => None,
     }
 }
@@ -46,6 +48,7 @@ pub fn message(record: &Record, origin: &Origin) -> Option<Vec<u8>> {
             Proto::Icmp6 => "IPv6-ICMP",
             Proto::Arp => return None,
         },
+        "ip_v": if src.is_ipv4() { 4 } else { 6 },
         "community_id": community_id(record),
         "host": origin.honeynet,
     });
@@ -53,6 +56,7 @@ pub fn message(record: &Record, origin: &Origin) -> Option<Vec<u8>> {
         "ssh" => ssh(record),
         "tls" => tls(record),
         "fileinfo" => file(record),
+        "alert" => alert(record),
         _ => flow(record)?,
     };
     if let (Value::Object(line), Value::Object(more)) = (&mut line, more) {
@@ -113,7 +117,9 @@ fn ssh(record: &Record) -> Value {
     let (version, software) = banner.strip_prefix("SSH-").and_then(|rest| rest.split_once('-')).unwrap_or(("", banner));
     let mut client = json!({"proto_version": version, "software_version": software});
     if let Some(hassh) = text(&details, "hassh").filter(|hassh| !hassh.is_empty()) {
-        client["hassh"] = json!({"hash": hassh});
+        let word = |name| text(&details, name).unwrap_or("");
+        let all = ["kex", "ciphers", "macs", "compression"].map(word).join(";");
+        client["hassh"] = json!({"hash": hassh, "string": all});
     }
     json!({"app_proto": "ssh", "ssh": {"client": client}})
 }
@@ -134,6 +140,21 @@ fn tls(record: &Record) -> Value {
         tls["client_alpns"] = alpn.clone();
     }
     json!({"app_proto": "tls", "tls": tls})
+}
+
+/// What a sensor has said of a packet, as it said it.
+fn alert(record: &Record) -> Value {
+    let details = details(record);
+    let mut alert = Map::new();
+    for (ours, theirs) in [("gid", "gid"), ("sid", "signature_id"), ("rev", "rev"), ("severity", "severity")] {
+        alert.insert(theirs.to_owned(), details.get(ours).and_then(Value::as_u64).unwrap_or(0).into());
+    }
+    for name in ["action", "signature", "category"] {
+        if let Some(word) = text(&details, name) {
+            alert.insert(name.to_owned(), word.into());
+        }
+    }
+    json!({"app_proto": text(&details, "app_proto"), "alert": alert})
 }
 
 fn file(record: &Record) -> Value {

@@ -9,6 +9,7 @@ use std::hash::Hasher;
 
 use crate::event::{EventId, Utc};
 use crate::record::base64;
+use crate::record::details::members;
 use crate::record::schema::{Proto, Record, escape, is_harmless};
 
 /// Characters of a text in a message.
@@ -42,37 +43,12 @@ fn written_out(text: &str, most: usize, stays: impl Fn(char) -> bool, more: &str
 /// What belongs to an event, if that is a JSON object: each text in it clean, whatever is nested deeper than a list left
 /// out.
 pub fn details(record: &Record) -> Map<String, Value> {
-    use EventId::{
-        ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ContainerLog, ContainerLogin,
-        IdsAlert, ServiceLogin, ShellCommand, SshClose, SshCommand, SshFile, SshForward, SshHello, SshLogin, SshShell,
-        TlsHello,
-    };
-    let has_any = matches!(
-        record.event,
-        ServiceLogin
-            | TlsHello
-            | SshHello
-            | SshLogin
-            | SshShell
-            | SshCommand
-            | SshFile
-            | SshForward
-            | SshClose
-            | ShellCommand
-            | ContainerExec
-            | ContainerExit
-            | ContainerFile
-            | ContainerConnect
-            | ContainerListen
-            | ContainerLog
-            | ContainerLogin
-            | IdsAlert
-    );
+    let has_any = members(record.event).is_some();
     let data = record.data.as_deref().filter(|_| has_any).and_then(base64::decode).unwrap_or_default();
     let Ok(Value::Object(members)) = serde_json::from_slice::<Value>(&data) else { return Map::new() };
     // Emulated services tell what was sent as it was, all others as it is shown. The latter know whether somebody was
     // let in.
-    let is_bare = record.event == ServiceLogin && !members.contains_key("accepted");
+    let is_bare = record.event == EventId::ServiceLogin && !members.contains_key("accepted");
     let shown = |text: String| if is_bare { clean(&escape(&text), LONGEST) } else { clean(&text, LONGEST) };
     let plain = |value: Value| match value {
         Value::String(text) => Some(Value::String(shown(text))),

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::published::{check_cef, check_cowrie, check_ecs, check_eve, check_syslog};
 use super::*;
 use crate::event::MAX_DATA;
 use crate::record::is_harmless;
@@ -103,7 +104,10 @@ proptest! {
                 }
                 match format {
                     Format::Ecs => check_ecs(&serde_json::from_str(&text).unwrap()),
+                    Format::Cowrie => check_cowrie(&serde_json::from_str(&text).unwrap()),
+                    Format::Eve => check_eve(&serde_json::from_str(&text).unwrap()),
                     Format::Syslog => {
+                        check_syslog(text.as_bytes());
                         prop_assert!(text.len() <= syslog::MOST && text.bytes().all(|b| matches!(b, b' '..=b'~')));
                         let (header, parameters, _) = parse_syslog(&text).expect(&text);
                         prop_assert_eq!((header.len(), header[5]), (6, record.event.as_str()));
@@ -112,11 +116,13 @@ proptest! {
                     }
                     Format::Cef => {
                         let pairs = parse_cef(&text).expect(&text);
+                        pairs.iter().for_each(|(key, value)| check_cef(key, value));
+                        check_syslog(&syslog::around(&record, &origin(), text.as_bytes()));
                         let keys: std::collections::HashSet<_> = pairs.iter().map(|(key, _)| key.as_str()).collect();
                         prop_assert_eq!(keys.len(), pairs.len(), "{:?}", pairs);
                         prop_assert!(keys.iter().all(|key| key.bytes().all(|b| b.is_ascii_alphanumeric())), "{:?}", keys);
                         let reason = pairs.iter().find(|(key, _)| key == "reason").map(|(_, value)| value.trim_end());
-                        let wanted = clean(&words[1], 1023);
+                        let wanted = clean(&words[1], 1022);
                         prop_assert_eq!(reason.unwrap_or_default(), wanted.trim_end());
                     }
                     _ => {}

@@ -14,6 +14,7 @@ mod cef;
 mod cowrie;
 mod cursor;
 mod ecs;
+mod ecs_fields;
 mod eve;
 mod fields;
 pub mod hpfeeds;

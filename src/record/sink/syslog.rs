@@ -40,11 +40,18 @@ pub fn message(record: &Record, origin: &Origin) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// `content`, which is no syslog message, as one that has no structured data.
+/// `content`, which is a message of CEF, as one of syslog that has no structured data. What is not ASCII is written out in it:
+/// a byte order mark, which RFC 5424 would have before it, stands in the way of those who look for CEF.
 pub fn around(record: &Record, origin: &Origin, content: &[u8]) -> Vec<u8> {
-    let mut message = format!("{} - ", header(record, origin)).into_bytes();
-    message.extend_from_slice(content);
-    message
+    let mut message = format!("{} - ", header(record, origin));
+    for c in String::from_utf8_lossy(content).chars() {
+        match c {
+            ' '..='~' => message.push(c),
+            // With the two backslashes that one is in CEF.
+            c => message.push_str(&format!("\\\\u{{{:x}}}", u32::from(c))),
+        }
+    }
+    message.into_bytes()
 }
 
 /// A message with its length before it.

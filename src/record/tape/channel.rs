@@ -128,6 +128,11 @@ impl Channel {
         Some((term.as_str(), format!("{}x{}", self.terminal.width, self.terminal.height)))
     }
 
+    /// Whether there is a transcript of it.
+    pub fn has_transcript(&self) -> bool {
+        matches!(self.sink, Sink::Cast(_))
+    }
+
     /// Its terminal has another size.
     pub fn resize(&mut self, at: Utc, columns: u32, rows: u32) {
         (self.terminal.width, self.terminal.height) =

@@ -50,6 +50,8 @@ pub struct Kept {
     pub octets: u64,
     /// Its SHA-256.
     pub sha256: Option<String>,
+    /// Whether it was in that file before.
+    pub duplicate: bool,
     /// Why it is not all that came.
     pub cut: Option<&'static str>,
     /// Where zeros stand for what is missing, and how many.
@@ -186,7 +188,8 @@ impl Content {
         let sha256 = hex(digest.as_ref());
         let name = format!("sha256-{sha256}");
         let path = self.part.with_file_name(&name);
-        let moved = if path.symlink_metadata().is_ok() {
+        let duplicate = path.symlink_metadata().is_ok();
+        let moved = if duplicate {
             std::fs::remove_file(&self.part).map(|()| store.removed(session, octets))
         } else {
             std::fs::rename(&self.part, &path)
@@ -195,7 +198,7 @@ impl Content {
             tracing::warn!(%error, path = %self.part.display(), "the content of a file keeps the name that it had meanwhile");
             return Kept { content: name_of(&self.part), octets, sha256: Some(sha256), ..kept };
         }
-        Kept { content: Some(name), octets, sha256: Some(sha256), ..kept }
+        Kept { content: Some(name), octets, sha256: Some(sha256), duplicate, ..kept }
     }
 }
 

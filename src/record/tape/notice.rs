@@ -38,7 +38,10 @@ impl Notice {
 
     /// Something that an attacker did in the connection that `begin` tells of.
     pub(super) fn of_connection(id: EventId, at: Utc, begin: &Begin, data: Map<String, Value>) -> Notice {
-        Notice::of(id, at, begin, fitted(data))
+        // There are many log-ins, and few need more room for a key.
+        let is_small = id == EventId::SshLogin && !data.contains_key("key");
+        let most = if is_small { MAX_DATA } else { id.most_data() };
+        Notice::of(id, at, begin, fitted_to(data, most))
     }
 
     /// The same, in words.
@@ -61,10 +64,14 @@ fn party(addr: SocketAddr) -> Party {
 
 /// `object` in ASCII, its longest strings cut until all of it goes along with an event.
 pub(in crate::record) fn fitted(object: Map<String, Value>) -> Vec<u8> {
+    fitted_to(object, MAX_DATA)
+}
+
+fn fitted_to(object: Map<String, Value>, most: usize) -> Vec<u8> {
     let mut value = Value::Object(object);
     loop {
         let text = ascii(&value.to_string());
-        if text.len() <= MAX_DATA {
+        if text.len() <= most {
             return text.into_bytes();
         }
         // Each cut halves a string or a list, and what has neither is small.
@@ -125,6 +132,11 @@ fn cut_most(value: &mut Value) -> bool {
     }
 }
 
+/// What an older tape does not tell is left out.
+pub(super) fn said(text: &Text) -> Option<&Text> {
+    Some(text).filter(|text| !text.as_str().is_empty())
+}
+
 /// What is told of an attempt to log in.
 pub(super) fn login(user: &Text, credential: &Credential, accepted: bool) -> Value {
     let mut told = match credential {
@@ -133,8 +145,9 @@ pub(super) fn login(user: &Text, credential: &Credential, accepted: bool) -> Val
         Credential::KeyboardInteractive { answers } => {
             json!({"user": user, "method": "keyboard-interactive", "answers": answers})
         }
-        Credential::PublicKey { algorithm, fingerprint, signed } => json!({
+        Credential::PublicKey { algorithm, fingerprint, signed, key } => json!({
             "user": user, "method": "publickey", "algorithm": algorithm, "fingerprint": fingerprint, "signed": signed,
+            "key": said(key),
         }),
         Credential::Digest { scheme, value } => json!({"user": user, "method": scheme, "response": value}),
     };
@@ -147,7 +160,9 @@ pub(super) fn forward(kind: &ChannelKind, refused: Option<&Text>) -> Value {
     let mut told = match kind {
         ChannelKind::Session => json!({"kind": "session"}),
         ChannelKind::Stream => json!({"kind": "stream"}),
-        ChannelKind::DirectTcpip { host, port } => json!({"kind": "direct-tcpip", "host": host, "port": port}),
+        ChannelKind::DirectTcpip { host, port, from } => {
+            json!({"kind": "direct-tcpip", "host": host, "port": port, "from": said(from)})
+        }
         ChannelKind::DirectStreamlocal { path } => json!({"kind": "direct-streamlocal", "path": path}),
         ChannelKind::ForwardedTcpip { host, port, from } => {
             json!({"kind": "forwarded-tcpip", "host": host, "port": port, "from": from})

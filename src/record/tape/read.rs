@@ -325,7 +325,7 @@ impl Connection {
         let text = |text: &Text| shown(text.as_str());
         let what = match kind {
             ChannelKind::Session | ChannelKind::Stream => return,
-            ChannelKind::DirectTcpip { host, port } => format!("to {}:{port}", text(host)),
+            ChannelKind::DirectTcpip { host, port, .. } => format!("to {}:{port}", text(host)),
             ChannelKind::DirectStreamlocal { path } => format!("to {}", text(path)),
             ChannelKind::ForwardedTcpip { host, port, from } => format!("{} at {}:{port}", text(from), text(host)),
             ChannelKind::Agent => "to the client's agent".to_owned(),

@@ -3,6 +3,7 @@
 mod counts;
 mod files;
 mod resume;
+mod running;
 mod standing;
 mod tell;
 
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::json;
 
+use self::running::Running;
 use self::standing::{Signs, Standing};
 use super::TapeLimits;
 use super::channel::{Channel, Place};
@@ -76,6 +78,7 @@ pub struct Recording {
     secret: BTreeSet<u32>,
     /// What is being typed, by channel.
     typing: BTreeMap<u32, Commands>,
+    running: Running,
     counts: Counts,
     /// Whether somebody was let in.
     signs: Signs,
@@ -180,6 +183,7 @@ impl Recording {
             files: BTreeMap::new(),
             secret: BTreeSet::new(),
             typing: BTreeMap::new(),
+            running: Running::default(),
             counts: Counts::default(),
             signs: Signs::default(),
             events: HashMap::new(),
@@ -248,6 +252,7 @@ impl Recording {
                     self.tape.flush(desk.store);
                 }
                 self.tell(entry, at, desk);
+                self.know(entry, at, desk);
                 self.follow(entry, at, desk);
             }
         }
@@ -277,6 +282,7 @@ impl Recording {
             let came = self.files.get(&file).map_or(0, |content| content.came);
             self.file_end(file, came, None, false, at, desk);
         }
+        self.tell_exits(at, desk);
         for (_, channel) in std::mem::take(&mut self.channels) {
             self.counts.lose(channel.finish((self.last, at), session, desk.store));
         }
@@ -315,6 +321,7 @@ impl Recording {
     /// So many octets passed that nobody tells.
     fn beyond(&mut self, number: u32, stream: Stream, count: u64, desk: &mut Desk<'_>) {
         let lost = self.channel(number, desk).map_or(count, |channel| channel.miss(stream, count));
+        self.running.pass_beyond(number, stream, count);
         self.counts.passed(stream, lost);
         self.counts.lose(lost);
     }
@@ -331,6 +338,7 @@ impl Recording {
     fn data(&mut self, number: u32, stream: Stream, data: &[u8], at: Utc, desk: &mut Desk<'_>) {
         let count = data.len() as u64;
         self.counts.passed(stream, count);
+        self.passes(number, stream, data, at, desk);
         if self.channel(number, desk).is_none() {
             self.counts.lose(count);
             return;

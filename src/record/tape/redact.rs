@@ -42,8 +42,7 @@ pub fn truncate(mut entry: Entry, mask: &Mask) -> Entry {
     match &mut entry {
         _ if !mask.is_any() => {}
         Entry::Opened { kind, .. } | Entry::Refused { kind, .. } => match kind {
-            ChannelKind::DirectTcpip { host, .. } => truncate(host),
-            ChannelKind::ForwardedTcpip { host, from, .. } => {
+            ChannelKind::DirectTcpip { host, from, .. } | ChannelKind::ForwardedTcpip { host, from, .. } => {
                 truncate(host);
                 truncate(from);
             }

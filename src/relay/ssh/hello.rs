@@ -92,8 +92,8 @@ fn lists<const N: usize>(mut from: &[u8]) -> Option<[&[u8]; N]> {
 
 fn introduction(start: &[u8]) -> Entry {
     let banner = Text::new(first_line(start).map_or(start, |(line, _)| line));
-    // Key exchange, host keys, then ciphers, MACs and compression, each toward the server and back.
-    let Some([kex, keys, ciphers, _, macs, _, compression, _]) = kexinit(start).and_then(lists) else {
+    // Key exchange, host keys, then ciphers, MACs, compression and languages, each toward the server and back.
+    let Some([kex, keys, ciphers, _, macs, _, compression, _, languages, _]) = kexinit(start).and_then(lists) else {
         let none = Text::default;
         return Entry::Hello {
             banner,
@@ -102,6 +102,7 @@ fn introduction(start: &[u8]) -> Entry {
             ciphers: none(),
             macs: none(),
             compression: none(),
+            languages: none(),
             hassh: String::new(),
         };
     };
@@ -113,6 +114,7 @@ fn introduction(start: &[u8]) -> Entry {
         ciphers: Text::new(ciphers),
         macs: Text::new(macs),
         compression: Text::new(compression),
+        languages: Text::new(languages),
         hassh: hex(&digest),
     }
 }

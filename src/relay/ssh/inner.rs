@@ -237,7 +237,7 @@ impl Callee {
 }
 
 /// An address and a port as one word.
-fn end(address: &str, port: u32) -> String {
+pub(super) fn end(address: &str, port: u32) -> String {
     match (address.parse::<IpAddr>(), u16::try_from(port)) {
         (Ok(ip), Ok(port)) => SocketAddr::new(ip, port).to_string(),
         _ => format!("{address}:{port}"),

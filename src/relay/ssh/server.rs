@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::auth::LogIn;
 use super::channel::{Control, signal_name};
+use super::inner::end;
 use super::middle::Middle;
 use super::observe::Observer;
 use super::{ANSWER, CHANNELS, DIAL};
@@ -194,7 +195,7 @@ impl Handler for Host {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Error> {
-        let kind = ChannelKind::DirectTcpip { host: Text::new(host), port };
+        let kind = ChannelKind::DirectTcpip { host: Text::new(host), port, from: Text::new(end(from, from_port)) };
         let (host, from) = (host.to_owned(), from.to_owned());
         self.open(channel, kind, reply, async move |middle: Arc<Middle>| {
             let inner = middle.inner().await.ok_or(Error::Disconnect)?;

@@ -29,6 +29,9 @@ pub enum Credential {
         fingerprint: Text,
         /// Whether its possession was shown; otherwise it was only offered.
         signed: bool,
+        /// It, as `authorized_keys` has it; empty if it is longer than any that is in use.
+        #[serde(default)]
+        key: Text,
     },
     /// What a password was made into, by a challenge or without one.
     Digest {
@@ -51,6 +54,9 @@ pub enum ChannelKind {
         host: Text,
         /// TCP port.
         port: u32,
+        /// Whose connection it is, by the client's words: address and port.
+        #[serde(default)]
+        from: Text,
     },
     /// The same to a Unix socket.
     DirectStreamlocal {
@@ -145,6 +151,9 @@ pub enum Entry {
         macs: Text,
         /// Compression toward the server.
         compression: Text,
+        /// Languages toward the server, of which clients have none.
+        #[serde(default)]
+        languages: Text,
         /// MD5 of four of these lists (<https://github.com/salesforce/hassh>); empty if there was no key exchange.
         hassh: String,
     },

@@ -120,8 +120,8 @@ transport.close()
     assert!(told.contains(&Entry::Attempt { user: Text::new("root"), credential: answers, accepted: true }));
     assert!(told.iter().any(|entry| matches!(
         entry,
-        Entry::Attempt { credential: Credential::PublicKey { algorithm, fingerprint, signed: false }, accepted: false, .. }
-            if algorithm.as_str().starts_with("rsa-sha2") && fingerprint.as_str().starts_with("SHA256:")
+        Entry::Attempt { credential: Credential::PublicKey { algorithm, fingerprint, signed: false, key }, accepted: false, .. }
+            if key.as_str().starts_with("ssh-rsa AAAAB3NzaC1yc2E") && algorithm.as_str().starts_with("rsa-sha2") && fingerprint.as_str().starts_with("SHA256:")
     )));
     assert!(told.contains(&Entry::Pty { channel: 0, term: Text::new("vt100"), columns: 100, rows: 30 }));
     let moved = moved(&told);

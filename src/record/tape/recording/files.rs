@@ -81,6 +81,7 @@ impl Recording {
         }
         let told = json!({
             "path": path, "direction": direction, "size": size, "sha256": sha256, "content": content, "cut": cut,
+            "duplicate": there.duplicate.then_some(true),
         });
         self.notice(EventId::SshFile, at, told, desk);
     }

@@ -59,6 +59,7 @@ impl Recording {
             files: Default::default(),
             secret: Default::default(),
             typing: Default::default(),
+            running: Default::default(),
             signs,
             counts,
             events: Default::default(),
@@ -99,6 +100,7 @@ impl Recording {
             counts.add(&entry, protocol);
             counts.files += u64::from(matches!(entry, Entry::FileEnd { .. }));
             self.has_taken(micros, &entry, desk);
+            self.knew(&entry, micros);
         });
         if self.about.keeps
             && let Err(error) = read

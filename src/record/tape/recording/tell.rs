@@ -15,7 +15,23 @@ impl Recording {
             return self.tell_plain(entry, at, desk);
         }
         let (id, told) = match entry {
-            Entry::Hello { banner, hassh, .. } => (EventId::SshHello, json!({"banner": banner, "hassh": hassh})),
+            Entry::Hello { banner, kex, keys, ciphers, macs, compression, languages, hassh } => {
+                let mut told = json!({"banner": banner, "hassh": hassh});
+                // Empty lists say something, no key exchange does not.
+                if !hassh.is_empty() {
+                    for (name, list) in [
+                        ("kex", kex),
+                        ("keys", keys),
+                        ("ciphers", ciphers),
+                        ("macs", macs),
+                        ("compression", compression),
+                        ("languages", languages),
+                    ] {
+                        told[name] = list.as_str().into();
+                    }
+                }
+                (EventId::SshHello, told)
+            }
             // Who asks what there is has not tried anything.
             Entry::Attempt { credential: Credential::None, accepted: false, .. } => return,
             Entry::Attempt { user, credential, accepted } => (EventId::SshLogin, login(user, credential, *accepted)),
@@ -36,6 +52,7 @@ impl Recording {
             Entry::Agent { accepted, .. } => {
                 (EventId::SshForward, json!({"kind": "agent-offer", "accepted": accepted}))
             }
+            Entry::Env { name, value, .. } => (EventId::SshEnv, json!({"name": name, "value": value})),
             _ => return,
         };
         self.notice(id, at, told, desk);

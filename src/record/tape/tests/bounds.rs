@@ -268,6 +268,7 @@ fn what_is_older_than_it_may_be_goes_file_by_file() {
                     ciphers: text(""),
                     macs: text(""),
                     compression: text(""),
+                    languages: Text::default(),
                     hassh: String::new(),
                 },
             );
@@ -323,7 +324,7 @@ fn of_whom_addresses_are_truncated_no_file_and_no_event_tells_all() {
     lab.put(7, 1, opened(0));
     lab.put(7, 2, Entry::Shell { channel: 0 });
     lab.put(7, 3, data(0, Stream::Output, b"hello"));
-    let target = || ChannelKind::DirectTcpip { host: text("198.51.100.7"), port: 25 };
+    let target = || ChannelKind::DirectTcpip { host: text("198.51.100.7"), port: 25, from: Text::default() };
     lab.put(7, 3, Entry::Opened { channel: 1, kind: target() });
     lab.put(7, 3, Entry::Refused { kind: target(), reason: text("no") });
     for from in ["198.51.100.7:4000", "198.51.100.7 port 4000"] {

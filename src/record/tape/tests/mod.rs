@@ -1,6 +1,7 @@
 //! Words made by hand, and what is kept of them.
 
 mod bounds;
+mod exits;
 mod full;
 mod input;
 mod plain;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::{EventId, MAX_DATA, SessionId, Utc};
+use crate::event::{EventId, SessionId, Utc};
 use crate::node::NodeIdx;
 use crate::record::transcript::{Cast, Moment, What};
 use crate::record::{belongings, is_harmless};
@@ -109,7 +110,12 @@ impl Lab {
     /// What was told by events of one kind.
     fn told(&self, id: EventId) -> Vec<Value> {
         let told = self.told.iter().filter(|notice| notice.event.id == id);
-        told.map(|notice| serde_json::from_slice(&notice.data).unwrap()).collect()
+        let object = |notice: &Notice| {
+            let object: Value = serde_json::from_slice(&notice.data).unwrap();
+            assert_eq!(crate::record::details::complaint(id, &object), None);
+            object
+        };
+        told.map(object).collect()
     }
 
     fn failures(&self) -> Vec<String> {
@@ -137,6 +143,7 @@ fn hello() -> Entry {
         ciphers: text("aes256-ctr"),
         macs: text("hmac-sha2-256"),
         compression: text("none"),
+        languages: text(""),
         hassh: "92674389fa1e47a27ddd8d9b63ecd42b".into(),
     }
 }
@@ -226,7 +233,8 @@ fn a_shell_is_a_tape_a_transcript_and_events() {
     assert_eq!(
         lab.told(EventId::SshHello),
         [json!({
-            "banner": "SSH-2.0-libssh2_1.8.0", "hassh": "92674389fa1e47a27ddd8d9b63ecd42b",
+            "banner": "SSH-2.0-libssh2_1.8.0", "hassh": "92674389fa1e47a27ddd8d9b63ecd42b", "kex": "curve25519-sha256",
+            "keys": "ssh-ed25519", "ciphers": "aes256-ctr", "macs": "hmac-sha2-256", "compression": "none", "languages": "",
         })]
     );
     let login = |password: &str, accepted: bool| json!({"user": "root", "method": "password", "password": password, "accepted": accepted});
@@ -329,7 +337,7 @@ fn what_is_copied_is_kept_once_by_its_digest() {
 fn what_goes_beyond_the_host_is_told_and_its_octets_are_kept() {
     let mut lab = Lab::with(TapeLimits { stream: 300, ..TapeLimits::default() }, false);
     lab.begin(7, SESSION);
-    let target = ChannelKind::DirectTcpip { host: text("smtp.example"), port: 25 };
+    let target = ChannelKind::DirectTcpip { host: text("smtp.example"), port: 25, from: text("127.0.0.1:4000") };
     lab.put(7, 1, Entry::Opened { channel: 4, kind: target.clone() });
     lab.put(7, 2, Entry::Refused { kind: target, reason: text("no\u{7}") });
     lab.put(7, 2, Entry::Refused { kind: ChannelKind::Session, reason: text("too many channels") });
@@ -353,10 +361,15 @@ fn what_goes_beyond_the_host_is_told_and_its_octets_are_kept() {
     );
     assert_eq!(lines(&lab.file("0005.octets"))[0]["data"], "PGhlbGxvLz4=");
     let told = lab.told(EventId::SshForward);
-    let accepted = json!({"kind": "direct-tcpip", "host": "smtp.example", "port": 25, "accepted": true});
+    let accepted = json!({
+        "kind": "direct-tcpip", "host": "smtp.example", "port": 25, "from": "127.0.0.1:4000", "accepted": true,
+    });
     assert_eq!((told.len(), &told[0]), (3, &accepted));
     assert_eq!((&told[1]["accepted"], &told[1]["reason"]), (&json!(false), &json!("no\\x07")));
     assert_eq!(lab.told(EventId::SshClose)[0]["forwards"], 3);
+    // What is sent first, once.
+    let first = json!({"host": "smtp.example", "port": 25, "channel": 4, "octets": "EHLO x\\x0d\\x0a"});
+    assert_eq!(lab.told(EventId::SshForwardData), [first]);
     let read = connection(&lab.file(TAPE)).unwrap();
     let forwards: Vec<(&str, bool)> = read.forwards.iter().map(|told| (told.what.as_str(), told.accepted)).collect();
     assert_eq!(
@@ -420,11 +433,11 @@ fn nothing_that_is_told_harms_anybody() {
         at: Utc::from_micros(i64::MAX),
     };
     lab.tapes.take(7, Word::Begin(begin), utc(0));
-    let Entry::Hello { kex, keys, ciphers, macs, compression, .. } = hello() else { panic!() };
+    let Entry::Hello { kex, keys, ciphers, macs, compression, languages, .. } = hello() else { panic!() };
     lab.put(
         7,
         u64::MAX,
-        Entry::Hello { banner: evil.clone(), kex, keys, ciphers, macs, compression, hassh: wild.clone() },
+        Entry::Hello { banner: evil.clone(), kex, keys, ciphers, macs, compression, languages, hassh: wild.clone() },
     );
     let credential = Credential::KeyboardInteractive { answers: vec![evil.clone(); 100] };
     lab.put(7, 5, Entry::Attempt { user: evil.clone(), credential, accepted: true });
@@ -445,11 +458,14 @@ fn nothing_that_is_told_harms_anybody() {
     }
     assert!(lab.files(SESSION).len() == 3, "{:?}", lab.files(SESSION));
     for notice in &lab.told {
-        assert!(notice.data.len() <= MAX_DATA && notice.data.iter().all(|octet| matches!(octet, b' '..=b'~')));
+        assert!(
+            notice.data.len() <= notice.event.id.most_data()
+                && notice.data.iter().all(|octet| matches!(octet, b' '..=b'~'))
+        );
         assert!(notice.at <= utc(3_600_000_000), "{:?}", notice.at);
         let _: Value = serde_json::from_slice(&notice.data).unwrap();
     }
-    assert_eq!(lab.told.len(), 5);
+    assert_eq!(lab.told.len(), 6);
     let read = serde_json::to_value(connection(&lab.file(TAPE)).unwrap()).unwrap();
     assert_eq!(read["files"][0]["size"], u64::MAX);
     fn harmless(value: &Value) -> bool {

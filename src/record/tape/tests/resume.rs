@@ -202,7 +202,14 @@ fn nobody_has_zeros_written_without_end() {
 fn octets_and_a_line_that_was_half_written_go_on() {
     let mut lab = Lab::new();
     lab.begin(7, SESSION);
-    lab.put(7, 1, Entry::Opened { channel: 4, kind: ChannelKind::DirectTcpip { host: text("10.0.0.9"), port: 80 } });
+    lab.put(
+        7,
+        1,
+        Entry::Opened {
+            channel: 4,
+            kind: ChannelKind::DirectTcpip { host: text("10.0.0.9"), port: 80, from: Text::default() },
+        },
+    );
     lab.put(7, 2, data(4, Stream::Input, b"GET"));
     lab.tend();
     for ending in [".octets", ".ndjson"] {
@@ -398,7 +405,7 @@ fn what_is_beyond_a_limit_is_counted_on() {
     let limits = TapeLimits { stream: 100, ..TapeLimits::default() };
     let mut lab = Lab::with(limits, false);
     lab.begin(7, SESSION);
-    let target = ChannelKind::DirectTcpip { host: text("10.0.0.9"), port: 80 };
+    let target = ChannelKind::DirectTcpip { host: text("10.0.0.9"), port: 80, from: Text::default() };
     for channel in 0..40 {
         lab.put(7, 1, Entry::Opened { channel, kind: target.clone() });
     }

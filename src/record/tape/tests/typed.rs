@@ -26,7 +26,10 @@ fn what_is_typed_into_a_shell_is_told_line_by_line() {
     lab.put(7, 6, Entry::Closed { channel: 1 });
     lab.end(7, 6);
     assert_eq!(lab.told(EventId::ShellCommand).len(), 3);
-    assert_eq!(lab.told(EventId::SshClose)[0]["untold"], 1);
+    // Of four that ran one, too.
+    let exits = lab.told(EventId::SshExit);
+    assert_eq!((exits.len(), &exits[0]["kind"], &exits[0]["command"]), (3, &json!("command"), &json!("sh")));
+    assert_eq!(lab.told(EventId::SshClose)[0]["untold"], 2);
 }
 
 #[test]

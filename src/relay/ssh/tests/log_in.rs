@@ -140,6 +140,7 @@ async fn public_keys_are_told_by_their_fingerprints() {
             algorithm: Text::new("ssh-ed25519"),
             fingerprint: Text::new(key.public_key().fingerprint(HashAlg::Sha256).to_string()),
             signed: accepted,
+            key: Text::new(key.public_key().to_openssh().unwrap().trim_end()),
         };
         assert_eq!(attempts(told), [Entry::Attempt { user: Text::new("git"), credential, accepted }]);
     }

@@ -148,7 +148,7 @@ async fn what_asks_for_too_much_is_refused_and_told() {
     assert!(client.channel_open_direct_tcpip("10.0.0.1", 22, "127.0.0.1", 1).await.is_err());
     drop(channel);
     let (told, _) = lab.end(client).await;
-    let target = ChannelKind::DirectTcpip { host: Text::new("10.0.0.1"), port: 22 };
+    let target = ChannelKind::DirectTcpip { host: Text::new("10.0.0.1"), port: 22, from: Text::new("127.0.0.1:1") };
     for expected in [
         Entry::Refused { kind: ChannelKind::X11, reason: Text::new("not passed") },
         Entry::Listen { host: Text::new("/tmp/socket"), port: 0, accepted: false },

@@ -1,0 +1,179 @@
+//! What runs in a channel until it is over, and what is sent first through a connection beyond the host.
+
+use std::collections::BTreeMap;
+
+use ring::digest::{Context, SHA256};
+use serde_json::json;
+
+use super::{Desk, Recording};
+use crate::event::{EventId, Utc};
+use crate::record::tape::notice::said;
+use crate::relay::tape::{ChannelKind, Entry, Protocol, Stream, Text};
+use crate::service::tls::hex;
+
+/// Octets of input of which the digest is told: what is longer is no session at a keyboard.
+const DIGESTED: u64 = 16 << 20;
+/// Octets that are told of what is sent through a connection.
+const FIRST: usize = 512;
+
+/// What there is of a connection's channels besides their files.
+#[derive(Default)]
+pub(super) struct Running {
+    /// Shells, commands and subsystems, by their channel.
+    programs: BTreeMap<u32, Program>,
+    /// Connections beyond the host through which nothing was sent yet: where to.
+    aimed: BTreeMap<u32, (Text, u32)>,
+}
+
+struct Program {
+    kind: &'static str,
+    /// The command, or the subsystem's name.
+    name: Option<Text>,
+    /// When it began, in microseconds.
+    since: u64,
+    input: u64,
+    output: u64,
+    /// Of its input; none if another process has heard some of it.
+    digest: Option<Context>,
+    resumed: bool,
+    status: Option<u32>,
+    signal: Option<Text>,
+}
+
+impl Running {
+    /// Octets of a channel.
+    pub(super) fn pass(&mut self, channel: u32, stream: Stream, data: &[u8]) {
+        let Some(program) = self.programs.get_mut(&channel) else { return };
+        let count = data.len() as u64;
+        match stream {
+            Stream::Input => {
+                program.input = program.input.saturating_add(count);
+                if program.input > DIGESTED {
+                    program.digest = None;
+                } else if let Some(digest) = &mut program.digest {
+                    digest.update(data);
+                }
+            }
+            Stream::Output | Stream::Error => program.output = program.output.saturating_add(count),
+        }
+    }
+
+    /// So many more that nobody has.
+    pub(super) fn pass_beyond(&mut self, channel: u32, stream: Stream, count: u64) {
+        let Some(program) = self.programs.get_mut(&channel) else { return };
+        match stream {
+            Stream::Input => {
+                program.input = program.input.saturating_add(count);
+                program.digest = None;
+            }
+            Stream::Output | Stream::Error => program.output = program.output.saturating_add(count),
+        }
+    }
+}
+
+impl Recording {
+    /// Learns from an entry what runs where; what a channel's end ends is told of.
+    pub(super) fn know(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
+        if self.about.begin.protocol != Protocol::Ssh {
+            return;
+        }
+        self.learn(entry, self.last, false);
+        match entry {
+            Entry::Opened { channel, kind: ChannelKind::DirectTcpip { host, port, .. } }
+                if self.running.aimed.len() < desk.limits.of_connection =>
+            {
+                self.running.aimed.insert(*channel, (host.clone(), *port));
+            }
+            Entry::Closed { channel } => {
+                self.running.aimed.remove(channel);
+                self.tell_exit(*channel, at, desk);
+            }
+            _ => {}
+        }
+    }
+
+    /// The same of what another process has told. What it has not is told by whoever is there at the end.
+    pub(super) fn knew(&mut self, entry: &Entry, micros: u64) {
+        self.learn(entry, micros, true);
+        if let Entry::Closed { channel } = entry {
+            self.running.programs.remove(channel);
+        }
+    }
+
+    fn learn(&mut self, entry: &Entry, since: u64, resumed: bool) {
+        match entry {
+            Entry::Shell { channel } => self.begins(*channel, "shell", None, since, resumed),
+            Entry::Exec { channel, command } => {
+                self.begins(*channel, "command", Some(command.clone()), since, resumed);
+            }
+            Entry::Subsystem { channel, name } => {
+                self.begins(*channel, "subsystem", Some(name.clone()), since, resumed);
+            }
+            Entry::Exit { channel, status, signal } => {
+                if let Some(program) = self.running.programs.get_mut(channel) {
+                    (program.status, program.signal) = (*status, signal.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn begins(&mut self, channel: u32, kind: &'static str, name: Option<Text>, since: u64, resumed: bool) {
+        let is_ssh = self.about.begin.protocol == Protocol::Ssh;
+        // One runs in a channel, and is not told of twice.
+        if !is_ssh || !self.channels.contains_key(&channel) || self.running.programs.contains_key(&channel) {
+            return;
+        }
+        let digest = (!resumed).then(|| Context::new(&SHA256));
+        let (input, output, status, signal) = (0, 0, None, None);
+        let program = Program { kind, name, since, input, output, digest, resumed, status, signal };
+        self.running.programs.insert(channel, program);
+    }
+
+    /// Octets go through a channel.
+    pub(super) fn passes(&mut self, channel: u32, stream: Stream, data: &[u8], at: Utc, desk: &mut Desk<'_>) {
+        self.running.pass(channel, stream, data);
+        if stream == Stream::Input
+            && !data.is_empty()
+            && let Some((host, port)) = self.running.aimed.remove(&channel)
+        {
+            // A log-in in the clear may be in them.
+            let first = (!desk.redacts).then(|| Text::new(data.get(..FIRST).unwrap_or(data)));
+            let told = json!({"host": host, "port": port, "channel": channel, "octets": first});
+            self.notice(EventId::SshForwardData, at, told, desk);
+        }
+    }
+
+    /// All that runs is over.
+    pub(super) fn tell_exits(&mut self, at: Utc, desk: &mut Desk<'_>) {
+        for channel in self.running.programs.keys().copied().collect::<Vec<_>>() {
+            self.tell_exit(channel, at, desk);
+        }
+    }
+
+    fn tell_exit(&mut self, channel: u32, at: Utc, desk: &mut Desk<'_>) {
+        let Some(program) = self.running.programs.remove(&channel) else { return };
+        let transcript = self.channels.get(&channel).is_some_and(|channel| channel.has_transcript()).then(|| {
+            let [_, cast] = self.about.place(desk.limits).files(channel);
+            cast.file_name().map(|name| name.to_string_lossy().into_owned())
+        });
+        let name = program.name.as_ref().and_then(said);
+        let is_command = program.kind == "command";
+        let told = json!({
+            "kind": program.kind,
+            "command": name.filter(|_| is_command),
+            "name": name.filter(|_| !is_command),
+            "status": program.status,
+            "signal": program.signal,
+            "sha256": program.digest.map(|digest| hex(digest.finish().as_ref())),
+            "transcript": transcript.flatten(),
+            "resumed": program.resumed.then_some(true),
+        });
+        let before = desk.told.len();
+        self.notice(EventId::SshExit, at, told, desk);
+        if let Some(notice) = desk.told.get_mut(before) {
+            notice.event.count = self.last.saturating_sub(program.since);
+            (notice.event.bytes_in, notice.event.bytes_out) = (program.input, program.output);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+use super::*;
+use crate::event::MAX_DATA;
+
+#[test]
+fn what_ran_is_told_of_when_it_is_over() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    for channel in 0..3 {
+        lab.put(7, 1, opened(channel));
+    }
+    lab.put(7, 2, Entry::Exec { channel: 0, command: Text::command("nosuch\u{1b}") });
+    // Twice in one channel is no second one.
+    lab.put(7, 2, Entry::Shell { channel: 0 });
+    lab.put(7, 2, Entry::Shell { channel: 1 });
+    lab.put(7, 2, Entry::Env { channel: 1, name: text("LANG"), value: text("C") });
+    lab.put(7, 3, data(0, Stream::Input, b"ab"));
+    lab.put(7, 3, data(0, Stream::Input, b"c"));
+    lab.put(7, 4, data(0, Stream::Error, b"not found"));
+    lab.put(7, 5, Entry::Exit { channel: 0, status: Some(127), signal: None });
+    lab.put(7, 1_000_002, Entry::Closed { channel: 0 });
+    lab.put(7, 1_000_003, Entry::Exit { channel: 1, status: None, signal: Some(text("HUP")) });
+    // A channel in which nothing ran tells nothing.
+    lab.end(7, 1_000_004);
+    let told = lab.told(EventId::SshExit);
+    // SHA-256 of "abc", and of nothing.
+    let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let transcript =
+        |number: u32| lab.file(&format!("{number:04}-0001.cast")).file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(
+        told,
+        [
+            json!({
+                "kind": "command", "command": "nosuch\\x1b", "status": 127, "sha256": abc, "transcript": transcript(0),
+            }),
+            json!({"kind": "shell", "signal": "HUP", "sha256": nothing, "transcript": transcript(1)}),
+        ]
+    );
+    let first = lab.told.iter().find(|notice| notice.event.id == EventId::SshExit).unwrap();
+    assert_eq!((first.event.count, first.event.bytes_in, first.event.bytes_out), (1_000_000, 3, 9));
+    assert_eq!(lab.told(EventId::SshEnv), [json!({"name": "LANG", "value": "C"})]);
+    assert_eq!(lab.told.last().unwrap().event.id, EventId::SshClose, "they come first");
+}
+
+#[test]
+fn a_key_makes_a_log_in_no_larger_than_it_may_be() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    let attempt = |key: &str| {
+        let credential = Credential::PublicKey {
+            algorithm: text("rsa-sha2-512"),
+            fingerprint: text("SHA256:x"),
+            signed: false,
+            key: Text::command(key),
+        };
+        Entry::Attempt { user: text(&"u".repeat(1024)), credential, accepted: false }
+    };
+    let key = format!("ssh-rsa {}", "A".repeat(700));
+    lab.put(7, 1, attempt(&key));
+    lab.put(7, 1, attempt(""));
+    lab.end(7, 2);
+    let sizes: Vec<usize> =
+        lab.told.iter().filter(|notice| notice.event.id == EventId::SshLogin).map(|notice| notice.data.len()).collect();
+    assert!(sizes[0] > MAX_DATA && sizes[0] <= EventId::SshLogin.most_data() && sizes[1] <= MAX_DATA, "{sizes:?}");
+    let told = lab.told(EventId::SshLogin);
+    assert_eq!((&told[0]["key"], told[1].get("key")), (&json!(key), None));
+}
