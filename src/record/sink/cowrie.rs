@@ -14,7 +14,7 @@ use super::fields::{LONGEST, clean, connection, details, password, text};
 use crate::event::EventId;
 use crate::record::base64;
 use crate::record::schema::Record;
-use crate::service::tls::hex;
+use crate::wire::hex;
 
 /// What SSH or Telnet is by custom at a port.
 fn usual(port: Option<u16>) -> Option<&'static str> {

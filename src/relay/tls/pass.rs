@@ -191,7 +191,7 @@ mod tests {
             reader.read_exact(&mut octet).await.unwrap();
             // Nobody takes more: both chunks are read now, of 2 KiB and of twice as much.
             tokio::task::yield_now().await;
-            (&mut writer).write_all(&[8; 6 * 1024]).await.unwrap();
+            writer.write_all(&[8; 6 * 1024]).await.unwrap();
             assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut writer).poll_write(cx, &[9]).is_pending())).await);
             drop((reader, writer));
         });

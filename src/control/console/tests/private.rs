@@ -26,7 +26,7 @@ fn connection(harness: &Harness, conn: u64, peer: &str, target: &str) {
         local: "10.0.0.1:22".parse().unwrap(),
         at: Utc::from_micros(clock::realtime_micros()),
     };
-    let kind = ChannelKind::DirectTcpip { host: Text::new(target), port: 25 };
+    let kind = ChannelKind::DirectTcpip { host: Text::new(target), port: 25, from: Text::default() };
     let credential = Credential::Password { password: Text::new("toor") };
     for word in [
         Word::Begin(begin),

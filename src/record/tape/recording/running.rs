@@ -9,7 +9,7 @@ use super::{Desk, Recording};
 use crate::event::{EventId, Utc};
 use crate::record::tape::notice::said;
 use crate::relay::tape::{ChannelKind, Entry, Protocol, Stream, Text};
-use crate::service::tls::hex;
+use crate::wire::hex;
 
 /// Octets of input of which the digest is told: what is longer is no session at a keyboard.
 const DIGESTED: u64 = 16 << 20;
