@@ -170,6 +170,8 @@ ids! {
     /// The first octets that an SSH client sent through a connection beyond the host; they and where to are in the data, as
     /// a JSON object.
     SshForwardData = "ssh.forward.data",
+    /// A client has shown a certificate, within TLS, and that it has its key: what it is is in the data, as a JSON object.
+    TlsCertificate = "tls.certificate",
 }
 
 impl EventId {

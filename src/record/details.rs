@@ -75,6 +75,7 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             may("accepted", Flag),
         ],
         TlsHello => list![may("sni", Text), may("alpn", Texts), may("ja3", Text), may("ja4", Text)],
+        TlsCertificate => list![has("sha256", Text), may("subject", Text)],
         SshHello => list![
             has("banner", Text),
             has("hassh", Text),

@@ -425,6 +425,7 @@ pub(super) fn is_an_attackers(id: EventId) -> bool {
             | EventId::ServiceRequest
             | EventId::ServiceLogin
             | EventId::TlsHello
+            | EventId::TlsCertificate
             | EventId::SshHello
             | EventId::SshLogin
             | EventId::SshShell

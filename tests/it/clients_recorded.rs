@@ -255,6 +255,7 @@ fn what_is_said_within_tls_1_2_and_starttls_can_be_decrypted_from_a_bundle() {
     // The client's certificate is on the tapes of those who have shown it.
     let print = sh(&["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", &pem]);
     let print = print.trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase();
+    lab.wait_told("tls.certificate", MANY, &[&print, "O=Inside, CN=guest"]);
     let tapes = || {
         let all = files(&lab.own_dir().join("sessions").join(session(&lab, MANY)));
         let tapes = all.iter().filter(|path| path.extension().is_some_and(|name| name == "ndjson"));

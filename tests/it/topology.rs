@@ -23,10 +23,10 @@ fn a_sound_topology_exits_0() {
     let office = shipped("office.yaml");
     let (code, out, err) = run(&["check", office.to_str().unwrap()]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    assert!(out.contains("`office` is sound") && out.contains("65550 hosts"), "{out}");
+    assert!(out.contains("`office` is sound") && out.contains("65551 hosts"), "{out}");
     let (code, out, _) = run(&["check", office.to_str().unwrap(), "--json"]);
     let value: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &value["ok"], &value["hosts"]), (Some(0), &true.into(), &65_550.into()));
+    assert_eq!((code, &value["ok"], &value["hosts"]), (Some(0), &true.into(), &65_551.into()));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn dot_is_complete() {
     let (_, drawing, _) = run(&["graph", office.to_str().unwrap(), "--format", "dot"]);
     let nodes = drawing.lines().filter(|line| line.contains("[shape=")).count();
     let edges = drawing.lines().filter(|line| line.contains(" -- ")).count();
-    assert_eq!((nodes, edges), (13, 14));
+    assert_eq!((nodes, edges), (15, 16));
     let quotes = drawing.matches('"').count() - drawing.matches("\\\"").count();
     assert_eq!(quotes % 2, 0, "{drawing}");
 }

@@ -109,6 +109,9 @@ fn own(record: &Record, details: &Map<String, Value>) -> Value {
         EventId::SshFile => json!({"file": file(details)}),
         EventId::SshHello => json!({"user_agent": {"original": word("banner")}}),
         EventId::TlsHello => json!({"tls": {"client": {"server_name": word("sni"), "ja3": word("ja3")}}}),
+        EventId::TlsCertificate => {
+            json!({"tls": {"client": {"subject": word("subject"), "hash": {"sha256": word("sha256")}}}})
+        }
         EventId::ProcessState => json!({"process": {"name": "honeyweave"}}),
         EventId::ContainerExec | EventId::ContainerExit => inside(details),
         EventId::ContainerFile => {

@@ -75,6 +75,7 @@ pub fn of(id: EventId) -> Row {
         LogDeleted => row("Oldest records deleted", 4, FILE, &["deletion"]),
         ServiceLogin => row("Log-in to a service", 5, LOGIN, START),
         TlsHello => row("TLS client", 3, NETWORK, &["protocol"]),
+        TlsCertificate => row("Client certificate", 5, LOGIN, INFO),
         AddressClaimed => row("Address claimed", 1, NETWORK, INFO),
         AddressReleased => row("Address released", 1, NETWORK, INFO),
         DhcpLeased => row("Address leased", 1, NETWORK, INFO),

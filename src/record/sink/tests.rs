@@ -129,6 +129,7 @@ fn detailed() -> Vec<Record> {
             }),
         ),
         with(EventId::TlsHello, json!({"sni": "a.example", "alpn": ["h2"], "ja3": "abc", "ja4": "t13"})),
+        with(EventId::TlsCertificate, json!({"sha256": "ab".repeat(32), "subject": "CN=guest"})),
         with(EventId::ServiceLogin, json!({"method": "telnet", "user": "admin", "password": "1234"})),
     ]
 }

@@ -73,6 +73,9 @@ impl Recording {
                 let told = json!({"sni": sni, "alpn": alpn, "ja3": ja3, "ja4": ja4});
                 self.notice(EventId::TlsHello, at, told, desk);
             }
+            Entry::TlsCertificate { sha256, subject } => {
+                self.notice(EventId::TlsCertificate, at, json!({"sha256": sha256, "subject": subject}), desk);
+            }
             _ => {}
         }
     }
