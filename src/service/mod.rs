@@ -94,7 +94,7 @@ pub struct TlsMiddle {
 pub enum Spoken {
     /// Anything, which is not read.
     Raw,
-    /// HTTP/1.
+    /// HTTP/1 and HTTP/2.
     Http,
     /// Telnet.
     Telnet,

@@ -12,6 +12,8 @@ use honeyweave::relay::tape::{Credential, Entry, Recorder, Stream};
 use honeyweave::service::Spoken;
 
 use crate::net::{Running, free_port, wait_for};
+use crate::tls_middle::lab::Nginx;
+use crate::tls_middle::web;
 use crate::typist::{COLUMNS, ROWS, typing};
 
 /// Somebody who reads before a server.
@@ -229,6 +231,29 @@ fn redis() {
         assert!(commands.iter().any(|command| command.replace("\\x0a", "\\n") == expected), "{expected}: {commands:?}");
     }
     assert!(commands.iter().any(|command| command.starts_with("SET y AAAA") && command.len() < 5000), "{commands:?}");
+}
+
+#[test]
+fn http_2_in_clear() {
+    let nginx = Nginx::start();
+    let lab = Lab::new(Spoken::Http, nginx.two);
+    let host = format!("127.0.0.1:{}", lab.port);
+    // This curl breaks off what it asks for in the same connection, with nobody in the middle, too.
+    let ask = |path: &str| {
+        let at = format!("http://{host}{path}");
+        said(&["curl", "-sS", "--http2-prior-knowledge", "-A", "evil/2", "-u", "root:toor", &at])
+    };
+    assert_eq!([ask("/private/"), ask("/?2")], ["<h1>let in</h1>\n", "<h1>inside</h1>\n"]);
+    let told = lab.ended();
+    let web: Vec<String> = told.iter().filter_map(|entry| web(entry, &host)).collect();
+    let (login, answer) = ("root:toor true", "1 200 Some(16)");
+    assert_eq!(web, ["1 GET /private/ evil/2", answer, login, "1 GET /?2 evil/2", answer, login]);
+    // It is kept as it came.
+    let first = told.iter().find_map(|entry| match entry {
+        Entry::Data { stream: Stream::Input, data, .. } => Some(data),
+        _ => None,
+    });
+    assert!(first.unwrap().starts_with(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
 }
 
 #[test]

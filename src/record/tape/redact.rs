@@ -119,6 +119,7 @@ mod tests {
             path: Text::new(path),
             host: Text::new("a"),
             agent: Text::new("b"),
+            stream: None,
         };
         assert_eq!(redact(http("/login?user=a&password=b"), true), http("/login?(17 characters)"));
         assert_eq!(redact(http("/login"), true), http("/login"));

@@ -180,11 +180,11 @@ impl Http {
         let Some(path) = path.filter(|_| method.iter().all(u8::is_ascii_graphic)) else { return Err("no request") };
         let [method_text, path, host, agent] =
             [method, path, head.host.as_slice(), head.agent.as_slice()].map(Text::new);
-        told.push(Entry::Http { method: method_text, path, host, agent });
+        told.push(Entry::Http { method: method_text, path, host, agent, stream: None });
         if self.waiting.len() >= WAITING {
             return Err("too many requests without an answer");
         }
-        let login = head.authorization.strip_prefix(b"Basic ").and_then(basic);
+        let login = basic(&head.authorization);
         let waiting = Waiting {
             is_head: method == b"HEAD",
             is_connect: method == b"CONNECT",
@@ -208,7 +208,7 @@ impl Http {
         let (version, status) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let status = std::str::from_utf8(status).ok().and_then(|text| text.parse::<u16>().ok());
         let Some(status) = status.filter(|_| version.starts_with(b"HTTP/1.")) else { return Err("no answer") };
-        told.push(Entry::Status { status, length: head.length });
+        told.push(Entry::Status { status, length: head.length, stream: None });
         if (100..200).contains(&status) && status != 101 {
             return Ok(());
         }
@@ -233,13 +233,13 @@ impl Http {
     }
 }
 
-fn attempt((user, password): (Text, Text), accepted: bool) -> Entry {
+pub(super) fn attempt((user, password): (Text, Text), accepted: bool) -> Entry {
     Entry::Attempt { user, credential: Credential::Password { password }, accepted }
 }
 
-/// User and password of RFC 7617.
-fn basic(encoded: &[u8]) -> Option<(Text, Text)> {
-    let plain = BASE64_STANDARD.decode(encoded.trim_ascii()).ok()?;
+/// User and password of RFC 7617, as a field has them.
+pub(super) fn basic(authorization: &[u8]) -> Option<(Text, Text)> {
+    let plain = BASE64_STANDARD.decode(authorization.strip_prefix(b"Basic ")?.trim_ascii()).ok()?;
     let colon = plain.iter().position(|octet| *octet == b':')?;
     Some((Text::new(&plain[..colon]), Text::new(&plain[colon + 1..])))
 }

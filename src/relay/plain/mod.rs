@@ -1,7 +1,7 @@
 //! In the middle of what is spoken in the clear: octets pass as they are, and beside them an [`Observer`] reads what both
 //! sides say, as far as it is of interest: requests, commands, log-ins, statements, and how they were answered.
 //!
-//! * `http`: RFC 9112; `telnet`: RFC 854 and options
+//! * `web` chooses between `http`, RFC 9112, and `http2`, RFC 9113; `telnet`: RFC 854 and options
 //! * `lines`: FTP (RFC 959), SMTP (RFC 5321), POP3 and IMAP, whose commands are lines
 //! * `redis`: RESP; `mysql`, `postgresql`: their client protocols
 //!
@@ -9,6 +9,7 @@
 //! recorded all the same, of each direction the first [`Settings::keep`]; how many there were beyond that is told.
 
 mod http;
+mod http2;
 mod line;
 mod lines;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod redis;
 mod telnet;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::io;
 use std::pin::Pin;
@@ -80,7 +82,7 @@ pub trait Observer: Send {
 pub fn observer(spoken: Spoken, within: bool) -> Option<Box<dyn Observer>> {
     Some(match spoken {
         Spoken::Raw => return None,
-        Spoken::Http => Box::new(http::Http::default()),
+        Spoken::Http => Box::new(web::Web::default()),
         Spoken::Telnet => Box::new(telnet::Telnet::default()),
         Spoken::Ftp | Spoken::Smtp | Spoken::Pop3 | Spoken::Imap => Box::new(lines::Lines::new(spoken, within)),
         Spoken::Redis => Box::new(redis::Redis::default()),

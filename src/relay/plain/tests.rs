@@ -29,8 +29,10 @@ fn short(entries: &[Entry]) -> Vec<String> {
     let (mut all, mut octets) = (Vec::new(), [Vec::new(), Vec::new()]);
     for entry in entries {
         all.push(match entry {
-            Entry::Http { method, path, host, agent } => format!("{method} {path} {host} {agent}"),
-            Entry::Status { status, length } => format!("{status} {length:?}"),
+            Entry::Http { method, path, host, agent, stream } => {
+                format!("{}{method} {path} {host} {agent}", of_stream(*stream))
+            }
+            Entry::Status { status, length, stream } => format!("{}{status} {length:?}", of_stream(*stream)),
             Entry::Command { text } => format!("> {text}"),
             Entry::Answer { text } => format!("< {text}"),
             Entry::Attempt { user, credential, accepted } => match credential {
@@ -52,6 +54,10 @@ fn short(entries: &[Entry]) -> Vec<String> {
         }
     }
     all
+}
+
+fn of_stream(number: Option<u32>) -> String {
+    number.map_or_else(String::new, |number| format!("{number}: "))
 }
 
 #[track_caller]

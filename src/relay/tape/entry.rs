@@ -372,6 +372,8 @@ pub enum Entry {
         host: Text,
         /// `User-Agent:`
         agent: Text,
+        /// In HTTP/2, which has several at a time, what its answer has, too.
+        stream: Option<u32>,
     },
     /// How a request of HTTP's was answered.
     Status {
@@ -379,6 +381,8 @@ pub enum Entry {
         status: u16,
         /// `Content-Length:`
         length: Option<u64>,
+        /// In HTTP/2, what the request has, too.
+        stream: Option<u32>,
     },
     /// A command or statement of a protocol in the clear.
     Command {

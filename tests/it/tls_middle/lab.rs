@@ -157,11 +157,13 @@ pub fn certificate(dir: &Path, name: &str, options: &str) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// nginx in clear on one port and within TLS on another, with HTTP/2, before the files of a directory.
+/// nginx in clear on one port and within TLS on another, with HTTP/2, before the files of a directory; on a third with nothing
+/// but HTTP/2, in clear. Of what is below `/private/` it asks for a password.
 pub struct Nginx {
     pub dir: tempfile::TempDir,
     pub clear: u16,
     pub tls: u16,
+    pub two: u16,
     running: Running,
 }
 
@@ -171,13 +173,17 @@ impl Nginx {
         certificate(dir.path(), "inner", "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1");
         std::fs::create_dir(dir.path().join("www")).unwrap();
         std::fs::write(dir.path().join("www/index.html"), "<h1>inside</h1>\n").unwrap();
-        let (clear, tls) = (free_port(), free_port());
+        std::fs::create_dir(dir.path().join("www/private")).unwrap();
+        std::fs::write(dir.path().join("www/private/index.html"), "<h1>let in</h1>\n").unwrap();
+        std::fs::write(dir.path().join("users"), "root:{PLAIN}toor\n").unwrap();
+        let (clear, tls, two) = (free_port(), free_port(), free_port());
         let at = dir.path().display();
         let config = format!(
             "user root;\nworker_processes 1;\ndaemon off;\npid {at}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n\
              access_log off;\nsendfile on;\ntypes {{text/html html;}}\n\
              client_body_temp_path {at}/a; proxy_temp_path {at}/b; fastcgi_temp_path {at}/c; uwsgi_temp_path {at}/d; scgi_temp_path {at}/e;\n\
-             server {{ listen 127.0.0.1:{clear}; listen 127.0.0.1:{tls} ssl http2; root {at}/www;\n\
+             server {{ listen 127.0.0.1:{clear}; listen 127.0.0.1:{tls} ssl http2; listen 127.0.0.1:{two} http2; root {at}/www;\n\
+             location /private/ {{ auth_basic private; auth_basic_user_file {at}/users; }}\n\
              ssl_certificate inner.pem; ssl_certificate_key inner.key; }}\n}}\n"
         );
         std::fs::write(dir.path().join("nginx.conf"), config).unwrap();
@@ -185,7 +191,7 @@ impl Nginx {
         command.arg("-p").arg(dir.path()).arg("-e").arg("stderr").arg("-c").arg(dir.path().join("nginx.conf"));
         let running = Running::start(&mut command);
         wait_port(clear);
-        Nginx { dir, clear, tls, running }
+        Nginx { dir, clear, tls, two, running }
     }
 
     /// Its process, which has children.

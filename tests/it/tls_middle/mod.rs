@@ -8,12 +8,15 @@ mod starttls;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::sync::Arc;
 
 use client::client;
-use honeyweave::relay::tape::{Entry, Stream};
+use honeyweave::relay::plain;
+use honeyweave::relay::tape::{Credential, Entry, Stream};
 use honeyweave::relay::tls::{Foreign, Inside};
+use honeyweave::service::Spoken;
 use honeyweave::service::tls::{Given, GivenKey, Leaf, Name};
-use lab::{Lab, Nginx, Setup, certificate, free_port, octets, shell, text, wait_port};
+use lab::{Lab, Nginx, Setup, Told, certificate, free_port, octets, shell, text, wait_port};
 
 use crate::net::{Running, wait_for};
 
@@ -64,6 +67,70 @@ fn a_server_with_http_2_speaks_it_through_the_middle() {
     assert!(octets(&told, Stream::Input).starts_with(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
     // An address is no name.
     assert!(matches!(&told[0], Entry::TlsHello { sni: None, .. }), "{:?}", told[0]);
+}
+
+#[test]
+fn what_is_asked_for_by_http_2_is_told() {
+    let nginx = Nginx::start();
+    // More fields than one frame takes.
+    let many: String = (0..7).map(|number| format!("-H 'X-{number}: {}' ", "~".repeat(3000))).collect();
+    let (said, told) = asked_by_http_2(&nginx, &|at| {
+        [("-u root:toor", "/private/"), ("-u root:wrong", "/private/?again"), ("-d pw=1", "/missing"), (&many, "/")]
+            .map(|(options, path)| format!("-sk --http2 -A evil/2 {options} {at}{path}"))
+            .join(" --next ")
+    });
+    assert!(said.starts_with("<h1>let in</h1>\n<html>") && said.ends_with("</html>\r\n<h1>inside</h1>\n"), "{said}");
+    assert_eq!(
+        told,
+        [
+            "1 GET /private/ evil/2",
+            "1 200 Some(16)",
+            "root:toor true",
+            "3 GET /private/?again evil/2",
+            "3 401 Some(179)",
+            "root:wrong false",
+            "5 POST /missing evil/2",
+            "5 404 Some(153)",
+            "7 GET / evil/2",
+            "7 200 Some(16)",
+        ]
+    );
+    // At the same time.
+    let (said, told) = asked_by_http_2(&nginx, &|at| format!("-sSkZ --http2 -A evil/2 '{at}/?[1-50]'"));
+    assert_eq!(said.matches("<h1>inside</h1>\n").count(), 50, "{said}");
+    let count = |part: &str| told.iter().filter(|said| said.contains(part)).count();
+    assert_eq!((count(" GET /?"), count(" 200 Some(16)"), told.len()), (50, 50, 100), "{told:#?}");
+}
+
+/// What curl says and what is told of one connection of it, to the server whose address `options` are given.
+fn asked_by_http_2(nginx: &Nginx, options: &dyn Fn(&str) -> String) -> (String, Vec<String>) {
+    let tape = Arc::<Told>::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let settings = plain::Settings { spoken: Spoken::Http, within: true, keep: 1 << 20 };
+    let reading = Arc::new(runtime.block_on(plain::Reading::begin(tape.clone(), settings)));
+    let lab = Lab::on(Setup { inside: Inside::Tls, ..Setup::default() }, nginx.tls, reading, tape);
+    let host = format!("127.0.0.1:{}", lab.port);
+    let said = shell(&format!("curl {}", options(&format!("https://{host}"))));
+    let told = lab.ended();
+    assert_eq!(agreed(&told), [(0x0304, Some("h2".to_owned()), false)], "all in one connection");
+    (said, told.iter().filter_map(|entry| web(entry, &host)).collect())
+}
+
+/// What is told of HTTP/2, in short, with requests to `host`.
+pub fn web(entry: &Entry, to: &str) -> Option<String> {
+    Some(match entry {
+        Entry::Http { method, path, host, agent, stream: Some(stream) } if *host == to => {
+            format!("{stream} {method} {path} {agent}")
+        }
+        Entry::Status { status, length, stream: Some(stream) } => format!("{stream} {status} {length:?}"),
+        Entry::Attempt { user, credential: Credential::Password { password }, accepted } => {
+            format!("{user}:{password} {accepted}")
+        }
+        Entry::Http { .. } | Entry::Status { .. } | Entry::Attempt { .. } | Entry::Strange { .. } => {
+            format!("{entry:?}")
+        }
+        _ => return None,
+    })
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Recording {
             Entry::Attempt { user, credential, accepted } => {
                 self.notice(EventId::ServiceLogin, at, login(user, credential, *accepted), desk);
             }
-            Entry::Http { method, path, host, agent } => {
+            Entry::Http { method, path, host, agent, .. } => {
                 self.request(at, format!("{method} {path} host={host} agent={agent}"), desk);
             }
             Entry::Command { text } => self.request(at, text.to_string(), desk),

@@ -159,6 +159,42 @@ fn of_telnet_there_is_what_came_beside_what_it_says() {
     assert_eq!(lines(&lab.file(TAPE)).pop().unwrap()["total"]["lost"], 0);
 }
 
+/// A log-in by HTTP/2 (`root:hunter2`) with a form, and how it is answered. The fields stand in the code of RFC 7541.
+const ASKED: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+    \0\0\x24\x01\x04\0\0\0\x01\x83\x44\x8d\x62\x83\xcc\x6a\xbf\xca\xfc\x41\x3d\xb5\x24\xb6\x0b\
+    \x57\x91\xba\x34\x18\x8a\x12\x97\xfb\xc9\x7e\xb3\xc9\xc9\xb0\x7e\xfe\x64\xf5\x86\
+    \0\0\x0a\0\x01\0\0\0\x01pw=hunter2";
+const ANSWERED: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x88";
+
+#[test]
+fn of_http_2_nothing_that_lets_somebody_in_is_kept() {
+    for redacts in [false, true] {
+        let turns = [(Stream::Input, ASKED), (Stream::Output, ANSWERED)];
+        let mut lab = recorded(Spoken::Http, super::strangers::told(Spoken::Http, &turns), redacts);
+        lab.end(7, 3);
+        let [login] = &lab.told(EventId::ServiceLogin)[..] else { panic!("{:?}", lab.told) };
+        let password = if redacts { "(7 characters)" } else { "hunter2" };
+        assert_eq!(
+            (&login["user"], &login["password"], &login["accepted"]),
+            (&json!("root"), &json!(password), &json!(true))
+        );
+        let requests: Vec<_> = lab.told.iter().filter(|notice| notice.event.id == EventId::ServiceRequest).collect();
+        let path = if redacts { "/login?(10 characters)" } else { "/login?pw=hunter2" };
+        assert_eq!(String::from_utf8_lossy(&requests[0].data), format!("POST {path} host= agent="));
+        assert_eq!(requests.len(), 1);
+        if !redacts {
+            assert_eq!(kept(&lab).0, [ASKED, ANSWERED]);
+            continue;
+        }
+        let files = lab.files(SESSION);
+        assert!(!files.is_empty() && !files.keys().any(|name| name.ends_with(".octets")), "{files:?}");
+        for path in files.values() {
+            let there = fs::read_to_string(path).unwrap();
+            assert!(!there.contains("hunter2") && !there.contains("\"data\""), "{there}");
+        }
+    }
+}
+
 #[test]
 fn it_goes_on_beyond_a_death() {
     // In the midst of the options, and of the terminal.

@@ -10,7 +10,7 @@ const IN: Stream = Stream::Input;
 const OUT: Stream = Stream::Output;
 
 /// What is told of a conversation.
-fn told(spoken: Spoken, turns: &[(Stream, &[u8])]) -> Vec<Entry> {
+pub(super) fn told(spoken: Spoken, turns: &[(Stream, &[u8])]) -> Vec<Entry> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let tape = Arc::new(Mutex::new(Vec::new()));
     let recorder = Recorder::new(tape.clone(), Arc::new(|| 2));
