@@ -284,18 +284,26 @@ fn literal(shown: &str) -> String {
         c.encode_utf8(&mut [0; 4]).bytes().for_each(|octet| text.push_str(&format!("\\x{octet:02x}")));
     };
     text.push_str("b'");
-    let mut rest = shown.chars();
+    // What was too long ends with an ellipsis, and may have half an escape before it.
+    let mut rest = shown.strip_suffix('…').unwrap_or(shown).chars();
     while let Some(c) = rest.next() {
         match c {
             '\\' => match rest.next() {
                 Some('u') => {
-                    let code: String = rest.by_ref().skip(1).take_while(|c| *c != '}').collect();
-                    let code = u32::from_str_radix(&code, 16).ok().and_then(char::from_u32);
+                    let Some((code, behind)) = rest.as_str().split_once('}') else { break };
+                    rest = behind.chars();
+                    let code = u32::from_str_radix(code.trim_start_matches('{'), 16).ok().and_then(char::from_u32);
                     octets(&mut text, code.unwrap_or(char::REPLACEMENT_CHARACTER));
                 }
                 // Those of one octet are the same in both.
-                Some('x') => text.push_str("\\x"),
-                _ => text.push_str("\\\\"),
+                Some('x') => {
+                    let Some((code, behind)) = rest.as_str().split_at_checked(2) else { break };
+                    rest = behind.chars();
+                    text.push_str("\\x");
+                    text.push_str(code);
+                }
+                Some(_) => text.push_str("\\\\"),
+                None => break,
             },
             '\'' => text.push_str("\\'"),
             ' '..='~' => text.push(c),

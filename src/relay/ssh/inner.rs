@@ -240,7 +240,8 @@ impl Callee {
 pub(super) fn end(address: &str, port: u32) -> String {
     match (address.parse::<IpAddr>(), u16::try_from(port)) {
         (Ok(ip), Ok(port)) => SocketAddr::new(ip, port).to_string(),
-        _ => format!("{address}:{port}"),
+        // No port, but still an address, in words that are one to who truncates addresses.
+        _ => format!("{address} port {port}"),
     }
 }
 

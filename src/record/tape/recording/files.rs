@@ -70,6 +70,9 @@ impl Recording {
         self.tape.push(self.last, &line, desk.store);
         self.tape.flush(desk.store);
         self.counts.files += 1;
+        if let Some(direction) = direction {
+            self.running.pass_file(file, direction, size);
+        }
         match direction {
             Some(Direction::Upload) => self.counts.input = self.counts.input.saturating_add(size),
             Some(Direction::Download) => self.counts.output = self.counts.output.saturating_add(size),

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Desk, Recording};
 use crate::event::{EventId, Utc};
 use crate::record::tape::notice::said;
-use crate::relay::tape::{ChannelKind, Entry, Protocol, Stream, Text};
+use crate::relay::tape::{ChannelKind, Direction, Entry, Protocol, Stream, Text};
 use crate::wire::hex;
 
 /// Octets of input of which the digest is told: what is longer is no session at a keyboard.
@@ -23,6 +23,8 @@ pub(super) struct Running {
     programs: BTreeMap<u32, Program>,
     /// Connections beyond the host through which nothing was sent yet: where to.
     aimed: BTreeMap<u32, (Text, u32)>,
+    /// Files on their way that are told of in place of a channel's octets, and the channel.
+    files: BTreeMap<u32, u32>,
 }
 
 struct Program {
@@ -33,7 +35,7 @@ struct Program {
     since: u64,
     input: u64,
     output: u64,
-    /// Of its input; none if another process has heard some of it.
+    /// Of its input; none if another process has heard some of it, or some is told as files.
     digest: Option<Context>,
     resumed: bool,
     status: Option<u32>,
@@ -55,6 +57,17 @@ impl Running {
                 }
             }
             Stream::Output | Stream::Error => program.output = program.output.saturating_add(count),
+        }
+    }
+
+    /// A file that has come or gone through a channel.
+    pub(super) fn pass_file(&mut self, file: u32, direction: Direction, size: u64) {
+        let channel = self.files.remove(&file);
+        let Some(program) = channel.and_then(|channel| self.programs.get_mut(&channel)) else { return };
+        match direction {
+            Direction::Upload => program.input = program.input.saturating_add(size),
+            Direction::Download => program.output = program.output.saturating_add(size),
+            Direction::Input | Direction::Output => {}
         }
     }
 
@@ -109,6 +122,13 @@ impl Recording {
             Entry::Subsystem { channel, name } => {
                 self.begins(*channel, "subsystem", Some(name.clone()), since, resumed);
             }
+            // Its octets are no longer told as the channel's.
+            Entry::FileBegin { channel, file, direction, .. } if !direction.is_of_channel() => {
+                if let Some(program) = self.running.programs.get_mut(channel) {
+                    program.digest = None;
+                    self.running.files.insert(*file, *channel);
+                }
+            }
             Entry::Exit { channel, status, signal } => {
                 if let Some(program) = self.running.programs.get_mut(channel) {
                     (program.status, program.signal) = (*status, signal.clone());
@@ -124,7 +144,9 @@ impl Recording {
         if !is_ssh || !self.channels.contains_key(&channel) || self.running.programs.contains_key(&channel) {
             return;
         }
-        let digest = (!resumed).then(|| Context::new(&SHA256));
+        // What the protocol of files says besides them is not told.
+        let is_sftp = kind == "subsystem" && name.as_ref().is_some_and(|name| name.as_str() == "sftp");
+        let digest = (!resumed && !is_sftp).then(|| Context::new(&SHA256));
         let (input, output, status, signal) = (0, 0, None, None);
         let program = Program { kind, name, since, input, output, digest, resumed, status, signal };
         self.running.programs.insert(channel, program);
@@ -165,7 +187,8 @@ impl Recording {
             "name": name.filter(|_| !is_command),
             "status": program.status,
             "signal": program.signal,
-            "sha256": program.digest.map(|digest| hex(digest.finish().as_ref())),
+            // Of a short password it is as good as the password.
+            "sha256": program.digest.filter(|_| !desk.redacts).map(|digest| hex(digest.finish().as_ref())),
             "transcript": transcript.flatten(),
             "resumed": program.resumed.then_some(true),
         });
