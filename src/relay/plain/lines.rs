@@ -28,7 +28,12 @@ pub(super) struct Lines {
     /// What is still to come of a literal, which is part of it; none if another line is due.
     literal: Option<Literal>,
     login: Login,
-    /// Commands that were not answered, as some may be sent at once, and how many of them came before the log-in.
+    /// What the log-in asked for was refused; the next line may be a command, or what was to come all the same.
+    is_refused: bool,
+    /// Of IMAP: the tag of the command that the log-in began with.
+    tag: Vec<u8>,
+    /// Of the others: answers that are still to come, of which the greeting is one, and how many of them come before that
+    /// to the log-in. Commands may be sent at once.
     due: u32,
     before_login: u32,
     /// The last command wants TLS.
@@ -43,6 +48,8 @@ pub(super) struct Lines {
 struct Literal {
     message: Message,
     len: u64,
+    /// It comes without being asked for.
+    unasked: bool,
 }
 
 /// How far a log-in is.
@@ -111,7 +118,9 @@ impl Lines {
             held: Vec::new(),
             literal: None,
             login: Login::None,
-            due: 0,
+            is_refused: false,
+            tag: Vec::new(),
+            due: 1,
             before_login: 0,
             asked_tls: false,
             is_sealed: false,
@@ -125,12 +134,12 @@ impl Lines {
         let room = line::MOST.saturating_sub(self.held.len());
         let is_part = announced.is_some() || !self.held.is_empty();
         if is_part {
-            let end = announced.map_or(line.len(), |(at, _)| at);
+            let end = announced.map_or(line.len(), |(at, ..)| at);
             self.held.extend_from_slice(&line[..end.min(room)]);
         }
         match announced {
-            Some((_, len)) => {
-                self.literal = Some(Literal { message: Message::new(len), len });
+            Some((_, len, unasked)) => {
+                self.literal = Some(Literal { message: Message::new(len), len, unasked });
                 if len == 0 {
                     self.put_literal();
                 }
@@ -145,7 +154,7 @@ impl Lines {
 
     /// A literal is over: a short one stands in its command as what it could have been as well, of a long one its length.
     fn put_literal(&mut self) {
-        let Some(Literal { message, len }) = self.literal.take() else { return };
+        let Some(Literal { message, len, .. }) = self.literal.take() else { return };
         // However many of them a command has.
         if self.held.len() >= line::MOST {
             return;
@@ -166,10 +175,14 @@ impl Lines {
 
     fn command(&mut self, line: &[u8], told: &mut Vec<Entry>) {
         (self.answered, self.asked_tls) = (0, false);
-        self.due = self.due.saturating_add(u32::from(!self.in_data || line == b"."));
+        // Servers do as they like with empty lines.
+        self.due = self.due.saturating_add(u32::from(if self.in_data { line == b"." } else { !line.is_empty() }));
         if self.in_data {
             self.in_data = line != b".";
             return;
+        }
+        if std::mem::take(&mut self.is_refused) && self.is_command(line) {
+            self.login = Login::None;
         }
         match std::mem::take(&mut self.login) {
             // The client has changed its mind.
@@ -181,9 +194,9 @@ impl Lines {
             other => self.login = other,
         }
         // IMAP's commands have a tag in front.
-        let line = match self.spoken {
-            Spoken::Imap => line.splitn(2, |octet| *octet == b' ').nth(1).unwrap_or_default(),
-            _ => line,
+        let (tag, line) = match self.spoken {
+            Spoken::Imap => (word(line), line.splitn(2, |octet| *octet == b' ').nth(1).unwrap_or_default()),
+            _ => (&[][..], line),
         };
         let mut words = line.splitn(2, |octet| *octet == b' ');
         let (verb, rest) = (words.next().unwrap_or_default().to_ascii_uppercase(), words.next().unwrap_or_default());
@@ -201,7 +214,9 @@ impl Lines {
             }
             (b"LOGIN", Spoken::Imap) => {
                 let (user, rest) = string(rest);
-                return self.log_in(Login::password(user, string(rest).0), told);
+                self.log_in(Login::password(user, string(rest).0), told);
+                self.tag = tag.to_vec();
+                return;
             }
             (b"AUTH" | b"AUTHENTICATE", _) => {
                 let mut words = rest.splitn(2, |octet| *octet == b' ');
@@ -210,6 +225,8 @@ impl Lines {
                 let login = match (way.as_slice(), initial) {
                     (b"LOGIN", None) => Login::AskedUser,
                     (b"LOGIN", Some(user)) => Login::AskedPassword(decoded(user)),
+                    // Of POP3 it asks which ways there are.
+                    (b"", None) => Login::None,
                     (b"PLAIN", None) => Login::AskedBoth,
                     (b"PLAIN", Some(both)) => plain(both),
                     // Of FTP it is what secures the connection (RFC 2228).
@@ -218,6 +235,7 @@ impl Lines {
                     (way, Some(initial)) => Login::response(Text::new(way), Vec::new(), initial),
                 };
                 self.log_in(login, told);
+                self.tag = tag.to_vec();
                 // What follows may be a password.
                 told.push(Entry::Command { text: Text::new([verb.as_slice(), b" ", &way].concat()) });
                 return;
@@ -235,26 +253,56 @@ impl Lines {
         told.extend(std::mem::replace(&mut self.login, next).attempt(false));
     }
 
+    /// Whether a line where something else was asked for is a command.
+    fn is_command(&self, line: &[u8]) -> bool {
+        const VERBS: [&str; 26] = [
+            "EHLO", "HELO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP", "AUTH",
+            "STARTTLS", "USER", "PASS", "APOP", "STAT", "LIST", "RETR", "DELE", "TOP", "UIDL", "CAPA", "STLS", "UTF8",
+        ];
+        match self.spoken {
+            Spoken::Imap => line.contains(&b' '),
+            _ => VERBS.iter().any(|verb| word(line).eq_ignore_ascii_case(verb.as_bytes())),
+        }
+    }
+
+    /// Whether an answer is that to the log-in, if it is final.
+    fn is_to_login(&mut self, line: &[u8], is_reply: bool) -> bool {
+        if self.spoken == Spoken::Imap {
+            return word(line) == self.tag;
+        }
+        let is_earlier = is_reply && self.before_login > 0;
+        self.due = self.due.saturating_sub(is_reply.into());
+        self.before_login = self.before_login.saturating_sub(is_reply.into());
+        !is_earlier
+    }
+
     fn answer(&mut self, line: &[u8], told: &mut Vec<Entry>) {
         // 354 of SMTP: a message follows.
         self.in_data |= self.spoken == Spoken::Smtp && line.starts_with(b"354");
         let (is_final, is_good) = verdict(self.spoken, line);
-        let is_challenge = line.starts_with(if self.spoken == Spoken::Smtp { b"334" } else { b"+ " });
+        let is_challenge = match self.spoken {
+            Spoken::Smtp => line.starts_with(b"334"),
+            _ => line.starts_with(b"+ ") || line == b"+",
+        };
         let is_reply = is_challenge || is_final || is_intermediate(self.spoken, line);
-        let is_earlier = is_reply && self.before_login > 0;
-        self.due = self.due.saturating_sub(is_reply.into());
-        self.before_login = self.before_login.saturating_sub(is_reply.into());
+        let is_to_login = self.is_to_login(line, is_reply) || (is_challenge && self.spoken == Spoken::Imap);
         match std::mem::take(&mut self.login) {
-            login if is_earlier => self.login = login,
+            login if !is_to_login => self.login = login,
             Login::Responded(way, said) if is_challenge => self.login = Login::AskedOther(way, said),
-            // Not by this way, so that the next line is a command. What says yes answers an earlier one.
-            login if login.is_asked() && is_final && !is_good => {}
+            // Not by this way. What says yes answers an earlier one.
+            login if login.is_asked() && is_final && !is_good => (self.login, self.is_refused) = (login, true),
             login @ (Login::Tried(..) | Login::Responded(..)) if is_final => told.extend(login.attempt(is_good)),
             login => self.login = login,
         }
-        // A literal that was announced is refused with its command, and does not come.
-        if is_final && !is_good && self.literal.is_some() && word(line) == word(&self.held) {
-            (self.literal, self.held) = (None, Vec::new());
+        // A literal that was announced is refused with its command, and does not come if it was to be asked for.
+        let is_awaited = self.literal.as_ref().is_some_and(|literal| !literal.unasked);
+        if is_final && !is_good && is_awaited && word(line) == word(&self.held) {
+            self.literal = None;
+            let held = std::mem::take(&mut self.held);
+            self.command(&held, told);
+            let attempt = std::mem::take(&mut self.login).attempt(false);
+            let is_nobody = |entry: &Entry| matches!(entry, Entry::Attempt { user, .. } if user.as_str().is_empty());
+            told.extend(attempt.filter(|entry| !is_nobody(entry)));
         }
         // Upgrades (RFC 3207, 2595, 4217): what follows is nothing that could be read.
         let starts_tls = matches!(self.spoken, Spoken::Ftp) && line.starts_with(b"234")
@@ -336,13 +384,18 @@ fn word(line: &[u8]) -> &[u8] {
     line.split(|octet| *octet == b' ').next().unwrap_or_default()
 }
 
-/// A literal that a line ends with, `{5}` or `{5+}` (RFC 7888): where it is announced, and how many octets it has.
-fn announced(line: &[u8]) -> Option<(usize, u64)> {
+/// A literal that a line ends with, `{5}`, or `{5+}` that is not asked for (RFC 7888): where it is announced, how many octets it
+/// has, and whether it comes unasked.
+fn announced(line: &[u8]) -> Option<(usize, u64, bool)> {
     let inner = line.strip_suffix(b"}")?;
     let at = inner.iter().rposition(|octet| *octet == b'{')?;
+    // It is a word of its own, or a binary one (RFC 3516).
+    let is_word = at.checked_sub(1).is_none_or(|before| matches!(inner[before], b' ' | b'~' | b'('));
     let digits = &inner[at + 1..];
-    let digits = digits.strip_suffix(b"+").unwrap_or(digits);
-    std::str::from_utf8(digits).ok()?.parse().ok().map(|len| (at, len))
+    let (digits, unasked) = digits.strip_suffix(b"+").map_or((digits, false), |digits| (digits, true));
+    let is_number = is_word && !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let len = std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()?;
+    Some((at, len, unasked))
 }
 
 /// IMAP's next string, quoted or not, and what follows it.

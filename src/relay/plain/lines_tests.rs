@@ -55,8 +55,104 @@ fn log_ins_that_are_not_waited_for() {
     );
     check(
         Spoken::Imap,
-        &[(IN, b"a LOGIN x y\r\nb LOGIN x z\r\n"), (OUT, b"a NO no\r\nb OK in\r\n")],
-        &["x:y false", "< a NO no", "x:z true", "< b OK in"],
+        &[(IN, b"\r\na LOGIN x y\r\nb LOGIN x z\r\n"), (OUT, b"* BAD empty\r\na NO no\r\nb OK in\r\n")],
+        &["x:y false", "< * BAD empty", "< a NO no", "x:z true", "< b OK in"],
+    );
+    // Before the greeting has come.
+    check(
+        Spoken::Pop3,
+        &[(IN, b"USER a\r\nPASS b\r\n"), (OUT, b"+OK ready\r\n+OK\r\n-ERR no\r\n")],
+        &["> USER a", "< +OK ready", "< +OK", "a:b false", "< -ERR no"],
+    );
+    check(
+        Spoken::Smtp,
+        &[
+            (IN, b"EHLO x\r\nAUTH PLAIN AHVzZXIAc2VjcmV0\r\n"),
+            (OUT, b"220-mail\r\n220 mail\r\n250-mail\r\n250 AUTH\r\n535 no\r\n"),
+        ],
+        &[
+            "> EHLO x",
+            "> AUTH PLAIN",
+            "< 220-mail",
+            "< 220 mail",
+            "< 250-mail",
+            "< 250 AUTH",
+            "user:secret false",
+            "< 535 no",
+        ],
+    );
+}
+
+#[test]
+fn what_was_refused_and_is_said_all_the_same() {
+    check(
+        Spoken::Smtp,
+        &[
+            (OUT, b"220 mail\r\n"),
+            (IN, b"AUTH LOGIN\r\n"),
+            (OUT, b"503 not enabled\r\n"),
+            (IN, b"cm9vdA==\r\n"),
+            (OUT, b"502 what\r\n"),
+            (IN, b"cGFzc3dvcmQ=\r\n"),
+            (OUT, b"502 what\r\n"),
+            (IN, b"AUTH LOGIN\r\n"),
+            (OUT, b"503 not enabled\r\n"),
+            (IN, b"noop\r\n"),
+            (OUT, b"250 yes\r\n"),
+        ],
+        &[
+            "< 220 mail",
+            "> AUTH LOGIN",
+            "< 503 not enabled",
+            "< 502 what",
+            "root:password false",
+            "< 502 what",
+            "> AUTH LOGIN",
+            "< 503 not enabled",
+            "> noop",
+            "< 250 yes",
+        ],
+    );
+    // Which ways there are is no log-in.
+    check(
+        Spoken::Pop3,
+        &[
+            (OUT, b"+OK\r\n"),
+            (IN, b"AUTH\r\n"),
+            (OUT, b"+OK\r\nPLAIN\r\n.\r\n"),
+            (IN, b"USER a\r\n"),
+            (OUT, b"+OK\r\n"),
+            (IN, b"PASS b\r\n"),
+            (OUT, b"-ERR no\r\n"),
+        ],
+        &["< +OK", "> AUTH ", "< +OK", "< PLAIN", "< .", "> USER a", "< +OK", "a:b false", "< -ERR no"],
+    );
+    check(
+        Spoken::Imap,
+        &[
+            (IN, b"a LOGIN root pass{8}\r\n"),
+            (OUT, b"a NO no\r\n"),
+            (IN, b"b LOGIN root {4}\r\n"),
+            (OUT, b"b NO not so\r\n"),
+            (IN, b"c NOOP\r\nd LOGIN root {+4}\r\n"),
+            (OUT, b"c OK\r\nd BAD\r\n"),
+            (IN, b"e LOGIN root {4+}\r\n"),
+            (OUT, b"e NO too long\r\n"),
+            (IN, b"toor\r\nf NOOP\r\n"),
+        ],
+        &[
+            "root:pass{8} false",
+            "< a NO no",
+            "root: false",
+            "< b NO not so",
+            "> NOOP",
+            "< c OK",
+            "root:{+4} false",
+            "< d BAD",
+            "< e NO too long",
+            "> NOOP",
+            "root:toor false",
+        ],
     );
 }
 
@@ -113,6 +209,7 @@ fn log_ins_in_other_words() {
     check(
         Spoken::Smtp,
         &[
+            (OUT, b"220 mail\r\n"),
             (IN, b"AUTH CRAM-MD5\r\n"),
             (OUT, b"334 PDE+\r\n"),
             (IN, b"YW5uYSAwMA==\r\n"),
@@ -122,6 +219,7 @@ fn log_ins_in_other_words() {
             (IN, b"*\r\nNOOP\r\n"),
         ],
         &[
+            "< 220 mail",
             "> AUTH CRAM-MD5",
             "< 334 PDE+",
             " cram-md5 YW5uYSAwMA== true",
@@ -133,8 +231,13 @@ fn log_ins_in_other_words() {
     );
     check(
         Spoken::Pop3,
-        &[(IN, b"APOP anna c4c9334b\r\n"), (OUT, b"-ERR no\r\n"), (IN, b"USER anna\r\nPASS gehe")],
-        &["anna apop c4c9334b false", "< -ERR no", "> USER anna", "anna:gehe false"],
+        &[
+            (OUT, b"+OK <1@x>\r\n"),
+            (IN, b"APOP anna c4c9334b\r\n"),
+            (OUT, b"-ERR no\r\n"),
+            (IN, b"USER anna\r\nPASS gehe"),
+        ],
+        &["< +OK <1@x>", "anna apop c4c9334b false", "< -ERR no", "> USER anna", "anna:gehe false"],
     );
     check(
         Spoken::Ftp,

@@ -1,5 +1,7 @@
 //! Redis: commands as arrays of strings (RESP 2), or as lines.
 
+use std::collections::VecDeque;
+
 use super::line::{Lines, Message};
 use super::{Observer, Stream};
 use crate::relay::tape::{Credential, Entry, Text};
@@ -10,6 +12,8 @@ const PARTS: usize = 16;
 const PART: usize = 256;
 /// Parts that a command may have; Redis' own limit is 1,048,576.
 const MOST: u64 = 1 << 20;
+/// Commands whose answers may be due.
+const DUE: usize = 128;
 
 /// A connection.
 #[derive(Default)]
@@ -23,9 +27,19 @@ pub(super) struct Redis {
     parts: Vec<Vec<u8>>,
     /// The line's end behind a part.
     end_due: bool,
-    /// An answer is due; its first line is told.
-    answer_due: bool,
-    login: Option<(Text, Text)>,
+    /// Commands whose answers are to come, of which the first line is told, and the log-ins among them.
+    due: VecDeque<Option<(Text, Text)>>,
+    answer: Answer,
+}
+
+/// An answer that comes (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
+#[derive(Default)]
+struct Answer {
+    /// Parts that are still to come.
+    due: u64,
+    /// Octets of a part that are still to come.
+    skip: u64,
+    is_pushed: bool,
 }
 
 impl Redis {
@@ -51,13 +65,14 @@ impl Redis {
             }
             return Ok(n);
         }
-        let number = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
         match line.split_first() {
             Some((b'*', count)) if self.left == 0 => {
                 self.left = number(count).filter(|count| *count <= MOST).ok_or("no number of parts")?;
             }
             Some((b'$', len)) if self.left > 0 => self.part = Some(Message::new(number(len).ok_or("no length")?)),
             Some(_) if self.left > 0 => return Err("no part of a command"),
+            // That is not answered.
+            Some(_) if line.trim_ascii().is_empty() => {}
             Some(_) => {
                 self.parts = line.split(u8::is_ascii_whitespace).take(PARTS).map(<[u8]>::to_vec).collect();
                 self.command(told);
@@ -69,51 +84,86 @@ impl Redis {
 
     fn command(&mut self, told: &mut Vec<Entry>) {
         let parts = std::mem::take(&mut self.parts);
-        self.answer_due = true;
+        if self.due.len() >= DUE {
+            // Whose answers are not waited for is told without them.
+            self.end(told);
+        }
+        let mut login = None;
         let is = |at: usize, word: &[u8]| parts.get(at).is_some_and(|part| part.eq_ignore_ascii_case(word));
         let shown = match parts.as_slice() {
-            [_, password] if is(0, b"auth") => return self.tried(Text::new("default"), Text::new(password), told),
-            [_, user, password] if is(0, b"auth") => return self.tried(Text::new(user), Text::new(password), told),
+            [_, password] if is(0, b"auth") => {
+                return self.due.push_back(Some((Text::new("default"), Text::new(password))));
+            }
+            [_, user, password] if is(0, b"auth") => {
+                return self.due.push_back(Some((Text::new(user), Text::new(password))));
+            }
             // A log-in may come with the version of the protocol, before or behind a name of the client.
             [_, _, rest @ ..] if is(0, b"hello") => {
                 let at = rest.iter().position(|part| part.eq_ignore_ascii_case(b"auth"));
                 if let Some([_, user, password, ..]) = at.and_then(|at| rest.get(at..)) {
-                    self.tried(Text::new(user), Text::new(password), told);
+                    login = Some((Text::new(user), Text::new(password)));
                 }
                 at.map_or(&*parts, |at| &parts[..at + 2])
             }
             all => all,
         };
         told.push(Entry::Command { text: Text::command(shown.join(&b' ')) });
+        self.due.push_back(login);
     }
 
-    /// A log-in, which the next answer is to. One that nobody has waited to be answered is told as well.
-    fn tried(&mut self, user: Text, password: Text, told: &mut Vec<Entry>) {
-        self.end(told);
-        self.login = Some((user, password));
-    }
-
+    /// A line of an answer.
     fn answer(&mut self, line: &[u8], told: &mut Vec<Entry>) {
-        if !std::mem::take(&mut self.answer_due) {
-            return;
+        let (kind, count) = line.split_first().map_or((0, None), |(kind, count)| (*kind, number(count)));
+        if self.answer.due == 0 {
+            // What is pushed answers nothing.
+            self.answer = Answer { due: 1, is_pushed: kind == b'>', ..Answer::default() };
+            if !self.answer.is_pushed
+                && let Some(login) = self.due.pop_front()
+            {
+                if let Some((user, password)) = login {
+                    // `+OK`, or what there is to say of the server.
+                    let accepted = !line.starts_with(b"-") && !line.starts_with(b"!");
+                    told.push(attempt(user, password, accepted));
+                }
+                told.push(Entry::Answer { text: Text::new(line) });
+            }
         }
-        if let Some((user, password)) = self.login.take() {
-            // `+OK`, or what there is to say of the server.
-            let accepted = !line.starts_with(b"-") && !line.starts_with(b"!");
-            told.push(Entry::Attempt { user, credential: Credential::Password { password }, accepted });
+        let Answer { due, skip, .. } = &mut self.answer;
+        *due -= 1;
+        match (kind, count) {
+            (b'*' | b'~' | b'>', Some(count)) => *due = due.saturating_add(count),
+            (b'%', Some(pairs)) => *due = due.saturating_add(pairs.saturating_mul(2)),
+            // Attributes stand in front of what they belong to.
+            (b'|', Some(pairs)) => *due = due.saturating_add(pairs.saturating_mul(2)).saturating_add(1),
+            (b'$' | b'!' | b'=', Some(len)) => *skip = len.saturating_add(2),
+            // Of a length below zero there is nothing.
+            _ => {}
         }
-        told.push(Entry::Answer { text: Text::new(line) });
     }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn attempt(user: Text, password: Text, accepted: bool) -> Entry {
+    Entry::Attempt { user, credential: Credential::Password { password }, accepted }
 }
 
 impl Observer for Redis {
     fn see(&mut self, from: Stream, octets: &[u8], told: &mut Vec<Entry>) -> Result<(), &'static str> {
         let mut at = 0;
         while at < octets.len() || (from == Stream::Input && self.part.as_ref().is_some_and(Message::is_complete)) {
+            let rest = &octets[at..];
             at += match from {
-                Stream::Input => self.input(&octets[at..], told)?,
+                Stream::Input => self.input(rest, told)?,
+                _ if self.answer.skip > 0 => {
+                    let n = rest.len().min(usize::try_from(self.answer.skip).unwrap_or(usize::MAX));
+                    self.answer.skip -= n as u64;
+                    n
+                }
                 _ => {
-                    let (line, n) = self.answers.take(&octets[at..]);
+                    let (line, n) = self.answers.take(rest);
                     line.into_iter().for_each(|line| self.answer(&line, told));
                     n
                 }
@@ -123,8 +173,8 @@ impl Observer for Redis {
     }
 
     fn end(&mut self, told: &mut Vec<Entry>) {
-        if let Some((user, password)) = self.login.take() {
-            told.push(Entry::Attempt { user, credential: Credential::Password { password }, accepted: false });
+        for (user, password) in self.due.drain(..).flatten() {
+            told.push(attempt(user, password, false));
         }
     }
 }

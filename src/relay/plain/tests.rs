@@ -234,8 +234,14 @@ fn log_ins_and_commands_in_lines() {
     );
     check(
         Spoken::Pop3,
-        &[(IN, b"USER anna\r\n"), (OUT, b"+OK\r\n"), (IN, b"PASS x\r\n"), (OUT, b"+OK in\r\n")],
-        &["> USER anna", "< +OK", "anna:x true", "< +OK in"],
+        &[
+            (OUT, b"+OK ready\r\n"),
+            (IN, b"USER anna\r\n"),
+            (OUT, b"+OK\r\n"),
+            (IN, b"PASS x\r\n"),
+            (OUT, b"+OK in\r\n"),
+        ],
+        &["< +OK ready", "> USER anna", "< +OK", "anna:x true", "< +OK in"],
     );
     let sealed = "Strange { channel: 0, reason: Text(\"TLS begins\") }";
     check(Spoken::Smtp, &[(IN, b"\x16\x03\x01\x02\x00\x01")], &[sealed]);
@@ -251,12 +257,30 @@ fn commands_of_redis() {
             (IN, b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$3\r\ndir\r\n$5\r\n/r\r\no\r\nPING\r\n*1\r\n$0\r\n\r\n"),
             (OUT, b"+OK\r\n+PONG\r\n"),
         ],
-        &["default:secret false", "< -ERR no", "> CONFIG SET dir /r\\x0d\\x0ao", "> PING", "> ", "< +OK"],
+        &["default:secret false", "< -ERR no", "> CONFIG SET dir /r\\x0d\\x0ao", "> PING", "> ", "< +OK", "< +PONG"],
     );
     check(
         Spoken::Redis,
-        &[(IN, b"AUTH one\r\nAUTH anna two\r\nAUTH three\r\n"), (OUT, b"-ERR no\r\n-ERR no\r\n-ERR no\r\n")],
-        &["default:one false", "anna:two false", "default:three false", "< -ERR no"],
+        &[
+            (IN, b"PING\r\nAUTH one\r\nAUTH anna two\r\nGET x\r\nKEYS *\r\nAUTH three\r\n\r\nAUTH four\r\n"),
+            (OUT, b"+PONG\r\n-WRONGPASS\r\n>2\r\n+a\r\n+b\r\n+OK\r\n$5\r\n+OK\r\n\r\n"),
+            (OUT, b"*3\r\n$1\r\na\r\n*1\r\n:1\r\n$-1\r\n-ERR no\r\n"),
+        ],
+        &[
+            "> PING",
+            "> GET x",
+            "> KEYS *",
+            "< +PONG",
+            "default:one false",
+            "< -WRONGPASS",
+            "anna:two true",
+            "< +OK",
+            "< $5",
+            "< *3",
+            "default:three false",
+            "< -ERR no",
+            "default:four false",
+        ],
     );
 }
 
