@@ -15,7 +15,8 @@ use super::Failure;
 use super::side::{Ending, Side};
 use crate::relay::tape::{Recorder, Stream};
 
-/// Octets that are read at once, as few as are asked for and as many as come: both directions of a connection keep so many.
+/// Octets that are read at once, as few as are asked for and as many as come: each direction of a connection keeps twice so
+/// many, those that are written and those that are read.
 const CHUNK: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
 /// How long nothing may come from inside once the client has ended its side.
 const INSIDE_ENDS: Duration = Duration::from_secs(60);
@@ -33,19 +34,26 @@ where
     let (outer_bare, inner_bare) = (outer.bare.clone(), inner.bare.clone());
     let ((from_client, to_client), (from_inside, to_inside)) = (tokio::io::split(outer), tokio::io::split(inner));
     let (inward, outward) = (AtomicU64::new(0), AtomicU64::new(0));
-    let way_in = Way { stream: Stream::Input, recorder, bare: &inner_bare, moved: &inward };
-    let way_out = Way { stream: Stream::Output, recorder, bare: &outer_bare, moved: &outward };
+    let [tells_in, tells_out] = [const { AtomicBool::new(false) }; 2];
+    let way_in = Way { stream: Stream::Input, recorder, bare: &inner_bare, moved: &inward, is_telling: &tells_in };
+    let way_out = Way { stream: Stream::Output, recorder, bare: &outer_bare, moved: &outward, is_telling: &tells_out };
     let mut way_in = pin!(way_in.go(from_client, to_inside));
     let mut way_out = pin!(way_out.go(from_inside, to_client));
     tokio::select! {
-        ended = &mut way_in => {
-            ended?;
-            rest(way_out, &outward, INSIDE_ENDS).await?;
-        }
-        ended = &mut way_out => {
-            ended?;
-            rest(way_in, &inward, CLIENT_ENDS).await?;
-        }
+        ended = &mut way_in => match ended {
+            Ok(()) => rest(way_out.as_mut(), &outward, INSIDE_ENDS).await?,
+            Err(error) => {
+                told(way_out, &tells_out).await;
+                return Err(error.into());
+            }
+        },
+        ended = &mut way_out => match ended {
+            Ok(()) => rest(way_in.as_mut(), &inward, CLIENT_ENDS).await?,
+            Err(error) => {
+                told(way_in, &tells_in).await;
+                return Err(error.into());
+            }
+        },
     }
     Ok(())
 }
@@ -73,6 +81,8 @@ struct Way<'a> {
     /// That the other end has to end without a word.
     bare: &'a AtomicBool,
     moved: &'a AtomicU64,
+    /// It has read something that is not all told.
+    is_telling: &'a AtomicBool,
 }
 
 impl Way<'_> {
@@ -99,10 +109,28 @@ impl Way<'_> {
                     goes_on = what_there_is(&mut from, &mut (&mut buffer).limit(size)).await;
                 }
                 let next = buffer.split().freeze();
+                self.is_telling.store(true, Ordering::Relaxed);
                 self.recorder.data(0, self.stream, &next).await;
-                Ok(next)
+                self.is_telling.store(false, Ordering::Relaxed);
+                next
             };
-            ((), octets) = tokio::try_join!(writing, reading)?;
+            let next = {
+                let (mut writing, mut reading) = (pin!(writing), pin!(reading));
+                tokio::select! {
+                    written = &mut writing => {
+                        if let Err(error) = written {
+                            told(reading, self.is_telling).await;
+                            return Err(error);
+                        }
+                        reading.await
+                    }
+                    next = &mut reading => {
+                        writing.await?;
+                        next
+                    }
+                }
+            };
+            octets = next;
             let n = octets.len();
             size = (if n == size { 2 * n } else { n.next_power_of_two() }).clamp(*CHUNK.start(), *CHUNK.end());
         }
@@ -115,6 +143,15 @@ impl Way<'_> {
         let _ = to.shutdown().await;
         Ok(())
     }
+}
+
+/// Goes on with a way that is given up until what it has read is told.
+async fn told<F: Future>(mut way: Pin<&mut F>, is_telling: &AtomicBool) {
+    poll_fn(|cx| match is_telling.load(Ordering::Relaxed) && way.as_mut().poll(cx).is_pending() {
+        true if is_telling.load(Ordering::Relaxed) => Poll::Pending,
+        _ => Poll::Ready(()),
+    })
+    .await;
 }
 
 /// Reads what there is, as much as `to` has room for, and waits only for the first octet. Says whether there may be more;
@@ -148,7 +185,7 @@ mod tests {
     use tokio::io::{ReadBuf, duplex};
 
     use super::*;
-    use crate::relay::tape::Entry;
+    use crate::relay::tape::{Entry, Tape};
 
     /// Whoever reads it is reset.
     struct Reset;
@@ -164,7 +201,9 @@ mod tests {
         let tape = Arc::new(Mutex::new(Vec::new()));
         let recorder = Recorder::new(tape.clone(), Arc::new(|| 0));
         let (bare, moved) = (AtomicBool::new(false), AtomicU64::new(0));
-        let way = Way { stream: Stream::Input, recorder: &recorder, bare: &bare, moved: &moved };
+        let is_telling = AtomicBool::new(false);
+        let way =
+            Way { stream: Stream::Input, recorder: &recorder, bare: &bare, moved: &moved, is_telling: &is_telling };
         let ended = way.go(from, to).await;
         let tape = tape.lock().unwrap();
         let told = tape.iter().flat_map(|(_, entry)| match entry {
@@ -180,6 +219,43 @@ mod tests {
         let (ended, told) = passed(b"last ".chain(&b"words"[..]).chain(Reset), &mut heard).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         assert_eq!((&heard[..], &told[..]), (&b"last words"[..], &b"last words"[..]));
+    }
+
+    /// A tape on which there is room only when others were asked.
+    struct Slow(Mutex<Vec<u8>>);
+
+    impl Tape for Slow {
+        fn put(&self, _: u64, entry: Entry) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                let Entry::Data { data, .. } = entry else { panic!("{entry:?}") };
+                self.0.lock().unwrap().extend_from_slice(&data);
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_told_though_it_cannot_go_on() {
+        let tape = Arc::new(Slow(Mutex::default()));
+        let recorder = Recorder::new(tape.clone(), Arc::new(|| 0));
+        let (bare, moved) = (AtomicBool::new(false), AtomicU64::new(0));
+        let is_telling = AtomicBool::new(false);
+        let way =
+            Way { stream: Stream::Input, recorder: &recorder, bare: &bare, moved: &moved, is_telling: &is_telling };
+        let ((mut writer, from), (to, reader)) = (duplex(1 << 20), duplex(1));
+        let sending = async {
+            writer.write_all(b"one").await.unwrap();
+            // The first is on its way, and nobody takes it.
+            while tape.0.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            writer.write_all(b"two").await.unwrap();
+            tokio::task::yield_now().await;
+            drop(reader);
+        };
+        let (ended, ()) = tokio::join!(way.go(from, to), sending);
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(tape.0.lock().unwrap()[..], b"onetwo"[..]);
     }
 
     #[tokio::test]
