@@ -280,22 +280,11 @@ impl Switch {
     }
 
     /// The same TAP for every shard.
-    fn taps(&self, fd: &OwnedFd, mtu: u32) -> io::Result<Vec<Box<dyn Netdev>>> {
-        let tap = |ring: &Option<TapRing>| {
-            io::Result::Ok(Box::new(Tap::new(fd.try_clone()?, mtu).through(ring.as_ref())) as Box<dyn Netdev>)
+    fn taps(&self, fd: &OwnedFd, tap: impl Fn(OwnedFd) -> Tap) -> io::Result<Vec<Box<dyn Netdev>>> {
+        let of_shard = |ring: &Option<TapRing>| {
+            io::Result::Ok(Box::new(tap(fd.try_clone()?).through(ring.as_ref())) as Box<dyn Netdev>)
         };
-        self.tap_rings.iter().map(tap).collect()
-    }
-
-    /// A mirror's TAP, for each shard. Sensors see frames as a wire would have them, whatever their length.
-    fn sensors(&self, fd: &OwnedFd) -> io::Result<Vec<Box<dyn Netdev>>> {
-        const MTU: u32 = u16::MAX as u32;
-        let tap = |ring: &Option<TapRing>| {
-            io::Result::Ok(
-                Box::new(Tap::new(fd.try_clone()?, MTU).without_offload().through(ring.as_ref())) as Box<dyn Netdev>
-            )
-        };
-        self.tap_rings.iter().map(tap).collect()
+        self.tap_rings.iter().map(of_shard).collect()
     }
 
     fn keeper_said(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) -> io::Result<()> {
@@ -329,7 +318,11 @@ impl Switch {
                 };
                 let (name, capture) = (tap.interface.clone(), tap.capture.then_some(u32::from(node.0)));
                 let (port, home) = (Some(TapConfig::WIRE), Some(node.0 % self.workers.count()));
-                let devices = if is_mirror { self.sensors(&fd)? } else { self.taps(&fd, mtu)? };
+                let devices = self.taps(&fd, |fd| match is_mirror {
+                    // Sensors see frames as a wire would have them, whatever their length.
+                    true => Tap::new(fd, u32::from(u16::MAX)).without_offload(),
+                    false => Tap::new(fd, mtu),
+                })?;
                 self.workers.attach(Attachment { node, port, devices, home, name, capture })?;
                 self.used.tap(node);
                 self.missing.remove(&node);
@@ -379,7 +372,8 @@ impl Switch {
         let (home, node, host, number) = (Some(*shard), *node, *host, self.next_tap);
         self.next_tap = self.next_tap.checked_add(1).unwrap_or(FIRST_TAP);
         self.announce(number, node, host);
-        let (devices, name, capture) = (self.taps(&fd, mtu)?, format!("tap of {host}"), Some(number));
+        let (devices, name, capture) =
+            (self.taps(&fd, |fd| Tap::new(fd, mtu))?, format!("tap of {host}"), Some(number));
         let port = self.workers.attach(Attachment { node, port: None, devices, home, name, capture })?;
         if let Some(lease) = self.leases.get_mut(&lease) {
             lease.tap = Some(LeaseTap { port, number, fd });

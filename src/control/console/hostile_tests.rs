@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -156,28 +156,41 @@ fn who_asks_for_everything_holds_nobody_up() {
         })
         .collect();
     std::fs::write(harness.dir.path().join("events/events-00000000000000000000.ndjson"), older).unwrap();
-    let is_done = std::sync::atomic::AtomicBool::new(false);
-    let begin = clock::monotonic_micros();
-    std::thread::scope(|scope| {
-        let asker = scope.spawn(|| {
+    // How long another waited at most, and how long all took.
+    let waited = || {
+        let (is_done, begin) = (AtomicBool::new(false), clock::monotonic_micros());
+        std::thread::scope(|scope| {
+            let asker = scope.spawn(|| {
+                let _done = Done(&is_done);
+                let mut stream = harness.connect();
+                stream.write_all(b"{\"request\":\"events\",\"last\":1000000}\n").unwrap();
+                let lines = BufReader::new(stream).lines();
+                let found = lines.take_while(|line| line.as_ref().unwrap().contains("record")).count();
+                assert_eq!(found as u64, RECORDS + 1);
+                clock::monotonic_micros() - begin
+            });
+            let mut longest = 0;
             let mut stream = harness.connect();
-            stream.write_all(b"{\"request\":\"events\",\"last\":1000000}\n").unwrap();
-            let found =
-                BufReader::new(stream).lines().take_while(|line| line.as_ref().unwrap().contains("record")).count();
-            is_done.store(true, Ordering::Relaxed);
-            (found, clock::monotonic_micros() - begin)
-        });
-        let mut longest = 0;
-        let mut stream = harness.connect();
-        let mut answers = BufReader::new(stream.try_clone().unwrap());
-        while !is_done.load(Ordering::Relaxed) {
-            let asked = clock::monotonic_micros();
-            stream.write_all(b"junk\n").unwrap();
-            answers.read_line(&mut String::new()).unwrap();
-            longest = longest.max(clock::monotonic_micros() - asked);
-        }
-        let (found, all) = asker.join().unwrap();
-        assert_eq!(found as u64, RECORDS + 1);
-        assert!(longest < all / 16, "another waited for {longest} of {all} us");
-    });
+            let mut answers = BufReader::new(stream.try_clone().unwrap());
+            while !is_done.load(Ordering::Relaxed) {
+                let asked = clock::monotonic_micros();
+                stream.write_all(b"junk\n").unwrap();
+                answers.read_line(&mut String::new()).unwrap();
+                longest = longest.max(clock::monotonic_micros() - asked);
+            }
+            (longest, asker.join().unwrap())
+        })
+    };
+    // A busy machine may keep one of the threads waiting now and then, a console that does the work itself is held up each time.
+    let tries: Vec<_> = (0..5).map(|_| waited()).take_while(|(longest, all)| *longest >= all / 16).collect();
+    assert!(tries.len() < 5, "another waited each time: {tries:?} us");
+}
+
+/// Says that a thread is done, however it ends.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -292,6 +292,32 @@ fn what_peers_leave_unsaid_and_unread_is_counted() {
 }
 
 #[test]
+fn who_holds_nothing_any_more_is_not_ended_for_others() {
+    let mut bench = bench_of(Limits { buffers: 1, ..Limits::default() }, Builtin::Linux);
+    let mut piped = Peer::new([10, 0, 5, 5], 1, 9000);
+    piped.connect(&mut bench);
+    let Some(Request::Open { mut pipe, .. }) = bench.requests.pop() else { panic!("a relay is asked for") };
+    piped.say(&mut bench, PSH, &[b'b'; 1300]);
+    bench.run_until(bench.now + Duration::from_secs(1));
+    let index = bench.node.flows.slab.iter().find(|(_, flow)| flow.wire.key.remote_port == 1).unwrap().0;
+    let place = |bench: &Bench<Hosts>| bench.node.flows.slab.get(index).map(|flow| (flow.held(), flow.place.is_some()));
+    assert_eq!(place(&bench), Some((1300, true)));
+    // The relay takes all of it, of which the data plane is told nothing: it has not waited for room.
+    let (mut reader, _) = pipe.halves();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let len = runtime.block_on(reader.peek()).unwrap().len();
+    reader.consume(len);
+    assert_eq!(place(&bench), Some((0, true)));
+    // Of its source, which holds more than there may be, it is the one that was silent longest.
+    for port in 1000..1040 {
+        stalled(&mut bench, [10, 0, 5, 5], port);
+    }
+    let evicted = bench.events.iter().filter(|(e, _)| e.id == EventId::TcpClose && e.code == 4).count();
+    assert!(evicted > 20, "{evicted}");
+    assert_eq!(place(&bench), Some((0, false)));
+}
+
+#[test]
 fn a_window_is_announced_as_in_the_syn_ack() {
     for (personality, first, later) in
         [(Builtin::Linux, 65160, 510), (Builtin::Windows, 65535, 255), (Builtin::CiscoIos, 4128, 4128)]

@@ -19,6 +19,8 @@ use crate::wire::{Duration, Instant, word_of};
 const STALE: usize = 1024;
 /// Connections among which one that has to go is sought.
 const SAMPLE: usize = 16;
+/// Connections that are drawn for as many that hold something.
+const DRAWN: usize = 16 * SAMPLE;
 /// How long a connection whose source holds no more than others has to be silent before its buffers are taken.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -29,7 +31,7 @@ pub(super) struct Flows {
     pub deadlines: BinaryHeap<Reverse<(Instant, u32)>>,
     /// Connections to be looked at before the batch ends.
     pub dirty: Vec<usize>,
-    /// Connections that make us hold more than themselves.
+    /// Connections that make us hold more than themselves, and some whose relay has taken all since they were looked at.
     holders: Vec<u32>,
     /// How many connections each container has.
     per_lease: HashMap<LeaseId, u32>,
@@ -200,16 +202,19 @@ impl Flows {
 
     /// The same when too much is buffered: of the source that makes us hold most. A source that holds
     /// no more than others is spared while it is not silent.
-    pub(super) fn holder(&self, now: Instant, rng: &mut Rng) -> Option<usize> {
-        let count = self.holders.len() as u64;
-        if count == 0 {
-            return None;
-        }
-        let drawn = (0..SAMPLE).filter_map(|_| {
-            let index = *self.holders.get((rng.next_u64() % count) as usize)?;
-            self.sampled(index, Flow::held)
+    pub(super) fn holder(&mut self, now: Instant, rng: &mut Rng) -> Option<usize> {
+        let drawn = (0..DRAWN).filter_map(|_| {
+            let count = self.holders.len() as u64;
+            let place = (count > 0).then(|| rng.next_u64() % count)?;
+            let index = *self.holders.get(place as usize)?;
+            let one = self.sampled(index, Flow::held)?;
+            if one.weight == 0 {
+                // To end it would free nothing.
+                self.account(index as usize);
+            }
+            (one.weight > 0).then_some(one)
         });
-        let (most, several) = fairest(drawn)?;
+        let (most, several) = fairest(drawn.take(SAMPLE))?;
         (several || now - most.last >= PATIENCE).then_some(most.index as usize)
     }
 

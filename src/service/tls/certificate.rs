@@ -8,7 +8,7 @@
 //! Where certificates are for the name that was asked for, each name has key, serial number and dates of its own.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use p256::ecdsa::signature::Signer;
@@ -68,7 +68,7 @@ impl Whose<'_> {
 }
 
 /// A key that was made elsewhere, for use.
-struct Loaded {
+pub(super) struct Loaded {
     signer: Arc<dyn rustls::sign::SigningKey>,
     scheme: SignatureScheme,
     algorithm: &'static SignatureAlgorithm,
@@ -84,18 +84,21 @@ impl GivenKey {
     pub fn new(pem: &[u8]) -> Result<GivenKey, String> {
         let key = PrivateKeyDer::from_pem_slice(pem);
         let key = key.map_err(|error| format!("the private key cannot be read: {error}"))?;
-        Ok(GivenKey(key.secret_der().to_vec()))
+        Ok(GivenKey { der: key.secret_der().to_vec(), loaded: OnceLock::new() })
     }
 
-    /// What rustls signs handshakes with.
-    fn signer(&self, provider: &CryptoProvider) -> Result<Arc<dyn rustls::sign::SigningKey>, String> {
-        let key = PrivateKeyDer::try_from(self.0.clone())?;
-        provider.key_provider.load_private_key(key).map_err(|error| error.to_string())
+    /// The key for use. All providers here have the same keys, *ring*'s.
+    fn load(&self, provider: &CryptoProvider) -> Result<Arc<Loaded>, String> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded.clone());
+        }
+        let loaded = Arc::new(self.load_anew(provider)?);
+        Ok(self.loaded.get_or_init(|| loaded).clone())
     }
 
-    /// What certificates are signed with, too.
-    fn load(&self, provider: &CryptoProvider) -> Result<Loaded, String> {
-        let signer = self.signer(provider)?;
+    fn load_anew(&self, provider: &CryptoProvider) -> Result<Loaded, String> {
+        let key = PrivateKeyDer::try_from(self.der.clone())?;
+        let signer = provider.key_provider.load_private_key(key).map_err(|error| error.to_string())?;
         let known = [
             (SignatureScheme::RSA_PKCS1_SHA256, &PKCS_RSA_SHA256),
             (SignatureScheme::ECDSA_NISTP256_SHA256, &PKCS_ECDSA_P256_SHA256),
@@ -130,7 +133,7 @@ enum Key {
         /// The point, as SEC 1 §2.3.3 writes it without compression.
         public: Vec<u8>,
     },
-    Given(Loaded),
+    Given(Arc<Loaded>),
 }
 
 impl Key {
@@ -356,7 +359,7 @@ impl Given {
     /// # Errors
     /// If the key is of a kind that *ring* does not know.
     pub fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-        Ok(CertifiedKey::new(self.certificates().collect(), self.key.signer(provider)?))
+        Ok(CertifiedKey::new(self.certificates().collect(), self.key.load(provider)?.signer.clone()))
     }
 
     fn certificates(&self) -> impl Iterator<Item = CertificateDer<'static>> {

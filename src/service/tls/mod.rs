@@ -18,6 +18,8 @@ mod notary;
 mod tests;
 mod wrapped;
 
+use std::sync::{Arc, OnceLock};
+
 use serde::{Deserialize, Serialize};
 
 use super::Service;
@@ -47,18 +49,20 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// What a signature costs, in those with ECDSA on P-256: *ring* takes some six times as long for RSA with 2,048 bits,
-    /// and thirty times for 4,096.
+    /// What the signature of a handshake costs, in those with ECDSA on P-256.
     fn weight(&self) -> u64 {
         let key = match self {
             Credentials::Own(leaf) => leaf.key.as_ref(),
             Credentials::Given(given) => Some(&given.key),
         };
-        match key.map_or(0, |key| key.0.len()) {
-            // In DER an elliptic key has 250 octets at most, an RSA key more than half as many as it has bits.
-            0..=500 => 1,
-            501..=1400 => 6,
-            _ => 32,
+        key.map_or(1, GivenKey::weight)
+    }
+
+    /// What that of a certificate costs which is made, where the key that signs it was made elsewhere.
+    fn weight_of_making(&self) -> u64 {
+        match self {
+            Credentials::Own(leaf) => leaf.signed_with().map_or(0, GivenKey::weight),
+            Credentials::Given(_) => 0,
         }
     }
 }
@@ -78,6 +82,14 @@ pub struct Leaf {
     pub key: Option<GivenKey>,
     /// Who signs them, made elsewhere: then `issuer` says nothing.
     pub authority: Option<Given>,
+}
+
+impl Leaf {
+    /// The key that signs them, if it was made elsewhere.
+    fn signed_with(&self) -> Option<&GivenKey> {
+        let own = self.key.as_ref().filter(|_| self.issuer == Name::default());
+        self.authority.as_ref().map(|authority| &authority.key).or(own)
+    }
 }
 
 impl Default for Leaf {
@@ -116,8 +128,34 @@ pub struct Given {
 }
 
 /// A private key that was made elsewhere, RSA, ECDSA on P-256 or P-384, or Ed25519: PKCS #8, PKCS #1 or SEC 1, in DER.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GivenKey(Vec<u8>);
+#[derive(Clone, Serialize, Deserialize)]
+pub struct GivenKey {
+    der: Vec<u8>,
+    /// It is loaded when it is first used, and once: an RSA key is checked at length for that.
+    #[serde(skip)]
+    loaded: OnceLock<Arc<certificate::Loaded>>,
+}
+
+impl GivenKey {
+    /// What a signature costs, in those with ECDSA on P-256: *ring* takes some six times as long for RSA with 2,048 bits,
+    /// and thirty times for 4,096.
+    fn weight(&self) -> u64 {
+        match self.der.len() {
+            // In DER an elliptic key has 250 octets at most, an RSA key more than half as many as it has bits.
+            0..=500 => 1,
+            501..=1400 => 6,
+            _ => 32,
+        }
+    }
+}
+
+impl PartialEq for GivenKey {
+    fn eq(&self, other: &GivenKey) -> bool {
+        self.der == other.der
+    }
+}
+
+impl Eq for GivenKey {}
 
 impl std::fmt::Debug for GivenKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -31,8 +31,8 @@ const RATE: u64 = 1000;
 const RATE_OF_SOURCE: u64 = 500;
 /// Handshakes that may follow one another at once, after a while without any: all else waits for them, 3 ms at most.
 const BURST: u64 = 16;
-/// Handshakes that one counts for whose certificate has to be made first.
-const MAKING: u64 = 6;
+/// Handshakes that one counts for besides whose certificate has to be made first, what keys from elsewhere sign excepted.
+const MAKING: u64 = 5;
 /// How long the turn of a handshake may be away.
 const LONGEST: Duration = Duration::from_secs(2);
 /// Certificates that are kept, and sources that are known.
@@ -121,14 +121,21 @@ impl Notary {
     }
 
     /// When a handshake of `source` with `owner` may begin: now, or later. Nothing if too many wait already.
-    /// Its signature counts for `weight` of those with ECDSA.
-    pub(super) fn turn(&mut self, source: IpAddr, owner: &Owner, weight: u64, now: Instant) -> Option<Instant> {
+    /// It is with `credentials`, whose signatures count.
+    pub(super) fn turn(
+        &mut self,
+        source: IpAddr,
+        owner: &Owner,
+        credentials: &Credentials,
+        now: Instant,
+    ) -> Option<Instant> {
         // One attacker may have a whole IPv6 network.
         let source = match source {
             IpAddr::V4(_) => word_of(source),
             IpAddr::V6(ip) => u128::from(ip) >> 64,
         };
-        let turns = if self.made.get(&key(owner)).is_some() { weight } else { weight.max(MAKING) };
+        let making = if self.made.get(&key(owner)).is_some() { 0 } else { MAKING + credentials.weight_of_making() };
+        let turns = credentials.weight() + making;
         let theirs = self.sources.get(&source).copied().unwrap_or(Turns::NEW);
         let (own, theirs) = theirs.next(now, RATE_OF_SOURCE.div_ceil(self.replicas), turns)?;
         let (at, all) = self.all.next(now, RATE.div_ceil(self.replicas), turns)?;

@@ -1,6 +1,8 @@
+use std::sync::OnceLock;
+
 use super::*;
 use crate::emulate::Secret;
-use crate::service::tls::{Leaf, Name};
+use crate::service::tls::{Given, GivenKey, Leaf, Name};
 use crate::service::{HttpSite, Service};
 
 fn notary(secret: u8, replicas: u16) -> Notary {
@@ -10,6 +12,15 @@ fn notary(secret: u8, replicas: u16) -> Notary {
 
 fn owner(last: u8) -> Owner {
     Owner { ip: [192, 0, 2, last].into(), name: format!("web{last:02}"), service: 3 }
+}
+
+fn own() -> Credentials {
+    Credentials::Own(Box::default())
+}
+
+/// A key that has so many octets in DER.
+fn key_of(der: Vec<u8>) -> GivenKey {
+    GivenKey { der, loaded: OnceLock::new() }
 }
 
 fn secured(leaf: Leaf) -> Secured {
@@ -90,28 +101,72 @@ fn handshakes_take_turns() {
     let mut notary = notary(1, 1);
     let start = Instant::from_secs(100);
     let from = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
-    // Each needs a certificate of its own, which counts for four handshakes.
-    let turns: Vec<Option<Instant>> = (0..2000).map(|i| notary.turn(from(i), &owner(i as u8), 1, start)).collect();
+    // Each needs a certificate of its own, which counts for six handshakes.
+    let turns: Vec<Option<Instant>> = (0..2000).map(|i| notary.turn(from(i), &owner(i as u8), &own(), start)).collect();
     let at_once = turns.iter().filter(|turn| **turn == Some(start)).count() as u64;
     let later = turns.iter().flatten().count() as u64;
-    assert_eq!((at_once, later), (BURST / MAKING + 1, (BURST + 2 * RATE) / MAKING + 1));
+    assert_eq!((at_once, later), (BURST / (1 + MAKING) + 1, (BURST + 2 * RATE) / (1 + MAKING) + 1));
     assert!(turns.iter().flatten().all(|turn| *turn <= start + LONGEST));
     // Once they have passed, there is room again.
     let now = start + LONGEST + Duration::from_secs(1);
-    assert_eq!(notary.turn(from(1), &owner(1), 1, now), Some(now));
+    assert_eq!(notary.turn(from(1), &owner(1), &own(), now), Some(now));
+}
+
+#[test]
+fn what_signs_a_certificate_counts_where_one_is_made() {
+    // As many octets as such keys have.
+    let [small, large] = [1200, 2350].map(|len| Some(key_of(vec![0; len])));
+    let authority = large.clone().map(|key| Given { chain: Vec::new(), key });
+    let issuer = Name { common_name: "Acme Issuing".into(), ..Name::default() };
+    let of = |key: &Option<GivenKey>, authority: &Option<Given>, issuer: &Name| {
+        let (key, authority, issuer) = (key.clone(), authority.clone(), issuer.clone());
+        Credentials::Own(Box::new(Leaf { key, authority, issuer, ..Leaf::default() }))
+    };
+    for (credentials, made, first) in [
+        (own(), 1, 6),
+        (of(&None, &authority, &Name::default()), 1, 38),
+        (of(&small, &authority, &Name::default()), 6, 43),
+        (of(&small, &None, &Name::default()), 6, 17),
+        (of(&small, &None, &issuer), 6, 11),
+        (Credentials::Given(authority.clone().unwrap()), 32, 37),
+    ] {
+        let mut notary = notary(1, 1);
+        for counts in [first, made] {
+            let (now, source) = (notary.all.0 + LONGEST, [10, 0, 0, 1].into());
+            let before = now - Duration::from_millis(BURST);
+            assert_eq!(notary.turn(source, &owner(1), &credentials, now), Some(now));
+            assert_eq!(notary.all.0, before + Duration::from_millis(counts), "{credentials:?}");
+            notary.config(&secured(Leaf::default()), &owner(1), now).unwrap();
+        }
+    }
+}
+
+#[test]
+fn keys_that_were_made_elsewhere_are_loaded_once() {
+    let (chain, key) = crate::service::tls::sample(1);
+    let given = Given { chain: vec![chain], key: key_of(key) };
+    let leaf = Leaf { key: Some(given.key.clone()), ..Leaf::default() };
+    let notary = notary(1, 1);
+    let [one, two] = [1, 2].map(|last| {
+        let owner = owner(last);
+        let whose = Whose { identity: &notary.identity, owner: &owner, asked: None };
+        let made = super::certificate::make(&notary.provider, &whose, &leaf, 1_800_000_000).unwrap();
+        (made.key.key.clone(), given.load(&notary.provider).unwrap().key)
+    });
+    assert!(Arc::ptr_eq(&one.0, &two.0) && Arc::ptr_eq(&one.1, &two.1));
 }
 
 #[test]
 fn a_source_does_not_take_all_turns() {
     let mut notary = notary(1, 1);
     let now = Instant::from_secs(100);
-    let loud = (0..1000).filter(|_| notary.turn([10, 0, 0, 1].into(), &owner(1), 1, now).is_some()).count() as u64;
-    assert_eq!(loud, (BURST + 2 * RATE_OF_SOURCE) / MAKING + 1);
-    assert!(notary.turn([10, 0, 0, 2].into(), &owner(1), 1, now).is_some_and(|at| at < now + LONGEST));
+    let loud = (0..1000).filter(|_| notary.turn([10, 0, 0, 1].into(), &owner(1), &own(), now).is_some()).count() as u64;
+    assert_eq!(loud, (BURST + 2 * RATE_OF_SOURCE) / (1 + MAKING) + 1);
+    assert!(notary.turn([10, 0, 0, 2].into(), &owner(1), &own(), now).is_some_and(|at| at < now + LONGEST));
     // All addresses of an IPv6 network are one source.
     let of = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
-    let loud = (0..1000).filter(|i| notary.turn(of(*i), &owner(1), 1, now).is_some()).count() as u64;
-    assert!(loud <= (BURST + 2 * RATE_OF_SOURCE) / MAKING + 1, "{loud}");
+    let loud = (0..1000).filter(|i| notary.turn(of(*i), &owner(1), &own(), now).is_some()).count() as u64;
+    assert!(loud <= (BURST + 2 * RATE_OF_SOURCE) / (1 + MAKING) + 1, "{loud}");
 }
 
 #[test]
@@ -119,8 +174,8 @@ fn replicas_share_what_a_node_may_do() {
     let mut quarter = notary(1, 4);
     let now = Instant::from_secs(100);
     let from = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
-    let turns = (0..2000).filter(|i| quarter.turn(from(*i), &owner(1), 1, now).is_some()).count() as u64;
-    assert_eq!(turns, (BURST + 2 * RATE / 4) / MAKING + 1);
+    let turns = (0..2000).filter(|i| quarter.turn(from(*i), &owner(1), &own(), now).is_some()).count() as u64;
+    assert_eq!(turns, (BURST + 2 * RATE / 4) / (1 + MAKING) + 1);
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl Wrapped {
         }
         let owner = owner();
         let source: IpAddr = self.caller.from;
-        let at = turn.or_else(|| notary.turn(source, &owner, secured.credentials.weight(), now));
+        let at = turn.or_else(|| notary.turn(source, &owner, &secured.credentials, now));
         self.state = match at {
             Some(at) if now < at => State::Waits(Some(at)),
             Some(_) => notary.config(secured, &owner, now).map_or(State::Over, State::Begins),

@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use super::*;
 use crate::control::console::sinks::file::SinkFile;
 use crate::control::console::tests::plan;
-use crate::record::sink::{Format, Select, Target};
+use crate::record::sink::{Format, SINKS, Select, Target};
 use crate::sys::eventfd::EventFd;
 
 fn delivery(dir: &Path) -> Delivery {
@@ -95,5 +95,31 @@ fn what_the_disk_may_not_have_is_not_written_down() {
             save.await;
         }
         assert_eq!(Cursor::open(dir.path(), "siem", 100).unwrap().seq(), 9);
+    });
+}
+
+#[test]
+fn a_file_is_opened_once_however_long_that_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join(SINKS)).unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
+    let to = Target::File("out.json".into());
+    // The disk is at work while the one thread that may wait for it is.
+    let (over, is_over) = channel::<()>();
+    runtime.block_on(async {
+        let _at_work = tokio::task::spawn_blocking(move || is_over.recv());
+        let connect = Wire::connect(&to, dir.path());
+        tokio::pin!(connect);
+        for wait in [Duration::ZERO, Duration::from_secs(3600)] {
+            tokio::time::advance(wait).await;
+            tokio::select! {
+                biased;
+                opened = &mut connect => panic!("it has not waited: {:?}", opened.err()),
+                () = std::future::ready(()) => {}
+            }
+        }
+        drop(over);
+        assert!(matches!(connect.await, Ok(Wire::File(_))));
     });
 }

@@ -157,7 +157,10 @@ impl Wire {
                 }
             })
         };
-        match tokio::time::timeout(CONNECT, connect).await {
+        // Opening a file goes on when nobody waits for it any more, and would cut off what was written after the next try: it
+        // has as long as it takes.
+        let limit = if matches!(to, Target::File(_)) { Duration::MAX } else { CONNECT };
+        match tokio::time::timeout(limit, connect).await {
             Ok(result) => result,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the receiver does not answer")),
         }
