@@ -84,6 +84,14 @@ impl Running {
     }
 }
 
+/// Whether what runs speaks SFTP or SCP, or may.
+fn moves_files(kind: &str, name: &str) -> bool {
+    match kind {
+        "subsystem" => name == "sftp",
+        _ => name.split_whitespace().next().is_some_and(|program| program.rsplit('/').next() == Some("scp")),
+    }
+}
+
 impl Recording {
     /// Learns from an entry what runs where; what a channel's end ends is told of.
     pub(super) fn know(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
@@ -144,9 +152,9 @@ impl Recording {
         if !is_ssh || !self.channels.contains_key(&channel) || self.running.programs.contains_key(&channel) {
             return;
         }
-        // What the protocol of files says besides them is not told.
-        let is_sftp = kind == "subsystem" && name.as_ref().is_some_and(|name| name.as_str() == "sftp");
-        let digest = (!resumed && !is_sftp).then(|| Context::new(&SHA256));
+        // What a protocol of files says besides them is not told.
+        let moves = name.as_ref().is_some_and(|name| moves_files(kind, name.as_str()));
+        let digest = (!resumed && !moves).then(|| Context::new(&SHA256));
         let (input, output, status, signal) = (0, 0, None, None);
         let program = Program { kind, name, since, input, output, digest, resumed, status, signal };
         self.running.programs.insert(channel, program);
