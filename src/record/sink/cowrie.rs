@@ -260,7 +260,8 @@ fn target(details: &Map<String, Value>) -> (&str, u64) {
 fn forward(details: &Map<String, Value>) -> Told {
     let (host, port) = target(details);
     let from = text(details, "from").unwrap_or("");
-    let (orig, orig_port) = from.rsplit_once(':').unwrap_or((from, ""));
+    // What is no port, or behind no address, stands behind a word.
+    let (orig, orig_port) = from.rsplit_once(" port ").or_else(|| from.rsplit_once(':')).unwrap_or((from, ""));
     let orig = orig.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(orig);
     let orig_port: u32 = orig_port.parse().unwrap_or(0);
     let message = format!("direct-tcp connection request to {host}:{port} from {orig}:{orig_port}");
