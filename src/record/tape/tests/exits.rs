@@ -82,6 +82,21 @@ fn what_moves_as_files_is_counted_and_has_no_digest() {
 }
 
 #[test]
+fn of_a_long_command_its_end_tells_the_beginning() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    let command = [&[b'a'; 767][..], &[0xff; 20_000]].concat();
+    lab.put(7, 1, Entry::Exec { channel: 0, command: Text::command(&command) });
+    lab.put(7, 2, Entry::Exit { channel: 0, status: Some(127), signal: None });
+    lab.end(7, 3);
+    // No escape is cut, and what else there is has room.
+    let begun = format!("{}…", "a".repeat(767));
+    let told = exits(&lab).remove(0).0;
+    assert_eq!((&told["command"], &told["status"], told.get("sha256").is_some()), (&json!(begun), &json!(127), true));
+}
+
+#[test]
 fn of_what_may_be_a_password_no_digest_is_told() {
     for (redacts, is_told) in [(false, true), (true, false)] {
         let mut lab = Lab::with(TapeLimits::default(), redacts);
