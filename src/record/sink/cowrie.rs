@@ -201,16 +201,15 @@ fn exit(record: &Record, details: &Map<String, Value>) -> Vec<Told> {
     }
     if let Some(transcript) = text(details, "transcript") {
         let (millis, seconds) = lasted(record);
-        let mut members = json!({
+        let members = json!({
             "ttylog": transcript,
+            // Which Cowrie has each time: where none is known it is empty, as that of a file.
+            "shasum": text(details, "sha256").unwrap_or(""),
             "size": record.bytes_in.unwrap_or(0).saturating_add(record.bytes_out.unwrap_or(0)),
             "duplicate": false,
             "duration_ms": millis,
             "duration": seconds,
         });
-        if let Some(sha256) = text(details, "sha256") {
-            members["shasum"] = sha256.into();
-        }
         let message = format!("Closing TTY Log: {transcript} after {millis} milliseconds");
         told.push(("cowrie.log.closed", message, members));
     }
