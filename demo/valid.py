@@ -26,6 +26,13 @@ def is_address(text: str) -> bool:
 FORMATS = {"ip": is_address, "uint8": bool, "uint16": bool, "uint32": bool, "uint64": bool}
 
 
+def close(schema: dict) -> None:
+    """What is published takes members that later versions add. Here each that it does not know is a mistake."""
+    for part in (schema, *schema["$defs"].values()):
+        if "properties" in part:
+            part["additionalProperties"] = False
+
+
 def objects(schema: dict) -> dict:
     """By event, what validates the object in its data: validators leave a `contentSchema` to whoever decodes."""
     validators = {}
@@ -39,7 +46,7 @@ def objects(schema: dict) -> dict:
 def main(schema_path: str, logs: list[str]) -> int:
     with open(schema_path, encoding="utf-8") as file:
         schema = json.load(file)
-    known = set(schema["properties"])
+    close(schema)
     contents = objects(schema)
     validate = fastjsonschema.compile(schema, formats=FORMATS)
     count = wrong = 0
@@ -49,8 +56,7 @@ def main(schema_path: str, logs: list[str]) -> int:
                 count += 1
                 try:
                     record = validate(json.loads(line))
-                    unknown = sorted(set(record) - known)
-                    why = f"the schema does not know {', '.join(unknown)}" if unknown else None
+                    why = None
                     if "data" in record and record["event"] in contents:
                         contents[record["event"]](json.loads(base64.b64decode(record["data"])))
                 except (ValueError, fastjsonschema.JsonSchemaException) as error:

@@ -1,4 +1,4 @@
-//! What the JSON objects of events have in them: the members of each event's, which are all that it may have.
+//! What the JSON objects of events have in them: the members of each event's, which are all that this version knows.
 //!
 //! An object is `data` of a record, in base64. The published schema has it as the `contentSchema` of that, which validators
 //! leave to whoever decodes the content; `demo/valid.py` does.
@@ -12,6 +12,8 @@ use crate::event::EventId;
 enum Kind {
     /// A text, most of them an attacker's.
     Text,
+    /// The same; nothing in records of a version before this one.
+    TextOrNull,
     /// One of these.
     Word(&'static [&'static str]),
     /// A list of texts.
@@ -41,7 +43,7 @@ const fn has(name: &'static str, kind: Kind) -> Member {
     Member { name, kind, always: true }
 }
 
-use Kind::{Flag, Number, Text, Texts, Word, Yes};
+use Kind::{Flag, Number, Text, TextOrNull, Texts, Word, Yes};
 
 const FORWARDS: &[&str] =
     &["direct-tcpip", "direct-streamlocal", "forwarded-tcpip", "agent", "x11", "listen", "agent-offer"];
@@ -159,7 +161,7 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
         ContainerExit => list![may("code", Number), may("killed", Yes), NAME, UID, PID, PARENT],
         ContainerFile => list![
             has("did", Word(DEEDS)),
-            may("path", Text),
+            may("path", TextOrNull),
             may("to", Text),
             may("flags", Texts),
             may("mode", Text),
@@ -206,6 +208,7 @@ fn schema(members: &[Member]) -> Value {
     let member = |member: &Member| {
         let schema = match member.kind {
             Text => json!({"type": "string"}),
+            TextOrNull => json!({"type": ["string", "null"]}),
             Word(words) => json!({"type": "string", "enum": words}),
             Texts => json!({"type": "array", "items": {"type": "string"}}),
             Number => json!({"type": "integer", "minimum": 0}),
@@ -219,7 +222,6 @@ fn schema(members: &[Member]) -> Value {
         "type": "object",
         "properties": members.iter().map(member).collect::<Map<_, _>>(),
         "required": always,
-        "additionalProperties": false,
     })
 }
 
@@ -238,16 +240,12 @@ pub fn add_to(record: &mut Value) {
         }));
     }
     if let Some(defs) = record.get_mut("$defs").and_then(Value::as_object_mut) {
-        defs.values_mut().filter(|def| def["type"] == "object").for_each(|def| {
-            def["additionalProperties"] = false.into();
-        });
         defs.extend(all);
     }
-    record["additionalProperties"] = false.into();
     record["allOf"] = rules.into();
 }
 
-/// What is wrong with an event's object.
+/// What is wrong with an event's object that this version writes.
 #[cfg(test)]
 pub fn complaint(id: EventId, object: &Value) -> Option<String> {
     let Some(members) = members(id) else { return Some(format!("{id:?} has no object")) };
@@ -257,7 +255,7 @@ pub fn complaint(id: EventId, object: &Value) -> Option<String> {
             return Some(format!("{id:?} has no {name}"));
         };
         let fits = match member.kind {
-            Text => value.is_string(),
+            Text | TextOrNull => value.is_string(),
             Word(words) => value.as_str().is_some_and(|word| words.contains(&word)),
             Texts => value.as_array().is_some_and(|items| items.iter().all(Value::is_string)),
             Number => value.is_u64(),

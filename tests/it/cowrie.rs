@@ -91,7 +91,7 @@ fn an_intrusion_by_ssh_reads_as_cowrie_has_it() {
 
 /// Cowrie and what it needs.
 fn cowrie() -> std::path::PathBuf {
-    packages("cowrie", "cowrie/core/events.py", &["cowrie==3.1.4"])
+    packages("cowrie/core/events.py", &["cowrie==3.1.4"])
 }
 
 /// Cowrie, in `ns` at this port; its state, and what it writes.

@@ -67,7 +67,7 @@ impl Feed {
         lab.file("broker.py", BROKER);
         lab.file("reader.py", READER);
         Feed {
-            packages: packages("hpfeeds", "hpfeeds/broker/server.py", &PACKAGES),
+            packages: packages("hpfeeds/broker/server.py", &PACKAGES),
             port: free_port().to_string(),
             within: free_port().to_string(),
             ca: lab.path("pki/ca.pem"),

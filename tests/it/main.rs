@@ -70,6 +70,7 @@ mod session;
 mod session_diff;
 mod shell;
 mod sinks;
+mod ssh_guessed;
 mod ssh_middle;
 mod ssh_outward;
 mod ssh_recorded;

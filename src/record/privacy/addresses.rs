@@ -102,15 +102,20 @@ impl Mask {
         record.data = Some(base64::encode(text.as_bytes()));
     }
 
-    /// What is written of an address, with a port or without; nothing if it is none.
+    /// What is written of an address as clients and servers write one: by itself, in brackets, with a port behind a colon or
+    /// a word. Nothing if it is none.
     pub fn text(&self, text: &str) -> Option<String> {
-        match text.parse::<IpAddr>() {
-            Ok(ip) => Some(self.ip(ip).to_string()),
+        let (address, port) = text.find(" port ").map_or((text, ""), |at| text.split_at(at));
+        let address = address.trim();
+        let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+        let masked = match bare.parse::<IpAddr>() {
+            Ok(ip) => self.ip(ip).to_string(),
             Err(_) => {
-                let at: SocketAddr = text.parse().ok()?;
-                Some(SocketAddr::new(self.ip(at.ip()), at.port()).to_string())
+                let at: SocketAddr = bare.parse().ok()?;
+                SocketAddr::new(self.ip(at.ip()), at.port()).to_string()
             }
-        }
+        };
+        Some(masked + port)
     }
 }
 
@@ -140,6 +145,9 @@ mod tests {
         assert_eq!(masked(EventId::ContainerConnect, connect), r#"{"ip":"198.51.100.0","port":443,"name":"sh"}"#);
         let forward = r#"{"host":"10.0.0.15","from":"198.51.100.7:4000"}"#;
         assert_eq!(masked(EventId::SshForward, forward), r#"{"host":"10.0.0.15","from":"198.51.100.0:4000"}"#);
+        let beyond = r#"{"host":"198.51.100.7","from":"2001:db8:1:2::3 port 65536"}"#;
+        let expected = r#"{"host":"198.51.100.0","from":"2001:db8:1:: port 65536"}"#;
+        assert_eq!(masked(EventId::SshForward, beyond), expected);
         assert_eq!(masked(EventId::SshForward, r#"{"host":"a.example"}"#), r#"{"host":"a.example"}"#);
     }
 

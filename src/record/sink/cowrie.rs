@@ -201,16 +201,15 @@ fn exit(record: &Record, details: &Map<String, Value>) -> Vec<Told> {
     }
     if let Some(transcript) = text(details, "transcript") {
         let (millis, seconds) = lasted(record);
-        let mut members = json!({
+        let members = json!({
             "ttylog": transcript,
+            // Which Cowrie has each time: where none is known it is empty, as that of a file.
+            "shasum": text(details, "sha256").unwrap_or(""),
             "size": record.bytes_in.unwrap_or(0).saturating_add(record.bytes_out.unwrap_or(0)),
             "duplicate": false,
             "duration_ms": millis,
             "duration": seconds,
         });
-        if let Some(sha256) = text(details, "sha256") {
-            members["shasum"] = sha256.into();
-        }
         let message = format!("Closing TTY Log: {transcript} after {millis} milliseconds");
         told.push(("cowrie.log.closed", message, members));
     }
@@ -260,7 +259,8 @@ fn target(details: &Map<String, Value>) -> (&str, u64) {
 fn forward(details: &Map<String, Value>) -> Told {
     let (host, port) = target(details);
     let from = text(details, "from").unwrap_or("");
-    let (orig, orig_port) = from.rsplit_once(':').unwrap_or((from, ""));
+    // What is no port, or behind no address, stands behind a word.
+    let (orig, orig_port) = from.rsplit_once(" port ").or_else(|| from.rsplit_once(':')).unwrap_or((from, ""));
     let orig = orig.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(orig);
     let orig_port: u32 = orig_port.parse().unwrap_or(0);
     let message = format!("direct-tcp connection request to {host}:{port} from {orig}:{orig_port}");
@@ -362,4 +362,60 @@ fn line(record: &Record, origin: &Origin, id: &str, message: String, members: Va
         line.retain(|_, value| !value.is_null());
     }
     line.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::tape::Text;
+
+    /// The octets that Python has of a literal, which is ASCII.
+    fn octets(literal: &str) -> Vec<u8> {
+        let inner = literal.strip_prefix("b'").and_then(|rest| rest.strip_suffix('\'')).unwrap();
+        let (mut octets, mut rest) = (Vec::new(), inner);
+        while let Some(c) = rest.chars().next() {
+            let taken = match &rest.as_bytes()[..rest.len().min(4)] {
+                [b'\\', b'x', code @ ..] => {
+                    assert!(code.len() == 2 && code.iter().all(u8::is_ascii_hexdigit), "{literal}");
+                    octets.push(u8::from_str_radix(&rest[2..4], 16).unwrap());
+                    4
+                }
+                [b'\\', c @ (b'\\' | b'\''), ..] => {
+                    octets.push(*c);
+                    2
+                }
+                _ => {
+                    assert!(matches!(c, ' '..='~') && c != '\\' && c != '\'', "{literal}");
+                    octets.push(c as u8);
+                    1
+                }
+            };
+            rest = &rest[taken..];
+        }
+        octets
+    }
+
+    #[test]
+    fn octets_are_a_literal_wherever_they_are_cut() {
+        let cycle = |of: &[u8]| of.iter().copied().cycle().take(512).collect::<Vec<u8>>();
+        let all: Vec<u8> = (0..=255).collect();
+        for sent in [
+            cycle(&all),
+            cycle(b"\xff"),
+            cycle("a'\\\u{202e}ü\u{1f600}…}{x".as_bytes()),
+            cycle(b"\\x4u{2"),
+            cycle(b"}"),
+        ] {
+            let shown = Text::new(&sent);
+            assert_eq!(octets(&literal(shown.as_str())), sent);
+            for (at, _) in shown.as_str().char_indices() {
+                let cut = format!("{}…", &shown.as_str()[..at]);
+                let read = octets(&literal(&cut));
+                assert!(sent.starts_with(&read), "{cut}: {read:?}");
+                // No more is missing than what was cut.
+                let more = sent.get(..read.len() + 4).map(Text::new);
+                assert!(more.is_none_or(|more| more.as_str().len() > at), "{cut}");
+            }
+        }
+    }
 }

@@ -216,6 +216,23 @@ fn an_intrusion_reads_as_cowrie_has_it() {
 }
 
 #[test]
+fn whence_a_forward_comes_is_read_however_it_is_written() {
+    for (from, ip, port) in [
+        ("192.0.2.9:40000", "192.0.2.9", 40_000),
+        ("[2001:db8::9]:1", "2001:db8::9", 1),
+        ("2001:db8::9 port 65536", "2001:db8::9", 65_536),
+        ("UNKNOWN port 65535", "UNKNOWN", 65_535),
+        ("a port b port 5", "a port b", 5),
+        ("UNKNOWN:65535", "UNKNOWN", 65_535),
+        ("", "", 0),
+    ] {
+        let told = json!({"kind": "direct-tcpip", "host": "a", "port": 25, "from": from, "accepted": true});
+        let line = objects(Format::Cowrie, &with(EventId::SshForward, told)).remove(0);
+        assert_eq!((&line["orig_ip"], &line["orig_port"]), (&json!(ip), &json!(port)), "{from}");
+    }
+}
+
+#[test]
 fn what_is_told_here_is_what_events_have() {
     for record in detailed() {
         let object = serde_json::from_slice(&base64::decode(&record.data.unwrap()).unwrap()).unwrap();

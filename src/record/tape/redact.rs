@@ -35,7 +35,7 @@ pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
 /// `entry`, in which addresses that it tells as such are truncated by `mask`.
 pub fn truncate(mut entry: Entry, mask: &Mask) -> Entry {
     let truncate = |text: &mut Text| {
-        if let Some(masked) = masked(&text.original(), mask) {
+        if let Some(masked) = mask.text(&text.original()) {
             *text = Text::new(masked);
         }
     };
@@ -56,14 +56,6 @@ pub fn truncate(mut entry: Entry, mask: &Mask) -> Entry {
         _ => {}
     }
     entry
-}
-
-/// An address as clients and servers write it: by itself, in brackets, with a port behind a colon or a word.
-fn masked(text: &str, mask: &Mask) -> Option<String> {
-    let text = text.trim();
-    let (address, port) = text.find(" port ").map_or((text, ""), |at| text.split_at(at));
-    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
-    mask.text(bare).map(|masked| masked + port)
 }
 
 /// Octets of a terminal, each but the end of a line as an asterisk.
@@ -89,6 +81,8 @@ mod tests {
             (" 198.51.100.7", Some("198.51.100.0")),
             ("198.51.100.7:555", Some("198.51.100.0:555")),
             ("198.51.100.7 port 555", Some("198.51.100.0 port 555")),
+            ("198.51.100.7  port 65536", Some("198.51.100.0 port 65536")),
+            ("2001:db8:1:2::3 port 65536", Some("2001:db8:1:: port 65536")),
             ("[2001:db8:1:2::3]", Some("2001:db8:1::")),
             ("[2001:db8:1:2::3]:5", Some("[2001:db8:1::]:5")),
             ("10.0.0.1", Some("10.0.0.1")),
@@ -96,7 +90,7 @@ mod tests {
             ("smtp.example port 5", None),
             ("", None),
         ] {
-            assert_eq!(masked(text, &mask).as_deref(), expected, "{text}");
+            assert_eq!(mask.text(text).as_deref(), expected, "{text}");
         }
         let listen = |host| Entry::Listen { host: Text::new(host), port: 80, accepted: true };
         assert_eq!(truncate(listen("198.51.100.7"), &mask), listen("198.51.100.0"));

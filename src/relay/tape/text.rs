@@ -58,6 +58,29 @@ impl Text {
         &self.0
     }
 
+    /// Its beginning, of at most `most` octets as it is shown, and then an ellipsis; all of it if that is no more.
+    pub fn beginning(&self, most: usize) -> Text {
+        if self.0.len() <= most {
+            return self.clone();
+        }
+        let (mut end, mut rest) = (0, self.0.chars());
+        // No half of what was written out.
+        while let Some(c) = rest.next() {
+            match (c, rest.clone().next()) {
+                ('\\', Some('x')) => rest.by_ref().take(3).for_each(drop),
+                ('\\', Some('u')) => rest.by_ref().take_while(|c| *c != '}').for_each(drop),
+                ('\\', _) => drop(rest.next()),
+                _ => {}
+            }
+            let whole = self.0.len() - rest.as_str().len();
+            if whole > most {
+                break;
+            }
+            end = whole;
+        }
+        Text(format!("{}…", self.0.get(..end).unwrap_or_default()))
+    }
+
     /// What somebody else has made, as far as that was text: nothing to show. What was no UTF-8 is U+FFFD.
     pub fn original(&self) -> String {
         let number = |code: String| u32::from_str_radix(&code, 16).ok();
@@ -121,6 +144,32 @@ mod tests {
             let command = Entry::Exec { channel: 0, command: Text::command(vec![octet; COMMAND]) };
             let message = postcard::to_stdvec(&command).unwrap();
             assert!(message.len() < 60_000, "{}", message.len());
+        }
+    }
+
+    #[test]
+    fn a_beginning_has_no_half_of_an_escape() {
+        let text = Text::new(b"a\\\xff\xc3\xbc\xe2\x80\xaez");
+        assert_eq!(text, "a\\\\\\xffü\\u{202e}z");
+        let begun = [
+            (0, "…"),
+            (1, "a…"),
+            (3, "a\\\\…"),
+            (7, "a\\\\\\xff…"),
+            (9, "a\\\\\\xffü…"),
+            (17, "a\\\\\\xffü\\u{202e}…"),
+        ];
+        for most in 0..18 {
+            let (_, expected) = begun.iter().rfind(|(from, _)| *from <= most).unwrap();
+            assert_eq!(text.beginning(most), *expected, "{most}");
+        }
+        assert_eq!(text.beginning(18), text);
+        let command = Text::command(vec![0xff; COMMAND]).beginning(768);
+        assert!(command.0.len() == 768 + '…'.len_utf8() && command.0.capacity() < 2000, "{}", command.0.capacity());
+        // What another process has written has any form.
+        for odd in ["\\", "\\x", "\\x1", "\\u", "\\u{20", "\\u{20…", "ü\\"] {
+            let odd = Text(odd.into());
+            (0..=odd.0.len()).for_each(|most| assert!(odd.beginning(most).0.len() <= most + '…'.len_utf8()));
         }
     }
 

@@ -15,6 +15,11 @@ use crate::wire::hex;
 const DIGESTED: u64 = 16 << 20;
 /// Octets that are told of what is sent through a connection.
 const FIRST: usize = 512;
+/// Files of which it is known through which channel they move; of others the channel does not count the octets.
+const FILES: usize = 4096;
+/// Octets that are kept of a command, as it is shown, until it is over: so many fit into the event of its end, unless JSON
+/// writes many of them out. That of its beginning has told more.
+const NAME: usize = 768;
 
 /// What there is of a connection's channels besides their files.
 #[derive(Default)]
@@ -29,7 +34,7 @@ pub(super) struct Running {
 
 struct Program {
     kind: &'static str,
-    /// The command, or the subsystem's name.
+    /// The beginning of the command, or of the subsystem's name.
     name: Option<Text>,
     /// When it began, in microseconds.
     since: u64,
@@ -71,6 +76,12 @@ impl Running {
         }
     }
 
+    /// What ran in a channel is over.
+    fn close(&mut self, channel: u32) -> Option<Program> {
+        self.files.retain(|_, of| *of != channel);
+        self.programs.remove(&channel)
+    }
+
     /// So many more that nobody has.
     pub(super) fn pass_beyond(&mut self, channel: u32, stream: Stream, count: u64) {
         let Some(program) = self.programs.get_mut(&channel) else { return };
@@ -81,6 +92,14 @@ impl Running {
             }
             Stream::Output | Stream::Error => program.output = program.output.saturating_add(count),
         }
+    }
+}
+
+/// Whether what runs speaks SFTP or SCP, or may.
+fn moves_files(kind: &str, name: &str) -> bool {
+    match kind {
+        "subsystem" => name == "sftp",
+        _ => name.split_whitespace().next().is_some_and(|program| program.rsplit('/').next() == Some("scp")),
     }
 }
 
@@ -109,7 +128,7 @@ impl Recording {
     pub(super) fn knew(&mut self, entry: &Entry, micros: u64) {
         self.learn(entry, micros, true);
         if let Entry::Closed { channel } = entry {
-            self.running.programs.remove(channel);
+            self.running.close(*channel);
         }
     }
 
@@ -117,16 +136,18 @@ impl Recording {
         match entry {
             Entry::Shell { channel } => self.begins(*channel, "shell", None, since, resumed),
             Entry::Exec { channel, command } => {
-                self.begins(*channel, "command", Some(command.clone()), since, resumed);
+                self.begins(*channel, "command", Some(command), since, resumed);
             }
             Entry::Subsystem { channel, name } => {
-                self.begins(*channel, "subsystem", Some(name.clone()), since, resumed);
+                self.begins(*channel, "subsystem", Some(name), since, resumed);
             }
             // Its octets are no longer told as the channel's.
             Entry::FileBegin { channel, file, direction, .. } if !direction.is_of_channel() => {
                 if let Some(program) = self.running.programs.get_mut(channel) {
                     program.digest = None;
-                    self.running.files.insert(*file, *channel);
+                    if self.running.files.len() < FILES {
+                        self.running.files.insert(*file, *channel);
+                    }
                 }
             }
             Entry::Exit { channel, status, signal } => {
@@ -138,16 +159,17 @@ impl Recording {
         }
     }
 
-    fn begins(&mut self, channel: u32, kind: &'static str, name: Option<Text>, since: u64, resumed: bool) {
+    fn begins(&mut self, channel: u32, kind: &'static str, name: Option<&Text>, since: u64, resumed: bool) {
         let is_ssh = self.about.begin.protocol == Protocol::Ssh;
         // One runs in a channel, and is not told of twice.
         if !is_ssh || !self.channels.contains_key(&channel) || self.running.programs.contains_key(&channel) {
             return;
         }
-        // What the protocol of files says besides them is not told.
-        let is_sftp = kind == "subsystem" && name.as_ref().is_some_and(|name| name.as_str() == "sftp");
-        let digest = (!resumed && !is_sftp).then(|| Context::new(&SHA256));
-        let (input, output, status, signal) = (0, 0, None, None);
+        // What a protocol of files says besides them is not told.
+        let moves = name.is_some_and(|name| moves_files(kind, name.as_str()));
+        let digest = (!resumed && !moves).then(|| Context::new(&SHA256));
+        let (name, input, output) = (name.map(|name| name.beginning(NAME)), 0, 0);
+        let (status, signal) = (None, None);
         let program = Program { kind, name, since, input, output, digest, resumed, status, signal };
         self.running.programs.insert(channel, program);
     }
@@ -174,7 +196,7 @@ impl Recording {
     }
 
     fn tell_exit(&mut self, channel: u32, at: Utc, desk: &mut Desk<'_>) {
-        let Some(program) = self.running.programs.remove(&channel) else { return };
+        let Some(program) = self.running.close(channel) else { return };
         let transcript = self.channels.get(&channel).is_some_and(|channel| channel.has_transcript()).then(|| {
             let [_, cast] = self.about.place(desk.limits).files(channel);
             cast.file_name().map(|name| name.to_string_lossy().into_owned())
