@@ -1,5 +1,4 @@
-//! What hosts are, layer by layer: `defaults`, `kinds`, templates and the nodes'
-//! own values are each read once and then laid over one another.
+//! What hosts are: `defaults`, `kinds`, templates and nodes' own values are read once each and laid over one another.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -485,8 +485,7 @@ pub fn unmade(place: &Place, error: &io::Error) -> String {
     format!("cannot make its directory {}: {error}", place.dir.display())
 }
 
-/// Kills children whose command line names container `name`: a monitor that is
-/// in no cgroup of its own yet. Returns how many there were.
+/// Kills children whose command line names container `name`: a monitor without a cgroup of its own. Returns how many.
 fn kill_strays(name: &str) -> usize {
     let me = rustix::process::getpid().as_raw_nonzero();
     let children = fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();

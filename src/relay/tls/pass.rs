@@ -221,13 +221,20 @@ mod tests {
         assert_eq!((&heard[..], &told[..]), (&b"last words"[..], &b"last words"[..]));
     }
 
-    /// A tape on which there is room only when others were asked.
+    /// Lets others have so many turns.
+    async fn turns(count: usize) {
+        for _ in 0..count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A tape on which there is room only when others have had turns.
     struct Slow(Mutex<Vec<u8>>);
 
     impl Tape for Slow {
         fn put(&self, _: u64, entry: Entry) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
             Box::pin(async {
-                tokio::task::yield_now().await;
+                turns(16).await;
                 let Entry::Data { data, .. } = entry else { panic!("{entry:?}") };
                 self.0.lock().unwrap().extend_from_slice(&data);
             })
@@ -250,7 +257,8 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             writer.write_all(b"two").await.unwrap();
-            tokio::task::yield_now().await;
+            // Enough for it to be read, and not for it to be told.
+            turns(4).await;
             drop(reader);
         };
         let (ended, ()) = tokio::join!(way.go(from, to), sending);
@@ -266,7 +274,7 @@ mod tests {
             let mut octet = [0];
             reader.read_exact(&mut octet).await.unwrap();
             // Nobody takes more: both chunks are read now, of 2 KiB and of twice as much.
-            tokio::task::yield_now().await;
+            turns(4).await;
             writer.write_all(&[8; 6 * 1024]).await.unwrap();
             assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut writer).poll_write(cx, &[9]).is_pending())).await);
             drop((reader, writer));
