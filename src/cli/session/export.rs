@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use miette::miette;
 use serde_json::json;
 
@@ -30,7 +31,7 @@ pub struct Export {
     #[command(flatten)]
     pub which: Which,
     /// Where the bundle goes [default: ID.tar.zst.age, or ID.tar.zst with --plain, in the current directory]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(named))]
     pub output: Option<PathBuf>,
     /// Do not encrypt it
     #[arg(long, conflicts_with = "password_file")]
@@ -43,10 +44,19 @@ pub struct Export {
     pub json: bool,
 }
 
+/// A bundle is a file: elsewhere a hyphen stands for what comes or goes by a pipe, and would be taken for that here.
+fn named(path: PathBuf) -> Result<PathBuf, &'static str> {
+    match path.as_os_str().as_encoded_bytes() {
+        b"-" => Err("a bundle is a file, not a pipe: name it (one that is called so is ./-)"),
+        _ => Ok(path),
+    }
+}
+
 /// What is checked.
 #[derive(clap::Args, Debug)]
 pub struct Verify {
     /// A bundle
+    #[arg(value_parser = PathBufValueParser::new().try_map(named))]
     pub file: PathBuf,
     /// The public key whose signature it must bear [default: that of the honeynet on this machine]
     #[arg(long, value_name = "FILE")]
@@ -263,4 +273,17 @@ fn password(file: Option<&Path>, is_new: bool) -> miette::Result<String> {
         }
     };
     if password.is_empty() { Err(miette!("the password is empty")) } else { Ok(password) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hyphen_is_no_file() {
+        assert!(named("-".into()).unwrap_err().contains("./-"));
+        for path in ["./-", "x.tar.zst", "--"] {
+            assert_eq!(named(path.into()), Ok(path.into()));
+        }
+    }
 }
