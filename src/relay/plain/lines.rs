@@ -376,7 +376,8 @@ fn verdict(spoken: Spoken, line: &[u8]) -> (bool, bool) {
 
 /// Whether a line answers a command, which something has to follow (RFC 959 §4.2).
 fn is_intermediate(spoken: Spoken, line: &[u8]) -> bool {
-    matches!(spoken, Spoken::Ftp | Spoken::Smtp) && line.first() == Some(&b'3') && line.get(3) != Some(&b'-')
+    let is_number = line.len() >= 3 && line[..3].iter().all(u8::is_ascii_digit);
+    matches!(spoken, Spoken::Ftp | Spoken::Smtp) && is_number && line[0] == b'3' && line.get(3) != Some(&b'-')
 }
 
 /// The tag of a command, or of its answer.

@@ -34,13 +34,15 @@ fn log_ins_that_are_not_waited_for() {
         &[
             (OUT, b"220 ftp\r\n"),
             (IN, b"USER a\r\nPASS b\r\n"),
-            (OUT, b"331 password\r\n230 in\r\n"),
+            (OUT, b"331-we have\r\n3 rules\r\n331 password\r\n230 in\r\n"),
             (IN, b"RETR x\r\nUSER c\r\nPASS d\r\n"),
             (OUT, b"150 here\r\n226 done\r\n331 password\r\n530 no\r\n"),
         ],
         &[
             "< 220 ftp",
             "> USER a",
+            "< 331-we have",
+            "< 3 rules",
             "< 331 password",
             "a:b true",
             "< 230 in",

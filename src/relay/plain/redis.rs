@@ -29,6 +29,8 @@ pub(super) struct Redis {
     end_due: bool,
     /// Commands whose answers are to come, of which the first line is told, and the log-ins among them.
     due: VecDeque<Option<(Text, Text)>>,
+    /// Answers to earlier ones that are to come as well.
+    forgotten: u64,
     answer: Answer,
 }
 
@@ -39,7 +41,6 @@ struct Answer {
     due: u64,
     /// Octets of a part that are still to come.
     skip: u64,
-    is_pushed: bool,
 }
 
 impl Redis {
@@ -85,7 +86,8 @@ impl Redis {
     fn command(&mut self, told: &mut Vec<Entry>) {
         let parts = std::mem::take(&mut self.parts);
         if self.due.len() >= DUE {
-            // Whose answers are not waited for is told without them.
+            // Whose answers are not waited for is told without them, and they are nobody else's.
+            self.forgotten = self.forgotten.saturating_add(self.due.len() as u64);
             self.end(told);
         }
         let mut login = None;
@@ -115,11 +117,12 @@ impl Redis {
     fn answer(&mut self, line: &[u8], told: &mut Vec<Entry>) {
         let (kind, count) = line.split_first().map_or((0, None), |(kind, count)| (*kind, number(count)));
         if self.answer.due == 0 {
+            self.answer = Answer { due: 1, skip: 0 };
             // What is pushed answers nothing.
-            self.answer = Answer { due: 1, is_pushed: kind == b'>', ..Answer::default() };
-            if !self.answer.is_pushed
-                && let Some(login) = self.due.pop_front()
-            {
+            let is_pushed = kind == b'>';
+            if !is_pushed && self.forgotten > 0 {
+                self.forgotten -= 1;
+            } else if !is_pushed && let Some(login) = self.due.pop_front() {
                 if let Some((user, password)) = login {
                     // `+OK`, or what there is to say of the server.
                     let accepted = !line.starts_with(b"-") && !line.starts_with(b"!");
@@ -128,7 +131,7 @@ impl Redis {
                 told.push(Entry::Answer { text: Text::new(line) });
             }
         }
-        let Answer { due, skip, .. } = &mut self.answer;
+        let Answer { due, skip } = &mut self.answer;
         *due -= 1;
         match (kind, count) {
             (b'*' | b'~' | b'>', Some(count)) => *due = due.saturating_add(count),

@@ -284,6 +284,24 @@ fn commands_of_redis() {
     );
 }
 
+/// Who sends more commands than are remembered has none of them answered by what is to another one.
+#[test]
+fn answers_of_redis_that_are_not_waited_for() {
+    let (mut observer, mut entries) = (observer(Spoken::Redis, false).unwrap(), Vec::new());
+    for (stream, octets) in
+        [(IN, &b"AUTH wrong\r\n".repeat(129)[..]), (OUT, &b"+OK\r\n".repeat(128)), (OUT, b"-WRONGPASS\r\n")]
+    {
+        observer.see(stream, octets, &mut entries).unwrap();
+    }
+    observer.end(&mut entries);
+    let tried = entries.iter().filter_map(|entry| match entry {
+        Entry::Attempt { accepted, .. } => Some(*accepted),
+        _ => None,
+    });
+    assert_eq!(tried.collect::<Vec<_>>(), [false; 129]);
+    assert_eq!(entries.last(), Some(&Entry::Answer { text: Text::new("-WRONGPASS") }));
+}
+
 #[test]
 fn statements() {
     let packet = |number: u8, payload: &[u8]| [&[payload.len() as u8, 0, 0, number][..], payload].concat();
