@@ -73,6 +73,11 @@ pub struct KeeperConfig {
 }
 
 impl KeeperConfig {
+    /// Where evidence lies.
+    pub fn evidence_dir(&self) -> PathBuf {
+        self.state_dir.join(&self.name).join("evidence")
+    }
+
     /// What evidence tells of addresses.
     pub fn mask(&self) -> AddressMask {
         // They would be looked through for nothing.

@@ -13,6 +13,7 @@ mod ip;
 mod mask;
 mod process;
 mod ring;
+mod steps;
 mod utc;
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,8 @@ pub use ip::MaybeIp;
 pub use mask::{AddressMask, MaskedIp, ParseMaskedError, Prefixes};
 pub use process::{Fate, HONEYNET_ENDS, Process, process_state, told_of_process};
 pub use ring::{RingSink, decode};
-pub use utc::Utc;
+pub use steps::Steps;
+pub use utc::{Now, Utc};
 
 /// Octets of payload that may go along with an event.
 pub const MAX_DATA: usize = 1024;

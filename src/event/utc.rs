@@ -13,6 +13,22 @@ const SHAPE: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Utc(i64);
 
+/// A point in time by two clocks: the one that people read, which may be set, and one that only runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// By the wall's clock.
+    pub utc: Utc,
+    /// Microseconds of a clock that nobody sets.
+    pub steady: i64,
+}
+
+/// As if nobody had ever set the wall's clock.
+impl From<Utc> for Now {
+    fn from(utc: Utc) -> Now {
+        Now { utc, steady: utc.micros() }
+    }
+}
+
 impl Utc {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Utc = Utc(0);
@@ -136,6 +152,14 @@ impl<'de> Deserialize<'de> for Utc {
 }
 
 /// The moment as file systems have it; nothing before 1970.
+impl From<std::time::SystemTime> for Utc {
+    fn from(time: std::time::SystemTime) -> Utc {
+        let micros = |elapsed: std::time::Duration| i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
+        let epoch = std::time::SystemTime::UNIX_EPOCH;
+        Utc::from_micros(time.duration_since(epoch).map_or_else(|before| -micros(before.duration()), micros))
+    }
+}
+
 impl From<Utc> for std::time::SystemTime {
     fn from(time: Utc) -> std::time::SystemTime {
         let since = std::time::Duration::from_micros(u64::try_from(time.micros()).unwrap_or(0));

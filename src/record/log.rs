@@ -23,7 +23,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 
 use super::file::{Appender, is_full};
-use super::retention::Retention;
+use super::retention::{Retention, Trust};
 use super::schema::Record;
 use super::search::{CURRENT, first_seq, first_time, rotated_files};
 use crate::event::EventId;
@@ -166,7 +166,7 @@ impl EventLog {
             gap.reason = Some("torn: the last line was incomplete when the log was opened".into());
             log.push(&mut gap);
         }
-        log.flush(now);
+        log.hand_over(now, &mut Vec::new());
         if log.file.is_none() {
             log.create_file(now).map_err(|e| fail("create", e))?;
         }
@@ -219,11 +219,17 @@ impl EventLog {
             return own;
         }
         self.forget(now, &mut own);
+        self.hand_over(now, &mut own);
+        own
+    }
+
+    /// Writes what waits, and in `own` the records that the log has of itself.
+    fn hand_over(&mut self, now: Utc, own: &mut Vec<String>) {
         if self.pending.is_empty() && self.unkept == 0 {
             self.sync_if_due(now);
-            return own;
+            return;
         }
-        let mut result = self.write_pending(now, &mut own);
+        let mut result = self.write_pending(now, own);
         if result.is_ok() && self.unkept > 0 {
             let mut gap = Record::bare(0, now, EventId::Gap);
             gap.count = Some(self.unkept);
@@ -233,7 +239,7 @@ impl EventLog {
             ));
             let unkept = std::mem::take(&mut self.unkept);
             own.extend(self.push(&mut gap).map(str::to_owned));
-            result = self.write_pending(now, &mut own);
+            result = self.write_pending(now, own);
             if result.is_err() {
                 tracing::debug!(unkept, "the gap itself waits for the disk");
             }
@@ -259,7 +265,11 @@ impl EventLog {
             }
         }
         self.sync_if_due(now);
-        own
+    }
+
+    /// Deletes nothing for being old while `trust` says so.
+    pub fn trusting(&mut self, trust: Trust) {
+        self.retention.trusting(trust);
     }
 
     /// Hands everything to the disk and waits for it.

@@ -1,31 +1,94 @@
 //! How long anything is kept, whatever room there is.
 
-use crate::event::Utc;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::event::{Now, Steps, Utc};
 
 /// How often it is looked what is too old, in microseconds.
 const EVERY: i64 = 3_600_000_000;
 /// The longest that a file of the log is written where its records are to go some day: it goes as a whole.
 const LONGEST: i64 = 86_400_000_000;
 
+/// Whether anything may go for being old: for all who delete, by one who looks at clocks ([`Watch`]).
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<AtomicBool>);
+
+impl Default for Trust {
+    fn default() -> Trust {
+        Trust(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+/// Looks whether the wall's clock may be believed, and says so.
+#[derive(Debug)]
+pub struct Watch {
+    steps: Steps,
+    trust: Trust,
+}
+
+impl Watch {
+    /// From `now` on, for a honeynet whose log lies in `events`: how old that is tells whether it was away, or the clock is wrong.
+    pub fn new(events: &Path, now: Now) -> Watch {
+        let files = std::fs::read_dir(events).into_iter().flatten().flatten();
+        let written = files.filter_map(|file| file.metadata().ok()?.modified().ok()).max();
+        let mut watch = Watch { steps: Steps::new(written.map(Utc::from), now), trust: Trust::default() };
+        watch.look(now);
+        watch
+    }
+
+    /// For those who delete.
+    pub fn trust(&self) -> Trust {
+        self.trust.clone()
+    }
+
+    /// Looks at both clocks.
+    pub fn look(&mut self, now: Now) {
+        let is_believed = self.steps.is_believed(now);
+        if self.trust.0.swap(is_believed, Ordering::Relaxed) == is_believed {
+            return;
+        }
+        if is_believed {
+            tracing::info!(now = %now.utc, "the machine's clock is believed again: what is too old is deleted");
+        } else {
+            let ahead_secs = self.steps.ahead_secs();
+            tracing::warn!(
+                now = %now.utc, ahead_secs,
+                "the machine's clock has jumped forward, or nothing was recorded for days: nothing is deleted for being old until \
+                 it has stayed there for a day, or is set right"
+            );
+        }
+    }
+}
+
 /// When what is too old goes: at the start, and hourly.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Retention {
     micros: Option<i64>,
     looked: Option<Utc>,
+    trust: Trust,
 }
 
 impl Retention {
     /// What is older than so many seconds goes; nothing without.
     pub fn new(secs: Option<u64>) -> Retention {
         let micros = secs.map(|secs| i64::try_from(secs.saturating_mul(1_000_000)).unwrap_or(i64::MAX));
-        Retention { micros, looked: None }
+        Retention { micros, looked: None, trust: Trust::default() }
+    }
+
+    /// Nothing goes for being old while `trust` says so.
+    pub fn trusting(&mut self, trust: Trust) {
+        self.trust = trust;
     }
 
     /// What is from before that time is to go now, if it is time to look. A clock that was set back looks again.
     pub fn due(&mut self, now: Utc) -> Option<Utc> {
         let micros = self.micros?;
         let since = |looked: Utc| now.micros().saturating_sub(looked.micros());
-        if self.looked.is_some_and(|looked| (0..EVERY).contains(&since(looked))) {
+        if self.looked.is_some_and(|looked| (0..EVERY).contains(&since(looked)))
+            || !self.trust.0.load(Ordering::Relaxed)
+        {
             return None;
         }
         self.looked = Some(now);
@@ -56,5 +119,34 @@ mod tests {
         assert_eq!(retention.longest(), Some(3 * HOUR));
         assert_eq!(Retention::new(Some(30 * 86_400)).longest(), Some(24 * HOUR));
         assert_eq!(Retention::new(None).due(utc(0)), None);
+    }
+
+    #[test]
+    fn nothing_is_old_by_a_clock_that_nobody_believes() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("events.ndjson"), "").unwrap();
+        let written = std::fs::metadata(dir.path().join("events.ndjson")).unwrap().modified().unwrap();
+        let now = |hours: i64, ahead: i64| Now {
+            utc: Utc::from_micros(Utc::from(written).micros() + (hours + ahead) * HOUR),
+            steady: hours * HOUR,
+        };
+        let mut watch = Watch::new(dir.path(), now(0, 0));
+        let mut retention = Retention::new(Some(30 * 86_400));
+        retention.trusting(watch.trust());
+        let mut due = |hours: i64, ahead: i64| {
+            watch.look(now(hours, ahead));
+            retention.due(now(hours, ahead).utc).is_some()
+        };
+        assert!(due(1, 0));
+        assert!(!due(2, 91 * 24), "a jump of 91 days");
+        assert!(!due(25, 91 * 24));
+        assert!(due(26, 91 * 24), "that was right after all");
+        // A machine that starts with a wrong clock.
+        let mut watch = Watch::new(dir.path(), now(0, 91 * 24));
+        let mut retention = Retention::new(Some(30 * 86_400));
+        retention.trusting(watch.trust());
+        assert!(retention.due(now(0, 91 * 24).utc).is_none());
+        watch.look(now(1, 0));
+        assert!(retention.due(now(1, 0).utc).is_some());
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn job(keeper: &Keeper, container: &Container, used: &Used, now: Utc)
         note: None,
         limits: Limits {
             read_secs: ((patience(container) - WRITING) / SECOND).unsigned_abs(),
-            ..keeper.config.evidence.clone()
+            ..keeper.evidence_limits()
         },
     }
 }
@@ -91,7 +91,7 @@ fn patience(container: &Container) -> i64 {
 impl Keeper {
     /// Where evidence lies.
     pub(super) fn evidence(&self) -> PathBuf {
-        self.config.state_dir.join(&self.config.name).join("evidence")
+        self.config.evidence_dir()
     }
 
     /// Writes down that container `number` is that lease's from now on.

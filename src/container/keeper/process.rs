@@ -13,6 +13,7 @@ use super::adopt::Inherited;
 use super::ahead;
 use super::cgroup::Layout;
 use super::disk::Disks;
+use super::forget;
 use super::inside::Inside;
 use super::lease::{Container, Lease, Rest, Stage};
 use super::leases::START_DEADLINE;
@@ -25,7 +26,7 @@ use super::settings;
 use super::taps::Taps;
 use super::uplinks::Uplinks;
 use crate::container::{FromKeeper, KeeperConfig, KeeperSays, ToKeeper};
-use crate::event::{Event, EventId, MAX_DATA, Said};
+use crate::event::{Event, EventId, MAX_DATA, Said, Steps};
 use crate::node::NodeIdx;
 use crate::sys::seqpacket::Channel;
 use crate::sys::signal::Signals;
@@ -92,6 +93,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
     ends.console.set_nonblocking(true)?;
     let links = netlink::watch_links()?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let steps = forget::steps(&config);
     let mut keeper = Keeper {
         tag: leftovers::tag(&config),
         uplinks: Uplinks::new(&config.nodes, config.threads),
@@ -122,6 +124,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         inherited: Inherited::new()?,
         next_tap_look: 0,
         next_forget: 0,
+        steps,
         config,
     };
     keeper.adopt(found, clock::monotonic_micros());
@@ -166,6 +169,8 @@ pub(super) struct Keeper {
     pub(super) next_tap_look: i64,
     /// When old evidence goes next.
     pub(super) next_forget: i64,
+    /// Whether the machine's clock is believed in what is old.
+    pub(super) steps: Steps,
     /// Those that are to start.
     pub(super) queue: VecDeque<u32>,
     pub(super) outgoing: VecDeque<(FromKeeper, Vec<OwnedFd>)>,

@@ -72,7 +72,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
     }
     let captures = config.plan.captures;
     let recorder = Recorder::open(shared.clone(), &config.dir, captures, ends.rings, hear, wake)?;
-    let tapes = open_tapes(&config, shared.mask.clone())?;
+    let tapes = open_tapes(&config, shared.mask.clone())?.trusting(recorder.trust());
     let sinks = Sinks::start(&config.plan.sinks, &config.plan.name, &config.dir, &shared, &to_recorder)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = stop.clone();

@@ -6,7 +6,7 @@ use super::sinks;
 use crate::event::Utc;
 use crate::record::privacy::{Mask, Privacy, redact, rewrite, without_payload};
 use crate::record::tape::{self, Space};
-use crate::record::{Edit, Record, Retention};
+use crate::record::{Edit, Record, Retention, Trust};
 
 /// What a topology says of privacy, done.
 pub struct Private {
@@ -19,10 +19,11 @@ pub struct Private {
 }
 
 impl Private {
-    /// As `privacy` says, for the honeynet in `dir`.
-    pub fn new(privacy: Privacy, mask: Mask, dir: &Path) -> Private {
+    /// As `privacy` says, for the honeynet in `dir`; nothing goes for being old while `trust` says so.
+    pub fn new(privacy: Privacy, mask: Mask, dir: &Path, trust: Trust) -> Private {
         let (captures, sinks) = (dir.join("captures"), dir.join("sinks"));
-        let retention = Retention::new(privacy.retention_secs);
+        let mut retention = Retention::new(privacy.retention_secs);
+        retention.trusting(trust);
         Private { redacts: privacy.redact, mask, retention, captures, sinks }
     }
 

@@ -16,9 +16,10 @@ use super::alerts::Alerts;
 use super::private::Private;
 use super::shared::{Shared, lock};
 use crate::control::config::Rings;
-use crate::event::{Captured, Event, EventId, Fate, Process, Said, decode};
+use crate::event::{Captured, Event, EventId, Fate, Now, Process, Said, decode};
 use crate::record::{
-    CaptureLimits, CaptureSet, CaptureSource, Causes, Contacts, Direction, EventLog, LogLimits, Record, Summary, Utc,
+    CaptureLimits, CaptureSet, CaptureSource, Causes, Contacts, Direction, EventLog, LogLimits, Record, Summary, Trust,
+    Utc, Watch,
 };
 use crate::sys::clock;
 use crate::sys::eventfd::{EventFd, wait_readable};
@@ -68,6 +69,8 @@ pub struct Recorder {
     causes: Causes,
     /// What is left out of what is written.
     private: Private,
+    /// Whether the machine's clock is believed.
+    watch: Watch,
     /// What a sensor has told.
     alerts: Alerts,
     wake: EventFd,
@@ -100,6 +103,8 @@ impl Recorder {
         wake: EventFd,
     ) -> io::Result<Recorder> {
         let now = Utc::from_micros(clock::realtime_micros());
+        // What is there was written before: what this run writes says nothing of how long nothing was.
+        let watch = Watch::new(&dir.join("events"), Now { utc: now, steady: clock::monotonic_micros() });
         let open = |rings: Rings| {
             io::Result::Ok(Readers { events: RingReader::open(rings.events)?, frames: RingReader::open(rings.frames)? })
         };
@@ -107,16 +112,18 @@ impl Recorder {
         let log_limits = LogLimits { age_secs: privacy.retention_secs, ..LogLimits::default() };
         let mut captures = CaptureSet::open(&dir.join("captures"), limits)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?;
-        let private = Private::new(privacy, shared.mask.clone(), dir);
+        let private = Private::new(privacy, shared.mask.clone(), dir, watch.trust());
         captures.contacts = Contacts::of_log(&dir.join("events"));
         private.edit().into_iter().for_each(|edit| captures.edit(edit));
-        let log = EventLog::open(&dir.join("events"), log_limits, now).map_err(io::Error::other)?;
+        let mut log = EventLog::open(&dir.join("events"), log_limits, now).map_err(io::Error::other)?;
+        log.trusting(watch.trust());
         shared.grown(log.next_seq() - 1);
         Ok(Recorder {
             shared,
             log,
             captures,
             private,
+            watch,
             rings: rings.into_iter().map(open).collect::<io::Result<_>>()?,
             said,
             causes: Causes::of_log(&dir.join("events")),
@@ -136,6 +143,11 @@ impl Recorder {
             unflushed: false,
             buffer: Vec::new(),
         })
+    }
+
+    /// Whether anything may go for being old.
+    pub fn trust(&self) -> Trust {
+        self.watch.trust()
     }
 
     /// Works until `stop` is set (and the eventfd raised), then writes what is left.
@@ -258,6 +270,7 @@ impl Recorder {
     /// Writes what there is, a bounded share of it. Returns whether there may be more.
     pub fn step(&mut self, utc: i64, monotonic: i64) -> bool {
         let offset = utc - monotonic;
+        self.watch.look(Now { utc: Utc::from_micros(utc), steady: monotonic });
         let mut more = self.take_events(utc, offset, monotonic);
         more |= self.take_frames(utc, offset, monotonic);
         if monotonic - self.flushed >= FLUSH_MICROS || monotonic < self.flushed {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::shared::Shared;
 use super::to_recorder::ToRecorder;
-use crate::event::{Said, Utc};
+use crate::event::{Now, Said, Utc};
 use crate::record::tape::Tapes;
 use crate::relay::tape::Word;
 use crate::sys::clock;
@@ -61,7 +61,7 @@ pub fn run(
             if is_idle { Ok(told.recv().await) } else { tokio::time::timeout(TEND, told.recv()).await }
         });
         let (utc, monotonic) = (clock::realtime_micros(), clock::monotonic_micros());
-        let now = Utc::from_micros(utc);
+        let now = Now { utc: Utc::from_micros(utc), steady: monotonic };
         match next {
             Ok(Some(Told::Word(conn, word))) => {
                 tapes.take(conn, *word, now);

@@ -32,7 +32,7 @@ use crate::relay::tape::{Begin, Direction, Entry, Protocol, Stream, Text};
 
 /// The longest that a connection lasts, in microseconds: ten years.
 const LONGEST: u64 = 315_360_000_000_000;
-/// How far a time may be from now.
+/// How far a time that another process tells may be from now.
 const FAR: i64 = 3_600_000_000;
 /// Shells of one connection whose commands are told at once: each keeps the line that is being typed.
 const SHELLS: usize = 8;
@@ -53,6 +53,8 @@ pub struct Desk<'a> {
     pub redacts: bool,
     /// The time.
     pub now: Utc,
+    /// The same by a clock that nobody sets, in microseconds.
+    pub steady: i64,
 }
 
 /// Whether files are known by it: channels, what runs in them, and files on their way.
@@ -86,6 +88,8 @@ pub struct Recording {
     events: HashMap<EventId, u32>,
     /// Microseconds since the beginning.
     last: u64,
+    /// When that was, by the steady clock.
+    began: i64,
     /// Tells who follows.
     marker: Marker,
     /// Channels from this number on may have been opened without a word: the process that was told died with it.
@@ -188,6 +192,7 @@ impl Recording {
             signs: Signs::default(),
             events: HashMap::new(),
             last: 0,
+            began: desk.steady,
         };
         recording.say_begin(node, desk);
         recording
@@ -212,9 +217,9 @@ impl Recording {
         std::mem::take(&mut self.is_resumed)
     }
 
-    /// When it began.
-    pub fn began(&self) -> Utc {
-        self.about.begin.at
+    /// When it began, by the steady clock.
+    pub fn began_steady(&self) -> i64 {
+        self.began
     }
 
     /// Takes what happened; returns whether that is the end.
@@ -223,7 +228,7 @@ impl Recording {
         if micros <= LONGEST {
             self.last = self.last.max(micros);
         }
-        let at = self.time(desk.now);
+        let at = self.time(desk.steady);
         match entry {
             Entry::Data { channel, stream, data } if self.is_doubtful || self.secret.contains(channel) => {
                 self.data(*channel, *stream, &starred(data), at, desk);
@@ -261,7 +266,7 @@ impl Recording {
 
     /// Hands to the kernel what was gathered.
     pub fn flush(&mut self, desk: &mut Desk<'_>) {
-        let at = self.time(desk.now);
+        let at = self.time(desk.steady);
         self.tape.flush(desk.store);
         let session = self.about.begin.session;
         let lost = self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).sum::<u64>();
@@ -273,7 +278,7 @@ impl Recording {
 
     /// The connection is over: its last entry says so, or else `reason` does.
     pub fn finish(mut self, reason: &str, ended: bool, desk: &mut Desk<'_>) {
-        let at = self.time(desk.now);
+        let at = self.time(desk.steady);
         let session = self.about.begin.session;
         if !ended {
             self.tape.push(self.last, &Broken { broken: Why { reason } }, desk.store);
@@ -313,9 +318,11 @@ impl Recording {
         }
     }
 
-    fn time(&self, now: Utc) -> Utc {
-        let at = self.about.begin.at.micros().saturating_add_unsigned(self.last);
-        if at.saturating_sub(now.micros()) > FAR { now } else { Utc::from_micros(at) }
+    /// When the last thing happened: so long after the beginning, whatever is done to the wall's clock meanwhile.
+    fn time(&self, steady: i64) -> Utc {
+        let most = steady.saturating_sub(self.began).saturating_add(FAR);
+        let since = i64::try_from(self.last).unwrap_or(i64::MAX).min(most);
+        Utc::from_micros(self.about.begin.at.micros().saturating_add(since))
     }
 
     /// So many octets passed that nobody tells.
@@ -362,7 +369,7 @@ impl Recording {
             && self.channels.len() < desk.limits.of_connection
             && !self.channels.contains_key(&number);
         if is_new {
-            let at = self.time(desk.now);
+            let at = self.time(desk.steady);
             let mut channel = Channel::new(number);
             channel.resume(at, &self.about.place(desk.limits), desk.store);
             self.channels.insert(number, channel);

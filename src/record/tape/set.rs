@@ -11,10 +11,10 @@ use super::recording::{Desk, Recording};
 use super::redact::{redact, truncate};
 use super::room::Look;
 use super::store::Store;
-use crate::event::{EventId, Utc};
+use crate::event::{EventId, Now, Utc};
 use crate::node::NodeIdx;
-use crate::record::SESSIONS;
 use crate::record::privacy::Mask;
+use crate::record::{SESSIONS, Trust};
 use crate::relay::tape::{Begin, Entry, Word};
 
 /// How long words of a switch that is gone may still be on their way, in microseconds.
@@ -47,9 +47,23 @@ pub struct Tapes {
     /// Connections that there was no room for and nobody was told of, and when somebody was last.
     untold: u64,
     told_at: Option<i64>,
-    /// The switch is gone: recordings that began by then end a little later.
-    gone: Option<(Utc, Utc)>,
+    /// The switch is gone: recordings that began by then end a little later. Both by the steady clock.
+    gone: Option<(i64, i64)>,
     told: Vec<Notice>,
+}
+
+/// What recordings share, at the time `$now`; the set's other fields stay free.
+macro_rules! desk {
+    ($set:ident, $now:expr) => {
+        Desk {
+            store: &mut $set.store,
+            limits: &$set.limits,
+            told: &mut $set.told,
+            redacts: $set.redacts,
+            now: $now.utc,
+            steady: $now.steady,
+        }
+    };
 }
 
 impl Tapes {
@@ -79,6 +93,13 @@ impl Tapes {
     #[must_use]
     pub fn masked(self, mask: Mask) -> Tapes {
         Tapes { mask, ..self }
+    }
+
+    /// The same, and nothing is deleted for being old while `trust` says so.
+    #[must_use]
+    pub fn trusting(mut self, trust: Trust) -> Tapes {
+        self.store.trusting(trust);
+        self
     }
 
     /// How they are doing.
@@ -112,31 +133,32 @@ impl Tapes {
     }
 
     /// The switch is in the middle of `conns`: whatever else is being recorded is over.
-    pub fn retain(&mut self, conns: &[u64], now: Utc) {
+    pub fn retain(&mut self, conns: &[u64], now: impl Into<Now>) {
+        let now = now.into();
         let there: HashSet<u64> = conns.iter().copied().collect();
         self.end("its end was not seen", |conn, _| !there.contains(&conn), now);
         let resumed: u64 = self.open.values_mut().map(|recording| u64::from(recording.was_resumed())).sum();
         let count = resumed + self.before.len() as u64;
         if count > 0 {
             let why = "restart: recordings of connections go on; some of what came just before may be missing";
-            self.told.push(Notice::of_recording(EventId::RecordingFailed, now, count, why));
+            self.told.push(Notice::of_recording(EventId::RecordingFailed, now.utc, count, why));
         }
     }
 
     /// Goes on with connection `conn`, if another process was recording it.
-    fn resume(&mut self, conn: u64, lives: bool, now: Utc) {
+    fn resume(&mut self, conn: u64, lives: bool, now: Now) {
         let Some(mark) = self.before.remove(&conn) else { return };
         let node = mark.node.as_ref().and_then(|name| self.nodes.iter().position(|node| node == name));
         let node = NodeIdx(node.and_then(|at| at.try_into().ok()).unwrap_or(u16::MAX));
-        let mut desk =
-            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
+        let mut desk = desk!(self, now);
         if let Some(recording) = Recording::resume(mark, conn, node, lives, &mut desk) {
             self.open.insert(conn, recording);
         }
     }
 
     /// Takes a word about connection `conn`.
-    pub fn take(&mut self, conn: u64, word: Word, now: Utc) {
+    pub fn take(&mut self, conn: u64, word: Word, now: impl Into<Now>) {
+        let now = now.into();
         self.resume(conn, true, now);
         let (micros, entry) = match word {
             Word::Begin(begin) => return self.begin(conn, begin, now),
@@ -146,8 +168,7 @@ impl Tapes {
             self.dropped += 1;
             return;
         };
-        let mut desk =
-            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
+        let mut desk = desk!(self, now);
         let ended = recording.take(micros, &entry, &mut desk);
         if let Entry::End { reason } = entry
             && ended
@@ -158,44 +179,46 @@ impl Tapes {
     }
 
     /// Hands to the kernel what was gathered of connection `conn`.
-    pub fn flush(&mut self, conn: u64, now: Utc) {
-        let mut desk =
-            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
+    pub fn flush(&mut self, conn: u64, now: impl Into<Now>) {
+        let now = now.into();
+        let mut desk = desk!(self, now);
         if let Some(recording) = self.open.get_mut(&conn) {
             recording.flush(&mut desk);
         }
     }
 
     /// Hands to the kernel what was gathered, makes room, and ends what has to.
-    pub fn tend(&mut self, now: Utc) {
-        let mut desk =
-            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
+    pub fn tend(&mut self, now: impl Into<Now>) {
+        let now = now.into();
+        let mut desk = desk!(self, now);
         for recording in self.open.values_mut() {
             recording.flush(&mut desk);
         }
-        // A clock that is set back does not keep them for ever.
         if let Some((before, since)) = self.gone
-            && !(0..ON_THE_WAY).contains(&(now.micros() - since.micros()))
+            && now.steady - since >= ON_THE_WAY
         {
             self.gone = None;
-            self.end("the switch ended", |_, began| began <= before, now);
+            self.end("the switch ended", |_, recording| recording.is_none_or(|it| it.began_steady() <= before), now);
         }
-        self.store.tend(now, &mut self.told);
-        self.tell_of_dropped(now);
+        self.store.tend(now.utc, &mut self.told);
+        self.tell_of_dropped(now.utc);
     }
 
     /// The switch ended at `at`: what it was in the middle of is over, once its last words have come.
-    pub fn switch_ended(&mut self, at: Utc, now: Utc) {
-        self.gone = Some((at, now));
+    pub fn switch_ended(&mut self, at: Utc, now: impl Into<Now>) {
+        let now = now.into();
+        // It was a moment ago: nobody has set the clock since.
+        self.gone = Some((now.steady.saturating_sub(now.utc.micros().saturating_sub(at.micros())), now.steady));
     }
 
     /// Ends all of them.
-    pub fn close(&mut self, reason: &str, now: Utc) {
+    pub fn close(&mut self, reason: &str, now: impl Into<Now>) {
+        let now = now.into();
         self.end(reason, |_, _| true, now);
-        self.store.tend(now, &mut self.told);
+        self.store.tend(now.utc, &mut self.told);
     }
 
-    fn begin(&mut self, conn: u64, mut begin: Begin, now: Utc) {
+    fn begin(&mut self, conn: u64, mut begin: Begin, now: Now) {
         begin.peer.set_ip(self.mask.ip(begin.peer.ip()));
         // A switch says it again to a console that follows another.
         if let Some(recording) = self.open.get_mut(&conn) {
@@ -204,22 +227,21 @@ impl Tapes {
         if self.open.len() + self.before.len() >= self.limits.open {
             self.dropped += 1;
             self.untold += 1;
-            return self.tell_of_dropped(now);
+            return self.tell_of_dropped(now.utc);
         }
         let node = self.nodes.get(usize::from(begin.node.0)).map(String::as_str);
-        let mut desk =
-            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
+        let mut desk = desk!(self, now);
         self.open.insert(conn, Recording::begin(begin, conn, node, &mut desk));
     }
 
-    fn end(&mut self, reason: &str, which: impl Fn(u64, Utc) -> bool, now: Utc) {
-        let before: Vec<u64> =
-            self.before.iter().filter(|(conn, mark)| which(**conn, mark.begin.at)).map(|(conn, _)| *conn).collect();
+    /// Ends those that `which` says, by number; of what another process began, and this one has not gone on with, there is no
+    /// recording yet.
+    fn end(&mut self, reason: &str, which: impl Fn(u64, Option<&Recording>) -> bool, now: Now) {
+        let before: Vec<u64> = self.before.keys().copied().filter(|conn| which(*conn, None)).collect();
         before.into_iter().for_each(|conn| self.resume(conn, false, now));
-        let over = self.open.iter().filter(|(conn, recording)| which(**conn, recording.began()));
+        let over = self.open.iter().filter(|(conn, recording)| which(**conn, Some(recording)));
         let over: Vec<u64> = over.map(|(conn, _)| *conn).collect();
-        let mut desk =
-            Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
+        let mut desk = desk!(self, now);
         for recording in over.iter().filter_map(|conn| self.open.remove(conn)) {
             recording.finish(reason, false, &mut desk);
         }

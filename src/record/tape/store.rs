@@ -21,7 +21,7 @@ use super::TapeLimits;
 use super::notice::Notice;
 use super::room::{Kind, Limit, Look, Scarce, share};
 use crate::event::{EventId, SessionId, Utc};
-use crate::record::Retention;
+use crate::record::{Retention, Trust};
 
 /// A session with more than this part of the whole (32 MiB of 8 GiB) is large.
 const LARGE: u64 = 256;
@@ -113,6 +113,11 @@ impl Store {
         };
         store.measure();
         Ok(store)
+    }
+
+    /// Deletes nothing for being old while `trust` says so.
+    pub fn trusting(&mut self, trust: Trust) {
+        self.retention.trusting(trust);
     }
 
     /// The directory of session `id`, made if need be, in which a connection is being recorded from now on.

@@ -52,6 +52,8 @@ impl Recording {
             // That they were let in may be what died with the other process.
             signs.let_in();
         }
+        // It may have been idle since the last thing that happened; and the clock may have been set back since it began.
+        let since = desk.now.micros().saturating_sub(begin.at.micros()).max(i64::try_from(last).unwrap_or(i64::MAX));
         let mut recording = Recording {
             about: About { begin, dir, stem, keeps },
             tape,
@@ -64,6 +66,7 @@ impl Recording {
             counts,
             events: Default::default(),
             last,
+            began: desk.steady.saturating_sub(since),
             marker: Marker::create(&desk.store.open_connections(), conn, mark),
             // Of SSH nobody tells when one does.
             is_doubtful: desk.redacts && !is_ssh,
@@ -142,7 +145,7 @@ impl Recording {
 
     /// Goes on with the files of what is not over.
     fn reopen(&mut self, lives: bool, more: Vec<(u32, More)>, desk: &mut Desk<'_>) {
-        let at = self.time(desk.now);
+        let at = self.time(desk.steady);
         let place = self.about.place(desk.limits);
         for content in self.files.values_mut() {
             content.resume(&place, desk.store);

@@ -1,6 +1,7 @@
 //! Words made by hand, and what is kept of them.
 
 mod bounds;
+mod clocks;
 mod exits;
 mod files;
 mod full;
