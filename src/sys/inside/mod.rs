@@ -12,9 +12,10 @@ mod tracefs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use self::program::Maps;
+use self::program::{Maps, Places};
 use self::tracefs::Tracefs;
 use super::bpf::assembler::Instruction;
+use super::bpf::btf::Types;
 use super::bpf::call::{self, Shape};
 
 pub use record::{Happened, Kind};
@@ -97,9 +98,13 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
     put("syscalls/sys_enter_exit", &|_| Some(program::code(&maps, true)))?;
     put("sched/sched_process_exit", &|_| Some(program::exit(&maps)))?;
     put("sock/inet_sock_set_state", &|fields| program::socket(&maps, fields))?;
+    let missing = || io::Error::new(io::ErrorKind::Unsupported, "the kernel's types have not what is needed");
+    let places = Places::new(&Types::of_kernel()?).ok_or_else(missing)?;
+    for call in program::ACCEPTS {
+        put(&format!("syscalls/sys_exit_{call}"), &|_| Some(program::accepted(&maps, &places)))?;
+    }
     for call in &program::CALLS {
-        let leave = if call.kind == Kind::Accept { program::accepted } else { program::leave };
-        let both = put(&format!("syscalls/sys_exit_{}", call.name), &|_| Some(leave(&maps)))
+        let both = put(&format!("syscalls/sys_exit_{}", call.name), &|_| Some(program::leave(&maps)))
             .and_then(|()| put(&format!("syscalls/sys_enter_{}", call.name), &|_| Some(program::enter(&maps, call))));
         match both {
             // Not each machine has each of them.

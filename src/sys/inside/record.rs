@@ -55,8 +55,6 @@ pub enum Kind {
     Connect = 12,
     /// A TCP port was opened.
     Listen = 13,
-    /// A connection was taken; of that there is no record.
-    Accept = 14,
 }
 
 impl Kind {

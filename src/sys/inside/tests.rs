@@ -161,23 +161,28 @@ fn arguments_are_whole_or_said_to_be_cut_whatever_is_in_them() {
 fn who_descends_from_a_connection_is_told_with_it() {
     let cgroup = Cgroup::new();
     let mut watch = watch(RING, &cgroup);
-    // A server that begins a program for whoever connects, from an address that is not the server's own. Those that do so from
-    // inside after that, from whichever address, are not whoever connected.
-    let script = "import socket,os,subprocess\n\
+    // A server that begins a program for whoever connects, from an address that is not the server's own. For the second one it
+    // does not ask who that is. Those that do so from inside after that, from whichever address, are not whoever connected.
+    let script = "import ctypes,os,socket,subprocess\n\
         own=[a for a in subprocess.check_output(['hostname','-I'],text=True).split()]\n\
         own=[a for a in own if '.' in a][:1]+[a for a in own if ':' in a][:1]\n\
         if not own: raise SystemExit(9)\n\
         s=socket.create_server(('',0),family=socket.AF_INET6,dualstack_ipv6=True)\n\
-        def serve(of):\n \
-            a,peer=s.accept()\n \
-            subprocess.run(['/bin/sh','-c','/bin/true %d; true' % (of or peer[1])])\n \
-            return of or peer[1]\n\
+        libc=ctypes.CDLL(None)\n\
+        def serve(asks,of=0):\n \
+            a=s.accept()[0] if asks else socket.socket(fileno=libc.accept(s.fileno(),None,None))\n \
+            of=of or a.getpeername()[1]\n \
+            subprocess.run(['/bin/sh','-c','/bin/true %d; true' % of])\n \
+            return of\n\
         open(SAID+'.new','w').write('%s %d' % (own[0],s.getsockname()[1]))\n\
         os.rename(SAID+'.new',SAID)\n\
-        port=serve(0)\n\
+        first=serve(True)\n\
+        port=serve(False)\n\
+        if first==port: raise SystemExit(8)\n\
         for address in own+['127.0.0.1','::1']:\n \
-            c=socket.create_connection((address,s.getsockname()[1]))\n \
-            serve(port)\n";
+            for asks in (True,False):\n  \
+                c=socket.create_connection((address,s.getsockname()[1]))\n  \
+                serve(asks,port)\n";
     let dir = tempfile::tempdir().unwrap();
     let (said, file) = (dir.path().join("said"), dir.path().join("server.py"));
     std::fs::write(&file, script.replace("SAID", &format!("{:?}", said.display().to_string()))).unwrap();
@@ -191,9 +196,10 @@ fn who_descends_from_a_connection_is_told_with_it() {
             std::thread::yield_now();
         };
         let (address, port) = said.split_once(' ').unwrap();
-        let connection = std::net::TcpStream::connect((address, port.parse::<u16>().unwrap())).unwrap();
+        let connect = || std::net::TcpStream::connect((address, port.parse::<u16>().unwrap())).unwrap();
+        let connections = [connect(), connect()];
         serving.join().unwrap();
-        drop(connection);
+        drop(connections);
     });
     let (mut found, mut record, mut told) = (0, Vec::new(), Vec::new());
     while watch.reader.read(&mut record) {
@@ -207,7 +213,7 @@ fn who_descends_from_a_connection_is_told_with_it() {
         }
         told.push(line);
     }
-    assert!(found >= 4, "{told:#?}");
+    assert!(found >= 2 + 2 * 3, "{told:#?}");
     assert!(told.iter().any(|line| line.starts_with("Listen [::]:")), "{told:#?}");
     assert!(told.iter().any(|line| line.starts_with("Connect ")), "{told:#?}");
 }

@@ -25,7 +25,7 @@ const fn call(name: &'static str, kind: Kind, paths: [Option<u8>; 2], number: Op
 }
 
 /// The calls that are told if they succeed.
-pub const CALLS: [Call; 21] = [
+pub const CALLS: [Call; 19] = [
     call("open", Kind::Open, [Some(0), None], Some(1)),
     call("openat", Kind::Open, [Some(1), None], Some(2)),
     call("openat2", Kind::OpenHow, [Some(1), None], Some(2)),
@@ -45,8 +45,6 @@ pub const CALLS: [Call; 21] = [
     call("fchmodat2", Kind::Mode, [Some(1), None], Some(2)),
     Call { file: Some(0), ..call("fchmod", Kind::Mode, [None, None], Some(1)) },
     call("truncate", Kind::Truncate, [Some(0), None], None),
-    call("accept", Kind::Accept, [Some(1), None], None),
-    call("accept4", Kind::Accept, [Some(1), None], None),
 ];
 
 fn argument(number: u8) -> i16 {
@@ -87,13 +85,6 @@ pub fn enter(maps: &Maps, call: &Call) -> Vec<Instruction> {
     if let Some(file) = call.file {
         a.load(Size::Double, 1, CONTEXT, argument(file));
         a.store(Size::Word, STACK, VALUE_AT + 28, 1);
-    }
-    if matches!(call.kind, Kind::Accept) {
-        // How much room there is for the address: with less than one takes, the kernel succeeds and leaves what was there.
-        on_stack(&mut a, 1, VALUE_AT + 16);
-        a.op_imm(MOVE, 2, 4);
-        a.load(Size::Double, 3, CONTEXT, argument(2));
-        a.call(function::READ_USER);
     }
     update(&mut a, maps.calls, CALLER_AT, VALUE_AT);
     end(a)
@@ -152,87 +143,5 @@ pub fn leave(maps: &Maps) -> Vec<Instruction> {
     a.op(MOVE, MORE, RESULT);
     a.here(Label::Cut);
     tell(&mut a, maps);
-    end(a)
-}
-
-/// `syscalls:sys_exit_accept…`: from now on the process, and whatever it begins, belongs to this connection.
-pub fn accepted(maps: &Maps) -> Vec<Instruction> {
-    const INET: i32 = 2;
-    const INET6: i32 = 10;
-    const ADDRESS: i16 = SPARE_AT;
-    let mut a = begin();
-    returned(&mut a, maps);
-    for offset in [0, 8, 16, 24] {
-        a.store_imm(Size::Double, STACK, ADDRESS + offset, 0);
-    }
-    a.load(Size::Word, 1, STACK, VALUE_AT + 16);
-    a.jump_if_imm(1, Cond::Below, 16, Label::Out);
-    a.store(Size::Word, STACK, ADDRESS + 16, 1);
-    // Of IPv4 it is 16 octets long, and what lies behind it may be anything.
-    on_stack(&mut a, 1, ADDRESS);
-    a.op_imm(MOVE, 2, 8);
-    a.load(Size::Double, 3, STACK, VALUE_AT);
-    a.call(function::READ_USER);
-    a.jump_if_imm(RESULT, Cond::NotEqual, 0, Label::Out);
-    // The connection, as the record has it.
-    a.store_imm(Size::Double, STACK, VALUE_AT + 16, 0);
-    a.store_imm(Size::Double, STACK, VALUE_AT + 24, 0);
-    a.load(Size::Double, 3, STACK, VALUE_AT);
-    a.store_imm(Size::Double, STACK, VALUE_AT, 0);
-    a.store_imm(Size::Double, STACK, VALUE_AT + 8, 0);
-    a.load(Size::Word, 1, STACK, ADDRESS);
-    a.store(Size::Word, STACK, VALUE_AT + ORIGIN, 1);
-    a.op_imm(AND, 1, 0xffff);
-    a.jump_if_imm(1, Cond::Equal, INET6, Label::Wide);
-    a.jump_if_imm(1, Cond::NotEqual, INET, Label::Out);
-    a.load(Size::Word, 1, STACK, ADDRESS + 4);
-    a.store(Size::Word, STACK, VALUE_AT + 16, 1);
-    a.op_imm(AND, 1, i32::from_ne_bytes([0xff, 0, 0, 0]));
-    // What comes from the host itself is somebody's who is in already.
-    a.jump_if_imm(1, Cond::Equal, i32::from_ne_bytes([127, 0, 0, 0]), Label::Out);
-    a.store_imm(Size::Double, STACK, LOCAL_AT + 8, 0);
-    a.store_imm(Size::Word, STACK, LOCAL_AT + 16, i32::from_ne_bytes([0, 0, 0xff, 0xff]));
-    a.load(Size::Word, 1, STACK, VALUE_AT + 16);
-    a.store(Size::Word, STACK, LOCAL_AT + 20, 1);
-    a.jump(Label::Read);
-    a.here(Label::Wide);
-    a.load(Size::Word, 1, STACK, ADDRESS + 16);
-    a.jump_if_imm(1, Cond::Below, 28, Label::Out);
-    a.op_imm(ADD, 3, 8);
-    on_stack(&mut a, 1, VALUE_AT + 16);
-    a.op_imm(MOVE, 2, 16);
-    a.call(function::READ_USER);
-    for offset in [0, 8] {
-        a.load(Size::Double, 1, STACK, VALUE_AT + 16 + offset);
-        a.store(Size::Double, STACK, LOCAL_AT + 8 + offset, 1);
-    }
-    // ::1, and 127.0.0.0/8 as IPv6 has it (RFC 4291 §2.5.5.2).
-    a.load(Size::Double, 1, STACK, VALUE_AT + 16);
-    a.jump_if_imm(1, Cond::NotEqual, 0, Label::Read);
-    a.load(Size::Half, 1, STACK, VALUE_AT + 24);
-    a.jump_if_imm(1, Cond::NotEqual, 0, Label::Read);
-    a.load(Size::Half, 1, STACK, VALUE_AT + 26);
-    a.jump_if_imm(1, Cond::Equal, 0xffff, Label::Mapped);
-    a.jump_if_imm(1, Cond::NotEqual, 0, Label::Read);
-    a.load(Size::Word, 1, STACK, VALUE_AT + 28);
-    a.jump_if_imm(1, Cond::Equal, i32::from_ne_bytes([0, 0, 0, 1]), Label::Out);
-    a.jump(Label::Read);
-    a.here(Label::Mapped);
-    a.load(Size::Octet, 1, STACK, VALUE_AT + 28);
-    a.jump_if_imm(1, Cond::Equal, 127, Label::Out);
-    a.here(Label::Read);
-    local(&mut a);
-    look_up(&mut a, maps.locals, LOCAL_AT);
-    a.jump_if_imm(RESULT, Cond::NotEqual, 0, Label::Out);
-    key(&mut a);
-    look_up(&mut a, maps.processes, KEY_AT);
-    a.jump_if_imm(RESULT, Cond::NotEqual, 0, Label::Known);
-    update(&mut a, maps.processes, KEY_AT, VALUE_AT);
-    a.jump(Label::Out);
-    a.here(Label::Known);
-    for offset in [ORIGIN, 16, 24] {
-        a.load(Size::Double, 1, STACK, VALUE_AT + offset);
-        a.store(Size::Double, RESULT, offset, 1);
-    }
     end(a)
 }

@@ -6,6 +6,7 @@
 //! read as a call returns. What a process did before is kept in a map by its number: who its parent is, and which
 //! connection it descends from.
 
+mod accept;
 mod call;
 mod process;
 
@@ -13,7 +14,8 @@ use super::record::{HEAD, Kind};
 use super::tracefs::Fields;
 use crate::sys::bpf::assembler::{ADD, Assembler, Cond, Instruction, MOVE, RESULT, SHIFT_RIGHT, STACK, Size};
 
-pub use call::{CALLS, accepted, enter, leave};
+pub use accept::{ACCEPTS, Places, accepted};
+pub use call::{CALLS, enter, leave};
 pub use process::{code, execute, exit, fork};
 
 /// Octets of a path that are kept.
