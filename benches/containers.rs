@@ -352,5 +352,5 @@ fn main() -> ExitCode {
             _ => freeze(&settings, &mut rows),
         }
     }
-    rows.report("containers")
+    rows.report("containers", false)
 }

@@ -32,6 +32,7 @@ use honeyweave::relay::tls::Inside;
 use lab::{Lab, Nginx, Setup};
 use words::cpu_of;
 
+const PARTS: [&str; 2] = ["download", "handshakes"];
 /// Times that each way is taken; the best counts.
 const ROUNDS: usize = 3;
 /// Connections whose beginning is timed.
@@ -54,18 +55,19 @@ impl Tape for Counting {
 
 fn main() -> ExitCode {
     let mut numbers = BTreeMap::from([("megabytes", 1024), ("handshakes", 4000)]);
-    let parts = match words::parts(&["download", "handshakes"], &mut numbers, clients) {
+    let parts = match words::parts(&PARTS, &mut numbers, clients) {
         Ok(parts) => parts,
         Err(code) => return code,
     };
     let mut rows = Rows::default();
+    let is_part = parts.len() < PARTS.len();
     for part in parts {
         match part {
             "download" => download(numbers["megabytes"], &mut rows),
             _ => handshakes(numbers["handshakes"], &mut rows),
         }
     }
-    rows.report("tls_middle")
+    rows.report("tls_middle", is_part)
 }
 
 fn middle(inside: Inside, port: u16) -> (Lab, Arc<Counting>) {
@@ -127,9 +129,19 @@ fn handshakes(count: u64, rows: &mut Rows) {
     let (direct, middle): (Vec<_>, Vec<_>) = times(nginx.tls).zip(times(lab.port)).unzip();
     rows.times("first octet of a page, directly", direct, None);
     rows.times("first octet of a page, through the middle", middle, None);
+    for (names, kind) in [(1, "handshakes"), (count, "handshakes of as many names, each with a certificate of its own")]
+    {
+        let (per_core, per_second) = shake_hands(lab.port, count, names);
+        rows.put(format!("{kind}: for a second of a core"), per_core, "1/s", Some(1000.0), false);
+        rows.put(format!("{kind}: with the clients beside it"), per_second, "1/s", None, false);
+    }
+}
+
+/// How many handshakes there are for a second of a core, and in a second, of clients that ask for so many names in turn.
+fn shake_hands(port: u16, count: u64, names: u64) -> (f64, f64) {
     let (before, begun) = (cpu_of("self"), Instant::now());
     let mut clients = Command::new(std::env::current_exe().unwrap())
-        .arg(format!("clients={}:{count}", lab.port))
+        .arg(format!("clients={port}:{count}:{names}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -141,21 +153,19 @@ fn handshakes(count: u64, rows: &mut Rows) {
     let (used, took) = (cpu_of("self") - before, begun.elapsed().as_secs_f64());
     drop(clients.stdin.take());
     assert!(clients.wait().unwrap().success());
-    rows.put("handshakes: for a second of a core".into(), count as f64 / used, "1/s", Some(1000.0), false);
-    rows.put("handshakes: with the clients beside it".into(), count as f64 / took, "1/s", None, false);
+    (count as f64 / used, count as f64 / took)
 }
 
-/// The clients of [`handshakes`]: `PORT:COUNT`. They stay until there is no more to be read.
+/// The clients of [`shake_hands`]: `PORT:COUNT:NAMES`. They stay until there is no more to be read.
 fn clients(what: &str) -> ExitCode {
-    let Some((port, count)) = what.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse::<u64>().ok()?)))
-    else {
-        return ExitCode::from(2);
-    };
+    let numbers: Option<Vec<u64>> = what.split(':').map(|number| number.parse().ok()).collect();
+    let Some(&[port, count, names]) = numbers.as_deref() else { return ExitCode::from(2) };
+    let port = u16::try_from(port).unwrap();
     std::thread::scope(|scope| {
-        for _ in 0..CLIENTS {
+        for first in 0..CLIENTS {
             scope.spawn(move || {
-                for _ in 0..count / CLIENTS {
-                    let mut client = client::client(port, "shop.example.org");
+                for number in (first..count).step_by(CLIENTS as usize) {
+                    let mut client = client::client(port, &format!("shop-{}.example.org", number % names));
                     while client.conn.is_handshaking() {
                         client.conn.complete_io(&mut client.sock).unwrap();
                     }

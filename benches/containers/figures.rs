@@ -3,7 +3,7 @@
 // What one benchmark does without, another one needs.
 #![allow(dead_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -51,10 +51,23 @@ pub fn failed(row: &Value) -> bool {
     met(row, "asked") == Some(false) || !row["measured"].is_number()
 }
 
-/// Prints `rows` as a table, writes them to target/`name`.json, and says whether all are what was asked for.
-pub fn report(rows: &[Value], name: &str) -> ExitCode {
+/// The rows that were written to `path` before, if there are any.
+fn read(path: &Path) -> Vec<Value> {
+    std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Prints `rows` as a table, writes them to target/`name`.json, and says whether all are what was asked for. Where they are not
+/// all rows that there are, since only parts were measured (`is_part`), others stay in that file: each row says when it was measured.
+pub fn report(rows: &[Value], name: &str, is_part: bool) -> ExitCode {
     let path = target().join(format!("{name}.json"));
-    let text = serde_json::to_string_pretty(rows).expect("rows are JSON");
+    let mut all = if is_part { read(&path) } else { Vec::new() };
+    for row in rows {
+        match all.iter_mut().find(|there| there["what"] == row["what"]) {
+            Some(there) => there.clone_from(row),
+            None => all.push(row.clone()),
+        }
+    }
+    let text = serde_json::to_string_pretty(&all).expect("rows are JSON");
     let written = std::fs::create_dir_all(target()).and_then(|()| std::fs::write(&path, text + "\n"));
     if let Err(error) = written {
         eprintln!("cannot write {}: {error}", path.display());
@@ -113,7 +126,7 @@ impl Rows {
     }
 
     /// The same as [`report`].
-    pub fn report(&self, name: &str) -> ExitCode {
-        report(&self.0, name)
+    pub fn report(&self, name: &str, is_part: bool) -> ExitCode {
+        report(&self.0, name, is_part)
     }
 }

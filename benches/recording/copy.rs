@@ -10,19 +10,19 @@ use crate::lab::Lab;
 use crate::net::wait_for;
 
 /// Octets that are copied.
-const OCTETS: usize = 256 << 20;
+const OCTETS: usize = 1 << 30;
 /// Copies of each kind, of which the best counts: what else the machine does makes one worse, and never better.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 /// The host whose server is met by itself, and the one with somebody in the middle.
 const HOSTS: [&str; 2] = ["192.0.2.10", "192.0.2.20"];
 const TOPOLOGY: &str = r#"
 name: copy
 templates:
-  direct: {personality: linux, tcp: {22: container}, backend: {image: small, idle: 1h}}
+  direct: {personality: linux, tcp: {22: container}, backend: {image: small, idle: 1h, limits: {disk: 3G}}}
   middle:
     personality: linux
     tcp: {22: {container: ssh, passwords: {root: toor}, login: "root:toor"}}
-    backend: {image: small, idle: 1h}
+    backend: {image: small, idle: 1h, limits: {disk: 3G}}
 images:
   small:
     recipe: small
