@@ -15,15 +15,9 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Creates `path`, which must not exist.
+    /// Creates `path`, which must not exist, for its owner alone.
     pub fn create(path: &Path) -> io::Result<Appender> {
         let file = options().create_new(true).open(path)?;
-        Ok(Appender { file, len: 0, torn: false })
-    }
-
-    /// Creates `path`, which must not exist, for its owner alone.
-    pub fn create_private(path: &Path) -> io::Result<Appender> {
-        let file = options().create_new(true).mode(0o600).open(path)?;
         Ok(Appender { file, len: 0, torn: false })
     }
 
@@ -115,6 +109,6 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 // Another process's link in the state directory must not lead our writes elsewhere.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.append(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
+    options.append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
     options
 }

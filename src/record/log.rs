@@ -286,7 +286,7 @@ impl EventLog {
 
     fn create_file(&mut self, now: Utc) -> io::Result<()> {
         self.begun = now;
-        self.file = Some(Appender::create_private(&self.dir.join(CURRENT))?);
+        self.file = Some(Appender::create(&self.dir.join(CURRENT))?);
         self.file_first = if self.pending_records > 0 { self.pending_first } else { self.next_seq };
         Ok(())
     }

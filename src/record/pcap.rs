@@ -63,7 +63,7 @@ pub(super) struct PcapFile {
 impl PcapFile {
     /// Creates the file at `path` for the interface called `name`; `about` describes it.
     pub fn create(path: PathBuf, name: &str, about: &str) -> io::Result<PcapFile> {
-        let file = Appender::create_private(&path)?;
+        let file = Appender::create(&path)?;
         let mut blocks = PcapNgWriter::with_section_header(Vec::new(), section()).map_err(other)?;
         let interface = InterfaceDescriptionBlock {
             linktype: DataLink::ETHERNET,

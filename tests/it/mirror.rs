@@ -159,6 +159,38 @@ fn captures_are_compressed_read_by_others_and_forgotten() {
     assert!(octets <= 18 << 20, "{octets}");
 }
 
+#[test]
+fn a_flood_in_one_flow_fills_no_disk_and_the_next_flow_is_whole_again() {
+    let (mut lab, _) = up("captures: {flow: 256K, rate: none, compress: false}");
+    let ends = attach(&lab);
+    // No more than the ring holds: of what a flood has beyond that a capture says how much it was.
+    send(&lab, &ends, 4);
+    send(&lab, &ends, 1);
+    lab.down();
+    let file = lab.own_dir().join("captures/left-000001.pcapng");
+    let octets = std::fs::metadata(&file).unwrap().len();
+    // Twice a limit, and headers.
+    assert!((512 << 10..1536 << 10).contains(&octets), "{octets}");
+    let frames = fields(&file, &["tcp.srcport", "tcp.dstport", "frame.len", "frame.cap_len", "tcp.len"]);
+    let number = |text: &str| text.parse::<u64>().unwrap();
+    let sent = || frames.iter().filter(|frame| frame[1] == "7000");
+    let flows: Vec<&str> = sent().map(|frame| &*frame[0]).fold(Vec::new(), |mut flows, port| {
+        if flows.last() != Some(&port) {
+            flows.push(port);
+        }
+        flows
+    });
+    assert_eq!(flows.len(), 2, "{flows:?}");
+    let of = |flow: &str| sent().filter(|frame| frame[0] == flow).collect::<Vec<_>>();
+    let (long, short) = (of(flows[0]), of(flows[1]));
+    let all: u64 = long.iter().map(|frame| number(&frame[4])).sum();
+    assert!(all >= 4 << 20, "each frame is there, if only its headers: {all}");
+    let cut = long.iter().filter(|frame| number(&frame[3]) < number(&frame[2])).count();
+    assert!(cut > long.len() / 2, "{cut} of {}", long.len());
+    let whole: u64 = short.iter().filter(|frame| frame[2] == frame[3]).map(|frame| number(&frame[4])).sum();
+    assert!(whole >= 200 << 10, "{whole}");
+}
+
 /// What Suricata is told: as little as it takes.
 const SURICATA: &str = r#"%YAML 1.1
 ---

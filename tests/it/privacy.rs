@@ -174,7 +174,7 @@ fn what_was_captured_is_nobody_elses_and_runs_nowhere() {
     lab.wait_event("evidence.taken", |_| true);
     let own = lab.own_dir();
     let part = |name: &str| wait_for(name, || Some(files(&own.join(name))).filter(|files| !files.is_empty()));
-    for name in ["captures", "sessions", "evidence", "events"] {
+    for name in ["captures", "sessions", "evidence", "events", "sinks"] {
         for path in part(name) {
             let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
             assert_eq!(mode, 0o600, "{}", path.display());

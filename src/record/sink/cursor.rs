@@ -105,7 +105,7 @@ impl Cursor {
             .write(true)
             .create(true)
             .truncate(true)
-            .mode(0o640)
+            .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(&half)?;
         file.write_all(serde_json::to_string(&self.kept)?.as_bytes())?;

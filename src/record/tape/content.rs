@@ -149,7 +149,7 @@ impl Content {
                 if !store.begin_part(place.session, Kind::Content) {
                     return Err("too-many");
                 }
-                match Appender::create_private(&self.part) {
+                match Appender::create(&self.part) {
                     Ok(file) => {
                         store.created(place.session);
                         self.file.insert(file)

@@ -90,11 +90,11 @@ impl Lines {
     /// # Errors
     /// That it is there already, or what the disk says.
     pub fn create(&mut self, store: &mut Store) -> io::Result<()> {
-        self.file = match Appender::create_private(&self.path) {
+        self.file = match Appender::create(&self.path) {
             // The disk took no directory before, or somebody has deleted it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 store.make(self.session)?;
-                Some(Appender::create_private(&self.path)?)
+                Some(Appender::create(&self.path)?)
             }
             created => Some(created?),
         };

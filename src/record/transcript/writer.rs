@@ -314,7 +314,7 @@ impl Transcript {
     fn begin(&mut self, now: Utc) -> io::Result<()> {
         let number = self.stats.parts + 1;
         let path = self.dir.join(format!("{}-{number:04}{}", self.stem, super::CAST));
-        let mut file = Appender::create_private(&path)?;
+        let mut file = Appender::create(&path)?;
         let header = Header {
             version: 2,
             width: self.terminal.width,
