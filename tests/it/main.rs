@@ -20,6 +20,7 @@ mod cowrie;
 mod crash;
 mod dhcp;
 mod dropped;
+mod escapes;
 mod figures;
 mod fingerprints;
 mod flapping;
