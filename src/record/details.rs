@@ -158,7 +158,9 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             PARENT,
             SOURCE,
         ],
-        ContainerExit => list![may("code", Number), may("killed", Yes), NAME, UID, PID, PARENT],
+        ContainerExit => {
+            list![may("code", Number), may("killed", Yes), may("urls", Texts), may("to", Text), NAME, UID, PID, PARENT]
+        }
         ContainerFile => list![
             has("did", Word(DEEDS)),
             may("path", TextOrNull),

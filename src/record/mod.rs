@@ -11,6 +11,7 @@ mod contacts;
 mod details;
 mod difference;
 pub mod eve;
+mod fetch;
 mod file;
 pub(crate) mod flow;
 pub mod inside;
