@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::{Map, Value, json};
 
+use super::details::placed;
 use super::fetch::urls;
 use super::tape::{fits, fitted};
 use crate::container::{Lessee, id_inside};
@@ -120,6 +121,9 @@ impl Telling {
         let mut say = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
         if id != EventId::ContainerExec {
             say("name", shown(happened.name));
+        }
+        if let Some(directory) = happened.directory() {
+            say("dir", shown(&directory));
         }
         if let Some(fetch) = fetched {
             say("urls", fetch.urls.into());
@@ -280,7 +284,7 @@ impl Telling {
                     && !is_own
                     && let Some(fetch) = self.fetches.get_mut(&key)
                 {
-                    fetch.to.get_or_insert_with(|| shown(happened.path));
+                    fetch.to.get_or_insert_with(|| shown(&whole(happened)));
                 }
                 None
             }
@@ -292,7 +296,7 @@ impl Telling {
     fn opened(&mut self, happened: &Happened<'_>) {
         let Ok(file) = u32::try_from(happened.result) else { return };
         let key = (happened.cgroup, happened.process, file);
-        if self.files.insert(key, Text::new(happened.path)).is_none() {
+        if self.files.insert(key, Text::new(whole(happened))).is_none() {
             self.order.push_back(key);
             if self.order.len() > FILES
                 && let Some(oldest) = self.order.pop_front()
@@ -301,6 +305,12 @@ impl Telling {
             }
         }
     }
+}
+
+/// The path with the directory that it is relative to, if that is known. Whatever else is in it stays as it was given: where `..`
+/// leads only whoever has walked there knows.
+fn whole(happened: &Happened<'_>) -> Vec<u8> {
+    placed(happened.directory().as_deref(), happened.path)
 }
 
 /// What tells of it; nothing if it is of no interest.

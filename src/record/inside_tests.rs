@@ -22,6 +22,7 @@ fn happened(kind: Kind) -> Happened<'static> {
         path: b"",
         is_cut: false,
         rest: b"",
+        names: b"",
     }
 }
 
@@ -84,6 +85,18 @@ fn what_a_program_has_fetched_its_end_tells() {
     assert_eq!(fetched(&mut telling, Happened { cgroup: 2, ..end }), (Value::Null, Value::Null));
     assert_eq!(fetched(&mut telling, end), (json!(["http://a/\\x1b"]), "x".into()));
     assert_eq!(fetched(&mut telling, end), (Value::Null, Value::Null), "it was told");
+    // Where it was put, as far as that is known.
+    for (path, names, to) in [
+        (&b"./x"[..], &b"b\0a\0\0"[..], "/a/b/x"),
+        (b"../x", b"\0", "/../x"),
+        (b"/x", b"a\0\0", "/x"),
+        (b"x", b"a\0", "x"),
+    ] {
+        told(&mut telling, program(b"wget\0-O\0x\0a\0"));
+        let (_, object) = told(&mut telling, Happened { names, ..open(path, O_CREAT) }).unwrap();
+        assert_eq!(object.get("dir").is_some(), names.ends_with(b"\0\0") || names.len() == 1, "{object}");
+        assert_eq!(fetched(&mut telling, end).1, to);
+    }
     // The same process runs another program.
     told(&mut telling, program(b"wget\0-O\0x\0a\0"));
     told(&mut telling, Happened { path: b"/bin/sh", rest: b"sh\0", number: 1, ..happened(Kind::Execute) });

@@ -39,6 +39,7 @@ pub use belongings::{Belonging, SESSIONS, belongings};
 pub use capture::{CaptureLimits, CaptureSet, CaptureSource, CaptureStats, Deleted, Edit};
 pub use cause::Causes;
 pub use contacts::{Contact, Contacts};
+pub use details::placed_path;
 pub use difference::{Difference, InContainer, Window, difference};
 pub use eve::Rule;
 pub use file::{Appender, open_regular};

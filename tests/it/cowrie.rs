@@ -89,7 +89,7 @@ fn an_intrusion_by_ssh_reads_as_cowrie_has_it() {
     // What was fetched inside, by whose connection.
     let fetched = "map(select(.url // \"\" | startswith(\"http\")) | [.url, .destfile, .protocol, .dst_port] | map(tostring) | join(\" \"))";
     let fetched = jq(&lab, "cowrie.json", &format!("{fetched} | join(\";\")"));
-    assert_eq!(fetched, "http://192.0.2.66/bot bot ssh 22;http://192.0.2.66/none null ssh 22");
+    assert_eq!(fetched, "http://192.0.2.66/bot /root/bot ssh 22;http://192.0.2.66/none null ssh 22");
     let logins =
         "map(select(.eventid | startswith(\"cowrie.login\")) | [.username, .password] | join(\"/\"))[:2] | join(\" \")";
     assert_eq!(jq(&lab, "cowrie.json", logins), "root/first root/second");

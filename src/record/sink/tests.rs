@@ -114,7 +114,7 @@ fn detailed() -> Vec<Record> {
             json!({"did": "open", "path": "/tmp/x", "flags": ["write", "create"], "name": "sh", "uid": 0, "pid": 7, "parent": 6}),
         ),
         with(EventId::ContainerFile, json!({"did": "executable", "path": "/tmp/x", "mode": "0755", "name": "chmod"})),
-        with(EventId::ContainerFile, json!({"did": "delete", "path": "/tmp/x", "name": "rm", "uid": 0})),
+        with(EventId::ContainerFile, json!({"did": "delete", "path": "./x", "dir": "/tmp", "name": "rm", "uid": 0})),
         with(EventId::ContainerFile, json!({"did": "symlink", "path": "/tmp/x", "to": "/etc", "name": "ln", "uid": 0})),
         with(EventId::ContainerConnect, json!({"ip": "198.51.100.7", "port": 443, "name": "wget", "uid": 0, "pid": 7})),
         with(EventId::ContainerListen, json!({"ip": "::", "port": 4444, "name": "nc", "uid": 0, "pid": 7})),

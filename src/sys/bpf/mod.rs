@@ -3,3 +3,4 @@
 
 pub(in crate::sys) mod assembler;
 pub(in crate::sys) mod call;
+pub(in crate::sys) mod types;
