@@ -68,6 +68,7 @@ cmd:rsyslogd                   test   rsyslog           rsyslog          -      
 file:/usr/share/doc/rsyslog-gnutls test rsyslog-gnutls rsyslog-gnutls - rsyslog-module-gtls
 file:/usr/lib/python3/dist-packages/pip test python3-pip python3-pip     python-pip     python3-pip
 cmd:nginx                      test   nginx-light       nginx            nginx          nginx
+cmd:apache2                    test   apache2-bin       -                -              -
 cmd:git                        test   git               git              git            git
 cmd:suricata                   test   suricata          suricata         suricata       suricata
 cmd:zstd                       test   zstd              zstd             zstd           zstd

@@ -46,34 +46,35 @@ const CONNECTIONS: usize = 32_768;
 /// Which session each connection with a host belongs to: what somebody does inside who came by one is that session's, even
 /// if the container was leased for another's. Of a connection that is not known any more, the session is the latest of
 /// its attacker with that host. A host may have several addresses and has one MAC, hence it is that which tells hosts apart.
+/// Which of the host's ports that was, nobody inside says.
 #[derive(Debug, Default)]
 struct Connections {
-    connections: Latest<(IpAddr, u16, Mac)>,
-    pairs: Latest<(IpAddr, Mac)>,
+    connections: Latest<(IpAddr, u16, Mac), (SessionId, Option<u16>)>,
+    pairs: Latest<(IpAddr, Mac), SessionId>,
 }
 
 /// Sessions by something, of which those that were named longest ago are forgotten.
 #[derive(Debug)]
-struct Latest<K> {
-    recent: HashMap<K, SessionId>,
-    before: HashMap<K, SessionId>,
+struct Latest<K, V> {
+    recent: HashMap<K, V>,
+    before: HashMap<K, V>,
 }
 
-impl<K> Default for Latest<K> {
-    fn default() -> Latest<K> {
+impl<K, V> Default for Latest<K, V> {
+    fn default() -> Latest<K, V> {
         Latest { recent: HashMap::default(), before: HashMap::default() }
     }
 }
 
-impl<K: Eq + Hash> Latest<K> {
-    fn insert(&mut self, key: K, session: SessionId) {
+impl<K: Eq + Hash, V: Copy> Latest<K, V> {
+    fn insert(&mut self, key: K, value: V) {
         if self.recent.len() >= CONNECTIONS {
             self.before = std::mem::take(&mut self.recent);
         }
-        self.recent.insert(key, session);
+        self.recent.insert(key, value);
     }
 
-    fn get(&self, key: &K) -> Option<SessionId> {
+    fn get(&self, key: &K) -> Option<V> {
         self.recent.get(key).or_else(|| self.before.get(key)).copied()
     }
 }
@@ -88,13 +89,19 @@ impl Connections {
         if record.event == EventId::TcpOpen
             && let Some(session) = record.session
         {
-            self.connections.insert((ip, port, mac), session);
+            let own_port = record.dst.as_ref().and_then(|dst| dst.port);
+            self.connections.insert((ip, port, mac), (session, own_port));
             self.pairs.insert((ip, mac), session);
         } else if record.event.is_inside() {
             // Of a log-in the address is what the log says, which anybody inside may write: that has to be a connection.
             let by_pair = || self.pairs.get(&(ip, mac)).filter(|_| record.event != EventId::ContainerLogin);
-            let known = self.connections.get(&(ip, port, mac)).or_else(by_pair);
-            record.session = known.or(record.session);
+            let known = self.connections.get(&(ip, port, mac));
+            // What begins at the host, or waits there, has ports of its own.
+            let has_own = matches!(record.event, EventId::ContainerConnect | EventId::ContainerListen);
+            if let (Some((_, own_port)), Some(dst), false) = (known, &mut record.dst, has_own) {
+                dst.port = own_port;
+            }
+            record.session = known.map(|(session, _)| session).or_else(by_pair).or(record.session);
         }
     }
 }
@@ -279,17 +286,23 @@ mod tests {
             record.src.as_mut().unwrap().port = Some(port);
             record
         };
-        causes.add(&mut with_port(record(EventId::TcpOpen, other, A, 8, 10), 40_000));
+        let mut open = with_port(record(EventId::TcpOpen, other, A, 8, 10), 40_000);
+        open.dst.as_mut().unwrap().port = Some(22);
+        causes.add(&mut open);
         let mut session = |port, who| {
             // By another of the host's addresses.
             let mut record = with_port(record(EventId::ContainerExec, who, ("fd00::5", A.1), 1, 11), port);
             record.src.as_mut().unwrap().mac = None;
             causes.add(&mut record);
-            record.session.map(|session| session.0)
+            (record.session.map(|session| session.0), record.dst.and_then(|dst| dst.port))
         };
-        assert_eq!(session(40_000, other), Some(8));
-        assert_eq!(session(40_001, other), Some(8), "whose connection is not known has one session with the host");
-        assert_eq!(session(40_000, ATTACKER), Some(1), "who said it knew");
+        assert_eq!(session(40_000, other), (Some(8), Some(22)));
+        assert_eq!(
+            session(40_001, other),
+            (Some(8), None),
+            "whose connection is not known has one session with the host"
+        );
+        assert_eq!(session(40_000, ATTACKER), (Some(1), None), "who said it knew");
         for number in 0..3 * CONNECTIONS as u64 {
             let [.., a, b] = number.to_be_bytes();
             let host = (format!("10.9.{a}.{b}"), Mac([2, 9, 0, 0, a, b]));

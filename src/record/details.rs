@@ -7,6 +7,23 @@ use serde_json::{Map, Value, json};
 
 use crate::event::EventId;
 
+/// A path, with the directory that it is relative to, if that is known.
+pub fn placed(directory: Option<&[u8]>, path: &[u8]) -> Vec<u8> {
+    match directory.filter(|_| !path.starts_with(b"/")) {
+        Some(directory) => {
+            let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+            [directory, b"/", path.strip_prefix(b"./").unwrap_or(path)].concat()
+        }
+        None => path.to_vec(),
+    }
+}
+
+/// The path of an event from inside, in the same way.
+pub fn placed_path(object: &Map<String, Value>) -> Option<String> {
+    let text = |name| object.get(name).and_then(Value::as_str).map(str::as_bytes);
+    Some(String::from_utf8_lossy(&placed(text("dir"), text("path")?)).into_owned())
+}
+
 /// What a member is.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -150,6 +167,7 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
         ],
         ContainerExec => list![
             has("path", Text),
+            may("dir", Text),
             may("args", Texts),
             may("args_cut", Yes),
             may("args_count", Number),
@@ -158,10 +176,13 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             PARENT,
             SOURCE,
         ],
-        ContainerExit => list![may("code", Number), may("killed", Yes), NAME, UID, PID, PARENT],
+        ContainerExit => {
+            list![may("code", Number), may("killed", Yes), may("urls", Texts), may("to", Text), NAME, UID, PID, PARENT]
+        }
         ContainerFile => list![
             has("did", Word(DEEDS)),
             may("path", TextOrNull),
+            may("dir", Text),
             may("to", Text),
             may("flags", Texts),
             may("mode", Text),

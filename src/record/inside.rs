@@ -8,6 +8,8 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::{Map, Value, json};
 
+use super::details::placed;
+use super::fetch::urls;
 use super::tape::{fits, fitted};
 use crate::container::{Lessee, id_inside};
 use crate::event::{Event, EventId, MAX_DATA, Party, Said, SessionId};
@@ -27,6 +29,8 @@ const RECORD: i64 = 300;
 const SECOND: i64 = 1_000_000;
 /// Open files whose names are remembered.
 const FILES: usize = 8192;
+/// Programs that fetch something, and that are not over yet.
+const FETCHES: usize = 1024;
 /// Containers that something is remembered of.
 const CONTAINERS: usize = 16_384;
 
@@ -94,12 +98,22 @@ pub struct Telling {
     /// Names of files by container, process and descriptor, and their order.
     files: HashMap<(u64, u32, u32), Text>,
     order: VecDeque<(u64, u32, u32)>,
+    /// What processes are fetching, by container and process.
+    fetches: HashMap<(u64, u32), Fetch>,
+}
+
+/// What a program was told to fetch, and the first file that it has made since.
+#[derive(Debug)]
+struct Fetch {
+    urls: Vec<Value>,
+    to: Option<Value>,
 }
 
 impl Telling {
     /// The event of what happened in a container of `of`, unless it is of no interest or there is too much.
     pub fn tell(&mut self, happened: &Happened<'_>, of: &Lessee) -> Option<Said> {
         let id = id(happened)?;
+        let fetched = self.fetched(happened);
         if !self.may(id, (happened.cgroup, happened.at), of) {
             return None;
         }
@@ -107,6 +121,13 @@ impl Telling {
         let mut say = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
         if id != EventId::ContainerExec {
             say("name", shown(happened.name));
+        }
+        if let Some(directory) = happened.directory() {
+            say("dir", shown(&directory));
+        }
+        if let Some(fetch) = fetched {
+            say("urls", fetch.urls.into());
+            fetch.to.into_iter().for_each(|to| say("to", to));
         }
         say("uid", id_inside(happened.uid).into());
         for (key, number) in [("pid", happened.pid), ("parent", happened.parent)] {
@@ -236,11 +257,45 @@ impl Telling {
         object
     }
 
+    /// Remembers what a program is to fetch, and whereto; that of one that is over.
+    fn fetched(&mut self, happened: &Happened<'_>) -> Option<Fetch> {
+        let key = (happened.cgroup, happened.process);
+        match happened.kind {
+            Kind::Execute => {
+                let (arguments, _) = happened.arguments();
+                let urls: Vec<Value> = urls(happened.path, &arguments).into_iter().map(|url| shown(&url)).collect();
+                self.fetches.remove(&key);
+                if self.fetches.len() >= FETCHES {
+                    // Their ends were lost, or somebody has a thousand of them wait.
+                    self.fetches.clear();
+                }
+                if !urls.is_empty() {
+                    self.fetches.insert(key, Fetch { urls, to: None });
+                }
+                None
+            }
+            Kind::Exit => self.fetches.remove(&key),
+            Kind::Open | Kind::OpenHow | Kind::Create => {
+                let makes = happened.kind == Kind::Create || happened.flags & O_CREAT != 0;
+                // What wget remembers of servers lies beside what it fetches.
+                let is_own = happened.path.ends_with(b".wget-hsts");
+                if makes
+                    && !is_own
+                    && let Some(fetch) = self.fetches.get_mut(&key)
+                {
+                    fetch.to.get_or_insert_with(|| shown(&whole(happened)));
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
     /// Remembers what a descriptor is, for what will be done with it.
     fn opened(&mut self, happened: &Happened<'_>) {
         let Ok(file) = u32::try_from(happened.result) else { return };
         let key = (happened.cgroup, happened.process, file);
-        if self.files.insert(key, Text::new(happened.path)).is_none() {
+        if self.files.insert(key, Text::new(whole(happened))).is_none() {
             self.order.push_back(key);
             if self.order.len() > FILES
                 && let Some(oldest) = self.order.pop_front()
@@ -249,6 +304,12 @@ impl Telling {
             }
         }
     }
+}
+
+/// The path with the directory that it is relative to, if that is known. Whatever else is in it stays as it was given: where `..`
+/// leads only whoever has walked there knows.
+fn whole(happened: &Happened<'_>) -> Vec<u8> {
+    placed(happened.directory().as_deref(), happened.path)
 }
 
 /// What tells of it; nothing if it is of no interest.

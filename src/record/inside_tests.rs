@@ -22,6 +22,7 @@ fn happened(kind: Kind) -> Happened<'static> {
         path: b"",
         is_cut: false,
         rest: b"",
+        names: b"",
     }
 }
 
@@ -62,6 +63,49 @@ fn a_program_is_told_with_who_began_it() {
         id(Happened { pid: 0, parent: 0, ..happened(Kind::Exit) }),
         Some(json!({"killed": true, "name": "sh", "uid": 33}))
     );
+}
+
+#[test]
+fn what_a_program_has_fetched_its_end_tells() {
+    let mut telling = Telling::default();
+    let program = |rest| Happened { path: b"/usr/bin/wget", rest, number: 4, ..happened(Kind::Execute) };
+    let open = |path, flags| Happened { path, flags, ..happened(Kind::Open) };
+    let end = Happened { flags: 1 << 29, ..happened(Kind::Exit) };
+    let fetched = |telling: &mut Telling, end| {
+        let (_, object) = told(telling, end).unwrap();
+        (object["urls"].clone(), object["to"].clone())
+    };
+    told(&mut telling, program(b"wget\0-O\0x\0http://a/\x1b\0"));
+    told(&mut telling, open(b"/root/.wget-hsts", O_RDWR | O_CREAT));
+    told(&mut telling, open(b"log", O_WRONLY));
+    assert_eq!(told(&mut telling, open(b"/dev/null", O_WRONLY | O_CREAT)), None);
+    told(&mut telling, Happened { process: 4001, ..open(b"other", O_WRONLY | O_CREAT) });
+    told(&mut telling, open(b"x", O_WRONLY | O_CREAT | O_TRUNC));
+    told(&mut telling, open(b"y", O_WRONLY | O_CREAT | O_TRUNC));
+    assert_eq!(fetched(&mut telling, Happened { cgroup: 2, ..end }), (Value::Null, Value::Null));
+    assert_eq!(fetched(&mut telling, end), (json!(["http://a/\\x1b"]), "x".into()));
+    assert_eq!(fetched(&mut telling, end), (Value::Null, Value::Null), "it was told");
+    // Where it was put, as far as that is known.
+    for (path, names, to) in [
+        (&b"./x"[..], &b"b\0a\0\0"[..], "/a/b/x"),
+        (b"../x", b"\0", "/../x"),
+        (b"/x", b"a\0\0", "/x"),
+        (b"x", b"a\0", "x"),
+    ] {
+        told(&mut telling, program(b"wget\0-O\0x\0a\0"));
+        let (_, object) = told(&mut telling, Happened { names, ..open(path, O_CREAT) }).unwrap();
+        assert_eq!(object.get("dir").is_some(), names.ends_with(b"\0\0") || names.len() == 1, "{object}");
+        assert_eq!(fetched(&mut telling, end).1, to);
+    }
+    // The same process runs another program.
+    told(&mut telling, program(b"wget\0-O\0x\0a\0"));
+    told(&mut telling, Happened { path: b"/bin/sh", rest: b"sh\0", number: 1, ..happened(Kind::Execute) });
+    assert_eq!(fetched(&mut telling, end), (Value::Null, Value::Null));
+    // Of those that never end not more than so many are remembered.
+    for process in 0..3 * FETCHES as u32 {
+        telling.tell(&Happened { process, ..program(b"wget\0-O\0x\0a\0") }, &lessee());
+        assert!(telling.fetches.len() <= FETCHES);
+    }
 }
 
 /// The address and port are what the host's own connection says: of whoever that is not, the session is not.

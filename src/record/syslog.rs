@@ -140,7 +140,9 @@ fn openssh(text: &[u8]) -> Option<Login<'_>> {
     let (accepted, rest) = either(text, b"Accepted ", b"Failed ")?;
     let (method, rest) = split(rest, b" for ")?;
     let is_method = |octet: &u8| octet.is_ascii_lowercase() || matches!(octet, b'-' | b'/');
-    if method.is_empty() || method.len() > 40 || !method.iter().all(is_method) {
+    // A client that only asks which ways there are is refused, too.
+    let only_asks = method == b"none" && !accepted;
+    if only_asks || method.is_empty() || method.len() > 40 || !method.iter().all(is_method) {
         return None;
     }
     let (user, end) = last_split(rest, b" from ")?;
@@ -196,8 +198,10 @@ fn su(text: &[u8]) -> Option<Login<'_>> {
 
 fn sudo(text: &[u8]) -> Option<Login<'_>> {
     let (by, rest) = split(text.trim_ascii_start(), b" : ")?;
+    // Whom nobody knows has no command, and any name.
+    let is_known = !rest.starts_with(b"unknown user ");
     // What comes after that is whoever asks to decide.
-    let (facts, _) = split(rest, b"COMMAND=")?;
+    let facts = if is_known { split(rest, b"COMMAND=")?.0 } else { rest };
     let (_, user) = last_split(facts, b"USER=")?;
     let accepted = facts.starts_with(b"TTY=") || facts.starts_with(b"PWD=") || facts.starts_with(b"HOST=");
     let user = user.strip_suffix(b" ; ").unwrap_or(user);
@@ -220,6 +224,12 @@ fn login(text: &[u8]) -> Option<Login<'_>> {
     if let Some(rest) = text.strip_prefix(b"invalid password for ") {
         let (user, place) = last_split(rest, b" on ").unwrap_or((rest, b""));
         return told(unquoted(user), false, place);
+    }
+    // All that shadow's says of who is let in and is not root: root's is told in its own words, too.
+    if let Some(rest) = text.strip_prefix(b"pam_unix(login:session): session opened for user ") {
+        let (user, _) = last_split(rest, b" by ")?;
+        let user = last_split(user, b"(uid=").map_or(user, |(user, _)| user);
+        return (user != b"root").then(|| told(user, true, b"")).flatten();
     }
     if let Some(place) = text.strip_prefix(b"ROOT LOGIN").or_else(|| text.strip_prefix(b"root login")) {
         return told(b"root", true, place);

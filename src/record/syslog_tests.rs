@@ -73,6 +73,15 @@ fn log_ins_are_told_with_where_they_came_from() {
             "sudo: web : 3 incorrect password attempts ; TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/sh",
             local("root", Some("web"), false),
         ),
+        ("sudo: web : PWD=/ ; USER=root ; COMMAND=/bin/sh", local("root", Some("web"), true)),
+        ("sudo: web : a password is required ; PWD=/ ; USER=a ; COMMAND=list", local("a", Some("web"), false)),
+        ("sudo: web : user NOT in sudoers ; TTY=pts/0 ; PWD=/ ; USER=a ; COMMAND=/b", local("a", Some("web"), false)),
+        ("sudo: web : unknown user x COMMAND= ; PWD=/ ; USER=x COMMAND= ; ", local("x COMMAND=", Some("web"), false)),
+        (
+            "login[1]: pam_unix(login:session): session opened for user bob(uid=1000) by LOGIN(uid=0)",
+            local("bob", None, true),
+        ),
+        ("login[1]: pam_unix(login:session): session opened for user bob by (uid=0)", local("bob", None, true)),
         ("login[1]: FAILED LOGIN (1) on '/dev/tty1' FOR 'bob', Authentication failure", local("bob", None, false)),
         ("login[1]: invalid password for 'bob' on 'tty1'", local("bob", None, false)),
         ("login[1]: ROOT LOGIN ON tty1", local("root", None, true)),
@@ -106,9 +115,13 @@ fn log_ins_are_told_with_where_they_came_from() {
         "sshd[7]: Accepted password for root from nowhere port 4000 ssh2",
         "sshd[7]: Accepted password for root from 192.0.2.2 port 99999 ssh2",
         "sshd[7]: Invalid user bob from 192.0.2.2 port 4000",
+        "sshd[7]: Failed none for invalid user bob from 192.0.2.2 port 4000 ssh2",
         "dropbear[7]: Exit before auth from <192.0.2.2:4000>: x",
         "other: Accepted password for root from 192.0.2.2 port 4000 ssh2",
         "sudo: pam_unix(sudo:session): session opened",
+        "sudo: web : problem with defaults entries ; TTY=pts/0 ; PWD=/ ; ",
+        "login[1]: pam_unix(login:session): session opened for user root(uid=0) by LOGIN(uid=0)",
+        "login[1]: pam_unix(login:session): session closed for user bob",
     ] {
         assert_eq!(told(format!("<38>{line}").as_bytes()).0.event.id, EventId::ContainerLog, "{line}");
     }

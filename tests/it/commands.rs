@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::lab::PROGRAM;
 
@@ -62,6 +63,22 @@ fn where_nobody_reads_what_is_wrong_the_exit_code_still_says_it() {
         let status = command(dir.path(), args).stdout(Stdio::null()).stderr(writer).status().unwrap();
         assert_eq!(status.code(), Some(code), "{args:?}");
     }
+}
+
+#[test]
+fn a_replay_takes_the_time_that_its_speed_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let cast = dir.path().join("a.cast");
+    fs::write(&cast, "{\"version\": 2, \"width\": 80, \"height\": 24}\n[0, \"o\", \"a\"]\n[1200, \"o\", \"b\"]\n")
+        .unwrap();
+    let begin = Instant::now();
+    let speed = ["--speed", "2000", "--max-idle", "1200"];
+    let said =
+        command(dir.path(), &[&["session", "replay", cast.to_str().unwrap()][..], &speed].concat()).output().unwrap();
+    let took = begin.elapsed();
+    assert!(said.status.success() && said.stdout.starts_with(b"ab"), "{said:?}");
+    // 0.6 s, and as long as a busy machine takes for nothing.
+    assert!((Duration::from_millis(600)..Duration::from_secs(60)).contains(&took), "{took:?}");
 }
 
 #[test]

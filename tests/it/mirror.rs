@@ -15,7 +15,7 @@ CAPTURES
 ids: {eve: "EVE"}
 nodes:
   wan: {kind: uplink}
-  core: {kind: switch, ports: 4}
+  core: {kind: switch, ports: 5}
   sensor: {kind: mirror, interface: hw-ids, of: [core]}
   left: {kind: tap, interface: hw-left}
   right: {kind: tap, interface: hw-right}
@@ -25,11 +25,13 @@ nodes:
     tcp:
       22: {banner: "SSH-2.0-OpenSSH_9.2p1\r\n"}
       80: {http: {server: nginx, pages: {/: "<h1>Intranet</h1>"}}}
+  shop: {kind: host, address: 10.0.0.6, tcp: {80: {http: {server: nginx, pages: {/: "<h1>Shop</h1>"}}}}}
 links:
   - endpoints: [wan, "core:1"]
   - endpoints: [web, "core:2"]
   - endpoints: [left, "core:3"]
   - endpoints: [right, "core:4"]
+  - endpoints: [shop, "core:5"]
 "#;
 
 /// A honeynet with a mirror, and where its sensor is to write.
@@ -247,12 +249,12 @@ fn suricatas_alerts_are_joined_to_their_sessions() {
     lab.attacker.run(&[&["timeout", "10", "ssh"][..], &options, &["root@10.0.0.5"]].concat());
     let opened = lab.wait_event("tcp.open", |event| event["dst"]["port"] == 80);
     let session = opened["session"].as_str().unwrap();
+    let sid_of = |event: &Value| {
+        let text = event["text"].as_str().filter(|_| event["event"] == "ids.alert")?;
+        Some(serde_json::from_str::<Value>(text).ok()?["sid"].as_u64()?)
+    };
     for (sid, src, port) in [(9_000_001, "10.0.0.9", 80), (9_000_002, "10.0.0.9", 23), (9_000_003, "10.0.0.5", 22)] {
-        let sid_is = |event: &Value| {
-            let text = event["text"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
-            text.is_some_and(|rule| rule["sid"] == sid)
-        };
-        let alert = lab.wait_event("ids.alert", sid_is);
+        let alert = lab.wait_event("ids.alert", |event| sid_of(event) == Some(sid));
         assert_eq!((&alert["session"], &alert["src"]["ip"]), (&session.into(), &src.into()), "{alert}");
         assert_eq!(alert[if src == "10.0.0.9" { "dst" } else { "src" }]["port"], port, "{alert}");
     }
@@ -263,6 +265,30 @@ fn suricatas_alerts_are_joined_to_their_sessions() {
     let shown = lab.command(&["session", "show", session]);
     let text = String::from_utf8_lossy(&shown.stdout);
     assert!(text.contains("what sensors saw") && text.contains("TEST telnet probed"), "{text}");
+
+    // Two attackers with two hosts at once: each alert is of the connection that it was seen in.
+    lab.attacker.addr("eth0", "10.0.0.8/24");
+    let ask = "for i in 1 2 3 4 5; do for from in 8 9; do for to in 5 6; do \
+               curl -s -m 20 --interface 10.0.0.$from --path-as-is http://10.0.0.$to/$i/../etc/passwd & done; done; done; wait";
+    lab.attacker.sh(&["sh", "-c", ask]);
+    let seen = wait_for("an alert for each", || {
+        let is_it = |event: &Value| sid_of(event) == Some(9_000_001);
+        let seen: Vec<Value> = lab.events().into_iter().filter(is_it).collect();
+        (seen.len() > 20).then_some(seen)
+    });
+    let opened: Vec<Value> = lab.events().into_iter().filter(|event| event["event"] == "tcp.open").collect();
+    let mut each: BTreeMap<&str, u32> = BTreeMap::new();
+    for alert in &seen {
+        let is_it = |open: &&Value| {
+            [&open["src"]["ip"], &open["src"]["port"], &open["dst"]["ip"]]
+                == [&alert["src"]["ip"], &alert["src"]["port"], &alert["dst"]["ip"]]
+        };
+        let open = opened.iter().find(is_it).unwrap_or_else(|| panic!("no connection of {alert}"));
+        assert_eq!(alert["session"], open["session"], "{alert}");
+        *each.entry(alert["session"].as_str().unwrap()).or_default() += 1;
+    }
+    // One had asked before.
+    assert_eq!((each.len(), each.remove(session), each.values().copied().collect()), (4, Some(6), vec![5, 5, 5]));
 
     // Rotated as logrotate does it.
     std::fs::rename(&eve, dir.join("eve.json.1")).unwrap();

@@ -256,6 +256,56 @@ fn http_2_in_clear() {
     assert!(first.unwrap().starts_with(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
 }
 
+/// Apache, whose clear port goes on with HTTP/2 if it is asked to; of what is below `/private/` it asks for a password.
+fn apache(dir: &Path) -> (Running, u16) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all(dir.join("www/private")).unwrap();
+    std::fs::write(dir.join("www/index.html"), "<h1>inside</h1>\n").unwrap();
+    std::fs::write(dir.join("www/private/index.html"), "<h1>let in</h1>\n").unwrap();
+    std::fs::write(dir.join("users"), format!("root:{}", said(&["openssl", "passwd", "-apr1", "toor"]))).unwrap();
+    let modules = ["mpm_event", "http2", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "dir"];
+    let load = |name: &str| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n");
+    let (at, port) = (dir.display(), free_port());
+    let config = format!(
+        "{}ServerName inside\nListen 127.0.0.1:{port}\nPidFile {at}/pid\nErrorLog {at}/log\nDefaultRuntimeDir {at}\n\
+         User www-data\nGroup www-data\nDocumentRoot {at}/www\nProtocols h2c http/1.1\n<Location /private/>\nAuthType Basic\n\
+         AuthName private\nAuthUserFile {at}/users\nRequire valid-user\n</Location>\n",
+        modules.map(load).concat()
+    );
+    std::fs::write(dir.join("conf"), config).unwrap();
+    let mut command = Command::new("/usr/sbin/apache2");
+    let running = Running::start(command.args(["-D", "FOREGROUND", "-f"]).arg(dir.join("conf")));
+    crate::tls_middle::lab::wait_port(port);
+    (running, port)
+}
+
+#[test]
+fn http_2_that_was_asked_for_in_clear() {
+    let dir = tempfile::tempdir().unwrap();
+    let (apache, port) = apache(dir.path());
+    let lab = Lab::new(Spoken::Http, port);
+    let host = format!("127.0.0.1:{}", lab.port);
+    // This curl breaks off what it asks for in the same connection, as above.
+    let ask = |password: &str| {
+        said(&["curl", "-sS", "--http2", "-A", "up/2", "-u", password, &format!("http://{host}/private/")])
+    };
+    assert_eq!(ask("root:toor"), "<h1>let in</h1>\n");
+    assert!(ask("root:wrong").contains("<title>401 Unauthorized</title>"));
+    let told = lab.ended();
+    let web: Vec<String> = told.iter().filter_map(|entry| web(entry, &host)).collect();
+    // The request is of HTTP/1, and stream 1 has its answer. Of whom Apache refuses it wants no other protocol.
+    let asked = format!(
+        "Http {{ method: Text(\"GET\"), path: Text(\"/private/\"), host: Text(\"{host}\"), agent: Text(\"up/2\"), stream: None }}"
+    );
+    let agreed = "Status { status: 101, length: None, stream: None }";
+    assert_eq!(web[..5], [&asked, agreed, "1 200 Some(16)", "root:toor true", &asked]);
+    assert!(web[5].starts_with("Status { status: 401,"), "{web:?}");
+    assert_eq!(web[6..], ["root:wrong false"]);
+    apache.signal(libc::SIGTERM);
+    assert!(apache.wait().0.success());
+}
+
 #[test]
 fn mariadb() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::event::{EventId, Utc};
-use crate::record::{Record, base64_decode};
+use crate::record::{Record, base64_decode, placed_path};
 
 /// What is told of each kind.
 const EACH: usize = 100_000;
@@ -131,15 +131,20 @@ fn program(seen: &Seen) -> Value {
         "parent": what["parent"],
         "pid": what["pid"],
         "exit": seen.exit,
-        "path": short(text(&what["path"])),
+        "path": short(&path(what)),
         "arguments": short(&words.join(" ")),
     })
+}
+
+/// With the directory that it is relative to, if that is known.
+fn path(what: &Value) -> String {
+    what.as_object().and_then(placed_path).unwrap_or_default()
 }
 
 fn file(seen: &Seen) -> Value {
     let what = &seen.what;
     let flags: Vec<&str> = what["flags"].as_array().into_iter().flatten().map(text).collect();
-    let mut path = short(text(&what["path"]));
+    let mut path = short(&path(what));
     if let Some(to) = what["to"].as_str() {
         path = format!("{path} -> {}", short(to));
     }
@@ -184,7 +189,7 @@ mod tests {
         add(EventId::ContainerExit, json!({"pid": 7, "code": 3}));
         add(EventId::ContainerExec, exec(7, "again"));
         add(EventId::ContainerExit, json!({"pid": 8, "killed": true}));
-        add(EventId::ContainerFile, json!({"did": "rename", "path": "a", "to": "b"}));
+        add(EventId::ContainerFile, json!({"did": "rename", "path": "./a", "dir": "/tmp", "to": "b"}));
         add(EventId::ContainerListen, json!({"ip": "::", "port": 4444}));
         add(EventId::ContainerLogin, json!({"program": "dropbear", "user": "root", "accepted": false}));
         add(EventId::ContainerLog, json!({"tag": "cron", "text": "x"}));
@@ -194,7 +199,7 @@ mod tests {
         assert_eq!(exits, [&json!(3), &json!("killed"), &Value::Null]);
         assert_eq!(programs[0]["arguments"], "sh -c 'a '\\''b'\\'''");
         assert_eq!(programs[1]["arguments"], "sh -c ''");
-        assert_eq!((&files[0]["path"], &network[0]["did"]), (&json!("a -> b"), &json!("listen")));
+        assert_eq!((&files[0]["path"], &network[0]["did"]), (&json!("/tmp/a -> b"), &json!("listen")));
         assert_eq!((&logins[0]["attempt"], &log[0]["text"]), (&json!("refused"), &json!("x")));
         assert_eq!(inside.more(), 0);
     }

@@ -85,7 +85,8 @@ pub fn run(args: &Replay) -> miette::Result<ExitCode> {
         } else if args.text {
             text(&mut cast, &path)?
         } else {
-            replay(&mut cast, &path, args)?
+            let sleep = |micros: i64| std::thread::sleep(Duration::from_micros(micros.max(0).unsigned_abs()));
+            play(&mut cast, &path, args, (clock::monotonic_micros, sleep), table::put)?
         };
         if cast.skipped() > 0 {
             remark(&format!("({} lines of {} are no events)", cast.skipped(), escape(&path.to_string_lossy())));
@@ -139,18 +140,25 @@ impl Pace {
     }
 }
 
-fn replay(cast: &mut Open, path: &Path, args: &Replay) -> miette::Result<bool> {
+/// Shows a cast to the end, or as long as `put` says that it is seen. What time it is and how it passes, in microseconds, is
+/// the caller's.
+fn play(
+    cast: &mut Open,
+    path: &Path,
+    args: &Replay,
+    (now, sleep): (impl Fn() -> i64, impl Fn(i64)),
+    put: impl Fn(&str) -> miette::Result<bool>,
+) -> miette::Result<bool> {
     let mut harmless = Harmless::default();
-    let mut pace = Pace::new(args, clock::monotonic_micros());
+    let mut pace = Pace::new(args, now());
     while let Some(moment) = next_of(cast, path)? {
         let What::Output(output) = moment.what else { continue };
-        let left = pace.due(moment.at) - clock::monotonic_micros();
-        std::thread::sleep(Duration::from_micros(left.max(0).unsigned_abs()));
-        if !table::put(&harmless.push(&output))? {
+        sleep(pace.due(moment.at) - now());
+        if !put(&harmless.push(&output))? {
             return Ok(false);
         }
     }
-    table::put(RESET)
+    put(RESET)
 }
 
 fn text(cast: &mut Open, path: &Path) -> miette::Result<bool> {
@@ -187,6 +195,8 @@ pub fn commands(cast: &mut Open, path: &Path) -> miette::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
     use clap::Parser;
 
     use super::*;
@@ -219,6 +229,42 @@ mod tests {
         assert_eq!(shown("--from 1 --max-idle 60"), [0.0, 0.0, 2.0, 2.25, 12.0]);
         assert_eq!(shown("--from 3.1"), [0.0, 0.0, 0.0, 0.15, 2.15]);
         assert_eq!(shown("--from 100"), [0.0; 5]);
+    }
+
+    /// When a file's lines are shown by a clock that stands still but for sleep, and for a tenth of a second that each takes.
+    #[test]
+    fn whoever_shows_it_waits_as_long_as_is_left() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let lines = "{\"version\": 2, \"width\": 80, \"height\": 24}\n[0.5, \"o\", \"a\"]\n[0.7, \"i\", \"x\"]\n[0.75, \"o\", \"b\"]\n\
+            [2.5, \"o\", \"c\"]\n[60, \"o\", \"d\"]\n";
+        std::fs::write(file.path(), lines).unwrap();
+        let shown = |options: &str, most: usize| {
+            let args =
+                Line::try_parse_from(["replay", "a"].into_iter().chain(options.split_whitespace())).unwrap().replay;
+            let (time, shown) = (Cell::new(7_000_000), RefCell::new(Vec::new()));
+            let sleep = |micros: i64| time.set(time.get() + micros.max(0));
+            let put = |text: &str| {
+                shown.borrow_mut().push((text.to_owned(), (time.get() - 7_000_000) / 1000));
+                time.set(time.get() + 100_000);
+                Ok(shown.borrow().len() < most)
+            };
+            let mut cast = open(file.path()).unwrap();
+            let goes_on = play(&mut cast, file.path(), &args, (|| time.get(), sleep), put).unwrap();
+            (shown.into_inner(), goes_on)
+        };
+        let all = |at: [i64; 5]| {
+            let texts = ["a", "b", "c", "d", RESET].map(str::to_owned);
+            (texts.into_iter().zip(at).collect::<Vec<_>>(), true)
+        };
+        assert_eq!(shown("", 99), all([500, 750, 2500, 4500, 4600]));
+        assert_eq!(shown("--max-idle 60", 99), all([500, 750, 2500, 60_000, 60_100]));
+        assert_eq!(shown("--speed 2 --max-idle 60", 99), all([250, 375, 1250, 30_000, 30_100]));
+        assert_eq!(shown("--speed 0.1 --max-idle 60", 99), all([5000, 7500, 25_000, 600_000, 600_100]));
+        // As fast as it can be shown.
+        assert_eq!(shown("--speed 10000", 99), all([0, 100, 200, 300, 400]));
+        assert_eq!(shown("--from 1 --max-idle 60", 99), all([0, 100, 1500, 59_000, 59_100]));
+        let (seen, goes_on) = shown("", 2);
+        assert_eq!((seen.len(), goes_on), (2, false), "nobody looks any more");
     }
 
     #[test]

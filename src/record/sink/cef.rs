@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{clean, details, password, text};
 use super::table;
+use crate::record::details::placed_path;
 use crate::record::schema::Record;
 
 /// Characters of a value before the one that says that it is cut: the format gives 1,023 to those that are longest.
@@ -88,7 +89,7 @@ fn pairs(record: &Record, details: &Map<String, Value>) -> Vec<(&'static str, St
     pair("duid", count("uid"));
     pair("dproc", word("name").filter(|_| record.event.is_inside()).or(word("program")));
     pair("dpid", count("pid"));
-    let path = word("path");
+    let path = placed_path(details);
     pair("fname", path.as_deref().map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()));
     pair("filePath", path);
     pair("filePermission", word("mode"));

@@ -43,6 +43,7 @@ pub fn ids(id: EventId) -> &'static [&'static str] {
         EventId::SshForward => &["cowrie.direct-tcpip.request"],
         EventId::SshForwardData => &["cowrie.direct-tcpip.data"],
         EventId::SshClose => &["cowrie.session.closed"],
+        EventId::ContainerExit => &["cowrie.session.file_download", "cowrie.session.file_download.failed"],
         _ => &[],
     }
 }
@@ -80,6 +81,7 @@ fn told(record: &Record) -> Vec<Told> {
         EventId::SshForward if text(&details, "kind") == Some("direct-tcpip") => vec![forward(&details)],
         EventId::SshForwardData => vec![forwarded(&details)],
         EventId::SshClose if usual(port) != Some("ssh") => vec![closed(record)],
+        EventId::ContainerExit => fetched(&details),
         _ => Vec::new(),
     }
 }
@@ -249,6 +251,24 @@ fn read(details: &Map<String, Value>) -> Told {
         "size": details.get("size"),
     });
     ("cowrie.session.file_download", message, members)
+}
+
+/// What a program inside was to fetch, by its own account. Nobody has read what that was: no digest is known.
+fn fetched(details: &Map<String, Value>) -> Vec<Told> {
+    let urls: Vec<&str> =
+        details.get("urls").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let is_done = details.get("code").and_then(Value::as_u64) == Some(0);
+    // Of several it is not known which went where.
+    let path = text(details, "to").filter(|_| urls.len() == 1).unwrap_or("");
+    let told = urls.into_iter().map(|url| {
+        if !is_done {
+            let message = format!("Attempt to download file(s) from URL ({url}) failed");
+            return ("cowrie.session.file_download.failed", message, json!({"url": url}));
+        }
+        let members = json!({"url": url, "destfile": path, "outfile": "", "shasum": "", "duplicate": false});
+        ("cowrie.session.file_download", format!("Downloaded URL ({url}) to {path}"), members)
+    });
+    told.collect()
 }
 
 /// Where a connection beyond the host goes to.

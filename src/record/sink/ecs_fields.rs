@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::fields::text;
 use super::table;
 use crate::event::EventId;
+use crate::record::details::placed_path;
 use crate::record::schema::{End, Record};
 
 /// Who did it to whom. A connection that begins inside a container is from there to where it goes; the event has the host
@@ -150,10 +151,10 @@ fn own(record: &Record, details: &Map<String, Value>) -> Value {
 }
 
 fn file(details: &Map<String, Value>) -> Value {
-    let path = text(details, "path");
+    let path = placed_path(details);
     json!({
         "path": path,
-        "name": path.map(name_of),
+        "name": path.as_deref().map(name_of),
         "size": number(details, "size"),
         "mode": text(details, "mode"),
         "hash": {"sha256": text(details, "sha256")},
@@ -169,7 +170,7 @@ fn name_of(path: &str) -> &str {
 
 /// A process in a container, and as whom it runs there: numbers, as names are what the container says they are.
 fn inside(details: &Map<String, Value>) -> Value {
-    let path = text(details, "path").filter(|_| !details.contains_key("did"));
+    let path = placed_path(details).filter(|_| !details.contains_key("did"));
     let args = details.get("args").and_then(Value::as_array);
     let line = args.map(|args| args.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "));
     let uid = number(details, "uid").map(|uid| uid.to_string());
@@ -177,7 +178,7 @@ fn inside(details: &Map<String, Value>) -> Value {
     json!({
         "process": {
             "executable": path,
-            "name": text(details, "name").or(path.map(name_of)),
+            "name": text(details, "name").or(path.as_deref().map(name_of)),
             "args": args,
             "args_count": count,
             "command_line": line.filter(|line| !line.is_empty()),

@@ -105,11 +105,16 @@ fn detailed() -> Vec<Record> {
         with(EventId::ContainerExit, json!({"code": 0, "name": "sh", "uid": 0, "pid": 7, "parent": 6})),
         with(EventId::ContainerExit, json!({"killed": true, "name": "sh", "uid": 0, "pid": 7, "parent": 6})),
         with(
+            EventId::ContainerExit,
+            json!({"code": 0, "urls": ["http://192.0.2.66/bot"], "to": "/tmp/bot", "name": "wget"}),
+        ),
+        with(EventId::ContainerExit, json!({"code": 4, "urls": ["http://a/b", "http://c/d"], "name": "wget"})),
+        with(
             EventId::ContainerFile,
             json!({"did": "open", "path": "/tmp/x", "flags": ["write", "create"], "name": "sh", "uid": 0, "pid": 7, "parent": 6}),
         ),
         with(EventId::ContainerFile, json!({"did": "executable", "path": "/tmp/x", "mode": "0755", "name": "chmod"})),
-        with(EventId::ContainerFile, json!({"did": "delete", "path": "/tmp/x", "name": "rm", "uid": 0})),
+        with(EventId::ContainerFile, json!({"did": "delete", "path": "./x", "dir": "/tmp", "name": "rm", "uid": 0})),
         with(EventId::ContainerFile, json!({"did": "symlink", "path": "/tmp/x", "to": "/etc", "name": "ln", "uid": 0})),
         with(EventId::ContainerConnect, json!({"ip": "198.51.100.7", "port": 443, "name": "wget", "uid": 0, "pid": 7})),
         with(EventId::ContainerListen, json!({"ip": "::", "port": 4444, "name": "nc", "uid": 0, "pid": 7})),
@@ -175,6 +180,9 @@ fn an_intrusion_reads_as_cowrie_has_it() {
             "cowrie.direct-tcpip.data",
             "cowrie.command.failed",
             "cowrie.log.closed",
+            "cowrie.session.file_download",
+            "cowrie.session.file_download.failed",
+            "cowrie.session.file_download.failed",
             "cowrie.login.failed",
             "cowrie.session.closed",
         ]

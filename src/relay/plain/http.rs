@@ -1,12 +1,15 @@
 //! HTTP/1 (RFC 9112): who asks for what, and how that is answered.
+//!
+//! Where a client asks to go on with HTTP/2 (`Upgrade: h2c`, RFC 7540 §3.2, which RFC 9113 has dropped and servers have not),
+//! what it says next waits for the answer, which says what that is.
 
 use std::collections::VecDeque;
 
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
+use super::Stream;
 use super::line::{Lines, Message};
-use super::{Observer, Stream};
 use crate::relay::tape::{Credential, Entry, Text};
 
 /// Lines of a head. Servers take a hundred, or a few.
@@ -16,6 +19,8 @@ const LINES: usize = 256;
 const WAITING: usize = 1 << 16;
 /// Of those, how many may have come with a user and password whose acceptance is waited for.
 const LOGINS: usize = 64;
+/// Octets that wait until it is known whether they are HTTP/2. Who means that waits for the answer, and says nothing.
+const HELD: usize = 64 << 10;
 
 /// A connection.
 #[derive(Default)]
@@ -26,6 +31,28 @@ pub(super) struct Http {
     waiting: VecDeque<Waiting>,
     /// Users and passwords of those, in their order.
     logins: VecDeque<(Text, Text)>,
+    /// The client has asked for HTTP/2, with these settings, and has said this since.
+    asked: Option<Asked>,
+    /// Whether it is waited for no answer any more.
+    is_hasty: bool,
+    agreed: Option<Agreed>,
+}
+
+/// What a client has said that has asked for HTTP/2.
+#[derive(Default)]
+struct Asked {
+    settings: Vec<u8>,
+    held: Vec<u8>,
+}
+
+/// What goes on as HTTP/2, in which the last request is stream 1.
+pub(super) struct Agreed {
+    /// The payload of the client's settings.
+    pub(super) settings: Vec<u8>,
+    /// With what that request came.
+    pub(super) login: Option<(Text, Text)>,
+    /// What the client has said behind it.
+    pub(super) held: Vec<u8>,
 }
 
 /// A request that is not answered. There may be many, so it is small.
@@ -37,6 +64,8 @@ struct Waiting {
     is_connect: bool,
     /// It came with a user and password.
     has_login: bool,
+    /// If it is granted, what follows is HTTP/2.
+    asks: bool,
 }
 
 /// One direction.
@@ -71,6 +100,10 @@ struct Head {
     authorization: Vec<u8>,
     length: Option<u64>,
     chunked: bool,
+    /// Of `Upgrade`, whether it names HTTP/2.
+    is_h2c: bool,
+    /// The client's settings of that, in base 64.
+    settings: Vec<u8>,
 }
 
 impl Head {
@@ -82,6 +115,8 @@ impl Head {
             b"user-agent" => self.agent = value.to_vec(),
             b"authorization" => self.authorization = value.to_vec(),
             b"content-length" => self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
+            b"upgrade" => self.is_h2c |= value.split(|octet| *octet == b',').any(|name| name.trim_ascii() == b"h2c"),
+            b"http2-settings" => self.settings = value.to_vec(),
             b"transfer-encoding" => self.chunked = value.to_ascii_lowercase().ends_with(b"chunked"),
             _ => {}
         }
@@ -155,13 +190,26 @@ impl Side {
     }
 }
 
-impl Observer for Http {
-    fn see(&mut self, from: Stream, octets: &[u8], told: &mut Vec<Entry>) -> Result<(), &'static str> {
+impl Http {
+    /// Takes octets up to where it goes on as HTTP/2 (see [`Http::agreed`]), or all of them. How many were taken.
+    pub(super) fn see(&mut self, from: Stream, octets: &[u8], told: &mut Vec<Entry>) -> Result<usize, &'static str> {
         let mut at = 0;
-        while at < octets.len() {
+        while at < octets.len() && self.agreed.is_none() {
+            let rest = octets.get(at..).unwrap_or_default();
+            if from == Stream::Input
+                && let Some(asked) = self.asked.as_mut().filter(|_| matches!(self.requests.state, State::Head))
+            {
+                at = octets.len();
+                asked.held.extend_from_slice(rest);
+                if asked.held.len() > HELD {
+                    self.is_hasty = true;
+                    self.read_held(told)?;
+                }
+                continue;
+            }
             let side = if from == Stream::Input { &mut self.requests } else { &mut self.answers };
             let was_chunk = matches!(side.state, State::Body(_)) && side.head.chunked;
-            let (head, n) = side.take(&octets[at..])?;
+            let (head, n) = side.take(rest)?;
             at += n;
             if was_chunk && matches!(side.state, State::Head) {
                 side.state = State::Chunk;
@@ -169,11 +217,27 @@ impl Observer for Http {
             let Some(head) = head else { continue };
             if from == Stream::Input { self.request(head, told)? } else { self.answer(head, told)? }
         }
-        Ok(())
+        Ok(at)
     }
-}
 
-impl Http {
+    /// What goes on as HTTP/2 from where [`Http::see`] has stopped.
+    pub(super) fn agreed(&mut self) -> Option<Agreed> {
+        self.agreed.take()
+    }
+
+    /// Reads what was never answered.
+    pub(super) fn end(&mut self, told: &mut Vec<Entry>) {
+        self.is_hasty = true;
+        // What is wrong with it nobody needs to know any more.
+        let _ = self.read_held(told);
+    }
+
+    /// Reads as HTTP/1 what has waited.
+    fn read_held(&mut self, told: &mut Vec<Entry>) -> Result<(), &'static str> {
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        self.see(Stream::Input, &asked.held, told).map(drop)
+    }
+
     fn request(&mut self, head: Head, told: &mut Vec<Entry>) -> Result<(), &'static str> {
         let mut words = head.first.split(|octet| *octet == b' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next());
@@ -189,6 +253,7 @@ impl Http {
             is_head: method == b"HEAD",
             is_connect: method == b"CONNECT",
             has_login: login.is_some() && self.logins.len() < LOGINS,
+            asks: head.is_h2c && !self.is_hasty,
         };
         self.waiting.push_back(waiting);
         match login {
@@ -197,7 +262,11 @@ impl Http {
             None => {}
         }
         // Whether something else follows (`CONNECT`, an upgrade) is the server's affair: one that refuses reads on, and who
-        // means it waits for the answer.
+        // means it waits for the answer. HTTP/2 may follow at once, as Apache reads on with what it has.
+        if waiting.asks {
+            let settings = BASE64_URL_SAFE_NO_PAD.decode(&head.settings).unwrap_or_default();
+            self.asked = Some(Asked { settings, held: Vec::new() });
+        }
         self.requests.state = head.body();
         self.requests.head.chunked = head.chunked;
         Ok(())
@@ -213,11 +282,16 @@ impl Http {
             return Ok(());
         }
         let request = self.waiting.pop_front().unwrap_or_default();
-        if request.has_login
-            && let Some(login) = self.logins.pop_front()
+        let login = if request.has_login { self.logins.pop_front() } else { None };
+        if status == 101
+            && head.is_h2c
+            && let Some(Asked { settings, held }) = self.asked.take_if(|_| request.asks)
         {
-            told.push(attempt(login, !matches!(status, 401 | 403)));
+            // How that request is answered is told in HTTP/2.
+            self.agreed = Some(Agreed { settings, login, held });
+            return Ok(());
         }
+        told.extend(login.map(|login| attempt(login, !matches!(status, 401 | 403))));
         let is_over = status == 101 || (request.is_connect && (200..300).contains(&status));
         if is_over {
             self.requests = Side { state: State::Rest, ..Side::default() };
@@ -229,7 +303,7 @@ impl Http {
             state => state,
         };
         self.answers.head.chunked = head.chunked;
-        Ok(())
+        if request.asks { self.read_held(told) } else { Ok(()) }
     }
 }
 

@@ -121,8 +121,8 @@ fn who_asks_for_another_protocol_and_is_refused_is_read_on() {
         ],
         &[
             "GET /  ",
-            "CONNECT mail:25  ",
             "200 Some(2)",
+            "CONNECT mail:25  ",
             "405 Some(0)",
             "GET /secret  ",
             "CONNECT mail:25  ",

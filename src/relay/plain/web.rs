@@ -1,4 +1,4 @@
-//! HTTP, of which version its first octets say.
+//! HTTP, of which version its first octets say, or a client and a server that agree to go on with another one.
 
 use super::http::Http;
 use super::http2::{Http2, PREFACE, SETTINGS};
@@ -26,7 +26,13 @@ impl Default for Web {
 impl Observer for Web {
     fn see(&mut self, from: Stream, octets: &[u8], told: &mut Vec<Entry>) -> Result<(), &'static str> {
         match self {
-            Web::One(http) => http.see(from, octets, told),
+            Web::One(http) => {
+                let seen = http.see(from, octets, told)?;
+                let Some(agreed) = http.agreed() else { return Ok(()) };
+                *self = Web::Two(Box::new(Http2::upgraded(&agreed.settings, agreed.login)));
+                self.see(Stream::Input, &agreed.held, told)?;
+                self.see(from, octets.get(seen..).unwrap_or_default(), told)
+            }
             Web::Two(http) => http.see(from, octets, told),
             Web::Unknown(said, _) if from == Stream::Input => {
                 let expected = PREFACE.get(*said..).unwrap_or_default();

@@ -2,5 +2,5 @@
 //! them would be needed wherever honeyweave is built, and the few commands of `bpf(2)` that they take.
 
 pub(in crate::sys) mod assembler;
-pub(in crate::sys) mod btf;
 pub(in crate::sys) mod call;
+pub(in crate::sys) mod types;

@@ -12,11 +12,11 @@ mod tracefs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use self::program::{Maps, Places};
+use self::program::{Maps, Places, Sockets};
 use self::tracefs::Tracefs;
 use super::bpf::assembler::Instruction;
-use super::bpf::btf::Types;
 use super::bpf::call::{self, Shape};
+use super::bpf::types::Types;
 
 pub use record::{Happened, Kind};
 pub use ring::Reader;
@@ -81,6 +81,11 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
         half: i32::try_from(octets / 2).unwrap_or(i32::MAX),
         crowded: i32::try_from(octets / 8 * 7).unwrap_or(i32::MAX),
     };
+    let types = Types::of_kernel()?;
+    let missing = || io::Error::new(io::ErrorKind::Unsupported, "its types have not all that is needed");
+    let sockets = Sockets::of(&types).ok_or_else(missing)?;
+    // Without them paths are told as they are given, and not whence.
+    let places = Places::of(&types);
     let tracefs = Tracefs::open().map_err(|error| io::Error::new(error.kind(), format!("tracefs: {error}")))?;
     let mut attached = Vec::new();
     let mut put = |tracepoint: &str, code: &dyn Fn(&tracefs::Fields) -> Option<Vec<Instruction>>| {
@@ -93,18 +98,17 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
         io::Result::Ok(())
     };
     put("task/task_newtask", &|fields| program::fork(&maps, fields))?;
-    put("sched/sched_process_exec", &|fields| program::execute(&maps, fields))?;
+    put("sched/sched_process_exec", &|fields| program::execute(&maps, fields, places.as_ref()))?;
     put("syscalls/sys_enter_exit_group", &|_| Some(program::code(&maps, false)))?;
     put("syscalls/sys_enter_exit", &|_| Some(program::code(&maps, true)))?;
     put("sched/sched_process_exit", &|_| Some(program::exit(&maps)))?;
     put("sock/inet_sock_set_state", &|fields| program::socket(&maps, fields))?;
-    let missing = || io::Error::new(io::ErrorKind::Unsupported, "the kernel's types have not what is needed");
-    let places = Places::new(&Types::of_kernel()?).ok_or_else(missing)?;
     for call in program::ACCEPTS {
-        put(&format!("syscalls/sys_exit_{call}"), &|_| Some(program::accepted(&maps, &places)))?;
+        put(&format!("syscalls/sys_exit_{call}"), &|_| Some(program::accepted(&maps, &sockets)))?;
     }
     for call in &program::CALLS {
-        let both = put(&format!("syscalls/sys_exit_{}", call.name), &|_| Some(program::leave(&maps)))
+        let leave = |_: &tracefs::Fields| Some(program::leave(&maps, places.as_ref()));
+        let both = put(&format!("syscalls/sys_exit_{}", call.name), &leave)
             .and_then(|()| put(&format!("syscalls/sys_enter_{}", call.name), &|_| Some(program::enter(&maps, call))));
         match both {
             // Not each machine has each of them.

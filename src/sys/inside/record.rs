@@ -15,7 +15,8 @@
 //!  88  u64 result of the call
 //!  96  u32 octets of the first string
 //! 100  u32 octets of the second
-//! 104  the strings
+//! 104  the strings; behind them, if a path is relative to a directory that is known, the names of that, innermost first,
+//!      each with a zero octet behind it, and one more such octet
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -108,6 +109,8 @@ pub struct Happened<'a> {
     pub is_cut: bool,
     /// Arguments, or another path.
     pub rest: &'a [u8],
+    /// What is told of the directory that paths are relative to.
+    pub names: &'a [u8],
 }
 
 impl<'a> Happened<'a> {
@@ -122,6 +125,7 @@ impl<'a> Happened<'a> {
         let strings = record.get(HEAD..)?;
         let path = strings.get(..first)?;
         let rest = strings.get(first..first.checked_add(second)?)?;
+        let names = strings.get(first.checked_add(second)?..)?;
         let name = record.get(40..56)?;
         let is_text = !matches!(kind, Kind::Connect | Kind::Listen);
         Some(Happened {
@@ -140,7 +144,19 @@ impl<'a> Happened<'a> {
             path: if is_text { path.strip_suffix(&[0]).unwrap_or(path) } else { path },
             is_cut: is_text && path.len() >= super::program::PATH as usize,
             rest,
+            names,
         })
+    }
+
+    /// The directory that paths are relative to, in the container's own tree, if one of them is and it is known.
+    pub fn directory(&self) -> Option<Vec<u8>> {
+        let names = self.names.strip_suffix(&[0]).filter(|names| names.is_empty() || names.ends_with(&[0]))?;
+        let mut directory = Vec::new();
+        for name in names.split(|octet| *octet == 0).rev().filter(|name| !name.is_empty()) {
+            directory.push(b'/');
+            directory.extend_from_slice(name);
+        }
+        Some(if directory.is_empty() { vec![b'/'] } else { directory })
     }
 
     /// The code with which a process has ended, if it ended by itself.

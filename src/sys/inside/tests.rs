@@ -76,6 +76,13 @@ impl Watch {
 }
 
 fn line(happened: &Happened<'_>) -> String {
+    match happened.directory() {
+        Some(directory) => format!("{} in {}", line_without(happened), directory.escape_ascii()),
+        None => line_without(happened),
+    }
+}
+
+fn line_without(happened: &Happened<'_>) -> String {
     let text = |octets: &[u8]| octets.escape_ascii().to_string();
     let path = text(happened.path);
     match happened.kind {
@@ -106,7 +113,7 @@ fn what_processes_of_a_cgroup_do_is_told_and_nothing_else_is() {
     let at = dir.path().display();
     let script = format!(
         "/bin/echo a '' \"b c\"; cd {at}; : >new; /bin/chmod 755 new; /bin/chmod 644 new; mv new 'o\nther'; ln -s /etc/passwd link; \
-         rm -f link 'o\nther' /nowhere; /bin/true; /bin/sh -c 'exit 7'; sh -c 'kill -9 $$'; cat /etc/passwd >/dev/null; true"
+         rm -f link 'o\nther' /nowhere; mkdir -p a/b; : >a/b/c; rm -r a; cd /dev/shm && : >hw-$$ && rm hw-$$; cd /usr/bin; ./true; /bin/true; /bin/sh -c 'exit 7'; sh -c 'kill -9 $$'; cat /etc/passwd >/dev/null; true"
     );
     cgroup.run(None, &script);
     let other = Cgroup::new();
@@ -119,18 +126,28 @@ fn what_processes_of_a_cgroup_do_is_told_and_nothing_else_is() {
         "execute /bin/echo /bin/echo|deeper",
         "execute /bin/true /bin/true",
         "execute /bin/sh /bin/sh|-c|exit 7",
-        "Open new",
-        "Mode new 755 -1",
-        "Rename new o\\nther",
-        "Symlink /etc/passwd link",
-        "Delete link",
-        "Delete o\\nther",
+        "execute ./true ./true in /usr/bin",
         "exit sh Some(7)",
         "exit true Some(0)",
         "exit sh None",
     ] {
         has(&told, wanted);
     }
+    // With where a path is relative to: where the process was, or a directory that it had open.
+    for (wanted, below) in [
+        ("Open new", ""),
+        ("Mode new 755 -100", ""),
+        ("Rename new o\\nther", ""),
+        ("Symlink /etc/passwd link", ""),
+        ("Delete link", ""),
+        ("Delete o\\nther", ""),
+        ("Open a/b/c", ""),
+        ("Delete c", "/a/b"),
+        ("Delete b", "/a"),
+    ] {
+        has(&told, &format!("{wanted} in {at}{below}"));
+    }
+    assert!(told.iter().any(|line| line.starts_with("Open hw-") && line.ends_with(" in /dev/shm")), "{told:#?}");
     let not = ["nobody", "Delete /nowhere", "Mode new 644", "Open /etc/passwd"];
     assert!(!told.iter().any(|line| not.iter().any(|not| line.contains(not))), "{told:#?}");
     watch.containers.remove(cgroup.id());

@@ -35,6 +35,8 @@ const FIRST: u64 = 1 << 20;
 /// A connection, behind [`PREFACE`].
 #[derive(Default)]
 pub(super) struct Http2 {
+    /// What is still to come of that, where it was HTTP/1 before.
+    preface: &'static [u8],
     requests: Side,
     answers: Side,
     /// Users and passwords of streams that are not answered.
@@ -142,6 +144,13 @@ impl Side {
 impl Observer for Http2 {
     fn see(&mut self, from: Stream, octets: &[u8], told: &mut Vec<Entry>) -> Result<(), &'static str> {
         let mut rest = octets;
+        if from == Stream::Input {
+            let len = self.preface.len().min(rest.len());
+            if rest.get(..len) != self.preface.get(..len) {
+                return Err("no HTTP/2");
+            }
+            (self.preface, rest) = (self.preface.get(len..).unwrap_or_default(), rest.get(len..).unwrap_or_default());
+        }
         while !rest.is_empty() {
             let side = if from == Stream::Input { &mut self.requests } else { &mut self.answers };
             let (n, begun) = side.frames.take(rest);
@@ -167,6 +176,15 @@ impl Observer for Http2 {
 }
 
 impl Http2 {
+    /// One that was HTTP/1 before: the request that asked for it is stream 1, which may have come with a user and password,
+    /// and which had the client's settings with it.
+    pub(super) fn upgraded(settings: &[u8], login: Option<(Text, Text)>) -> Http2 {
+        let mut http =
+            Http2 { preface: PREFACE, logins: login.map(|login| (1, login)).into_iter().collect(), ..Http2::default() };
+        frame::table_sizes(settings).for_each(|size| http.answers.fields.allow(size));
+        http
+    }
+
     /// A frame is complete.
     fn frame(
         &mut self,

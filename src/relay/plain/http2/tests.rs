@@ -290,3 +290,57 @@ proptest! {
         prop_assert_eq!(whole, told(pieces));
     }
 }
+
+/// A request that asks to go on with HTTP/2, with settings that allow a table of 8192 octets, and a server that agrees.
+const ASK: &[u8] =
+    b"POST /up HTTP/1.1\r\nHost: a\r\nAuthorization: Basic cm9vdDp0b29y\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+    Upgrade: foo, h2c\r\nHTTP2-Settings: AAEAACAAAAMAAABk\r\nContent-Length: 2\r\n\r\nok";
+const AGREE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+
+#[test]
+fn what_was_http_1_goes_on() {
+    // A table that only those settings allow.
+    let answer = [&b"\x3f\xe1\x3f"[..], &fields(&[(":status", "401")])].concat();
+    let answered = [AGREE, NO_SETTINGS, &frame(1, END, 1, &answer)].concat();
+    let begun = [PREFACE, NO_SETTINGS, &get(3, "/b")].concat();
+    let last = head(3, &[(":status", "200")]);
+    let expected = [
+        "Http { method: Text(\"POST\"), path: Text(\"/up\"), host: Text(\"a\"), agent: Text(\"\"), stream: None }",
+        "Status { status: 101, length: None, stream: None }",
+    ];
+    for (turns, rest) in [
+        // One that waits, and one that does not.
+        (
+            vec![(IN, ASK), (OUT, &answered), (IN, &begun), (OUT, &last)],
+            ["1: 401 None", "root:toor false", "3: GET /b a ", "3: 200 None"],
+        ),
+        (
+            vec![(IN, ASK), (IN, &begun), (OUT, &answered), (OUT, &last)],
+            ["3: GET /b a ", "1: 401 None", "root:toor false", "3: 200 None"],
+        ),
+    ] {
+        let expected: Vec<String> = expected.iter().chain(&rest).map(ToString::to_string).collect();
+        assert_eq!(told(turns.iter().copied()), (expected.clone(), None));
+        let octet_by_octet = turns.iter().flat_map(|(from, octets)| octets.chunks(1).map(|octet| (*from, octet)));
+        assert_eq!(told(octet_by_octet), (expected, None));
+    }
+    // Neither.
+    let (seen, end) = told([(IN, ASK), (OUT, AGREE), (IN, &b"GET / HTTP/1.1\r\n\r\n"[..])]);
+    assert_eq!((seen.len(), end), (2, Some("no HTTP/2")));
+}
+
+#[test]
+fn who_asks_for_http_2_and_does_not_wait_is_read_all_the_same() {
+    let more = b"GET /hidden HTTP/1.1\r\nUpgrade: h2c\r\n\r\n";
+    let hidden = |seen: &[String]| seen.iter().filter(|entry| entry.contains("/hidden")).count();
+    // No answer; one that refuses; another protocol; more than anybody says who waits.
+    assert_eq!(hidden(&told([(IN, ASK), (IN, &more[..])]).0), 1);
+    let refused = b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(hidden(&told([(IN, ASK), (IN, &more[..]), (OUT, &refused[..])]).0), 1);
+    let other = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
+    let (seen, end) = told([(IN, ASK), (OUT, &other[..]), (OUT, NO_SETTINGS), (IN, &more[..])]);
+    assert_eq!((hidden(&seen), end), (0, None), "{seen:?}");
+    let many = more.repeat(20_000);
+    let (seen, end) = told([(IN, ASK), (IN, &many[..])]);
+    assert_eq!((hidden(&seen), end), (20_000, None));
+}

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sys::bpf::assembler::{AND, MULTIPLY};
-use crate::sys::bpf::btf::Types;
+use crate::sys::bpf::types::Types;
 
 /// The calls that accept a connection.
 pub const ACCEPTS: [&str; 2] = ["accept", "accept4"];
@@ -13,7 +13,7 @@ const INET6: i32 = 10;
 /// Where the kernel has what it knows of a descriptor's connection. What it tells the program that accepts is not taken: a
 /// program need not ask, and can write over the answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Places {
+pub struct Sockets {
     /// From a task to its descriptors' files.
     files: [i32; 3],
     /// From a file to its socket's end.
@@ -24,13 +24,13 @@ pub struct Places {
     ipv6: i32,
 }
 
-impl Places {
+impl Sockets {
     /// As `types` has them; none if that has not all of them.
-    pub fn new(types: &Types) -> Option<Places> {
+    pub fn of(types: &Types) -> Option<Sockets> {
         let at = |structure, member| i32::try_from(types.offset(structure, member)?).ok();
         let common = at("sock", "__sk_common")?;
         let of_common = |member| Some(common + at("sock_common", member)?);
-        Some(Places {
+        Some(Sockets {
             files: [at("task_struct", "files")?, at("files_struct", "fdt")?, at("fdtable", "fd")?],
             socket: [at("file", "private_data")?, at("socket", "sk")?],
             family: of_common("skc_family")?,
@@ -55,7 +55,7 @@ fn read(a: &mut Program, offset: i32, length: i32, to: i16) {
 const FOLLOWED: u8 = KEPT;
 
 /// `syscalls:sys_exit_accept…`: from now on the process, and whatever it begins, belongs to this connection.
-pub fn accepted(maps: &Maps, places: &Places) -> Vec<Instruction> {
+pub fn accepted(maps: &Maps, sockets: &Sockets) -> Vec<Instruction> {
     const ADDRESS: i16 = VALUE_AT + 16;
     let mut a = begin();
     a.load(Size::Double, 1, CONTEXT, RETURNED);
@@ -67,23 +67,23 @@ pub fn accepted(maps: &Maps, places: &Places) -> Vec<Instruction> {
         read(a, offset, 8, SPARE_AT);
         a.load(Size::Double, FOLLOWED, STACK, SPARE_AT);
     };
-    places.files.into_iter().for_each(|offset| follow(&mut a, offset));
+    sockets.files.into_iter().for_each(|offset| follow(&mut a, offset));
     a.load(Size::Double, 1, CONTEXT, RETURNED);
     a.op_imm(MULTIPLY, 1, 8);
     a.op(ADD, FOLLOWED, 1);
     follow(&mut a, 0);
-    places.socket.into_iter().for_each(|offset| follow(&mut a, offset));
+    sockets.socket.into_iter().for_each(|offset| follow(&mut a, offset));
 
     // The connection, as the record has it: family and port, and an address in the form of either.
     for at in [0, 8, 16, 24] {
         a.store_imm(Size::Double, STACK, VALUE_AT + at, 0);
     }
-    read(&mut a, places.family, 2, VALUE_AT + ORIGIN);
-    read(&mut a, places.port, 2, VALUE_AT + ORIGIN + 2);
+    read(&mut a, sockets.family, 2, VALUE_AT + ORIGIN);
+    read(&mut a, sockets.port, 2, VALUE_AT + ORIGIN + 2);
     a.load(Size::Half, 1, STACK, VALUE_AT + ORIGIN);
     a.jump_if_imm(1, Cond::Equal, INET6, Label::Wide);
     a.jump_if_imm(1, Cond::NotEqual, INET, Label::Out);
-    read(&mut a, places.ipv4, 4, ADDRESS);
+    read(&mut a, sockets.ipv4, 4, ADDRESS);
     a.load(Size::Word, 1, STACK, ADDRESS);
     // It is nobody's any more.
     a.jump_if_imm(1, Cond::Equal, 0, Label::Out);
@@ -96,7 +96,7 @@ pub fn accepted(maps: &Maps, places: &Places) -> Vec<Instruction> {
     a.store(Size::Word, STACK, LOCAL_AT + 20, 1);
     a.jump(Label::Read);
     a.here(Label::Wide);
-    read(&mut a, places.ipv6, 16, ADDRESS);
+    read(&mut a, sockets.ipv6, 16, ADDRESS);
     for offset in [0, 8] {
         a.load(Size::Double, 1, STACK, ADDRESS + offset);
         a.store(Size::Double, STACK, LOCAL_AT + 8 + offset, 1);

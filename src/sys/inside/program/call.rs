@@ -1,7 +1,7 @@
 //! Programs at system calls: what is asked for is kept until the call returns, and told if it has succeeded.
 
 use super::*;
-use crate::sys::bpf::assembler::AND;
+use crate::sys::bpf::assembler::{AND, SHIFT_LEFT};
 
 /// `O_WRONLY | O_RDWR | O_CREAT | O_TRUNC`
 const WRITES: i32 = 0o1 | 0o2 | 0o100 | 0o1000;
@@ -14,6 +14,8 @@ pub struct Call {
     pub kind: Kind,
     /// The arguments that are its paths.
     pub paths: [Option<u8>; 2],
+    /// Those that are descriptors of the directories that these are relative to, unless that is where the process is.
+    pub directories: [Option<u8>; 2],
     /// The one that is a number.
     pub number: Option<u8>,
     /// The one that is the descriptor of a file.
@@ -21,28 +23,38 @@ pub struct Call {
 }
 
 const fn call(name: &'static str, kind: Kind, paths: [Option<u8>; 2], number: Option<u8>) -> Call {
-    Call { name, kind, paths, number, file: None }
+    Call { name, kind, paths, directories: [None, None], number, file: None }
+}
+
+/// The same, whose first argument is a directory.
+const fn call_at(name: &'static str, kind: Kind, paths: [Option<u8>; 2], number: Option<u8>) -> Call {
+    Call { directories: [Some(0), None], ..call(name, kind, paths, number) }
+}
+
+/// The same with two directories and two paths.
+const fn call_at_two(name: &'static str, kind: Kind) -> Call {
+    Call { directories: [Some(0), Some(2)], ..call(name, kind, [Some(1), Some(3)], None) }
 }
 
 /// The calls that are told if they succeed.
 pub const CALLS: [Call; 19] = [
     call("open", Kind::Open, [Some(0), None], Some(1)),
-    call("openat", Kind::Open, [Some(1), None], Some(2)),
-    call("openat2", Kind::OpenHow, [Some(1), None], Some(2)),
+    call_at("openat", Kind::Open, [Some(1), None], Some(2)),
+    call_at("openat2", Kind::OpenHow, [Some(1), None], Some(2)),
     call("creat", Kind::Create, [Some(0), None], None),
     call("unlink", Kind::Delete, [Some(0), None], None),
-    call("unlinkat", Kind::Delete, [Some(1), None], None),
+    call_at("unlinkat", Kind::Delete, [Some(1), None], None),
     call("rmdir", Kind::Delete, [Some(0), None], None),
     call("rename", Kind::Rename, [Some(0), Some(1)], None),
-    call("renameat", Kind::Rename, [Some(1), Some(3)], None),
-    call("renameat2", Kind::Rename, [Some(1), Some(3)], None),
+    call_at_two("renameat", Kind::Rename),
+    call_at_two("renameat2", Kind::Rename),
     call("link", Kind::Link, [Some(0), Some(1)], None),
-    call("linkat", Kind::Link, [Some(1), Some(3)], None),
+    call_at_two("linkat", Kind::Link),
     call("symlink", Kind::Symlink, [Some(0), Some(1)], None),
-    call("symlinkat", Kind::Symlink, [Some(0), Some(2)], None),
+    Call { directories: [Some(1), None], ..call("symlinkat", Kind::Symlink, [Some(0), Some(2)], None) },
     call("chmod", Kind::Mode, [Some(0), None], Some(1)),
-    call("fchmodat", Kind::Mode, [Some(1), None], Some(2)),
-    call("fchmodat2", Kind::Mode, [Some(1), None], Some(2)),
+    call_at("fchmodat", Kind::Mode, [Some(1), None], Some(2)),
+    call_at("fchmodat2", Kind::Mode, [Some(1), None], Some(2)),
     Call { file: Some(0), ..call("fchmod", Kind::Mode, [None, None], Some(1)) },
     call("truncate", Kind::Truncate, [Some(0), None], None),
 ];
@@ -82,9 +94,18 @@ pub fn enter(maps: &Maps, call: &Call) -> Vec<Instruction> {
     }
     a.store_imm(Size::Word, STACK, VALUE_AT + 24, call.kind as i32);
     a.store_imm(Size::Word, STACK, VALUE_AT + 28, -1);
-    if let Some(file) = call.file {
+    if let Some(file) = call.file.or(call.directories[0]) {
         a.load(Size::Double, 1, CONTEXT, argument(file));
         a.store(Size::Word, STACK, VALUE_AT + 28, 1);
+    }
+    if let Some(other) = call.directories[1] {
+        // They are numbers of 32 bits; what is above those may be anything.
+        a.load(Size::Double, 2, CONTEXT, argument(other));
+        a.op_imm(SHIFT_LEFT, 1, 32);
+        a.op_imm(SHIFT_LEFT, 2, 32);
+        a.jump_if(1, Cond::Equal, 2, Label::Read);
+        a.store_imm(Size::Word, STACK, VALUE_AT + 28, directory::SEVERAL);
+        a.here(Label::Read);
     }
     update(&mut a, maps.calls, CALLER_AT, VALUE_AT);
     end(a)
@@ -107,7 +128,7 @@ fn returned(a: &mut Program, maps: &Maps) {
 }
 
 /// `syscalls:sys_exit_…` of those that are about files.
-pub fn leave(maps: &Maps) -> Vec<Instruction> {
+pub fn leave(maps: &Maps, places: Option<&Places>) -> Vec<Instruction> {
     let mut a = begin();
     returned(&mut a, maps);
     head(&mut a, maps, Kind::Open);
@@ -142,6 +163,21 @@ pub fn leave(maps: &Maps) -> Vec<Instruction> {
     string(&mut a, function::READ_USER_STRING, REST, &[LENGTH]);
     a.op(MOVE, MORE, RESULT);
     a.here(Label::Cut);
-    tell(&mut a, maps);
+    a.op_imm(MOVE, directory::OFFSET, 0);
+    if let Some(places) = places {
+        // A file that is given by its descriptor has no path.
+        a.jump_if_imm(LENGTH, Cond::Equal, 0, Label::Wide);
+        a.load(Size::Octet, 1, RECORD, HEAD as i16);
+        a.jump_if_imm(1, Cond::NotEqual, i32::from(b'/'), Label::Mapped);
+        a.jump_if_imm(MORE, Cond::Equal, 0, Label::Wide);
+        a.op(MOVE, 2, RECORD);
+        a.op(ADD, 2, LENGTH);
+        a.load(Size::Octet, 1, 2, HEAD as i16);
+        a.jump_if_imm(1, Cond::Equal, i32::from(b'/'), Label::Wide);
+        a.here(Label::Mapped);
+        directory::read(&mut a, places, Some(VALUE_AT + 28));
+        a.here(Label::Wide);
+    }
+    tell(&mut a, maps, Some(directory::OFFSET));
     end(a)
 }

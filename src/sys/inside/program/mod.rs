@@ -8,14 +8,16 @@
 
 mod accept;
 mod call;
+mod directory;
 mod process;
 
 use super::record::{HEAD, Kind};
 use super::tracefs::Fields;
 use crate::sys::bpf::assembler::{ADD, Assembler, Cond, Instruction, MOVE, RESULT, SHIFT_RIGHT, STACK, Size};
 
-pub use accept::{ACCEPTS, Places, accepted};
+pub use accept::{ACCEPTS, Sockets, accepted};
 pub use call::{CALLS, enter, leave};
+pub use directory::Places;
 pub use process::{code, execute, exit, fork};
 
 /// Octets of a path that are kept.
@@ -23,7 +25,7 @@ pub const PATH: i32 = 512;
 /// Octets of all arguments but the last, and of the last one, or of a second path.
 pub const REST: i32 = 1024;
 /// Octets of a record that is being filled.
-pub const SCRATCH: u32 = HEAD as u32 + (PATH + 2 * REST) as u32;
+pub const SCRATCH: u32 = HEAD as u32 + (PATH + 2 * REST + directory::NAMES + directory::NAME + 8) as u32;
 /// How deep in the tree of cgroups a container's may be.
 const LEVELS: i32 = 8;
 
@@ -57,6 +59,7 @@ mod function {
     pub const PROCESS: i32 = 14;
     pub const USER: i32 = 15;
     pub const NAME: i32 = 16;
+    pub const TASK_ADDRESS: i32 = 35;
     pub const READ_USER: i32 = 112;
     pub const READ_KERNEL: i32 = 113;
     pub const READ_USER_STRING: i32 = 114;
@@ -130,6 +133,11 @@ enum Label {
     Crowded,
     Next,
     After,
+    /// Of a way up to the root.
+    Climb,
+    Cross,
+    Rooted,
+    Nowhere,
 }
 
 type Program = Assembler<Label>;
@@ -286,14 +294,17 @@ fn unless_crowded(a: &mut Program, maps: &Maps) {
     a.here(Label::Next);
 }
 
-/// Hands the record over, with `LENGTH` and `MORE` octets behind its head.
-fn tell(a: &mut Program, maps: &Maps) {
+/// Hands the record over, with `LENGTH` and `MORE` octets behind its head, and as many as there are in `rest`.
+fn tell(a: &mut Program, maps: &Maps, rest: Option<u8>) {
     a.store(Size::Word, RECORD, 96, LENGTH);
     a.store(Size::Word, RECORD, 100, MORE);
     a.map(1, maps.ring);
     a.op(MOVE, 2, RECORD);
     a.op(MOVE, 3, LENGTH);
     a.op(ADD, 3, MORE);
+    if let Some(rest) = rest {
+        a.op(ADD, 3, rest);
+    }
     a.op_imm(ADD, 3, HEAD as i32);
     a.op_imm(MOVE, 4, 0);
     a.call(function::RING_OUTPUT);
@@ -372,6 +383,6 @@ pub fn socket(maps: &Maps, fields: &Fields) -> Option<Vec<Instruction>> {
     a.here(Label::Cut);
     a.op_imm(MOVE, LENGTH, 16);
     a.op_imm(MOVE, MORE, 0);
-    tell(&mut a, maps);
+    tell(&mut a, maps, None);
     Some(end(a))
 }

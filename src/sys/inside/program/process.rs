@@ -40,7 +40,7 @@ pub fn fork(maps: &Maps, fields: &Fields) -> Option<Vec<Instruction>> {
 }
 
 /// `sched:sched_process_exec`: a program was begun; its path is the tracepoint's, its arguments are on its stack.
-pub fn execute(maps: &Maps, fields: &Fields) -> Option<Vec<Instruction>> {
+pub fn execute(maps: &Maps, fields: &Fields, places: Option<&Places>) -> Option<Vec<Instruction>> {
     let mut a = begin();
     contained(&mut a, maps);
     head(&mut a, maps, Kind::Execute);
@@ -136,7 +136,14 @@ pub fn execute(maps: &Maps, fields: &Fields) -> Option<Vec<Instruction>> {
     string(&mut a, function::READ_USER_STRING, REST, &[LENGTH, MORE]);
     a.op(ADD, MORE, RESULT);
     a.here(Label::Cut);
-    tell(&mut a, maps);
+    a.op_imm(MOVE, directory::OFFSET, 0);
+    if let Some(places) = places {
+        a.load(Size::Octet, 1, RECORD, HEAD as i16);
+        a.jump_if_imm(1, Cond::Equal, i32::from(b'/'), Label::Wide);
+        directory::read(&mut a, places, None);
+        a.here(Label::Wide);
+    }
+    tell(&mut a, maps, Some(directory::OFFSET));
     Some(end(a))
 }
 
@@ -184,7 +191,7 @@ pub fn exit(maps: &Maps) -> Vec<Instruction> {
     a.jump_if_imm(1, Cond::Equal, 0, forget);
     a.op_imm(MOVE, LENGTH, 0);
     a.op_imm(MOVE, MORE, 0);
-    tell(&mut a, maps);
+    tell(&mut a, maps, None);
     a.here(forget);
     delete(&mut a, maps.processes, KEY_AT);
     end(a)

@@ -1,0 +1,104 @@
+//! What real servers in a container say to its log of those who log in: OpenSSH's, `su`, `sudo` and `login`, as Debian has
+//! them.
+
+use serde_json::{Value, json};
+
+use crate::inside::{told, wait_told};
+use crate::lab::Lab;
+use crate::net::{sh, wait_for};
+use crate::shell::shell;
+use crate::ssh_recorded::OPTIONS;
+use crate::typist::typing;
+
+const HOST: &str = "192.0.2.10";
+
+/// OpenSSH itself answers: nobody is in the middle.
+const TOPOLOGY: &str = r#"
+name: servers
+templates:
+  desk: {personality: linux, tcp: {22: container}, backend: {image: workstation, idle: 1h}}
+nodes:
+  wan: {kind: uplink}
+  desk: {kind: host, address: 192.0.2.10, template: desk}
+links:
+  - endpoints: [wan, desk]
+"#;
+
+#[test]
+fn what_real_servers_say_of_log_ins_is_understood() {
+    let lab = Lab::up(TOPOLOGY);
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    let from = &lab.attacker;
+    let key = lab.path("key");
+    sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key.to_str().unwrap()]);
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    let ssh = format!("timeout 60 ssh -F none {}", OPTIONS.join(" "));
+    let run = |command: &str| from.run(&["sh", "-c", command]);
+    let put = format!("sshpass -p linux123 {ssh} plindner@{HOST} 'mkdir -p .ssh; cat >>.ssh/authorized_keys'");
+    wait_for("OpenSSH", || run(&format!("echo '{public}' | {put}")).status.success().then_some(()));
+    // Whoever is refused waits for two seconds: all of them at once.
+    let inside = "(echo wrong | su -c id) & (echo wrong | sudo -kSu akrause id) & sudo -n id; sudo -nu nosuch id; wait; \
+                  echo linux123 | sudo -kS /bin/true USER=nobody";
+    let with_key = format!("{} -i {}", ssh.replace("=password", "=publickey"), key.display());
+    run(&format!(
+        "sshpass -p wrong {ssh} plindner@{HOST} true & sshpass -p wrong {ssh} 'bob from 192.0.2.7 port 7 ssh2@{HOST}' true & \
+         {with_key} plindner@{HOST} '{inside}'; wait"
+    ));
+    let typed = [
+        ("assword:", "linux123"),
+        (r"\$ ", "su -"),
+        ("assword: ", "toor"),
+        ("# ", "login -h 192.0.2.7 akrause"),
+        ("assword: ", "Anja1984"),
+        (r"\$ ", "exit"),
+        ("# ", "exit"),
+        (r"\$ ", "sudo id"),
+        ("plindner: ", "linux123"),
+        (r"uid=0.*\$ ", "exit"),
+    ];
+    let target = format!("plindner@{HOST}");
+    typing(&typed, &[&["ssh", "-F", "none"][..], &OPTIONS, &[&target]].concat(), |words| from.sh(words));
+    shell(from, HOST, "logger the-end");
+    wait_told(&lab, "container.log", HOST, |object| object["text"] == "the-end");
+
+    let logins = told(&lab, "container.login", HOST);
+    let facts = |login: &Value| ["program", "user", "by", "method", "from", "accepted"].map(|key| login[key].clone());
+    let mut said: Vec<Value> = logins.iter().map(|(_, login)| facts(login).to_vec().into()).collect();
+    let ssh = |user: &str, method: &str, accepted: bool| json!(["sshd", user, null, method, "192.0.2.2", accepted]);
+    let local = |program: &str, user: &str, accepted: bool| json!([program, user, "plindner", null, null, accepted]);
+    let mut expected = vec![
+        ssh("plindner", "password", true),
+        ssh("plindner", "password", false),
+        ssh("bob from 192.0.2.7 port 7 ssh2", "password", false),
+        ssh("plindner", "publickey", true),
+        local("su", "root", false),
+        local("sudo", "akrause", false),
+        local("sudo", "root", false),
+        local("sudo", "nosuch", false),
+        local("sudo", "root", true),
+        ssh("plindner", "password", true),
+        local("su", "root", true),
+        json!(["login", "akrause", null, null, null, true]),
+        local("sudo", "root", true),
+        ssh("root", "password", true),
+    ];
+    for list in [&mut said, &mut expected] {
+        list.sort_by_key(Value::to_string);
+    }
+    assert_eq!(said, expected);
+    // The very connections; what has no address is of the session that the container was leased for.
+    for (event, login) in &logins {
+        let of_port = |open: &Value| open["src"]["port"] == login["port"] || login["port"].is_null();
+        assert_eq!(lab.wait_event("tcp.open", of_port)["session"], event["session"], "{event}");
+    }
+    // PAM says all of it once more, and what becomes of it: that is no other log-in.
+    let log: Vec<Value> =
+        told(&lab, "container.log", HOST).into_iter().map(|(_, object)| object["text"].clone()).collect();
+    for text in [
+        "pam_unix(sshd:session): session opened for user plindner(uid=1000) by (uid=0)",
+        "pam_unix(su-l:session): session closed for user root",
+        "pam_unix(sudo:session): session opened for user root(uid=0) by plindner(uid=1000)",
+    ] {
+        assert!(log.contains(&text.into()), "{text} in {log:#?}");
+    }
+}
