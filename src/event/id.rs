@@ -172,6 +172,10 @@ ids! {
     SshForwardData = "ssh.forward.data",
     /// A client has shown a certificate, within TLS, and that it has its key: what it is is in the data, as a JSON object.
     TlsCertificate = "tls.certificate",
+    /// A Telnet client was let in: what is known of its terminal is in the data, as a JSON object.
+    TelnetShell = "telnet.shell",
+    /// It is over, `count` microseconds after it was let in: `bytes_in`, `bytes_out`, and a JSON object as data.
+    TelnetExit = "telnet.exit",
 }
 
 impl EventId {

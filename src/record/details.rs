@@ -132,6 +132,10 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             may("transcript", Text),
             may("resumed", Yes),
         ],
+        TelnetShell => list![has("kind", Word(&["shell"])), may("term", Text), may("size", Text)],
+        TelnetExit => {
+            list![has("kind", Word(&["shell"])), may("sha256", Text), may("transcript", Text), may("resumed", Yes),]
+        }
         SshFile => list![
             may("path", Text),
             may("direction", Word(&["upload", "download", "input", "output"])),

@@ -266,6 +266,8 @@ fn is_a_visit(record: &Record) -> bool {
         | EventId::SshForwardData
         | EventId::SshEnv
         | EventId::SshExit
+        | EventId::TelnetShell
+        | EventId::TelnetExit
         | EventId::SshClose => true,
         EventId::UdpDatagram => matches!(record.answer, Some(Answer::Open | Answer::Held)),
         _ => false,

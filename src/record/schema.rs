@@ -232,7 +232,7 @@ impl Record {
         record.proto = proto(event);
         record.reason = reason(event);
         match event.id {
-            EventId::ContainerLive | EventId::TcpClose | EventId::SshClose | EventId::SshExit => {
+            EventId::ContainerLive | EventId::TcpClose | EventId::SshClose | EventId::SshExit | EventId::TelnetExit => {
                 record.duration_us = Some(event.count);
             }
             // Whoever does not know how long it was leaves the count alone.
@@ -255,7 +255,10 @@ impl Record {
             record.answer = Answer::of_code(u16::from(answer));
             record.scanner_os = OsFamily::ALL.into_iter().find(|family| *family as u8 == os);
         }
-        let always = matches!(event.id, EventId::SessionEnd | EventId::TcpClose | EventId::SshClose | EventId::SshExit);
+        let always = matches!(
+            event.id,
+            EventId::SessionEnd | EventId::TcpClose | EventId::SshClose | EventId::SshExit | EventId::TelnetExit
+        );
         record.bytes_in = (always || event.bytes_in != 0).then_some(event.bytes_in);
         record.bytes_out = (always || event.bytes_out != 0).then_some(event.bytes_out);
         if ours {
@@ -435,6 +438,8 @@ pub(super) fn is_an_attackers(id: EventId) -> bool {
             | EventId::SshClose
             | EventId::SshEnv
             | EventId::SshExit
+            | EventId::TelnetShell
+            | EventId::TelnetExit
             | EventId::SshForwardData
             | EventId::ShellCommand
     )

@@ -10,7 +10,7 @@ use crate::net::{Ns, Running, sh, wait_for};
 use crate::python::packages;
 use crate::sinks::jq;
 use crate::ssh_recorded::OPTIONS;
-use crate::typist::typing;
+use crate::typist::{COLUMNS, ROWS, typing};
 
 const RECORDED: &str = r#"
 name: intruded
@@ -114,6 +114,7 @@ fn start_cowrie(lab: &Lab, ns: &Ns, port: u16) -> (Running, std::path::PathBuf) 
     let log = dir.join("cowrie.json");
     let config = format!(
         "[honeypot]\nsensor_name = itself\n[ssh]\nlisten_endpoints = tcp:{port}:interface=127.0.0.1\n\
+         [telnet]\nenabled = true\nlisten_endpoints = tcp:2323:interface=127.0.0.1\n\
          [output_jsonlog]\nenabled = true\nlogfile = {}\n",
         log.display()
     );
@@ -125,8 +126,8 @@ fn start_cowrie(lab: &Lab, ns: &Ns, port: u16) -> (Running, std::path::PathBuf) 
     let mut command = ns.command(&["sh", "-c", start, "sh", dir.to_str().unwrap(), twistd.to_str().unwrap()]);
     command.env("PYTHONPATH", &packages).env("PYTHONDONTWRITEBYTECODE", "1").env("TZ", "UTC").env("HOME", &dir);
     let running = Running::start(&mut command);
-    let listens = format!("sport = :{port}");
-    wait_for("Cowrie to listen", || ns.sh(&["ss", "-Hltn", &listens]).contains(&port.to_string()).then_some(()));
+    let listens = format!("sport = :{port} or sport = :2323");
+    wait_for("Cowrie to listen", || (ns.sh(&["ss", "-Hltn", &listens]).lines().count() == 2).then_some(()));
     (running, log)
 }
 
@@ -198,6 +199,27 @@ fn lines(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
+/// What each event of a kind has in these fields.
+fn values(lines: &[Value], id: &str, names: &[&str]) -> BTreeSet<String> {
+    let of = lines.iter().filter(|line| line["eventid"] == format!("cowrie.{id}"));
+    of.map(|line| names.iter().map(|name| line[name].to_string().replace(" \"", "\"") + ";").collect()).collect()
+}
+
+/// There are the same events, and what each of `theirs` has `ours` has, too, in the same types.
+fn has_the_same_fields(ours: &[Value], theirs: &[Value]) {
+    let (our_fields, their_fields) = (fields(ours), fields(theirs));
+    assert_eq!(our_fields.keys().collect::<Vec<_>>(), their_fields.keys().collect::<Vec<_>>(), "events");
+    for (id, (always, some)) in &their_fields {
+        let (our_always, our_some) = &our_fields[id];
+        for (name, kinds) in always {
+            assert_eq!(our_always.get(name), Some(kinds), "{id} has {name}");
+        }
+        for (name, kinds) in some {
+            assert!(our_some.get(name).is_none_or(|ours| ours == kinds), "{id}: {name} is {kinds:?}, not {our_some:?}");
+        }
+    }
+}
+
 /// What reads Cowrie's lines in Cowrie: its writers of other forms.
 const READERS: &str = r#"
 import json, sys
@@ -230,22 +252,8 @@ fn the_same_intrusion_reads_as_cowrie_itself_has_it() {
     drop(itself);
     let written = lab.own_dir().join("sinks/cowrie.json");
     let (ours, theirs) = (lines(&written), lines(&log));
-    let (our_fields, their_fields) = (fields(&ours), fields(&theirs));
-    assert_eq!(our_fields.keys().collect::<Vec<_>>(), their_fields.keys().collect::<Vec<_>>(), "events");
-    for (id, (always, some)) in &their_fields {
-        let (our_always, our_some) = &our_fields[id];
-        for (name, kinds) in always {
-            assert_eq!(our_always.get(name), Some(kinds), "{id} has {name}");
-        }
-        for (name, kinds) in some {
-            assert!(our_some.get(name).is_none_or(|ours| ours == kinds), "{id}: {name} is {kinds:?}, not {our_some:?}");
-        }
-    }
+    has_the_same_fields(&ours, &theirs);
     // What does not depend on the host is the same.
-    let values = |lines: &[Value], id: &str, names: &[&str]| -> BTreeSet<String> {
-        let of = lines.iter().filter(|line| line["eventid"] == format!("cowrie.{id}"));
-        of.map(|line| names.iter().map(|name| line[name].to_string().replace(" \"", "\"") + ";").collect()).collect()
-    };
     for (id, names) in [
         ("client.version", &["version", "protocol"][..]),
         (
@@ -280,5 +288,73 @@ fn the_same_intrusion_reads_as_cowrie_itself_has_it() {
     let classes: Value = serde_json::from_slice(&output.stdout).unwrap();
     for (id, class) in [("login.success", 3002), ("command.input", 1007), ("log.closed", 1001), ("client.kex", 4007)] {
         assert_eq!(classes[format!("cowrie.{id}")], class, "{classes}");
+    }
+}
+
+const TYPED: &str = r#"
+name: typed
+sinks:
+  cowrie: {format: cowrie, to: "file:cowrie.json"}
+templates:
+  any: {personality: linux, tcp: {23: {container: telnet}}, backend: {image: terminal}}
+images:
+  terminal: {recipe: ./terminal}
+nodes:
+  wan: {kind: uplink}
+  any: {kind: host, address: 192.0.2.10, template: any}
+links:
+  - endpoints: [wan, any]
+"#;
+
+const TERMINAL: &str = "
+name: terminal
+method: unpack
+packages: [busybox-static, libc-bin]
+services:
+  - {name: telnet, port: 23, run: /bin/busybox telnetd -F -p 23 -l /bin/login}
+users:
+  - {name: root, password: second}
+";
+
+#[test]
+fn an_intrusion_by_telnet_reads_as_cowrie_itself_has_it() {
+    let mut lab = Lab::shared();
+    std::fs::create_dir_all(lab.path("terminal")).unwrap();
+    lab.file("terminal/recipe.yaml", TERMINAL);
+    lab.start(TYPED);
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    let (itself, log) = start_cowrie(&lab, &lab.attacker, 2222);
+    let lines_typed = [
+        ("login: ", "root"),
+        ("assword: ", "123456"),
+        ("login: ", "root"),
+        ("assword: ", "second"),
+        ("# ", "id"),
+        ("gid=.*# ", "exit"),
+    ];
+    for program in [&["telnet", "127.0.0.1", "2323"][..], &["telnet", "192.0.2.10"]] {
+        typing(&lines_typed, program, |words| lab.attacker.sh(words));
+    }
+    let is_over = |lines: &[Value]| lines.iter().any(|line| line["eventid"] == "cowrie.session.closed");
+    lab.wait_event("tcp.close", |_| true);
+    lab.wait_event("telnet.exit", |_| true);
+    wait_for("Cowrie's end", || is_over(&lines(&log)).then_some(()));
+    lab.records_are_as_the_schema_says();
+    lab.down();
+    drop(itself);
+    let (mut ours, mut theirs) = (lines(&lab.own_dir().join("sinks/cowrie.json")), lines(&log));
+    // The terminal's size is an option for Cowrie, of which it tells otherwise than of SSH's.
+    let size = values(&ours, "client.size", &["width", "height"]);
+    assert_eq!(size, [format!("{COLUMNS};{ROWS};")].into());
+    ours.retain(|line| line["eventid"] != "cowrie.client.size");
+    theirs.retain(|line| line["eventid"] != "cowrie.telnet.option");
+    has_the_same_fields(&ours, &theirs);
+    for (id, names) in [
+        ("login.failed", &["username", "password", "protocol", "message"][..]),
+        ("login.success", &["username", "password", "protocol", "message"]),
+        ("session.params", &["arch", "protocol"]),
+        ("command.input", &["input", "protocol"]),
+    ] {
+        assert_eq!(values(&ours, id, names), values(&theirs, id, names), "{id}");
     }
 }

@@ -37,8 +37,9 @@ pub fn ids(id: EventId) -> &'static [&'static str] {
         EventId::ServiceRequest | EventId::ShellCommand => &["cowrie.command.input"],
         EventId::SshCommand => &["cowrie.session.params", "cowrie.command.input"],
         EventId::SshEnv => &["cowrie.client.var"],
-        EventId::SshShell => &["cowrie.client.size", "cowrie.session.params"],
+        EventId::SshShell | EventId::TelnetShell => &["cowrie.client.size", "cowrie.session.params"],
         EventId::SshExit => &["cowrie.command.failed", "cowrie.log.closed"],
+        EventId::TelnetExit => &["cowrie.log.closed"],
         EventId::SshFile => &["cowrie.session.file_upload", "cowrie.session.file_download"],
         EventId::SshForward => &["cowrie.direct-tcpip.request"],
         EventId::SshForwardData => &["cowrie.direct-tcpip.data"],
@@ -66,13 +67,13 @@ fn told(record: &Record) -> Vec<Told> {
         EventId::SshHello => hello(record, &details, usual(port) != Some("ssh")),
         EventId::SshLogin => login(&details),
         EventId::ServiceLogin if is_telnet(record, &details) => login(&details),
-        EventId::SshShell if text(&details, "kind") == Some("shell") => {
+        EventId::SshShell | EventId::TelnetShell if text(&details, "kind") == Some("shell") => {
             size(&word("size")).into_iter().chain([params()]).collect()
         }
         EventId::SshCommand => vec![params(), input(&word("command"))],
         EventId::ShellCommand => vec![input(&word("command"))],
         EventId::SshEnv => vec![variable(&word("name"), &word("value"))],
-        EventId::SshExit => exit(record, &details),
+        EventId::SshExit | EventId::TelnetExit => exit(record, &details),
         EventId::ServiceRequest if usual(port) == Some("telnet") => {
             record.text.iter().map(|text| input(&clean(text, LONGEST))).collect()
         }

@@ -99,6 +99,8 @@ pub fn of(id: EventId) -> Row {
         SshClose => row("SSH connection ended", 1, NETWORK, &["connection", "end"]),
         SshEnv => row("Variable by SSH", 3, SESSION, INFO),
         SshExit => row("Shell or command by SSH is over", 3, PROCESS, END),
+        TelnetShell => row("Telnet shell", 7, SESSION, START),
+        TelnetExit => row("Telnet shell is over", 3, PROCESS, END),
         SshForwardData => row("First octets of an SSH forward", 7, NETWORK, &["connection", "protocol"]),
         RecordingFailed => row("Connections are not recorded", 8, HOST, INFO),
         RecordingDeleted => row("Recordings deleted", 4, FILE, &["deletion"]),

@@ -9,6 +9,7 @@ use super::{Desk, Recording};
 use crate::event::{EventId, Utc};
 use crate::record::tape::notice::said;
 use crate::relay::tape::{ChannelKind, Direction, Entry, Protocol, Stream, Text};
+use crate::service::Spoken;
 use crate::wire::hex;
 
 /// Octets of input of which the digest is told: what is longer is no session at a keyboard.
@@ -106,7 +107,7 @@ fn moves_files(kind: &str, name: &str) -> bool {
 impl Recording {
     /// Learns from an entry what runs where; what a channel's end ends is told of.
     pub(super) fn know(&mut self, entry: &Entry, at: Utc, desk: &mut Desk<'_>) {
-        if self.about.begin.protocol != Protocol::Ssh {
+        if !matches!(self.about.begin.protocol, Protocol::Ssh | Protocol::Plain(Spoken::Telnet)) {
             return;
         }
         self.learn(entry, self.last, false);
@@ -134,6 +135,13 @@ impl Recording {
 
     fn learn(&mut self, entry: &Entry, since: u64, resumed: bool) {
         match entry {
+            // Of Telnet the terminal is there from the first octet on, and nobody's before somebody is let in.
+            Entry::Attempt { accepted: true, .. } if self.about.begin.protocol == Protocol::Plain(Spoken::Telnet) => {
+                if let Some(channel) = self.channels.keys().next().copied() {
+                    self.begins(channel, "shell", None, since, resumed);
+                }
+            }
+            Entry::Shell { .. } if self.about.begin.protocol == Protocol::Plain(Spoken::Telnet) => {}
             Entry::Shell { channel } => self.begins(*channel, "shell", None, since, resumed),
             Entry::Exec { channel, command } => {
                 self.begins(*channel, "command", Some(command), since, resumed);
@@ -160,9 +168,9 @@ impl Recording {
     }
 
     fn begins(&mut self, channel: u32, kind: &'static str, name: Option<&Text>, since: u64, resumed: bool) {
-        let is_ssh = self.about.begin.protocol == Protocol::Ssh;
+        let has_channels = matches!(self.about.begin.protocol, Protocol::Ssh | Protocol::Plain(Spoken::Telnet));
         // One runs in a channel, and is not told of twice.
-        if !is_ssh || !self.channels.contains_key(&channel) || self.running.programs.contains_key(&channel) {
+        if !has_channels || !self.channels.contains_key(&channel) || self.running.programs.contains_key(&channel) {
             return;
         }
         // What a protocol of files says besides them is not told.
@@ -215,7 +223,8 @@ impl Recording {
             "resumed": program.resumed.then_some(true),
         });
         let before = desk.told.len();
-        self.notice(EventId::SshExit, at, told, desk);
+        let is_telnet = self.about.begin.protocol == Protocol::Plain(Spoken::Telnet);
+        self.notice(if is_telnet { EventId::TelnetExit } else { EventId::SshExit }, at, told, desk);
         if let Some(notice) = desk.told.get_mut(before) {
             notice.event.count = self.last.saturating_sub(program.since);
             (notice.event.bytes_in, notice.event.bytes_out) = (program.input, program.output);

@@ -7,6 +7,7 @@ use super::{Counts, Desk, Recording};
 use crate::event::{EventId, Utc};
 use crate::record::tape::channel::Channel;
 use crate::relay::tape::{Begin, ChannelKind, Credential, Entry, Protocol};
+use crate::service::Spoken;
 
 /// Variables of the environment of which events tell, of each connection.
 const VARIABLES: u32 = 256;
@@ -67,6 +68,11 @@ impl Recording {
             Entry::Attempt { credential: Credential::None, accepted: false, .. } => {}
             Entry::Attempt { user, credential, accepted } => {
                 self.notice(EventId::ServiceLogin, at, login(user, credential, *accepted), desk);
+                if *accepted && self.about.begin.protocol == Protocol::Plain(Spoken::Telnet) {
+                    let terminal = self.channels.values().find_map(Channel::size);
+                    let (term, size) = terminal.unzip();
+                    self.notice(EventId::TelnetShell, at, json!({"kind": "shell", "term": term, "size": size}), desk);
+                }
             }
             Entry::Http { method, path, host, agent, .. } => {
                 self.request(at, format!("{method} {path} host={host} agent={agent}"), desk);

@@ -134,6 +134,34 @@ const TYPED: &[u8] =
 const SHOWN: &[u8] = b"\xff\xfd\x1f\xff\xfd\x18\xff\xfb\x01login: Password: # ";
 
 #[test]
+fn a_telnet_client_that_was_let_in_has_a_shell_until_the_connection_ends() {
+    for accepted in [true, false] {
+        let mut lab = recorded(Spoken::Telnet, vec![Entry::Opened { channel: 0, kind: ChannelKind::Stream }], false);
+        lab.put(7, 3, Entry::Pty { channel: 0, term: text("XTERM"), columns: 80, rows: 24 });
+        lab.put(7, 3, Entry::Shell { channel: 0 });
+        lab.put(7, 4, data(0, Stream::Output, b"login: "));
+        lab.put(7, 5, attempt("root", "toor", accepted));
+        lab.put(7, 6, data(0, Stream::Input, b"id\r"));
+        lab.put(7, 7, data(0, Stream::Output, b"uid=0"));
+        lab.end(7, 9);
+        let exits: Vec<_> = lab.told.iter().filter(|notice| notice.event.id == EventId::TelnetExit).collect();
+        if !accepted {
+            assert_eq!((lab.told(EventId::TelnetShell).len(), exits.len()), (0, 0));
+            continue;
+        }
+        assert_eq!(lab.told(EventId::TelnetShell), [json!({"kind": "shell", "term": "XTERM", "size": "80x24"})]);
+        assert_eq!(
+            exits.iter().map(|it| (it.event.bytes_in, it.event.bytes_out, it.event.count)).collect::<Vec<_>>(),
+            [(3, 5, 4)]
+        );
+        let told = lab.told(EventId::TelnetExit).remove(0);
+        let digest = crate::wire::hex(ring::digest::digest(&ring::digest::SHA256, b"id\r").as_ref());
+        assert_eq!(told["sha256"], digest);
+        assert_eq!(told["transcript"], lab.file(".cast").file_name().unwrap().to_str().unwrap());
+    }
+}
+
+#[test]
 fn of_telnet_there_is_what_came_beside_what_it_says() {
     for redacts in [false, true] {
         let told = told(Spoken::Telnet, 1 << 20, [TYPED, SHOWN]);
