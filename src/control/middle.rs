@@ -18,7 +18,7 @@ use crate::emulate::{Identity, Secret, ServiceId};
 use crate::event::{SessionId, Utc};
 use crate::node::{HostsConfig, NodeIdx};
 use crate::relay::ssh::Login;
-use crate::relay::tape::{Begin, Clock, Entry, Protocol, Recorder, Tape, Text, Word};
+use crate::relay::tape::{Begin, Clock, Entry, Protocol, Reason, Recorder, Tape, Word};
 use crate::relay::{plain, ssh, tls};
 use crate::service::tls::Owner;
 use crate::service::{Middle, Service, Spoken, SshMiddle, TlsMiddle};
@@ -178,7 +178,7 @@ async fn work(known: Known, pipe: RelayEnd, tape: Arc<dyn Tape>, clock: Clock) {
 /// Waits for `work` on a connection, whose tape has an end even if that panics.
 async fn to_the_end(work: impl Future<Output = ()> + Send + 'static, tape: &dyn Tape, clock: &Clock) {
     if tokio::spawn(work).await.is_err_and(|error| error.is_panic()) {
-        tape.put(clock(), Entry::End { reason: Text::new("failed") }).await;
+        tape.put(clock(), Reason::Failed.end()).await;
     }
 }
 

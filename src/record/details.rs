@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::event::EventId;
+use crate::relay::tape::Reason;
 
 /// What a member is.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +136,8 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
         ],
         SshForwardData => list![has("host", Text), has("port", Number), has("channel", Number), may("octets", Text)],
         SshClose => list![
-            has("reason", Text),
+            has("reason", Word(&Reason::NAMES)),
+            may("detail", Text),
             may("attempts", Number),
             may("channels", Number),
             may("shells", Number),

@@ -97,7 +97,7 @@ fn detailed() -> Vec<Record> {
                 json!({"kind": "command", "command": "nosuch", "status": 127, "sha256": "e3b0", "transcript": "x-0001.cast"}),
             )
         },
-        with(EventId::SshClose, json!({"reason": "disconnected", "attempts": 1})),
+        with(EventId::SshClose, json!({"reason": "client-closed", "attempts": 1})),
         with(
             EventId::ContainerExec,
             json!({"path": "/bin/sh", "args": ["sh", "-c", "id"], "args_cut": true, "args_count": 9, "uid": 0, "pid": 7, "parent": 6}),

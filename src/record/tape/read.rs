@@ -48,6 +48,9 @@ pub struct Connection {
     /// How it ended; none if it goes on, or nobody saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
+    /// What else there is to say about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// How many attempts to log in are on the tape: who asks what there is has not tried anything.
     pub tried: u64,
     /// The first of them, and those that let it in.
@@ -250,7 +253,11 @@ impl Connection {
             let text = |name: &str| begin.get(name).and_then(Value::as_str).map_or_else(String::new, shown);
             (self.protocol, self.since) = (text("protocol"), text("time"));
         } else if let Some(broken) = members.get("broken") {
-            self.end = broken.get("reason").and_then(Value::as_str).map(|why| format!("broken off: {}", shown(why)));
+            self.end = broken.get("reason").and_then(Value::as_str).map(shown);
+        } else if let Some(end) = members.get("end") {
+            // Tapes of a version before this one have a sentence in place of the word.
+            let text = |name: &str| end.get(name).and_then(Value::as_str).map(shown);
+            (self.end, self.detail) = (text("reason"), text("detail"));
         } else if members.contains_key("resumed") {
             self.resumed += 1;
         } else if let Some(total) = members.get("total") {
@@ -312,7 +319,6 @@ impl Connection {
                 let what = format!("listen on {}:{port}", shown(host.as_str()));
                 self.more += keep(&mut self.forwards, Forward { at, what, accepted }, room);
             }
-            Entry::End { reason } => self.end = Some(shown(reason.as_str())),
             _ => {}
         }
     }

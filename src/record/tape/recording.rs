@@ -28,7 +28,7 @@ use super::room::{Kind, Limit, Scarce};
 use super::store::Store;
 use crate::event::{EventId, Utc};
 use crate::record::transcript::Commands;
-use crate::relay::tape::{Begin, Direction, Entry, Protocol, Stream, Text};
+use crate::relay::tape::{Begin, Direction, Entry, Protocol, Reason, Stream, Text};
 
 /// The longest that a connection lasts, in microseconds: ten years.
 const LONGEST: u64 = 315_360_000_000_000;
@@ -121,13 +121,23 @@ struct Begun<'a> {
 }
 
 #[derive(Serialize)]
-struct Broken<'a> {
-    broken: Why<'a>,
+struct Broken {
+    broken: Why,
 }
 
 #[derive(Serialize)]
-struct Why<'a> {
-    reason: &'a str,
+struct Why {
+    reason: Reason,
+}
+
+/// How a connection is over.
+pub enum Over<'a> {
+    /// Its last entry has said it.
+    Told(Reason, Option<&'a Text>),
+    /// What it was part of was ended at that time, and it with that.
+    At(Utc, Reason),
+    /// Nobody has seen its end, which was some time after it was heard of last.
+    Unseen(Reason),
 }
 
 #[derive(Serialize)]
@@ -271,13 +281,23 @@ impl Recording {
         self.marker.update(&self.counts, more, self.last);
     }
 
-    /// The connection is over: its last entry says so, or else `reason` does.
-    pub fn finish(mut self, reason: &str, ended: bool, desk: &mut Desk<'_>) {
-        let at = self.time(desk.now);
+    /// The connection is over.
+    pub fn finish(mut self, over: &Over<'_>, desk: &mut Desk<'_>) {
         let session = self.about.begin.session;
-        if !ended {
-            self.tape.push(self.last, &Broken { broken: Why { reason } }, desk.store);
-        }
+        let (reason, detail) = match *over {
+            Over::Told(reason, detail) => (reason, detail),
+            Over::At(at, reason) => {
+                let lasted = at.micros().saturating_sub(self.about.begin.at.micros());
+                self.last = self.last.max(u64::try_from(lasted).unwrap_or(0).min(LONGEST));
+                self.tape.push(self.last, &reason.end(), desk.store);
+                (reason, None)
+            }
+            Over::Unseen(reason) => {
+                self.tape.push(self.last, &Broken { broken: Why { reason } }, desk.store);
+                (reason, None)
+            }
+        };
+        let at = self.time(desk.now);
         for file in self.files.keys().copied().collect::<Vec<_>>() {
             let came = self.files.get(&file).map_or(0, |content| content.came);
             self.file_end(file, came, None, false, at, desk);
@@ -299,7 +319,7 @@ impl Recording {
         self.marker.remove();
         desk.store.leave(session, desk.now);
         if self.about.begin.protocol == Protocol::Ssh {
-            desk.told.push(tell::closed(&self.about.begin, &self.counts, (self.last, at), reason));
+            desk.told.push(tell::closed(&self.about.begin, &self.counts, (self.last, at), (reason, detail)));
         }
     }
 
@@ -414,7 +434,6 @@ impl Recording {
                 self.run(*channel, Some(command), at, desk);
             }
             Entry::Closed { channel } => {
-                self.typing.remove(channel);
                 self.secret.remove(channel);
                 if let Some(channel) = self.channels.remove(channel) {
                     self.counts.lose(channel.finish((micros, at), self.about.begin.session, desk.store));

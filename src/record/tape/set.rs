@@ -7,7 +7,7 @@ use std::path::Path;
 use super::TapeLimits;
 use super::marker::{self, Mark};
 use super::notice::Notice;
-use super::recording::{Desk, Recording};
+use super::recording::{Desk, Over, Recording};
 use super::redact::{redact, truncate};
 use super::room::Look;
 use super::store::Store;
@@ -15,7 +15,7 @@ use crate::event::{EventId, Utc};
 use crate::node::NodeIdx;
 use crate::record::SESSIONS;
 use crate::record::privacy::Mask;
-use crate::relay::tape::{Begin, Entry, Word};
+use crate::relay::tape::{Begin, Entry, Reason, Word};
 
 /// How long words of a switch that is gone may still be on their way, in microseconds.
 const ON_THE_WAY: i64 = 1_000_000;
@@ -49,6 +49,8 @@ pub struct Tapes {
     told_at: Option<i64>,
     /// The switch is gone: recordings that began by then end a little later.
     gone: Option<(Utc, Utc)>,
+    /// Since when the honeynet is being ended.
+    ending: Option<Utc>,
     told: Vec<Notice>,
 }
 
@@ -71,6 +73,7 @@ impl Tapes {
             untold: 0,
             told_at: None,
             gone: None,
+            ending: None,
             told: Vec::new(),
         })
     }
@@ -114,7 +117,7 @@ impl Tapes {
     /// The switch is in the middle of `conns`: whatever else is being recorded is over.
     pub fn retain(&mut self, conns: &[u64], now: Utc) {
         let there: HashSet<u64> = conns.iter().copied().collect();
-        self.end("its end was not seen", |conn, _| !there.contains(&conn), now);
+        self.end(&Over::Unseen(Reason::NotSeen), |conn, _| !there.contains(&conn), now);
         let resumed: u64 = self.open.values_mut().map(|recording| u64::from(recording.was_resumed())).sum();
         let count = resumed + self.before.len() as u64;
         if count > 0 {
@@ -149,11 +152,11 @@ impl Tapes {
         let mut desk =
             Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
         let ended = recording.take(micros, &entry, &mut desk);
-        if let Entry::End { reason } = entry
+        if let Entry::End { reason, detail } = entry
             && ended
             && let Some(recording) = self.open.remove(&conn)
         {
-            recording.finish(reason.as_str(), true, &mut desk);
+            recording.finish(&Over::Told(reason, detail.as_ref()), &mut desk);
         }
     }
 
@@ -178,7 +181,7 @@ impl Tapes {
             && !(0..ON_THE_WAY).contains(&(now.micros() - since.micros()))
         {
             self.gone = None;
-            self.end("the switch ended", |_, began| began <= before, now);
+            self.end_with_switch(before, now);
         }
         self.store.tend(now, &mut self.told);
         self.tell_of_dropped(now);
@@ -189,10 +192,28 @@ impl Tapes {
         self.gone = Some((at, now));
     }
 
-    /// Ends all of them.
-    pub fn close(&mut self, reason: &str, now: Utc) {
-        self.end(reason, |_, _| true, now);
+    /// The honeynet is being ended since `at`: that the switch ends, which is done first, is no accident from then on.
+    pub fn ending(&mut self, at: Utc) {
+        self.ending.get_or_insert(at);
+    }
+
+    /// The honeynet has ended. All that was open was so until its switch was ended, however long the rest took.
+    pub fn close(&mut self, now: Utc) {
+        if let Some((before, _)) = self.gone.take() {
+            self.end_with_switch(before, now);
+        }
+        let at = self.ending.map_or(now, |at| at.min(now));
+        self.end(&Over::At(at, Reason::HoneynetEnded), |_, _| true, now);
         self.store.tend(now, &mut self.told);
+    }
+
+    /// Ends those that had begun before the switch ended at `before`.
+    fn end_with_switch(&mut self, before: Utc, now: Utc) {
+        let over = match self.ending {
+            Some(ending) if ending <= before => Over::At(before.min(now), Reason::HoneynetEnded),
+            _ => Over::Unseen(Reason::SwitchEnded),
+        };
+        self.end(&over, |_, began| began <= before, now);
     }
 
     fn begin(&mut self, conn: u64, mut begin: Begin, now: Utc) {
@@ -212,16 +233,16 @@ impl Tapes {
         self.open.insert(conn, Recording::begin(begin, conn, node, &mut desk));
     }
 
-    fn end(&mut self, reason: &str, which: impl Fn(u64, Utc) -> bool, now: Utc) {
+    fn end(&mut self, over: &Over<'_>, which: impl Fn(u64, Utc) -> bool, now: Utc) {
         let before: Vec<u64> =
             self.before.iter().filter(|(conn, mark)| which(**conn, mark.begin.at)).map(|(conn, _)| *conn).collect();
         before.into_iter().for_each(|conn| self.resume(conn, false, now));
-        let over = self.open.iter().filter(|(conn, recording)| which(**conn, recording.began()));
-        let over: Vec<u64> = over.map(|(conn, _)| *conn).collect();
+        let ended = self.open.iter().filter(|(conn, recording)| which(**conn, recording.began()));
+        let ended: Vec<u64> = ended.map(|(conn, _)| *conn).collect();
         let mut desk =
             Desk { store: &mut self.store, limits: &self.limits, told: &mut self.told, redacts: self.redacts, now };
-        for recording in over.iter().filter_map(|conn| self.open.remove(conn)) {
-            recording.finish(reason, false, &mut desk);
+        for recording in ended.iter().filter_map(|conn| self.open.remove(conn)) {
+            recording.finish(over, &mut desk);
         }
     }
 

@@ -24,13 +24,13 @@ mod web;
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::Mutex;
 
-use super::tape::{ChannelKind, Entry, PIECE, Recorder, Stream, Tape, Text};
+use super::tape::{ChannelKind, Entry, PIECE, Reason, Recorder, Stream, Tape, Text};
 use crate::service::Spoken;
 
 /// What an [`observer`] can read.
@@ -231,42 +231,43 @@ where
 {
     let mut watch = Watch::new(settings);
     watch.begin(&recorder).await;
-    let reason = match dial().await {
+    let (reason, detail) = match dial().await {
         Err(error) => {
-            recorder.put(Entry::Unreachable { reason: Text::new(error.to_string()) }).await;
-            "nothing inside".to_owned()
+            let why = Text::new(error.to_string());
+            recorder.put(Entry::Unreachable { reason: why.clone() }).await;
+            (Reason::Unreachable, Some(why))
         }
         Ok(inside) => match pass(&mut watch, stream, inside, &recorder).await {
-            Ok(()) => "both have finished".to_owned(),
-            Err(error) => error.to_string(),
+            Ok(reason) => (reason, None),
+            Err(error) => Reason::of_io(&error),
         },
     };
     watch.end(&recorder).await;
-    recorder.put(Entry::End { reason: Text::new(reason) }).await;
+    recorder.put(Entry::End { reason, detail }).await;
 }
 
 /// Passes octets both ways, each at its own pace: who does not read what comes to them holds up nothing but that. What was
-/// read is recorded before it goes on.
-async fn pass<S, I>(watch: &mut Watch, outside: S, inside: I, recorder: &Recorder) -> io::Result<()>
+/// read is recorded before it goes on. Returns who has ended it.
+async fn pass<S, I>(watch: &mut Watch, outside: S, inside: I, recorder: &Recorder) -> io::Result<Reason>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let (outside, inside) = (tokio::io::split(outside), tokio::io::split(inside));
     // Both directions are read by one observer.
-    let watch = Mutex::new(watch);
-    let inward = one_way(Stream::Input, outside.0, inside.1, &watch, recorder);
-    let outward = one_way(Stream::Output, inside.0, outside.1, &watch, recorder);
+    let (watch, first) = (Mutex::new(watch), OnceLock::new());
+    let inward = one_way(Stream::Input, outside.0, inside.1, (&watch, &first), recorder);
+    let outward = one_way(Stream::Output, inside.0, outside.1, (&watch, &first), recorder);
     tokio::try_join!(inward, outward)?;
-    Ok(())
+    Ok(if first.get() == Some(&Stream::Output) { Reason::ServerClosed } else { Reason::ClientClosed })
 }
 
-/// Passes on what comes until nothing more does.
+/// Passes on what comes until nothing more does; who has nothing more to say is `first` if nobody was before.
 async fn one_way<R, W>(
     stream: Stream,
     mut from: ReadHalf<R>,
     mut to: WriteHalf<W>,
-    watch: &Mutex<&mut Watch>,
+    (watch, first): (&Mutex<&mut Watch>, &OnceLock<Stream>),
     recorder: &Recorder,
 ) -> io::Result<()>
 where
@@ -281,5 +282,6 @@ where
         }
         watch.lock().await.see(stream, &buffer[..n], recorder).await;
         to.write_all(&buffer[..n]).await?;
+            let _ = first.set(stream);
     }
 }

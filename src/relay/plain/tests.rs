@@ -402,7 +402,7 @@ async fn octets_pass_and_the_first_of_them_are_kept() {
             "Opened { channel: 0, kind: Stream }",
             "Beyond { channel: 0, stream: Input, octets: 6 }",
             "Closed { channel: 0 }",
-            "End { reason: Text(\"both have finished\") }",
+            "End { reason: ClientClosed, detail: None }",
             "Input 0123456789",
             "Output bye",
         ]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Text;
+use super::{Reason, Text};
 
 /// What somebody says to prove who they are (RFC 4252).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -397,7 +397,9 @@ pub enum Entry {
     /// The connection is over; nothing follows.
     End {
         /// Why.
-        reason: Text,
+        reason: Reason,
+        /// What else there is to say about that: a program's, or a library's, own words.
+        detail: Option<Text>,
     },
     // TLS. What is spoken within it is channel 0.
     /// TLS begins in the midst of a protocol (STARTTLS). [`Entry::Data`] before it was in clear.

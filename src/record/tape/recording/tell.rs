@@ -6,7 +6,7 @@ use super::super::notice::{Notice, forward, login};
 use super::{Counts, Desk, Recording};
 use crate::event::{EventId, Utc};
 use crate::record::tape::channel::Channel;
-use crate::relay::tape::{Begin, ChannelKind, Credential, Entry, Protocol};
+use crate::relay::tape::{Begin, ChannelKind, Credential, Entry, Protocol, Reason, Text};
 
 /// Variables of the environment of which events tell, of each connection.
 const VARIABLES: u32 = 256;
@@ -110,8 +110,14 @@ impl Recording {
 }
 
 /// That a connection is over, `micros` after it began.
-pub(super) fn closed(begin: &Begin, counts: &Counts, (micros, at): (u64, Utc), reason: &str) -> Notice {
-    let mut told = Map::from_iter([("reason".to_owned(), reason.into())]);
+pub(super) fn closed(
+    begin: &Begin,
+    counts: &Counts,
+    (micros, at): (u64, Utc),
+    (reason, detail): (Reason, Option<&Text>),
+) -> Notice {
+    let mut told = Map::from_iter([("reason".to_owned(), reason.as_str().into())]);
+    told.extend(detail.map(|detail| ("detail".to_owned(), detail.as_str().into())));
     if let Ok(Value::Object(counts)) = serde_json::to_value(counts) {
         told.extend(counts.into_iter().filter(|(_, count)| count.as_u64() != Some(0)));
     }
