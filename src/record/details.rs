@@ -76,6 +76,7 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             may("challenge", Text),
             may("response", Text),
             may("accepted", Flag),
+            may("asked", Flag),
         ],
         TlsHello => list![may("sni", Text), may("alpn", Texts), may("ja3", Text), may("ja4", Text)],
         TlsCertificate => list![has("sha256", Text), may("subject", Text)],

@@ -263,12 +263,13 @@ fn a_control_and_its_name_are_two_texts() {
         details.as_object_mut().unwrap().extend(accepted.as_object().unwrap().clone());
         with(EventId::ServiceLogin, details)
     };
-    let (bare, shown) = (json!({}), json!({"accepted": false}));
+    let (bare, shown, unasked) = (json!({}), json!({"accepted": false}), json!({"asked": false}));
     for (password, accepted, wanted) in [
         ("\u{1b}", &bare, "\\u{1b}"),
         ("\\u{1b}", &bare, "\\\\u{1b}"),
         ("\\x1b", &shown, "\\x1b"),
         ("\\\\x1b", &shown, "\\\\x1b"),
+        ("\\x1b", &unasked, "\\x1b"),
     ] {
         let record = login(password, accepted.clone());
         let cowrie = objects(Format::Cowrie, &record);

@@ -83,8 +83,8 @@ pub struct Attempt {
     pub method: &'static str,
     /// With what.
     pub credential: String,
-    /// Whether that let the client in.
-    pub accepted: bool,
+    /// Whether that let the client in; none if nobody had asked for it, so that the answer says nothing of it.
+    pub accepted: Option<bool>,
 }
 
 /// A command.
@@ -292,7 +292,7 @@ impl Connection {
                 if accepted {
                     self.user = Some(user.clone());
                 }
-                let attempt = Attempt { at, user, method, credential, accepted };
+                let attempt = Attempt { at, user, method, credential, accepted: Some(accepted) };
                 if is_first {
                     self.attempts.push(attempt);
                 } else {
@@ -332,6 +332,12 @@ impl Connection {
         let what = match kind {
             ChannelKind::Session | ChannelKind::Stream => return,
             ChannelKind::DirectTcpip { host, port, .. } => format!("to {}:{port}", text(host)),
+            Entry::Unasked { user, credential } => {
+                self.tried += 1;
+                let (method, credential) = credential_of(&credential);
+                let attempt = Attempt { at, user: shown(user.as_str()), method, credential, accepted: None };
+                self.more += keep(&mut self.attempts, attempt, room);
+            }
             ChannelKind::DirectStreamlocal { path } => format!("to {}", text(path)),
             ChannelKind::ForwardedTcpip { host, port, from } => format!("{} at {}:{port}", text(from), text(host)),
             ChannelKind::Agent => "to the client's agent".to_owned(),

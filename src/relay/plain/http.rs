@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use super::asked::{Asked, Place};
 use super::line::{Lines, Message};
 use super::{Observer, Stream};
 use crate::relay::tape::{Credential, Entry, Text};
@@ -26,6 +27,8 @@ pub(super) struct Http {
     waiting: VecDeque<Waiting>,
     /// Users and passwords of those, in their order.
     logins: VecDeque<(Text, Text)>,
+    /// Where the host has asked for some.
+    asked: Asked,
 }
 
 /// A request that is not answered. There may be many, so it is small.
@@ -37,6 +40,8 @@ struct Waiting {
     is_connect: bool,
     /// It came with a user and password.
     has_login: bool,
+    /// What it is for.
+    place: Place,
 }
 
 /// One direction.
@@ -174,10 +179,16 @@ impl Observer for Http {
 }
 
 impl Http {
+    /// A connection with a host that has asked for users and passwords there.
+    pub(super) fn new(asked: Asked) -> Http {
+        Http { asked, ..Http::default() }
+    }
+
     fn request(&mut self, head: Head, told: &mut Vec<Entry>) -> Result<(), &'static str> {
         let mut words = head.first.split(|octet| *octet == b' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next());
         let Some(path) = path.filter(|_| method.iter().all(u8::is_ascii_graphic)) else { return Err("no request") };
+        let place = self.asked.place(path);
         let [method_text, path, host, agent] =
             [method, path, head.host.as_slice(), head.agent.as_slice()].map(Text::new);
         told.push(Entry::Http { method: method_text, path, host, agent, stream: None });
@@ -189,11 +200,12 @@ impl Http {
             is_head: method == b"HEAD",
             is_connect: method == b"CONNECT",
             has_login: login.is_some() && self.logins.len() < LOGINS,
+            place,
         };
         self.waiting.push_back(waiting);
         match login {
             Some(login) if waiting.has_login => self.logins.push_back(login),
-            Some(login) => told.push(attempt(login, false)),
+            Some(login) => told.push(answered(login, place, None)),
             None => {}
         }
         // Whether something else follows (`CONNECT`, an upgrade) is the server's affair: one that refuses reads on, and who
@@ -216,7 +228,10 @@ impl Http {
         if request.has_login
             && let Some(login) = self.logins.pop_front()
         {
-            told.push(attempt(login, !matches!(status, 401 | 403)));
+            told.push(answered(login, request.place, Some(status)));
+        }
+        if status == 401 {
+            self.asked.refused(request.place);
         }
         let is_over = status == 101 || (request.is_connect && (200..300).contains(&status));
         if is_over {
@@ -233,8 +248,15 @@ impl Http {
     }
 }
 
-pub(super) fn attempt((user, password): (Text, Text), accepted: bool) -> Entry {
-    Entry::Attempt { user, credential: Credential::Password { password }, accepted }
+/// What is told of a user and password with which something at `place` was asked for, and how that was answered, if at all.
+pub(super) fn answered((user, password): (Text, Text), place: Place, status: Option<u16>) -> Entry {
+    let credential = Credential::Password { password };
+    match status {
+        Some(401) => Entry::Attempt { user, credential, accepted: false },
+        _ if !place.was_asked => Entry::Unasked { user, credential },
+        Some(403) | None => Entry::Attempt { user, credential, accepted: false },
+        Some(_) => Entry::Attempt { user, credential, accepted: true },
+    }
 }
 
 /// User and password of RFC 7617, as a field has them.

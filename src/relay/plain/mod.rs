@@ -8,6 +8,7 @@
 //! An observer never holds up or changes anything. What it cannot read, it gives up ([`Entry::Strange`]): the octets are
 //! recorded all the same, of each direction the first [`Settings::keep`]; how many there were beyond that is told.
 
+mod asked;
 mod http;
 mod http2;
 mod line;
@@ -32,6 +33,7 @@ use tokio::sync::Mutex;
 
 use super::tape::{ChannelKind, Entry, PIECE, Reason, Recorder, Stream, Tape, Text};
 use crate::service::Spoken;
+pub use asked::Asked;
 
 /// What an [`observer`] can read.
 pub const READ: [Spoken; 9] = [
@@ -53,7 +55,7 @@ const CHANNEL: u32 = 0;
 const BEYOND: u64 = 1 << 20;
 
 /// What is recorded of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// What is spoken in it.
     pub spoken: Spoken,
@@ -61,6 +63,8 @@ pub struct Settings {
     pub within: bool,
     /// Octets of each direction that are put on the tape.
     pub keep: u64,
+    /// Where the host has asked for a user and password, if it is a web server.
+    pub asked: Asked,
 }
 
 /// Reads what both sides of a connection say.
@@ -78,11 +82,11 @@ pub trait Observer: Send {
 }
 
 /// One that reads `spoken`; none if there is nothing to be read. Where TLS begins it ends, unless it is shown what is
-/// `within` that, too.
-pub fn observer(spoken: Spoken, within: bool) -> Option<Box<dyn Observer>> {
+/// `within` that, too. `asked` is what web servers of the same host and port share.
+pub fn observer(spoken: Spoken, within: bool, asked: Asked) -> Option<Box<dyn Observer>> {
     Some(match spoken {
         Spoken::Raw => return None,
-        Spoken::Http => Box::new(web::Web::default()),
+        Spoken::Http => Box::new(web::Web::new(asked)),
         Spoken::Telnet => Box::new(telnet::Telnet::default()),
         Spoken::Ftp | Spoken::Smtp | Spoken::Pop3 | Spoken::Imap => Box::new(lines::Lines::new(spoken, within)),
         Spoken::Redis => Box::new(redis::Redis::default()),
@@ -107,7 +111,7 @@ impl Watch {
     /// Of a connection that begins.
     pub fn new(settings: Settings) -> Watch {
         Watch {
-            observer: observer(settings.spoken, settings.within),
+            observer: observer(settings.spoken, settings.within, settings.asked),
             tells_text: settings.spoken == Spoken::Telnet,
             left: [settings.keep; 2],
             beyond: [0; 2],

@@ -166,6 +166,13 @@ pub enum Entry {
         /// Whether that let the client in.
         accepted: bool,
     },
+    /// What proves who somebody is was sent though nobody had asked for it: how that was answered says nothing of it.
+    Unasked {
+        /// As whom.
+        user: Text,
+        /// By what.
+        credential: Credential,
+    },
     /// What answers inside could not be reached, or refuses to be logged into.
     Unreachable {
         /// Why.

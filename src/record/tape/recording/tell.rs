@@ -37,7 +37,9 @@ impl Recording {
             }
             // Who asks what there is has not tried anything.
             Entry::Attempt { credential: Credential::None, accepted: false, .. } => return,
-            Entry::Attempt { user, credential, accepted } => (EventId::SshLogin, login(user, credential, *accepted)),
+            Entry::Attempt { user, credential, accepted } => {
+                (EventId::SshLogin, login(user, credential, Some(*accepted)))
+            }
             Entry::Shell { channel } => {
                 let terminal = self.channels.get(channel).and_then(Channel::size);
                 let (term, size) = terminal.unzip();
@@ -66,7 +68,10 @@ impl Recording {
         match entry {
             Entry::Attempt { credential: Credential::None, accepted: false, .. } => {}
             Entry::Attempt { user, credential, accepted } => {
-                self.notice(EventId::ServiceLogin, at, login(user, credential, *accepted), desk);
+                self.notice(EventId::ServiceLogin, at, login(user, credential, Some(*accepted)), desk);
+            }
+            Entry::Unasked { user, credential } => {
+                self.notice(EventId::ServiceLogin, at, login(user, credential, None), desk);
             }
             Entry::Http { method, path, host, agent, .. } => {
                 self.request(at, format!("{method} {path} host={host} agent={agent}"), desk);

@@ -17,7 +17,7 @@ fn told(spoken: Spoken, keep: u64, said: [&[u8]; 2]) -> Vec<Entry> {
     runtime.block_on(async {
         let (attacker, outside) = tokio::io::duplex(1 << 16);
         let (server, inside) = tokio::io::duplex(1 << 16);
-        let settings = Settings { spoken, within: false, keep };
+        let settings = Settings { spoken, within: false, keep, asked: Default::default() };
         let served = serve(settings, outside, move || std::future::ready(Ok(inside)), recorder);
         let talk = async |mut end: DuplexStream, says: &[u8], hears: &[u8]| {
             let (mut reading, mut writing) = tokio::io::split(&mut end);
