@@ -15,6 +15,7 @@ mod show;
 mod tcp;
 mod when;
 
+mod typed;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -115,6 +115,7 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             may("signal", Text),
             may("sha256", Text),
             may("transcript", Text),
+            may("no_text", Number),
             may("resumed", Yes),
         ],
         SshFile => list![

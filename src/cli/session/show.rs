@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{evidence, status, table};
-use super::{connections, events, inside, lasted, replay, tcp, unreadable};
+use super::{State, connections, events, inside, is_up, lasted, ports, replay, state, tcp, typed, unreadable};
 use crate::event::SessionId;
 use crate::record::transcript::CAST;
 use crate::record::{self, Alert, Belonging, Life, Over, Rule, Session, Why, escape};
@@ -65,7 +65,9 @@ fn gather(dir: &Path, id: SessionId, json: bool) -> miette::Result<Told> {
     let (files, other_entries) = record::belongings(dir, id).map_err(|error| unreadable(dir, &error))?;
     // Those that cannot be read are listed as files, and `replay` says why.
     let commands = |file: &Belonging| {
-        Some((file.name.clone(), replay::commands(&mut replay::open(&file.path).ok()?, &file.path).ok()?))
+        let told = typed::commands(&mut replay::open(&file.path).ok()?, &file.path, &mut inputs).ok()?;
+        Some((file.name.clone(), told))
+    let mut inputs = typed::Inputs::default();
     };
     let commands = if json {
         vec![]

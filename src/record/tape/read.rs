@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::record::{is_harmless, open_regular};
-use crate::relay::tape::{ChannelKind, Credential, Entry, Text};
+use crate::relay::tape::{ChannelKind, Credential, Direction, Entry, Text};
 
 /// What the name of a tape ends in.
 pub const TAPE: &str = ".ndjson";
@@ -199,6 +199,39 @@ pub fn entries(path: &Path, mut show: impl FnMut(u64, Told)) -> io::Result<()> {
             show(micros, Told::Entry(entry));
         }
     })
+}
+
+/// What programs without a terminal have read, by their channel, as the tape at `path` has it.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn inputs(path: &Path) -> io::Result<HashMap<u32, Vec<Moved>>> {
+    let mut inputs: HashMap<u32, Vec<Moved>> = HashMap::new();
+    let (mut reading, mut told) = (HashMap::new(), 0);
+    each(BufReader::new(open_regular(path)?.take(MOST)), |line| {
+        // Most lines are about something else.
+        let is_about = line.windows(6).any(|part| part == b"\"file-");
+        let Some(Value::Object(mut line)) = is_about.then(|| serde_json::from_slice(line).ok()).flatten() else {
+            return;
+        };
+        let at = line.remove("at").and_then(|at| at.as_f64()).unwrap_or(0.0);
+        let mut member = |name: &str| line.remove(name).and_then(|value| value.as_str().map(shown));
+        let (content, cut) = (member("content"), member("cut"));
+        ["content_octets", "missing"].iter().for_each(|name| drop(line.remove(*name)));
+        match Entry::deserialize(Value::Object(line)) {
+            Ok(Entry::FileBegin { channel, file, path, direction: Direction::Input }) if reading.len() < EACH => {
+                reading.insert(file, (channel, shown(path.as_str())));
+            }
+            Ok(Entry::FileEnd { file, size, sha256, .. }) => {
+                let Some((channel, path)) = reading.remove(&file).filter(|_| told < THINGS) else { return };
+                told += 1;
+                let (direction, sha256) = ("input".to_owned(), sha256.as_deref().map(shown));
+                inputs.entry(channel).or_default().push(Moved { at, direction, path, size, sha256, content, cut });
+            }
+            _ => {}
+        }
+    })?;
+    Ok(inputs)
 }
 
 /// What decrypts the connection of the tape at `path`, in lines as NSS writes them; nothing that is no such line.

@@ -392,14 +392,26 @@ impl Recording {
         self.channels.get_mut(&number)
     }
 
-    /// From here on what comes in that channel is typed. Of what is spoken in the clear its observer tells commands.
+    /// From here on what comes in that channel is typed, or read by a shell that has no terminal. Of what is spoken in the clear
+    /// its observer tells commands.
     fn types(&mut self, channel: u32) {
-        if self.about.begin.protocol == Protocol::Ssh
-            && self.typing.len() < SHELLS
-            && self.channels.contains_key(&channel)
-        {
-            self.typing.entry(channel).or_default();
+        let Some(has_terminal) = self.channels.get(&channel).map(|channel| channel.size().is_some()) else { return };
+        if self.about.begin.protocol == Protocol::Ssh && self.typing.len() < SHELLS {
+            self.typing.entry(channel).or_insert_with(match has_terminal {
+                true => Commands::default,
+                false => Commands::script,
+            });
         }
+    }
+
+    /// Nothing more comes in that channel: tells the last line; returns how many were no text.
+    fn typed_all(&mut self, channel: u32, at: Utc, desk: &mut Desk<'_>) -> u64 {
+        let Some(mut commands) = self.typing.remove(&channel) else { return 0 };
+        commands.end(0);
+        for typed in commands.take() {
+            self.notice(EventId::ShellCommand, at, json!({"command": typed.command}), desk);
+        }
+        commands.no_text()
     }
 
     /// Does what an entry means for the recording.
