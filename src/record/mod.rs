@@ -38,7 +38,7 @@ pub use belongings::{Belonging, SESSIONS, belongings};
 pub use capture::{CaptureLimits, CaptureSet, CaptureSource, CaptureStats, Deleted, Edit};
 pub use cause::Causes;
 pub use contacts::{Contact, Contacts};
-pub use difference::{Difference, InContainer, Window, difference};
+pub use difference::{By, Caused, Difference, InContainer, Window, difference};
 pub use eve::Rule;
 pub use file::{Appender, open_regular};
 pub use log::{EventLog, LogError, LogLimits, LogStats};
