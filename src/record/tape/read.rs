@@ -45,7 +45,7 @@ pub struct Connection {
     /// As whom it was let in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// How it ended; none if it goes on, or nobody saw it.
+    /// Why it is over, in a word; none if it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
     /// What else there is to say about that.
@@ -332,6 +332,12 @@ impl Connection {
                     self.more += keep(&mut self.attempts, attempt, room);
                 }
             }
+            Entry::Unasked { user, credential } => {
+                self.tried += 1;
+                let (method, credential) = credential_of(&credential);
+                let attempt = Attempt { at, user: shown(user.as_str()), method, credential, accepted: None };
+                self.more += keep(&mut self.attempts, attempt, room);
+            }
             Entry::Exec { channel, command } => self.command(at, channel, command.as_str(), room),
             Entry::Command { text } => self.command(at, 0, text.as_str(), room),
             Entry::Http { method, path, .. } => self.command(at, 0, &format!("{method} {path}"), room),
@@ -365,12 +371,6 @@ impl Connection {
         let what = match kind {
             ChannelKind::Session | ChannelKind::Stream => return,
             ChannelKind::DirectTcpip { host, port, .. } => format!("to {}:{port}", text(host)),
-            Entry::Unasked { user, credential } => {
-                self.tried += 1;
-                let (method, credential) = credential_of(&credential);
-                let attempt = Attempt { at, user: shown(user.as_str()), method, credential, accepted: None };
-                self.more += keep(&mut self.attempts, attempt, room);
-            }
             ChannelKind::DirectStreamlocal { path } => format!("to {}", text(path)),
             ChannelKind::ForwardedTcpip { host, port, from } => format!("{} at {}:{port}", text(from), text(host)),
             ChannelKind::Agent => "to the client's agent".to_owned(),

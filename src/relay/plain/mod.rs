@@ -282,10 +282,10 @@ where
     loop {
         let n = from.read(&mut buffer).await?;
         if n == 0 {
+            let _ = first.set(stream);
             return to.shutdown().await;
         }
         watch.lock().await.see(stream, &buffer[..n], recorder).await;
         to.write_all(&buffer[..n]).await?;
-            let _ = first.set(stream);
     }
 }
