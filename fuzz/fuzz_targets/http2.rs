@@ -32,7 +32,7 @@ impl Frame {
 
 /// What is told of a story whose pieces are at most so long, and whether it was given up.
 fn told(story: &[(Stream, Vec<u8>)], most: usize) -> (Vec<Entry>, bool) {
-    let mut observer = observer(Spoken::Http, false).expect("there is one");
+    let mut observer = observer(Spoken::Http, false, Default::default()).expect("there is one");
     let mut told = Vec::new();
     for (from, octets) in story {
         for piece in octets.chunks(most) {

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 
 /// What a reader tells of a story whose pieces are at most so long, octets of one direction put together; and whether it gave up.
 fn told(spoken: Spoken, within: bool, story: &[(bool, Vec<u8>)], most: usize) -> (Vec<Entry>, [Vec<u8>; 2], bool) {
-    let Some(mut observer) = observer(spoken, within) else { return Default::default() };
+    let Some(mut observer) = observer(spoken, within, Default::default()) else { return Default::default() };
     let (mut all, mut data, mut gave_up) = (Vec::new(), <[Vec<u8>; 2]>::default(), false);
     let mut told = Vec::new();
     'story: for (is_input, octets) in story {

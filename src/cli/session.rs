@@ -10,24 +10,29 @@ mod export;
 mod follow;
 mod inside;
 mod late;
+mod ports;
+mod reasons;
 mod replay;
 mod show;
 mod tcp;
+mod typed;
 mod when;
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use miette::miette;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, ConnectError};
 use super::{Target, show::print_rows};
-use crate::control::place::STATE_DIR;
+use crate::control::place::{Live, STATE_DIR};
 use crate::control::request::{Request, Status};
 use crate::event::SessionId;
-use crate::record::{self, MOST_SESSIONS, Session, Wanted};
+use crate::record::{self, MOST_SESSIONS, Port, Session, Wanted};
 use crate::sys::clock;
 use when::When;
 
@@ -175,12 +180,20 @@ fn unreadable(dir: &Path, error: &std::io::Error) -> miette::Report {
 }
 
 fn list(ls: &Ls) -> miette::Result<ExitCode> {
-    let dir = events(&directory(&ls.target)?);
+    let dir = directory(&ls.target)?;
+    let log = events(&dir);
     let now = clock::realtime_micros();
     let (since, until) = (ls.since.map(|when| when.at(now)), ls.until.map(|when| when.at(now)));
     let wanted = Wanted { attacker: ls.attacker, host: ls.host, since, until };
-    let found = record::sessions(&dir, &wanted, ls.last).map_err(|error| unreadable(&dir, &error))?;
-    let row = |session| if ls.json { serde_json::to_value(session) } else { Ok(brief(session)) };
+    let found = record::sessions(&log, &wanted, ls.last).map_err(|error| unreadable(&log, &error))?;
+    let is_up = is_up(&dir);
+    let row = |session| {
+        if ls.json {
+            serde_json::to_value(Stated { state: state(session, is_up), session })
+        } else {
+            Ok(brief(session, is_up))
+        }
+    };
     let rows = found.sessions.iter().map(row).collect::<Result<Vec<Value>, _>>().map_err(|error| miette!("{error}"))?;
     let code = print_rows(&rows, ls.json)?;
     if found.left_out > 0 {
@@ -190,11 +203,48 @@ fn list(ls: &Ls) -> miette::Result<ExitCode> {
     Ok(code)
 }
 
+/// Whether the honeynet in `dir` is up. Whoever cannot tell takes it for that.
+fn is_up(dir: &Path) -> bool {
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    Live::find(name).map_or(true, |live| live.is_some())
+}
+
+/// Whether a session goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    /// It goes on.
+    Open,
+    /// It is over, by the records.
+    Over,
+    /// It goes on no longer, as there is no honeynet any more, and no record tells of its end.
+    Broken,
+}
+
+/// A session and whether it goes on.
+#[derive(Serialize)]
+struct Stated<'a> {
+    state: State,
+    #[serde(flatten)]
+    session: &'a Session,
+}
+
+fn state(session: &Session, is_up: bool) -> State {
+    match (session.ended, is_up) {
+        (true, _) => State::Over,
+        (false, true) => State::Open,
+        (false, false) => State::Broken,
+    }
+}
+
 /// A session in a row.
-fn brief(session: &Session) -> Value {
+fn brief(session: &Session, is_up: bool) -> Value {
     const PORTS: usize = 5;
+    // What was done most with comes first: a scan may have begun anywhere.
+    let mut sorted: Vec<&Port> = session.ports.iter().collect();
+    sorted.sort_by_key(|port| (port.answer != Some("open"), Reverse((port.connections, port.probes)), port.port));
     let mut ports: Vec<String> =
-        session.ports.iter().take(PORTS).map(|port| format!("{}/{}", port.port, port.proto.as_str())).collect();
+        sorted.iter().take(PORTS).map(|port| format!("{}/{}", port.port, port.proto.as_str())).collect();
     if session.ports.len() > PORTS || session.more_ports > 0 {
         ports.push("...".into());
     }
@@ -202,6 +252,7 @@ fn brief(session: &Session) -> Value {
     since.truncate(19);
     json!({
         "session": session.session.to_string(),
+        "state": state(session, is_up),
         "since": since,
         "lasted": super::status::duration(lasted(session)),
         "attacker": session.attacker,

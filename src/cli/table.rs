@@ -65,6 +65,8 @@ fn cell(value: Option<&Value>, shown: &dyn Fn(&str) -> String) -> String {
         Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
         Some(Value::String(text)) => shown(text),
         Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
+        // Of what is no whole number as much as there is to be seen, one below the other.
+        Some(Value::Number(number)) if number.is_f64() => format!("{:.3}", number.as_f64().unwrap_or_default()),
         Some(Value::Number(number)) => number.to_string(),
         Some(Value::Array(items)) => {
             let items: Vec<String> = items.iter().map(|item| cell(Some(item), shown)).collect();

@@ -18,7 +18,7 @@ use crate::emulate::{Identity, Secret, ServiceId};
 use crate::event::{SessionId, Utc};
 use crate::node::{HostsConfig, NodeIdx};
 use crate::relay::ssh::Login;
-use crate::relay::tape::{Begin, Clock, Entry, Protocol, Recorder, Tape, Text, Word};
+use crate::relay::tape::{Begin, Clock, Entry, Protocol, Reason, Recorder, Tape, Word};
 use crate::relay::{plain, ssh, tls};
 use crate::service::tls::Owner;
 use crate::service::{Middle, Service, Spoken, SshMiddle, TlsMiddle};
@@ -33,7 +33,8 @@ const SHARE: usize = MOST / 4;
 const TOO_MANY: &[u8] = b"Exceeded MaxStartups\r\n";
 /// Entries that wait for the console; then connections do.
 const ENTRIES: usize = 64;
-/// Hosts whose certificates are kept; past that, they are made anew, the same as before.
+/// Hosts whose certificates are kept; past that, they are made anew, the same as before. Of as many it is known what they
+/// have asked passwords for.
 const FACES: usize = 1024;
 
 /// A connection that wants somebody in the middle.
@@ -64,6 +65,8 @@ pub struct Middles {
     consoles: Arc<AtomicU64>,
     /// What hosts show who begin TLS.
     faces: HashMap<(NodeIdx, IpAddr, u16), Arc<tls::Settings>>,
+    /// Where web servers have asked for users and passwords.
+    asked: HashMap<(NodeIdx, SocketAddr), plain::Asked>,
 }
 
 /// What somebody in the middle has to know.
@@ -80,7 +83,8 @@ impl Middles {
         // Numbers from the clock are none that a switch before this one has used.
         let next = clock::realtime_micros() as u64;
         let (open, consoles) = Default::default();
-        (Middles { secret, to_console, open, next, consoles, faces: HashMap::new() }, told)
+        let (faces, asked) = Default::default();
+        (Middles { secret, to_console, open, next, consoles, faces, asked }, told)
     }
 
     /// Serves a connection until it is over: `pipe` is the attacker's, `middle` who is in the middle.
@@ -133,15 +137,26 @@ impl Middles {
         });
     }
 
+    /// Where the host that is called asks for users and passwords.
+    fn asked(&mut self, call: &Call<'_>) -> plain::Asked {
+        let key = (call.node, call.local);
+        if self.asked.len() >= FACES && !self.asked.contains_key(&key) {
+            self.asked.clear();
+        }
+        self.asked.entry(key).or_default().clone()
+    }
+
     fn known(&mut self, call: &Call<'_>, middle: &Middle) -> Result<Known, String> {
         let identity = Identity::new(self.secret, call.name);
         Ok(match middle {
             Middle::Ssh(ssh) => Known::Ssh(Arc::new(of_ssh(ssh, &identity, call.local.ip()))),
             Middle::Plain { spoken, keep } => {
-                Known::Plain(plain::Settings { spoken: *spoken, within: false, keep: *keep })
+                let asked = self.asked(call);
+                Known::Plain(plain::Settings { spoken: *spoken, within: false, keep: *keep, asked })
             }
             Middle::Tls(tls) => {
-                let within = plain::Settings { spoken: tls.spoken, within: true, keep: tls.keep };
+                let asked = self.asked(call);
+                let within = plain::Settings { spoken: tls.spoken, within: true, keep: tls.keep, asked };
                 let at = call.hosts.services.iter().position(|service| service == call.service).unwrap_or_default();
                 let owner = call.hosts.owner_of(&identity, call.local.ip(), ServiceId(at as u16), call.service);
                 let key = (call.node, owner.ip, owner.service);
@@ -178,7 +193,7 @@ async fn work(known: Known, pipe: RelayEnd, tape: Arc<dyn Tape>, clock: Clock) {
 /// Waits for `work` on a connection, whose tape has an end even if that panics.
 async fn to_the_end(work: impl Future<Output = ()> + Send + 'static, tape: &dyn Tape, clock: &Clock) {
     if tokio::spawn(work).await.is_err_and(|error| error.is_panic()) {
-        tape.put(clock(), Entry::End { reason: Text::new("failed") }).await;
+        tape.put(clock(), Reason::Failed.end()).await;
     }
 }
 

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::event::EventId;
+use crate::relay::tape::Reason;
 
 /// A path, with the directory that it is relative to, if that is known.
 pub fn placed(directory: Option<&[u8]>, path: &[u8]) -> Vec<u8> {
@@ -92,6 +93,7 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             may("challenge", Text),
             may("response", Text),
             may("accepted", Flag),
+            may("asked", Flag),
         ],
         TlsHello => list![may("sni", Text), may("alpn", Texts), may("ja3", Text), may("ja4", Text)],
         TlsCertificate => list![has("sha256", Text), may("subject", Text)],
@@ -130,6 +132,7 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             may("signal", Text),
             may("sha256", Text),
             may("transcript", Text),
+            may("no_text", Number),
             may("resumed", Yes),
         ],
         TelnetShell => list![has("kind", Word(&["shell"])), may("term", Text), may("size", Text)],
@@ -156,7 +159,8 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
         ],
         SshForwardData => list![has("host", Text), has("port", Number), has("channel", Number), may("octets", Text)],
         SshClose => list![
-            has("reason", Text),
+            has("reason", Word(&Reason::NAMES)),
+            may("detail", Text),
             may("attempts", Number),
             may("channels", Number),
             may("shells", Number),

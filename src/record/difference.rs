@@ -4,6 +4,8 @@
 //! listings is told of whoever was there meanwhile, by the event log: of one session alone if nobody else was, and
 //! otherwise of all of them together.
 
+mod own;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -16,9 +18,12 @@ use super::file::open_regular;
 use super::schema::{Answer, Record};
 use super::search::scan;
 use super::session::{Session, session};
-use crate::container::inspector::{Change, Cut, LISTINGS, Listing, Occasion, between, listing_of, read_listing};
+use crate::container::inspector::{Cut, LISTINGS, Listing, Occasion, between, listing_of, read_listing};
 use crate::event::{EventId, SessionId, Utc};
 use crate::node::attacker_of;
+
+use own::Own;
+pub use own::{By, Caused};
 
 /// The switch tells of who brings a container to life a little before the keeper has it.
 const EARLY: i64 = 10_000_000;
@@ -26,6 +31,8 @@ const EARLY: i64 = 10_000_000;
 const LISTED: usize = 1_000_000;
 /// Containers of one session, and sessions that were in one at the same time, that are told one by one.
 const EACH: usize = 256;
+/// What a record says that others are missing.
+const GAP: &str = "\"event\":\"gap\"";
 /// Changes that are told of one session.
 const CHANGES: usize = 200_000;
 
@@ -80,7 +87,7 @@ pub struct Window {
     /// What is not told.
     pub cut: Vec<Cut>,
     /// The changes by path; `was` is what there was before them.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Caused>,
 }
 
 /// One container and its listings.
@@ -91,6 +98,8 @@ struct Shelf {
     last: Listing,
     /// When the host had another container before.
     before: Utc,
+    /// What it did by itself.
+    own: Own,
     /// Sessions that it came to life for.
     woken_by: BTreeSet<SessionId>,
     /// Who was there in the time before each rest, and after the last one.
@@ -196,7 +205,7 @@ fn shelves(listings: &Path, about: &Session) -> io::Result<Vec<Shelf>> {
         let there = vec![BTreeSet::new(); rests.len() + 1];
         let before = Utc::from_micros(i64::MIN);
         let woken_by = sessions_of(&last);
-        shelves.push(Shelf { rests, last, before, woken_by, there, is_its: false, more: 0 });
+        shelves.push(Shelf { rests, last, before, woken_by, there, own: Own::default(), is_its: false, more: 0 });
     }
     shelves.sort_by_key(|shelf| shelf.last.leased.began);
     // Whoever was in the host's container of before was not in this one for that.
@@ -226,10 +235,19 @@ fn attend(log: &Path, shelves: &mut [Shelf], id: SessionId) -> io::Result<()> {
     let wanted: Vec<String> = addresses.iter().map(|ip| format!("\"ip\":\"{ip}\"")).collect();
     scan(log, |line| {
         // Parsing costs more than looking.
-        if !wanted.iter().any(|ip| line.contains(ip)) {
+        let is_gap = line.contains(GAP);
+        if !is_gap && !wanted.iter().any(|ip| line.contains(ip)) {
             return Ok(());
         }
         let Ok(record) = serde_json::from_str::<Record>(line) else { return Ok(()) };
+        if record.event == EventId::Gap {
+            let of_time = shelves.iter_mut().filter(|shelf| shelf.was_there((record.time, record.time)));
+            of_time.for_each(|shelf| shelf.own.gap());
+            return Ok(());
+        }
+        for shelf in shelves.iter_mut().filter(|shelf| shelf.is_about(&record)) {
+            shelf.own.learn(&record);
+        }
         let Some((session, host)) = record.session.zip(record.dst.as_ref().and_then(|dst| dst.ip)) else {
             return Ok(());
         };
@@ -285,6 +303,15 @@ impl Shelf {
     /// brought it to life are.
     fn was_granted_to(&self, id: SessionId) -> bool {
         self.last.granted.is_some() && self.woken_by.contains(&id)
+    }
+
+    /// Whether `record` is about the container itself.
+    fn is_about(&self, record: &Record) -> bool {
+        let (host, who) = [&record.dst, &record.src].map(|end| end.as_ref().and_then(|end| end.ip)).into();
+        let is_granted = record.session.is_some_and(|session| self.was_granted_to(session));
+        host.is_some_and(|host| {
+            self.is_of(record.node.as_deref(), host, who) || (is_granted && self.last.addresses.contains(&host))
+        }) && self.was_there((record.time, record.time))
     }
 
     /// When somebody could be in it first.
@@ -369,16 +396,19 @@ impl Shelf {
             None => None,
         };
         let after = read(listings, &rest.name)?;
+        let (since, until) = (self.since(first), rest.taken);
+        let cause = |change| Caused { by: self.own.cause(&change, since, until), change };
+        let changes = between(before.as_ref(), &after).into_iter().map(cause).collect();
         let cut = before.iter().chain([&after]).flat_map(|listing| &listing.cut).cloned().collect();
         Some(Window {
-            since: self.since(first),
-            until: rest.taken,
+            since,
+            until,
             occasion: rest.occasion,
             listings: earlier.into_iter().chain([rest]).map(|rest| rest.name.clone()).collect(),
             with: there.iter().filter(|other| **other != id).map(SessionId::to_string).collect(),
             partial: after.partial || before.as_ref().is_some_and(|before| before.partial),
             cut,
-            changes: between(before.as_ref(), &after),
+            changes,
         })
     }
 }

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::container::inspector::{Entry, How, Kind, Leased, Mode, Name, Note, listing_name};
+use crate::container::inspector::{Change, Entry, How, Kind, Leased, Mode, Name, Note, listing_name};
 use crate::event::MaskedIp;
 use crate::record::{EventLog, LogLimits};
 
@@ -91,7 +91,7 @@ impl Bench {
     fn added(&self, id: SessionId) -> Vec<Vec<String>> {
         let containers = self.told(id).containers;
         let windows = containers.iter().flat_map(|container| &container.windows);
-        windows.map(|window| window.changes.iter().map(|change| change.path.to_string()).collect()).collect()
+        windows.map(|window| window.changes.iter().map(|caused| caused.change.path.to_string()).collect()).collect()
     }
 }
 
@@ -259,4 +259,58 @@ fn neighbors_whose_addresses_are_truncated_are_told_apart_by_who_had_it_made() {
     let bench = bench.granted("192.0.2.0/24", LATER);
     bench.rested((9, 190), 240, Occasion::Frozen, &["/four"]);
     assert_eq!(bench.added(LATER), [["/four"]]);
+}
+
+/// A file of the container's that was opened to be written, by a program of such a connection, or of none.
+fn written(seconds: i64, path: &str, by: Option<&str>, more: &str) -> Record {
+    let object = format!(r#"{{"did":"open","path":"{path}","flags":["write"]{more}}}"#);
+    let mut record = event("container.file", seconds, FIRST, ("192.0.2.1", "10.0.0.1"), "");
+    record.src = by.map(|_| record.src.take().unwrap());
+    record.data = Some(crate::record::base64_encode(object.as_bytes()));
+    record
+}
+
+/// What was changed when, by path.
+fn changed(files: &[(&str, i64)]) -> Vec<Change> {
+    let change = |(path, seconds): &(&str, i64)| {
+        let mut change = added(path);
+        change.entry.ctime = at(*seconds);
+        change
+    };
+    files.iter().map(change).collect()
+}
+
+#[test]
+fn what_a_container_did_by_itself_is_marked() {
+    let live = event("container.live", 10, FIRST, ("192.0.2.1", "10.0.0.1"), "");
+    let own = |path| written(40, path, None, "");
+    let theirs = |path| written(41, path, Some("192.0.2.1"), "");
+    let records =
+        [&visit(FIRST, "192.0.2.1", 0..60)[..], &[live, own("/var/run/cron"), own("/run/both"), theirs("both")]];
+    let marks = |more: &[Record]| {
+        let bench = Bench::new([&records.concat(), more].concat());
+        let mut listing = bench.rested((7, 0), 100, Occasion::Frozen, &[]);
+        let files = [("/etc/passwd", 20), ("/run/both", 41), ("/run/cron", 40), ("/run/dropbear.pid", 9)];
+        listing.changes = changed(&files);
+        let mut deleted = added("/etc/issue");
+        (deleted.change, deleted.entry.ctime) = (How::Deleted, at(-1000));
+        listing.changes.insert(0, deleted);
+        bench.write(&listing);
+        let told = bench.told(FIRST);
+        let text = serde_json::to_string(&told).unwrap();
+        assert_eq!(serde_json::from_str::<Difference>(&text).unwrap(), told);
+        told.containers[0].windows[0].changes.iter().map(|caused| caused.by).collect::<Vec<_>>()
+    };
+    // In the order of paths: /etc/issue, /etc/passwd, /run/both, /run/cron, /run/dropbear.pid.
+    assert_eq!(marks(&[]), [None, None, None, Some(By::Itself), Some(By::Start)]);
+    // Where not everything is told, and where nobody knows whose doing it is, nobody is cleared by what is.
+    let untold = event("container.untold", 50, FIRST, ("192.0.2.1", "10.0.0.1"), "");
+    let gap = Record { time: at(50), reason: Some("inside: lost".into()), ..Record::bare(1, at(50), EventId::Gap) };
+    let by_mounts = written(50, "/x", None, r#","source":"fanotify""#);
+    for more in [untold, gap, by_mounts] {
+        assert_eq!(marks(&[more]), [None, None, None, None, Some(By::Start)]);
+    }
+    // What is of another host's container says nothing.
+    let other = event("container.untold", 50, FIRST, ("192.0.2.1", "10.0.0.9"), "");
+    assert_eq!(marks(&[other])[3], Some(By::Itself));
 }

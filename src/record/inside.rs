@@ -338,10 +338,28 @@ pub(super) fn shown(octets: &[u8]) -> Value {
     Text::new(octets).as_str().into()
 }
 
-/// Whether nothing is kept of what is written there.
+/// Whether nothing is kept of what is written there: the devices that each container has, and what a program has open
+/// already. A disk, or a memory, for which somebody has made a device is none, nor is a file by such a name that no container has.
 pub(super) fn is_a_sink(path: &[u8]) -> bool {
-    let exactly: [&[u8]; 6] = [b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/tty", b"/dev/ptmx", b"/dev/console"];
-    exactly.contains(&path) || path.starts_with(b"/dev/pts/")
+    let exactly: [&[u8]; 12] = [
+        b"/dev/null",
+        b"/dev/zero",
+        b"/dev/full",
+        b"/dev/random",
+        b"/dev/urandom",
+        b"/dev/tty",
+        b"/dev/ptmx",
+        b"/dev/pts/ptmx",
+        b"/dev/console",
+        b"/dev/stdin",
+        b"/dev/stdout",
+        b"/dev/stderr",
+    ];
+    let is_numbered = |before: &[u8]| {
+        let number = path.strip_prefix(before).unwrap_or_default();
+        (1..=7).contains(&number.len()) && number.iter().all(u8::is_ascii_digit)
+    };
+    exactly.contains(&path) || is_numbered(b"/dev/pts/") || is_numbered(b"/dev/fd/")
 }
 
 pub(super) fn about(id: EventId, at: i64, of: &Lessee) -> Event {

@@ -156,7 +156,13 @@ fn files_are_told_by_their_names() {
     let two = Happened { path: b"a", rest: b"b\0", ..happened(Kind::Rename) };
     assert_eq!(file(two), Some(json!({"did": "rename", "path": "a", "to": "b"})));
     assert_eq!(file(Happened { kind: Kind::Symlink, ..two }), Some(json!({"did": "symlink", "path": "b", "to": "a"})));
-    assert_eq!(file(Happened { path: b"/dev/null", ..open }), None);
+    for path in [&b"/dev/null"[..], b"/dev/urandom", b"/dev/pts/7", b"/dev/stderr", b"/dev/fd/2"] {
+        assert_eq!(file(Happened { path, ..open }), None);
+    }
+    // A disk, a memory, and what is called like a device that no container has.
+    for path in [&b"/dev/sda"[..], b"/dev/mem", b"/dev/tty99", b"/dev/pts/", b"/dev/pts/7x", b"/dev/fd/../x"] {
+        assert!(file(Happened { path, ..open }).is_some());
+    }
     assert_eq!(
         file(Happened { path: b"p", is_cut: true, ..happened(Kind::Delete) }),
         Some(json!({"did": "delete", "path": "p…"}))

@@ -40,7 +40,7 @@ pub use capture::{CaptureLimits, CaptureSet, CaptureSource, CaptureStats, Delete
 pub use cause::Causes;
 pub use contacts::{Contact, Contacts};
 pub use details::placed_path;
-pub use difference::{Difference, InContainer, Window, difference};
+pub use difference::{By, Caused, Difference, InContainer, Window, difference};
 pub use eve::Rule;
 pub use file::{Appender, open_regular};
 pub use log::{EventLog, LogError, LogLimits, LogStats};

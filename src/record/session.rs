@@ -254,7 +254,7 @@ pub fn session(
     })?;
     if let Some(session) = &mut found {
         session.end_with(&ends.sorted());
-        session.ports.sort_by_key(|port| std::cmp::Reverse((port.connections, port.probes)));
+        session.ports.sort_by_key(|port| (std::cmp::Reverse((port.connections, port.probes)), port.port));
     }
     Ok(found)
 }

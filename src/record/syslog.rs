@@ -83,11 +83,12 @@ fn without_time(octets: &[u8]) -> &[u8] {
     if is_month && time.iter().zip(FORM).skip(3).all(fits) { rest } else { octets }
 }
 
-/// Who says what: `tag[pid]: text` or `tag: text`.
+/// Who says what: `tag[pid]: text` or `tag: text`. A program that has not said what it is called has an empty tag
+/// (of musl's `syslog` such a message begins with `: `).
 fn tag(octets: &[u8]) -> Option<(&[u8], Option<u32>, &[u8])> {
     let is_name = |octet: &u8| octet.is_ascii_graphic() && !matches!(octet, b'[' | b':');
     let len = octets.iter().take(TAG + 1).take_while(|octet| is_name(octet)).count();
-    let (tag, rest) = octets.split_at_checked(len).filter(|_| (1..=TAG).contains(&len))?;
+    let (tag, rest) = octets.split_at_checked(len).filter(|_| len <= TAG)?;
     let (pid, rest) = match rest.strip_prefix(b"[") {
         Some(rest) => {
             let end = rest.iter().take(12).position(|octet| *octet == b']')?;

@@ -32,6 +32,10 @@ fn what_is_usual_is_understood() {
     assert_eq!(text(b"<192>x"), ("user".into(), Value::Null, "<192>x".into()));
     assert_eq!(text(b"<>a[b: c"), ("user".into(), Value::Null, "<>a[b: c".into()));
     assert_eq!(text(b"<13>Nox 13 07:15:00 a: b"), ("user".into(), Value::Null, "Nox 13 07:15:00 a: b".into()));
+    // Of a program that has not said what it is called.
+    let nameless = ("user".into(), Value::Null, "Password auth succeeded".into());
+    assert_eq!(text(b"<13>Nov 13 07:15:00 : Password auth succeeded"), nameless);
+    assert_eq!(told(b"<13>Nov 13 07:15:00 [7]: x").1["pid"], 7);
     assert_eq!(text(b""), ("user".into(), Value::Null, "".into()));
     assert_eq!(text(b"<13>a: b\n\x1b[2J\xff").2, "b\\x0a\\x1b[2J\\xff");
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use honeyweave::container::{Answered, KeeperSays, Order, Ordered, Wanted};
 use honeyweave::control::{ConsoleConfig, ConsoleEnds, Rings, ToConsole, ToSwitch, console};
 use honeyweave::event::{Event, EventId, RingSink, SessionId, Sink};
-use honeyweave::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Stream, Text, Word};
+use honeyweave::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Reason, Stream, Text, Word};
 use honeyweave::sys::ring::{self, RingFds, RingWriter};
 use honeyweave::sys::seqpacket::Channel;
 use honeyweave::sys::{clock, memory};
@@ -319,13 +319,13 @@ fn connections_are_shown() {
             channel: 2,
             kind: ChannelKind::DirectTcpip { host: Text::new("10.0.0.2"), port: 25, from: Text::default() },
         },
-        Entry::End { reason: Text::new("disconnected") },
+        Reason::ClientClosed.end(),
     ];
     for (at, entry) in entries.into_iter().enumerate() {
         say(Word::Entry(at as u64 * 100_000, entry));
     }
     let end = clock::monotonic_micros() + DEADLINE;
-    while !hwt.out("events ls --event ssh.close").contains("disconnected") {
+    while !hwt.out("events ls --event ssh.close").contains("client-closed") {
         assert!(clock::monotonic_micros() < end, "the connection never ends");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -338,7 +338,7 @@ fn connections_are_shown() {
         "worm\\x0a.sh",
         "sha256-a8076d3d28d21e02012b20eaf7dbf75409a6277134439025f282e368e3305abf",
         "to 10.0.0.2:25",
-        "disconnected",
+        "closed by the client",
         "uname -a",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");

@@ -64,6 +64,13 @@ fn moved(lab: &Lab, program: &str, direction: &str) -> (Value, Vec<u8>) {
     (file, kept)
 }
 
+/// What `session replay --commands` tells of the session.
+fn commands(lab: &Lab) -> String {
+    let rows = lab.json(&["session", "ls", "--host", HOST]);
+    let id = rows[0]["session"].as_str().unwrap().to_owned();
+    String::from_utf8(lab.command(&["session", "replay", "--commands", &id]).stdout).unwrap()
+}
+
 #[test]
 fn what_is_written_into_a_command_is_what_comes_out_of_the_session() {
     let lab = Lab::up(TOPOLOGY);
@@ -90,6 +97,12 @@ fn what_is_written_into_a_command_is_what_comes_out_of_the_session() {
         (&digest.clone().into(), &bot.len().into(), &Value::Null)
     );
     lab.wait_told("ssh.file", HOST, &["\"input\"", "cat >/tmp/bot", &sum(&bot)]);
+    // It is no command that was typed: the command is, and how much it has read.
+    let line = format!("(input: 700,001 octets, sha256 {})", sum(&bot));
+    let typed = commands(&lab);
+    let lines: Vec<&str> = typed.lines().map(str::trim_start).collect();
+    assert_eq!(lines.len(), 3, "{typed}");
+    assert!(lines[1].ends_with("cat >/tmp/bot; sha256sum /tmp/bot") && lines[2].ends_with(&line), "{typed}");
 
     // And takes the same way out.
     let out = from.run(&[&["sshpass", "-p", "x", "ssh"][..], &OPTIONS, &[TARGET, "cat /tmp/bot"]].concat());
@@ -112,6 +125,15 @@ fn what_is_written_into_a_command_is_what_comes_out_of_the_session() {
     let _ = from.run(&[&["sh", "-c", SEND, "sh", path.to_str().unwrap()][..], &OPTIONS, &["-T", TARGET]].concat());
     let (_, kept) = read(&lab, "shell");
     assert!(kept == script, "{kept:?}");
+    // Its lines are commands, but for the one that is no text.
+    let typed = commands(&lab);
+    for part in ["printf dropped >/tmp/mark\n", "head -c 4 >/dev/null\n", "(1 line of its input is no text)\n"] {
+        assert_eq!(typed.matches(part).count(), 1, "{part} in {typed}");
+    }
+    let told = |event: &&Value| event["event"] == "shell.command" && event["dst"]["ip"] == HOST;
+    assert_eq!(lab.events().iter().filter(told).count(), 2);
+    let exit = lab.wait_told("ssh.exit", HOST, &["\"shell\"", "\"no_text\":1"]);
+    assert_eq!(exit["bytes_in"], script.len(), "{exit}");
 
     // What rsync sends has the file in it, between words of its own.
     std::fs::write(&path, &bot).unwrap();

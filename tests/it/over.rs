@@ -93,13 +93,15 @@ fn whoever_is_there_when_a_honeynet_ends_has_an_end_with_octets() {
     let _greeted = greeted(&lab, "192.0.2.30");
     let before = session_with(&lab, "192.0.2.30");
     assert_eq!((&before["ended"], &before["bytes_in"]), (&json!(false), &json!(0)));
-    assert!(show(&lab, &before).contains("no end on record"));
+    assert!(show(&lab, &before).contains(", goes on)"));
+    assert_eq!(before["state"], "open");
     lab.down();
     for host in ["192.0.2.10", "192.0.2.20", "192.0.2.30"] {
         let closed = lab.wait_event("tcp.close", |event| event["dst"]["ip"] == host);
         assert_eq!(closed["reason"], "honeynet-ended", "{closed}");
         let session = session_with(&lab, host);
         assert_eq!((&session["ended"], &session["over"]["why"]), (&json!(true), &json!("honeynet-ended")), "{session}");
+        assert_eq!(session["state"], "over", "{session}");
         let octets = |name: &str| session[name].as_u64().unwrap();
         match host {
             "192.0.2.30" => assert_eq!((octets("bytes_in"), octets("bytes_out")), (7, 11)),
@@ -107,10 +109,18 @@ fn whoever_is_there_when_a_honeynet_ends_has_an_end_with_octets() {
             _ => assert!(octets("bytes_in") > 1000 && octets("bytes_out") > 1000, "{session}"),
         }
         let shown = show(&lab, &session);
-        let row = shown.lines().find(|line| line.ends_with("honeynet-ended")).unwrap_or_else(|| panic!("{shown}"));
+        let row = shown.lines().find(|line| line.ends_with("the honeynet ended")).unwrap_or_else(|| panic!("{shown}"));
         assert!(row.contains(&octets("bytes_in").to_string()), "{row}");
-        assert!(shown.contains("ended with the honeynet at "), "{shown}");
+        assert!(shown.contains("the honeynet ended at "), "{shown}");
     }
+    // Who was in the middle says the same, at the same time, and not when it had heard something last.
+    let ssh = lab.wait_event("ssh.close", |event| event["dst"]["ip"] == "192.0.2.20");
+    let object: Value = serde_json::from_str(ssh["text"].as_str().unwrap()).unwrap();
+    assert_eq!(object["reason"], "honeynet-ended", "{ssh}");
+    let tcp = lab.wait_event("tcp.close", |event| event["dst"]["ip"] == "192.0.2.20");
+    let lasted = |event: &Value| event["duration_us"].as_i64().unwrap();
+    let apart = (lasted(&ssh) - lasted(&tcp)).abs();
+    assert!(apart < 500_000, "{apart}: {ssh} {tcp}");
     let last = lab.events().into_iter().rev().find(|event| event["event"] == "process.state").unwrap();
     assert_eq!(last["reason"], "the honeynet ends: by signal 15");
 }
@@ -143,7 +153,7 @@ fn a_session_of_a_run_that_is_over_is_over_while_another_one_is_up() {
         if killed {
             let shown = show(&lab, &session);
             // The switch may yet have noticed, and the console written it down, before they were gone, too.
-            let ends = ["not on record (switch-ended); last heard of after ", "honeynet-ended"];
+            let ends = ["not on record (the switch ended); last heard of after ", "the honeynet ended"];
             assert!(ends.iter().any(|end| shown.contains(end)), "{shown}");
         }
     }
@@ -162,8 +172,8 @@ fn what_ends_with_the_switch_is_shown_as_such() {
     assert!(following.wait().0.success());
     for session in [session, greeted] {
         let shown = show(&lab, &session);
-        assert!(shown.contains("ended with the switch by "), "{shown}");
-        assert!(shown.contains("not on record (switch-ended); last heard of after "), "{shown}");
+        assert!(shown.contains("the switch ended by "), "{shown}");
+        assert!(shown.contains("not on record (the switch ended); last heard of after "), "{shown}");
         let told: Value = lab.json(&["session", "show", id(&session)]);
         let link = &told["tcp"][0];
         assert!(link["until"].is_null() && link["reason"].is_null() && link["bytes_in"].is_null(), "{link}");

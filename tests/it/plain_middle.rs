@@ -33,12 +33,12 @@ impl Lab {
         let connections = Arc::<AtomicUsize>::default();
         let recorder = Recorder::new(tape.clone(), Arc::new(|| 0));
         let counted = connections.clone();
-        let settings = Settings { spoken, within: false, keep: 1 << 20 };
+        let settings = Settings { spoken, within: false, keep: 1 << 20, asked: Default::default() };
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let dial = move || crate::net::dial(inside);
-                tokio::spawn(serve(settings, stream, dial, recorder.clone()));
+                tokio::spawn(serve(settings.clone(), stream, dial, recorder.clone()));
             }
         });
         Lab { port, tape, connections, runtime: Some(runtime) }
@@ -239,15 +239,19 @@ fn http_2_in_clear() {
     let lab = Lab::new(Spoken::Http, nginx.two);
     let host = format!("127.0.0.1:{}", lab.port);
     // This curl breaks off what it asks for in the same connection, with nobody in the middle, too.
-    let ask = |path: &str| {
+    let ask = |path: &str, login: &str| {
         let at = format!("http://{host}{path}");
-        said(&["curl", "-sS", "--http2-prior-knowledge", "-A", "evil/2", "-u", "root:toor", &at])
+        said(&["curl", "-sS", "--http2-prior-knowledge", "-A", "evil/2", "-u", login, &at])
     };
-    assert_eq!([ask("/private/"), ask("/?2")], ["<h1>let in</h1>\n", "<h1>inside</h1>\n"]);
+    // Where the host has asked for it, whomever in which connection, and where it has not.
+    assert!(ask("/private/", "root:wrong").contains("401 Authorization Required"));
+    let said = ["/private/", "/?2"].map(|path| ask(path, "root:toor"));
+    assert_eq!(said, ["<h1>let in</h1>\n", "<h1>inside</h1>\n"]);
     let told = lab.ended();
     let web: Vec<String> = told.iter().filter_map(|entry| web(entry, &host)).collect();
-    let (login, answer) = ("root:toor true", "1 200 Some(16)");
-    assert_eq!(web, ["1 GET /private/ evil/2", answer, login, "1 GET /?2 evil/2", answer, login]);
+    let (first, private, answer) = ("1 GET /private/ evil/2", "root:toor true", "1 200 Some(16)");
+    assert_eq!((web[0].as_str(), web[2].as_str()), (first, "root:wrong false"), "{web:?}");
+    assert_eq!(web[3..], [first, answer, private, "1 GET /?2 evil/2", answer, "root:toor unasked"]);
     // It is kept as it came.
     let first = told.iter().find_map(|entry| match entry {
         Entry::Data { stream: Stream::Input, data, .. } => Some(data),

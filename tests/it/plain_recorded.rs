@@ -68,11 +68,13 @@ fn what_is_said_in_the_clear_is_read() {
     let asked = from.run(&["curl", "-sfiv", "--raw", "-m", "60", "-A", "evil/1.0", "-u", "admin:geheim", url]);
     assert!(asked.status.success() && String::from_utf8_lossy(&asked.stdout).contains("<html>"), "{asked:?}");
     lab.wait_told("service.request", "192.0.2.10", &["GET /?a=b", "agent=evil/1.0", "host=192.0.2.10"]);
-    lab.wait_told("service.login", "192.0.2.10", &["admin", "geheim", "true"]);
+    // The page is anybody's: that the password was let pass says nothing.
+    let login = lab.wait_told("service.login", "192.0.2.10", &["admin", "geheim", "\"asked\":false"]);
+    assert!(!login["text"].as_str().unwrap().contains("accepted"), "{login}");
     let shown = connection(&lab, "192.0.2.10", "GET /?a=b");
     assert_eq!(
-        (&shown["protocol"], &shown["attempts"][0]["credential"]),
-        (&"http".into(), &"geheim".into()),
+        (&shown["protocol"], &shown["attempts"][0]["credential"], &shown["attempts"][0]["accepted"]),
+        (&"http".into(), &"geheim".into(), &serde_json::Value::Null),
         "{shown}"
     );
     // All octets are there, too: those that curl says it has sent, and those that it got.

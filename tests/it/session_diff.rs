@@ -111,7 +111,20 @@ fn each_intruder_is_told_its_own_changes() {
     assert_eq!((&run["differs"], &run["was"]["mode"]), (&serde_json::json!(["mode"]), &"0755".into()), "{run}");
     assert!(!["/etc/passwd", "/etc/issue", "/etc/profile"].iter().any(|path| has(&others, path)), "{others}");
 
+    // What the container does by itself is there, and nobody is told of it.
+    assert!(
+        own["changes"].as_array().unwrap().iter().all(|change| {
+            let is_own = change["path"].as_str().unwrap().starts_with("/run/");
+            change["by"].is_string() == is_own
+        }),
+        "{own}"
+    );
+    let by = &change(&own, "/run/dropbear.pid")["by"];
+    assert!(*by == "itself" || *by == "start", "{own}");
+
     let shown = String::from_utf8(lab.command(&["session", "diff", &first]).stdout).unwrap();
+    let start = shown.find("by the container's own start").or(shown.find("that descend from no connection:"));
+    assert!(start < shown.find("/run/dropbear.pid") && shown.find("/etc/passwd") < start, "{shown}");
     let line = |path: &str| shown.lines().find(|line| line.contains(path)).unwrap_or_else(|| panic!("{path}: {shown}"));
     assert!(line("/root/run").starts_with("+ file") && line("/root/run").contains(&hash[..12]), "{shown}");
     assert!(line("/etc/issue").starts_with("- file") && line("/etc/passwd").starts_with("~ file"), "{shown}");

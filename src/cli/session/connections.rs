@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::State;
+use super::reasons::phrase;
 use crate::record::Belonging;
 use crate::record::tape::{Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection_within};
 
@@ -81,9 +83,9 @@ impl Connections {
     }
 
     /// The tables, each with its name and the last rows of it.
-    pub fn tables(&self) -> impl Iterator<Item = (&'static str, Vec<Value>)> + '_ {
-        self.all().into_iter().map(|(name, rows)| {
-            let mut rows: Vec<Value> = rows.rev().take(ROWS).map(|(number, row)| row.made(number)).collect();
+    pub fn tables(&self, state: State) -> impl Iterator<Item = (&'static str, Vec<Value>)> + '_ {
+        self.all().into_iter().map(move |(name, rows)| {
+            let mut rows: Vec<Value> = rows.rev().take(ROWS).map(|(number, row)| row.made(number, state)).collect();
             rows.reverse();
             (name, rows)
         })
@@ -117,24 +119,55 @@ impl Connections {
 }
 
 impl Row<'_> {
-    fn made(&self, number: usize) -> Value {
+    fn made(&self, number: usize, state: State) -> Value {
         match self {
-            Row::Connection(told) => brief(number, told),
-            Row::Attempt(attempt) => with(number, attempt),
+            Row::Connection(told) => brief(number, told, state),
+            Row::Attempt(attempt) => {
+                let mut row = with(number, attempt);
+                if attempt.accepted.is_none() {
+                    row["accepted"] = "unasked".into();
+                }
+                row
+            }
             Row::Command(command) => with(number, command),
-            Row::File(file) => with(number, file),
+            Row::File(file) => {
+                let mut row = with(number, file);
+                if let Some(row) = row.as_object_mut() {
+                    // As a rule it is called as it is hashed.
+                    let usual = file.sha256.as_ref().map(|sha256| format!("sha256-{sha256}"));
+                    let name = file.content.clone().filter(|name| Some(name) != usual.as_ref());
+                    let (content, cut) = (row.remove("content"), row.remove("cut"));
+                    let is_kept = content.is_some_and(|content| !content.is_null());
+                    let kept = match (cut.as_ref().and_then(Value::as_str), is_kept) {
+                        (None, true) => "yes".to_owned(),
+                        (Some(why), true) => format!("in part: {why}"),
+                        (Some(why), false) => format!("no: {why}"),
+                        (None, false) => "no".to_owned(),
+                    };
+                    row.insert("kept".into(), kept.into());
+                    if let Some(name) = name {
+                        row.insert("as".into(), name.into());
+                    }
+                }
+                row
+            }
             Row::Forward(forward) => with(number, forward),
         }
     }
 }
 
 /// A connection in a row.
-fn brief(number: usize, told: &Connection) -> Value {
+fn brief(number: usize, told: &Connection, state: State) -> Value {
     let since: String = told.since.chars().take(19).collect();
-    let end = told.end.as_deref().unwrap_or_default();
+    let end = match (&told.end, &told.detail) {
+        (Some(end), Some(detail)) => format!("{}: {detail}", phrase(end)),
+        (Some(end), None) => phrase(end).to_owned(),
+        (None, _) if state == State::Open => "goes on".to_owned(),
+        (None, _) => "no end on record".to_owned(),
+    };
     let end = match told.resumed {
-        0 => told.end.clone(),
-        count => Some(format!("{end} (recorder restarted: {count})").trim_start().to_owned()),
+        0 => end,
+        count => format!("{end} (recorder restarted: {count})"),
     };
     json!({
         "connection": number,

@@ -37,7 +37,7 @@ fn a_session_of_many_connections_is_told_in_bounds_and_the_newest_of_it() {
     assert_eq!(connections.each[23].told.commands.len(), 1000);
     assert_eq!(connections.each[0].told.commands.len(), 0);
     // What is in no table is counted.
-    let tables: Vec<(&str, Vec<Value>)> = connections.tables().collect();
+    let tables: Vec<(&str, Vec<Value>)> = connections.tables(State::Open).collect();
     let rows = |wanted: &str| &tables.iter().find(|(name, _)| *name == wanted).unwrap().1;
     assert_eq!((rows("connections").len(), rows("attempts to log in").len()), (24, 24));
     let commands = rows("commands without a shell");
@@ -83,7 +83,7 @@ fn connections_are_told_in_the_order_that_they_began_in() {
     let connections = of(&files);
     let order: Vec<&str> = connections.each.iter().map(|of| of.told.protocol.as_str()).collect();
     assert_eq!(order, ["smtp", "telnet", "ssh", ""]);
-    let tables: std::collections::HashMap<&str, Vec<Value>> = connections.tables().collect();
+    let tables: std::collections::HashMap<&str, Vec<Value>> = connections.tables(State::Open).collect();
     let said = |name: &str| tables[name].iter().map(|row| row["command"].as_str().unwrap()).collect::<Vec<_>>();
     assert_eq!(said("commands without a shell"), ["id"]);
     assert_eq!(said("lines typed by Telnet"), ["ls"]);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::super::{evidence, table};
 use super::{Which, directory, show, unreadable};
 use crate::container::inspector::{Change, How};
-use crate::record::{self, Difference, InContainer, Window, escape};
+use crate::record::{self, By, Difference, InContainer, Window, escape};
 
 /// Digits of a hash that are shown to people.
 const DIGITS: usize = 12;
@@ -75,15 +75,25 @@ fn window(window: &Window) -> String {
         text += &format!(", or by {}, who were there at the same time", others.join(", "));
     }
     text.push('\n');
-    let rows: Vec<[String; 6]> = window.changes.iter().map(cells).collect();
-    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(String::len).max().unwrap_or(0);
-    let widths = [0, 1, 2, 3, 4].map(width);
-    for [sign, kind, mode, owner, size, rest] in &rows {
-        let [w0, w1, w2, w3, w4] = widths;
-        text += &format!("{sign:w0$} {kind:w1$}  {mode:w2$}  {owner:w3$}  {size:>w4$}  {rest}\n");
-    }
-    if rows.is_empty() {
-        text += "nothing was changed\n";
+    let rows: Vec<(Option<By>, [String; 6])> =
+        window.changes.iter().map(|caused| (caused.by, cells(&caused.change))).collect();
+    let width = |at: usize| rows.iter().filter_map(|(_, row)| row.get(at)).map(String::len).max().unwrap_or(0);
+    let [w0, w1, w2, w3, w4] = [0, 1, 2, 3, 4].map(width);
+    for (by, head) in [
+        (None, ""),
+        (Some(By::Start), "by the container's own start, before anybody was in it:\n"),
+        (Some(By::Itself), "by programs in the container that descend from no connection:\n"),
+    ] {
+        let of = || rows.iter().filter(|(of, _)| *of == by);
+        text += match (of().next(), by) {
+            (Some(_), _) => head,
+            (None, None) if rows.is_empty() => "nothing was changed\n",
+            (None, None) => "nothing was changed by anybody who was there\n",
+            (None, Some(_)) => "",
+        };
+        for (_, [sign, kind, mode, owner, size, rest]) in of() {
+            text += &format!("{sign:w0$} {kind:w1$}  {mode:w2$}  {owner:w3$}  {size:>w4$}  {rest}\n");
+        }
     }
     for cut in &window.cut {
         text += &format!("not told: {} ({})\n", cut.path, evidence::word(&cut.why));
@@ -114,6 +124,7 @@ mod tests {
     use super::*;
     use crate::container::inspector::{Name, Occasion, Sha256Hex};
     use crate::event::Utc;
+    use crate::record::Caused;
 
     #[test]
     fn what_an_attacker_chose_does_nothing_to_a_terminal() {
@@ -141,7 +152,7 @@ mod tests {
             with: vec!["\u{1b}c".into()],
             partial: true,
             cut: vec![],
-            changes: vec![change],
+            changes: vec![Caused { by: None, change }],
         };
         let of = InContainer {
             container: "hw-abcdef-7".into(),

@@ -26,6 +26,11 @@ pub struct Names {
 }
 
 impl Names {
+    /// Whether SSH is spoken in the connection.
+    pub fn is_ssh(&self) -> bool {
+        self.tape.file_name().is_some_and(|name| name.to_string_lossy().contains("-ssh-"))
+    }
+
     /// Those of a cast; none if it is no connection's.
     pub fn of(cast: &Path) -> Option<Names> {
         let (channel, part) = cast.file_stem()?.to_str()?.rsplit_once('-')?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::event::{EventId, Utc};
-use crate::record::{Record, base64_decode, placed_path};
+use crate::record::{By, Record, base64_decode, placed_path};
 
 /// What is told of each kind.
 const EACH: usize = 100_000;
@@ -34,6 +34,9 @@ pub struct Inside {
 struct Seen {
     time: Utc,
     event: &'static str,
+    /// The container itself, if what did it descends from no connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<By>,
     #[serde(flatten)]
     what: Value,
     /// How a program has ended.
@@ -72,7 +75,11 @@ impl Inside {
             self.untold = self.untold.saturating_add(1);
             return;
         }
-        all.push(Seen { time: record.time, event: record.event.as_str(), what, exit: None });
+        // Of what somebody says to the log nobody knows that, nor where eBPF does not tell it.
+        let may_be_own = !matches!(record.event, EventId::ContainerLogin | EventId::ContainerLog);
+        let is_own = may_be_own && what["source"].is_null() && record.src.as_ref().is_none_or(|src| src.ip.is_none());
+        let by = is_own.then_some(By::Itself);
+        all.push(Seen { time: record.time, event: record.event.as_str(), by, what, exit: None });
         if record.event == EventId::ContainerExec
             && let Some(pid) = pid
         {
@@ -82,24 +89,39 @@ impl Inside {
 
     /// Things that no table tells.
     pub fn more(&self) -> u64 {
-        let all = [&self.programs, &self.files, &self.network, &self.logins, &self.log];
-        let surplus = all.map(|all| all.len().saturating_sub(ROWS) as u64);
-        self.untold.saturating_add(surplus.iter().sum())
+        let lengths = [&self.programs, &self.files, &self.network].map(|all| of_others(all).count());
+        let rest = [self.logins.len(), self.log.len(), self.own().len()];
+        let surplus = lengths.into_iter().chain(rest).map(|length| length.saturating_sub(ROWS) as u64);
+        self.untold.saturating_add(surplus.sum())
+    }
+
+    /// What the container did by itself, in the order of time.
+    fn own(&self) -> Vec<&Seen> {
+        let all = [&self.programs, &self.files, &self.network].into_iter().flatten();
+        let mut own: Vec<&Seen> = all.filter(|seen| seen.by.is_some()).collect();
+        own.sort_by_key(|seen| seen.time);
+        own
     }
 
     /// The tables, each with its name and the last rows of it.
-    pub fn tables(&self) -> [(&'static str, Vec<Value>); 5] {
-        let rows = |all: &[Seen], row: fn(&Seen) -> Value| {
-            all.get(all.len().saturating_sub(ROWS)..).unwrap_or_default().iter().map(row).collect()
+    pub fn tables(&self) -> [(&'static str, Vec<Value>); 6] {
+        let rows = |all: Vec<&Seen>, row: fn(&Seen) -> Value| {
+            all.get(all.len().saturating_sub(ROWS)..).unwrap_or_default().iter().map(|seen| row(seen)).collect()
         };
         [
-            ("programs inside", rows(&self.programs, program)),
-            ("files inside", rows(&self.files, file)),
-            ("connections and ports inside", rows(&self.network, network)),
-            ("log-ins inside", rows(&self.logins, login)),
-            ("log inside", rows(&self.log, line)),
+            ("programs inside", rows(of_others(&self.programs).collect(), program)),
+            ("files inside", rows(of_others(&self.files).collect(), file)),
+            ("connections and ports inside", rows(of_others(&self.network).collect(), network)),
+            ("what the container did by itself", rows(self.own(), own)),
+            ("log-ins inside", rows(self.logins.iter().collect(), login)),
+            ("log inside", rows(self.log.iter().collect(), line)),
         ]
     }
+}
+
+/// Those that somebody did who is connected to the container, or may have done.
+fn of_others(all: &[Seen]) -> impl Iterator<Item = &Seen> {
+    all.iter().filter(|seen| seen.by.is_none())
 }
 
 fn time(seen: &Seen) -> String {
@@ -158,6 +180,30 @@ fn network(seen: &Seen) -> Value {
     json!({"time": time(seen), "uid": what["uid"], "pid": what["pid"], "program": what["name"], "did": did, "ip": what["ip"], "port": what["port"]})
 }
 
+fn own(seen: &Seen) -> Value {
+    let what = &seen.what;
+    let (row, did, object) = match seen.event {
+        "container.exec" => {
+            let row = program(seen);
+            let path = short(text(&what["path"]));
+            let arguments = row["arguments"].clone();
+            (row, "exec".to_owned(), format!("{path}: {}", text(&arguments)))
+        }
+        "container.file" => {
+            let row = file(seen);
+            let path = text(&row["path"]).to_owned();
+            (row, text(&what["did"]).to_owned(), path)
+        }
+        _ => {
+            let row = network(seen);
+            let end = format!("{} port {}", text(&what["ip"]), what["port"]);
+            let did = text(&row["did"]).to_owned();
+            (row, did, end)
+        }
+    };
+    json!({"time": row["time"], "uid": row["uid"], "pid": row["pid"], "program": what["name"], "did": did, "what": object})
+}
+
 fn login(seen: &Seen) -> Value {
     let what = &seen.what;
     let accepted = if what["accepted"] == true { "accepted" } else { "refused" };
@@ -166,13 +212,13 @@ fn login(seen: &Seen) -> Value {
 
 fn line(seen: &Seen) -> Value {
     let what = &seen.what;
-    json!({"time": time(seen), "severity": what["severity"], "program": short(text(&what["tag"])), "pid": what["pid"], "text": short(text(&what["text"]))})
+    json!({"time": time(seen), "severity": what["severity"], "program": short(text(&what["tag"])), "pid": what["pid"], "text": short(text(&what["text"]).trim())})
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::base64_encode;
+    use crate::record::{End, base64_encode};
 
     #[test]
     fn a_program_is_told_with_its_end() {
@@ -180,6 +226,7 @@ mod tests {
         let mut add = |event, what: Value| {
             let mut record = Record::bare(0, Utc::from_micros(0), event);
             record.data = Some(base64_encode(what.to_string().as_bytes()));
+            record.src = Some(End { ip: "192.0.2.9".parse().ok(), ..End::default() }).filter(|_| what["own"].is_null());
             inside.add(&record);
         };
         let exec =
@@ -194,7 +241,15 @@ mod tests {
         add(EventId::ContainerLogin, json!({"program": "dropbear", "user": "root", "accepted": false}));
         add(EventId::ContainerLog, json!({"tag": "cron", "text": "x"}));
         add(EventId::TcpOpen, json!({}));
-        let [(_, programs), (_, files), (_, network), (_, logins), (_, log)] = inside.tables();
+        // What descends from no connection; where fanotify tells it, nobody knows whether it does.
+        add(EventId::ContainerExec, json!({"path": "/sbin/x", "args": ["x", "-F"], "own": 1}));
+        add(EventId::ContainerFile, json!({"did": "open", "path": "/run/x.pid", "own": 1}));
+        add(EventId::ContainerListen, json!({"ip": "::", "port": 22, "own": 1}));
+        add(EventId::ContainerFile, json!({"did": "write", "path": "/c", "own": 1, "source": "fanotify"}));
+        let [(_, programs), (_, files), (_, network), (_, own), (_, logins), (_, log)] = inside.tables();
+        let own: Vec<&str> = own.iter().map(|row| row["what"].as_str().unwrap()).collect();
+        assert_eq!(own, ["/sbin/x: x -F", "/run/x.pid", ":: port 22"]);
+        assert_eq!((programs.len(), files.len(), network.len(), &files[1]["path"]), (3, 2, 1, &json!("/c")));
         let exits: Vec<&Value> = programs.iter().map(|row| &row["exit"]).collect();
         assert_eq!(exits, [&json!(3), &json!("killed"), &Value::Null]);
         assert_eq!(programs[0]["arguments"], "sh -c 'a '\\''b'\\'''");

@@ -10,8 +10,9 @@ use miette::miette;
 
 use super::super::{Target, remark, table};
 use super::directory;
+use super::typed::{Inputs, commands};
 use crate::event::SessionId;
-use crate::record::transcript::{CAST, Cast, Commands, Harmless, Moment, PlainText, What};
+use crate::record::transcript::{CAST, Cast, Harmless, Moment, PlainText, What};
 use crate::record::{belongings, escape, open_regular};
 use crate::sys::clock;
 
@@ -70,11 +71,11 @@ pub fn run(args: &Replay) -> miette::Result<ExitCode> {
         }
         None => vec![PathBuf::from(&args.what)],
     };
-    let mut is_first = true;
+    let (mut is_first, mut inputs) = (true, Inputs::default());
     for path in paths {
         let mut cast = open(&path)?;
         let goes_on = if args.commands {
-            let typed = commands(&mut cast, &path)?;
+            let typed = commands(&mut cast, &path, &mut inputs)?;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             // Who names one knows which it is.
             let head = session.filter(|_| !typed.is_empty()).map_or_else(String::new, |_| {
@@ -171,26 +172,6 @@ fn text(cast: &mut Open, path: &Path) -> miette::Result<bool> {
         }
     }
     table::put(&text.finish())
-}
-
-/// The commands in a cast, one a line.
-pub fn commands(cast: &mut Open, path: &Path) -> miette::Result<String> {
-    let mut text = String::new();
-    if let Some(command) = &cast.header().command {
-        text += &format!("{:>10.3}  {}\n", 0.0, escape(command));
-    }
-    let mut commands = Commands::default();
-    while let Some(moment) = next_of(cast, path)? {
-        if let What::Input(input) = moment.what {
-            commands.push(moment.at, &input);
-        }
-    }
-    let (typed, more) = commands.finish();
-    text.extend(typed.iter().map(|typed| format!("{:>10.3}  {}\n", typed.at as f64 / 1e6, typed.command)));
-    if more > 0 {
-        text += &format!("({more} more)\n");
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

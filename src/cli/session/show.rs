@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{evidence, status, table};
-use super::{connections, events, inside, lasted, replay, tcp, unreadable};
+use super::{State, connections, events, inside, is_up, lasted, ports, replay, state, tcp, typed, unreadable};
 use crate::event::SessionId;
 use crate::record::transcript::CAST;
 use crate::record::{self, Alert, Belonging, Life, Over, Rule, Session, Why, escape};
@@ -16,6 +16,8 @@ use crate::record::{self, Alert, Belonging, Life, Over, Rule, Session, Why, esca
 /// What is told of a session.
 #[derive(Serialize)]
 struct Told {
+    /// Whether it goes on.
+    state: State,
     #[serde(flatten)]
     session: Session,
     /// What lies in its directory.
@@ -64,8 +66,10 @@ fn gather(dir: &Path, id: SessionId, json: bool) -> miette::Result<Told> {
     let session = session.ok_or_else(|| unknown(id))?;
     let (files, other_entries) = record::belongings(dir, id).map_err(|error| unreadable(dir, &error))?;
     // Those that cannot be read are listed as files, and `replay` says why.
+    let mut inputs = typed::Inputs::default();
     let commands = |file: &Belonging| {
-        Some((file.name.clone(), replay::commands(&mut replay::open(&file.path).ok()?, &file.path).ok()?))
+        let told = typed::commands(&mut replay::open(&file.path).ok()?, &file.path, &mut inputs).ok()?;
+        Some((file.name.clone(), told))
     };
     let commands = if json {
         vec![]
@@ -79,7 +83,8 @@ fn gather(dir: &Path, id: SessionId, json: bool) -> miette::Result<Told> {
     };
     let connections = connections::of(&files);
     let (unread_tapes, more_tcp) = (connections.unread(), tcp.more());
-    Ok(Told { session, files, other_entries, connections, tcp, unread_tapes, more_tcp, inside, commands })
+    let state = state(&session, is_up(dir));
+    Ok(Told { state, session, files, other_entries, connections, tcp, unread_tapes, more_tcp, inside, commands })
 }
 
 /// That the log does not know session `id`.
@@ -93,17 +98,18 @@ pub fn unknown(id: SessionId) -> miette::Report {
 /// All of it for people.
 fn tell(told: &Told) -> String {
     let session = &told.session;
-    let mut text = facts(session);
+    let mut text = facts(session, told.state);
     let mut part = |name: &str, body: String| {
         if !body.is_empty() {
             text += &format!("\n{}\n{body}", table::bold(name));
         }
     };
-    part("ports", rows(session.ports.iter().map(|port| serde_json::to_value(port).unwrap_or_default())));
+    let (ports, rest) = ports::told(&session.ports);
+    part("ports", rows(ports.into_iter()) + &rest);
     if session.more_ports > 0 {
         part("more ports", format!("{} records\n", session.more_ports));
     }
-    part("TCP connections", rows(told.tcp.rows(session)));
+    part("TCP connections", rows(told.tcp.rows(session, told.state)));
     part("events", rows(session.events.iter().map(|(id, count)| json!({"event": id.as_str(), "records": count}))));
     let verdict = |(what, count): (&String, &u64)| json!({"verdict": what, "count": count});
     part("what the container wanted of others", rows(session.verdicts.iter().map(verdict)));
@@ -117,7 +123,7 @@ fn tell(told: &Told) -> String {
     part("what sensors saw", rows(session.alerts.iter().map(alert)));
     part("containers", rows(session.containers.iter().map(life)));
     part("evidence", session.archives.iter().map(|name| format!("{}\n", escape(name))).collect());
-    for (name, rows) in told.connections.tables() {
+    for (name, rows) in told.connections.tables(told.state) {
         part(name, if rows.is_empty() { String::new() } else { table::render_escaped(&rows) });
     }
     for (name, rows) in told.inside.tables() {
@@ -137,7 +143,7 @@ fn tell(told: &Told) -> String {
     text
 }
 
-fn facts(session: &Session) -> String {
+fn facts(session: &Session, state: State) -> String {
     let known = |value: Option<String>| value.map_or_else(|| "-".to_owned(), |value| escape(&value).into_owned());
     let mut attacker = known(session.attacker.map(|ip| ip.to_string()));
     attacker.extend(session.attacker_mac.map(|mac| format!(" {mac}")));
@@ -145,10 +151,11 @@ fn facts(session: &Session) -> String {
     let mut host = known(session.host.map(|ip| ip.to_string()));
     host.extend(session.node.iter().map(|node| format!(" [{}]", escape(node))));
     let ended = match session.over {
-        Some(Over { since, why: Why::HoneynetEnded }) => format!("ended with the honeynet at {since}"),
-        Some(Over { since, why: Why::SwitchEnded }) => format!("ended with the switch by {since}"),
+        Some(Over { since, why: Why::HoneynetEnded }) => format!("the honeynet ended at {since}"),
+        Some(Over { since, why: Why::SwitchEnded }) => format!("the switch ended by {since}"),
         None if session.ended => "ended".to_owned(),
-        None => "no end on record".to_owned(),
+        None if state == State::Open => "goes on".to_owned(),
+        None => "no end on record; its honeynet is not up".to_owned(),
     };
     [
         ("session", session.session.to_string()),

@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::status;
+use super::State;
+use super::reasons::phrase;
 use crate::event::{EventId, Utc};
 use crate::record::{Proto, Record, Session};
 
@@ -80,8 +82,8 @@ impl Links {
     }
 
     /// They in rows.
-    pub fn rows<'a>(&'a self, session: &'a Session) -> impl Iterator<Item = Value> + 'a {
-        self.each.iter().map(|link| link.row(session))
+    pub fn rows<'a>(&'a self, session: &'a Session, state: State) -> impl Iterator<Item = Value> + 'a {
+        self.each.iter().map(move |link| link.row(session, state))
     }
 }
 
@@ -97,15 +99,18 @@ impl Link {
         (self.bytes_in, self.bytes_out) = (record.bytes_in, record.bytes_out);
     }
 
-    fn row(&self, session: &Session) -> Value {
+    fn row(&self, session: &Session, state: State) -> Value {
         let after = |until: Utc| {
             status::duration(u64::try_from(until.micros().saturating_sub(self.since.micros())).unwrap_or(0))
         };
         let end = match (self.until, session.over) {
-            (Some(_), _) => self.reason.clone().unwrap_or_default(),
+            (Some(_), _) => phrase(self.reason.as_deref().unwrap_or_default()).to_owned(),
             (None, Some(over)) => {
-                format!("not on record ({}); last heard of after {}", over.why.as_str(), after(self.heard))
+                let why = phrase(over.why.as_str());
+                format!("not on record ({why}); last heard of after {}", after(self.heard))
             }
+            // A session that is over by itself has none that is open.
+            (None, None) if state == State::Open => "goes on".to_owned(),
             (None, None) => "no end on record".to_owned(),
         };
         let mut since = self.since.to_string();

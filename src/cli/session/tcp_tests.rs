@@ -32,7 +32,7 @@ fn told(records: &[Record], over: Option<Over>) -> Vec<[Value; 4]> {
     let mut links = Links::default();
     records.iter().for_each(|record| links.add(record));
     let session = session(records, over);
-    let rows = links.rows(&session);
+    let rows = links.rows(&session, State::Open);
     rows.map(|row| ["lasted", "in", "out", "end"].map(|name| row[name].clone())).collect()
 }
 
@@ -49,9 +49,9 @@ fn when_and_why_each_connection_ended_is_told() {
         record("tcp.close", 20, 40_002, r#","reason":"closed","bytes_in":1,"bytes_out":2,"duration_us":60000000"#),
     ];
     let rows = told(&records, None);
-    assert_eq!(rows[0], [json!("3.0 s"), json!(5), json!(7), json!("reset-by-peer")]);
-    assert_eq!(rows[1], [json!("9.0 s"), json!(100), json!(200), json!("honeynet-ended")]);
-    assert_eq!(rows[2], [Value::Null, Value::Null, Value::Null, json!("no end on record")]);
+    assert_eq!(rows[0], [json!("3.0 s"), json!(5), json!(7), json!("reset by the client")]);
+    assert_eq!(rows[1], [json!("9.0 s"), json!(100), json!(200), json!("the honeynet ended")]);
+    assert_eq!(rows[2], [Value::Null, Value::Null, Value::Null, json!("goes on")]);
     assert_eq!(rows[3], [json!("1 min 0 s"), json!(1), json!(2), json!("closed")]);
 }
 
@@ -61,7 +61,7 @@ fn an_end_that_nobody_has_seen_is_not_made_up() {
     let over = Over { since: Utc::from_micros(60 * SECOND), why: Why::SwitchEnded };
     let [lasted, came, went, end] = &told(&records, Some(over))[0];
     assert!([lasted, came, went].iter().all(|value| value.is_null()), "{lasted} {came} {went}");
-    assert_eq!(end, "not on record (switch-ended); last heard of after 7.0 s");
+    assert_eq!(end, "not on record (the switch ended); last heard of after 7.0 s");
 }
 
 #[test]

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ConsoleConfig, ConsoleEnds};
-use crate::event::{Process, Said};
+use crate::event::{HONEYNET_ENDS, Process, Said};
 use crate::record::bundle::Key;
 use crate::record::privacy::Mask;
 use crate::record::tape::{self, TapeLimits, Tapes};
@@ -197,13 +197,17 @@ async fn listen(channel: &AsyncChannel, to_recorder: &ToRecorder, telling: &Tell
     loop {
         match channel.recv_msg::<Said>().await {
             Ok(Some((message, _))) => {
-                if let Some((Process::Switch, fate)) = message.process()
-                    && fate.is_end()
-                {
-                    let since = clock::monotonic_micros() - message.event.at.total_micros();
-                    let at = Utc::from_micros(clock::realtime_micros().saturating_sub(since));
-                    // Without the thread nothing is recorded, which it has said.
-                    let _ = telling.send(Told::SwitchEnded(at)).await;
+                let since = clock::monotonic_micros() - message.event.at.total_micros();
+                let at = Utc::from_micros(clock::realtime_micros().saturating_sub(since));
+                // Without the thread nothing is recorded, which it has said.
+                match message.process() {
+                    _ if message.data.starts_with(HONEYNET_ENDS.as_bytes()) => {
+                        let _ = telling.send(Told::Ending(at)).await;
+                    }
+                    Some((Process::Switch, fate)) if fate.is_end() => {
+                        let _ = telling.send(Told::SwitchEnded(at)).await;
+                    }
+                    _ => {}
                 }
                 if !to_recorder.tell(message).await {
                     return;

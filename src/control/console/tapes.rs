@@ -29,7 +29,9 @@ pub enum Told {
     Open(Vec<u64>),
     /// The switch that told of connections ended then.
     SwitchEnded(Utc),
-    /// The honeynet ends, and nobody follows.
+    /// The honeynet is being ended since then.
+    Ending(Utc),
+    /// It has ended, and nobody follows.
     Over,
 }
 
@@ -72,7 +74,8 @@ pub fn run(
             }
             Ok(Some(Told::Open(conns))) => tapes.retain(&conns, now),
             Ok(Some(Told::SwitchEnded(at))) => tapes.switch_ended(at, now),
-            Ok(Some(Told::Over)) => tapes.close("the honeynet ended", now),
+            Ok(Some(Told::Ending(at))) => tapes.ending(at, now),
+            Ok(Some(Told::Over)) => tapes.close(now),
             Ok(None) => {
                 tapes.tend(now);
                 pass_on(&mut tapes, to_recorder, utc - monotonic);

@@ -74,7 +74,7 @@ async fn what_panics_has_an_end_on_its_tape() {
     let tape = Told::new(7, begin(), Arc::default(), to_console);
     let clock: Clock = Arc::new(|| 42);
     to_the_end(async { panic!("this is a test") }, &tape, &clock).await;
-    let expected = Entry::End { reason: Text::new("failed") };
+    let expected = Reason::Failed.end();
     match told.try_recv() {
         Ok(ToConsole::Tape { conn: 7, word: Word::Entry(42, entry) }) => assert_eq!(entry, expected),
         other => panic!("{other:?}"),

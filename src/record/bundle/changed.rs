@@ -33,7 +33,7 @@ pub(super) fn fill(bundle: &mut Packer, job: &Job<'_>, left_out: &mut Vec<String
             bundle.file(&path, &evidence.join(LISTINGS).join(name), left_out)?;
         }
     }
-    let changes = windows().flat_map(|window| &window.changes);
+    let changes = windows().flat_map(|window| &window.changes).map(|caused| &caused.change);
     let samples = changes.filter(|change| change.sample && change.change != How::Deleted);
     let samples: BTreeSet<Sha256Hex> = samples.filter_map(|change| change.sha256).collect();
     for hash in samples {

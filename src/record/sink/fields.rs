@@ -48,7 +48,8 @@ pub fn details(record: &Record) -> Map<String, Value> {
     let Ok(Value::Object(members)) = serde_json::from_slice::<Value>(&data) else { return Map::new() };
     // Emulated services tell what was sent as it was, all others as it is shown. The latter know whether somebody was
     // let in.
-    let is_bare = record.event == EventId::ServiceLogin && !members.contains_key("accepted");
+    let is_bare =
+        record.event == EventId::ServiceLogin && !["accepted", "asked"].iter().any(|name| members.contains_key(*name));
     let shown = |text: String| if is_bare { clean(&escape(&text), LONGEST) } else { clean(&text, LONGEST) };
     let plain = |value: Value| match value {
         Value::String(text) => Some(Value::String(shown(text))),

@@ -97,7 +97,7 @@ fn detailed() -> Vec<Record> {
                 json!({"kind": "command", "command": "nosuch", "status": 127, "sha256": "e3b0", "transcript": "x-0001.cast"}),
             )
         },
-        with(EventId::SshClose, json!({"reason": "disconnected", "attempts": 1})),
+        with(EventId::SshClose, json!({"reason": "client-closed", "attempts": 1})),
         with(
             EventId::ContainerExec,
             json!({"path": "/bin/sh", "args": ["sh", "-c", "id"], "args_cut": true, "args_count": 9, "uid": 0, "pid": 7, "parent": 6}),
@@ -271,12 +271,13 @@ fn a_control_and_its_name_are_two_texts() {
         details.as_object_mut().unwrap().extend(accepted.as_object().unwrap().clone());
         with(EventId::ServiceLogin, details)
     };
-    let (bare, shown) = (json!({}), json!({"accepted": false}));
+    let (bare, shown, unasked) = (json!({}), json!({"accepted": false}), json!({"asked": false}));
     for (password, accepted, wanted) in [
         ("\u{1b}", &bare, "\\u{1b}"),
         ("\\u{1b}", &bare, "\\\\u{1b}"),
         ("\\x1b", &shown, "\\x1b"),
         ("\\\\x1b", &shown, "\\\\x1b"),
+        ("\\x1b", &unasked, "\\x1b"),
     ] {
         let record = login(password, accepted.clone());
         let cowrie = objects(Format::Cowrie, &record);

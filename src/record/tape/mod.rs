@@ -29,7 +29,9 @@ mod store;
 
 pub use notice::Notice;
 pub(super) use notice::{fits, fitted};
-pub use read::{Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection, connection_within, secrets};
+pub use read::{
+    Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection, connection_within, inputs, secrets,
+};
 pub use redact::redact;
 pub use room::{Look, Space, space};
 pub use set::{TapeStats, Tapes};

@@ -137,8 +137,8 @@ pub(super) fn said(text: &Text) -> Option<&Text> {
     Some(text).filter(|text| !text.as_str().is_empty())
 }
 
-/// What is told of an attempt to log in.
-pub(super) fn login(user: &Text, credential: &Credential, accepted: bool) -> Value {
+/// What is told of an attempt to log in; of one that nobody had asked for nothing tells whether it was accepted.
+pub(super) fn login(user: &Text, credential: &Credential, accepted: Option<bool>) -> Value {
     let mut told = match credential {
         Credential::None => json!({"user": user, "method": "none"}),
         Credential::Password { password } => json!({"user": user, "method": "password", "password": password}),
@@ -151,7 +151,10 @@ pub(super) fn login(user: &Text, credential: &Credential, accepted: bool) -> Val
         }),
         Credential::Digest { scheme, value } => json!({"user": user, "method": scheme, "response": value}),
     };
-    told["accepted"] = accepted.into();
+    match accepted {
+        Some(accepted) => told["accepted"] = accepted.into(),
+        None => told["asked"] = false.into(),
+    }
     told
 }
 

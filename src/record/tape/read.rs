@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::record::{is_harmless, open_regular};
-use crate::relay::tape::{ChannelKind, Credential, Entry, Text};
+use crate::relay::tape::{ChannelKind, Credential, Direction, Entry, Text};
 
 /// What the name of a tape ends in.
 pub const TAPE: &str = ".ndjson";
@@ -45,9 +45,12 @@ pub struct Connection {
     /// As whom it was let in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// How it ended; none if it goes on, or nobody saw it.
+    /// Why it is over, in a word; none if it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
+    /// What else there is to say about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// How many attempts to log in are on the tape: who asks what there is has not tried anything.
     pub tried: u64,
     /// The first of them, and those that let it in.
@@ -80,8 +83,8 @@ pub struct Attempt {
     pub method: &'static str,
     /// With what.
     pub credential: String,
-    /// Whether that let the client in.
-    pub accepted: bool,
+    /// Whether that let the client in; none if nobody had asked for it, so that the answer says nothing of it.
+    pub accepted: Option<bool>,
 }
 
 /// A command.
@@ -198,6 +201,39 @@ pub fn entries(path: &Path, mut show: impl FnMut(u64, Told)) -> io::Result<()> {
     })
 }
 
+/// What programs without a terminal have read, by their channel, as the tape at `path` has it.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn inputs(path: &Path) -> io::Result<HashMap<u32, Vec<Moved>>> {
+    let mut inputs: HashMap<u32, Vec<Moved>> = HashMap::new();
+    let (mut reading, mut told) = (HashMap::new(), 0);
+    each(BufReader::new(open_regular(path)?.take(MOST)), |line| {
+        // Most lines are about something else.
+        let is_about = line.windows(6).any(|part| part == b"\"file-");
+        let Some(Value::Object(mut line)) = is_about.then(|| serde_json::from_slice(line).ok()).flatten() else {
+            return;
+        };
+        let at = line.remove("at").and_then(|at| at.as_f64()).unwrap_or(0.0);
+        let mut member = |name: &str| line.remove(name).and_then(|value| value.as_str().map(shown));
+        let (content, cut) = (member("content"), member("cut"));
+        ["content_octets", "missing"].iter().for_each(|name| drop(line.remove(*name)));
+        match Entry::deserialize(Value::Object(line)) {
+            Ok(Entry::FileBegin { channel, file, path, direction: Direction::Input }) if reading.len() < EACH => {
+                reading.insert(file, (channel, shown(path.as_str())));
+            }
+            Ok(Entry::FileEnd { file, size, sha256, .. }) => {
+                let Some((channel, path)) = reading.remove(&file).filter(|_| told < THINGS) else { return };
+                told += 1;
+                let (direction, sha256) = ("input".to_owned(), sha256.as_deref().map(shown));
+                inputs.entry(channel).or_default().push(Moved { at, direction, path, size, sha256, content, cut });
+            }
+            _ => {}
+        }
+    })?;
+    Ok(inputs)
+}
+
 /// What decrypts the connection of the tape at `path`, in lines as NSS writes them; nothing that is no such line.
 ///
 /// # Errors
@@ -250,7 +286,11 @@ impl Connection {
             let text = |name: &str| begin.get(name).and_then(Value::as_str).map_or_else(String::new, shown);
             (self.protocol, self.since) = (text("protocol"), text("time"));
         } else if let Some(broken) = members.get("broken") {
-            self.end = broken.get("reason").and_then(Value::as_str).map(|why| format!("broken off: {}", shown(why)));
+            self.end = broken.get("reason").and_then(Value::as_str).map(shown);
+        } else if let Some(end) = members.get("end") {
+            // Tapes of a version before this one have a sentence in place of the word.
+            let text = |name: &str| end.get(name).and_then(Value::as_str).map(shown);
+            (self.end, self.detail) = (text("reason"), text("detail"));
         } else if members.contains_key("resumed") {
             self.resumed += 1;
         } else if let Some(total) = members.get("total") {
@@ -285,12 +325,18 @@ impl Connection {
                 if accepted {
                     self.user = Some(user.clone());
                 }
-                let attempt = Attempt { at, user, method, credential, accepted };
+                let attempt = Attempt { at, user, method, credential, accepted: Some(accepted) };
                 if is_first {
                     self.attempts.push(attempt);
                 } else {
                     self.more += keep(&mut self.attempts, attempt, room);
                 }
+            }
+            Entry::Unasked { user, credential } => {
+                self.tried += 1;
+                let (method, credential) = credential_of(&credential);
+                let attempt = Attempt { at, user: shown(user.as_str()), method, credential, accepted: None };
+                self.more += keep(&mut self.attempts, attempt, room);
             }
             Entry::Exec { channel, command } => self.command(at, channel, command.as_str(), room),
             Entry::Command { text } => self.command(at, 0, text.as_str(), room),
@@ -312,7 +358,6 @@ impl Connection {
                 let what = format!("listen on {}:{port}", shown(host.as_str()));
                 self.more += keep(&mut self.forwards, Forward { at, what, accepted }, room);
             }
-            Entry::End { reason } => self.end = Some(shown(reason.as_str())),
             _ => {}
         }
     }

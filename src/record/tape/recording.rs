@@ -28,7 +28,7 @@ use super::room::{Kind, Limit, Scarce};
 use super::store::Store;
 use crate::event::{EventId, Utc};
 use crate::record::transcript::Commands;
-use crate::relay::tape::{Begin, Direction, Entry, Protocol, Stream, Text};
+use crate::relay::tape::{Begin, Direction, Entry, Protocol, Reason, Stream, Text};
 
 /// The longest that a connection lasts, in microseconds: ten years.
 const LONGEST: u64 = 315_360_000_000_000;
@@ -125,13 +125,23 @@ struct Begun<'a> {
 }
 
 #[derive(Serialize)]
-struct Broken<'a> {
-    broken: Why<'a>,
+struct Broken {
+    broken: Why,
 }
 
 #[derive(Serialize)]
-struct Why<'a> {
-    reason: &'a str,
+struct Why {
+    reason: Reason,
+}
+
+/// How a connection is over.
+pub enum Over<'a> {
+    /// Its last entry has said it.
+    Told(Reason, Option<&'a Text>),
+    /// What it was part of was ended at that time by the steady clock, and it with that.
+    At(i64, Reason),
+    /// Nobody has seen its end, which was some time after it was heard of last.
+    Unseen(Reason),
 }
 
 #[derive(Serialize)]
@@ -276,13 +286,23 @@ impl Recording {
         self.marker.update(&self.counts, more, self.last);
     }
 
-    /// The connection is over: its last entry says so, or else `reason` does.
-    pub fn finish(mut self, reason: &str, ended: bool, desk: &mut Desk<'_>) {
-        let at = self.time(desk.steady);
+    /// The connection is over.
+    pub fn finish(mut self, over: &Over<'_>, desk: &mut Desk<'_>) {
         let session = self.about.begin.session;
-        if !ended {
-            self.tape.push(self.last, &Broken { broken: Why { reason } }, desk.store);
-        }
+        let (reason, detail) = match *over {
+            Over::Told(reason, detail) => (reason, detail),
+            Over::At(at, reason) => {
+                let lasted = at.saturating_sub(self.began);
+                self.last = self.last.max(u64::try_from(lasted).unwrap_or(0).min(LONGEST));
+                self.tape.push(self.last, &reason.end(), desk.store);
+                (reason, None)
+            }
+            Over::Unseen(reason) => {
+                self.tape.push(self.last, &Broken { broken: Why { reason } }, desk.store);
+                (reason, None)
+            }
+        };
+        let at = self.time(desk.steady);
         for file in self.files.keys().copied().collect::<Vec<_>>() {
             let came = self.files.get(&file).map_or(0, |content| content.came);
             self.file_end(file, came, None, false, at, desk);
@@ -304,7 +324,7 @@ impl Recording {
         self.marker.remove();
         desk.store.leave(session, desk.now);
         if self.about.begin.protocol == Protocol::Ssh {
-            desk.told.push(tell::closed(&self.about.begin, &self.counts, (self.last, at), reason));
+            desk.told.push(tell::closed(&self.about.begin, &self.counts, (self.last, at), (reason, detail)));
         }
     }
 
@@ -379,14 +399,26 @@ impl Recording {
         self.channels.get_mut(&number)
     }
 
-    /// From here on what comes in that channel is typed. Of what is spoken in the clear its observer tells commands.
+    /// From here on what comes in that channel is typed, or read by a shell that has no terminal. Of what is spoken in the clear
+    /// its observer tells commands.
     fn types(&mut self, channel: u32) {
-        if self.about.begin.protocol == Protocol::Ssh
-            && self.typing.len() < SHELLS
-            && self.channels.contains_key(&channel)
-        {
-            self.typing.entry(channel).or_default();
+        let Some(has_terminal) = self.channels.get(&channel).map(|channel| channel.size().is_some()) else { return };
+        if self.about.begin.protocol == Protocol::Ssh && self.typing.len() < SHELLS {
+            self.typing.entry(channel).or_insert_with(match has_terminal {
+                true => Commands::default,
+                false => Commands::script,
+            });
         }
+    }
+
+    /// Nothing more comes in that channel: tells the last line; returns how many were no text.
+    fn typed_all(&mut self, channel: u32, at: Utc, desk: &mut Desk<'_>) -> u64 {
+        let Some(mut commands) = self.typing.remove(&channel) else { return 0 };
+        commands.end(0);
+        for typed in commands.take() {
+            self.notice(EventId::ShellCommand, at, json!({"command": typed.command}), desk);
+        }
+        commands.no_text()
     }
 
     /// Does what an entry means for the recording.
@@ -421,7 +453,6 @@ impl Recording {
                 self.run(*channel, Some(command), at, desk);
             }
             Entry::Closed { channel } => {
-                self.typing.remove(channel);
                 self.secret.remove(channel);
                 if let Some(channel) = self.channels.remove(channel) {
                     self.counts.lose(channel.finish((micros, at), self.about.begin.session, desk.store));

@@ -12,7 +12,7 @@ use crate::relay::tape::{ChannelKind, Credential, Entry, Text};
 pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
     match &mut entry {
         _ if !wanted => {}
-        Entry::Attempt { credential, .. } => match credential {
+        Entry::Attempt { credential, .. } | Entry::Unasked { credential, .. } => match credential {
             Credential::Password { password } => *password = length(password),
             Credential::KeyboardInteractive { answers } => {
                 answers.iter_mut().for_each(|answer| *answer = length(answer))

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::TapeLimits;
 use super::marker::{self, Mark};
 use super::notice::Notice;
-use super::recording::{Desk, Recording};
+use super::recording::{Desk, Over, Recording};
 use super::redact::{redact, truncate};
 use super::room::Look;
 use super::store::Store;
@@ -15,7 +15,7 @@ use crate::event::{EventId, Now, Utc};
 use crate::node::NodeIdx;
 use crate::record::privacy::Mask;
 use crate::record::{SESSIONS, Trust};
-use crate::relay::tape::{Begin, Entry, Word};
+use crate::relay::tape::{Begin, Entry, Reason, Word};
 
 /// How long words of a switch that is gone may still be on their way, in microseconds.
 const ON_THE_WAY: i64 = 1_000_000;
@@ -47,9 +47,16 @@ pub struct Tapes {
     /// Connections that there was no room for and nobody was told of, and when somebody was last.
     untold: u64,
     told_at: Option<i64>,
-    /// The switch is gone: recordings that began by then end a little later. Both by the steady clock.
+    /// The switch is gone: recordings that began by then end a little later. This and the next by the steady clock.
     gone: Option<(i64, i64)>,
+    /// Since when the honeynet is being ended.
+    ending: Option<i64>,
     told: Vec<Notice>,
+}
+
+/// What the steady clock said at `at`, which was a moment before `now`: nobody has set the other one since.
+fn steady_of(at: Utc, now: Now) -> i64 {
+    now.steady.saturating_sub(now.utc.micros().saturating_sub(at.micros()))
 }
 
 /// What recordings share, at the time `$now`; the set's other fields stay free.
@@ -85,6 +92,7 @@ impl Tapes {
             untold: 0,
             told_at: None,
             gone: None,
+            ending: None,
             told: Vec::new(),
         })
     }
@@ -136,7 +144,7 @@ impl Tapes {
     pub fn retain(&mut self, conns: &[u64], now: impl Into<Now>) {
         let now = now.into();
         let there: HashSet<u64> = conns.iter().copied().collect();
-        self.end("its end was not seen", |conn, _| !there.contains(&conn), now);
+        self.end(&Over::Unseen(Reason::NotSeen), |conn, _| !there.contains(&conn), now);
         let resumed: u64 = self.open.values_mut().map(|recording| u64::from(recording.was_resumed())).sum();
         let count = resumed + self.before.len() as u64;
         if count > 0 {
@@ -170,11 +178,11 @@ impl Tapes {
         };
         let mut desk = desk!(self, now);
         let ended = recording.take(micros, &entry, &mut desk);
-        if let Entry::End { reason } = entry
+        if let Entry::End { reason, detail } = entry
             && ended
             && let Some(recording) = self.open.remove(&conn)
         {
-            recording.finish(reason.as_str(), true, &mut desk);
+            recording.finish(&Over::Told(reason, detail.as_ref()), &mut desk);
         }
     }
 
@@ -198,7 +206,7 @@ impl Tapes {
             && now.steady - since >= ON_THE_WAY
         {
             self.gone = None;
-            self.end("the switch ended", |_, recording| recording.is_none_or(|it| it.began_steady() <= before), now);
+            self.end_with_switch(before, now);
         }
         self.store.tend(now.utc, &mut self.told);
         self.tell_of_dropped(now.utc);
@@ -207,15 +215,32 @@ impl Tapes {
     /// The switch ended at `at`: what it was in the middle of is over, once its last words have come.
     pub fn switch_ended(&mut self, at: Utc, now: impl Into<Now>) {
         let now = now.into();
-        // It was a moment ago: nobody has set the clock since.
-        self.gone = Some((now.steady.saturating_sub(now.utc.micros().saturating_sub(at.micros())), now.steady));
+        self.gone = Some((steady_of(at, now), now.steady));
     }
 
-    /// Ends all of them.
-    pub fn close(&mut self, reason: &str, now: impl Into<Now>) {
+    /// The honeynet is being ended since `at`: that the switch ends, which is done first, is no accident from then on.
+    pub fn ending(&mut self, at: Utc, now: impl Into<Now>) {
+        self.ending.get_or_insert(steady_of(at, now.into()));
+    }
+
+    /// The honeynet has ended. All that was open was so until its switch was ended, however long the rest took.
+    pub fn close(&mut self, now: impl Into<Now>) {
         let now = now.into();
-        self.end(reason, |_, _| true, now);
+        if let Some((before, _)) = self.gone.take() {
+            self.end_with_switch(before, now);
+        }
+        let at = self.ending.map_or(now.steady, |at| at.min(now.steady));
+        self.end(&Over::At(at, Reason::HoneynetEnded), |_, _| true, now);
         self.store.tend(now.utc, &mut self.told);
+    }
+
+    /// Ends those that had begun before the switch ended at `before`.
+    fn end_with_switch(&mut self, before: i64, now: Now) {
+        let over = match self.ending {
+            Some(ending) if ending <= before => Over::At(before.min(now.steady), Reason::HoneynetEnded),
+            _ => Over::Unseen(Reason::SwitchEnded),
+        };
+        self.end(&over, |_, recording| recording.is_none_or(|it| it.began_steady() <= before), now);
     }
 
     fn begin(&mut self, conn: u64, mut begin: Begin, now: Now) {
@@ -236,14 +261,14 @@ impl Tapes {
 
     /// Ends those that `which` says, by number; of what another process began, and this one has not gone on with, there is no
     /// recording yet.
-    fn end(&mut self, reason: &str, which: impl Fn(u64, Option<&Recording>) -> bool, now: Now) {
+    fn end(&mut self, over: &Over<'_>, which: impl Fn(u64, Option<&Recording>) -> bool, now: Now) {
         let before: Vec<u64> = self.before.keys().copied().filter(|conn| which(*conn, None)).collect();
         before.into_iter().for_each(|conn| self.resume(conn, false, now));
-        let over = self.open.iter().filter(|(conn, recording)| which(**conn, Some(recording)));
-        let over: Vec<u64> = over.map(|(conn, _)| *conn).collect();
+        let ended = self.open.iter().filter(|(conn, recording)| which(**conn, Some(recording)));
+        let ended: Vec<u64> = ended.map(|(conn, _)| *conn).collect();
         let mut desk = desk!(self, now);
-        for recording in over.iter().filter_map(|conn| self.open.remove(conn)) {
-            recording.finish(reason, false, &mut desk);
+        for recording in ended.iter().filter_map(|conn| self.open.remove(conn)) {
+            recording.finish(over, &mut desk);
         }
     }
 

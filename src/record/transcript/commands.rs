@@ -1,16 +1,18 @@
 //! The commands that were typed, as far as the keys tell: what a shell completed or fetched from its history is not
-//! among them. What was not shown (a password that `su` asked for) is.
+//! among them. What was not shown (a password that `su` asked for) is. Of a shell that has no terminal they are the lines
+//! that it reads.
 
 use serde::Serialize;
 use vte::{Params, Parser, Perform};
 
 use super::Utf8Pieces;
+use super::script::Script;
 use crate::record::escape;
 
 /// Characters of a command.
-const LONGEST: usize = 4096;
+pub(super) const LONGEST: usize = 4096;
 /// Commands that are kept until somebody takes them.
-const MOST: usize = 10_000;
+pub(super) const MOST: usize = 10_000;
 
 /// A command.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -22,7 +24,15 @@ pub struct Typed {
 }
 
 /// Makes commands of input.
-pub struct Commands {
+pub struct Commands(How);
+
+enum How {
+    Keys(Box<Keys>),
+    Script(Script),
+}
+
+/// What is typed at a terminal.
+struct Keys {
     /// The parser is given whole characters: of octets that only look like the beginning of one at the end of a piece it would
     /// lose what follows, and be that the end of a line.
     text: Utf8Pieces,
@@ -41,27 +51,58 @@ struct Line {
 impl Default for Commands {
     fn default() -> Commands {
         let line = Line { at: 0, keys: Vec::new(), cursor: 0, done: Vec::new(), more: 0 };
-        Commands { text: Utf8Pieces::default(), parser: Parser::new(), line }
+        Commands(How::Keys(Box::new(Keys { text: Utf8Pieces::default(), parser: Parser::new(), line })))
     }
 }
 
 impl Commands {
+    /// Of a shell that has no terminal: what is no text in its input is counted ([`Commands::no_text`]).
+    pub fn script() -> Commands {
+        Commands(How::Script(Script::default()))
+    }
+
     /// Takes what was typed at `at`, in microseconds since the beginning.
     pub fn push(&mut self, at: i64, input: impl AsRef<[u8]>) {
-        self.line.at = at;
-        let mut text = String::new();
-        self.text.push(input.as_ref(), &mut text);
-        self.parser.advance(&mut self.line, text.as_bytes());
+        match &mut self.0 {
+            How::Keys(keys) => {
+                keys.line.at = at;
+                let mut text = String::new();
+                keys.text.push(input.as_ref(), &mut text);
+                keys.parser.advance(&mut keys.line, text.as_bytes());
+            }
+            How::Script(script) => script.push(at, input.as_ref()),
+        }
+    }
+
+    /// Nothing more will come: a shell without a terminal runs a last line that has no end, too.
+    pub fn end(&mut self, at: i64) {
+        if let How::Script(script) = &mut self.0 {
+            script.end(at);
+        }
+    }
+
+    /// Lines that are no text, which are counted in place of being told.
+    pub fn no_text(&self) -> u64 {
+        match &self.0 {
+            How::Keys(_) => 0,
+            How::Script(script) => script.no_text,
+        }
     }
 
     /// The commands since this was asked last.
     pub fn take(&mut self) -> Vec<Typed> {
-        std::mem::take(&mut self.line.done)
+        std::mem::take(match &mut self.0 {
+            How::Keys(keys) => &mut keys.line.done,
+            How::Script(script) => &mut script.done,
+        })
     }
 
     /// The commands so far, and how many more there were.
     pub fn finish(self) -> (Vec<Typed>, u64) {
-        (self.line.done, self.line.more)
+        match self.0 {
+            How::Keys(keys) => (keys.line.done, keys.line.more),
+            How::Script(script) => (script.done, script.more),
+        }
     }
 }
 

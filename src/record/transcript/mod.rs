@@ -14,6 +14,7 @@
 mod commands;
 mod harmless;
 mod reader;
+mod script;
 mod text;
 mod utf8;
 mod writer;

@@ -369,3 +369,31 @@ proptest! {
         while cast.next_moment().unwrap().is_some() {}
     }
 }
+
+/// What a shell without a terminal reads is not edited, and what is no text in it is counted.
+#[test]
+fn lines_of_a_shell_without_a_terminal() {
+    let long = "a".repeat(5000);
+    let input = [
+        b"uname -a\r\n\n  echo '\xc3\xbc\x09x'\n".as_slice(),
+        b"\x7fELF\x02\x01\x00\n\xff\xfe\nls\x7f\x7fid\n",
+        long.as_bytes(),
+        b"\n",
+        &[b'b'; 70_000],
+        b"\x01\nwhoami",
+    ]
+    .concat();
+    for piece in [1, 7, usize::MAX] {
+        let mut commands = Commands::script();
+        for part in input.chunks(piece.min(input.len())) {
+            commands.push(5, part);
+        }
+        assert_eq!(commands.no_text(), 4, "{piece}");
+        commands.end(6);
+        let (typed, more) = commands.finish();
+        let typed: Vec<(i64, &str)> = typed.iter().map(|typed| (typed.at, typed.command.as_str())).collect();
+        let cut = format!("{}…", "a".repeat(4096));
+        assert_eq!(typed, [(5, "uname -a"), (5, "echo 'ü\\tx'"), (5, &cut), (6, "whoami")]);
+        assert_eq!(more, 0);
+    }
+}

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
 use super::Stream;
+use super::asked::{Asked, Place};
 use super::line::{Lines, Message};
 use crate::relay::tape::{Credential, Entry, Text};
 
@@ -31,8 +32,10 @@ pub(super) struct Http {
     waiting: VecDeque<Waiting>,
     /// Users and passwords of those, in their order.
     logins: VecDeque<(Text, Text)>,
+    /// Where the host has asked for some.
+    asked: Asked,
     /// The client has asked for HTTP/2, with these settings, and has said this since.
-    asked: Option<Asked>,
+    upgrade: Option<Upgrade>,
     /// Whether it is waited for no answer any more.
     is_hasty: bool,
     agreed: Option<Agreed>,
@@ -40,7 +43,7 @@ pub(super) struct Http {
 
 /// What a client has said that has asked for HTTP/2.
 #[derive(Default)]
-struct Asked {
+struct Upgrade {
     settings: Vec<u8>,
     held: Vec<u8>,
 }
@@ -51,6 +54,9 @@ pub(super) struct Agreed {
     pub(super) settings: Vec<u8>,
     /// With what that request came.
     pub(super) login: Option<(Text, Text)>,
+    /// What it was for, and where the host has asked for users and passwords.
+    pub(super) place: Place,
+    pub(super) asked: Asked,
     /// What the client has said behind it.
     pub(super) held: Vec<u8>,
 }
@@ -66,6 +72,8 @@ struct Waiting {
     has_login: bool,
     /// If it is granted, what follows is HTTP/2.
     asks: bool,
+    /// What it is for.
+    place: Place,
 }
 
 /// One direction.
@@ -197,11 +205,11 @@ impl Http {
         while at < octets.len() && self.agreed.is_none() {
             let rest = octets.get(at..).unwrap_or_default();
             if from == Stream::Input
-                && let Some(asked) = self.asked.as_mut().filter(|_| matches!(self.requests.state, State::Head))
+                && let Some(upgrade) = self.upgrade.as_mut().filter(|_| matches!(self.requests.state, State::Head))
             {
                 at = octets.len();
-                asked.held.extend_from_slice(rest);
-                if asked.held.len() > HELD {
+                upgrade.held.extend_from_slice(rest);
+                if upgrade.held.len() > HELD {
                     self.is_hasty = true;
                     self.read_held(told)?;
                 }
@@ -234,14 +242,20 @@ impl Http {
 
     /// Reads as HTTP/1 what has waited.
     fn read_held(&mut self, told: &mut Vec<Entry>) -> Result<(), &'static str> {
-        let Some(asked) = self.asked.take() else { return Ok(()) };
-        self.see(Stream::Input, &asked.held, told).map(drop)
+        let Some(upgrade) = self.upgrade.take() else { return Ok(()) };
+        self.see(Stream::Input, &upgrade.held, told).map(drop)
+    }
+
+    /// A connection with a host that has asked for users and passwords there.
+    pub(super) fn new(asked: Asked) -> Http {
+        Http { asked, ..Http::default() }
     }
 
     fn request(&mut self, head: Head, told: &mut Vec<Entry>) -> Result<(), &'static str> {
         let mut words = head.first.split(|octet| *octet == b' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next());
         let Some(path) = path.filter(|_| method.iter().all(u8::is_ascii_graphic)) else { return Err("no request") };
+        let place = self.asked.place(path);
         let [method_text, path, host, agent] =
             [method, path, head.host.as_slice(), head.agent.as_slice()].map(Text::new);
         told.push(Entry::Http { method: method_text, path, host, agent, stream: None });
@@ -254,18 +268,19 @@ impl Http {
             is_connect: method == b"CONNECT",
             has_login: login.is_some() && self.logins.len() < LOGINS,
             asks: head.is_h2c && !self.is_hasty,
+            place,
         };
         self.waiting.push_back(waiting);
         match login {
             Some(login) if waiting.has_login => self.logins.push_back(login),
-            Some(login) => told.push(attempt(login, false)),
+            Some(login) => told.push(answered(login, place, None)),
             None => {}
         }
         // Whether something else follows (`CONNECT`, an upgrade) is the server's affair: one that refuses reads on, and who
         // means it waits for the answer. HTTP/2 may follow at once, as Apache reads on with what it has.
         if waiting.asks {
             let settings = BASE64_URL_SAFE_NO_PAD.decode(&head.settings).unwrap_or_default();
-            self.asked = Some(Asked { settings, held: Vec::new() });
+            self.upgrade = Some(Upgrade { settings, held: Vec::new() });
         }
         self.requests.state = head.body();
         self.requests.head.chunked = head.chunked;
@@ -285,13 +300,17 @@ impl Http {
         let login = if request.has_login { self.logins.pop_front() } else { None };
         if status == 101
             && head.is_h2c
-            && let Some(Asked { settings, held }) = self.asked.take_if(|_| request.asks)
+            && let Some(Upgrade { settings, held }) = self.upgrade.take_if(|_| request.asks)
         {
             // How that request is answered is told in HTTP/2.
-            self.agreed = Some(Agreed { settings, login, held });
+            let (place, asked) = (request.place, self.asked.clone());
+            self.agreed = Some(Agreed { settings, login, place, asked, held });
             return Ok(());
         }
-        told.extend(login.map(|login| attempt(login, !matches!(status, 401 | 403))));
+        told.extend(login.map(|login| answered(login, request.place, Some(status))));
+        if status == 401 {
+            self.asked.refused(request.place);
+        }
         let is_over = status == 101 || (request.is_connect && (200..300).contains(&status));
         if is_over {
             self.requests = Side { state: State::Rest, ..Side::default() };
@@ -307,8 +326,15 @@ impl Http {
     }
 }
 
-pub(super) fn attempt((user, password): (Text, Text), accepted: bool) -> Entry {
-    Entry::Attempt { user, credential: Credential::Password { password }, accepted }
+/// What is told of a user and password with which something at `place` was asked for, and how that was answered, if at all.
+pub(super) fn answered((user, password): (Text, Text), place: Place, status: Option<u16>) -> Entry {
+    let credential = Credential::Password { password };
+    match status {
+        Some(401) => Entry::Attempt { user, credential, accepted: false },
+        _ if !place.was_asked => Entry::Unasked { user, credential },
+        Some(403) | None => Entry::Attempt { user, credential, accepted: false },
+        Some(_) => Entry::Attempt { user, credential, accepted: true },
+    }
 }
 
 /// User and password of RFC 7617, as a field has them.

@@ -8,6 +8,7 @@
 //! An observer never holds up or changes anything. What it cannot read, it gives up ([`Entry::Strange`]): the octets are
 //! recorded all the same, of each direction the first [`Settings::keep`]; how many there were beyond that is told.
 
+mod asked;
 mod http;
 mod http2;
 mod line;
@@ -24,14 +25,15 @@ mod web;
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::Mutex;
 
-use super::tape::{ChannelKind, Entry, PIECE, Recorder, Stream, Tape, Text};
+use super::tape::{ChannelKind, Entry, PIECE, Reason, Recorder, Stream, Tape, Text};
 use crate::service::Spoken;
+pub use asked::Asked;
 
 /// What an [`observer`] can read.
 pub const READ: [Spoken; 9] = [
@@ -53,7 +55,7 @@ const CHANNEL: u32 = 0;
 const BEYOND: u64 = 1 << 20;
 
 /// What is recorded of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// What is spoken in it.
     pub spoken: Spoken,
@@ -61,6 +63,8 @@ pub struct Settings {
     pub within: bool,
     /// Octets of each direction that are put on the tape.
     pub keep: u64,
+    /// Where the host has asked for a user and password, if it is a web server.
+    pub asked: Asked,
 }
 
 /// Reads what both sides of a connection say.
@@ -78,11 +82,11 @@ pub trait Observer: Send {
 }
 
 /// One that reads `spoken`; none if there is nothing to be read. Where TLS begins it ends, unless it is shown what is
-/// `within` that, too.
-pub fn observer(spoken: Spoken, within: bool) -> Option<Box<dyn Observer>> {
+/// `within` that, too. `asked` is what web servers of the same host and port share.
+pub fn observer(spoken: Spoken, within: bool, asked: Asked) -> Option<Box<dyn Observer>> {
     Some(match spoken {
         Spoken::Raw => return None,
-        Spoken::Http => Box::new(web::Web::default()),
+        Spoken::Http => Box::new(web::Web::new(asked)),
         Spoken::Telnet => Box::new(telnet::Telnet::default()),
         Spoken::Ftp | Spoken::Smtp | Spoken::Pop3 | Spoken::Imap => Box::new(lines::Lines::new(spoken, within)),
         Spoken::Redis => Box::new(redis::Redis::default()),
@@ -107,7 +111,7 @@ impl Watch {
     /// Of a connection that begins.
     pub fn new(settings: Settings) -> Watch {
         Watch {
-            observer: observer(settings.spoken, settings.within),
+            observer: observer(settings.spoken, settings.within, settings.asked),
             tells_text: settings.spoken == Spoken::Telnet,
             left: [settings.keep; 2],
             beyond: [0; 2],
@@ -231,42 +235,43 @@ where
 {
     let mut watch = Watch::new(settings);
     watch.begin(&recorder).await;
-    let reason = match dial().await {
+    let (reason, detail) = match dial().await {
         Err(error) => {
-            recorder.put(Entry::Unreachable { reason: Text::new(error.to_string()) }).await;
-            "nothing inside".to_owned()
+            let why = Text::new(error.to_string());
+            recorder.put(Entry::Unreachable { reason: why.clone() }).await;
+            (Reason::Unreachable, Some(why))
         }
         Ok(inside) => match pass(&mut watch, stream, inside, &recorder).await {
-            Ok(()) => "both have finished".to_owned(),
-            Err(error) => error.to_string(),
+            Ok(reason) => (reason, None),
+            Err(error) => Reason::of_io(&error),
         },
     };
     watch.end(&recorder).await;
-    recorder.put(Entry::End { reason: Text::new(reason) }).await;
+    recorder.put(Entry::End { reason, detail }).await;
 }
 
 /// Passes octets both ways, each at its own pace: who does not read what comes to them holds up nothing but that. What was
-/// read is recorded before it goes on.
-async fn pass<S, I>(watch: &mut Watch, outside: S, inside: I, recorder: &Recorder) -> io::Result<()>
+/// read is recorded before it goes on. Returns who has ended it.
+async fn pass<S, I>(watch: &mut Watch, outside: S, inside: I, recorder: &Recorder) -> io::Result<Reason>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let (outside, inside) = (tokio::io::split(outside), tokio::io::split(inside));
     // Both directions are read by one observer.
-    let watch = Mutex::new(watch);
-    let inward = one_way(Stream::Input, outside.0, inside.1, &watch, recorder);
-    let outward = one_way(Stream::Output, inside.0, outside.1, &watch, recorder);
+    let (watch, first) = (Mutex::new(watch), OnceLock::new());
+    let inward = one_way(Stream::Input, outside.0, inside.1, (&watch, &first), recorder);
+    let outward = one_way(Stream::Output, inside.0, outside.1, (&watch, &first), recorder);
     tokio::try_join!(inward, outward)?;
-    Ok(())
+    Ok(if first.get() == Some(&Stream::Output) { Reason::ServerClosed } else { Reason::ClientClosed })
 }
 
-/// Passes on what comes until nothing more does.
+/// Passes on what comes until nothing more does; who has nothing more to say is `first` if nobody was before.
 async fn one_way<R, W>(
     stream: Stream,
     mut from: ReadHalf<R>,
     mut to: WriteHalf<W>,
-    watch: &Mutex<&mut Watch>,
+    (watch, first): (&Mutex<&mut Watch>, &OnceLock<Stream>),
     recorder: &Recorder,
 ) -> io::Result<()>
 where
@@ -277,6 +282,7 @@ where
     loop {
         let n = from.read(&mut buffer).await?;
         if n == 0 {
+            let _ = first.set(stream);
             return to.shutdown().await;
         }
         watch.lock().await.see(stream, &buffer[..n], recorder).await;

@@ -10,7 +10,7 @@ use crate::relay::tape::Credential;
 
 /// What is told of a conversation, in short: the first sign of each turn says whose it is.
 pub(super) fn told(spoken: Spoken, turns: &[(Stream, &[u8])], piece: usize) -> Vec<String> {
-    let mut observer = observer(spoken, false).unwrap();
+    let mut observer = observer(spoken, false, Asked::default()).unwrap();
     let mut entries = Vec::new();
     for (from, octets) in turns {
         for part in octets.chunks(piece) {
@@ -40,6 +40,9 @@ fn short(entries: &[Entry]) -> Vec<String> {
                 Credential::Digest { scheme, value } => format!("{user} {scheme} {value} {accepted}"),
                 other => format!("{user} {other:?} {accepted}"),
             },
+            Entry::Unasked { user, credential: Credential::Password { password } } => {
+                format!("{user}:{password} unasked")
+            }
             Entry::Secret { .. } => continue,
             Entry::Data { stream, data, .. } => {
                 octets[usize::from(*stream != Stream::Input)].extend_from_slice(data);
@@ -106,6 +109,29 @@ fn requests_of_http() {
     );
 }
 
+/// Who sends a password to a page that is anybody's has not logged in by that.
+#[test]
+fn a_password_that_nobody_has_asked_for_is_told_as_such() {
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nAuthorization: Basic cm9vdDp0b29y\r\n\r\n").into_bytes();
+    let answer = |status: u16| format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").into_bytes();
+    let asked = Asked::default();
+    let told = |turns: &[(&str, u16)]| {
+        let (mut observer, mut entries) = (observer(Spoken::Http, false, asked.clone()).unwrap(), Vec::new());
+        for (path, status) in turns {
+            observer.see(IN, &get(path), &mut entries).unwrap();
+            observer.see(OUT, &answer(*status), &mut entries).unwrap();
+        }
+        short(&entries).into_iter().filter(|said| said.starts_with("root")).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&[("/", 200), ("/", 403), ("/admin/", 200)]), ["root:toor unasked"; 3]);
+    assert_eq!(told(&[("/admin/", 401)]), ["root:toor false"]);
+    // The host asks in one connection, and hears the right one in another.
+    assert_eq!(
+        told(&[("/admin/x", 403), ("/admin/x", 200), ("/", 200)]),
+        ["root:toor false", "root:toor true", "root:toor unasked",]
+    );
+}
+
 #[test]
 fn who_asks_for_another_protocol_and_is_refused_is_read_on() {
     let upgrade: &[u8] =
@@ -138,7 +164,9 @@ fn requests_far_ahead_of_their_answers_are_read() {
     let (asked, answered) = (one.repeat(100), b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n".repeat(100));
     let told = told(Spoken::Http, &[(IN, &asked), (OUT, &answered), (IN, b"GET /last HTTP/1.1\r\n\r\n")], 999);
     let count = |what: &str| told.iter().filter(|said| *said == what).count();
-    assert_eq!((count("GET /  "), count("root:toor false"), count("401 Some(0)")), (100, 100, 100));
+    assert_eq!((count("GET /  "), count("401 Some(0)")), (100, 100));
+    // Of so many not all answers are waited for.
+    assert_eq!((count("root:toor false"), count("root:toor unasked")), (64, 36));
     assert_eq!(told.last().unwrap(), "GET /last  ");
 }
 
@@ -287,7 +315,7 @@ fn commands_of_redis() {
 /// Who sends more commands than are remembered has none of them answered by what is to another one.
 #[test]
 fn answers_of_redis_that_are_not_waited_for() {
-    let (mut observer, mut entries) = (observer(Spoken::Redis, false).unwrap(), Vec::new());
+    let (mut observer, mut entries) = (observer(Spoken::Redis, false, Asked::default()).unwrap(), Vec::new());
     for (stream, octets) in
         [(IN, &b"AUTH wrong\r\n".repeat(129)[..]), (OUT, &b"+OK\r\n".repeat(128)), (OUT, b"-WRONGPASS\r\n")]
     {
@@ -343,7 +371,7 @@ fn statements() {
 #[test]
 fn endless_lines_take_no_memory() {
     for spoken in READ {
-        let mut observer = observer(spoken, false).unwrap();
+        let mut observer = observer(spoken, false, Asked::default()).unwrap();
         let mut told = Vec::new();
         for from in [IN, OUT] {
             for _ in 0..1000 {
@@ -380,7 +408,7 @@ async fn octets_pass_and_the_first_of_them_are_kept() {
     let recorder = Recorder::new(tape.clone(), Arc::new(|| 1));
     let (mut attacker, outside) = tokio::io::duplex(64);
     let (mut server, inside) = tokio::io::duplex(64);
-    let settings = Settings { spoken: Spoken::Raw, within: false, keep: 10 };
+    let settings = Settings { spoken: Spoken::Raw, within: false, keep: 10, asked: Asked::default() };
     let served = tokio::spawn(serve(settings, outside, move || std::future::ready(Ok(inside)), recorder));
     attacker.write_all(b"0123456789abcdef").await.unwrap();
     let mut heard = [0; 16];
@@ -402,7 +430,7 @@ async fn octets_pass_and_the_first_of_them_are_kept() {
             "Opened { channel: 0, kind: Stream }",
             "Beyond { channel: 0, stream: Input, octets: 6 }",
             "Closed { channel: 0 }",
-            "End { reason: Text(\"both have finished\") }",
+            "End { reason: ClientClosed, detail: None }",
             "Input 0123456789",
             "Output bye",
         ]
@@ -415,7 +443,7 @@ async fn floods_in_both_directions_do_not_hold_up_each_other() {
     // More is read at once than finds room all the way there and back.
     let (attacker, outside) = tokio::io::duplex(PIECE);
     let (server, inside) = tokio::io::duplex(64);
-    let settings = Settings { spoken: Spoken::Raw, within: false, keep: 10 };
+    let settings = Settings { spoken: Spoken::Raw, within: false, keep: 10, asked: Asked::default() };
     tokio::spawn(serve(settings, outside, move || std::future::ready(Ok(inside)), recorder));
     // An echo service that reads no further while nobody takes what it says.
     tokio::spawn(async move {
@@ -442,7 +470,8 @@ async fn a_container_that_does_not_come_is_told() {
     let recorder = Recorder::new(tape.clone(), Arc::new(|| 1));
     let (mut attacker, outside) = tokio::io::duplex(64);
     let dial = || std::future::ready(Err::<tokio::io::DuplexStream, _>(io::Error::other("no image")));
-    serve(Settings { spoken: Spoken::Http, within: false, keep: 10 }, outside, dial, recorder).await;
+    serve(Settings { spoken: Spoken::Http, within: false, keep: 10, asked: Asked::default() }, outside, dial, recorder)
+        .await;
     assert_eq!(attacker.read(&mut [0; 8]).await.unwrap(), 0);
     let entries: Vec<Entry> = tape.lock().unwrap().drain(..).map(|(_, entry)| entry).collect();
     assert!(entries.contains(&Entry::Unreachable { reason: Text::new("no image") }), "{entries:?}");

@@ -13,7 +13,7 @@ use super::lane::Load;
 use super::observe::Files;
 use super::watch::Watch;
 use super::{ATTEMPTS, ATTEMPTS_DROPBEAR, CHANNELS, DISCONNECT, LAST_WORDS, Settings, TRIES, Used, is_dropbear};
-use crate::relay::tape::{Credential, Entry, Recorder, Text};
+use crate::relay::tape::{Credential, Entry, Reason, Recorder, Text};
 
 /// A connection inside that waits for whom it is for, and when it was begun.
 type Ahead = tokio::sync::Mutex<Option<(Instant, Result<Inner, Closed>)>>;
@@ -44,7 +44,7 @@ pub(super) struct Middle {
     user: OnceLock<String>,
     turned_away: AtomicBool,
     introduced: AtomicBool,
-    why: OnceLock<String>,
+    why: OnceLock<(Reason, Option<Text>)>,
     channels: AtomicU32,
     slots: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
@@ -145,7 +145,7 @@ impl Middle {
     }
 
     async fn enough(&self) {
-        self.turn_away("too many attempts to log in", "Too many authentication failures").await;
+        self.turn_away((Reason::TooManyAttempts, None), "Too many authentication failures").await;
     }
 
     /// The client wants to log in as another user than it has begun with.
@@ -154,15 +154,16 @@ impl Middle {
         let mut said =
             format!("Change of username or service not allowed: ({before},ssh-connection) -> ({user},ssh-connection)");
         said.truncate(said.floor_char_boundary(DISCONNECT));
-        self.turn_away("another user in the same connection", &said).await;
+        let why = (Reason::ProtocolError, Some(Text::new("another user in the same connection")));
+        self.turn_away(why, &said).await;
     }
 
     /// Ends a connection on which nobody has logged in, as OpenSSH does, with a word, or as Dropbear does.
-    async fn turn_away(&self, why: &str, said: &str) {
+    async fn turn_away(&self, (reason, detail): (Reason, Option<Text>), said: &str) {
         if self.turned_away.swap(true, Ordering::Relaxed) {
             return;
         }
-        self.because(why);
+        self.because(reason, detail);
         self.watch.ends();
         match self.outer.get() {
             Some(outer) if !self.is_dropbear() => {
@@ -191,6 +192,8 @@ impl Middle {
 
     /// The other side went away: with a word, which is passed on, or without, as a process does that is killed.
     pub(super) async fn hang_up(&self, word: Option<(russh::Disconnect, String)>) {
+        let said = word.as_ref().map(|(_, said)| Text::new(said)).filter(|said| !said.as_str().is_empty());
+        self.because(Reason::ServerClosed, said);
         match (word, self.client()) {
             (Some((code, said)), Some(client)) => _ = client.disconnect(code, said, String::new()).await,
             _ => self.watch.cut(),
@@ -285,13 +288,13 @@ impl Middle {
     }
 
     /// Says why the connection is about to end.
-    pub(super) fn because(&self, why: &str) {
-        let _ = self.why.set(why.to_owned());
+    pub(super) fn because(&self, reason: Reason, detail: Option<Text>) {
+        let _ = self.why.set((reason, detail));
     }
 
     /// What was said about that.
-    pub(super) fn why(&self) -> Option<&str> {
-        self.why.get().map(String::as_str)
+    pub(super) fn why(&self) -> Option<&(Reason, Option<Text>)> {
+        self.why.get()
     }
 
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {

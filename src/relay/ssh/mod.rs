@@ -73,7 +73,7 @@ use russh::keys::ssh_key::private::{EcdsaKeypair, Ed25519Keypair};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::tape::{Entry, Recorder, Text};
+use super::tape::{Entry, Reason, Recorder, Text};
 pub use crate::service::Policy;
 use middle::Middle;
 use watch::{Manners, Watch, Watched};
@@ -184,12 +184,13 @@ where
         Err(error) => Err(error),
     };
     middle.unheard().await;
-    let reason = match ended {
-        _ if watch.asked_again() => "asked for the service again".to_owned(),
-        _ if watch.was_late() => format!("no log-in for {} s", grace.as_secs()),
-        Ok(()) => "disconnected".to_owned(),
-        // A panic is an error here, too.
-        Err(error) => error.to_string(),
+    let (reason, detail) = match (middle.why(), ended) {
+        // What was said before it ended; that the other side goes, too, once the client has gone, is no reason.
+        (Some((reason, detail)), _) => (*reason, detail.clone()),
+        _ if watch.asked_again() => (Reason::ProtocolError, Some(Text::new("asked for the service again"))),
+        _ if watch.was_late() => (Reason::TimedOut, Some(Text::new(format!("no log-in for {} s", grace.as_secs())))),
+        (None, Ok(())) => (Reason::ClientClosed, None),
+        (None, Err(error)) => why(&error),
     };
     middle.desist().await;
     // What is on its way still arrives.
@@ -198,6 +199,22 @@ where
     }
     middle.leave().await;
     middle.introduce().await;
-    recorder.put(Entry::End { reason: Text::new(middle.why().unwrap_or(&reason)) }).await;
+    recorder.put(Entry::End { reason, detail }).await;
     middle.used()
+}
+
+/// Why a connection has ended by an error. A panic is one here, too.
+fn why(error: &russh::Error) -> (Reason, Option<Text>) {
+    use russh::Error;
+    let reason = match error {
+        Error::IO(error) => return Reason::of_io(error),
+        Error::Disconnect | Error::HUP => return (Reason::ClientClosed, None),
+        Error::ConnectionTimeout | Error::InactivityTimeout | Error::KeepaliveTimeout | Error::Elapsed(_) => {
+            return (Reason::TimedOut, None);
+        }
+        Error::NoCommonAlgo { .. } | Error::KexInit | Error::Kex | Error::UnknownAlgo => Reason::NoAgreement,
+        Error::Join(_) => Reason::Failed,
+        _ => Reason::ProtocolError,
+    };
+    (reason, Some(Text::new(error.to_string())))
 }

@@ -15,7 +15,7 @@ use super::inner::end;
 use super::middle::Middle;
 use super::observe::Observer;
 use super::{ANSWER, CHANNELS, DIAL};
-use crate::relay::tape::{ChannelKind, Entry, Text};
+use crate::relay::tape::{ChannelKind, Entry, Reason, Text};
 
 /// How long a client is let wait that sends octets although its window is all but closed.
 const TRICKLE: Duration = Duration::from_millis(5);
@@ -240,7 +240,8 @@ impl Handler for Host {
     async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Error> {
         let load = &self.middle.inward;
         if load.is_broken(CHANNELS) {
-            self.middle.because("the client sends more than it may");
+            let why = Text::new("the client sends more than it may");
+            self.middle.because(Reason::ProtocolError, Some(why));
             return Err(Error::Inconsistent);
         }
         if data.len() <= 2 && load.is_full() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Text;
+use super::{Reason, Text};
 
 /// What somebody says to prove who they are (RFC 4252).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +165,13 @@ pub enum Entry {
         credential: Credential,
         /// Whether that let the client in.
         accepted: bool,
+    },
+    /// What proves who somebody is was sent though nobody had asked for it: how that was answered says nothing of it.
+    Unasked {
+        /// As whom.
+        user: Text,
+        /// By what.
+        credential: Credential,
     },
     /// What answers inside could not be reached, or refuses to be logged into.
     Unreachable {
@@ -397,7 +404,9 @@ pub enum Entry {
     /// The connection is over; nothing follows.
     End {
         /// Why.
-        reason: Text,
+        reason: Reason,
+        /// What else there is to say about that: a program's, or a library's, own words.
+        detail: Option<Text>,
     },
     // TLS. What is spoken within it is channel 0.
     /// TLS begins in the midst of a protocol (STARTTLS). [`Entry::Data`] before it was in clear.

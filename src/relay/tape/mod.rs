@@ -4,6 +4,7 @@
 //! a character that does something to a terminal.
 
 mod entry;
+mod reason;
 mod text;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ use crate::node::NodeIdx;
 use crate::service::Spoken;
 
 pub use entry::{ChannelKind, Credential, Direction, Entry, FileAct, Stream};
+pub use reason::Reason;
 pub use text::Text;
 
 /// Most octets in one entry.

@@ -7,7 +7,7 @@ use tokio::time::timeout_at;
 
 use super::{Connection, Failure, handshake};
 use crate::event::Utc;
-use crate::relay::tape::Stream;
+use crate::relay::tape::{Reason, Stream};
 use crate::service::astray;
 
 /// Octets of a request that are waited for: nginx's `large_client_header_buffers`.
@@ -28,7 +28,7 @@ enum Then {
 
 impl Connection<'_> {
     /// Answers a client that began with `octets`, in clear, as a web server would that calls itself `server`.
-    pub(super) async fn astray<S>(&self, mut stream: S, octets: BytesMut, server: &str) -> Result<(), Failure>
+    pub(super) async fn astray<S>(&self, mut stream: S, octets: BytesMut, server: &str) -> Result<Reason, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -53,7 +53,7 @@ impl Connection<'_> {
             self.recorder.data(0, Stream::Output, &said.clone().into()).await;
         }
         handshake::leave(stream, &said).await;
-        Err(Failure::Why("not TLS".to_owned()))
+        Err(Failure::Why(Reason::ProtocolError, "not TLS".to_owned()))
     }
 
     /// Reads on until OpenSSL would know that this is no TLS.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::starttls::{Dialect, LINE, Said, Talk};
 use super::{Failure, Inside, SILENCE};
-use crate::relay::tape::{Entry, Recorder, Stream, Text};
+use crate::relay::tape::{Entry, Reason, Recorder, Stream, Text};
 
 /// How the beginning has ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub(super) enum Outcome {
     Upgrade,
     /// TLS does not begin any more.
     Free,
-    /// The connection is over.
-    Over,
+    /// The connection is over, and who has ended it.
+    Over(Reason),
 }
 
 /// Octets that one side has said and that have not gone on: a line at most.
@@ -108,7 +108,9 @@ where
         tokio::select! {
             read = client.read(outer), if client.has_room() => read?,
             read = server.read(inner) => read?,
-            () = tokio::time::sleep(SILENCE) => return Err(Failure::Why(format!("silence for {} s", SILENCE.as_secs()))),
+            () = tokio::time::sleep(SILENCE) => {
+                return Err(Failure::Why(Reason::TimedOut, format!("silence for {} s", SILENCE.as_secs())));
+            }
         }
         while let Some(answer) = talk.answered(&mut server.octets) {
             teller.send(outer, Stream::Output, answer.shown.as_ref().unwrap_or(&answer.data)).await?;
@@ -126,7 +128,7 @@ where
             teller.send(outer, Stream::Output, &last).await?;
             if server.has_ended {
                 outer.shutdown().await?;
-                return Ok(Outcome::Over);
+                return Ok(Outcome::Over(if is_told { Reason::ClientClosed } else { Reason::ServerClosed }));
             }
             teller.send(inner, Stream::Input, &client.octets.freeze()).await?;
             return Ok(Outcome::Free);

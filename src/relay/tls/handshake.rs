@@ -15,7 +15,7 @@ use tokio_rustls::{StartHandshake, TlsConnector, client};
 use super::secrets::Secrets;
 use super::side::{Side, buffered};
 use super::{Connection, DIAL, Failure, HANDSHAKE, Inside, guest, pass};
-use crate::relay::tape::{Entry, Text};
+use crate::relay::tape::{Entry, Reason, Text};
 use crate::service::tls::{ClientHello, believer};
 
 /// How long a client that was told of a failure may take to leave, and how much it may still say. If we left first, the system
@@ -77,7 +77,7 @@ impl Connection<'_> {
         hello: ClientHello,
         octets: &[u8],
         reach: R,
-    ) -> Result<(), Failure>
+    ) -> Result<Reason, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
         R: FnOnce() -> F + Send,
@@ -86,13 +86,13 @@ impl Connection<'_> {
     {
         if *hello.versions.iter().max().unwrap_or(&hello.version) < OLDEST {
             alert(stream, AlertDescription::ProtocolVersion).await;
-            return Err(Failure::Why("no agreement: the client is too old".to_owned()));
+            return Err(Failure::Why(Reason::NoAgreement, "the client is too old".to_owned()));
         }
         let accepted = match accept(octets) {
             Ok(accepted) => accepted,
             Err((why, told)) => {
                 leave(stream, &told).await;
-                return Err(Failure::Why(format!("no agreement: {why}")));
+                return Err(Failure::Why(Reason::NoAgreement, why));
             }
         };
         let (inner, alpn) = match self.settings.inside {
@@ -133,7 +133,8 @@ impl Connection<'_> {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let secrets = Arc::new(Secrets::default());
-        let config = self.settings.face.config(hello.sni.as_deref(), alpn, secrets.clone()).map_err(Failure::Why)?;
+        let config = self.settings.face.config(hello.sni.as_deref(), alpn, secrets.clone());
+        let config = config.map_err(|why| Failure::Why(Reason::Failed, why))?;
         let handshake = StartHandshake::from_parts(accepted, stream).into_stream(config).into_fallible();
         let agreed = timeout_at(self.patience, handshake).await;
         // Also of one that failed: the alert that says why may be encrypted.
@@ -144,9 +145,12 @@ impl Connection<'_> {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => {
                 leave(stream, &[]).await;
-                return Err(Failure::Why(format!("no agreement: {error}")));
+                return Err(no_agreement(&error));
             }
-            Err(_) => return Err(Failure::Why(format!("no agreement for {} s", HANDSHAKE.as_secs()))),
+            Err(_) => {
+                let why = format!("no agreement for {} s", HANDSHAKE.as_secs());
+                return Err(Failure::Why(Reason::TimedOut, why));
+            }
         };
         let session = stream.get_ref().1;
         if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
@@ -154,6 +158,16 @@ impl Connection<'_> {
         }
         self.recorder.put(agreed_on(session)).await;
         Ok(stream)
+    }
+}
+
+/// Why a handshake has failed. Who has left in the midst of it has not agreed to anything either, but did not disagree.
+fn no_agreement(error: &io::Error) -> Failure {
+    match Reason::of_io(error) {
+        (Reason::ProtocolError | Reason::Failed, detail) => {
+            Failure::Why(Reason::NoAgreement, detail.map_or_else(String::new, |detail| detail.to_string()))
+        }
+        (reason, _) => Failure::Why(reason, "before both sides had agreed".to_owned()),
     }
 }
 

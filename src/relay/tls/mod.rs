@@ -37,7 +37,7 @@ use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use super::tape::{Entry, Recorder, Stream, Text};
+use super::tape::{Entry, Reason, Recorder, Stream, Text};
 pub use face::{Face, Wall};
 use first::{Began, hear};
 use side::Side;
@@ -89,8 +89,8 @@ pub struct Settings {
 enum Failure {
     /// The stream of one side.
     Io(io::Error),
-    /// Anything else.
-    Why(String),
+    /// Anything else, and what there is to say about it.
+    Why(Reason, String),
 }
 
 impl From<io::Error> for Failure {
@@ -114,12 +114,12 @@ where
         Some(Dialect::Postgres) => connection.postgres(stream, dial).await,
         Some(dialect) => connection.later(dialect, stream, dial).await,
     };
-    let reason = match served {
-        Ok(()) => "closed".to_owned(),
-        Err(Failure::Io(error)) => error.to_string(),
-        Err(Failure::Why(why)) => why,
+    let (reason, detail) = match served {
+        Ok(reason) => (reason, None),
+        Err(Failure::Io(error)) => Reason::of_io(&error),
+        Err(Failure::Why(reason, why)) => (reason, Some(Text::new(why))),
     };
-    recorder.put(Entry::End { reason: Text::new(reason) }).await;
+    recorder.put(Entry::End { reason, detail }).await;
 }
 
 /// What goes with a connection.
@@ -132,7 +132,7 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     /// TLS from the first octet on.
-    async fn at_once<S, D, F, I>(&self, mut stream: S, dial: D) -> Result<(), Failure>
+    async fn at_once<S, D, F, I>(&self, mut stream: S, dial: D) -> Result<Reason, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
         D: FnOnce() -> F + Send,
@@ -162,7 +162,7 @@ impl Connection<'_> {
     }
 
     /// TLS after a beginning in clear that is made of lines.
-    async fn later<S, D, F, I>(&self, dialect: Dialect, mut stream: S, dial: D) -> Result<(), Failure>
+    async fn later<S, D, F, I>(&self, dialect: Dialect, mut stream: S, dial: D) -> Result<Reason, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
         D: FnOnce() -> F + Send,
@@ -173,7 +173,7 @@ impl Connection<'_> {
         let mut inner = self.reach(dial).await?;
         match clear::relay(dialect, self.settings.inside, &mut stream, &mut inner, self.recorder).await? {
             clear::Outcome::Free => pass::both(Side::Clear(stream), Side::Clear(inner), self.recorder).await,
-            clear::Outcome::Over => Ok(()),
+            clear::Outcome::Over(reason) => Ok(reason),
             clear::Outcome::Upgrade => {
                 let connection = Connection { patience: Instant::now() + HANDSHAKE, ..*self };
                 connection.upgraded(stream, move || async move { Ok(inner) }).await
@@ -182,7 +182,7 @@ impl Connection<'_> {
     }
 
     /// TLS is what has to come now.
-    async fn upgraded<S, R, F, I>(&self, mut stream: S, reach: R) -> Result<(), Failure>
+    async fn upgraded<S, R, F, I>(&self, mut stream: S, reach: R) -> Result<Reason, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
         R: FnOnce() -> F + Send,
@@ -202,7 +202,7 @@ impl Connection<'_> {
         let Ok(began) = tokio::time::timeout_at(self.patience, hear(stream)).await else {
             // A server closes, and resets nothing.
             let _ = stream.shutdown().await;
-            return Err(Failure::Why(format!("no ClientHello for {} s", HANDSHAKE.as_secs())));
+            return Err(Failure::Why(Reason::TimedOut, format!("no ClientHello for {} s", HANDSHAKE.as_secs())));
         };
         let began = began?;
         if let Began::Hello(hello, _) = &began {
@@ -227,7 +227,7 @@ impl Connection<'_> {
 
     async fn unreachable(&self, reason: String) -> Failure {
         self.recorder.put(Entry::Unreachable { reason: Text::new(&reason) }).await;
-        Failure::Why(format!("what is inside cannot be reached: {reason}"))
+        Failure::Why(Reason::Unreachable, reason)
     }
 
     async fn strange(&self, reason: &str) {
@@ -235,7 +235,7 @@ impl Connection<'_> {
     }
 
     /// Keeps what came that is no TLS, and answers it.
-    async fn refuse<S>(&self, stream: S, octets: Bytes, alert: Option<AlertDescription>) -> Result<(), Failure>
+    async fn refuse<S>(&self, stream: S, octets: Bytes, alert: Option<AlertDescription>) -> Result<Reason, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -245,16 +245,16 @@ impl Connection<'_> {
             Some(alert) => handshake::alert(stream, alert).await,
             None => handshake::leave(stream, &[]).await,
         }
-        Err(Failure::Why("not TLS".to_owned()))
+        Err(Failure::Why(Reason::ProtocolError, "not TLS".to_owned()))
     }
 
     /// The client has left within its ClientHello, or before it.
-    async fn gone<S: AsyncWrite + Unpin>(&self, mut stream: S, octets: Bytes) -> Result<(), Failure> {
+    async fn gone<S: AsyncWrite + Unpin>(&self, mut stream: S, octets: Bytes) -> Result<Reason, Failure> {
         if !octets.is_empty() {
             self.strange("the end of a ClientHello is missing").await;
             self.recorder.data(0, Stream::Input, &octets).await;
         }
         let _ = stream.shutdown().await;
-        Err(Failure::Why("no ClientHello".to_owned()))
+        Err(Failure::Why(Reason::ClientClosed, "before there was a ClientHello".to_owned()))
     }
 }

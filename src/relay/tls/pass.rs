@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::Failure;
 use super::side::{Ending, Side};
-use crate::relay::tape::{Recorder, Stream};
+use crate::relay::tape::{Reason, Recorder, Stream};
 
 /// Octets that are read at once, as few as are asked for and as many as come: each direction of a connection keeps twice so
 /// many, those that are written and those that are read.
@@ -24,8 +24,8 @@ const INSIDE_ENDS: Duration = Duration::from_secs(60);
 const CLIENT_ENDS: Duration = Duration::from_secs(5);
 
 /// Passes what comes on, until both sides have ended. What was read is told before it goes on, and only so much is read
-/// before it has gone: who reads slowly is waited for.
-pub(super) async fn both<A, B>(outer: Side<A>, inner: Side<B>, recorder: &Recorder) -> Result<(), Failure>
+/// before it has gone: who reads slowly is waited for. Returns who has ended first.
+pub(super) async fn both<A, B>(outer: Side<A>, inner: Side<B>, recorder: &Recorder) -> Result<Reason, Failure>
 where
     A: AsyncRead + AsyncWrite + Unpin + Send,
     B: AsyncRead + AsyncWrite + Unpin + Send,
@@ -41,21 +41,26 @@ where
     let mut way_out = pin!(way_out.go(from_inside, to_client));
     tokio::select! {
         ended = &mut way_in => match ended {
-            Ok(()) => rest(way_out.as_mut(), &outward, INSIDE_ENDS).await?,
+            Ok(()) => {
+                rest(way_out.as_mut(), &outward, INSIDE_ENDS).await?;
+                Ok(Reason::ClientClosed)
+            }
             Err(error) => {
                 told(way_out, &tells_out).await;
-                return Err(error.into());
+                Err(error.into())
             }
         },
         ended = &mut way_out => match ended {
-            Ok(()) => rest(way_in.as_mut(), &inward, CLIENT_ENDS).await?,
+            Ok(()) => {
+                rest(way_in.as_mut(), &inward, CLIENT_ENDS).await?;
+                Ok(Reason::ServerClosed)
+            }
             Err(error) => {
                 told(way_in, &tells_in).await;
-                return Err(error.into());
+                Err(error.into())
             }
         },
     }
-    Ok(())
 }
 
 /// The rest of one way when the other has ended. It may go on as long as something moves.

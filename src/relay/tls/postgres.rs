@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use super::side::Side;
 use super::{Connection, Failure, HANDSHAKE, Inside, pass};
-use crate::relay::tape::{Entry, Stream, Text};
+use crate::relay::tape::{Entry, Reason, Stream, Text};
 
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 const GSS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
@@ -21,7 +21,7 @@ const REQUESTS: usize = 4;
 
 impl Connection<'_> {
     /// TLS if the client asks for it; everything else is answered by what is inside, in clear.
-    pub(super) async fn postgres<S, D, F, I>(&self, mut stream: S, dial: D) -> Result<(), Failure>
+    pub(super) async fn postgres<S, D, F, I>(&self, mut stream: S, dial: D) -> Result<Reason, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
         D: FnOnce() -> F + Send,
@@ -58,7 +58,7 @@ impl Connection<'_> {
                 return self.upgraded(stream, reach).await;
             }
         }
-        Err(Failure::Why("it asks only whether to encrypt".to_owned()))
+        Err(Failure::Why(Reason::ProtocolError, "it asks only whether to encrypt".to_owned()))
     }
 
     /// The first eight octets, or fewer if there are no more.
@@ -66,7 +66,7 @@ impl Connection<'_> {
         let mut start = Vec::new();
         let mut first = stream.take(SSL_REQUEST.len() as u64);
         let read = timeout_at(self.patience, first.read_to_end(&mut start)).await;
-        read.map_err(|_| Failure::Why(format!("no request for {} s", HANDSHAKE.as_secs())))??;
+        read.map_err(|_| Failure::Why(Reason::TimedOut, format!("no request for {} s", HANDSHAKE.as_secs())))??;
         let has_ended = start.len() < SSL_REQUEST.len();
         Ok((start.into(), has_ended))
     }

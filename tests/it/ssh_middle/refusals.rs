@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use honeyweave::relay::ssh::Policy;
-use honeyweave::relay::tape::{Credential, Entry, Text};
+use honeyweave::relay::tape::{Credential, Entry, Reason, Text};
 
 use super::lab::{Lab, Server, password, run};
 
@@ -21,9 +21,9 @@ fn tried(told: &[Entry]) -> Vec<(String, Credential)> {
     attempts.collect()
 }
 
-fn reason(told: &[Entry]) -> String {
+fn reason(told: &[Entry]) -> Reason {
     match told.last() {
-        Some(Entry::End { reason }) => reason.to_string(),
+        Some(Entry::End { reason, .. }) => *reason,
         other => panic!("{other:?}"),
     }
 }
@@ -88,18 +88,14 @@ fn whatever_is_tried_is_recorded_and_counts() {
         let at = expected.iter().position(|expected| *expected == one).unwrap_or_else(|| panic!("{one:?}"));
         expected.remove(at);
     }
-    assert_eq!(reason(&told), "too many attempts to log in");
+    assert_eq!(reason(&told), Reason::TooManyAttempts);
 
     // Dropbear does not count questions, and says nothing in the end.
     let lab = Lab::tuned(Server::Dropbear, Policy::Never, |settings| settings.keyboard_interactive = false);
     let ten = "[nothing() for _ in range(7)]; [hostbased() for _ in range(5)]; [keyboard() for _ in range(3)]; password(); password()";
     assert_eq!(requests(&lab, lab.port, ten), "");
     let told = lab.ended();
-    assert_eq!(
-        (tried(&told).len(), reason(&told)),
-        (1 + 7 + 10, "too many attempts to log in".to_owned()),
-        "{told:#?}"
-    );
+    assert_eq!((tried(&told).len(), reason(&told)), (1 + 7 + 10, Reason::TooManyAttempts), "{told:#?}");
 }
 
 #[test]
@@ -114,11 +110,7 @@ fn nobody_becomes_somebody_else() {
         assert_eq!((says, word.is_empty()), (server == Server::OpenSsh, server == Server::Dropbear), "{word}");
         let told = lab.ended();
         assert!(told.contains(&password("alice", "wrong", false)), "{told:#?}");
-        assert_eq!(
-            (tried(&told).len(), reason(&told)),
-            (3, "another user in the same connection".to_owned()),
-            "{told:#?}"
-        );
+        assert_eq!((tried(&told).len(), reason(&told)), (3, Reason::ProtocolError), "{told:#?}");
     }
 }
 

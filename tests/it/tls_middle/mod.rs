@@ -75,24 +75,30 @@ fn what_is_asked_for_by_http_2_is_told() {
     // More fields than one frame takes.
     let many: String = (0..7).map(|number| format!("-H 'X-{number}: {}' ", "~".repeat(3000))).collect();
     let (said, told) = asked_by_http_2(&nginx, &|at| {
-        [("-u root:toor", "/private/"), ("-u root:wrong", "/private/?again"), ("-d pw=1", "/missing"), (&many, "/")]
+        let right = ("-u root:toor", "/private/");
+        [right, ("-u root:wrong", "/private/?again"), right, ("-d pw=1", "/missing"), (&many, "/")]
             .map(|(options, path)| format!("-sk --http2 -A evil/2 {options} {at}{path}"))
             .join(" --next ")
     });
-    assert!(said.starts_with("<h1>let in</h1>\n<html>") && said.ends_with("</html>\r\n<h1>inside</h1>\n"), "{said}");
+    assert!(said.starts_with("<h1>let in</h1>\n<html>") && said.ends_with("<h1>inside</h1>\n"), "{said}");
+    assert_eq!(said.matches("<h1>let in</h1>\n").count(), 2, "{said}");
     assert_eq!(
         told,
         [
             "1 GET /private/ evil/2",
             "1 200 Some(16)",
-            "root:toor true",
+            // Nobody knows yet that it is asked for there.
+            "root:toor unasked",
             "3 GET /private/?again evil/2",
             "3 401 Some(179)",
             "root:wrong false",
-            "5 POST /missing evil/2",
-            "5 404 Some(153)",
-            "7 GET / evil/2",
-            "7 200 Some(16)",
+            "5 GET /private/ evil/2",
+            "5 200 Some(16)",
+            "root:toor true",
+            "7 POST /missing evil/2",
+            "7 404 Some(153)",
+            "9 GET / evil/2",
+            "9 200 Some(16)",
         ]
     );
     // At the same time.
@@ -106,7 +112,7 @@ fn what_is_asked_for_by_http_2_is_told() {
 fn asked_by_http_2(nginx: &Nginx, options: &dyn Fn(&str) -> String) -> (String, Vec<String>) {
     let tape = Arc::<Told>::default();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let settings = plain::Settings { spoken: Spoken::Http, within: true, keep: 1 << 20 };
+    let settings = plain::Settings { spoken: Spoken::Http, within: true, keep: 1 << 20, asked: Default::default() };
     let reading = Arc::new(runtime.block_on(plain::Reading::begin(tape.clone(), settings)));
     let lab = Lab::on(Setup { inside: Inside::Tls, ..Setup::default() }, nginx.tls, reading, tape);
     let host = format!("127.0.0.1:{}", lab.port);
@@ -126,6 +132,7 @@ pub fn web(entry: &Entry, to: &str) -> Option<String> {
         Entry::Attempt { user, credential: Credential::Password { password }, accepted } => {
             format!("{user}:{password} {accepted}")
         }
+        Entry::Unasked { user, credential: Credential::Password { password } } => format!("{user}:{password} unasked"),
         Entry::Http { .. } | Entry::Status { .. } | Entry::Attempt { .. } | Entry::Strange { .. } => {
             format!("{entry:?}")
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::record::belongings;
 use crate::record::privacy::Privacy;
-use crate::relay::tape::{Begin, ChannelKind, Credential, Entry, Protocol, Text, Word};
+use crate::relay::tape::{Begin, ChannelKind, Credential, Entry, Protocol, Reason, Text, Word};
 
 /// That of a host that has leased it: the topology does not know it.
 const OURS: &str = "198.51.100.30";
@@ -34,7 +34,7 @@ fn connection(harness: &Harness, conn: u64, peer: &str, target: &str) {
         Word::Entry(2, Entry::Opened { channel: 0, kind }),
         Word::Entry(3, Entry::Opened { channel: 1, kind: ChannelKind::Session }),
         Word::Entry(4, Entry::Exec { channel: 1, command: Text::command("id") }),
-        Word::Entry(5, Entry::End { reason: Text::new("disconnected") }),
+        Word::Entry(5, Reason::ClientClosed.end()),
     ] {
         harness.switch.send_msg(&ToConsole::Tape { conn, word }, &[]).unwrap();
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::record::belongings;
-use crate::relay::tape::{Begin, ChannelKind, Credential, Entry, PIECE, Protocol, Stream, Text, Word};
+use crate::relay::tape::{Begin, ChannelKind, Credential, Entry, PIECE, Protocol, Reason, Stream, Text, Word};
 
 #[test]
 fn what_the_switch_tells_of_connections_is_kept() {
@@ -34,7 +34,7 @@ fn what_the_switch_tells_of_connections_is_kept() {
     for at in 0..2000 {
         say(7, Word::Entry(at, Entry::Data { channel: 0, stream: Stream::Output, data: octets.clone() }));
     }
-    say(7, Word::Entry(3_000, Entry::End { reason: Text::new("disconnected") }));
+    say(7, Word::Entry(3_000, Reason::ClientClosed.end()));
     say(8, Word::Begin(begin(SessionId(8))));
     let of =
         |harness: &Harness, id| harness.records().into_iter().filter(|record| record.event == id).collect::<Vec<_>>();
@@ -57,8 +57,8 @@ fn what_the_switch_tells_of_connections_is_kept() {
     assert!((0..DEADLINE.as_micros() as i64).contains(&age), "{age}");
     let closed = of(&harness, EventId::SshClose);
     let why = |at: usize| closed[at].text.clone().unwrap();
-    assert!(why(0).contains("disconnected") && why(1).contains("the switch ended"), "{closed:?}");
-    assert!(why(2).contains("the honeynet ended"), "{closed:?}");
+    assert!(why(0).contains("client-closed") && why(1).contains("switch-ended"), "{closed:?}");
+    assert!(why(2).contains("honeynet-ended"), "{closed:?}");
     assert_eq!((closed[0].bytes_out, closed[0].duration_us), (Some(2000 * PIECE as u64), Some(3_000)));
     let told = crate::record::session(&harness.dir.path().join("events"), session, |_, _| Ok(())).unwrap().unwrap();
     assert_eq!((told.attacker, told.ports[0].logins), (Some([192, 0, 2, 9].into()), 1));

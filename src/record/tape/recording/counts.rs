@@ -41,7 +41,7 @@ impl Counts {
         match entry {
             // Who asks what there is has not tried anything.
             Entry::Attempt { credential: Credential::None, accepted: false, .. } => {}
-            Entry::Attempt { .. } => self.attempts += 1,
+            Entry::Attempt { .. } | Entry::Unasked { .. } => self.attempts += 1,
             Entry::Opened { kind, .. } => {
                 self.channels += 1;
                 self.forwards += u64::from(is_ssh && *kind != ChannelKind::Session);

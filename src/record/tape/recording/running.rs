@@ -204,6 +204,7 @@ impl Recording {
     }
 
     fn tell_exit(&mut self, channel: u32, at: Utc, desk: &mut Desk<'_>) {
+        let no_text = self.typed_all(channel, at, desk);
         let Some(program) = self.running.close(channel) else { return };
         let transcript = self.channels.get(&channel).is_some_and(|channel| channel.has_transcript()).then(|| {
             let [_, cast] = self.about.place(desk.limits).files(channel);
@@ -220,6 +221,7 @@ impl Recording {
             // Of a short password it is as good as the password.
             "sha256": program.digest.filter(|_| !desk.redacts).map(|digest| hex(digest.finish().as_ref())),
             "transcript": transcript.flatten(),
+            "no_text": (no_text > 0).then_some(no_text),
             "resumed": program.resumed.then_some(true),
         });
         let before = desk.told.len();

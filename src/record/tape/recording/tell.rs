@@ -6,7 +6,7 @@ use super::super::notice::{Notice, forward, login};
 use super::{Counts, Desk, Recording};
 use crate::event::{EventId, Utc};
 use crate::record::tape::channel::Channel;
-use crate::relay::tape::{Begin, ChannelKind, Credential, Entry, Protocol};
+use crate::relay::tape::{Begin, ChannelKind, Credential, Entry, Protocol, Reason, Text};
 use crate::service::Spoken;
 
 /// Variables of the environment of which events tell, of each connection.
@@ -38,7 +38,9 @@ impl Recording {
             }
             // Who asks what there is has not tried anything.
             Entry::Attempt { credential: Credential::None, accepted: false, .. } => return,
-            Entry::Attempt { user, credential, accepted } => (EventId::SshLogin, login(user, credential, *accepted)),
+            Entry::Attempt { user, credential, accepted } => {
+                (EventId::SshLogin, login(user, credential, Some(*accepted)))
+            }
             Entry::Shell { channel } => {
                 let terminal = self.channels.get(channel).and_then(Channel::size);
                 let (term, size) = terminal.unzip();
@@ -67,12 +69,15 @@ impl Recording {
         match entry {
             Entry::Attempt { credential: Credential::None, accepted: false, .. } => {}
             Entry::Attempt { user, credential, accepted } => {
-                self.notice(EventId::ServiceLogin, at, login(user, credential, *accepted), desk);
+                self.notice(EventId::ServiceLogin, at, login(user, credential, Some(*accepted)), desk);
                 if *accepted && self.about.begin.protocol == Protocol::Plain(Spoken::Telnet) {
                     let terminal = self.channels.values().find_map(Channel::size);
                     let (term, size) = terminal.unzip();
                     self.notice(EventId::TelnetShell, at, json!({"kind": "shell", "term": term, "size": size}), desk);
                 }
+            }
+            Entry::Unasked { user, credential } => {
+                self.notice(EventId::ServiceLogin, at, login(user, credential, None), desk);
             }
             Entry::Http { method, path, host, agent, .. } => {
                 self.request(at, format!("{method} {path} host={host} agent={agent}"), desk);
@@ -116,8 +121,14 @@ impl Recording {
 }
 
 /// That a connection is over, `micros` after it began.
-pub(super) fn closed(begin: &Begin, counts: &Counts, (micros, at): (u64, Utc), reason: &str) -> Notice {
-    let mut told = Map::from_iter([("reason".to_owned(), reason.into())]);
+pub(super) fn closed(
+    begin: &Begin,
+    counts: &Counts,
+    (micros, at): (u64, Utc),
+    (reason, detail): (Reason, Option<&Text>),
+) -> Notice {
+    let mut told = Map::from_iter([("reason".to_owned(), reason.as_str().into())]);
+    told.extend(detail.map(|detail| ("detail".to_owned(), detail.as_str().into())));
     if let Ok(Value::Object(counts)) = serde_json::to_value(counts) {
         told.extend(counts.into_iter().filter(|(_, count)| count.as_u64() != Some(0)));
     }

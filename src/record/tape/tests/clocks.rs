@@ -26,7 +26,7 @@ fn a_transcript_goes_on_in_time_whatever_is_done_to_the_wall_s_clock() {
         put(&mut lab, 1, 0, data(0, Stream::Output, b"$ "));
         put(&mut lab, 2, ahead, data(0, Stream::Input, b"id\r"));
         put(&mut lab, 7200, ahead, data(0, Stream::Output, b"uid=0"));
-        put(&mut lab, 7201, ahead, Entry::End { reason: text("disconnected") });
+        put(&mut lab, 7201, ahead, Entry::End { reason: Reason::ClientClosed, detail: None });
         let times: Vec<i64> = moments(&lab.file(".cast")).iter().map(|moment| moment.at / 1_000_000).collect();
         // A transcript begins with its shell.
         assert_eq!(times, [0, 1, 7199], "{ahead}");

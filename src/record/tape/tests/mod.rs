@@ -27,7 +27,7 @@ use crate::event::{EventId, SessionId, Utc};
 use crate::node::NodeIdx;
 use crate::record::transcript::{Cast, Moment, What};
 use crate::record::{belongings, is_harmless};
-use crate::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Stream, Text, Word};
+use crate::relay::tape::{Begin, ChannelKind, Credential, Direction, Entry, Protocol, Reason, Stream, Text, Word};
 
 const NOW: i64 = 1_796_007_269_000_000;
 const SESSION: SessionId = SessionId(0xabc);
@@ -92,7 +92,7 @@ impl Lab {
     }
 
     fn end(&mut self, conn: u64, at: u64) {
-        self.put(conn, at, Entry::End { reason: text("disconnected") });
+        self.put(conn, at, Reason::ClientClosed.end());
     }
 
     fn files(&self, session: SessionId) -> BTreeMap<String, PathBuf> {
@@ -245,7 +245,7 @@ fn a_shell_is_a_tape_a_transcript_and_events() {
     assert_eq!(
         lab.told(EventId::SshClose),
         [json!({
-            "reason": "disconnected", "attempts": 2, "channels": 1, "shells": 1, "input": 3, "output": 7,
+            "reason": "client-closed", "attempts": 2, "channels": 1, "shells": 1, "input": 3, "output": 7,
         })]
     );
     let close = lab.told.last().unwrap();
@@ -253,9 +253,9 @@ fn a_shell_is_a_tape_a_transcript_and_events() {
     assert_eq!((close.event.session, close.event.node, close.event.src.l4_port), (SESSION, 1, 40_000));
 
     let read = connection(&tape).unwrap();
-    assert_eq!((read.user.as_deref(), read.end.as_deref()), (Some("root"), Some("disconnected")));
+    assert_eq!((read.user.as_deref(), read.end.as_deref()), (Some("root"), Some("client-closed")));
     assert_eq!((read.attempts.len(), read.seconds, read.more), (2, 9.5, 0));
-    assert_eq!((read.attempts[0].credential.as_str(), read.attempts[0].accepted), ("toor\\x1b", false));
+    assert_eq!((read.attempts[0].credential.as_str(), read.attempts[0].accepted), ("toor\\x1b", Some(false)));
 }
 
 #[test]
@@ -344,10 +344,10 @@ fn a_switch_that_dies_ends_what_it_was_in_the_middle_of() {
     (0..4).for_each(|_| lab.tend());
     assert_eq!(lab.tapes.stats(), TapeStats { open: 1, dropped: 0, failing: None });
     let tape = lab.file("0000000000000007.ndjson");
-    assert_eq!(lines(&tape).iter().rev().nth(2).unwrap()["broken"], json!({"reason": "the switch ended"}));
-    assert_eq!(connection(&tape).unwrap().end.as_deref(), Some("broken off: the switch ended"));
+    assert_eq!(lines(&tape).iter().rev().nth(2).unwrap()["broken"], json!({"reason": "switch-ended"}));
+    assert_eq!(connection(&tape).unwrap().end.as_deref(), Some("switch-ended"));
     assert_eq!(moments(&lab.file(".cast")).pop().unwrap().what, What::Output("last".into()));
-    assert_eq!(lab.told(EventId::SshClose)[0]["reason"], "the switch ended");
+    assert_eq!(lab.told(EventId::SshClose)[0]["reason"], "switch-ended");
     assert_eq!(lab.told(EventId::SshFile)[1]["cut"], "not-from-first-to-last");
 
     // Words about what is over, or has not begun, are counted.
@@ -355,9 +355,9 @@ fn a_switch_that_dies_ends_what_it_was_in_the_middle_of() {
     lab.put(9, 10, opened(0));
     lab.begin(8, SESSION);
     assert_eq!(lab.tapes.stats(), TapeStats { open: 1, dropped: 2, failing: None });
-    lab.tapes.close("the console ended", utc(lab.now));
+    lab.tapes.close(utc(lab.now));
     lab.told.extend(lab.tapes.told());
-    assert_eq!(lab.told(EventId::SshClose)[1]["reason"], "the console ended");
+    assert_eq!(lab.told(EventId::SshClose)[1]["reason"], "honeynet-ended");
 
     // The next console is told of the same connection.
     let mut next = Lab { tapes: Lab::tapes(lab.dir.path(), TapeLimits::default(), false, &lab.space), ..lab };
@@ -365,6 +365,41 @@ fn a_switch_that_dies_ends_what_it_was_in_the_middle_of() {
     next.begin(7, SESSION);
     next.end(7, 20);
     assert!(next.file("0000000000000007-r2.ndjson").exists());
+}
+
+/// What is open when a honeynet is ended was so until then, however long it was silent, and however long the rest takes.
+#[test]
+fn what_ends_with_the_honeynet_ends_when_that_does() {
+    let mut lab = Lab::new();
+    for conn in [6, 7] {
+        lab.begin(conn, SESSION);
+        lab.put(conn, 300, opened(0));
+        lab.put(conn, 300, Entry::Shell { channel: 0 });
+    }
+    let (ending, switch, now) = (utc(3_000_000), utc(3_100_000), utc(9_000_000));
+    // One switch ends by itself before, at a time of which nobody knows whether the connection lasted until then.
+    lab.tapes.switch_ended(utc(2_000_000), utc(2_000_000));
+    lab.tapes.tend(utc(3_000_000));
+    lab.begin(8, SESSION);
+    lab.now = 2_500_000;
+    lab.tapes.ending(ending, utc(lab.now));
+    lab.tapes.switch_ended(switch, switch);
+    lab.begin(9, SESSION);
+    lab.tapes.close(now);
+    lab.told.extend(lab.tapes.told());
+    let closed = lab.told(EventId::SshClose);
+    let reasons: Vec<&Value> = closed.iter().map(|closed| &closed["reason"]).collect();
+    assert_eq!(reasons, ["switch-ended", "switch-ended", "honeynet-ended", "honeynet-ended"]);
+    let lasted = |at: usize| {
+        lab.told.iter().filter(|notice| notice.event.id == EventId::SshClose).nth(at).map(|notice| notice.event.count)
+    };
+    assert_eq!([0, 1].map(lasted), [Some(300); 2]);
+    let tape = lab.file("0000000000000008.ndjson");
+    let told = lines(&tape);
+    let end = told.iter().rev().nth(1).unwrap();
+    assert_eq!(end["end"]["reason"], "honeynet-ended", "{told:?}");
+    assert_eq!(connection(&tape).unwrap().end.as_deref(), Some("honeynet-ended"));
+    assert!(lasted(2).is_some_and(|micros| micros > 300), "{:?}", lasted(2));
 }
 
 #[test]
@@ -400,7 +435,7 @@ fn nothing_that_is_told_harms_anybody() {
     lab.put(7, 8, file);
     lab.put(7, 8, Entry::FilePiece { file: u32::MAX, offset: 0, data: Bytes::from_static(b"x") });
     lab.put(7, 9, Entry::FileEnd { file: u32::MAX, size: u64::MAX, sha256: Some(wild.clone()), kept: true });
-    lab.put(7, u64::MAX - 1, Entry::End { reason: evil });
+    lab.put(7, u64::MAX - 1, Entry::End { reason: Reason::ProtocolError, detail: Some(evil) });
     for (name, path) in lab.files(SESSION) {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.chars().all(|c| c == '\n' || is_harmless(c)), "{name}");

@@ -55,14 +55,14 @@ fn a_shell_goes_on_in_the_same_files() {
     assert_eq!(lab.files(SESSION).len(), 2, "{:?}", lab.files(SESSION));
     let tape = lab.file(".ndjson");
     let told = connection(&tape).unwrap();
-    assert_eq!((told.resumed, told.end.as_deref(), told.tried), (1, Some("disconnected"), 1), "{told:?}");
+    assert_eq!((told.resumed, told.end.as_deref(), told.tried), (1, Some("client-closed"), 1), "{told:?}");
     assert_eq!(told.user.as_deref(), Some("root"));
     let total = lines(&tape).pop().unwrap()["total"].clone();
     for (what, count) in [("attempts", 1), ("channels", 1), ("shells", 1), ("input", 12), ("output", 7), ("lost", 0)] {
         assert_eq!(total[what], count, "{what} in {total}");
     }
     let closed = lab.told(EventId::SshClose).remove(0);
-    assert_eq!((&closed["reason"], &closed["input"]), (&json!("disconnected"), &json!(12)));
+    assert_eq!((&closed["reason"], &closed["input"]), (&json!("client-closed"), &json!(12)));
 
     let cast = moments(&lab.file(".cast"));
     let shown: Vec<(i64, What)> = cast.into_iter().map(|moment| (moment.at, moment.what)).collect();
@@ -110,7 +110,7 @@ fn what_nobody_is_in_the_middle_of_any_more_is_over() {
     assert_eq!(lab.tapes.stats(), TapeStats { open: 0, dropped: 0, failing: None });
     let closed = lab.told(EventId::SshClose);
     assert_eq!(closed.len(), 2);
-    assert!(closed.iter().all(|told| told["reason"] == "its end was not seen"), "{closed:?}");
+    assert!(closed.iter().all(|told| told["reason"] == "not-seen"), "{closed:?}");
     assert!(lab.failures().is_empty());
     // Nobody ends them once more.
     let lab = lab.die();

@@ -15,7 +15,7 @@ pub(super) fn told(spoken: Spoken, turns: &[(Stream, &[u8])]) -> Vec<Entry> {
     let tape = Arc::new(Mutex::new(Vec::new()));
     let recorder = Recorder::new(tape.clone(), Arc::new(|| 2));
     runtime.block_on(async {
-        let mut watch = Watch::new(Settings { spoken, within: false, keep: 1 << 20 });
+        let mut watch = Watch::new(Settings { spoken, within: false, keep: 1 << 20, asked: Default::default() });
         watch.begin(&recorder).await;
         for (from, octets) in turns {
             watch.see(*from, octets, &recorder).await;

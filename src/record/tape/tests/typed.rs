@@ -9,6 +9,7 @@ fn what_is_typed_into_a_shell_is_told_line_by_line() {
     for channel in 0..4 {
         lab.put(7, 1, opened(channel));
     }
+    lab.put(7, 1, Entry::Pty { channel: 0, term: text("xterm"), columns: 80, rows: 24 });
     lab.put(7, 1, Entry::Shell { channel: 0 });
     lab.put(7, 1, Entry::Pty { channel: 1, term: text("xterm"), columns: 80, rows: 24 });
     lab.put(7, 1, Entry::Exec { channel: 1, command: Text::command("sh") });
@@ -30,6 +31,27 @@ fn what_is_typed_into_a_shell_is_told_line_by_line() {
     let exits = lab.told(EventId::SshExit);
     assert_eq!((exits.len(), &exits[0]["kind"], &exits[0]["command"]), (3, &json!("command"), &json!("sh")));
     assert_eq!(lab.told(EventId::SshClose)[0]["untold"], 2);
+}
+
+/// `ssh host <script`, and what is sent after it.
+#[test]
+fn what_a_shell_without_a_terminal_reads_is_told_as_far_as_it_is_text() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    lab.put(7, 1, Entry::Shell { channel: 0 });
+    for part in [&b"una"[..], b"me -a\n\x7fELF\x02\x00\n", b"\xff\xfe\nid\n", b"cat /etc/pass\x7fwd\nexit"] {
+        lab.put(7, 2, data(0, Stream::Input, part));
+    }
+    assert_eq!(lab.told(EventId::ShellCommand), ["uname -a", "id"].map(|command| json!({"command": command})));
+    lab.put(7, 6, Entry::Closed { channel: 0 });
+    lab.end(7, 6);
+    // The last line has no end, and is run.
+    assert_eq!(lab.told(EventId::ShellCommand)[2], json!({"command": "exit"}));
+    let exit = &lab.told(EventId::SshExit)[0];
+    assert_eq!((&exit["kind"], &exit["no_text"]), (&json!("shell"), &json!(3)), "{exit}");
+    let at = |id| lab.told.iter().rposition(|notice| notice.event.id == id).unwrap();
+    assert!(at(EventId::ShellCommand) < at(EventId::SshExit));
 }
 
 #[test]

@@ -12,7 +12,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use super::http::{attempt, basic};
+use super::asked::{Asked, Place};
+use super::http::{Agreed, answered, basic};
 use super::line::MOST;
 use super::{Observer, Stream};
 use crate::relay::tape::{Entry, Text};
@@ -28,6 +29,8 @@ pub(super) const SETTINGS: u8 = 4;
 const BLOCK: usize = 64 << 10;
 /// Streams whose answer is waited for, as they came with a user and password: about as many as servers take at a time.
 const LOGINS: usize = 128;
+/// Streams of which it is known what they are for.
+const STREAMS: usize = 1024;
 /// How many octets may be told for each one that came, and before that: a table has long ones, which one may stand for.
 const MORE: u64 = 128;
 const FIRST: u64 = 1 << 20;
@@ -41,6 +44,10 @@ pub(super) struct Http2 {
     answers: Side,
     /// Users and passwords of streams that are not answered.
     logins: BTreeMap<u32, (Text, Text)>,
+    /// What streams are for that are not answered.
+    places: BTreeMap<u32, Place>,
+    /// Where the host has asked for users and passwords.
+    asked: Asked,
     /// Octets that have come, and of what is told.
     came: u64,
     told: u64,
@@ -171,17 +178,24 @@ impl Observer for Http2 {
     }
 
     fn end(&mut self, told: &mut Vec<Entry>) {
-        told.extend(std::mem::take(&mut self.logins).into_values().map(|login| attempt(login, false)));
+        let streams: Vec<u32> = self.logins.keys().copied().collect();
+        streams.into_iter().for_each(|stream| self.is_answered(stream, None, told));
     }
 }
 
 impl Http2 {
+    /// A connection with a host that has asked for users and passwords there.
+    pub(super) fn new(asked: Asked) -> Http2 {
+        Http2 { asked, ..Http2::default() }
+    }
+
     /// One that was HTTP/1 before: the request that asked for it is stream 1, which may have come with a user and password,
     /// and which had the client's settings with it.
-    pub(super) fn upgraded(settings: &[u8], login: Option<(Text, Text)>) -> Http2 {
-        let mut http =
-            Http2 { preface: PREFACE, logins: login.map(|login| (1, login)).into_iter().collect(), ..Http2::default() };
-        frame::table_sizes(settings).for_each(|size| http.answers.fields.allow(size));
+    pub(super) fn upgraded(agreed: Agreed) -> Http2 {
+        let mut http = Http2 { preface: PREFACE, ..Http2::new(agreed.asked) };
+        http.logins.extend(agreed.login.map(|login| (1, login)));
+        http.places.insert(1, agreed.place);
+        frame::table_sizes(&agreed.settings).for_each(|size| http.answers.fields.allow(size));
         http
     }
 
@@ -207,7 +221,7 @@ impl Http2 {
             // How large a table is that the other side may use.
             Kind::Settings => frame::table_sizes(&payload).for_each(|size| other.fields.allow(size)),
             // There will be no answer.
-            Kind::Reset => told.extend(self.logins.remove(&frame.stream).map(|login| attempt(login, false))),
+            Kind::Reset => self.is_answered(frame.stream, None, told),
             Kind::Other => {}
         }
         Ok(())
@@ -227,15 +241,19 @@ impl Http2 {
         if self.told > FIRST + MORE.saturating_mul(self.came) {
             return Err("far more than came");
         }
+        let place = self.asked.place(&head.path);
         let [method, path, host, agent] = texts;
         told.push(Entry::Http { method, path, host, agent, stream: Some(stream) });
-        let Some(login) = basic(&head.authorization) else { return Ok(()) };
-        // One that nobody will answer, as another one follows in its stream, or as there are too many.
-        let unanswered = match self.logins.len() < LOGINS || self.logins.contains_key(&stream) {
-            true => self.logins.insert(stream, login),
-            false => Some(login),
-        };
-        told.extend(unanswered.map(|login| attempt(login, false)));
+        // One that nobody will answer, as another one follows in its stream.
+        self.is_answered(stream, None, told);
+        if self.places.len() < STREAMS {
+            self.places.insert(stream, place);
+        }
+        match basic(&head.authorization) {
+            Some(login) if self.logins.len() < LOGINS => _ = self.logins.insert(stream, login),
+            Some(login) => told.push(answered(login, place, None)),
+            None => {}
+        }
         Ok(())
     }
 
@@ -244,7 +262,18 @@ impl Http2 {
         let Some(status) = head.status.filter(|_| stream % 2 == 1) else { return };
         told.push(Entry::Status { status, length: head.length, stream: Some(stream) });
         if !(100..200).contains(&status) {
-            told.extend(self.logins.remove(&stream).map(|login| attempt(login, !matches!(status, 401 | 403))));
+            self.is_answered(stream, Some(status), told);
         }
+    }
+
+    /// What a stream was for is answered so, or not at all.
+    fn is_answered(&mut self, stream: u32, status: Option<u16>, told: &mut Vec<Entry>) {
+        let (login, place) = (self.logins.remove(&stream), self.places.remove(&stream));
+        if status == Some(401)
+            && let Some(place) = place
+        {
+            self.asked.refused(place);
+        }
+        told.extend(login.map(|login| answered(login, place.unwrap_or_default(), status)));
     }
 }

@@ -41,6 +41,7 @@ fn short(entry: &Entry) -> String {
             format!("{stream}: {method} {path} {host} {agent}")
         }
         Entry::Status { status, length, stream: Some(stream) } => format!("{stream}: {status} {length:?}"),
+        Entry::Unasked { user, credential: Credential::Password { password } } => format!("{user}:{password} unasked"),
         Entry::Attempt { user, credential: Credential::Password { password }, accepted } => {
             format!("{user}:{password} {accepted}")
         }
@@ -50,7 +51,7 @@ fn short(entry: &Entry) -> String {
 
 /// What is told of turns that come in such pieces, and why it was given up.
 fn told<'a>(turns: impl IntoIterator<Item = (Stream, &'a [u8])>) -> (Vec<String>, Option<&'static str>) {
-    let (mut web, mut entries) = (Web::default(), Vec::new());
+    let (mut web, mut entries) = (Web::new(Asked::default()), Vec::new());
     let end = turns.into_iter().try_for_each(|(from, octets)| web.see(from, octets, &mut entries)).err();
     if end.is_none() {
         web.end(&mut entries);
@@ -85,7 +86,7 @@ fn check(turns: &[(Stream, Vec<u8>)], expected: &[&str], end: Option<&'static st
 
 #[test]
 fn requests_and_answers_of_many_streams() {
-    let first = [(":method", "POST"), (":path", "/login?x"), (":authority", "web"), ("user-agent", "curl/8"), LOGIN];
+    let first = [(":method", "POST"), (":path", "/login/?x"), (":authority", "web"), ("user-agent", "curl/8"), LOGIN];
     check(
         &[
             (IN, [frame(8, 0, 0, &[0, 0, 1, 0]), head(1, &first), frame(0, 0, 1, b"user=")].concat()),
@@ -101,9 +102,12 @@ fn requests_and_answers_of_many_streams() {
             (IN, head(9, &[(":method", "GET"), (":path", "/c"), ("host", "old"), LOGIN])),
             (OUT, head(9, &[(":status", "301")])),
             (IN, head(11, &[(":method", "GET"), (":path", "/d"), LOGIN])),
+            // Below what was asked for.
+            (IN, head(13, &[(":method", "GET"), (":path", "/login/x"), LOGIN])),
+            (OUT, head(13, &[(":status", "200")])),
         ],
         &[
-            "1: POST /login?x web curl/8",
+            "1: POST /login/?x web curl/8",
             "3: GET /a a ",
             "5: GET /b a ",
             "5: 200 Some(5)",
@@ -113,12 +117,15 @@ fn requests_and_answers_of_many_streams() {
             "root:toor false",
             "3: 404 None",
             "7: CONNECT mail:25 mail:25 ",
-            "root:toor false",
+            "root:toor unasked",
             "9: GET /c old ",
             "9: 301 None",
-            "root:toor true",
+            "root:toor unasked",
             "11: GET /d  ",
-            "root:toor false",
+            "13: GET /login/x  ",
+            "13: 200 None",
+            "root:toor true",
+            "root:toor unasked",
         ],
         None,
     );
@@ -232,7 +239,7 @@ fn floods_take_no_memory() {
     for stream in 0..1000 {
         http.see(IN, &head(2 * stream + 1, &[(":method", "GET"), LOGIN]), &mut entries).unwrap();
     }
-    let attempts = |entries: &[Entry]| entries.iter().filter(|entry| matches!(entry, Entry::Attempt { .. })).count();
+    let attempts = |entries: &[Entry]| entries.iter().filter(|entry| matches!(entry, Entry::Unasked { .. })).count();
     assert_eq!((http.logins.len(), attempts(&entries)), (LOGINS, 1000 - LOGINS));
     // Two in one stream are two.
     http.see(IN, &head(1, &[(":method", "GET"), LOGIN]), &mut entries).unwrap();

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::peers::{Lab, password, settings};
 use crate::relay::ssh::{Login, Policy, TRIES, host_key};
-use crate::relay::tape::{Credential, Entry, Text};
+use crate::relay::tape::{Credential, Entry, Reason, Text};
 
 /// What was tried.
 fn attempts(told: Vec<Entry>) -> Vec<Entry> {
@@ -76,7 +76,13 @@ async fn another_user_needs_another_connection() {
         client.authenticate_none("root").await.unwrap();
         assert!(!client.authenticate_password("other", "secret").await.is_ok_and(|answer| answer.success()));
         let (told, _) = lab.end(client).await;
-        assert_eq!(told.last(), Some(&Entry::End { reason: Text::new("another user in the same connection") }));
+        assert_eq!(
+            told.last(),
+            Some(&Entry::End {
+                reason: Reason::ProtocolError,
+                detail: Some(Text::new("another user in the same connection"))
+            })
+        );
         assert_eq!(attempts(told)[1..], [password("other", "secret", false)]);
         assert_eq!(lab.asked.load(Ordering::Relaxed), 0);
     }
@@ -93,7 +99,7 @@ async fn however_little_attempts_count_they_are_not_endless() {
         tried += 1;
     }
     let (told, _) = lab.end(client).await;
-    assert_eq!(told.last(), Some(&Entry::End { reason: Text::new("too many attempts to log in") }));
+    assert_eq!(told.last(), Some(&Reason::TooManyAttempts.end()));
     assert_eq!(attempts(told).len(), TRIES as usize);
 }
 
@@ -173,7 +179,7 @@ async fn the_sixth_refusal_is_the_last() {
             tried += 1;
         }
         let (told, _) = lab.end(client).await;
-        assert!(told.contains(&Entry::End { reason: Text::new("too many attempts to log in") }), "{told:?}");
+        assert!(told.contains(&Reason::TooManyAttempts.end()), "{told:?}");
         // One more may be on its way when the end is told, and is heard.
         let attempts = attempts(told).len() - 1;
         assert!((most..=most + 1).contains(&attempts) && tried <= most + 1, "{banner}: {attempts} of {tried}");
@@ -207,7 +213,10 @@ async fn who_says_nothing_is_not_waited_for() {
         wire.read_to_end(&mut Vec::new()).await.unwrap();
         assert_eq!(begun.elapsed().as_secs(), grace);
         let (told, _) = lab.over().await;
-        assert_eq!(told.last(), Some(&Entry::End { reason: Text::new(format!("no log-in for {grace} s")) }));
+        assert_eq!(
+            told.last(),
+            Some(&Entry::End { reason: Reason::TimedOut, detail: Some(Text::new(format!("no log-in for {grace} s"))) })
+        );
     }
 }
 

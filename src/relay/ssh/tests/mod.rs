@@ -13,7 +13,7 @@ use peers::{Lab, text};
 use russh::ChannelMsg;
 
 use super::*;
-use crate::relay::tape::{ChannelKind, Stream, Tape};
+use crate::relay::tape::{ChannelKind, Reason, Stream, Tape};
 
 #[tokio::test]
 async fn a_command_is_passed_with_its_status_and_recorded() {
@@ -56,7 +56,7 @@ async fn a_command_is_passed_with_its_status_and_recorded() {
             Entry::Data { channel, stream: Stream::Error, data: "oops".into() },
             Entry::Exit { channel, status: Some(3), signal: None },
             Entry::Closed { channel },
-            Entry::End { reason: Text::new("disconnected") },
+            Reason::ClientClosed.end(),
         ]
     );
 }

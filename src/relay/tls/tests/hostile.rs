@@ -7,7 +7,7 @@ use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::peers::{Lab, client, octets, say, settings, until};
-use crate::relay::tape::{Entry, Stream};
+use crate::relay::tape::{Entry, Reason, Stream};
 use crate::relay::tls::{Foreign, Settings};
 
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
@@ -171,7 +171,10 @@ async fn a_handshake_takes_a_minute_at_most() {
         };
         let took = start.elapsed().as_secs();
         assert!((60..=66).contains(&took), "{took}");
-        assert!(matches!(told.last(), Some(Entry::End { reason }) if reason.as_str().contains("60 s")), "{told:?}");
+        assert!(
+            matches!(told.last(), Some(Entry::End { reason: Reason::TimedOut, detail: Some(why) }) if why.as_str().contains("60 s")),
+            "{told:?}"
+        );
     }
 }
 
@@ -183,7 +186,7 @@ async fn a_client_that_stops_within_the_handshake_is_given_up() {
     let lines = told.iter().any(|entry| matches!(entry, Entry::TlsSecrets { .. }));
     assert!(lines, "{told:?}");
     assert!(
-        matches!(told.last(), Some(Entry::End { reason }) if reason.as_str() == "no agreement for 60 s"),
+        matches!(told.last(), Some(Entry::End { reason: Reason::TimedOut, detail: Some(why) }) if *why == "no agreement for 60 s"),
         "{told:?}"
     );
 }

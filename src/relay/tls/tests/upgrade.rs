@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::peers::{Lab, client, face, leaf, octets, say, settings, until};
-use crate::relay::tape::{Entry, Stream, Text};
+use crate::relay::tape::{Entry, Reason, Stream, Text};
 use crate::relay::tls::secrets::Secrets;
 use crate::relay::tls::{Dialect, Inside, Settings};
 
@@ -121,7 +121,10 @@ async fn silence_before_the_upgrade_ends() {
     let (stream, mut rest) = Lab::new(starttls(Dialect::Smtp, Inside::Clear)).raw();
     let service = rest.service().await;
     let told = rest.ended().await;
-    assert!(matches!(&told[..], [Entry::End { reason }] if reason.as_str() == "silence for 300 s"), "{told:?}");
+    assert!(
+        matches!(&told[..], [Entry::End { reason: Reason::TimedOut, detail: Some(why) }] if *why == "silence for 300 s"),
+        "{told:?}"
+    );
     drop((stream, service));
 }
 

@@ -1,0 +1,156 @@
+//! The commands in a transcript.
+//!
+//! Who runs a command without a terminal sends it data, which is nothing that was typed: of `ssh host 'cat >/tmp/bot' <bot`
+//! the command is told, and how much it has read. A shell without a terminal runs what it reads, line by line.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::super::status;
+use super::ends::Names;
+use super::replay::{Open, next_of};
+use crate::record::escape;
+use crate::record::tape::{Moved, inputs};
+use crate::record::transcript::{Commands, What};
+
+/// What programs without a terminal have read, by the tape that was asked last.
+#[derive(Default)]
+pub struct Inputs {
+    tape: PathBuf,
+    channels: HashMap<u32, Vec<Moved>>,
+}
+
+impl Inputs {
+    /// What the program of a cast has read, as its tape has it. Of one that cannot be read nothing is known.
+    fn of(&mut self, names: &Names) -> &[Moved] {
+        if self.tape != names.tape {
+            self.tape.clone_from(&names.tape);
+            self.channels = inputs(&names.tape).unwrap_or_default();
+        }
+        u32::try_from(names.number).ok().and_then(|number| self.channels.get(&number)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The commands in a cast, one a line.
+pub fn commands(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Result<String> {
+    let names = Names::of(path);
+    let header = cast.header();
+    let has_terminal = header.env.contains_key("TERM") || !names.as_ref().is_some_and(Names::is_ssh);
+    let mut text = String::new();
+    let is_data = header.command.is_some() && !has_terminal;
+    if let Some(command) = header.command.as_ref().filter(|_| names.as_ref().is_none_or(|names| names.part == 1)) {
+        text += &line(0, &escape(command));
+    }
+    let mut commands = if has_terminal { Commands::default() } else { Commands::script() };
+    let (mut first, mut last, mut octets) = (None, 0, 0);
+    while let Some(moment) = next_of(cast, path)? {
+        if let What::Input(input) = moment.what {
+            first.get_or_insert(moment.at);
+            (last, octets) = (moment.at, octets + input.len() as u64);
+            if !is_data {
+                commands.push(moment.at, &input);
+            }
+        }
+    }
+    commands.end(last);
+    let no_text = commands.no_text();
+    let (typed, more) = commands.finish();
+    text.extend(typed.iter().map(|typed| line(typed.at, &typed.command)));
+    if no_text > 0 {
+        let lines = match no_text {
+            1 => "1 line of its input is".to_owned(),
+            lines => format!("{} lines of its input are", status::count(lines)),
+        };
+        text += &note(&format!("{lines} no text"));
+    }
+    if more > 0 {
+        text += &note(&format!("{more} more"));
+    }
+    if let Some(names) = names.filter(|names| !has_terminal && names.part == 1) {
+        let read = inputs.of(&names);
+        text.extend(read.iter().map(|read| input(first.unwrap_or(0), read)));
+        if read.is_empty() && is_data && octets > 0 {
+            // The transcript has of what is no text something else in its place.
+            text += &line(first.unwrap_or(0), "(input: not told as a file; the transcript shows it)");
+        }
+    }
+    Ok(text)
+}
+
+fn line(at: i64, text: &str) -> String {
+    format!("{:>10.3}  {text}\n", at as f64 / 1e6)
+}
+
+fn note(text: &str) -> String {
+    format!("{:>10}  ({text})\n", "")
+}
+
+/// What was read from `at` on.
+fn input(at: i64, read: &Moved) -> String {
+    let mut told = format!("input: {} octets", status::count(read.size));
+    if let Some(sha256) = &read.sha256 {
+        told += &format!(", sha256 {sha256}");
+    }
+    if let Some(cut) = &read.cut {
+        told += &format!(", kept in part: {cut}");
+    }
+    line(at, &format!("({told})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::replay::open;
+    use super::*;
+
+    const STEM: &str = "20261130T025429Z-ssh-00000000000000a7";
+
+    /// What is told of a cast, channel 3 of a connection whose tape has these lines.
+    fn told(name: &str, header: &str, inputs_of: &[&str], tape: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        let moments = inputs_of
+            .iter()
+            .enumerate()
+            .map(|(at, input)| format!("[{}.5,\"i\",{}]\n", at, serde_json::to_string(input).unwrap()));
+        let header = format!("{{\"version\":2,\"width\":80,\"height\":24{header}}}\n");
+        std::fs::write(&path, header + &moments.collect::<String>()).unwrap();
+        std::fs::write(dir.path().join(format!("{STEM}.ndjson")), tape).unwrap();
+        commands(&mut open(&path).unwrap(), &path, &mut Inputs::default()).unwrap()
+    }
+
+    #[test]
+    fn what_a_command_reads_is_no_command() {
+        let tape = r#"{"at":1,"file-begin":{"channel":3,"file":0,"path":"cat >x","direction":"input"}}
+{"at":1,"file-begin":{"channel":3,"file":1,"path":"cat >x","direction":"output"}}
+{"at":1,"file-begin":{"channel":4,"file":2,"path":"y","direction":"input"}}
+{"at":2,"file-end":{"file":0,"size":70000,"sha256":"ab12","kept":false},"cut":"file-too-large"}
+{"at":2,"file-end":{"file":1,"size":1,"sha256":"00","kept":true}}
+{"at":2,"file-end":{"file":2,"size":2,"sha256":"00","kept":true}}
+"#;
+        let name = format!("{STEM}-0003-0001.cast");
+        let command = r#","command":"cat >x","env":{}"#;
+        let binary = ["\u{7f}ELF\n", "a\nb\n"];
+        let data = told(&name, command, &binary, tape);
+        assert_eq!(
+            data,
+            "     0.000  cat >x\n     0.500  (input: 70,000 octets, sha256 ab12, kept in part: file-too-large)\n"
+        );
+        let no_tape = told(&name, command, &binary, "");
+        assert!(no_tape.lines().count() == 2 && no_tape.contains("not told as a file"), "{no_tape}");
+        // What came in the next part of it is told with the first.
+        assert_eq!(told(&format!("{STEM}-0003-0002.cast"), command, &binary, tape), "");
+        // With a terminal it is typed, and what is typed by Telnet is.
+        let with_terminal = told(&name, r#","command":"vi","env":{"TERM":"xterm"}"#, &["ls\r"], tape);
+        assert_eq!(with_terminal, "     0.000  vi\n     0.500  ls\n");
+        assert_eq!(told(&name.replace("-ssh-", "-telnet-"), "", &["lx\u{7f}s\r"], ""), "     0.500  ls\n");
+        assert_eq!(told("other.cast", "", &["lx\u{7f}s\r"], ""), "     0.500  ls\n");
+    }
+
+    #[test]
+    fn what_a_shell_without_a_terminal_reads_are_commands() {
+        let name = format!("{STEM}-0003-0001.cast");
+        let lines = ["uname -a\nls\u{0}x\n", "\u{fffd}\nid"];
+        let shell = told(&name, r#","env":{}"#, &lines, "");
+        assert_eq!(shell, "     0.500  uname -a\n     1.500  id\n            (2 lines of its input are no text)\n");
+    }
+}
