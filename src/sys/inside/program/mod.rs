@@ -7,6 +7,7 @@
 //! connection it descends from.
 
 mod call;
+pub mod compat;
 mod directory;
 mod process;
 
