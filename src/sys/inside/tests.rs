@@ -358,24 +358,3 @@ fn ten_thousand_short_processes_are_told_one_and_all() {
     println!("{COUNT} processes in {} ms", (clock::monotonic_micros() - begin) / 1000);
     assert_eq!((seen.len(), exits, lost), (COUNT, COUNT, 0));
 }
-
-#[test]
-#[ignore = "measures"]
-fn what_a_system_call_takes() {
-    let measure = || {
-        let begin = clock::monotonic_micros();
-        for _ in 0..2_000_000 {
-            let _ = rustix::process::getppid();
-        }
-        (clock::monotonic_micros() - begin) as f64 / 2000.0
-    };
-    for _ in 0..8 {
-        let without = measure();
-        let cgroup = Cgroup::new();
-        let [with, with_all] = [false, true].map(|of_32_bits| {
-            let _watch = watch_all(RING, &cgroup, of_32_bits);
-            measure()
-        });
-        println!("{without:.0} ns without, {with:.0} with, {with_all:.0} with calls of 32 bits");
-    }
-}
