@@ -59,6 +59,8 @@ pub struct Args {
 enum Inside {
     /// eBPF, or fanotify where that cannot be
     Best,
+    /// The same, with files of programs of 32 bits
+    All,
     /// fanotify
     Fanotify,
     /// Nothing
@@ -69,6 +71,7 @@ impl From<Inside> for Source {
     fn from(inside: Inside) -> Source {
         match inside {
             Inside::Best => Source::Best,
+            Inside::All => Source::All,
             Inside::Fanotify => Source::Fanotify,
             Inside::Off => Source::Off,
         }

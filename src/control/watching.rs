@@ -15,6 +15,8 @@ pub enum Source {
     /// eBPF, or where that cannot be, fanotify.
     #[default]
     Best,
+    /// The same, and all calls of the machine are looked at for those of 32 bits.
+    All,
     /// fanotify, which tells less.
     Fanotify,
     /// Nothing.
@@ -39,7 +41,7 @@ pub fn watch(plan: &Plan, source: Source) -> (Inside, Option<Watching>) {
         return (Inside::Nothing, None);
     }
     let why = match source {
-        Source::Best => match inside::attach(inside::RING) {
+        Source::Best | Source::All => match inside::attach(inside::RING, source == Source::All) {
             Ok((attached, handles)) => return (Inside::Watched, Some(Watching::Cgroups(attached, handles))),
             Err(error) => error.to_string(),
         },

@@ -168,6 +168,34 @@ fn each_of_two_attackers_on_one_host_has_their_own_session() {
     assert_eq!((&event["src"]["ip"], &event["session"]), (&"192.0.2.3".into(), &second.as_str().into()));
 }
 
+/// A program of 32 bits for x86 that opens `hidden` to be written, removes it, and ends with 9.
+const OF_32_BITS: &str = "\
+    f0VMRgEBAQAAAAAAAAAAAAIAAwABAAAAVIAECDQAAAAAAAAAAAAAADQAIAABAAAAAAAAAAEAAAAAAAAAAIAECACABAiJAAAAiQAAAAUAAAAAEA\
+     AAuAUAAAC7goAECLlBAAAAuqQBAADNgLgKAAAAu4KABAjNgLgBAAAAuwkAAADNgGhpZGRlbgA=";
+
+#[test]
+fn what_programs_of_32_bits_do_to_files_is_told_where_that_is_wanted() {
+    let mut lab = Lab::shared();
+    lab.inside = Some("all".to_owned());
+    let lab = self::lab(lab);
+    let host = "192.0.2.16";
+    let run = format!("cd /tmp; echo {OF_32_BITS} | base64 -d >a; chmod 755 a; ./a; echo $?");
+    if !cfg!(target_arch = "x86_64") || shell(&lab.attacker, host, &run).trim() != "9" {
+        println!("this machine runs no programs of 32 bits");
+        return;
+    }
+    for did in ["open", "delete"] {
+        let (event, object) =
+            wait_told(&lab, "container.file", host, |object| object["path"] == "hidden" && object["did"] == did);
+        assert_eq!(
+            (&object["name"], &object["dir"], &event["src"]["ip"]),
+            (&"a".into(), &"/tmp".into(), &"192.0.2.2".into())
+        );
+    }
+    let (_, end) = wait_told(&lab, "container.exit", host, |object| object["name"] == "a");
+    assert_eq!(end["code"], 9, "{end}");
+}
+
 #[test]
 fn whoever_dies_outside_what_happens_inside_is_told() {
     let lab = lab(Lab::shared());

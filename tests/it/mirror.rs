@@ -251,7 +251,7 @@ fn suricatas_alerts_are_joined_to_their_sessions() {
     let session = opened["session"].as_str().unwrap();
     let sid_of = |event: &Value| {
         let text = event["text"].as_str().filter(|_| event["event"] == "ids.alert")?;
-        Some(serde_json::from_str::<Value>(text).ok()?["sid"].as_u64()?)
+        serde_json::from_str::<Value>(text).ok()?["sid"].as_u64()
     };
     for (sid, src, port) in [(9_000_001, "10.0.0.9", 80), (9_000_002, "10.0.0.9", 23), (9_000_003, "10.0.0.5", 22)] {
         let alert = lab.wait_event("ids.alert", |event| sid_of(event) == Some(sid));

@@ -111,7 +111,7 @@ fn af_xdp() -> Check {
 
 fn watching() -> Check {
     const RING: u32 = 1 << 16;
-    match inside::attach(RING) {
+    match inside::attach(RING, false) {
         Ok(_) => Check::ok("inside", "what happens inside containers can be watched from outside, by eBPF"),
         Err(error) => {
             let found = match fanotify::create() {

@@ -1,5 +1,6 @@
 //! The commands of `bpf(2)` that are needed, in the layout of `union bpf_attr`.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -10,6 +11,7 @@ const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const PROG_LOAD: libc::c_int = 5;
+const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 pub const NAME: [u8; 16] = *b"honeyweave\0\0\0\0\0\0";
 
 #[repr(C)]
@@ -45,6 +47,13 @@ struct ProgLoad {
     kern_version: u32,
     prog_flags: u32,
     name: [u8; 16],
+}
+
+#[repr(C)]
+struct RawTracepoint {
+    name: u64,
+    program: u32,
+    reserved: u32,
 }
 
 /// Makes a system call whose result is 0 or a new descriptor.
@@ -158,6 +167,14 @@ pub fn load(prog_type: u32, code: &[Instruction], flags: u32) -> io::Result<Owne
         }
         Err(error) => Err(error),
     }
+}
+
+/// Has `program` run at the tracepoint of that name, with what it tells as it is, until the descriptor is closed.
+pub fn at_raw_tracepoint(name: &CStr, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let program = program.as_raw_fd() as u32;
+    let mut attributes = RawTracepoint { name: name.as_ptr() as u64, program, reserved: 0 };
+    // SAFETY: the name lives for the call, and ends with a zero.
+    Ok(owned(unsafe { bpf(RAW_TRACEPOINT_OPEN, &mut attributes) }?))
 }
 
 /// What of `struct perf_event_attr` a tracepoint takes; the kernel takes the rest for zero.

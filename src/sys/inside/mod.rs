@@ -33,6 +33,8 @@ const LOCALS: u32 = 65_536;
 
 /// `BPF_PROG_TYPE_TRACEPOINT`
 const TRACEPOINT: u32 = 5;
+/// `BPF_PROG_TYPE_RAW_TRACEPOINT`
+const RAW_TRACEPOINT: u32 = 17;
 /// Types of maps (`enum bpf_map_type`), and `BPF_F_MMAPABLE`.
 const HASH: u32 = 1;
 const ARRAY: u32 = 2;
@@ -56,12 +58,13 @@ pub struct Handles {
     pub lost: OwnedFd,
 }
 
-/// Attaches the programs. `ring` is the octets of their ring: a power of two, and whole pages.
+/// Attaches the programs. `ring` is the octets of their ring: a power of two, and whole pages. If files are wanted that system calls
+/// `of_32_bits` open, there are programs at all calls of the machine, which all of it pays for.
 ///
 /// # Errors
 /// `EPERM` without `CAP_BPF`, `CAP_PERFMON` and `CAP_SYS_ADMIN`, or where a machine is locked down; others if the kernel is
 /// older than 5.15, or was built without tracepoints of system calls or types for BPF.
-pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
+pub fn attach(ring: u32, of_32_bits: bool) -> io::Result<(Attached, Handles)> {
     let map = |map_type, key, value, entries, flags| call::map(Shape { map_type, key, value, entries, flags });
     let containers = map(HASH, 8, program::CONTAINER, CONTAINERS, 0)?;
     let processes = map(LRU_HASH, 4, program::PROCESS, PROCESSES, 0)?;
@@ -114,6 +117,15 @@ pub fn attach(ring: u32) -> io::Result<(Attached, Handles)> {
             // Not each machine has each of them.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => other?,
+        }
+    }
+    // On other machines a program of 32 bits is one of another kind.
+    if let Some(status) = program::compat::status(&types).filter(|_| of_32_bits && cfg!(target_arch = "x86_64")) {
+        let leave = program::compat::leave(&maps, places.as_ref(), status);
+        for (name, code) in [(c"sys_exit", leave), (c"sys_enter", program::compat::enter(&maps, status))] {
+            let said = |error: io::Error| io::Error::new(error.kind(), format!("the tracepoint {name:?}: {error}"));
+            let program = call::load(RAW_TRACEPOINT, &code, 0).map_err(said)?;
+            attached.push(call::at_raw_tracepoint(name, program.as_fd()).map_err(said)?);
         }
     }
     Ok((Attached(attached), Handles { containers, ring, lost }))

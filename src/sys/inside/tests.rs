@@ -57,7 +57,11 @@ struct Watch {
 }
 
 fn watch(ring: u32, cgroup: &Cgroup) -> Watch {
-    let (attached, Handles { containers, ring: fd, lost }) = attach(ring).unwrap();
+    watch_all(ring, cgroup, false)
+}
+
+fn watch_all(ring: u32, cgroup: &Cgroup, of_32_bits: bool) -> Watch {
+    let (attached, Handles { containers, ring: fd, lost }) = attach(ring, of_32_bits).unwrap();
     let containers = Containers::new(containers);
     let own = std::fs::metadata("/proc/self/ns/pid").unwrap();
     containers.add(cgroup.id(), (own.dev(), own.ino())).unwrap();
@@ -153,6 +157,62 @@ fn what_processes_of_a_cgroup_do_is_told_and_nothing_else_is() {
     watch.containers.remove(cgroup.id());
     cgroup.run(None, "/bin/true");
     assert_eq!(watch.told().0, Vec::<String>::new());
+}
+
+/// A program of 32 bits that opens a file of its name to be written, removes it, and ends with 9.
+#[cfg(target_arch = "x86_64")]
+fn of_32_bits(name: &str) -> Vec<u8> {
+    const AT: u32 = 0x0804_8000;
+    const HEAD: u32 = 84;
+    let put = |register: u8, value: u32| [&[0xb8 + register][..], &value.to_le_bytes()].concat();
+    let call = |path: u32| {
+        let calls: [&[(u8, u32)]; 3] =
+            [&[(0, 5), (3, path), (1, 0o101), (2, 0o644)], &[(0, 10), (3, path)], &[(0, 1), (3, 9)]];
+        let one = |registers: &&[(u8, u32)]| {
+            let put = registers.iter().flat_map(|(register, value)| put(*register, *value));
+            put.chain([0xcd, 0x80]).collect::<Vec<u8>>()
+        };
+        calls.iter().flat_map(one).collect::<Vec<u8>>()
+    };
+    let len = call(0).len() as u32;
+    let text = [&call(AT + HEAD + len)[..], name.as_bytes(), &[0]].concat();
+    let halves = |halves: &[u16]| halves.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<u8>>();
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let size = HEAD + text.len() as u32;
+    [
+        &b"\x7fELF\x01\x01\x01"[..],
+        &[0; 9],
+        &halves(&[2, 3]),
+        &words(&[1, AT + HEAD, 52, 0, 0]),
+        &halves(&[52, 32, 1, 0, 0, 0]),
+        &words(&[1, 0, AT, AT, size, size, 5, 0x1000]),
+        &text,
+    ]
+    .concat()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_calls_of_32_bits_do_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let cgroup = Cgroup::new();
+    let mut watch = watch_all(RING, &cgroup, true);
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("of32");
+    std::fs::write(&program, of_32_bits("hidden")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    if Command::new(&program).current_dir(dir.path()).status().is_err() {
+        println!("this kernel runs no programs of 32 bits");
+        return;
+    }
+    let at = dir.path().display();
+    cgroup.run(None, &format!("cd {at}; ./of32; [ $? = 9 ]"));
+    let (told, lost) = watch.told();
+    assert_eq!(lost, 0);
+    for wanted in ["execute ./of32 ./of32", "Open hidden", "Delete hidden"] {
+        has(&told, &format!("{wanted} in {at}"));
+    }
+    has(&told, "exit of32 Some(9)");
 }
 
 #[test]

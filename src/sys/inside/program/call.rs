@@ -66,9 +66,26 @@ fn argument(number: u8) -> i16 {
 /// `syscalls:sys_enter_…`: keeps what will be told when the call returns.
 pub fn enter(maps: &Maps, call: &Call) -> Vec<Instruction> {
     let mut a = begin();
+    let load = |a: &mut Program, dst: u8, number: u8| a.load(Size::Double, dst, CONTEXT, argument(number));
+    keep(&mut a, maps, call, load, contained);
+    end(a)
+}
+
+/// What has looked already whether the process is in a container.
+pub const LOOKED: fn(&mut Program, &Maps) = |_, _| {};
+
+/// Keeps what `argument` puts into a register of the call, unless nobody will want to know of it. Before anything that takes
+/// longer, `contained` is done.
+pub fn keep(
+    a: &mut Program,
+    maps: &Maps,
+    call: &Call,
+    argument: impl Fn(&mut Program, u8, u8),
+    contained: impl Fn(&mut Program, &Maps),
+) {
     a.store_imm(Size::Double, STACK, VALUE_AT + 16, 0);
     if let Some(number) = call.number {
-        a.load(Size::Double, 1, CONTEXT, argument(number));
+        argument(a, 1, number);
         a.store(Size::Double, STACK, VALUE_AT + 16, 1);
     }
     let asked = match call.kind {
@@ -80,13 +97,13 @@ pub fn enter(maps: &Maps, call: &Call) -> Vec<Instruction> {
         a.op_imm(AND, 1, asked);
         a.jump_if_imm(1, Cond::Equal, 0, Label::Out);
     }
-    contained(&mut a, maps);
+    contained(a, maps);
     a.call(function::PROCESS);
     a.store(Size::Double, STACK, CALLER_AT, RESULT);
     for (path, at) in call.paths.into_iter().zip([VALUE_AT, VALUE_AT + 8]) {
         match path {
             Some(path) => {
-                a.load(Size::Double, 1, CONTEXT, argument(path));
+                argument(a, 1, path);
                 a.store(Size::Double, STACK, at, 1);
             }
             None => a.store_imm(Size::Double, STACK, at, 0),
@@ -95,24 +112,23 @@ pub fn enter(maps: &Maps, call: &Call) -> Vec<Instruction> {
     a.store_imm(Size::Word, STACK, VALUE_AT + 24, call.kind as i32);
     a.store_imm(Size::Word, STACK, VALUE_AT + 28, -1);
     if let Some(file) = call.file.or(call.directories[0]) {
-        a.load(Size::Double, 1, CONTEXT, argument(file));
+        argument(a, 1, file);
         a.store(Size::Word, STACK, VALUE_AT + 28, 1);
     }
     if let Some(other) = call.directories[1] {
         // They are numbers of 32 bits; what is above those may be anything.
-        a.load(Size::Double, 2, CONTEXT, argument(other));
+        argument(a, 2, other);
         a.op_imm(SHIFT_LEFT, 1, 32);
         a.op_imm(SHIFT_LEFT, 2, 32);
         a.jump_if(1, Cond::Equal, 2, Label::Read);
         a.store_imm(Size::Word, STACK, VALUE_AT + 28, directory::SEVERAL);
         a.here(Label::Read);
     }
-    update(&mut a, maps.calls, CALLER_AT, VALUE_AT);
-    end(a)
+    update(a, maps.calls, CALLER_AT, VALUE_AT);
 }
 
 /// Takes what was kept of a call that has succeeded to `VALUE_AT`.
-fn returned(a: &mut Program, maps: &Maps) {
+fn returned(a: &mut Program, maps: &Maps, result: i16) {
     a.call(function::PROCESS);
     a.store(Size::Double, STACK, CALLER_AT, RESULT);
     look_up(a, maps.calls, CALLER_AT);
@@ -122,21 +138,25 @@ fn returned(a: &mut Program, maps: &Maps) {
         a.store(Size::Double, STACK, VALUE_AT + offset, 1);
     }
     delete(a, maps.calls, CALLER_AT);
-    a.load(Size::Double, 1, CONTEXT, RETURNED);
+    a.load(Size::Double, 1, CONTEXT, result);
     a.jump_if_imm(1, Cond::Less, 0, Label::Out);
     contained(a, maps);
 }
 
 /// `syscalls:sys_exit_…` of those that are about files.
 pub fn leave(maps: &Maps, places: Option<&Places>) -> Vec<Instruction> {
-    let mut a = begin();
-    returned(&mut a, maps);
+    returned_to(begin(), maps, places, RETURNED)
+}
+
+/// The same behind what has begun, with the call's result at `result` of what is told.
+pub fn returned_to(mut a: Program, maps: &Maps, places: Option<&Places>, result: i16) -> Vec<Instruction> {
+    returned(&mut a, maps, result);
     head(&mut a, maps, Kind::Open);
     a.load(Size::Word, 1, STACK, VALUE_AT + 24);
     a.store(Size::Word, RECORD, 16, 1);
     a.load(Size::Word, 1, STACK, VALUE_AT + 28);
     a.store(Size::Word, RECORD, 36, 1);
-    a.load(Size::Double, 1, CONTEXT, RETURNED);
+    a.load(Size::Double, 1, CONTEXT, result);
     a.store(Size::Double, RECORD, 88, 1);
     // The flags of `openat2` are the first of what its argument points to.
     a.load(Size::Double, 1, STACK, VALUE_AT + 16);

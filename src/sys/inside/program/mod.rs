@@ -8,6 +8,7 @@
 
 mod accept;
 mod call;
+pub mod compat;
 mod directory;
 mod process;
 

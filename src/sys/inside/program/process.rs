@@ -151,20 +151,25 @@ pub fn execute(maps: &Maps, fields: &Fields, places: Option<&Places>) -> Option<
 pub fn code(maps: &Maps, of_thread: bool) -> Vec<Instruction> {
     let mut a = begin();
     contained(&mut a, maps);
-    key(&mut a);
+    ends(&mut a, maps, of_thread, |a| a.load(Size::Double, 2, CONTEXT, ARGUMENTS));
+    end(a)
+}
+
+/// Keeps the code that `load` puts into 2.
+pub fn ends(a: &mut Program, maps: &Maps, of_thread: bool, load: impl Fn(&mut Program)) {
+    key(a);
     if of_thread {
-        only_first_thread(&mut a);
+        only_first_thread(a);
     }
-    look_up(&mut a, maps.processes, KEY_AT);
+    look_up(a, maps.processes, KEY_AT);
     a.jump_if_imm(RESULT, Cond::Equal, 0, Label::Out);
-    a.load(Size::Double, 2, CONTEXT, ARGUMENTS);
+    load(a);
     a.op_imm(AND, 2, 0xff);
     a.load(Size::Word, 1, RESULT, STATE);
     a.op_imm(AND, 1, EXECUTED);
     a.op(OR, 1, 2);
     a.op_imm(OR, 1, ENDED);
     a.store(Size::Word, RESULT, STATE, 1);
-    end(a)
 }
 
 /// Goes on only in a process's first thread, whose number is the process's.
