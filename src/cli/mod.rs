@@ -33,7 +33,7 @@ mod table;
 mod up;
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -138,6 +138,10 @@ impl OsDb {
 
 /// Parses the arguments, runs the subcommand and reports its error.
 pub fn main() -> ExitCode {
+    // Elsewhere than on a terminal, a path that is cut in two lines is found by nobody. It is set once.
+    let _ = miette::set_hook(Box::new(|_| {
+        Box::new(miette::MietteHandlerOpts::new().wrap_lines(std::io::stderr().is_terminal()).build())
+    }));
     let result = match Cli::parse().command {
         Command::Up(args) => up::run(args),
         Command::Check(args) => check::run(args),
@@ -195,6 +199,7 @@ pub fn complain(report: &miette::Report) {
     let mut plain = String::new();
     let handler =
         miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor()).with_links(false);
+    let handler = handler.with_wrap_lines(std::io::stderr().is_terminal());
     let text = match handler.render_report(&mut plain, &**report) {
         // What is drawn for a terminal has escape sequences of its own, that cannot be told from those of others.
         Ok(()) if is_harmless(&plain) => format!("{report:?}"),
