@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -37,14 +38,38 @@ pub struct Filter {
     /// Only events whose id is this or begins with it up to a dot: `tcp`, `tcp.` and `tcp.probe` all fit `tcp.probe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// Only what happened then or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Utc>,
+    /// Only what had happened by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Utc>,
+    /// Only what came from this address (`src`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attacker: Option<IpAddr>,
+    /// Only what this host was told (`dst`), or what it did (`src`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<IpAddr>,
 }
 
 #[derive(Deserialize)]
 struct Head<'a> {
     seq: u64,
+    #[serde(default)]
+    time: Option<Utc>,
     event: &'a str,
     #[serde(default)]
     session: Option<&'a str>,
+    #[serde(default)]
+    src: End,
+    #[serde(default)]
+    dst: End,
+}
+
+#[derive(Deserialize, Default)]
+struct End {
+    #[serde(default)]
+    ip: Option<IpAddr>,
 }
 
 impl Filter {
@@ -62,7 +87,39 @@ impl Filter {
             rest.is_some_and(|rest| wanted.is_empty() || rest.is_empty() || rest.starts_with('.'))
         });
         let session = self.session.as_deref().is_none_or(|wanted| head.session == Some(wanted));
-        (event && session).then_some(head.seq)
+        let since = self.since.is_none_or(|since| head.time.is_some_and(|time| time >= since));
+        let until = self.until.is_none_or(|until| head.time.is_some_and(|time| time <= until));
+        let attacker = self.attacker.is_none_or(|ip| head.src.ip == Some(ip));
+        let host = self.host.is_none_or(|ip| [head.src.ip, head.dst.ip].contains(&Some(ip)));
+        (event && session && since && until && attacker && host).then_some(head.seq)
+    }
+
+    /// Looks for the same where that costs less than to read a line: what is in none that fits.
+    fn sieve(&self) -> Sieve {
+        let written = |time: Option<Utc>| time.map(|time| time.to_string());
+        let addresses = [self.attacker, self.host].into_iter().flatten().map(|ip| format!("\"{ip}\""));
+        Sieve {
+            since: written(self.since),
+            until: written(self.until),
+            parts: self.session.iter().cloned().chain(addresses).collect(),
+        }
+    }
+}
+
+/// What a line that fits has.
+struct Sieve {
+    since: Option<String>,
+    until: Option<String>,
+    parts: Vec<String>,
+}
+
+impl Sieve {
+    fn passes(&self, line: &str) -> bool {
+        // Most lines begin with their time; of others the whole is read.
+        let time = time_of(line);
+        let since = self.since.as_deref().is_none_or(|since| time.is_empty() || time >= since);
+        let until = self.until.as_deref().is_none_or(|until| time.is_empty() || time <= until);
+        since && until && self.parts.iter().all(|part| line.contains(part.as_str()))
     }
 }
 
@@ -227,13 +284,12 @@ pub(super) fn tail(dir: &Path, octets: u64, mut each: impl FnMut(&[u8])) {
 
 // Returns the number of the first record in the file.
 fn collect(file: File, filter: &Filter, last: usize, found: &mut VecDeque<String>) -> io::Result<Option<u64>> {
-    let mut first = None;
+    let (mut first, sieve) = (None, filter.sieve());
     lines(file, &mut |text| {
         if first.is_none() {
             first = Filter::default().matches(text);
         }
-        // Parsing costs more than reading: look whether the session occurs at all first.
-        if filter.session.as_deref().is_some_and(|session| !text.contains(session)) {
+        if !sieve.passes(text) {
             return Ok(());
         }
         if filter.matches(text).is_some() {
