@@ -30,7 +30,9 @@ mod show;
 mod status;
 mod switch_entry;
 mod table;
+mod target;
 mod up;
+mod when;
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
@@ -38,6 +40,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use target::Target;
 
 /// Exit code of a failure.
 pub const FAILURE: u8 = 1;
@@ -102,17 +105,6 @@ enum Command {
     ImportEntry(image::ImportEntry),
     #[command(name = "__inspector", hide = true)]
     Inspector(inspector_entry::Args),
-}
-
-/// Which honeynet a command is about.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Target {
-    /// Name of the honeynet, where several run
-    #[arg(long, env = "HONEYWEAVE_NAME")]
-    pub name: Option<String>,
-    /// Where state lies, in a directory for each name [default: /var/lib/honeyweave]
-    #[arg(long, value_name = "DIR", env = "HONEYWEAVE_STATE_DIR")]
-    pub state_dir: Option<PathBuf>,
 }
 
 /// Where nmap's database of operating systems is.

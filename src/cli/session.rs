@@ -13,7 +13,6 @@ mod late;
 mod replay;
 mod show;
 mod tcp;
-mod when;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -22,14 +21,11 @@ use std::process::ExitCode;
 use miette::miette;
 use serde_json::{Value, json};
 
-use super::client::{Client, ConnectError};
+use super::when::When;
 use super::{Target, show::print_rows};
-use crate::control::place::STATE_DIR;
-use crate::control::request::{Request, Status};
 use crate::event::SessionId;
-use crate::record::{self, MOST_SESSIONS, Session, Wanted};
+use crate::record::{self, Filter, MOST_SESSIONS, Session, Wanted};
 use crate::sys::clock;
-use when::When;
 
 const LAST: usize = 1000;
 
@@ -124,54 +120,28 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
 }
 
 /// The directory of the honeynet that `target` means, whether it runs or has ended.
-pub(super) fn directory(target: &Target) -> miette::Result<PathBuf> {
-    if let (Some(state), Some(name)) = (&target.state_dir, &target.name) {
-        return existing(state.join(name));
-    }
-    if target.state_dir.is_none() {
-        match Client::connect(target) {
-            Ok(mut client) => {
-                let status: Status = client.ask(&Request::Status)?;
-                return Ok(status.dir);
-            }
-            // It may have left something.
-            Err(ConnectError::NoneRuns(_) | ConnectError::NotRunning { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let state = target.state_dir.clone().unwrap_or_else(|| STATE_DIR.into());
-    if let Some(name) = &target.name {
-        return existing(state.join(name));
-    }
-    let entries = std::fs::read_dir(&state).into_iter().flatten().flatten();
-    let mut dirs: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).chain([state.clone()]).filter(|dir| dir.join("events").is_dir()).collect();
-    match (dirs.pop(), dirs.is_empty()) {
-        (Some(dir), true) => Ok(dir),
-        (Some(_), false) => {
-            Err(miette!(help = "say which with --name NAME", "several honeynets lie in {}", state.display()))
-        }
-        (None, _) => Err(miette!(
-            help = "`honeyweave up TOPOLOGY` starts one; --state-dir says where honeynets lie",
-            "no honeynet runs, and none has left anything in {}",
-            state.display()
-        )),
-    }
-}
-
-fn existing(dir: PathBuf) -> miette::Result<PathBuf> {
-    if dir.join("events").is_dir() {
-        return Ok(dir);
-    }
-    Err(miette!(help = "--state-dir says where honeynets lie", "no honeynet has left anything in {}", dir.display()))
+fn directory(target: &Target) -> miette::Result<PathBuf> {
+    target.directory()
 }
 
 fn events(dir: &Path) -> PathBuf {
     dir.join("events")
 }
 
-fn unreadable(dir: &Path, error: &std::io::Error) -> miette::Report {
-    miette!(help = "what was recorded is for root's eyes: use sudo", "cannot read {}: {error}", dir.display())
+/// Whether the log in `log` knows session `id`.
+pub(super) fn has_records(log: &Path, id: SessionId) -> std::io::Result<bool> {
+    let filter = Filter { session: Some(id.to_string()), ..Filter::default() };
+    Ok(!record::search(log, &filter, 1)?.is_empty())
+}
+
+pub(super) fn unreadable(dir: &Path, error: &std::io::Error) -> miette::Report {
+    let help = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "what was recorded is for root's eyes: use sudo",
+        _ => {
+            "it is a honeynet's, which makes it and writes to it as long as it runs: see that nothing else has its place"
+        }
+    };
+    miette!(help = help, "cannot read {}: {error}", dir.display())
 }
 
 fn list(ls: &Ls) -> miette::Result<ExitCode> {
