@@ -9,10 +9,13 @@ mod ends;
 mod export;
 mod follow;
 mod inside;
+mod key;
 mod late;
+mod password;
 mod replay;
 mod show;
 mod tcp;
+mod verify;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -60,9 +63,9 @@ pub enum Command {
     /// Write everything that is known of one into one signed file
     Export(export::Export),
     /// Check such a file; exit code 1 if anything is not as it says
-    Verify(export::Verify),
+    Verify(verify::Verify),
     /// Print the public key that others check such files with
-    Key(Target),
+    Key(key::OfKey),
 }
 
 /// How sessions are listed.
@@ -114,8 +117,8 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         Command::Replay(args) => replay::run(&args),
         Command::Follow(which) => follow::run(&which),
         Command::Export(args) => export::export(&args),
-        Command::Verify(args) => export::verify(&args),
-        Command::Key(target) => export::key(&target),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Key(args) => key::tell(&args),
     }
 }
 
