@@ -5,6 +5,7 @@
 
 mod connections;
 mod diff;
+mod drawing;
 mod ends;
 mod export;
 mod follow;
@@ -59,7 +60,7 @@ pub enum Command {
     /// Play what was shown to the attacker, as far as that only draws
     Replay(replay::Replay),
     /// Watch what is shown to the attacker
-    Follow(Which),
+    Follow(follow::Follow),
     /// Write everything that is known of one into one signed file
     Export(export::Export),
     /// Check such a file; exit code 1 if anything is not as it says
@@ -115,7 +116,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         }
         Command::Diff(args) => diff::run(&args),
         Command::Replay(args) => replay::run(&args),
-        Command::Follow(which) => follow::run(&which),
+        Command::Follow(args) => follow::run(&args),
         Command::Export(args) => export::export(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Key(args) => key::tell(&args),

@@ -77,7 +77,7 @@ fn a_replay_takes_the_time_that_its_speed_leaves() {
     fs::write(&cast, "{\"version\": 2, \"width\": 80, \"height\": 24}\n[0, \"o\", \"a\"]\n[1200, \"o\", \"b\"]\n")
         .unwrap();
     let begin = Instant::now();
-    let speed = ["--speed", "2000", "--max-idle", "1200"];
+    let speed = ["--speed", "2000", "--max-idle", "1200", "--terminal"];
     let said =
         command(dir.path(), &[&["session", "replay", cast.to_str().unwrap()][..], &speed].concat()).output().unwrap();
     let took = begin.elapsed();
