@@ -14,7 +14,7 @@ use super::{Target, remark, table};
 use crate::control::request::{Answer, MAX_LAST, Request};
 use crate::event::SessionId;
 use crate::record::sink::details;
-use crate::record::{self, Filter, Record, by_time, escape, search};
+use crate::record::{self, Filter, Hits, Record, escape};
 use crate::sys::clock;
 
 const PAST: usize = 1000;
@@ -127,13 +127,11 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
 fn list(ls: &Ls, filter: &Filter) -> miette::Result<ExitCode> {
     let dir = ls.target.directory()?.join("events");
     let last = ls.last.unwrap_or(PAST).min(MAX_LAST);
-    // One more tells whether there are more.
-    let mut found = search(&dir, filter, last.saturating_add(1)).map_err(|error| unreadable(&dir, &error))?;
-    let (none, more) = (found.is_empty(), found.len().saturating_sub(last));
-    found.drain(..more);
+    let (found, has_more) = Hits::find(&dir, filter, last).map_err(|error| unreadable(&dir, &error))?;
+    let none = found.is_empty() && !has_more;
     let mut text = String::new();
-    for line in by_time(found) {
-        text += &row(&line, ls.json);
+    for line in found.by_time() {
+        text += &row(&line.map_err(|error| unreadable(&dir, &error))?, ls.json);
         if text.len() >= AT_ONCE && !table::put(&std::mem::take(&mut text))? {
             return Ok(ExitCode::SUCCESS);
         }
@@ -146,7 +144,7 @@ fn list(ls: &Ls, filter: &Filter) -> miette::Result<ExitCode> {
         _ if none && !ls.json => {
             remark(if *filter == Filter::default() { "(nothing has happened yet)" } else { "(no event is like that)" });
         }
-        _ if more > 0 && last > 0 && !ls.json => {
+        _ if has_more && last > 0 && !ls.json => {
             let help = if last < MAX_LAST { "; --last N prints more" } else { "" };
             remark(&format!("(these are the newest {last}{help})"));
         }
