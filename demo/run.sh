@@ -304,7 +304,7 @@ expect "each password that was tried is there" grep -Eq ' 123456 +no$' "$work/sh
 expect "so is what scp has brought" grep -q "upload .*/tmp/.kworker .*$digest" "$work/shown"
 expect "so is what was said within TLS" grep -q ' GET /$' "$work/shown"
 say "and twenty times as fast as it was:"
-hw session replay "$id" --state-dir "$dir" --speed 20 | tee "$work/replay" | show_screen || true
+hw session replay "$id" --state-dir "$dir" --speed 20 --terminal | tee "$work/replay" | show_screen || true
 expect "the replay shows what the attacker saw" grep -q 'password = Winter2024!' "$work/replay"
 
 title "11. honeyweave down"

@@ -3,12 +3,14 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use miette::{IntoDiagnostic, WrapErr, miette};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::Target;
-use crate::control::request::{Answer, Request};
+use crate::control::place::is_name;
+use crate::control::request::{Answer, Request, Status};
 use crate::record::escape;
 
 /// The directory of control sockets, unless `HONEYWEAVE_RUN_DIR` names another.
@@ -43,7 +45,9 @@ pub enum ConnectError {
     Several(Vec<String>),
     /// The name cannot be one.
     #[error("`{0}` cannot be the name of a honeynet")]
-    #[diagnostic(help("a name is made of letters, digits, `-`, `_` and `.`"))]
+    #[diagnostic(help(
+        "a name is made of at most 64 letters, digits, `-`, `_` and `.`, and begins with none of the last three but `_`"
+    ))]
     BadName(String),
     /// Not allowed.
     #[error("not allowed to talk to the honeynet: {} is its owner's alone", .0.display())]
@@ -104,28 +108,28 @@ fn names(dir: &Path) -> Result<Vec<String>, ConnectError> {
     Ok(names)
 }
 
+/// That `name` can be one, and names nothing outside of a directory.
+///
+/// # Errors
+/// If it cannot.
+pub fn check_name(name: &str) -> Result<(), ConnectError> {
+    if is_name(name) { Ok(()) } else { Err(ConnectError::BadName(escape(name).into_owned())) }
+}
+
 impl Client {
-    /// Connects to the honeynet that `target` means: the one named, or the only one that runs.
+    /// Connects to the honeynet `name`, or to the only one that has a live socket in `dir`.
     ///
     /// # Errors
     /// If there is none, or more than one and no name.
-    pub fn connect(target: &Target) -> Result<Client, ConnectError> {
-        Client::connect_in(&run_dir(), target.name.as_deref())
-    }
-
-    fn connect_in(dir: &Path, name: Option<&str>) -> Result<Client, ConnectError> {
+    pub fn connect(dir: &Path, name: Option<&str>) -> Result<Client, ConnectError> {
         let client = |name: String, stream| Client { name, stream: BufReader::new(stream) };
         if let Some(name) = name {
-            let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            if name.is_empty() || name.starts_with('.') || !name.chars().all(fine) {
-                return Err(ConnectError::BadName(escape(name).into_owned()));
-            }
+            check_name(name)?;
             let socket = dir.join(format!("{name}.sock"));
             return match attempt(&socket)? {
                 Try::Live(stream) => Ok(client(name.to_owned(), stream)),
                 Try::Dead => {
-                    let live = |other: &String| matches!(attempt(&dir.join(format!("{other}.sock"))), Ok(Try::Live(_)));
-                    let others = names(dir).unwrap_or_default().into_iter().filter(live).collect();
+                    let others = Client::live(dir).unwrap_or_default();
                     Err(ConnectError::NotRunning { name: name.to_owned(), socket, others })
                 }
             };
@@ -147,6 +151,47 @@ impl Client {
             (0, None) => Err(ConnectError::NoneRuns(dir.to_owned())),
             _ => Err(ConnectError::Several(live.into_iter().map(|(name, _)| name).collect())),
         }
+    }
+
+    /// How it is doing, and where it lies.
+    ///
+    /// # Errors
+    /// As for [`Client::ask`].
+    pub fn status(&mut self) -> miette::Result<Status> {
+        self.ask(&Request::Status)
+    }
+
+    /// Where it keeps what it writes.
+    ///
+    /// # Errors
+    /// As for [`Client::ask`].
+    pub fn dir(&mut self) -> miette::Result<PathBuf> {
+        #[derive(Deserialize)]
+        struct Place {
+            dir: PathBuf,
+        }
+        self.ask::<Place>(&Request::Status).map(|place| place.dir)
+    }
+
+    /// Does `what`, for which each answer has so long to come.
+    pub fn within<T>(
+        &mut self,
+        patience: Duration,
+        what: impl FnOnce(&mut Client) -> miette::Result<T>,
+    ) -> miette::Result<T> {
+        self.stream.get_ref().set_read_timeout(Some(patience)).into_diagnostic()?;
+        let done = what(self);
+        self.stream.get_ref().set_read_timeout(None).into_diagnostic()?;
+        done
+    }
+
+    /// Names of those that have a live socket in `dir`, sorted.
+    ///
+    /// # Errors
+    /// If it cannot be listed.
+    pub fn live(dir: &Path) -> Result<Vec<String>, ConnectError> {
+        let is_live = |name: &String| matches!(attempt(&dir.join(format!("{name}.sock"))), Ok(Try::Live(_)));
+        Ok(names(dir)?.into_iter().filter(is_live).collect())
     }
 
     /// Sends a request.
@@ -203,7 +248,7 @@ mod tests {
     use super::*;
 
     fn error(dir: &Path, name: Option<&str>) -> String {
-        Client::connect_in(dir, name).map(|client| client.name).unwrap_err().to_string()
+        Client::connect(dir, name).map(|client| client.name).unwrap_err().to_string()
     }
 
     #[test]
@@ -215,11 +260,11 @@ mod tests {
         drop(UnixListener::bind(dir.path().join("stale.sock")).unwrap());
         assert!(error(dir.path(), None).starts_with("no honeynet is running"));
         let _office = UnixListener::bind(dir.path().join("office.sock")).unwrap();
-        assert_eq!(Client::connect_in(dir.path(), None).unwrap().name, "office");
+        assert_eq!(Client::connect(dir.path(), None).unwrap().name, "office");
         assert_eq!(error(dir.path(), Some("stale")), "no honeynet called `stale` is running; these are: office");
         let _plant = UnixListener::bind(dir.path().join("plant.sock")).unwrap();
         assert_eq!(error(dir.path(), None), "several honeynets are running: office, plant");
-        assert_eq!(Client::connect_in(dir.path(), Some("plant")).unwrap().name, "plant");
+        assert_eq!(Client::connect(dir.path(), Some("plant")).unwrap().name, "plant");
         for bad in ["", "../x", "a/b", ".", "\u{1b}[2J"] {
             assert!(error(dir.path(), Some(bad)).ends_with("cannot be the name of a honeynet"), "{bad}");
             assert!(!error(dir.path(), Some(bad)).contains('\u{1b}'));
@@ -244,7 +289,7 @@ mod tests {
                 }
             }
         });
-        let mut client = Client::connect_in(dir.path(), None).unwrap();
+        let mut client = Client::connect(dir.path(), None).unwrap();
         let request = Request::Hosts { limit: 3 };
         assert_eq!(client.ask::<Vec<u8>>(&request).unwrap(), [1, 2]);
         assert_eq!(client.ask::<Vec<u8>>(&request).unwrap_err().to_string(), "no \\u{1b}");

@@ -86,7 +86,7 @@ pub struct Which {
 pub fn run(args: Args) -> miette::Result<ExitCode> {
     let (which, order): (Which, fn(u32) -> Order) = match args.command {
         Command::Ls { target, json } => {
-            let rows: Vec<ContainerRow> = list(&mut Client::connect(&target)?)?;
+            let rows: Vec<ContainerRow> = list(&mut target.connect()?)?;
             let shown = |row: &ContainerRow| match json {
                 true => json!(row),
                 false => json!({"container": row.number, "host": row.host, "attacker": row.attacker, "node": row.node,
@@ -112,7 +112,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let mut client = Client::connect(&which.target)?;
+    let mut client = which.target.connect()?;
     let row = find(list(&mut client)?, &which)?;
     client.ask::<Vec<ContainerRow>>(&Request::Container { order: order(row.number) })?;
     Ok(ExitCode::SUCCESS)
@@ -120,7 +120,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
 
 /// What somebody changed in a container.
 fn look<T: serde::de::DeserializeOwned>(which: &Which, order: fn(u32) -> Order) -> miette::Result<T> {
-    let mut client = Client::connect(&which.target)?;
+    let mut client = which.target.connect()?;
     let row = find(list(&mut client)?, which)?;
     client.ask(&Request::Container { order: order(row.number) })
 }
@@ -163,7 +163,7 @@ fn find(rows: Vec<ContainerRow>, which: &Which) -> miette::Result<ContainerRow> 
 
 /// Becomes a shell in the container.
 fn shell(which: &Which) -> miette::Result<ExitCode> {
-    let row = find(list(&mut Client::connect(&which.target)?)?, which)?;
+    let row = find(list(&mut which.target.connect()?)?, which)?;
     let Some(init) = row.init else {
         return Err(miette!(
             help = "whoever speaks to its host, or `start: with-system`, starts it",

@@ -25,10 +25,7 @@ pub struct Args {
 
 /// Ends it and cleans up after it.
 pub fn run(args: Args) -> miette::Result<ExitCode> {
-    let name = match args.target.name {
-        Some(name) => name,
-        None => only_one()?,
-    };
+    let name = args.target.running()?;
     let Some(live) = Live::find(&name).into_diagnostic()? else {
         return Err(miette!(help = "`honeyweave status` shows what runs", "no honeynet named `{name}` runs"));
     };
@@ -48,16 +45,6 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
     }
     super::print(&format!("ended {name}\n"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The name of the honeynet that runs, if it is the only one.
-fn only_one() -> miette::Result<String> {
-    let names = place::running().into_diagnostic()?;
-    match names.as_slice() {
-        [name] => Ok(name.clone()),
-        [] => Err(miette!("no honeynet runs")),
-        names => Err(miette!(help = "say which one with `--name`", "several honeynets run: {}", names.join(", "))),
-    }
 }
 
 fn ask(name: &str) -> std::io::Result<()> {

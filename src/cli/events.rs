@@ -1,21 +1,28 @@
 //! `honeyweave events`: what happened.
 
+use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use miette::miette;
 use serde_json::Value;
 
-use super::client::{Client, ConnectError};
-use super::{Target, table};
-use crate::control::request::{Answer, Request};
+use super::client::Client;
+use super::session::{has_records, unreadable};
+use super::when::When;
+use super::{Target, remark, table};
+use crate::control::request::{Answer, MAX_LAST, Request};
 use crate::event::SessionId;
 use crate::record::sink::details;
-use crate::record::{self, Filter, Record, by_time, escape, search};
+use crate::record::{self, Filter, Hits, Record, escape};
+use crate::sys::clock;
 
 const PAST: usize = 1000;
 const PAST_BEFORE_FOLLOWING: usize = 10;
 /// How far back a follower looks for what it missed while the console was started again.
 const MISSED: usize = 10_000;
+/// Octets that are printed at once.
+const AT_ONCE: usize = 64 << 10;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -48,7 +55,7 @@ pub struct Ls {
     /// Print JSON, one event a line (see `honeyweave schema --events`)
     #[arg(long)]
     pub json: bool,
-    /// Print at most this many past events [default: 1000; 10 with --follow]
+    /// Print at most this many past events, the newest ones [default: 1000; 10 with --follow]
     #[arg(long, value_name = "N", visible_alias = "limit")]
     pub last: Option<usize>,
     /// Only what this session did (16 hexadecimal digits)
@@ -57,6 +64,18 @@ pub struct Ls {
     /// Only these events: an id such as `tcp.probe`, or what it begins with, such as `tcp`
     #[arg(long, value_name = "ID", value_parser = event)]
     pub event: Option<String>,
+    /// Only what came from this address
+    #[arg(long, value_name = "IP")]
+    pub attacker: Option<IpAddr>,
+    /// Only what this host was told, or did
+    #[arg(long, value_name = "IP")]
+    pub host: Option<IpAddr>,
+    /// Only what happened then or later: `2026-01-31`, `2026-01-31T12:00` (UTC), or `2h` for two hours ago (s, m, h, d)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<When>,
+    /// Only what had happened by then
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    pub until: Option<When>,
 }
 
 fn event(text: &str) -> Result<String, String> {
@@ -82,40 +101,77 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         Some(Command::Ls(ls)) => ls,
         None => args.ls,
     };
-    let last = ls.last.unwrap_or(if ls.follow { PAST_BEFORE_FOLLOWING } else { PAST });
-    let filter = Filter { session: ls.session.map(|id| id.to_string()), event: ls.event.clone() };
-    let client = match Client::connect(&ls.target) {
-        Ok(client) => client,
-        Err(ConnectError::NoneRuns(_) | ConnectError::NotRunning { .. }) if !ls.follow => {
-            // Nothing runs, but what happened may still lie there.
-            let dir = super::session::directory(&ls.target)?.join("events");
-            let found = search(&dir, &filter, last).map_err(|e| miette!("cannot read {}: {e}", dir.display()))?;
-            for line in by_time(found) {
-                if !print(&line, ls.json)? {
-                    break;
-                }
-            }
+    let now = clock::realtime_micros();
+    let filter = Filter {
+        session: ls.session.map(|id| id.to_string()),
+        event: ls.event.clone(),
+        since: ls.since.map(|when| when.at(now)),
+        until: ls.until.map(|when| when.at(now)),
+        attacker: ls.attacker,
+        host: ls.host,
+    };
+    if !ls.follow {
+        return list(&ls, &filter);
+    }
+    let mut client = ls.target.connect()?;
+    if let Some(id) = ls.session
+        && is_unknown(&client.dir()?.join("events"), id)
+    {
+        remark(&format!("(no record names session {id} yet; `honeyweave session ls` lists those that there are)"));
+    }
+    let last = ls.last.unwrap_or(PAST_BEFORE_FOLLOWING);
+    stream(client, &ls, filter, last)
+}
+
+/// What lies on the disk, which is the same while a honeynet runs and when it has ended.
+fn list(ls: &Ls, filter: &Filter) -> miette::Result<ExitCode> {
+    let dir = ls.target.directory()?.join("events");
+    let last = ls.last.unwrap_or(PAST).min(MAX_LAST);
+    let (found, has_more) = Hits::find(&dir, filter, last).map_err(|error| unreadable(&dir, &error))?;
+    let none = found.is_empty() && !has_more;
+    let mut text = String::new();
+    for line in found.by_time() {
+        text += &row(&line.map_err(|error| unreadable(&dir, &error))?, ls.json);
+        if text.len() >= AT_ONCE && !table::put(&std::mem::take(&mut text))? {
             return Ok(ExitCode::SUCCESS);
         }
-        Err(error) => return Err(error.into()),
-    };
-    stream(client, &ls, filter, last)
+    }
+    table::put(&text)?;
+    match ls.session.filter(|_| none) {
+        Some(id) if is_unknown(&dir, id) => {
+            remark(&format!("(no record names session {id}; `honeyweave session ls` lists those that there are)"));
+        }
+        _ if none && !ls.json => {
+            remark(if *filter == Filter::default() { "(nothing has happened yet)" } else { "(no event is like that)" });
+        }
+        _ if has_more && last > 0 && !ls.json => {
+            let help = if last < MAX_LAST { "; --last N prints more" } else { "" };
+            remark(&format!("(these are the newest {last}{help})"));
+        }
+        _ => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether no record in the log in `dir` is that session's. Of what cannot be read nobody knows.
+fn is_unknown(dir: &Path, id: SessionId) -> bool {
+    has_records(dir, id).is_ok_and(|has_records| !has_records)
 }
 
 fn stream(mut client: Client, ls: &Ls, filter: Filter, mut last: usize) -> miette::Result<ExitCode> {
     let mut printed = 0;
     loop {
-        let end =
-            ask(&mut client, &Request::Events { filter: filter.clone(), last, follow: ls.follow }, ls, &mut printed)?;
+        let request = Request::Events { filter: filter.clone(), last, follow: true };
+        let end = ask(&mut client, &request, ls, &mut printed)?;
         if end == End::Told {
             return Ok(ExitCode::SUCCESS);
         }
         // The console may have died and be followed by another: go on where it stopped.
         let target = Target { name: Some(client.name.clone()), state_dir: None };
-        match Client::connect(&target) {
-            Ok(again) if ls.follow => client = again,
-            _ => {
-                super::remark(&format!("the honeynet `{}` went away", client.name));
+        match target.connect() {
+            Ok(again) => client = again,
+            Err(_) => {
+                remark(&format!("the honeynet `{}` went away", client.name));
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -146,12 +202,12 @@ fn ask(client: &mut Client, request: &Request, ls: &Ls, printed: &mut u64) -> mi
                     continue;
                 }
                 *printed = seq.max(*printed);
-                if !print(&record.to_string(), ls.json)? {
+                if !table::put(&row(&record.to_string(), ls.json))? {
                     return Ok(End::Told);
                 }
             }
             Some(Answer::Lost(n)) => {
-                super::remark(&format!("({n} events happened faster than they were read; `events ls` has them)"))
+                remark(&format!("({n} events happened faster than they were read; `events ls` has them)"))
             }
             Some(Answer::Ok(_)) => return Ok(End::Told),
             Some(Answer::Error(why)) => return Err(miette!("{}", escape(&why))),
@@ -160,10 +216,10 @@ fn ask(client: &mut Client, request: &Request, ls: &Ls, printed: &mut u64) -> mi
     }
 }
 
-/// Prints one record; returns whether anyone still reads.
-fn print(line: &str, json: bool) -> miette::Result<bool> {
+/// One record, with its line feed.
+fn row(line: &str, json: bool) -> String {
     if json {
-        return table::put(&format!("{}\n", table::safe_json(line)));
+        return format!("{}\n", table::safe_json(line));
     }
     let text = match serde_json::from_str::<Record>(line) {
         Ok(record) => describe(&record),
@@ -173,7 +229,7 @@ fn print(line: &str, json: bool) -> miette::Result<bool> {
             Err(_) => escape(line).into_owned(),
         },
     };
-    table::put(&format!("{text}\n"))
+    format!("{text}\n")
 }
 
 /// A record on one line, for people.

@@ -17,8 +17,9 @@ use super::{Target, show, table};
 use crate::container::inspector::{
     self, Change, Diff, How, Limits, Manifest, Nothing, SAMPLES, Sha256Hex, Taken, read,
 };
-use crate::control::place::STATE_DIR;
 use crate::record::{Utc, escape};
+
+const SUDO: &str = "evidence is for root's eyes: use sudo";
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -111,29 +112,16 @@ fn directory(path: &Path) -> miette::Result<File> {
 }
 
 /// The directories of evidence that `target` means, with the names of their honeynets.
-fn directories(target: &Target) -> Vec<(String, PathBuf)> {
-    let state = target.state_dir.clone().unwrap_or_else(|| STATE_DIR.into());
-    let mut names: Vec<String> = match &target.name {
-        Some(name) => vec![name.clone()],
-        None => {
-            let entries = fs::read_dir(&state).into_iter().flatten().flatten();
-            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-        }
-    };
-    names.sort();
-    let evidence = |name: String| {
-        let dir = state.join(&name).join("evidence");
-        (name, dir)
-    };
-    names.into_iter().map(evidence).filter(|(_, dir)| dir.is_dir()).collect()
+fn directories(target: &Target) -> miette::Result<Vec<(String, PathBuf)>> {
+    let all = target.all()?.into_iter().map(|lying| (lying.name, lying.dir.join("evidence")));
+    Ok(all.filter(|(_, dir)| dir.is_dir()).collect())
 }
 
 fn list(target: &Target) -> miette::Result<Vec<Value>> {
     let mut rows = Vec::new();
-    for (honeynet, dir) in directories(target) {
-        let entries = fs::read_dir(&dir).map_err(|error| {
-            miette!(help = "evidence is for root's eyes: use sudo", "cannot list {}: {error}", dir.display())
-        })?;
+    for (honeynet, dir) in directories(target)? {
+        let entries =
+            fs::read_dir(&dir).map_err(|error| miette!(help = SUDO, "cannot list {}: {error}", dir.display()))?;
         let mut names: Vec<String> =
             entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
@@ -159,8 +147,17 @@ fn find(file: &Path, target: &Target) -> miette::Result<PathBuf> {
     if file.components().count() != 1 || file.exists() {
         return Ok(file.to_owned());
     }
-    let mut found: Vec<PathBuf> = directories(target).into_iter().map(|(_, dir)| dir.join(file)).collect();
-    found.retain(|path| path.exists());
+    let mut found = Vec::new();
+    for (_, dir) in directories(target)? {
+        let path = dir.join(file);
+        match path.symlink_metadata() {
+            Ok(_) => found.push(path),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(miette!(help = SUDO, "cannot look into {}: {error}", dir.display()));
+            }
+            Err(_) => {}
+        }
+    }
     match (found.pop(), found.is_empty()) {
         (Some(path), true) => Ok(path),
         (Some(_), false) => Err(miette!(
@@ -177,17 +174,45 @@ fn find(file: &Path, target: &Target) -> miette::Result<PathBuf> {
 }
 
 fn open(path: &Path) -> miette::Result<read::Archive> {
+    read::open(path).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &read::ReadError) -> miette::Report {
     // What is wrong may be told in the words of whoever made the file.
-    read::open(path).map_err(|error| miette!("{}: {}", path.display(), escape(&error.to_string())))
+    let why = format!("{}: {}", path.display(), escape(&error.to_string()));
+    match error {
+        read::ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            miette!(help = "`honeyweave evidence ls` lists what there is", "{why}")
+        }
+        read::ReadError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            miette!(help = SUDO, "{why}")
+        }
+        _ => miette!(
+            help = "bundles of sessions are checked by `honeyweave session verify`; what is cut off or damaged is copied once more",
+            "{why}"
+        ),
+    }
+}
+
+fn verdict(path: &Path, mistakes: &[String]) -> Value {
+    json!({ "archive": path.display().to_string(), "ok": mistakes.is_empty(), "mistakes": mistakes })
 }
 
 fn verify(path: &Path, json: bool) -> miette::Result<ExitCode> {
-    let archive = open(path)?;
+    let archive = match read::open(path) {
+        Ok(archive) => archive,
+        // What cannot be looked at is neither good nor bad.
+        Err(error) if json && File::open(path).is_ok() => {
+            let why = escape(&error.to_string()).into_owned();
+            table::put(&pretty(&verdict(path, &[why]))?)?;
+            return Ok(ExitCode::from(super::FAILURE));
+        }
+        Err(error) => return Err(unreadable(path, &error)),
+    };
     let samples = path.parent().unwrap_or(Path::new(".")).join(SAMPLES);
     let mistakes = archive.mistakes(|hash| sample(&samples, hash));
     if json {
-        let told = json!({ "archive": path.display().to_string(), "ok": mistakes.is_empty(), "mistakes": mistakes });
-        table::put(&pretty(&told)?)?;
+        table::put(&pretty(&verdict(path, &mistakes))?)?;
     } else if mistakes.is_empty() {
         let octets: u64 = archive.files.values().sum();
         let (changes, files) = (archive.manifest.changes.len(), archive.files.len());

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::Target;
-use super::client::Client;
 use super::show::print_rows;
 use crate::control::request::Request;
 
@@ -37,6 +36,6 @@ pub enum Command {
 /// Lists hosts.
 pub fn run(args: Args) -> miette::Result<ExitCode> {
     let Command::Ls { target, json, limit } = args.command;
-    let rows: Vec<Value> = Client::connect(&target)?.ask(&Request::Hosts { limit })?;
+    let rows: Vec<Value> = target.connect()?.ask(&Request::Hosts { limit })?;
     print_rows(&rows, json)
 }

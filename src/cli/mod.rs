@@ -30,14 +30,17 @@ mod show;
 mod status;
 mod switch_entry;
 mod table;
+mod target;
 mod up;
+mod when;
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use target::Target;
 
 /// Exit code of a failure.
 pub const FAILURE: u8 = 1;
@@ -104,17 +107,6 @@ enum Command {
     Inspector(inspector_entry::Args),
 }
 
-/// Which honeynet a command is about.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Target {
-    /// Name of the honeynet, where several run
-    #[arg(long, env = "HONEYWEAVE_NAME")]
-    pub name: Option<String>,
-    /// Where state lies, in a directory for each name [default: /var/lib/honeyweave]
-    #[arg(long, value_name = "DIR", env = "HONEYWEAVE_STATE_DIR")]
-    pub state_dir: Option<PathBuf>,
-}
-
 /// Where nmap's database of operating systems is.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct OsDb {
@@ -138,6 +130,10 @@ impl OsDb {
 
 /// Parses the arguments, runs the subcommand and reports its error.
 pub fn main() -> ExitCode {
+    // Elsewhere than on a terminal, a path that is cut in two lines is found by nobody. It is set once.
+    let _ = miette::set_hook(Box::new(|_| {
+        Box::new(miette::MietteHandlerOpts::new().wrap_lines(std::io::stderr().is_terminal()).build())
+    }));
     let result = match Cli::parse().command {
         Command::Up(args) => up::run(args),
         Command::Check(args) => check::run(args),
@@ -195,6 +191,7 @@ pub fn complain(report: &miette::Report) {
     let mut plain = String::new();
     let handler =
         miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor()).with_links(false);
+    let handler = handler.with_wrap_lines(std::io::stderr().is_terminal());
     let text = match handler.render_report(&mut plain, &**report) {
         // What is drawn for a terminal has escape sequences of its own, that cannot be told from those of others.
         Ok(()) if is_harmless(&plain) => format!("{report:?}"),

@@ -5,18 +5,21 @@
 
 mod connections;
 mod diff;
+mod drawing;
 mod ends;
 mod export;
 mod follow;
 mod inside;
+mod key;
 mod late;
+mod password;
 mod ports;
 mod reasons;
 mod replay;
 mod show;
 mod tcp;
 mod typed;
-mod when;
+mod verify;
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -27,14 +30,12 @@ use miette::miette;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::client::{Client, ConnectError};
+use super::when::When;
 use super::{Target, show::print_rows};
-use crate::control::place::{Live, STATE_DIR};
-use crate::control::request::{Request, Status};
+use crate::control::place::Live;
 use crate::event::SessionId;
-use crate::record::{self, MOST_SESSIONS, Port, Session, Wanted};
+use crate::record::{self, Filter, MOST_SESSIONS, Port, Session, Wanted};
 use crate::sys::clock;
-use when::When;
 
 const LAST: usize = 1000;
 
@@ -65,13 +66,13 @@ pub enum Command {
     /// Play what was shown to the attacker, as far as that only draws
     Replay(replay::Replay),
     /// Watch what is shown to the attacker
-    Follow(Which),
+    Follow(follow::Follow),
     /// Write everything that is known of one into one signed file
     Export(export::Export),
     /// Check such a file; exit code 1 if anything is not as it says
-    Verify(export::Verify),
+    Verify(verify::Verify),
     /// Print the public key that others check such files with
-    Key(Target),
+    Key(key::OfKey),
 }
 
 /// How sessions are listed.
@@ -121,62 +122,36 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         }
         Command::Diff(args) => diff::run(&args),
         Command::Replay(args) => replay::run(&args),
-        Command::Follow(which) => follow::run(&which),
+        Command::Follow(args) => follow::run(&args),
         Command::Export(args) => export::export(&args),
-        Command::Verify(args) => export::verify(&args),
-        Command::Key(target) => export::key(&target),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Key(args) => key::tell(&args),
     }
 }
 
 /// The directory of the honeynet that `target` means, whether it runs or has ended.
-pub(super) fn directory(target: &Target) -> miette::Result<PathBuf> {
-    if let (Some(state), Some(name)) = (&target.state_dir, &target.name) {
-        return existing(state.join(name));
-    }
-    if target.state_dir.is_none() {
-        match Client::connect(target) {
-            Ok(mut client) => {
-                let status: Status = client.ask(&Request::Status)?;
-                return Ok(status.dir);
-            }
-            // It may have left something.
-            Err(ConnectError::NoneRuns(_) | ConnectError::NotRunning { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let state = target.state_dir.clone().unwrap_or_else(|| STATE_DIR.into());
-    if let Some(name) = &target.name {
-        return existing(state.join(name));
-    }
-    let entries = std::fs::read_dir(&state).into_iter().flatten().flatten();
-    let mut dirs: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).chain([state.clone()]).filter(|dir| dir.join("events").is_dir()).collect();
-    match (dirs.pop(), dirs.is_empty()) {
-        (Some(dir), true) => Ok(dir),
-        (Some(_), false) => {
-            Err(miette!(help = "say which with --name NAME", "several honeynets lie in {}", state.display()))
-        }
-        (None, _) => Err(miette!(
-            help = "`honeyweave up TOPOLOGY` starts one; --state-dir says where honeynets lie",
-            "no honeynet runs, and none has left anything in {}",
-            state.display()
-        )),
-    }
-}
-
-fn existing(dir: PathBuf) -> miette::Result<PathBuf> {
-    if dir.join("events").is_dir() {
-        return Ok(dir);
-    }
-    Err(miette!(help = "--state-dir says where honeynets lie", "no honeynet has left anything in {}", dir.display()))
+fn directory(target: &Target) -> miette::Result<PathBuf> {
+    target.directory()
 }
 
 fn events(dir: &Path) -> PathBuf {
     dir.join("events")
 }
 
-fn unreadable(dir: &Path, error: &std::io::Error) -> miette::Report {
-    miette!(help = "what was recorded is for root's eyes: use sudo", "cannot read {}: {error}", dir.display())
+/// Whether the log in `log` knows session `id`.
+pub(super) fn has_records(log: &Path, id: SessionId) -> std::io::Result<bool> {
+    let filter = Filter { session: Some(id.to_string()), ..Filter::default() };
+    Ok(!record::search(log, &filter, 1)?.is_empty())
+}
+
+pub(super) fn unreadable(dir: &Path, error: &std::io::Error) -> miette::Report {
+    let help = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "what was recorded is for root's eyes: use sudo",
+        _ => {
+            "it is a honeynet's, which makes it and writes to it as long as it runs: see that nothing else has its place"
+        }
+    };
+    miette!(help = help, "cannot read {}: {error}", dir.display())
 }
 
 fn list(ls: &Ls) -> miette::Result<ExitCode> {

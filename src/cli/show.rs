@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::client::Client;
 use super::{Target, table};
-use crate::control::request::{MAX_ROWS, Request, Status, Table};
+use crate::control::request::{MAX_ROWS, Request, Table};
 use crate::record::escape;
 
 /// Nodes that an error names.
@@ -35,12 +34,12 @@ pub struct Args {
 /// Prints the table.
 pub fn run(args: Args) -> miette::Result<ExitCode> {
     let request = Request::Show { table: args.table, limit: args.limit };
-    let mut client = Client::connect(&args.target)?;
+    let mut client = args.target.connect()?;
     let mut rows: Vec<Value> = client.ask(&request)?;
     if let Some(node) = &args.node {
         rows.retain(|row| of_node(row, node));
         if rows.is_empty() {
-            let status: Status = client.ask(&Request::Status)?;
+            let status = client.status()?;
             let known: Vec<&str> = status.nodes.iter().filter_map(|row| row.get("node")?.as_str()).collect();
             unknown(node, &known)?;
         }

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::client::Client;
 use super::{Target, table};
 use crate::control::request::{Request, Status};
 use crate::event::EventId;
@@ -27,7 +26,7 @@ pub struct Args {
 
 /// Prints the state of processes, nodes and counters.
 pub fn run(args: Args) -> miette::Result<ExitCode> {
-    let mut client = Client::connect(&args.target)?;
+    let mut client = args.target.connect()?;
     if args.metrics {
         let text: String = client.ask(&Request::Metrics)?;
         table::put(&text.chars().filter(|c| *c == '\n' || crate::record::is_harmless(*c)).collect::<String>())?;
@@ -35,7 +34,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         let status: Value = client.ask(&Request::Status)?;
         table::put(&table::safe_json(&format!("{status:#}\n")))?;
     } else {
-        let status: Status = client.ask(&Request::Status)?;
+        let status = client.status()?;
         table::put(&describe(&status))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -76,10 +76,14 @@ fn cell(value: Option<&Value>, shown: &dyn Fn(&str) -> String) -> String {
     }
 }
 
+/// Whether nobody has anything against colors on a terminal (`NO_COLOR`).
+pub fn may_color() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// `text` in bold if a person looks at it (`NO_COLOR` is obeyed).
 pub fn bold(text: &str) -> String {
-    let colors = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if colors { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+    if io::stdout().is_terminal() && may_color() { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 /// Writes to standard output. Returns whether anyone still reads it.

@@ -102,7 +102,12 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 /// # Errors
 /// What the file system says; that it is no regular file is one.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        // What the system says of that is about loops.
+        Some(libc::ELOOP) => io::Error::other("a symbolic link, which is not followed"),
+        _ => error,
+    })?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 

@@ -154,7 +154,7 @@ fn records_are_found_by_session_and_event() {
         log.flush(utc(0));
     }
     let find = |session: Option<&str>, event: Option<&str>, last| {
-        let filter = Filter { session: session.map(Into::into), event: event.map(Into::into) };
+        let filter = Filter { session: session.map(Into::into), event: event.map(Into::into), ..Filter::default() };
         search(dir.path(), &filter, last).unwrap().len()
     };
     assert_eq!(find(None, None, 10), 10);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -37,14 +38,38 @@ pub struct Filter {
     /// Only events whose id is this or begins with it up to a dot: `tcp`, `tcp.` and `tcp.probe` all fit `tcp.probe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// Only what happened then or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Utc>,
+    /// Only what had happened by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Utc>,
+    /// Only what came from this address (`src`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attacker: Option<IpAddr>,
+    /// Only what this host was told (`dst`), or what it did (`src`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<IpAddr>,
 }
 
 #[derive(Deserialize)]
 struct Head<'a> {
     seq: u64,
+    #[serde(default)]
+    time: Option<Utc>,
     event: &'a str,
     #[serde(default)]
     session: Option<&'a str>,
+    #[serde(default)]
+    src: End,
+    #[serde(default)]
+    dst: End,
+}
+
+#[derive(Deserialize, Default)]
+struct End {
+    #[serde(default)]
+    ip: Option<IpAddr>,
 }
 
 impl Filter {
@@ -62,7 +87,39 @@ impl Filter {
             rest.is_some_and(|rest| wanted.is_empty() || rest.is_empty() || rest.starts_with('.'))
         });
         let session = self.session.as_deref().is_none_or(|wanted| head.session == Some(wanted));
-        (event && session).then_some(head.seq)
+        let since = self.since.is_none_or(|since| head.time.is_some_and(|time| time >= since));
+        let until = self.until.is_none_or(|until| head.time.is_some_and(|time| time <= until));
+        let attacker = self.attacker.is_none_or(|ip| head.src.ip == Some(ip));
+        let host = self.host.is_none_or(|ip| [head.src.ip, head.dst.ip].contains(&Some(ip)));
+        (event && session && since && until && attacker && host).then_some(head.seq)
+    }
+
+    /// Looks for the same where that costs less than to read a line: what is in none that fits.
+    fn sieve(&self) -> Sieve {
+        let written = |time: Option<Utc>| time.map(|time| time.to_string());
+        let addresses = [self.attacker, self.host].into_iter().flatten().map(|ip| format!("\"{ip}\""));
+        Sieve {
+            since: written(self.since),
+            until: written(self.until),
+            parts: self.session.iter().cloned().chain(addresses).collect(),
+        }
+    }
+}
+
+/// What a line that fits has.
+struct Sieve {
+    since: Option<String>,
+    until: Option<String>,
+    parts: Vec<String>,
+}
+
+impl Sieve {
+    fn passes(&self, line: &str) -> bool {
+        // Most lines begin with their time; of others the whole is read.
+        let time = time_of(line);
+        let since = self.since.as_deref().is_none_or(|since| time.is_empty() || time >= since);
+        let until = self.until.as_deref().is_none_or(|until| time.is_empty() || time <= until);
+        since && until && self.parts.iter().all(|part| line.contains(part.as_str()))
     }
 }
 
@@ -114,6 +171,18 @@ fn first_line(path: &Path) -> Option<String> {
 /// The last `last` records of the log in `dir` that fit `filter`, as lines
 /// without line feeds, oldest first. Lines that are no records are skipped.
 pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String>> {
+    let (found, _) = gather(dir, filter, last, |_, _, text| text.to_owned())?;
+    Ok(found.into())
+}
+
+/// What `make` makes of the last `last` records of the log in `dir` that fit `filter`, oldest first, and the files that they are
+/// in. It is given which of these that is, where in it the line begins, and the line.
+pub(super) fn gather<T>(
+    dir: &Path,
+    filter: &Filter,
+    last: usize,
+    mut make: impl FnMut(usize, u64, &str) -> T,
+) -> io::Result<(VecDeque<T>, Vec<File>)> {
     // The current file is opened before the others are listed, so that one that is rotated meanwhile is not missed.
     let current = match open_regular(&dir.join(CURRENT)) {
         Ok(file) => Some(file),
@@ -121,10 +190,11 @@ pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String
         Err(error) => return Err(error),
     };
     let mut rotated = rotated_files(dir)?;
-    let mut found = VecDeque::new();
+    let (mut found, mut files) = (VecDeque::new(), Vec::new());
     let mut oldest = u64::MAX;
     if let Some(file) = current {
-        oldest = collect(file, filter, last, &mut found)?.unwrap_or(u64::MAX);
+        oldest = collect(&file, filter, last, &mut found, |at, text| make(0, at, text))?.unwrap_or(u64::MAX);
+        files.push(file);
     }
     while let (Some(file), true) = (rotated.pop(), found.len() < last) {
         if file.first_seq >= oldest {
@@ -137,11 +207,15 @@ pub fn search(dir: &Path, filter: &Filter, last: usize) -> io::Result<Vec<String
             Err(error) => return Err(error),
         };
         let mut of_file = VecDeque::new();
-        collect(opened, filter, last - found.len(), &mut of_file)?;
+        collect(&opened, filter, last - found.len(), &mut of_file, |at, text| make(files.len(), at, text))?;
+        // What nothing is in need not stay open.
+        if !of_file.is_empty() {
+            files.push(opened);
+        }
         of_file.append(&mut found);
         found = of_file;
     }
-    Ok(found.into())
+    Ok((found, files))
 }
 
 /// Records as `search` finds them, in the order of their times. What is told by several processes is written down in the order
@@ -154,7 +228,7 @@ pub fn by_time(mut lines: Vec<String>) -> Vec<String> {
 
 /// The time of a record as it is written, which sorts as it is. Behind two numbers it is what a line begins with: nothing that
 /// an attacker wrote comes before it, and to read the rest would cost more than to find the line did.
-fn time_of(line: &str) -> &str {
+pub(super) fn time_of(line: &str) -> &str {
     const NAME: &str = "\"time\":\"";
     const LONG: usize = "2026-01-31T12:00:00.123456Z".len();
     let at = line.find(NAME).map_or(line.len(), |at| at + NAME.len());
@@ -178,30 +252,33 @@ pub(super) fn scan(dir: &Path, mut each: impl FnMut(&str) -> io::Result<()>) -> 
     for file in rotated_files(dir)? {
         match open_regular(&file.path) {
             Ok(file) if newest.is_some() && Some(same(&file)?) == newest => break,
-            Ok(file) => lines(file, &mut each)?,
+            Ok(file) => lines(&file, &mut |_, text| each(text))?,
             // The total limit took it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    current.map_or(Ok(()), |file| lines(file, &mut each))
+    current.map_or(Ok(()), |file| lines(&file, &mut |_, text| each(text)))
 }
 
-/// Gives `each` the whole lines that `file` has by now. Those that are no text, or longer than any record, are passed over.
-fn lines(file: File, each: &mut impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
+/// Gives `each` the whole lines that `file` has by now, and where they begin. Those that are no text, or longer than any record,
+/// are passed over.
+fn lines(file: &File, each: &mut impl FnMut(u64, &str) -> io::Result<()>) -> io::Result<()> {
     let len = file.metadata()?.len();
     let mut reader = BufReader::with_capacity(256 << 10, file.take(len));
-    let mut line = Vec::new();
+    let (mut line, mut at) = (Vec::new(), 0);
     loop {
         line.clear();
-        if (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+        let read = (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? as u64;
+        if read == 0 {
             return Ok(());
         }
         if line.pop() == Some(b'\n')
             && let Ok(text) = std::str::from_utf8(&line)
         {
-            each(text)?;
+            each(at, text)?;
         }
+        at += read;
     }
 }
 
@@ -226,14 +303,19 @@ pub(super) fn tail(dir: &Path, octets: u64, mut each: impl FnMut(&[u8])) {
 }
 
 // Returns the number of the first record in the file.
-fn collect(file: File, filter: &Filter, last: usize, found: &mut VecDeque<String>) -> io::Result<Option<u64>> {
-    let mut first = None;
-    lines(file, &mut |text| {
+fn collect<T>(
+    file: &File,
+    filter: &Filter,
+    last: usize,
+    found: &mut VecDeque<T>,
+    mut make: impl FnMut(u64, &str) -> T,
+) -> io::Result<Option<u64>> {
+    let (mut first, sieve) = (None, filter.sieve());
+    lines(file, &mut |at, text| {
         if first.is_none() {
             first = Filter::default().matches(text);
         }
-        // Parsing costs more than reading: look whether the session occurs at all first.
-        if filter.session.as_deref().is_some_and(|session| !text.contains(session)) {
+        if !sieve.passes(text) {
             return Ok(());
         }
         if filter.matches(text).is_some() {
@@ -241,7 +323,7 @@ fn collect(file: File, filter: &Filter, last: usize, found: &mut VecDeque<String
                 found.pop_front();
             }
             if last > 0 {
-                found.push_back(text.to_owned());
+                found.push_back(make(at, text));
             }
         }
         Ok(())

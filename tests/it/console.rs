@@ -358,7 +358,9 @@ fn connections_are_shown() {
     assert!(other.ends_with("scp -t \\u{9b}/tmp\n"), "{typed}");
     let cast = files.join(head.trim_start_matches("commands in "));
     assert_eq!(hwt.out(&format!("session replay --commands {}", cast.display())), commands);
-    let replayed = hwt.command("session replay 0000000000000001 --speed 100").output().unwrap();
+    // A pipe gets the text, unless there is a terminal behind it.
+    assert_eq!(hwt.out("session replay 0000000000000001 --max-idle 60"), "# Linux\n");
+    let replayed = hwt.command("session replay 0000000000000001 --speed 100 --terminal").output().unwrap();
     let replayed = String::from_utf8(replayed.stdout).unwrap();
     assert!(replayed.contains("Linux\r\n") && !replayed.contains("owned"), "{replayed:?}");
 }

@@ -64,6 +64,7 @@ mod privacy;
 mod processes;
 mod programs;
 mod python;
+mod reading;
 mod recipes;
 mod retention;
 mod rights;

@@ -142,7 +142,7 @@ fn an_intrusion_is_listed_exported_and_proven() {
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
     let text_of = said(&lab.command(&["session", "replay", &id, "--text"]));
     assert!(text_of.contains("uid=0(root)"), "{text_of}");
-    let replayed = said(&lab.command(&["session", "replay", &id, "--speed", "100"]));
+    let replayed = said(&lab.command(&["session", "replay", &id, "--speed", "100", "--terminal"]));
     assert!(replayed.contains("uid=0(root)\r\n") && !replayed.contains("owned"), "{replayed:?}");
 
     // While it runs and when it has ended, in the open and encrypted.

@@ -1,28 +1,22 @@
-//! `honeyweave session export`, `verify` and `key`: bundles, and the key that vouches for them.
+//! `honeyweave session export`: a bundle of all that is known of a session.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read};
+use std::fs;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use miette::miette;
-use serde_json::json;
+use rustix::fs::Access;
 
-use super::super::{FAILURE, Target, evidence, harmless, remark, status, table};
-use super::late::Late;
-use super::{Which, directory, show};
+use super::super::{evidence, harmless, remark, status, table};
+use super::late::{self, Late};
+use super::password::{Purpose, password};
+use super::{Which, directory, events, has_records, key, show, unreadable};
 use crate::event::Utc;
-use crate::record::bundle::{
-    self, ENDING, ExportError, Job, Key, KeyError, PublicKey, ReadError, SEALED, Sealed, Signature, Verified, WORK,
-};
-use crate::record::{escape, open_regular};
+use crate::record::bundle::{self, ENDING, ExportError, Job, SEALED, WORK};
+use crate::record::escape;
 use crate::sys::{clock, privileges};
-
-/// The variable that a password may be in.
-const PASSWORD: &str = "HONEYWEAVE_PASSWORD";
-/// Octets of a file with a password, and of one with a key.
-const LONGEST: u64 = 4096;
 
 /// How a session is exported.
 #[derive(clap::Args, Debug)]
@@ -45,54 +39,35 @@ pub struct Export {
 }
 
 /// A bundle is a file: elsewhere a hyphen stands for what comes or goes by a pipe, and would be taken for that here.
-fn named(path: PathBuf) -> Result<PathBuf, &'static str> {
+pub fn named(path: PathBuf) -> Result<PathBuf, &'static str> {
     match path.as_os_str().as_encoded_bytes() {
         b"-" => Err("a bundle is a file, not a pipe: name it (one that is called so is ./-)"),
         _ => Ok(path),
     }
 }
 
-/// What is checked.
-#[derive(clap::Args, Debug)]
-pub struct Verify {
-    /// A bundle
-    #[arg(value_parser = PathBufValueParser::new().try_map(named))]
-    pub file: PathBuf,
-    /// The public key whose signature it must bear [default: that of the honeynet on this machine]
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
-    /// Read the password from the first line of a file, not from the terminal or from HONEYWEAVE_PASSWORD
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
-    /// Of which honeynet the key is
-    #[command(flatten)]
-    pub target: Target,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Writes the bundle of a session.
 pub fn export(args: &Export) -> miette::Result<ExitCode> {
-    // Captures stay open while they are read twice.
-    privileges::raise_descriptors();
-    let dir = directory(&args.which.target)?;
-    let key = key_of(&dir)?;
-    let password = if args.plain { None } else { Some(password(args.password_file.as_deref(), true)?) };
     let id = args.which.id;
     let ending = if args.plain { "" } else { SEALED };
-    let path = args.output.clone().unwrap_or_else(|| format!("{id}{ENDING}{ending}").into());
+    let usual = format!("{id}{ENDING}{ending}");
+    let path = args.output.clone().unwrap_or_else(|| usual.clone().into());
+    // What cannot be is said before anything is read, or asked for.
+    check_place(&path, &usual)?;
+    let dir = directory(&args.which.target)?;
+    let log = events(&dir);
+    if !has_records(&log, id).map_err(|error| unreadable(&log, &error))? {
+        return Err(show::unknown(id));
+    }
+    let key = key::of(&dir)?;
+    let password = if args.plain { None } else { Some(password(args.password_file.as_deref(), Purpose::Export)?) };
+    // Captures stay open while they are read twice.
+    privileges::raise_descriptors();
     let scratch = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let honeynet = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let now = Utc::from_micros(clock::realtime_micros());
     let job = Job { dir: &dir, honeynet: &honeynet, session: id, key: &key, scratch, now };
-    let file = Late::create(&path).map_err(|error| {
-        let help = match error.kind() {
-            io::ErrorKind::AlreadyExists => "nothing is written over: say another name with -o FILE, or move that one",
-            _ => "say where it is to go with -o FILE",
-        };
-        miette!(help = help, "cannot create {}: {error}", path.display())
-    })?;
+    let file = Late::create(&path).map_err(|error| cannot_create(&path, &error))?;
     let manifest = write(&job, file, password.as_deref()).map_err(|error| match error {
         ExportError::Unknown(id) => show::unknown(id),
         error => miette!("{}", escape(&error.to_string())),
@@ -115,6 +90,49 @@ pub fn export(args: &Export) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn cannot_create(path: &Path, error: &io::Error) -> miette::Report {
+    let help = match error.kind() {
+        io::ErrorKind::AlreadyExists => "nothing is written over: say another name with -o FILE, or move that one",
+        _ => "say where it is to go with -o FILE",
+    };
+    miette!(help = help, "cannot create {}: {error}", path.display())
+}
+
+/// That there can be a bundle at `path`. It would be called `usual` if nobody named it.
+fn check_place(path: &Path, usual: &str) -> miette::Result<()> {
+    let cannot = |error: io::Error| cannot_create(path, &error);
+    if path.is_dir() {
+        let help = format!("name a file in it, such as -o {}", path.join(usual).display());
+        return Err(miette!(help = help, "{} is a directory", path.display()));
+    }
+    match path.symlink_metadata() {
+        Ok(_) => return Err(cannot(rustix::io::Errno::EXIST.into())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+        Err(error) => return Err(cannot(error)),
+    }
+    let dir = late::directory(path);
+    let is_dir = match fs::metadata(dir) {
+        Ok(about) => about.is_dir(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let help = "make it, or say another place with -o FILE";
+            return Err(miette!(
+                help = help,
+                "cannot create {}: the directory {} does not exist",
+                path.display(),
+                dir.display()
+            ));
+        }
+        Err(error) => return Err(cannot(error)),
+    };
+    if !is_dir {
+        return Err(cannot(io::Error::other(format!("{} is no directory", dir.display()))));
+    }
+    if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(cannot(io::Error::other("that is no name of a file")));
+    }
+    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| cannot(error.into()))
+}
+
 fn write(job: &Job<'_>, late: Late, password: Option<&str>) -> Result<bundle::Manifest, ExportError> {
     let failed = |source| ExportError::Io { what: "write", path: "the bundle".into(), source };
     let file = BufWriter::with_capacity(256 << 10, late.file().map_err(failed)?);
@@ -130,151 +148,6 @@ fn write(job: &Job<'_>, late: Late, password: Option<&str>) -> Result<bundle::Ma
     Ok(manifest)
 }
 
-/// Checks a bundle.
-pub fn verify(args: &Verify) -> miette::Result<ExitCode> {
-    let key = match &args.key {
-        Some(path) => read_key(path)?,
-        None => {
-            let dir = directory(&args.target);
-            let dir = dir.map_err(|error| miette!(help = "--key FILE says whose signature it must bear", "{error}"))?;
-            key_of(&dir)?.public()
-        }
-    };
-    let verified = open(&args.file, args.password_file.as_deref(), &key);
-    let verified = verified.map_err(|(why, help)| {
-        let (why, file) = (escape(&why).into_owned(), args.file.display());
-        help.map_or_else(|| miette!("{file}: {why}"), |help| miette!(help = help, "{file}: {why}"))
-    })?;
-    let good = verified.is_good();
-    if args.json {
-        let told = json!({
-            "file": args.file.display().to_string(),
-            "ok": good,
-            "signature": signature(&verified.signature),
-            "mistakes": verified.mistakes,
-            "manifest": verified.manifest,
-        });
-        table::put(&evidence::pretty(&told)?)?;
-    } else {
-        table::put(&tell(&verified, &key))?;
-    }
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
-}
-
-/// Why a bundle cannot be checked, and what helps.
-type Why = (String, Option<&'static str>);
-
-fn open(path: &Path, password_file: Option<&Path>, key: &PublicKey) -> Result<Verified, Why> {
-    const AGAIN: &str = "copy it once more from where it was exported, and compare the sizes";
-    let file = open_regular(path).map_err(|error| {
-        let help = (error.kind() == io::ErrorKind::NotFound).then_some("`honeyweave session export ID` writes one");
-        (format!("it cannot be read: {error}"), help)
-    })?;
-    let file = io::BufReader::with_capacity(256 << 10, file);
-    let told = |error: ReadError| (error.to_string(), Some(error.help()));
-    match Sealed::look(file).map_err(|error| (error.to_string(), Some(AGAIN)))? {
-        Sealed::No(plain) => bundle::verify(plain, key).map_err(told),
-        Sealed::Yes(sealed) => {
-            let password = password(password_file, false).map_err(|error| (error.to_string(), None))?;
-            bundle::verify(bundle::unseal(sealed, &password).map_err(|why| (why, None))?, key).map_err(told)
-        }
-    }
-}
-
-fn signature(signature: &Signature) -> &str {
-    match signature {
-        Signature::Good => "good",
-        Signature::Bad => "bad",
-        Signature::OtherKey(_) => "of another key",
-        Signature::Missing => "missing",
-    }
-}
-
-fn tell(verified: &Verified, key: &PublicKey) -> String {
-    let manifest = &verified.manifest;
-    let mut text = String::new();
-    match &verified.signature {
-        Signature::Good => {}
-        Signature::Bad => text += "the signature is not that of the key: manifest or signature were changed\n",
-        Signature::OtherKey(other) => {
-            text +=
-                &format!("it says that it is signed with the key {other}, and this is the key {}\n", key.fingerprint());
-        }
-        Signature::Missing => text += "it is not signed\n",
-    }
-    text.extend(verified.mistakes.iter().map(|mistake| format!("{}\n", escape(mistake))));
-    if text.is_empty() {
-        text = format!(
-            "ok: session {} of honeynet {}, made {}: {} members with {} octets, signed with the key {}\n",
-            escape(&manifest.session),
-            escape(&manifest.honeynet),
-            manifest.made,
-            manifest.members.len(),
-            status::count(verified.octets),
-            key.fingerprint()
-        );
-    }
-    text
-}
-
-/// Prints the public key of a honeynet.
-pub fn key(target: &Target) -> miette::Result<ExitCode> {
-    let key = key_of(&directory(target)?)?.public();
-    table::put(&key.pem())?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn key_of(dir: &Path) -> miette::Result<Key> {
-    Key::open(dir).map_err(|error| match error {
-        KeyError::Io(error) if error.kind() == io::ErrorKind::NotFound => miette!(
-            help = "the console makes it when the honeynet is started",
-            "the honeynet in {} has no key yet",
-            dir.display()
-        ),
-        KeyError::Io(error) => {
-            miette!(help = "the key is for root's eyes: use sudo", "cannot read the key in {}: {error}", dir.display())
-        }
-        KeyError::NoKey => miette!("the key in {} is damaged", dir.display()),
-    })
-}
-
-fn read_key(path: &Path) -> miette::Result<PublicKey> {
-    let text = first(path).map_err(|error| miette!("cannot read {}: {error}", path.display()))?;
-    PublicKey::from_pem(&text)
-        .map_err(|error| miette!(help = "`honeyweave session key` prints one", "{}: {error}", path.display()))
-}
-
-fn first(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// The password: from a file, the environment, or whoever sits at the terminal, who types a new one twice.
-fn password(file: Option<&Path>, is_new: bool) -> miette::Result<String> {
-    let password = match (file, std::env::var(PASSWORD)) {
-        (Some(path), _) => {
-            let text = first(path).map_err(|error| miette!("cannot read {}: {error}", path.display()))?;
-            text.lines().next().unwrap_or_default().to_owned()
-        }
-        (None, Ok(password)) => password,
-        (None, Err(_)) => {
-            let ask = |what: &str| {
-                rpassword::prompt_password(what).map_err(|error| {
-                    let help = format!("--password-file FILE or {PASSWORD} say it; an export can be --plain");
-                    miette!(help = help, "cannot ask for the password: {error}")
-                })
-            };
-            let password = ask("Password of the bundle: ")?;
-            if is_new && ask("Once more: ")? != password {
-                return Err(miette!("the two are not the same"));
-            }
-            password
-        }
-    };
-    if password.is_empty() { Err(miette!("the password is empty")) } else { Ok(password) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,5 +158,29 @@ mod tests {
         for path in ["./-", "x.tar.zst", "--"] {
             assert_eq!(named(path.into()), Ok(path.into()));
         }
+    }
+    #[test]
+    fn where_no_file_can_be_is_said_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("file"), "").unwrap();
+        let usual = "00.tar.zst";
+        assert!(check_place(&path("new"), usual).is_ok() && check_place(Path::new("new"), usual).is_ok());
+        let long = "x".repeat(256);
+        for (name, why, help) in [
+            ("", " is a directory", "name a file in it, such as -o "),
+            ("missing/x", "/missing does not exist", "make it"),
+            ("file", "cannot create ", "nothing is written over"),
+            ("file/x", "/file is no directory", "-o FILE"),
+            ("new/", "no name of a file", "-o FILE"),
+            (&long, "too long", "-o FILE"),
+        ] {
+            let error = check_place(&path(name), usual).unwrap_err();
+            assert!(error.to_string().contains(why), "{name}: {error}");
+            assert!(error.help().unwrap().to_string().contains(help), "{name}: {error:?}");
+        }
+        assert!(
+            check_place(Path::new("/proc/x"), usual).is_err() || rustix::fs::access("/proc", Access::WRITE_OK).is_ok()
+        );
     }
 }

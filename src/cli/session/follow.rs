@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use miette::{IntoDiagnostic, miette};
+use miette::IntoDiagnostic;
 
 use super::super::table;
+use super::drawing::{Drawing, Place};
 use super::ends::{Ends, Names};
-use super::replay::{Open, RESET, casts, next_of, open};
+use super::replay::{Open, casts, next_of, no_transcript, open};
 use super::{Which, directory, events, unreadable};
 use crate::control::place::Live;
 use crate::event::{EventId, SessionId, Utc};
-use crate::record::transcript::{Harmless, Moment, What};
+use crate::record::transcript::{Moment, What};
 use crate::record::{Over, Record, Tail, Why, session};
 use crate::sys::clock;
 use crate::sys::signal::Signals;
@@ -118,13 +119,14 @@ struct Followed {
     path: PathBuf,
     names: Option<Names>,
     cast: Open,
-    harmless: Harmless,
+    drawing: Drawing,
     /// Nothing is written to it any more; what there is may not all be shown yet.
     is_over: bool,
 }
 
 /// All that are.
 struct Shown {
+    place: Place,
     /// How many they are at most.
     most: usize,
     each: Vec<Followed>,
@@ -139,9 +141,9 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(most: usize) -> Shown {
+    fn new(most: usize, place: Place) -> Shown {
         let (each, seen, tapes) = (Vec::new(), HashSet::new(), HashMap::new());
-        Shown { most, each, seen, tapes, last: None, has_told: false }
+        Shown { place, most, each, seen, tapes, last: None, has_told: false }
     }
 
     /// Looks which casts there are and which are over; returns what is to be said of that.
@@ -178,7 +180,7 @@ impl Shown {
                 is_first && is_over && !(self.each.is_empty() && Some(path) == all.last().map(|(path, _)| path));
             if !is_passed && self.each.len() >= self.most {
                 if !std::mem::replace(&mut self.has_told, true) {
-                    said += &format!("{RESET}(only {} transcripts are followed at once)\n", self.most);
+                    said += &format!("{}(only {} transcripts are followed at once)\n", self.place.reset(), self.most);
                 }
                 break;
             }
@@ -190,7 +192,7 @@ impl Shown {
                 Ok(cast) => {
                     self.seen.insert(path.clone());
                     let (path, names) = (path.clone(), names.clone());
-                    self.each.push(Followed { path, names, cast, harmless: Harmless::default(), is_over });
+                    self.each.push(Followed { path, names, cast, drawing: Drawing::new(self.place), is_over });
                 }
                 Err(_) if is_over => {
                     self.seen.insert(path.clone());
@@ -215,7 +217,7 @@ impl Shown {
             let (mut text, mut is_read) = (String::new(), false);
             for _ in 0..TURN {
                 match next_of(&mut followed.cast, &followed.path)? {
-                    Some(Moment { what: What::Output(output), .. }) => text += &followed.harmless.push(&output),
+                    Some(Moment { what: What::Output(output), .. }) => text += &followed.drawing.push(&output),
                     Some(_) => {}
                     None => {
                         is_read = true;
@@ -223,11 +225,15 @@ impl Shown {
                     }
                 }
             }
+            let is_over = is_read && followed.is_over;
+            if is_over {
+                text += &std::mem::replace(&mut followed.drawing, Drawing::new(self.place)).finish();
+            }
             if !text.is_empty() {
                 let channel = followed.names.as_ref().map_or("", |names| names.channel.as_str());
                 if self.last.as_deref() != Some(channel) {
                     if several || self.last.is_some() {
-                        text.insert_str(0, &format!("{RESET}({channel})\n"));
+                        text.insert_str(0, &format!("{}({channel})\n", self.place.reset()));
                     }
                     self.last = Some(channel.to_owned());
                 }
@@ -236,7 +242,7 @@ impl Shown {
                 }
             }
             is_more |= !is_read;
-            if !(is_read && followed.is_over) {
+            if !is_over {
                 left.push(followed);
             }
         }
@@ -249,25 +255,43 @@ impl Shown {
         let open: HashSet<&PathBuf> = self.each.iter().flat_map(|of| &of.names).map(|names| &names.tape).collect();
         let before = self.tapes.len();
         self.tapes.retain(|tape, ends| !ends.is_all() || open.contains(tape));
+        let reset = self.place.reset();
         match (before - self.tapes.len(), self.each.len()) {
             (0, _) => String::new(),
             (_, 0) => {
                 format!(
-                    "{RESET}(the connection is over; another one of the session would be shown, Ctrl-C ends this)\n"
+                    "{reset}(the connection is over; another one of the session would be shown, Ctrl-C ends this)\n"
                 )
             }
-            (_, others) => format!("{RESET}(a connection is over; transcripts that go on: {others})\n"),
+            (_, others) => format!("{reset}(a connection is over; transcripts that go on: {others})\n"),
         }
+    }
+
+    /// What was begun on lines that have no end yet, where whole lines are printed.
+    fn rest(self) -> String {
+        self.each.into_iter().map(|followed| followed.drawing.finish()).collect()
     }
 }
 
+/// What is followed.
+#[derive(clap::Args, Debug)]
+pub struct Follow {
+    /// Which session
+    #[command(flatten)]
+    pub which: Which,
+    /// Show it as on a terminal even if the output is none: otherwise that gets whole lines of text
+    #[arg(long)]
+    pub terminal: bool,
+}
+
 /// Shows it.
-pub fn run(which: &Which) -> miette::Result<ExitCode> {
+pub fn run(args: &Follow) -> miette::Result<ExitCode> {
+    let which = &args.which;
     let dir = directory(&which.target)?;
-    let mut shown = Shown::new(MOST);
+    let mut shown = Shown::new(MOST, Place::of_output(args.terminal));
     let mut said = shown.seek(&dir, which.id)?;
     if shown.each.is_empty() {
-        return Err(miette!("there is no transcript of session {} yet", which.id));
+        return Err(no_transcript(&dir, which.id)?);
     }
     let mut watch = Watch::new(dir.clone(), which.id)?;
     let mut sought = clock::monotonic_micros();
@@ -292,7 +316,8 @@ pub fn run(which: &Which) -> miette::Result<ExitCode> {
         }
     };
     let word = if why.is_empty() { String::new() } else { format!("({why})\n") };
-    table::put(&format!("{RESET}{word}"))?;
+    let reset = shown.place.reset();
+    table::put(&format!("{}{reset}{word}", shown.rest()))?;
     Ok(ExitCode::SUCCESS)
 }
 

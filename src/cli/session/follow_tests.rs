@@ -4,6 +4,7 @@ use std::io::Write;
 use super::*;
 
 const ID: SessionId = SessionId(0xabc);
+const SCREEN: Place = Place::Screen { colors: true };
 
 /// A session whose recordings a test writes by hand.
 struct Lab {
@@ -15,7 +16,7 @@ impl Lab {
     fn new() -> Lab {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("sessions").join(ID.to_string())).unwrap();
-        Lab { dir, shown: Shown::new(16) }
+        Lab { dir, shown: Shown::new(16, SCREEN) }
     }
 
     fn append(&self, name: &str, text: &str) {
@@ -44,7 +45,7 @@ impl Lab {
             more = self.shown.turn(&mut show).unwrap().unwrap();
         }
         all += &self.shown.ended();
-        all.replace(RESET, "|").replace('\n', "/")
+        all.replace(SCREEN.reset(), "|").replace('\n', "/")
     }
 }
 

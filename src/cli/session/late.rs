@@ -82,7 +82,8 @@ impl Drop for Late {
     }
 }
 
-fn directory(path: &Path) -> &Path {
+/// The directory that the file at `path` is in.
+pub fn directory(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

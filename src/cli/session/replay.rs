@@ -7,17 +7,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use miette::miette;
+use serde_json::json;
 
-use super::super::{Target, remark, table};
+use super::super::{FAILURE, Target, evidence, remark, table};
 use super::directory;
-use super::typed::{Inputs, commands};
+use super::drawing::{Drawing, Place};
+use super::typed::{self, Inputs};
 use crate::event::SessionId;
-use crate::record::transcript::{CAST, Cast, Harmless, Moment, PlainText, What};
+use crate::record::transcript::{CAST, Cast, Moment, What};
 use crate::record::{belongings, escape, open_regular};
 use crate::sys::clock;
-
-/// What a replay leaves a terminal with: no color, and a line of its own.
-pub const RESET: &str = "\u{1b}[0m\r\n";
 
 /// How a transcript is replayed.
 #[derive(clap::Args, Debug)]
@@ -43,6 +42,12 @@ pub struct Replay {
     /// Print the commands that were typed, one a line, with their seconds
     #[arg(long, conflicts_with_all = ["speed", "max_idle", "from", "text"])]
     pub commands: bool,
+    /// Play it as on a terminal even if the output is none: otherwise that gets the text, at once
+    #[arg(long, conflicts_with_all = ["text", "commands"])]
+    pub terminal: bool,
+    /// Print JSON: the transcripts, each with its commands
+    #[arg(long, requires = "commands")]
+    pub json: bool,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -60,43 +65,164 @@ pub type Open = Cast<BufReader<File>>;
 
 /// Replays transcripts.
 pub fn run(args: &Replay) -> miette::Result<ExitCode> {
-    let session = args.what.parse::<SessionId>().ok().filter(|_| !Path::new(&args.what).exists());
-    let paths = match session {
-        Some(id) => {
-            let paths = casts(&directory(&args.target)?, id)?;
-            if paths.is_empty() {
-                return Err(miette!("there is no transcript of session {id}"));
-            }
-            paths
-        }
-        None => vec![PathBuf::from(&args.what)],
-    };
-    let (mut is_first, mut inputs) = (true, Inputs::default());
-    for path in paths {
-        let mut cast = open(&path)?;
-        let goes_on = if args.commands {
-            let typed = commands(&mut cast, &path, &mut inputs)?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // Who names one knows which it is.
-            let head = session.filter(|_| !typed.is_empty()).map_or_else(String::new, |_| {
-                let gap = if std::mem::take(&mut is_first) { "" } else { "\n" };
-                format!("{gap}{}\n", table::bold(&format!("commands in {}", escape(&name))))
-            });
-            table::put(&format!("{head}{typed}"))?
-        } else if args.text {
-            text(&mut cast, &path)?
-        } else {
-            let sleep = |micros: i64| std::thread::sleep(Duration::from_micros(micros.max(0).unsigned_abs()));
-            play(&mut cast, &path, args, (clock::monotonic_micros, sleep), table::put)?
+    let (session, paths) = paths(args)?;
+    if args.commands {
+        return tell_commands(args, session.is_some(), &paths);
+    }
+    let place = if args.text { Place::Text } else { Place::of_output(args.terminal) };
+    let rest = |micros: i64| std::thread::sleep(Duration::from_micros(micros.max(0).unsigned_abs()));
+    let from = (args.from * 1e6) as i64;
+    let (mut failed, mut is_played, mut early) = (false, false, Vec::new());
+    for path in &paths {
+        let Some(mut cast) = open_of(path, &paths)? else {
+            failed = true;
+            continue;
         };
-        if cast.skipped() > 0 {
-            remark(&format!("({} lines of {} are no events)", cast.skipped(), escape(&path.to_string_lossy())));
+        if from > 0 {
+            if let Some(end) = end_before(from, &mut cast, path)? {
+                early.push((name(path), end));
+                continue;
+            }
+            cast = open(path)?;
         }
+        is_played = true;
+        let goes_on = match place {
+            Place::Text => text(&mut cast, path, from)?,
+            Place::Screen { .. } => play(&mut cast, path, (place, args), (clock::monotonic_micros, rest), table::put)?,
+        };
+        tell_skipped(&cast, path);
         if !goes_on {
             break;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    if !is_played && !early.is_empty() {
+        return Err(all_early(&early, args.from));
+    }
+    for (name, end) in early {
+        remark(&format!("({name} is not played: it ends at {} s)", seconds_of(end)));
+    }
+    Ok(if failed { ExitCode::from(FAILURE) } else { ExitCode::SUCCESS })
+}
+
+/// The session that is meant, if one is, and the transcripts.
+fn paths(args: &Replay) -> miette::Result<(Option<SessionId>, Vec<PathBuf>)> {
+    let path = Path::new(&args.what);
+    if path.symlink_metadata().is_ok() {
+        return Ok((None, vec![path.to_owned()]));
+    }
+    if let Ok(id) = args.what.parse::<SessionId>() {
+        let dir = directory(&args.target)?;
+        let paths = casts(&dir, id)?;
+        return if paths.is_empty() { Err(no_transcript(&dir, id)?) } else { Ok((Some(id), paths)) };
+    }
+    let what = escape(&args.what);
+    Err(if args.what.contains('/') || args.what.ends_with(CAST) {
+        miette!(help = "`honeyweave session replay ID` plays the transcripts of a session", "there is no file {what}")
+    } else {
+        miette!(
+            help = "`honeyweave session ls` lists the sessions",
+            "`{what}` is neither a file nor the number of a session, which is 16 hexadecimal digits"
+        )
+    })
+}
+
+/// Why there is nothing to play of session `id` of the honeynet in `dir`.
+///
+/// # Errors
+/// If it is not known why.
+pub fn no_transcript(dir: &Path, id: SessionId) -> miette::Result<miette::Report> {
+    let log = super::events(dir);
+    if !super::has_records(&log, id).map_err(|error| super::unreadable(&log, &error))? {
+        return Ok(super::show::unknown(id));
+    }
+    let help = format!(
+        "transcripts are of shells and commands, by SSH or Telnet with somebody in the middle; `honeyweave session show {id}` tells what \
+         there is of it"
+    );
+    Ok(miette!(help = help, "there is no transcript of session {id}"))
+}
+
+fn name(path: &Path) -> String {
+    escape(&path.file_name().unwrap_or_default().to_string_lossy()).into_owned()
+}
+
+fn seconds_of(micros: i64) -> f64 {
+    (micros as f64 / 1e3).round() / 1e3
+}
+
+/// That all transcripts end before `from`, in seconds.
+fn all_early(early: &[(String, i64)], from: f64) -> miette::Report {
+    let help = "--from takes the seconds since the beginning of each transcript";
+    let last = early.iter().max_by_key(|(_, end)| *end).map_or(0.0, |(_, end)| seconds_of(*end));
+    match early {
+        [(name, _)] => miette!(help = help, "{name} ends at {last} s: there is nothing from {from} s on"),
+        all => {
+            miette!(help = help, "all {} transcripts end before {from} s, the longest of them at {last} s", all.len())
+        }
+    }
+}
+
+/// When `cast` ends, in microseconds, if that is before `from`.
+fn end_before(from: i64, cast: &mut Open, path: &Path) -> miette::Result<Option<i64>> {
+    let mut end = 0;
+    while end < from {
+        match next_of(cast, path)? {
+            Some(moment) => end = moment.at,
+            None => return Ok(Some(end)),
+        }
+    }
+    Ok(None)
+}
+
+fn tell_skipped(cast: &Open, path: &Path) {
+    if cast.skipped() > 0 {
+        remark(&format!("({} lines of {} are no events)", cast.skipped(), escape(&path.to_string_lossy())));
+    }
+}
+
+/// Prints what was typed; `are_named` says that it is told of which transcript, which who names one knows.
+fn tell_commands(args: &Replay, are_named: bool, paths: &[PathBuf]) -> miette::Result<ExitCode> {
+    let (mut all, mut is_empty, mut failed, mut inputs) = (Vec::new(), true, false, Inputs::default());
+    for path in paths {
+        let Some(mut cast) = open_of(path, paths)? else {
+            failed = true;
+            continue;
+        };
+        let name = name(path);
+        if args.json {
+            let told = typed::typed(&mut cast, path, &mut inputs)?;
+            let commands = told.typed.iter().map(|typed| json!({"at": seconds_of(typed.at), "command": typed.command}));
+            let read = told.read.iter().map(|(at, read)| {
+                json!({"at": seconds_of(*at), "octets": read.size, "sha256": read.sha256, "cut": read.cut})
+            });
+            all.push(json!({
+                "transcript": name,
+                "commands": commands.collect::<Vec<_>>(),
+                "no_text": told.no_text,
+                "more": told.more,
+                "inputs": read.collect::<Vec<_>>(),
+            }));
+            tell_skipped(&cast, path);
+            continue;
+        }
+        let text = typed::commands(&mut cast, path, &mut inputs)?;
+        tell_skipped(&cast, path);
+        if text.is_empty() {
+            continue;
+        }
+        let gap = if std::mem::take(&mut is_empty) { "" } else { "\n" };
+        let head =
+            if are_named { format!("{gap}{}\n", table::bold(&format!("commands in {name}"))) } else { String::new() };
+        if !table::put(&format!("{head}{text}"))? {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    if args.json {
+        table::put(&evidence::pretty(&all)?)?;
+    } else if is_empty {
+        remark("(nothing was typed)");
+    }
+    Ok(if failed { ExitCode::from(FAILURE) } else { ExitCode::SUCCESS })
 }
 
 /// The transcripts of a session, in their order.
@@ -110,6 +236,17 @@ pub fn open(path: &Path) -> miette::Result<Open> {
     let name = || escape(&path.to_string_lossy()).into_owned();
     let file = open_regular(path).map_err(|error| miette!("cannot open {}: {error}", name()))?;
     Cast::open(BufReader::new(file)).map_err(|error| miette!("{}: {}", name(), escape(&error.to_string())))
+}
+
+/// Opens one of several casts, the others of which may be whole if it is not: then that is said only.
+fn open_of(path: &Path, all: &[PathBuf]) -> miette::Result<Option<Open>> {
+    match open(path) {
+        Err(error) if all.len() > 1 => {
+            remark(&format!("({error})"));
+            Ok(None)
+        }
+        opened => opened.map(Some),
+    }
 }
 
 /// What a cast tells next.
@@ -146,32 +283,33 @@ impl Pace {
 fn play(
     cast: &mut Open,
     path: &Path,
-    args: &Replay,
+    (place, args): (Place, &Replay),
     (now, sleep): (impl Fn() -> i64, impl Fn(i64)),
     put: impl Fn(&str) -> miette::Result<bool>,
 ) -> miette::Result<bool> {
-    let mut harmless = Harmless::default();
+    let mut drawing = Drawing::new(place);
     let mut pace = Pace::new(args, now());
     while let Some(moment) = next_of(cast, path)? {
         let What::Output(output) = moment.what else { continue };
         sleep(pace.due(moment.at) - now());
-        if !put(&harmless.push(&output))? {
+        if !put(&drawing.push(&output))? {
             return Ok(false);
         }
     }
-    put(RESET)
+    put(place.reset())
 }
 
-fn text(cast: &mut Open, path: &Path) -> miette::Result<bool> {
-    let mut text = PlainText::default();
+fn text(cast: &mut Open, path: &Path, from: i64) -> miette::Result<bool> {
+    let mut drawing = Drawing::new(Place::Text);
     while let Some(moment) = next_of(cast, path)? {
         if let What::Output(output) = moment.what
-            && !table::put(&text.push(&output))?
+            && moment.at >= from
+            && !table::put(&drawing.push(&output))?
         {
             return Ok(false);
         }
     }
-    table::put(&text.finish())
+    table::put(&drawing.finish())
 }
 
 #[cfg(test)]
@@ -230,11 +368,13 @@ mod tests {
                 Ok(shown.borrow().len() < most)
             };
             let mut cast = open(file.path()).unwrap();
-            let goes_on = play(&mut cast, file.path(), &args, (|| time.get(), sleep), put).unwrap();
+            let goes_on =
+                play(&mut cast, file.path(), (Place::Screen { colors: true }, &args), (|| time.get(), sleep), put)
+                    .unwrap();
             (shown.into_inner(), goes_on)
         };
         let all = |at: [i64; 5]| {
-            let texts = ["a", "b", "c", "d", RESET].map(str::to_owned);
+            let texts = ["a", "b", "c", "d", Place::Screen { colors: true }.reset()].map(str::to_owned);
             (texts.into_iter().zip(at).collect::<Vec<_>>(), true)
         };
         assert_eq!(shown("", 99), all([500, 750, 2500, 4500, 4600]));

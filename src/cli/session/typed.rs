@@ -11,7 +11,7 @@ use super::ends::Names;
 use super::replay::{Open, next_of};
 use crate::record::escape;
 use crate::record::tape::{Moved, inputs};
-use crate::record::transcript::{Commands, What};
+use crate::record::transcript::{Commands, Typed, What};
 
 /// What programs without a terminal have read, by the tape that was asked last.
 #[derive(Default)]
@@ -31,15 +31,33 @@ impl Inputs {
     }
 }
 
-/// The commands in a cast, one a line.
-pub fn commands(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Result<String> {
+/// What was typed into a cast, or read by what ran there.
+#[derive(Default)]
+pub struct Told {
+    /// The command itself, and what was typed.
+    pub typed: Vec<Typed>,
+    /// Lines that are no text.
+    pub no_text: u64,
+    /// Commands that are not told.
+    pub more: u64,
+    /// What was read from when on, as the tape has it.
+    pub read: Vec<(i64, Moved)>,
+    /// From when on something was read that no tape tells of.
+    untold: Option<i64>,
+}
+
+/// The commands in a cast.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn typed(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Result<Told> {
     let names = Names::of(path);
     let header = cast.header();
     let has_terminal = header.env.contains_key("TERM") || !names.as_ref().is_some_and(Names::is_ssh);
-    let mut text = String::new();
     let is_data = header.command.is_some() && !has_terminal;
+    let mut told = Told::default();
     if let Some(command) = header.command.as_ref().filter(|_| names.as_ref().is_none_or(|names| names.part == 1)) {
-        text += &line(0, &escape(command));
+        told.typed.push(Typed { at: 0, command: escape(command).into_owned() });
     }
     let mut commands = if has_terminal { Commands::default() } else { Commands::script() };
     let (mut first, mut last, mut octets) = (None, 0, 0);
@@ -53,26 +71,39 @@ pub fn commands(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Re
         }
     }
     commands.end(last);
-    let no_text = commands.no_text();
+    told.no_text = commands.no_text();
     let (typed, more) = commands.finish();
-    text.extend(typed.iter().map(|typed| line(typed.at, &typed.command)));
-    if no_text > 0 {
-        let lines = match no_text {
+    told.typed.extend(typed);
+    told.more = more;
+    if let Some(names) = names.filter(|names| !has_terminal && names.part == 1) {
+        let first = first.unwrap_or(0);
+        told.read = inputs.of(&names).iter().map(|read| (first, read.clone())).collect();
+        told.untold = Some(first).filter(|_| told.read.is_empty() && is_data && octets > 0);
+    }
+    Ok(told)
+}
+
+/// The same, one a line.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn commands(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Result<String> {
+    let told = typed(cast, path, inputs)?;
+    let mut text: String = told.typed.iter().map(|typed| line(typed.at, &typed.command)).collect();
+    if told.no_text > 0 {
+        let lines = match told.no_text {
             1 => "1 line of its input is".to_owned(),
             lines => format!("{} lines of its input are", status::count(lines)),
         };
         text += &note(&format!("{lines} no text"));
     }
-    if more > 0 {
-        text += &note(&format!("{more} more"));
+    if told.more > 0 {
+        text += &note(&format!("{} more", told.more));
     }
-    if let Some(names) = names.filter(|names| !has_terminal && names.part == 1) {
-        let read = inputs.of(&names);
-        text.extend(read.iter().map(|read| input(first.unwrap_or(0), read)));
-        if read.is_empty() && is_data && octets > 0 {
-            // The transcript has of what is no text something else in its place.
-            text += &line(first.unwrap_or(0), "(input: not told as a file; the transcript shows it)");
-        }
+    text.extend(told.read.iter().map(|(at, read)| input(*at, read)));
+    if let Some(at) = told.untold {
+        // The transcript has of what is no text something else in its place.
+        text += &line(at, "(input: not told as a file; the transcript shows it)");
     }
     Ok(text)
 }

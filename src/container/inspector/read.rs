@@ -14,6 +14,8 @@ use sha2::{Digest, Sha256};
 use super::archive::{FILES, MANIFEST};
 use super::manifest::{How, Manifest, Sha256Hex, VERSION};
 
+/// How what zstd has compressed begins (RFC 8878 §3.1.1).
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Octets that an archive may have when it is unpacked.
 const UNPACKED: u64 = 16 << 30;
 /// Octets of its manifest.
@@ -30,6 +32,9 @@ pub enum ReadError {
     /// It has something else in it than archives of evidence have.
     #[error("it is no archive of evidence: {0}")]
     Other(&'static str),
+    /// It ends too early.
+    #[error("it is cut off")]
+    Ends,
     /// The manifest is not one.
     #[error("its manifest cannot be read: {0}")]
     Manifest(serde_json::Error),
@@ -59,7 +64,18 @@ pub fn open(path: &Path) -> Result<Archive, ReadError> {
     if !file.metadata()?.is_file() {
         return Err(ReadError::Other("it is no regular file"));
     }
-    read(zstd::Decoder::new(file)?)
+    let mut magic = Vec::new();
+    (&file).take(ZSTD.len() as u64).read_to_end(&mut magic)?;
+    match &magic[..] {
+        [] => return Err(ReadError::Other("it is empty")),
+        magic if magic.len() < ZSTD.len() && ZSTD.starts_with(magic) => return Err(ReadError::Ends),
+        magic if magic != ZSTD => return Err(ReadError::Other("it is not compressed by zstd")),
+        _ => {}
+    }
+    read(zstd::Decoder::new(io::Cursor::new(magic).chain(file))?).map_err(|error| match error {
+        ReadError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => ReadError::Ends,
+        error => error,
+    })
 }
 
 /// Reads an unpacked archive.

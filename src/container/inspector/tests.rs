@@ -396,8 +396,13 @@ fn what_is_no_archive_is_refused() {
         assert!(error.contains(why), "{why}: {error}");
     }
     let bench = Bench::new();
-    bench.file("evidence/none", b"no zstd");
-    assert!(matches!(read::open(&bench.path("evidence/none")), Err(read::ReadError::Io(_))));
+    let packed = zstd::encode_all(&[0; 1024][..], 1).unwrap();
+    let error = |octets: &[u8]| {
+        bench.file("evidence/none", octets);
+        read::open(&bench.path("evidence/none")).unwrap_err().to_string()
+    };
+    assert!(error(b"").ends_with("it is empty") && error(b"no zstd").ends_with("not compressed by zstd"));
+    assert!([2, packed.len() - 1].iter().all(|len| error(&packed[..*len]) == "it is cut off"));
 }
 
 #[test]

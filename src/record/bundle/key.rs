@@ -106,8 +106,12 @@ impl PublicKey {
 
     /// As a PEM file, as `openssl pkey -pubin` reads it (RFC 7468, section 13).
     pub fn pem(&self) -> String {
-        let octets = [&SPKI[..], &self.0].concat();
-        format!("{BEGIN}\n{}\n{END}\n", base64_encode(&octets))
+        format!("{BEGIN}\n{}\n{END}\n", base64_encode(&self.der()))
+    }
+
+    /// As a SubjectPublicKeyInfo, which is what other programs take the digest of.
+    fn der(&self) -> Vec<u8> {
+        [&SPKI[..], &self.0].concat()
     }
 
     /// Reads such a file.
@@ -122,8 +126,17 @@ impl PublicKey {
         key.map(PublicKey).ok_or(KeyError::NoKey)
     }
 
-    /// What tells it from others: its SHA-256, in hexadecimal.
+    /// What tells it from others: the SHA-256 of its 32 octets, in hexadecimal.
     pub fn fingerprint(&self) -> String {
-        crate::wire::hex(ring::digest::digest(&ring::digest::SHA256, &self.0).as_ref())
+        sha256(&self.0)
     }
+
+    /// What `openssl pkey -pubin -outform DER | sha256sum` tells it from others by.
+    pub fn der_sha256(&self) -> String {
+        sha256(&self.der())
+    }
+}
+
+fn sha256(octets: &[u8]) -> String {
+    crate::wire::hex(ring::digest::digest(&ring::digest::SHA256, octets).as_ref())
 }

@@ -116,6 +116,19 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
+/// That a bundle, decrypted, may begin like that.
+///
+/// # Errors
+/// If none does.
+pub fn check_beginning(octets: &[u8]) -> Result<(), ReadError> {
+    match octets.get(..ZSTD.len()) {
+        Some(magic) if magic == ZSTD => Ok(()),
+        None if octets.is_empty() => Err(ReadError::Empty),
+        None if ZSTD.starts_with(octets) => Err(ReadError::Ends("its first octets".into())),
+        _ => Err(ReadError::Foreign),
+    }
+}
+
 /// Checks the bundle in `packed`, decrypted, against the signature of `key`.
 ///
 /// # Errors
@@ -124,14 +137,7 @@ pub fn verify(mut packed: impl Read, key: &PublicKey) -> Result<Verified, ReadEr
     let begin = |source| ReadError::Broken { after: "its beginning".into(), source };
     let mut magic = Vec::new();
     (&mut packed).take(ZSTD.len() as u64).read_to_end(&mut magic).map_err(begin)?;
-    match &magic[..] {
-        [] => return Err(ReadError::Empty),
-        short if short.len() < ZSTD.len() && ZSTD.starts_with(short) => {
-            return Err(ReadError::Ends("its first octets".into()));
-        }
-        magic if magic != ZSTD => return Err(ReadError::Foreign),
-        _ => {}
-    }
+    check_beginning(&magic)?;
     let mut unpacked = zstd::Decoder::new(io::Cursor::new(magic).chain(packed)).map_err(begin)?;
     unpacked.window_log_max(WINDOW).map_err(begin)?;
     verify_unpacked(unpacked, key)

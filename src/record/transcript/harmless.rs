@@ -27,19 +27,27 @@ pub struct Harmless {
     drawn: Drawn,
 }
 
-struct Drawn(String);
+struct Drawn {
+    text: String,
+    colors: bool,
+}
 
 impl Default for Harmless {
     fn default() -> Harmless {
-        Harmless { parser: Parser::new(), drawn: Drawn(String::new()) }
+        Harmless { parser: Parser::new(), drawn: Drawn { text: String::new(), colors: true } }
     }
 }
 
 impl Harmless {
+    /// One that leaves out colors and attributes, too.
+    pub fn without_colors() -> Harmless {
+        Harmless { parser: Parser::new(), drawn: Drawn { text: String::new(), colors: false } }
+    }
+
     /// What a terminal may be given in place of `output`.
     pub fn push(&mut self, output: &str) -> String {
         self.parser.advance(&mut self.drawn, output.as_bytes());
-        std::mem::take(&mut self.drawn.0)
+        std::mem::take(&mut self.drawn.text)
     }
 }
 
@@ -74,12 +82,12 @@ fn colors(params: &Params) -> Vec<u16> {
 impl Perform for Drawn {
     fn print(&mut self, c: char) {
         let shown = if is_harmless(c) || c == char::REPLACEMENT_CHARACTER { c } else { '?' };
-        self.0.push(shown);
+        self.text.push(shown);
     }
 
     fn execute(&mut self, octet: u8) {
         if matches!(octet, b'\n' | b'\r' | 0x08 | b'\t') {
-            self.0.push(char::from(octet));
+            self.text.push(char::from(octet));
         }
     }
 
@@ -88,6 +96,7 @@ impl Perform for Drawn {
             return;
         }
         let numbers: Vec<u16> = match action {
+            'm' if !self.colors => return,
             'm' => {
                 let colors = colors(params);
                 // Nothing left of something is not the same as nothing, which is a reset.
@@ -105,6 +114,6 @@ impl Perform for Drawn {
             _ => return,
         };
         let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
-        self.0 += &format!("\u{1b}[{}{action}", numbers.join(";"));
+        self.text += &format!("\u{1b}[{}{action}", numbers.join(";"));
     }
 }

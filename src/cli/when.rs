@@ -35,7 +35,9 @@ impl FromStr for When {
         let wrong = || {
             "a time is UTC, such as 2026-01-31 or 2026-01-31T12:00:00Z, or how long ago it was, such as 90s, 5m, 2h or 7d".to_owned()
         };
-        if let Ok(micros) = duration_us(text, LONGEST) {
+        // A number alone is a year.
+        if let Some(micros) = duration_us(text, LONGEST).ok().filter(|_| !text.ends_with(|c: char| c.is_ascii_digit()))
+        {
             return Ok(When::Ago(micros.cast_signed()));
         }
         let begun = text.strip_suffix('Z').unwrap_or(text);
@@ -57,6 +59,7 @@ mod tests {
         for (text, meant) in [
             ("2026-01-31", "2026-01-31T00:00:00.000000Z"),
             ("2026", "2026-01-01T00:00:00.000000Z"),
+            ("0000", "0000-01-01T00:00:00.000000Z"),
             ("2026-01-31T12:30", "2026-01-31T12:30:00.000000Z"),
             ("2026-01-31T12:30:05Z", "2026-01-31T12:30:05.000000Z"),
             ("2026-01-31T12:30:05.25Z", "2026-01-31T12:30:05.250000Z"),
@@ -66,9 +69,18 @@ mod tests {
         ] {
             assert_eq!(text.parse::<When>().map(|when| when.at(now).to_string()), Ok(meant.into()), "{text}");
         }
-        for text in
-            ["", "yesterday", "2026-13-01", "2026-01-", "-2h", "2w", "5", "2026-01-31T12:30:05.1234567", "\u{e9}\u{e9}"]
-        {
+        for text in [
+            "",
+            "yesterday",
+            "2026-13-01",
+            "2026-01-",
+            "-2h",
+            "2w",
+            "5",
+            "0",
+            "2026-01-31T12:30:05.1234567",
+            "\u{e9}\u{e9}",
+        ] {
             assert!(text.parse::<When>().is_err(), "{text}");
         }
     }
