@@ -22,8 +22,6 @@
 //!   refusal would take longer by a start than those that follow.
 //!
 //! What cannot be passed: public keys, which sign the key exchange (RFC 4252 §7); X11 and listening Unix sockets, which are refused.
-//! A client that asks for the authentication service again with every attempt (Paramiko, where one connection tries several) is
-//! answered the first time only, as the library has it, and loses its connection the second time.
 //!
 //! What else differs from OpenSSH, as the library has it so, and a verbose client or one of one's own shows:
 //!
@@ -32,9 +30,6 @@
 //!   ECDSA is first where a host has such a key.
 //! * The answer to an attempt is its own, and nobody may say anything before it: the last refusal, and that of another user, is
 //!   followed by the end of the connection, where OpenSSH says only the latter. (Dropbear says neither, and so it is here.)
-//! * It refuses by itself, and tells nobody of it: a change of a password, which it then does not name among the methods once,
-//!   host-based authentication, GSSAPI, keys of kinds that it does not know. These are noticed by their answers, count, and are
-//!   told as `other`, without a user who may be another one.
 //! * It ends a connection whose client's first line has more than 255 octets, OpenSSH one with more than 8,192, or is of a version
 //!   2 that is not 2.0.
 //! * Its algorithms follow the client's first line, as OpenSSH's do. Dropbear does not wait for that.
@@ -172,20 +167,13 @@ where
     let middle = Middle::new(settings, dial, recorder.clone(), watch.clone());
     let watched = Watched::new(stream, watch.clone(), manners);
     let ended = match russh::server::run_stream(config, watched, server::Host::new(middle.clone())).await {
-        Ok(mut session) => {
+        Ok(session) => {
             middle.runs(session.handle());
-            loop {
-                tokio::select! {
-                    ended = &mut session => break ended,
-                    () = watch.noticed() => middle.unheard().await,
-                }
-            }
+            session.await
         }
         Err(error) => Err(error),
     };
-    middle.unheard().await;
     let reason = match ended {
-        _ if watch.asked_again() => "asked for the service again".to_owned(),
         _ if watch.was_late() => format!("no log-in for {} s", grace.as_secs()),
         Ok(()) => "disconnected".to_owned(),
         // A panic is an error here, too.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use russh::keys::{Certificate, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig, client};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Error, MethodSet, Pty, Sig, client};
 use tokio::time::timeout;
 
 use super::auth::LogIn;
@@ -133,7 +133,6 @@ impl Handler for Host {
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
         self.middle.introduce().await;
-        self.middle.watch.serves();
         Ok(None)
     }
 
@@ -143,6 +142,23 @@ impl Handler for Host {
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
         self.log_in.password(user, password).await
+    }
+
+    async fn auth_password_change(&mut self, user: &str, old: &str, new: &str) -> Result<Auth, Error> {
+        self.log_in.change(user, old, new).await
+    }
+
+    async fn auth_unsupported(&mut self, user: &str, method: &str) -> Result<Option<MethodSet>, Error> {
+        self.log_in.other(user, method).await
+    }
+
+    async fn auth_publickey_unusable(
+        &mut self,
+        user: &str,
+        algorithm: &str,
+        key: &[u8],
+    ) -> Result<Option<MethodSet>, Error> {
+        self.log_in.unusable(user, algorithm, key).await
     }
 
     async fn auth_keyboard_interactive<'a>(
