@@ -14,7 +14,9 @@ pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
         _ if !wanted => {}
         Entry::Attempt { credential, .. } => match credential {
             Credential::Password { password } => *password = length(password),
-            Credential::PasswordChange { old, new } => [old, new].into_iter().for_each(|secret| *secret = length(secret)),
+            Credential::PasswordChange { old, new } => {
+                [old, new].into_iter().for_each(|secret| *secret = length(secret))
+            }
             Credential::KeyboardInteractive { answers } => {
                 answers.iter_mut().for_each(|answer| *answer = length(answer))
             }

@@ -26,8 +26,7 @@
 //! What else differs from OpenSSH, as the library has it so, and a verbose client or one of one's own shows:
 //!
 //! * It lacks `sntrup761x25519-sha512@openssh.com`, UMACs, the announcement of further host keys, and of the extensions (RFC 8308)
-//!   all but the one that tells of users' keys, so `publickey-hostbound@openssh.com`. That one's order is that of the hosts' own keys:
-//!   ECDSA is first where a host has such a key.
+//!   all but the one that tells of users' keys, so `publickey-hostbound@openssh.com`.
 //! * The answer to an attempt is its own, and nobody may say anything before it: the last refusal, and that of another user, is
 //!   followed by the end of the connection, where OpenSSH says only the latter. (Dropbear says neither, and so it is here.)
 //! * It ends a connection whose client's first line has more than 255 octets, OpenSSH one with more than 8,192, or is of a version
@@ -38,8 +37,9 @@
 //!   for one reason at the same moment each may have the other's words.
 //!
 //! At most 64 channels are open at a time, forwards among them: each may need its windows. OpenSSH has no limit for forwards.
-//! Of hosts' keys RSA is missing: to find the primes of one takes the better part of a second, and
-//! whoever asks all addresses of a network for their keys would have us find those of each.
+//!
+//! Of hosts' keys RSA takes a third of a second to make, and whoever asks all addresses of a network for their keys would have
+//! us make one for each. So it is offered without being there, and made when a key exchange has chosen it ([`RsaLater`]).
 
 mod auth;
 mod channel;
@@ -57,19 +57,25 @@ pub mod testing;
 mod tests;
 mod watch;
 
+use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use inner::Inside;
 pub use policy::Login;
 use russh::keys::PrivateKey;
-use russh::keys::ssh_key::private::{EcdsaKeypair, Ed25519Keypair};
+use russh::keys::ssh_key::Mpint;
+use russh::keys::ssh_key::private::{EcdsaKeypair, Ed25519Keypair, RsaKeypair, RsaPrivateKey};
+use russh::keys::ssh_key::public::RsaPublicKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::tape::{Entry, Recorder, Text};
+use crate::emulate::RsaKey;
 pub use crate::service::Policy;
+use crate::service::is_dropbear;
 use middle::Middle;
 use watch::{Manners, Watch, Watched};
 
@@ -107,6 +113,8 @@ pub struct Settings {
     pub banner: String,
     /// Its keys, which are those of the container's own server.
     pub host_keys: Vec<PrivateKey>,
+    /// One more, which is made when somebody wants it.
+    pub rsa: Option<RsaLater>,
     /// Who is let in.
     pub policy: Policy,
     /// How the middle logs in inside; unused by [`Policy::Container`].
@@ -133,9 +141,38 @@ pub fn host_key_ecdsa(scalar: [u8; 32]) -> Option<PrivateKey> {
     Some(PrivateKey::from(EcdsaKeypair::NistP256 { public, private: secret.into() }))
 }
 
-/// Whether an identification is that of a Dropbear: it has other lists than OpenSSH, and fewer keys.
-pub fn is_dropbear(identification: &str) -> bool {
-    identification.starts_with("SSH-2.0-dropbear")
+/// The same of RSA.
+pub fn host_key_rsa(key: &RsaKey) -> Option<PrivateKey> {
+    let number = |octets: &[u8]| Mpint::from_positive_bytes(octets);
+    let public = RsaPublicKey::new(number(&key.e), number(&key.n)).ok()?;
+    let private = RsaPrivateKey::new(number(&key.d), number(&key.iqmp), number(&key.p), number(&key.q)).ok()?;
+    Some(PrivateKey::from(RsaKeypair::new(public, private).ok()?))
+}
+
+/// An RSA key that is made when somebody wants it, as that takes a while.
+#[derive(Clone)]
+pub struct RsaLater(Arc<dyn Fn() -> Making + Send + Sync>);
+
+/// A key that is being made; none if that is not possible.
+type Making = Pin<Box<dyn Future<Output = Option<PrivateKey>> + Send>>;
+
+impl RsaLater {
+    /// One that `make` makes, each time that somebody wants it.
+    pub fn new<F: Future<Output = Option<PrivateKey>> + Send + 'static>(
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> RsaLater {
+        RsaLater(Arc::new(move || Box::pin(make())))
+    }
+
+    fn make(&self) -> Making {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for RsaLater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RsaLater(..)")
+    }
 }
 
 /// What a connection has needed.

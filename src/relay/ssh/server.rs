@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::keys::{Certificate, PublicKey};
+use russh::keys::{Algorithm, Certificate, PrivateKey, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Error, MethodSet, Pty, Sig, client};
 use tokio::time::timeout;
@@ -130,6 +130,13 @@ fn reason(why: &ChannelOpenFailure, word: &str) -> String {
 
 impl Handler for Host {
     type Error = Error;
+
+    async fn host_key(&mut self, algorithm: &Algorithm) -> Result<Option<PrivateKey>, Error> {
+        Ok(match &self.middle.settings.rsa {
+            Some(rsa) if matches!(algorithm, Algorithm::Rsa { .. }) => rsa.make().await,
+            _ => None,
+        })
+    }
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
         self.middle.introduce().await;

@@ -72,8 +72,7 @@ print(t.is_active())
 
 #[test]
 fn whatever_is_tried_is_recorded_and_counts() {
-    let other =
-        |method| ("root".to_owned(), Credential::Digest { scheme: Text::new(method), value: Text::default() });
+    let other = |method| ("root".to_owned(), Credential::Digest { scheme: Text::new(method), value: Text::default() });
     let change = Credential::PasswordChange { old: Text::new("old"), new: Text::new("new") };
     let unknown = Credential::PublicKey {
         algorithm: Text::new("ssh-unheard-of"),
@@ -90,15 +89,8 @@ fn whatever_is_tried_is_recorded_and_counts() {
     assert_eq!(word, requests(&lab, lab.direct, six));
     let told = lab.ended();
     let root = |credential| ("root".to_owned(), credential);
-    let expected = [
-        none(),
-        other("hostbased"),
-        other("gssapi-with-mic"),
-        root(change),
-        keyboard(),
-        none(),
-        root(unknown),
-    ];
+    let expected =
+        [none(), other("hostbased"), other("gssapi-with-mic"), root(change), keyboard(), none(), root(unknown)];
     assert_eq!(tried(&told), expected);
     assert_eq!(reason(&told), "too many attempts to log in");
 
