@@ -757,6 +757,31 @@ mod tests {
         assert_eq!(names.key, Algorithm::Ed25519);
     }
 
+    /// A server may name host key algorithms that it has no key for yet.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[test]
+    fn named_host_key_algorithms_need_no_key() {
+        let rsa = Algorithm::Rsa {
+            hash: Some(HashAlg::Sha256),
+        };
+        let named = Config {
+            host_key_algorithms: vec![rsa.clone()],
+            ..Config::default()
+        };
+        let buf = build_kexinit_keys(KEX_FIRST, &["ssh-ed25519", "rsa-sha2-256"], false);
+        let read = |config: &Config| {
+            Server::read_kex(
+                &buf,
+                &config.preferred,
+                Some(config),
+                Some(&config.certificates),
+                &KexCause::Initial,
+            )
+        };
+        assert_eq!(read(&named).unwrap().key, rsa);
+        assert!(read(&Config::default()).is_err(), "there is no key");
+    }
+
     /// The negotiated algorithm for an RSA certificate must keep the hash
     /// variant: it is what verifies the exchange signature.
     #[test]
