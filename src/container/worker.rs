@@ -30,9 +30,6 @@ pub enum Work {
     },
 }
 
-/// By how much a search stands back behind everything else.
-const BACK: i32 = 10;
-
 /// The link to an image's files in a container's directory.
 pub const LOWER: &str = "lower";
 
@@ -97,7 +94,7 @@ pub fn main() -> std::io::Result<()> {
             Ok(()) => Done::Removed,
         },
         Ok(Work::Find(seed)) => {
-            crate::sys::sched::stand_back(BACK);
+            crate::sys::sched::give_way();
             let found = seed.find().and_then(|found| seed.key(found));
             found.map_or_else(|| Done::Failed("there is none".into()), |key| Done::Found(Box::new(key)))
         }

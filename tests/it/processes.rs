@@ -59,7 +59,6 @@ fn frames_come_before_what_else_the_machine_does() {
     for (name, niceness, plain) in &priorities {
         let expected = match name.as_str() {
             name if name.starts_with("fabric") => -10,
-            "host-keys" => plain + 15,
             // The kernel cuts names to fifteen octets.
             "recorder" | "recorder-urgent" | "recorder-urgen" => 19,
             // Threads of the library that makes requests to the kernel have the priority of whoever asked first.

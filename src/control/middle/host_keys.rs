@@ -1,4 +1,4 @@
-//! RSA host keys, each made when somebody wants it, by one thread that stands back behind all others.
+//! RSA host keys, each made when somebody wants it, by one thread that gives way to all others.
 //!
 //! Whoever waits for one comes first, and no network of attackers keeps the others waiting while it asks for the keys of all
 //! hosts. What nobody waits for yet is made ahead when there is nothing else to do.
@@ -23,8 +23,6 @@ const MOST: usize = 65_536;
 const AHEAD: usize = 64;
 /// How often the thread sees whether it is still needed.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// By how much the thread stands back.
-const BACK: i32 = 15;
 
 /// All keys of the hosts, and who makes them.
 #[derive(Clone)]
@@ -49,7 +47,7 @@ struct State {
 }
 
 impl HostKeys {
-    /// None so far. A process that is confined afterwards could not have the thread stand back.
+    /// None so far. A process that is confined afterwards could not have the thread give way.
     ///
     /// # Errors
     /// If there can be no more threads.
@@ -57,7 +55,7 @@ impl HostKeys {
         let shared = Arc::<Shared>::default();
         let working = Arc::downgrade(&shared);
         std::thread::Builder::new().name("host-keys".into()).spawn(move || {
-            sched::stand_back(BACK);
+            sched::give_way();
             while let Some(shared) = working.upgrade() {
                 shared.work();
             }
