@@ -36,7 +36,8 @@ pub fn wanted(config: &KeeperConfig) -> VecDeque<(NodeIdx, IpAddr)> {
     all
 }
 
-fn addresses(hosts: &HostsConfig) -> impl Iterator<Item = IpAddr> + '_ {
+/// The addresses of a node, or the first of very many.
+pub fn addresses(hosts: &HostsConfig) -> impl Iterator<Item = IpAddr> + '_ {
     let most = if hosts.single { 1 } else { LOOKED_AT };
     hosts.ranges.iter().flat_map(|range| range.addresses()).take(most)
 }

@@ -103,7 +103,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         disks,
         inside: ends.inside.take().map(|fd| Inside::new(fd, config.by_mounts)),
         here: Here::look(),
-        search: Search::default(),
+        search: Search::ahead(&config),
         worker,
         ends,
         links,

@@ -2,6 +2,9 @@
 //! back behind all others does it, beside the start, and the key takes its place when it is there. Until then it is
 //! an empty file.
 //!
+//! That is the exception: while nobody comes, the keys of the first hosts of each node are found ahead. An OpenSSH takes its keys
+//! for a secret by which it draws how long a refusal takes, so that who comes first could tell that one came late.
+//!
 //! So it is with OpenSSH, which reads its keys anew for every connection. Dropbear reads its own once: its key is
 //! there if it was found before, for another container of that host.
 
@@ -15,18 +18,23 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
+use super::ahead::addresses;
 use super::host::{self, Host};
 use super::lease::{Container, Stage, Worker};
 use super::process::{Keeper, SECOND};
 use super::{kept, own_files};
+use crate::container::KeeperConfig;
 use crate::container::image::HostKey;
 use crate::container::worker::{Done, Work};
 use crate::emulate::{RsaKey, RsaSeed};
 use crate::event::Utc;
-use crate::node::NodeIdx;
+use crate::node::{NodeConfig, NodeIdx};
 
 /// Keys that are remembered, of some 2 KB each; past that, they are looked for anew.
 const MOST: usize = 4096;
+/// Hosts of a node whose keys are found ahead, and addresses that are looked at for that.
+const AHEAD: usize = 64;
+const LOOKED_AT: usize = 4096;
 /// A search that takes longer hangs.
 const DEADLINE: i64 = 60 * SECOND;
 
@@ -42,6 +50,20 @@ pub struct Search {
 }
 
 impl Search {
+    /// None so far, and those that are to be found before anybody comes.
+    pub fn ahead(config: &KeeperConfig) -> Search {
+        let mut wanted = VecDeque::new();
+        for (index, (_, node)) in config.nodes.iter().enumerate() {
+            let NodeConfig::Hosts(hosts) = node else { continue };
+            let node = NodeIdx(index as u16);
+            let has_one = |ip: &IpAddr| host::find(config, node, *ip).is_ok_and(|host| host.rsa_seed().is_some());
+            wanted.extend(
+                addresses(hosts).take(LOOKED_AT).filter(has_one).take(AHEAD).map(|ip| (node, hosts.host_of(ip))),
+            );
+        }
+        Search { wanted, ..Search::default() }
+    }
+
     /// `host` with its key, if that is there.
     pub fn with_key<'a>(&self, host: Host<'a>) -> Host<'a> {
         let rsa = host.rsa_seed().and_then(|seed| self.found.get(&seed.id()).cloned());
@@ -58,8 +80,10 @@ impl Keeper {
         let search = &mut self.search;
         if search.found.contains_key(&seed.id()) {
             self.bring_key(of);
-        } else if !search.wanted.contains(&of) && !search.at_work.iter().any(|(_, other, _)| *other == of) {
-            search.wanted.push_back(of);
+        } else if !search.at_work.iter().any(|(_, other, _)| *other == of) {
+            // Before those that nobody needs so far.
+            search.wanted.retain(|other| *other != of);
+            search.wanted.push_front(of);
         }
     }
 
@@ -69,7 +93,7 @@ impl Keeper {
         while self.ending.is_none() && self.search.at_work.len() < cpus {
             let Some(of) = self.search.wanted.pop_front() else { break };
             let seed = host::find(&self.config, of.0, of.1).ok().and_then(|host| host.rsa_seed());
-            let Some(seed) = seed else { continue };
+            let Some(seed) = seed.filter(|seed| !self.search.found.contains_key(&seed.id())) else { continue };
             match Worker::start(&self.worker, "host-key", &Work::Find(seed.clone()), now, DEADLINE) {
                 Ok(worker) => self.search.at_work.push((worker, of, seed)),
                 Err(error) => tracing::warn!(%error, host = %of.1, "its RSA key is missing inside"),
