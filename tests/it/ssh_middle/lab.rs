@@ -123,10 +123,16 @@ impl Lab {
         write(&at("shadow"), &(line("root", "toor") + &line("alice", "wonderland")), 0o600);
         let keys = KEYS.map(|(kind, name, _)| {
             let bits = if kind == "rsa" { &["-b", "2048"][..] } else { &[] };
-            let mut keygen = Command::new("ssh-keygen");
-            keygen.args(["-q", "-t", kind, "-N", "", "-f"]).arg(at(name)).args(bits);
-            assert!(keygen.status().unwrap().success());
-            PrivateKey::from_openssh(std::fs::read(at(name)).unwrap()).unwrap()
+            // Of numbers with zeros in front, which one of 256 is, the library reads none.
+            loop {
+                let mut keygen = Command::new("ssh-keygen");
+                keygen.args(["-q", "-t", kind, "-N", "", "-f"]).arg(at(name)).args(bits);
+                assert!(keygen.status().unwrap().success());
+                match PrivateKey::from_openssh(std::fs::read(at(name)).unwrap()) {
+                    Ok(key) => break key,
+                    Err(_) => std::fs::remove_file(at(name)).unwrap(),
+                }
+            }
         });
         let direct = free_port();
         let server = serve_with(kind, dir.path(), direct);
