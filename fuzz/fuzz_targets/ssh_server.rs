@@ -163,6 +163,7 @@ fn settings(story: &Story) -> Settings {
     Settings {
         banner: banner.into(),
         host_keys: vec![host_key([1; 32])],
+        rsa: None,
         policy,
         login: Some(Login { user: "root".into(), password: "toor".into() }),
         refusal: Duration::from_millis(100),

@@ -91,7 +91,7 @@ pub fn run(args: Args) -> miette::Result<ExitCode> {
         Command::Verify { file, target, json } => verify(&find(&file, &target)?, json),
         Command::Diff { upper, lower, json } => {
             let (upper, lower) = (directory(&upper)?, directory(&lower)?);
-            let diff = inspector::compare(upper, lower, None, &Limits::default(), &mut Nothing);
+            let diff = inspector::compare(upper, lower, inspector::Ours::default(), &Limits::default(), &mut Nothing);
             let diff = diff.map_err(|error| miette!("cannot compare the directories: {error}"))?;
             let text = if json { pretty(&diff)? } else { changes(&diff) };
             table::put(&text)?;

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
 use super::keeper::Machine;
+use crate::emulate::{RsaKey, RsaSeed};
 use crate::sys::seqpacket::Channel;
 
 /// What a worker is to do.
@@ -20,6 +21,8 @@ use crate::sys::seqpacket::Channel;
 pub enum Work {
     /// Start a container and wait until its init runs.
     Start(Start),
+    /// Look for the RSA key of a host, while nobody else wants the processor.
+    Find(RsaSeed),
     /// Remove a directory with all that is in it, which may be much.
     Remove {
         /// Which.
@@ -71,6 +74,8 @@ pub enum Done {
     },
     /// It was removed.
     Removed,
+    /// The key.
+    Found(Box<RsaKey>),
     /// It failed, and why.
     Failed(String),
 }
@@ -88,6 +93,11 @@ pub fn main() -> std::io::Result<()> {
             Err(error) => Done::Failed(format!("cannot remove {}: {error}", path.display())),
             Ok(()) => Done::Removed,
         },
+        Ok(Work::Find(seed)) => {
+            crate::sys::sched::give_way();
+            let found = seed.find().and_then(|found| seed.key(found));
+            found.map_or_else(|| Done::Failed("there is none".into()), |key| Done::Found(Box::new(key)))
+        }
         Ok(work) => act(work, &to_keeper),
         Err(error) => Done::Failed(format!("the keeper's request cannot be read: {error}")),
     };
@@ -103,7 +113,7 @@ fn act(_work: Work, _to_keeper: &Channel) -> Done {
 #[cfg(feature = "lxc")]
 fn act(work: Work, to_keeper: &Channel) -> Done {
     match work {
-        Work::Remove { .. } => Done::Removed,
+        Work::Remove { .. } | Work::Find(_) => Done::Removed,
         Work::Start(start) => {
             let began = start_container(&start, to_keeper);
             began.unwrap_or_else(|error| {

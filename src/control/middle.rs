@@ -1,6 +1,7 @@
 //! The switch in the middle of connections to containers: the servers that attackers talk to, and the tape of what
 //! they say, which goes to the console.
 
+mod host_keys;
 #[cfg(test)]
 mod tests;
 
@@ -21,9 +22,11 @@ use crate::relay::ssh::Login;
 use crate::relay::tape::{Begin, Clock, Entry, Protocol, Reason, Recorder, Tape, Word};
 use crate::relay::{plain, ssh, tls};
 use crate::service::tls::Owner;
-use crate::service::{Middle, Service, Spoken, SshMiddle, TlsMiddle};
+use crate::service::{Middle, Service, Spoken, SshKeyKind, SshMiddle, TlsMiddle};
 use crate::stack::RelayEnd;
 use crate::sys::clock;
+
+pub use host_keys::HostKeys;
 
 /// Connections at once: each takes some hundred KiB. sshd turns down who comes when too many have not logged in, too.
 const MOST: usize = 1024;
@@ -58,6 +61,7 @@ pub struct Call<'a> {
 /// All connections that the switch is in the middle of.
 pub struct Middles {
     secret: Secret,
+    keys: HostKeys,
     to_console: mpsc::Sender<ToConsole>,
     open: Arc<Mutex<HashMap<u64, Begin>>>,
     next: u64,
@@ -78,13 +82,13 @@ enum Known {
 
 impl Middles {
     /// None so far, and what they will tell the console.
-    pub fn new(secret: Secret) -> (Middles, mpsc::Receiver<ToConsole>) {
+    pub fn new(secret: Secret, keys: HostKeys) -> (Middles, mpsc::Receiver<ToConsole>) {
         let (to_console, told) = mpsc::channel(ENTRIES);
         // Numbers from the clock are none that a switch before this one has used.
         let next = clock::realtime_micros() as u64;
         let (open, consoles) = Default::default();
         let (faces, asked) = Default::default();
-        (Middles { secret, to_console, open, next, consoles, faces, asked }, told)
+        (Middles { secret, keys, to_console, open, next, consoles, faces, asked }, told)
     }
 
     /// Serves a connection until it is over: `pipe` is the attacker's, `middle` who is in the middle.
@@ -149,7 +153,7 @@ impl Middles {
     fn known(&mut self, call: &Call<'_>, middle: &Middle) -> Result<Known, String> {
         let identity = Identity::new(self.secret, call.name);
         Ok(match middle {
-            Middle::Ssh(ssh) => Known::Ssh(Arc::new(of_ssh(ssh, &identity, call.local.ip()))),
+            Middle::Ssh(ssh) => Known::Ssh(Arc::new(self.of_ssh(ssh, &identity, call))),
             Middle::Plain { spoken, keep } => {
                 let asked = self.asked(call);
                 Known::Plain(plain::Settings { spoken: *spoken, within: false, keep: *keep, asked })
@@ -171,6 +175,40 @@ impl Middles {
                 Known::Tls(made, within)
             }
         })
+    }
+}
+
+impl Middles {
+    /// What a host's SSH server is.
+    fn of_ssh(&self, ssh: &SshMiddle, identity: &Identity, call: &Call<'_>) -> ssh::Settings {
+        let login = ssh.login.as_ref();
+        let host = call.hosts.host_of(call.local.ip());
+        // As containers have them.
+        let key = |kind: &SshKeyKind| match kind {
+            SshKeyKind::Ed25519 => Some(ssh::host_key(identity.ssh_seed(host))),
+            SshKeyKind::Ecdsa => ssh::host_key_ecdsa(identity.ssh_scalar(host)),
+            SshKeyKind::Rsa => None,
+        };
+        let rsa = ssh.rsa(identity, host).map(|seed| {
+            // Who asks for a key mostly asks for the others, too.
+            self.keys.soon(seed.clone());
+            let (keys, peer) = (self.keys.clone(), call.peer.ip());
+            ssh::RsaLater::new(move || {
+                let (keys, seed) = (keys.clone(), seed.clone());
+                async move { keys.key(peer, seed).await }
+            })
+        });
+        ssh::Settings {
+            banner: ssh.identification.clone(),
+            host_keys: ssh.host_keys.iter().filter_map(key).collect(),
+            rsa,
+            policy: ssh.opens.clone(),
+            login: login.map(|(user, password)| Login { user: user.clone(), password: password.clone() }),
+            refusal: Duration::from_millis(u64::from(ssh.refusal_ms)),
+            acceptance: Duration::from_millis(u64::from(ssh.acceptance_ms)),
+            keyboard_interactive: ssh.keyboard_interactive,
+            keep: ssh.keep,
+        }
     }
 }
 
@@ -259,27 +297,6 @@ fn of_tls(middle: &TlsMiddle, identity: Identity, owner: Owner) -> Result<tls::S
         },
         alpn: if is_http { vec!["http/1.1".to_owned()] } else { Vec::new() },
     })
-}
-
-/// What a host's SSH server is.
-fn of_ssh(ssh: &SshMiddle, identity: &Identity, host: IpAddr) -> ssh::Settings {
-    let login = ssh.login.as_ref();
-    // As containers have them: Dropbear's has one.
-    let own = Some(ssh::host_key(identity.ssh_seed(host)));
-    let other = match ssh::is_dropbear(&ssh.identification) {
-        true => None,
-        false => ssh::host_key_ecdsa(identity.ssh_scalar(host)),
-    };
-    ssh::Settings {
-        banner: ssh.identification.clone(),
-        host_keys: [own, other].into_iter().flatten().collect(),
-        policy: ssh.opens.clone(),
-        login: login.map(|(user, password)| Login { user: user.clone(), password: password.clone() }),
-        refusal: Duration::from_millis(u64::from(ssh.refusal_ms)),
-        acceptance: Duration::from_millis(u64::from(ssh.acceptance_ms)),
-        keyboard_interactive: ssh.keyboard_interactive,
-        keep: ssh.keep,
-    }
 }
 
 /// The tape of one connection.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_
 
 use super::config::{Rings, SWITCH_UID, SwitchConfig, SwitchEnds};
 use super::devices::{Used, tap_rings, uplink_devices};
-use super::middle::{Call, Middles};
+use super::middle::{Call, HostKeys, Middles};
 use super::protocol::{FIRST_TAP, FromSupervisor, Query, ToConsole, ToSupervisor, ToSwitch};
 use super::waiting::Waiting;
 use crate::container::{FromKeeper, ToKeeper};
@@ -77,15 +77,16 @@ pub fn run(config: SwitchConfig, ends: SwitchEnds) -> io::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let tap_rings = tap_rings(config.plan.tap_io, workers.count());
+    let keys = HostKeys::start()?;
     // No frame, message or descriptor has come in so far.
     seccomp::confine()?;
     let (plan, secret) = (config.plan, config.secret);
-    runtime.block_on(serve(plan, secret, (workers, tap_rings), (ends.supervisor, ends.keeper, ends.console)))
+    runtime.block_on(serve(plan, (secret, keys), (workers, tap_rings), (ends.supervisor, ends.keeper, ends.console)))
 }
 
 async fn serve(
     plan: Plan,
-    secret: Secret,
+    (secret, keys): (Secret, HostKeys),
     (workers, tap_rings): (Workers, Vec<Option<TapRing>>),
     ends: (Channel, Channel, Channel),
 ) -> io::Result<()> {
@@ -96,7 +97,7 @@ async fn serve(
     let (to_keeper, keeper_box) = unbounded_channel();
     let (to_console, console_box) = unbounded_channel();
     let due = eventfd::watch(workers.request_fd().try_clone_to_owned()?)?;
-    let (middles, tape_box) = Middles::new(secret);
+    let (middles, tape_box) = Middles::new(secret, keys);
     let mut switch = Switch::new(plan, (workers, tap_rings), middles, to_keeper, to_console);
     let (keeper, console) = (std::rc::Rc::new(keeper), std::rc::Rc::new(console));
     let local = tokio::task::LocalSet::new();

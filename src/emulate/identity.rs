@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
 
+use super::rsa::RsaSeed;
 use crate::wire::{Mac, is_mapped, word_of};
 
 /// The installation's secret.
@@ -46,6 +47,7 @@ const NAME: u8 = 10;
 const TALK: u8 = 11;
 const TLS: u8 = 12;
 const NAMES: u8 = 13;
+const SSH_RSA: u8 = 14;
 
 /// The identities of one node's hosts.
 #[derive(Clone, Debug)]
@@ -190,6 +192,13 @@ impl Identity {
         let is_scalar = |octets: &[u8; 32]| p256::SecretKey::from_slice(octets).is_ok();
         let found = (0..).map(candidate).find(is_scalar);
         found.unwrap_or_else(|| unreachable!("the candidates have no end"))
+    }
+
+    /// What the RSA key of that server is made from, which is to have so many bits.
+    pub fn ssh_rsa(&self, ip: IpAddr, bits: u64) -> RsaSeed {
+        let word = |which: u64, part| self.secret.derive(SSH_RSA, &[low64(ip), which, part]).to_be_bytes();
+        let prime = |which| (0..bits / 128).flat_map(|part| word(which, part)).collect();
+        RsaSeed::new(prime(0), prime(1))
     }
 
     /// Octets that are fixed for what host `ip` uses in TLS; `what` tells keys, serial numbers and dates apart.

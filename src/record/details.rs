@@ -112,6 +112,7 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             has("method", Text),
             has("accepted", Flag),
             may("password", Text),
+            may("new_password", Text),
             may("answers", Texts),
             may("response", Text),
             may("algorithm", Text),

@@ -7,6 +7,7 @@ pub mod tls;
 mod web;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,8 @@ pub use inline::{Inline, Stream, Then};
 pub use library::{Caller, Login, Profile, Protocol, answer};
 pub use names::Names;
 pub use web::{APPS, app, astray};
+
+use crate::emulate::{Identity, RsaSeed};
 
 /// A service of a topology. Its place in its node's list is its [`crate::emulate::ServiceId`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -137,6 +140,8 @@ impl Spoken {
 pub struct SshMiddle {
     /// Its identification (RFC 4253 §4.2) without the line's end.
     pub identification: String,
+    /// The host keys that it has; each once.
+    pub host_keys: Vec<SshKeyKind>,
     /// Who is let in.
     pub opens: Policy,
     /// User and password by which it logs in inside, unless the attacker's own do.
@@ -149,6 +154,40 @@ pub struct SshMiddle {
     pub acceptance_ms: u32,
     /// Octets of each file that are kept.
     pub keep: u64,
+}
+
+impl SshMiddle {
+    /// Whether it passes for a Dropbear, which has other lists of algorithms than OpenSSH.
+    pub fn is_dropbear(&self) -> bool {
+        is_dropbear(&self.identification)
+    }
+
+    /// What the RSA key of host `ip` is made from, if it has one: of 3,072 bits, or 2,048 of Dropbear, as their programs make them.
+    pub fn rsa(&self, identity: &Identity, ip: IpAddr) -> Option<RsaSeed> {
+        let bits = if self.is_dropbear() { 2048 } else { 3072 };
+        self.host_keys.contains(&SshKeyKind::Rsa).then(|| identity.ssh_rsa(ip, bits))
+    }
+}
+
+/// Whether an identification is that of a Dropbear.
+pub fn is_dropbear(identification: &str) -> bool {
+    identification.starts_with("SSH-2.0-dropbear")
+}
+
+/// What kind of key a host shows by SSH.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SshKeyKind {
+    /// RSA.
+    Rsa,
+    /// ECDSA on P-256.
+    Ecdsa,
+    /// Ed25519.
+    Ed25519,
+}
+
+impl SshKeyKind {
+    /// Those that Debian's packages make, of OpenSSH and of Dropbear.
+    pub const USUAL: [SshKeyKind; 3] = [SshKeyKind::Rsa, SshKeyKind::Ecdsa, SshKeyKind::Ed25519];
 }
 
 /// What opens a container to an attacker.

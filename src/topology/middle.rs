@@ -3,11 +3,11 @@
 use super::at::{At, Text};
 use super::check::Checker;
 use super::layers::TcpAct;
-use super::raw_services::{InsideWord, MiddleWord, OpensWord, TcpKeys};
+use super::raw_services::{InsideWord, MiddleWord, OpensWord, SshKeyWord, TcpKeys};
 use super::source::Span;
 use super::{images, tls, units};
 use crate::emulate::Backend;
-use crate::service::{Middle, Policy, ServiceKind, Spoken, SshMiddle, TlsMiddle};
+use crate::service::{Middle, Policy, ServiceKind, Spoken, SshKeyKind, SshMiddle, TlsMiddle};
 
 /// The SSH servers of Debian 12.
 const OPENSSH: &str = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3";
@@ -115,6 +115,10 @@ fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
         // That of the image's, when it is known whose.
         None => String::new(),
     };
+    let host_keys = match &keys.host_keys {
+        Some(kinds) => host_keys(c, kinds)?,
+        None => SshKeyKind::USUAL.to_vec(),
+    };
     let refusal_us = match &keys.refusal {
         Some(text) => c.unit(text.span, units::duration_us(text, 60_000_000))?,
         None => 2_000_000,
@@ -145,7 +149,7 @@ fn ssh(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<SshMiddle> {
         None => None,
     };
     let (refusal_ms, acceptance_ms) = ((refusal_us / 1000) as u32, (acceptance_us / 1000) as u32);
-    Some(SshMiddle { identification, opens, login, keyboard_interactive, refusal_ms, acceptance_ms, keep })
+    Some(SshMiddle { identification, host_keys, opens, login, keyboard_interactive, refusal_ms, acceptance_ms, keep })
 }
 
 fn identification(c: &mut Checker<'_>, text: &At<Text>) -> Option<String> {
@@ -156,6 +160,28 @@ fn identification(c: &mut Checker<'_>, text: &At<Text>) -> Option<String> {
     let help = "write such as `SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3` (RFC 4253, section 4.2)";
     c.error(text.span, "an SSH server does not call itself so", "here", help);
     None
+}
+
+fn host_keys(c: &mut Checker<'_>, kinds: &At<Vec<At<SshKeyWord>>>) -> Option<Vec<SshKeyKind>> {
+    let help = "write such as `[rsa, ecdsa, ed25519]`";
+    if kinds.is_empty() {
+        c.error(kinds.span, "an SSH server has a host key", "here is none", help);
+        return None;
+    }
+    let mut known = Vec::new();
+    for kind in &kinds.value {
+        let read = match kind.value {
+            SshKeyWord::Rsa => SshKeyKind::Rsa,
+            SshKeyWord::Ecdsa => SshKeyKind::Ecdsa,
+            SshKeyWord::Ed25519 => SshKeyKind::Ed25519,
+        };
+        if known.contains(&read) {
+            c.error(kind.span, "a host has one key of a kind", "again here", "remove it");
+            return None;
+        }
+        known.push(read);
+    }
+    Some(known)
 }
 
 fn opens(c: &mut Checker<'_>, keys: &TcpKeys, at: Span) -> Option<Policy> {
@@ -251,6 +277,15 @@ mod tests {
         assert_eq!(ssh_of("small", "").identification, DROPBEAR);
         assert_eq!(ssh_of("debian", "").identification, OPENSSH);
         assert_eq!(ssh_of("small", ", identification: SSH-2.0-x").identification, "SSH-2.0-x");
+    }
+
+    #[test]
+    fn a_server_has_the_keys_of_debians_or_those_that_are_said() {
+        use SshKeyKind::{Ecdsa, Ed25519, Rsa};
+
+        assert_eq!(ssh_of("debian", "").host_keys, [Rsa, Ecdsa, Ed25519]);
+        assert_eq!(ssh_of("small", "").host_keys, [Rsa, Ecdsa, Ed25519]);
+        assert_eq!(ssh_of("debian", ", host_keys: [ed25519]").host_keys, [Ed25519]);
     }
 
     #[test]

@@ -103,6 +103,18 @@ pub enum UdpWord {
     Container,
 }
 
+/// A kind of an SSH server's host key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SshKeyWord {
+    /// RSA, of 3,072 bits; of 2,048 if the server calls itself Dropbear.
+    Rsa,
+    /// ECDSA on P-256.
+    Ecdsa,
+    /// Ed25519.
+    Ed25519,
+}
+
 mapping! {
     /// What answers on a TCP port: one of `http`, `banner`, `script`, `proxy` and `container`, or of the library of services.
     struct TcpKeys {
@@ -168,6 +180,8 @@ mapping! {
         keyboard_interactive: bool,
         /// What the SSH server calls itself (default: as that of the image, `SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3` or `SSH-2.0-dropbear_2022.83`).
         identification: Text,
+        /// The host keys of the SSH server (default: `rsa`, `ecdsa` and `ed25519`, as Debian's packages make them).
+        host_keys: Vec<At<SshKeyWord>>,
         /// Time that a refused log-in takes at least (default 2s).
         refusal: Text,
         /// Time that it takes at least to be let in (default 300ms): what a container's start hides behind.

@@ -34,6 +34,7 @@ const COMPANIONS: &[(&str, &[&str])] = &[
             "login",
             "keyboard_interactive",
             "identification",
+            "host_keys",
             "refusal",
             "acceptance",
             "keep",

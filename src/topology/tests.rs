@@ -210,6 +210,26 @@ fn bad_hosts() {
             "image: small",
         ),
         (
+            "nodes:\n  h: {kind: container, address: 10.0.0.1, tcp: {22: {container: ssh, host_keys: «[]}}, backend: {image: small}}",
+            "an SSH server has a host key",
+            "write such as `[rsa, ecdsa, ed25519]`",
+        ),
+        (
+            "nodes:\n  h: {kind: container, address: 10.0.0.1, tcp: {22: {container: ssh, host_keys: [rsa, «rsa]}}, backend: {image: small}}",
+            "a host has one key of a kind",
+            "remove it",
+        ),
+        (
+            "nodes:\n  h: {kind: container, address: 10.0.0.1, tcp: {22: {container: ssh, host_keys: [rsa, «dsa]}}, backend: {image: small}}",
+            "unknown value `dsa`",
+            "did you mean `rsa`?",
+        ),
+        (
+            "nodes:\n  h: {kind: container, address: 10.0.0.1, tcp: {22: {container: telnet, «host_keys: [rsa]}}, backend: {image: small}}",
+            "`host_keys` says nothing beside `container: telnet`",
+            "remove it",
+        ),
+        (
             "nodes:\n  h: {kind: container, address: 10.0.0.1, tcp: {22: {container: ssh, acceptance: «11s}}, backend: {image: small}}",
             "11s",
             "",

@@ -158,7 +158,7 @@ fn other_programs(lab: &Lab) {
     let from = &lab.attacker;
     let home = format!("HOME={}", lab.file("home/none", "").parent().unwrap().display());
     let target = format!("root@{HOST}");
-    let known = lab.file("known", &from.sh(&["ssh-keyscan", "-T", "10", HOST]));
+    let known = lab.file("known", &from.sh(&["ssh-keyscan", "-T", "10", "-t", "ed25519", HOST]));
     let key = sh(&["ssh-keygen", "-l", "-f", known.to_str().unwrap()]).split(' ').nth(1).unwrap().to_owned();
     let run = |words: &[&str], status| {
         let output = from.run(&[&["timeout", "60", "env", &home, "DROPBEAR_PASSWORD=by-dropbear"], words].concat());

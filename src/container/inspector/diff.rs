@@ -81,19 +81,35 @@ pub struct Diff {
     pub changes: Vec<Change>,
 }
 
+/// What in an overlay is honeyweave's own.
+#[derive(Clone, Copy, Default)]
+pub struct Ours<'a> {
+    /// What last changed before that.
+    pub prepared: Option<Utc>,
+    /// Inodes that last changed then.
+    pub late: &'a [(u64, Utc)],
+}
+
+impl Ours<'_> {
+    fn is(&self, meta: &Metadata) -> bool {
+        let (inode, changed) = (meta.ino(), tree::ctime(meta));
+        self.prepared.is_some_and(|prepared| changed < prepared) || self.late.contains(&(inode, changed))
+    }
+}
+
 /// Lists how the overlay with the upper directory `upper` differs from the image in the directory `lower`, and has
-/// `keep` take the contents of files. What last changed before `prepared` is honeyweave's own and is passed over.
+/// `keep` take the contents of files. What is honeyweave's own (`ours`) is passed over.
 ///
 /// # Errors
 /// If one of the two directories cannot be read at all, or `keep` fails.
 pub fn compare(
     upper: impl AsFd,
     lower: impl AsFd,
-    prepared: Option<Utc>,
+    ours: Ours<'_>,
     limits: &Limits,
     keep: &mut dyn Keep,
 ) -> io::Result<Diff> {
-    let found = compare_at_rest(upper, lower, prepared, (limits, &Known::nothing()), &|| true, keep)?;
+    let found = compare_at_rest(upper, lower, ours, (limits, &Known::nothing()), &|| true, keep)?;
     found.ok_or_else(|| io::Error::other("it rests for good and does not"))
 }
 
@@ -105,14 +121,14 @@ pub fn compare(
 pub(super) fn compare_at_rest(
     upper: impl AsFd,
     lower: impl AsFd,
-    prepared: Option<Utc>,
+    ours: Ours<'_>,
     (limits, known): (&Limits, &Known<'_>),
     rests: &dyn Fn() -> bool,
     keep: &mut dyn Keep,
 ) -> io::Result<Option<Diff>> {
     let (upper, lower) = (tree::directory(upper, b"")?, tree::directory(lower, b"")?);
     let mut walk = Walk {
-        prepared,
+        ours,
         limits,
         diff: Diff::default(),
         pending: VecDeque::from([Pending { path: vec![], below: true }]),
@@ -148,7 +164,7 @@ struct Pending {
 }
 
 struct Walk<'a> {
-    prepared: Option<Utc>,
+    ours: Ours<'a>,
     limits: &'a Limits,
     diff: Diff,
     pending: VecDeque<Pending>,
@@ -297,7 +313,7 @@ impl Walk<'_> {
 
     /// Whether nobody inside had it in hand.
     fn is_ours(&mut self, meta: &Metadata) -> bool {
-        let ours = self.prepared.is_some_and(|prepared| tree::ctime(meta) < prepared);
+        let ours = self.ours.is(meta);
         self.diff.counts.passed_over += u64::from(ours);
         ours
     }

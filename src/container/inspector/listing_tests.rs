@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::tests::{Bench, hash};
 use super::*;
@@ -189,4 +189,31 @@ fn hostile_trees_are_listed_as_they_are_archived() {
     assert!(unchanged, "the same is the same");
     let mode = fs::metadata(bench.path(format!("evidence/listings/{}", taken.archive))).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn what_came_late_is_honeyweaves_own_until_somebody_has_it_in_hand() {
+    let mut bench = Bench::new();
+    bench.dir("upper");
+    bench.dir("lower");
+    let late = bench.path("upper/late");
+    bench.file("upper/late", b"a key");
+    bench.file("upper/other", b"an intruder's");
+    let meta = fs::metadata(&late).unwrap();
+    bench.late.push((meta.ino(), tree::ctime(&meta)));
+    bench.frozen();
+    bench.later();
+    // The kernel's clock for files moves some times a second.
+    let deadline = crate::sys::clock::monotonic_micros() + 10_000_000;
+    while tree::ctime(&fs::metadata(&late).unwrap()) == tree::ctime(&meta) {
+        assert!(crate::sys::clock::monotonic_micros() < deadline);
+        fs::set_permissions(&late, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    bench.frozen();
+    let told: Vec<Vec<String>> = bench
+        .listings()
+        .iter()
+        .map(|listing| listing.changes.iter().map(|change| change.path.to_string()).collect())
+        .collect();
+    assert_eq!(told, [&["/other"][..], &["/late", "/other"]]);
 }

@@ -37,7 +37,7 @@ use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
 pub use archive::{SAMPLES, host_of};
-pub use diff::{Diff, Keep, Nothing, Offer, compare};
+pub use diff::{Diff, Keep, Nothing, Offer, Ours, compare};
 pub use limits::Limits;
 pub use listing::{LISTING_ENDING, LISTINGS, Listing, Note, Occasion, listing_name, listing_of, read_listing};
 pub use manifest::{
@@ -72,6 +72,9 @@ pub struct Job {
     pub leased: Leased,
     /// What in the overlay last changed before that is honeyweave's own; when the container's start was asked for.
     pub prepared: Option<Utc>,
+    /// What is its own and came later: inodes, and when they changed.
+    #[serde(default)]
+    pub late: Vec<(u64, Utc)>,
     /// What is kept: all when a container ends; samples where there is no room for more.
     pub contents: Contents,
     /// Nothing is kept or written; the changes are told.
@@ -86,6 +89,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// What is honeyweave's own.
+    fn ours(&self) -> Ours<'_> {
+        Ours { prepared: self.prepared, late: &self.late }
+    }
+
     /// Whether it is a listing of a container that may go on any time.
     fn is_at_rest(&self) -> bool {
         self.note.as_ref().is_some_and(|note| note.occasion != Occasion::Ended)

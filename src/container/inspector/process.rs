@@ -114,7 +114,7 @@ pub(super) fn note(
     let name = listing_name(job.leased.began, job.leased.host, job.number, job.now);
     let mut kept = Samples::new(samples, name, job.now, job.limits.archive.saturating_sub(sampled));
     let known = last.as_ref().map_or_else(Known::nothing, |(_, last)| Known::by(last));
-    let diff = compare_at_rest(upper, lower, job.prepared, (&job.limits, &known), rests, &mut kept);
+    let diff = compare_at_rest(upper, lower, job.ours(), (&job.limits, &known), rests, &mut kept);
     let Some(diff) = diff.map_err(failed("compare the container with its image"))? else { return Ok(Noted::WentOn) };
     drop(known);
     kept.touch();
@@ -156,7 +156,7 @@ fn prune(job: &Job, (evidence, samples): (BorrowedFd<'_>, BorrowedFd<'_>), spare
 
 /// Tells what was changed, and keeps nothing. What is told last is left out if it is too long.
 pub(super) fn list(job: &Job, [upper, lower]: [&OwnedFd; 2]) -> io::Result<Diff> {
-    let mut diff = compare(upper, lower, job.prepared, &job.limits, &mut Nothing)?;
+    let mut diff = compare(upper, lower, job.ours(), &job.limits, &mut Nothing)?;
     bound(&mut diff.changes, &mut diff.cut, LISTED);
     Ok(diff)
 }
@@ -182,7 +182,7 @@ pub(super) fn take(job: &Job, [upper, lower, samples, evidence]: [&OwnedFd; 4]) 
     let (evidence, samples) = (evidence.as_fd(), samples.as_fd());
     let writer = Writer::new(evidence, samples, stem, job.now, job.contents, job.limits.archive);
     let mut writer = writer.map_err(failed("begin an archive"))?;
-    let diff = compare(upper, lower, job.prepared, &job.limits, &mut writer);
+    let diff = compare(upper, lower, job.ours(), &job.limits, &mut writer);
     let diff = diff.map_err(failed("compare the container with its image"))?;
     let mut taken = Taken { counts: diff.counts, cut: diff.cut.len() as u64, ..Taken::default() };
     let manifest = Manifest {

@@ -19,6 +19,7 @@ pub(super) struct Bench {
     dir: tempfile::TempDir,
     pub limits: Limits,
     prepared: Option<Utc>,
+    pub late: Vec<(u64, Utc)>,
     contents: Contents,
     pub now: Utc,
 }
@@ -30,7 +31,7 @@ impl Bench {
             fs::create_dir(dir.path().join(made)).unwrap();
         }
         let now = Utc::from_micros(1_769_903_999_000_000);
-        Bench { dir, limits: Limits::default(), prepared: None, contents: Contents::All, now }
+        Bench { dir, limits: Limits::default(), prepared: None, late: Vec::new(), contents: Contents::All, now }
     }
 
     pub fn path(&self, path: impl AsRef<[u8]>) -> PathBuf {
@@ -75,8 +76,12 @@ impl Bench {
         by_path(self.compare().changes)
     }
 
+    fn ours(&self) -> Ours<'_> {
+        Ours { prepared: self.prepared, late: &self.late }
+    }
+
     fn compare(&self) -> Diff {
-        compare(self.open("upper"), self.open("lower"), self.prepared, &self.limits, &mut Nothing).unwrap()
+        compare(self.open("upper"), self.open("lower"), self.ours(), &self.limits, &mut Nothing).unwrap()
     }
 
     pub fn job(&self) -> Job {
@@ -98,8 +103,8 @@ impl Bench {
             more_leases: 0,
         };
         let directories = Directories::default();
-        let (prepared, contents, limits) = (self.prepared, self.contents, self.limits.clone());
-        Job { directories, number: 7, now: self.now, leased, prepared, contents, list: false, note: None, limits }
+        let (prepared, late, contents, limits) = (self.prepared, self.late.clone(), self.contents, self.limits.clone());
+        Job { directories, number: 7, now: self.now, leased, prepared, late, contents, list: false, note: None, limits }
     }
 
     fn take(&self) -> Taken {

@@ -36,7 +36,8 @@ pub fn wanted(config: &KeeperConfig) -> VecDeque<(NodeIdx, IpAddr)> {
     all
 }
 
-fn addresses(hosts: &HostsConfig) -> impl Iterator<Item = IpAddr> + '_ {
+/// The addresses of a node, or the first of very many.
+pub fn addresses(hosts: &HostsConfig) -> impl Iterator<Item = IpAddr> + '_ {
     let most = if hosts.single { 1 } else { LOOKED_AT };
     hosts.ranges.iter().flat_map(|range| range.addresses()).take(most)
 }
@@ -101,15 +102,17 @@ impl Keeper {
         let place = self.new_place();
         self.check_ways(&place, &image)?;
         let size = self.grant(limit)?;
-        let host = host::find(&self.config, node, ip)?;
+        let host = self.search.with_key(host::find(&self.config, node, ip)?);
         let disk = (&mut self.disks, size);
         settings::prepare(Some(&host), image.manifest.host_key, &place, &image.rootfs(), disk)
             .map_err(|error| unmade(&place, &error))?;
         let number = place.number;
         let container = Container::new(place, size, image, Stage::Kept { until: NEVER });
         let container = container.map_err(|error| error.to_string())?;
-        let container = Container { host: Some((node, host.ip)), ..container };
+        let ip = host.ip;
+        let container = Container { host: Some((node, ip)), ..container };
         self.containers.insert(number, container);
+        self.look_for_key(node, ip);
         Ok(())
     }
 }

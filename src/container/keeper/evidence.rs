@@ -74,6 +74,7 @@ pub(super) fn job(keeper: &Keeper, container: &Container, used: &Used, now: Utc)
         now,
         leased: used.leased.clone().masked(&keeper.config.mask()),
         prepared: Some(used.prepared),
+        late: used.late.clone(),
         contents: if used.only_list { Contents::Samples } else { Contents::All },
         list: false,
         note: None,

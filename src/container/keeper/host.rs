@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use crate::container::image::{self, Image};
 use crate::container::{ImageConfig, KeeperConfig};
-use crate::emulate::{Grant, Identity, Template};
+use crate::emulate::{Grant, Identity, RsaKey, RsaSeed, TcpPort, Template};
 use crate::node::{AddrRange, HostsConfig, NodeConfig, NodeIdx, attacker_of, host_label, numbered_name};
+use crate::service::{Middle, ServiceKind, SshMiddle};
 use crate::wire::Mac;
 
 /// Addresses that an interface inside is given; whoever writes a whole prefix for one host gets its first ones.
@@ -31,6 +32,8 @@ pub struct Host<'a> {
     pub identity: Identity,
     /// The address that stands for it.
     pub ip: IpAddr,
+    /// Its RSA key, if it has one and that is there.
+    pub rsa: Option<RsaKey>,
 }
 
 /// Finds host `ip` of node `node`; the error says why it can have no container.
@@ -67,10 +70,30 @@ pub fn find(config: &KeeperConfig, node: NodeIdx, ip: IpAddr) -> Result<Host<'_>
         _ => numbered_name(name, number),
     };
     let gateways = hosts.segment.gateways.clone();
-    Ok(Host { hosts, template, mac, hostname, addresses, gateways, identity, ip: hosts.host_of(ip) })
+    Ok(Host { hosts, template, mac, hostname, addresses, gateways, identity, ip: hosts.host_of(ip), rsa: None })
 }
 
 impl Host<'_> {
+    /// Who is in the middle of its SSH, if somebody is.
+    pub fn ssh(&self) -> Option<&SshMiddle> {
+        let of_port = |port: &TcpPort| match port {
+            TcpPort::Open(service) => match &self.hosts.services.get(usize::from(service.0))?.kind {
+                ServiceKind::Recorded(middle) => match &**middle {
+                    Middle::Ssh(ssh) => Some(ssh),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        };
+        self.template.tcp.values().find_map(of_port)
+    }
+
+    /// What its RSA key is made from, if it has one: where nobody is in the middle, its own server shows what it has.
+    pub fn rsa_seed(&self) -> Option<RsaSeed> {
+        self.ssh()?.rsa(&self.identity, self.ip)
+    }
+
     /// Whether it can have a container that is `attacker`'s, or nobody's.
     ///
     /// # Errors

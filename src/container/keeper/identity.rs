@@ -31,9 +31,19 @@ pub fn write(host: &Host<'_>, image: &Image, init: i32) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(etc.join(path))?.write_all(content)
     };
-    for (path, content, _) in own_files::of(host, image.manifest.host_key)? {
-        if path != ssh_key::DROPBEAR {
+    let (kind, files) = (image.manifest.host_key, own_files::of(host, image.manifest.host_key)?);
+    let is_own = |path: &str| files.iter().any(|(own, ..)| *own == path);
+    for (path, ..) in own_files::of_nobody(kind)?.iter().filter(|(path, ..)| !is_own(path)) {
+        fs::remove_file(etc.join(ssh_key::later(path).unwrap_or(path)))?;
+    }
+    for (path, content, _) in files {
+        let Some(later) = ssh_key::later(path) else {
             over(path, &content)?;
+            continue;
+        };
+        if path != ssh_key::DROPBEAR {
+            over(later, &content)?;
+            fs::rename(etc.join(later), etc.join(path))?;
             continue;
         }
         // Open for both, so that neither end is waited for. Whoever waits has it from here; whoever is interrupted by
@@ -41,8 +51,8 @@ pub fn write(host: &Host<'_>, image: &Image, init: i32) -> io::Result<()> {
         let mut both = OpenOptions::new();
         both.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let mut pipe = both.open(etc.join(path))?;
-        over(ssh_key::DROPBEAR_LATER, &content)?;
-        fs::rename(etc.join(ssh_key::DROPBEAR_LATER), etc.join(path))?;
+        over(later, &content)?;
+        fs::rename(etc.join(later), etc.join(path))?;
         pipe.write_all(&content)?;
     }
     Ok(())

@@ -77,7 +77,7 @@ impl Keeper {
             }
         }
         let place = self.new_place();
-        let host = host::find(&self.config, lease.node, lease.host)?;
+        let host = self.search.with_key(host::find(&self.config, lease.node, lease.host)?);
         self.check_ways(&place, &image)?;
         let limit = host.template.backend.as_ref().map_or(disk::LEAST, |backend| backend.limits.disk);
         let size = self.grant(limit)?;
@@ -453,7 +453,7 @@ impl Keeper {
 
     /// Makes a container that was kept ready that of a lease.
     fn lend(&mut self, number: u32, lease: Lease) -> Result<(), String> {
-        let host = host::find(&self.config, lease.node, lease.host)?;
+        let host = self.search.with_key(host::find(&self.config, lease.node, lease.host)?);
         let of_image = settings::usual(&self.config, host.template.backend.as_ref().map(|own| own.image.as_str()));
         let Some((usual, _)) = of_image else { return Err("no template has containers of its image".into()) };
         let Some(container) = self.containers.get_mut(&number) else { return Err("it is gone".into()) };

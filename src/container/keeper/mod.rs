@@ -34,6 +34,7 @@ mod own_files;
 mod pool;
 mod pressure;
 mod process;
+mod rsa;
 mod scripts;
 mod settings;
 mod ssh_key;

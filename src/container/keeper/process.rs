@@ -21,6 +21,7 @@ use super::leftovers;
 use super::machine::Here;
 use super::pool::{self, Pool};
 use super::pressure::Pressure;
+use super::rsa::Search;
 use super::scripts::Scripts;
 use super::settings;
 use super::taps::Taps;
@@ -104,6 +105,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         disks,
         inside: ends.inside.take().map(|fd| Inside::new(fd, config.by_mounts)),
         here: Here::look(),
+        search: Search::ahead(&config),
         worker,
         ends,
         links,
@@ -145,6 +147,8 @@ pub(super) struct Keeper {
     pub(super) disks: Disks,
     pub(super) inside: Option<Inside>,
     pub(super) here: Here,
+    /// RSA keys of hosts.
+    pub(super) search: Search,
     pub(super) worker: PathBuf,
     pub(super) ends: Ends,
     pub(super) links: OwnedFd,
@@ -195,7 +199,7 @@ impl Keeper {
                 self.refill(now).min(self.settle_spares(now)).min(self.look_after_old(now)).min(self.make_ahead(now));
             self.flush();
             // Nobody waits for these.
-            let next = next.min(self.list_rested(now));
+            let next = next.min(self.list_rested(now)).min(self.search_keys(now));
             if self
                 .ending
                 .is_some_and(|until| (self.containers.is_empty() && self.scripts.running() == 0) || now >= until)
@@ -277,7 +281,7 @@ impl Keeper {
             self.scripts.kill_orphans();
             return;
         }
-        if self.looker_ended(pid, now) {
+        if self.looker_ended(pid, now) || self.search_ended(pid) {
             return;
         }
         let owner = self.containers.iter().find(|(_, container)| container.is_process(pid)).map(|(number, _)| *number);
@@ -338,11 +342,10 @@ impl Keeper {
             ToKeeper::Lease { lease, node, host, by, attacker } => {
                 match self.of_lease(lease) {
                     Some(number) => self.asked_again(number, now),
-                    None => {
-                        if let Err(why) = self.lease(Lease { id: lease, node, host, by, attacker }, now) {
-                            self.send(FromKeeper::LeaseGone { lease, why }, None);
-                        }
-                    }
+                    None => match self.lease(Lease { id: lease, node, host, by, attacker }, now) {
+                        Ok(()) => self.look_for_key(node, host),
+                        Err(why) => self.send(FromKeeper::LeaseGone { lease, why }, None),
+                    },
                 }
                 // Whoever asks next need not wait until all of them are prepared.
                 self.start_queued(now);

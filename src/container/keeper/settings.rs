@@ -315,11 +315,12 @@ pub fn prepare(
     };
     for (file, content, mode) in files {
         let mut path = etc.join(file);
-        if host.is_none() && file == ssh_key::DROPBEAR {
-            let pipe = path;
-            rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-            own(&pipe, mode)?;
-            path = etc.join(ssh_key::DROPBEAR_LATER);
+        if let Some(later) = ssh_key::later(file).filter(|_| host.is_none()) {
+            if file == ssh_key::DROPBEAR {
+                rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+                own(&path, mode)?;
+            }
+            path = etc.join(later);
         }
         fs::write(&path, content)?;
         own(&path, mode)?;

@@ -1,4 +1,4 @@
-//! SSH host keys (Ed25519, RFC 8032 and RFC 8709; ECDSA, RFC 5656) in the files of two servers.
+//! SSH host keys (Ed25519, RFC 8032 and RFC 8709; ECDSA, RFC 5656; RSA, RFC 4253 §6.6) in the files of two servers.
 
 use std::fmt::Write;
 
@@ -6,11 +6,28 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
+use crate::emulate::RsaKey;
+
 /// Where below `/etc` dropbear has its key.
 pub const DROPBEAR: &str = "dropbear/dropbear_ed25519_host_key";
 /// The file that takes that place when the container becomes a host's.
 pub const DROPBEAR_LATER: &str = "dropbear/.later";
+/// Where it has others.
+pub const DROPBEAR_ECDSA: &str = "dropbear/dropbear_ecdsa_host_key";
+pub const DROPBEAR_RSA: &str = "dropbear/dropbear_rsa_host_key";
 
+/// The name that a file has which takes its place when the container becomes a host's, if it is one that dropbear must not
+/// find empty.
+pub fn later(path: &str) -> Option<&'static str> {
+    match path {
+        DROPBEAR => Some(DROPBEAR_LATER),
+        DROPBEAR_ECDSA => Some("dropbear/.later-ecdsa"),
+        DROPBEAR_RSA => Some("dropbear/.later-rsa"),
+        _ => None,
+    }
+}
+
+const RSA: &str = "ssh-rsa";
 const ED25519: &str = "ssh-ed25519";
 const ECDSA: &str = "ecdsa-sha2-nistp256";
 /// The curve of the latter.
@@ -21,8 +38,10 @@ pub struct SshKey {
     kind: &'static str,
     /// What follows the kind in a public key.
     public: Vec<u8>,
-    /// What follows that in a private one.
-    private: Vec<u8>,
+    /// What follows it in a private one of OpenSSH's.
+    openssh: Vec<u8>,
+    /// And of dropbear's.
+    dropbear: Vec<u8>,
 }
 
 impl SshKey {
@@ -36,7 +55,8 @@ impl SshKey {
         let (mut public, mut private) = (Vec::new(), Vec::new());
         put(&mut public, point);
         put(&mut private, &[&seed, point].concat());
-        Ok(SshKey { kind: ED25519, public, private })
+        let openssh = [&public[..], &private].concat();
+        Ok(SshKey { kind: ED25519, public, openssh, dropbear: private })
     }
 
     /// The ECDSA pair on P-256 whose private half is `scalar`; none if that is no scalar of the group.
@@ -46,18 +66,32 @@ impl SshKey {
         let (mut public, mut private) = (Vec::new(), Vec::new());
         put(&mut public, CURVE.as_bytes());
         put(&mut public, point.as_bytes());
-        // A number of RFC 4251 §5: no needless zeros in front, and no sign.
-        let digits = scalar.iter().position(|octet| *octet != 0).map_or(&[][..], |first| &scalar[first..]);
-        let sign: &[u8] = if digits.first().is_some_and(|octet| octet & 0x80 != 0) { &[0] } else { &[] };
-        put(&mut private, &[sign, digits].concat());
-        Some(SshKey { kind: ECDSA, public, private })
+        put_number(&mut private, &scalar);
+        let both = [public.clone(), private].concat();
+        Some(SshKey { kind: ECDSA, public, openssh: both.clone(), dropbear: both })
     }
 
-    /// Dropbear's host key file; the key is Ed25519.
+    /// The RSA pair.
+    pub fn from_rsa(key: &RsaKey) -> SshKey {
+        let numbers = |all: &[&[u8]]| {
+            let mut put = Vec::new();
+            all.iter().for_each(|number| put_number(&mut put, number));
+            put
+        };
+        let RsaKey { n, e, d, iqmp, p, q } = key;
+        SshKey {
+            kind: RSA,
+            public: numbers(&[e, n]),
+            openssh: numbers(&[n, e, d, iqmp, p, q]),
+            dropbear: numbers(&[e, n, d, p, q]),
+        }
+    }
+
+    /// Dropbear's host key file.
     pub fn dropbear(&self) -> Vec<u8> {
         let mut file = Vec::new();
         put(&mut file, self.kind.as_bytes());
-        file.extend(&self.private);
+        file.extend(&self.dropbear);
         file
     }
 
@@ -69,8 +103,7 @@ impl SshKey {
             private.extend(self.public.iter().rev().take(4));
         }
         put(&mut private, self.kind.as_bytes());
-        private.extend(&self.public);
-        private.extend(&self.private);
+        private.extend(&self.openssh);
         put(&mut private, comment.as_bytes());
         private.extend((1..).take(private.len().next_multiple_of(8) - private.len()));
         let mut file = b"openssh-key-v1\0".to_vec();
@@ -99,6 +132,13 @@ impl SshKey {
         blob.extend(&self.public);
         blob
     }
+}
+
+/// Appends a number, whose highest octet is the first, as RFC 4251 §5 has it: no needless zeros in front, and no sign.
+fn put_number(to: &mut Vec<u8>, number: &[u8]) {
+    let digits = number.iter().position(|octet| *octet != 0).and_then(|first| number.get(first..)).unwrap_or_default();
+    let sign: &[u8] = if digits.first().is_some_and(|octet| octet & 0x80 != 0) { &[0] } else { &[] };
+    put(to, &[sign, digits].concat());
 }
 
 /// Appends `value` as a string of RFC 4251 §5.
@@ -134,7 +174,19 @@ mod tests {
         let mut small = [0; 32];
         small[2..].fill(0x7f);
         let ecdsa = |scalar| SshKey::from_scalar(scalar).unwrap();
-        for key in [SshKey::from_seed([7; 32]).unwrap(), ecdsa([0x91; 32]), ecdsa(small)] {
+        let seed = crate::emulate::RsaSeed::new(vec![5; 128], vec![6; 128]);
+        let rsa = SshKey::from_rsa(&seed.key(seed.find().unwrap()).unwrap());
+        let keys = [SshKey::from_seed([7; 32]).unwrap(), ecdsa([0x91; 32]), ecdsa(small), rsa];
+        for key in keys {
+            std::fs::write(dir.path().join("dropbear"), key.dropbear()).unwrap();
+            let output = std::process::Command::new("dropbearkey")
+                .args(["-y", "-f"])
+                .arg(dir.path().join("dropbear"))
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let line = key.public_line("x");
+            assert!(said.contains(line.trim_end().trim_end_matches(" x")), "{said}{output:?}");
             std::fs::write(&path, key.openssh("root@web")).unwrap();
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             let output = std::process::Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output().unwrap();

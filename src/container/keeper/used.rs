@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host;
 use super::lease::Lease;
+use super::rsa::Late;
 use crate::container::KeeperConfig;
 use crate::container::image::Image;
 use crate::container::inspector::{Leased, Visit};
@@ -22,6 +23,9 @@ pub struct Used {
     pub lease: LeaseId,
     /// When it became a host's. What last changed before that is honeyweave's own.
     pub prepared: Utc,
+    /// What is honeyweave's own and came later.
+    #[serde(default)]
+    pub late: Vec<Late>,
     /// What it was for.
     pub leased: Leased,
     /// Since when it is to go: the time in the name of its archive, whoever takes that in the end.
@@ -74,6 +78,7 @@ impl Used {
         let mut used = Used {
             lease: lease.id,
             prepared: now,
+            late: Vec::new(),
             leased,
             taken: None,
             seen: None,

@@ -36,7 +36,7 @@ fn begin() -> Begin {
 
 #[tokio::test]
 async fn a_console_that_follows_another_is_told_what_there_is() {
-    let (middles, mut told) = Middles::new(Secret([7; 16]));
+    let (middles, mut told) = Middles::new(Secret([7; 16]), HostKeys::start().unwrap());
     let tape = Told::new(7, begin(), middles.consoles.clone(), middles.to_console.clone());
     lock(&middles.open).insert(7, begin());
     let mut heard = async |tape: Option<&Told>| {

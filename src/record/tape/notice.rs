@@ -142,6 +142,9 @@ pub(super) fn login(user: &Text, credential: &Credential, accepted: Option<bool>
     let mut told = match credential {
         Credential::None => json!({"user": user, "method": "none"}),
         Credential::Password { password } => json!({"user": user, "method": "password", "password": password}),
+        Credential::PasswordChange { old, new } => {
+            json!({"user": user, "method": "password-change", "password": old, "new_password": new})
+        }
         Credential::KeyboardInteractive { answers } => {
             json!({"user": user, "method": "keyboard-interactive", "answers": answers})
         }

@@ -428,6 +428,9 @@ fn credential_of(credential: &Credential) -> (&'static str, String) {
     match credential {
         Credential::None => ("none", String::new()),
         Credential::Password { password } => ("password", shown(password.as_str())),
+        Credential::PasswordChange { old, new } => {
+            ("password-change", format!("{} to {}", shown(old.as_str()), shown(new.as_str())))
+        }
         Credential::KeyboardInteractive { answers } => {
             let answers: Vec<String> = answers.iter().take(8).map(|answer| shown(answer.as_str())).collect();
             ("keyboard-interactive", answers.join(", "))

@@ -14,6 +14,9 @@ pub fn redact(mut entry: Entry, wanted: bool) -> Entry {
         _ if !wanted => {}
         Entry::Attempt { credential, .. } | Entry::Unasked { credential, .. } => match credential {
             Credential::Password { password } => *password = length(password),
+            Credential::PasswordChange { old, new } => {
+                [old, new].into_iter().for_each(|secret| *secret = length(secret))
+            }
             Credential::KeyboardInteractive { answers } => {
                 answers.iter_mut().for_each(|answer| *answer = length(answer))
             }
@@ -105,6 +108,8 @@ mod tests {
         assert_eq!(redact(password("a\\b\x1b\u{202e}é"), true), password("(6 characters)"));
         assert_eq!(redact(password("hunter2"), false), password("hunter2"));
         assert_eq!(redact(password(""), true), password("(0 characters)"));
+        let change = |old, new| attempt(Credential::PasswordChange { old: Text::new(old), new: Text::new(new) });
+        assert_eq!(redact(change("abc", "12"), true), change("(3 characters)", "(2 characters)"));
         let answers =
             |answers: [&str; 2]| attempt(Credential::KeyboardInteractive { answers: answers.map(Text::new).to_vec() });
         assert_eq!(redact(answers(["abc", "12"]), true), answers(["(3 characters)", "(2 characters)"]));

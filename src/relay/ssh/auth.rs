@@ -1,15 +1,17 @@
 //! Logging in: what is tried, how that is answered, and when it is enough.
 //!
 //! What counts against the number of attempts is what counts for the server that the host says it is. OpenSSH counts whatever is
-//! refused but for the first question for the methods; Dropbear counts neither such questions nor keys. What the library
-//! refuses without a word to anybody is known by the answer ([`Watch`](super::watch::Watch)), and counts, too.
+//! refused but for the first question for the methods; Dropbear counts neither such questions nor keys.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use russh::Error;
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use russh::keys::{HashAlg, PublicKey};
 use russh::server::{Auth, Response};
+use russh::{Error, MethodSet};
+use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until};
 
 use super::inner::{self, Closed, Inner};
@@ -61,9 +63,7 @@ impl LogIn {
         let Some(response) = response else {
             let may = self.comes(user).await;
             if !may || !self.middle.settings.keyboard_interactive {
-                // OpenSSH has no time to lose with a method that it does not have.
-                let begun = if self.middle.is_dropbear() { Some(begun) } else { None };
-                return self.answer(begun, user, Credential::KeyboardInteractive { answers: Vec::new() }, false).await;
+                return self.never(begun, user, Credential::KeyboardInteractive { answers: Vec::new() }).await;
             }
             self.expect();
             self.asked = Some(user.to_owned());
@@ -71,7 +71,6 @@ impl LogIn {
             let prompts = Cow::Borrowed(&[(Cow::Borrowed("Password: "), false)][..]);
             return Ok(Auth::Partial { name: "".into(), instructions: "".into(), prompts });
         };
-        self.middle.watch.heard();
         let answers: Vec<_> = response.take(ANSWERS).collect();
         self.asked = None;
         let password = answers.first().map(|answer| String::from_utf8_lossy(answer)).unwrap_or_default();
@@ -115,6 +114,41 @@ impl LogIn {
         self.refuse(user, key_credential(key, algorithm, true), true).await
     }
 
+    /// It wants another password, which neither server changes: they do not even look at the old one.
+    pub(super) async fn change(&mut self, user: &str, old: &str, new: &str) -> Result<Auth, Error> {
+        let begun = Instant::now();
+        self.comes(user).await;
+        self.expect();
+        let credential = Credential::PasswordChange { old: Text::new(old), new: Text::new(new) };
+        self.never(begun, user, credential).await
+    }
+
+    /// It tries a method that there is not.
+    pub(super) async fn other(&mut self, user: &str, method: &str) -> Result<Option<MethodSet>, Error> {
+        let begun = Instant::now();
+        self.comes(user).await;
+        self.expect();
+        let credential = Credential::Digest { scheme: Text::new(method), value: Text::default() };
+        self.never(begun, user, credential).await.map(methods_of)
+    }
+
+    /// It offers a key of a kind that is not known, or that cannot be right.
+    pub(super) async fn unusable(
+        &mut self,
+        user: &str,
+        algorithm: &str,
+        key: &[u8],
+    ) -> Result<Option<MethodSet>, Error> {
+        self.comes(user).await;
+        self.expect();
+        let fingerprint = format!("SHA256:{}", BASE64_STANDARD_NO_PAD.encode(Sha256::digest(key)));
+        let shown = format!("{algorithm} {}", BASE64_STANDARD.encode(key));
+        let key = if shown.len() <= LONGEST_KEY { Text::command(shown) } else { Text::default() };
+        let (algorithm, fingerprint) = (Text::new(algorithm), Text::new(fingerprint));
+        let credential = Credential::PublicKey { algorithm, fingerprint, signed: false, key };
+        self.refuse(user, credential, !self.middle.is_dropbear()).await.map(methods_of)
+    }
+
     /// The client is in.
     pub(super) fn succeeded(&mut self) {
         self.trial = None;
@@ -122,10 +156,8 @@ impl LogIn {
 
     /// An attempt has come; whether it may be looked at. One as another user may not: servers end the connection.
     async fn comes(&mut self, user: &str) -> bool {
-        self.middle.watch.heard();
         // Some clients guess the service's name and skip what would have been the occasion.
         self.middle.introduce().await;
-        self.middle.unheard().await;
         // Who was asked and asks something else has not answered.
         for (user, credential) in self.unfinished() {
             self.attempt(&user, credential, false).await;
@@ -163,6 +195,12 @@ impl LogIn {
             sleep_until(begun + self.middle.settings.refusal).await;
         }
         refused
+    }
+
+    /// Answers what is refused whatever it is: OpenSSH has no time to lose with it.
+    async fn never(&self, begun: Instant, user: &str, credential: Credential) -> Result<Auth, Error> {
+        let begun = if self.middle.is_dropbear() { Some(begun) } else { None };
+        self.answer(begun, user, credential, false).await
     }
 
     /// Refuses, and ends the connection if that was the last time.
@@ -252,6 +290,14 @@ impl LogIn {
             false => self.trial = Some((user.to_owned(), inner)),
         }
         Ok(opened)
+    }
+}
+
+/// What may be tried instead.
+fn methods_of(refused: Auth) -> Option<MethodSet> {
+    match refused {
+        Auth::Reject { proceed_with_methods, .. } => proceed_with_methods,
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ use super::lane::Load;
 use super::observe::Files;
 use super::watch::Watch;
 use super::{ATTEMPTS, ATTEMPTS_DROPBEAR, CHANNELS, DISCONNECT, LAST_WORDS, Settings, TRIES, Used, is_dropbear};
-use crate::relay::tape::{Credential, Entry, Reason, Recorder, Text};
+use crate::relay::tape::{Entry, Reason, Recorder, Text};
 
 /// A connection inside that waits for whom it is for, and when it was begun.
 type Ahead = tokio::sync::Mutex<Option<(Instant, Result<Inner, Closed>)>>;
@@ -126,16 +126,6 @@ impl Middle {
         }
     }
 
-    /// Attempts that the library has refused by itself are told, and count. Nothing else is known of them.
-    pub(super) async fn unheard(&self) {
-        for _ in 0..self.watch.unheard() {
-            let user = Text::new(self.user.get().map_or("", String::as_str));
-            let credential = Credential::Digest { scheme: Text::new("other"), value: Text::default() };
-            self.attempt(Entry::Attempt { user, credential, accepted: false }).await;
-            self.failed().await;
-        }
-    }
-
     /// An attempt to log in has failed. After the last that may, the connection ends.
     pub(super) async fn failed(&self) {
         let most = if self.is_dropbear() { ATTEMPTS_DROPBEAR } else { ATTEMPTS };
@@ -164,7 +154,6 @@ impl Middle {
             return;
         }
         self.because(reason, detail);
-        self.watch.ends();
         match self.outer.get() {
             Some(outer) if !self.is_dropbear() => {
                 // There is always room: nobody else says anything before somebody has logged in.

@@ -22,19 +22,13 @@
 //!   refusal would take longer by a start than those that follow.
 //!
 //! What cannot be passed: public keys, which sign the key exchange (RFC 4252 §7); X11 and listening Unix sockets, which are refused.
-//! A client that asks for the authentication service again with every attempt (Paramiko, where one connection tries several) is
-//! answered the first time only, as the library has it, and loses its connection the second time.
 //!
 //! What else differs from OpenSSH, as the library has it so, and a verbose client or one of one's own shows:
 //!
 //! * It lacks `sntrup761x25519-sha512@openssh.com`, UMACs, the announcement of further host keys, and of the extensions (RFC 8308)
-//!   all but the one that tells of users' keys, so `publickey-hostbound@openssh.com`. That one's order is that of the hosts' own keys:
-//!   ECDSA is first where a host has such a key.
+//!   all but the one that tells of users' keys, so `publickey-hostbound@openssh.com`.
 //! * The answer to an attempt is its own, and nobody may say anything before it: the last refusal, and that of another user, is
 //!   followed by the end of the connection, where OpenSSH says only the latter. (Dropbear says neither, and so it is here.)
-//! * It refuses by itself, and tells nobody of it: a change of a password, which it then does not name among the methods once,
-//!   host-based authentication, GSSAPI, keys of kinds that it does not know. These are noticed by their answers, count, and are
-//!   told as `other`, without a user who may be another one.
 //! * It ends a connection whose client's first line has more than 255 octets, OpenSSH one with more than 8,192, or is of a version
 //!   2 that is not 2.0.
 //! * Its algorithms follow the client's first line, as OpenSSH's do. Dropbear does not wait for that.
@@ -43,8 +37,9 @@
 //!   for one reason at the same moment each may have the other's words.
 //!
 //! At most 64 channels are open at a time, forwards among them: each may need its windows. OpenSSH has no limit for forwards.
-//! Of hosts' keys RSA is missing: to find the primes of one takes the better part of a second, and
-//! whoever asks all addresses of a network for their keys would have us find those of each.
+//!
+//! Of hosts' keys RSA takes a third of a second to make, and whoever asks all addresses of a network for their keys would have
+//! us make one for each. So it is offered without being there, and made when a key exchange has chosen it ([`RsaLater`]).
 
 mod auth;
 mod channel;
@@ -62,19 +57,25 @@ pub mod testing;
 mod tests;
 mod watch;
 
+use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use inner::Inside;
 pub use policy::Login;
 use russh::keys::PrivateKey;
-use russh::keys::ssh_key::private::{EcdsaKeypair, Ed25519Keypair};
+use russh::keys::ssh_key::Mpint;
+use russh::keys::ssh_key::private::{EcdsaKeypair, Ed25519Keypair, RsaKeypair, RsaPrivateKey};
+use russh::keys::ssh_key::public::RsaPublicKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::tape::{Entry, Reason, Recorder, Text};
+use crate::emulate::RsaKey;
 pub use crate::service::Policy;
+use crate::service::is_dropbear;
 use middle::Middle;
 use watch::{Manners, Watch, Watched};
 
@@ -112,6 +113,8 @@ pub struct Settings {
     pub banner: String,
     /// Its keys, which are those of the container's own server.
     pub host_keys: Vec<PrivateKey>,
+    /// One more, which is made when somebody wants it.
+    pub rsa: Option<RsaLater>,
     /// Who is let in.
     pub policy: Policy,
     /// How the middle logs in inside; unused by [`Policy::Container`].
@@ -138,9 +141,38 @@ pub fn host_key_ecdsa(scalar: [u8; 32]) -> Option<PrivateKey> {
     Some(PrivateKey::from(EcdsaKeypair::NistP256 { public, private: secret.into() }))
 }
 
-/// Whether an identification is that of a Dropbear: it has other lists than OpenSSH, and fewer keys.
-pub fn is_dropbear(identification: &str) -> bool {
-    identification.starts_with("SSH-2.0-dropbear")
+/// The same of RSA.
+pub fn host_key_rsa(key: &RsaKey) -> Option<PrivateKey> {
+    let number = |octets: &[u8]| Mpint::from_positive_bytes(octets);
+    let public = RsaPublicKey::new(number(&key.e), number(&key.n)).ok()?;
+    let private = RsaPrivateKey::new(number(&key.d), number(&key.iqmp), number(&key.p), number(&key.q)).ok()?;
+    Some(PrivateKey::from(RsaKeypair::new(public, private).ok()?))
+}
+
+/// An RSA key that is made when somebody wants it, as that takes a while.
+#[derive(Clone)]
+pub struct RsaLater(Arc<dyn Fn() -> Making + Send + Sync>);
+
+/// A key that is being made; none if that is not possible.
+type Making = Pin<Box<dyn Future<Output = Option<PrivateKey>> + Send>>;
+
+impl RsaLater {
+    /// One that `make` makes, each time that somebody wants it.
+    pub fn new<F: Future<Output = Option<PrivateKey>> + Send + 'static>(
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> RsaLater {
+        RsaLater(Arc::new(move || Box::pin(make())))
+    }
+
+    fn make(&self) -> Making {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for RsaLater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RsaLater(..)")
+    }
 }
 
 /// What a connection has needed.
@@ -172,22 +204,15 @@ where
     let middle = Middle::new(settings, dial, recorder.clone(), watch.clone());
     let watched = Watched::new(stream, watch.clone(), manners);
     let ended = match russh::server::run_stream(config, watched, server::Host::new(middle.clone())).await {
-        Ok(mut session) => {
+        Ok(session) => {
             middle.runs(session.handle());
-            loop {
-                tokio::select! {
-                    ended = &mut session => break ended,
-                    () = watch.noticed() => middle.unheard().await,
-                }
-            }
+            session.await
         }
         Err(error) => Err(error),
     };
-    middle.unheard().await;
     let (reason, detail) = match (middle.why(), ended) {
         // What was said before it ended; that the other side goes, too, once the client has gone, is no reason.
         (Some((reason, detail)), _) => (*reason, detail.clone()),
-        _ if watch.asked_again() => (Reason::ProtocolError, Some(Text::new("asked for the service again"))),
         _ if watch.was_late() => (Reason::TimedOut, Some(Text::new(format!("no log-in for {} s", grace.as_secs())))),
         (None, Ok(())) => (Reason::ClientClosed, None),
         (None, Err(error)) => why(&error),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
 use russh::server::Config;
 use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
@@ -35,6 +35,7 @@ pub(super) fn config(settings: &Settings) -> Config {
         // Passwords take their time ([`LogIn`](super::auth::LogIn)), keys and questions do not.
         auth_rejection_time: Duration::ZERO,
         keys: settings.host_keys.clone(),
+        host_key_algorithms: host_keys(settings),
         limits: limits(),
         window_size: WINDOW,
         maximum_packet_size: PACKET,
@@ -43,14 +44,29 @@ pub(super) fn config(settings: &Settings) -> Config {
         max_auth_attempts: 2 * TRIES as usize,
         // A shell may be left alone for days. TCP notices clients that are gone.
         inactivity_timeout: None,
-        preferred: if is_dropbear(&settings.banner) { dropbear() } else { openssh(&settings.host_keys) },
+        preferred: if is_dropbear(&settings.banner) { dropbear() } else { openssh() },
         ..Config::default()
     }
 }
 
-fn openssh(host_keys: &[PrivateKey]) -> Preferred {
-    // Of these the hosts' own go into the offer of keys, and all into the extension that tells of users' keys (RFC 8308 §3.1), in
-    // one order for both. OpenSSH has another one for each.
+/// The host keys that a server offers, as its own kind orders them.
+fn host_keys(settings: &Settings) -> Vec<Algorithm> {
+    let rsa = |hash| Algorithm::Rsa { hash };
+    let ecdsa = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
+    let (sha256, sha512) = (rsa(Some(HashAlg::Sha256)), rsa(Some(HashAlg::Sha512)));
+    let mut all = match is_dropbear(&settings.banner) {
+        true => vec![Algorithm::Ed25519, ecdsa, sha256, rsa(None)],
+        false => vec![sha512, sha256, ecdsa, Algorithm::Ed25519],
+    };
+    all.retain(|algorithm| match algorithm {
+        Algorithm::Rsa { .. } => settings.rsa.is_some(),
+        _ => settings.host_keys.iter().any(|key| key.algorithm() == *algorithm),
+    });
+    all
+}
+
+fn openssh() -> Preferred {
+    // Users' keys, of which the extension tells (RFC 8308 §3.1).
     let mut keys = vec![
         Algorithm::Ed25519,
         Algorithm::SkEd25519,
@@ -66,11 +82,6 @@ fn openssh(host_keys: &[PrivateKey]) -> Preferred {
         Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
         Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
     ]);
-    let is_ecdsa = |key: &Algorithm| matches!(key, Algorithm::Ecdsa { .. });
-    if host_keys.iter().any(|key| is_ecdsa(&key.algorithm())) {
-        // The sort is stable.
-        keys.sort_by_key(|key| !is_ecdsa(key));
-    }
     Preferred {
         kex: Cow::Borrowed(&[
             kex::CURVE25519,
@@ -118,7 +129,7 @@ fn dropbear() -> Preferred {
             kex::DH_G14_SHA1,
             kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
         ]),
-        // The others are those of users' keys, of which the extension tells.
+        // Users' keys.
         key: Cow::Borrowed(&[
             Algorithm::Ed25519,
             Algorithm::SkEd25519,

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::keys::{Certificate, PublicKey};
+use russh::keys::{Algorithm, Certificate, PrivateKey, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig, client};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Error, MethodSet, Pty, Sig, client};
 use tokio::time::timeout;
 
 use super::auth::LogIn;
@@ -131,9 +131,15 @@ fn reason(why: &ChannelOpenFailure, word: &str) -> String {
 impl Handler for Host {
     type Error = Error;
 
+    async fn host_key(&mut self, algorithm: &Algorithm) -> Result<Option<PrivateKey>, Error> {
+        Ok(match &self.middle.settings.rsa {
+            Some(rsa) if matches!(algorithm, Algorithm::Rsa { .. }) => rsa.make().await,
+            _ => None,
+        })
+    }
+
     async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
         self.middle.introduce().await;
-        self.middle.watch.serves();
         Ok(None)
     }
 
@@ -143,6 +149,23 @@ impl Handler for Host {
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
         self.log_in.password(user, password).await
+    }
+
+    async fn auth_password_change(&mut self, user: &str, old: &str, new: &str) -> Result<Auth, Error> {
+        self.log_in.change(user, old, new).await
+    }
+
+    async fn auth_unsupported(&mut self, user: &str, method: &str) -> Result<Option<MethodSet>, Error> {
+        self.log_in.other(user, method).await
+    }
+
+    async fn auth_publickey_unusable(
+        &mut self,
+        user: &str,
+        algorithm: &str,
+        key: &[u8],
+    ) -> Result<Option<MethodSet>, Error> {
+        self.log_in.unusable(user, algorithm, key).await
     }
 
     async fn auth_keyboard_interactive<'a>(

@@ -1,29 +1,23 @@
 //! A client's stream: what it shows of its client, and when it ends.
 //!
 //! The SSH library tells what it understands; what else there is can be seen from outside only. A [`Watched`] stream looks at the
-//! client's first octets, answers those that are no SSH, notices answers of the library's that nobody but the library has a part in,
-//! and ends a client that does not get anywhere.
+//! client's first octets, answers those that are no SSH, and ends a client that does not get anywhere.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::hello::{self, Seen};
 use crate::relay::tape::Entry;
 
-/// How long a request for authentication may take to come as a whole, of a client that could have asked for something else.
-const WHOLE: Duration = Duration::from_secs(1);
 /// How long nothing more has to be said before a connection ends that is cut: what is on its way still goes.
 const QUIET: Duration = Duration::from_millis(20);
-/// Most octets on the wire of a refusal (RFC 4252 §5.1) of three methods with the longest MAC. What exchanges keys has more.
-const REFUSAL: usize = 160;
 
 /// A client's state as far as its stream shows it, shared with who answers it.
 #[derive(Default)]
@@ -33,21 +27,6 @@ pub(super) struct Watch {
     let_in: AtomicBool,
     /// It did not, for too long.
     late: AtomicBool,
-    /// It is one that asks for the service again before each attempt.
-    asks_again: AtomicBool,
-    /// It did, and waits for an answer that it does not get.
-    asked_again: AtomicBool,
-    /// Requests for authentication that were heard.
-    requests: AtomicU32,
-    /// The client may ask to be let in.
-    serving: AtomicBool,
-    /// Who answers was told of what came last.
-    told: AtomicBool,
-    /// What was answered without that.
-    unheard: AtomicU32,
-    noticed: Notify,
-    /// Nothing more is answered.
-    ending: AtomicBool,
     /// The connection is to end without a word.
     is_cut: AtomicBool,
     /// Who reads.
@@ -63,46 +42,6 @@ impl Watch {
     /// Whether the connection was ended because the client did not log in.
     pub(super) fn was_late(&self) -> bool {
         self.late.load(Ordering::Relaxed)
-    }
-
-    /// The client is told that it may ask to be let in.
-    pub(super) fn serves(&self) {
-        self.told.store(true, Ordering::Relaxed);
-        self.serving.store(true, Ordering::Relaxed);
-    }
-
-    /// The client asks to be let in.
-    pub(super) fn heard(&self) {
-        self.told.store(true, Ordering::Relaxed);
-        self.requests.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How often it did without being heard, since this was last asked.
-    pub(super) fn unheard(&self) -> u32 {
-        self.unheard.swap(0, Ordering::Relaxed)
-    }
-
-    /// Waits until it has.
-    pub(super) async fn noticed(&self) {
-        self.noticed.notified().await;
-    }
-
-    /// So many octets are an answer.
-    fn answered(&self, length: usize) {
-        let is_asking = self.serving.load(Ordering::Relaxed) && !self.let_in.load(Ordering::Relaxed);
-        if !is_asking || self.ending.load(Ordering::Relaxed) || self.told.swap(false, Ordering::Relaxed) {
-            return;
-        }
-        if length <= REFUSAL {
-            self.requests.fetch_add(1, Ordering::Relaxed);
-            self.unheard.fetch_add(1, Ordering::Relaxed);
-            self.noticed.notify_one();
-        }
-    }
-
-    /// Nothing more is answered: what is said from now on is the end.
-    pub(super) fn ends(&self) {
-        self.ending.store(true, Ordering::Relaxed);
     }
 
     /// Ends the connection as one ends whose process is gone: without a word.
@@ -122,18 +61,9 @@ impl Watch {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the connection was ended because the client asked for the service once more.
-    pub(super) fn asked_again(&self) -> bool {
-        self.asked_again.load(Ordering::Relaxed)
-    }
-
     /// The introduction, as far as there is one. What it was read from is forgotten.
     pub(super) fn take(&self) -> Entry {
-        let hello = self.seen().take();
-        let asks_again =
-            matches!(&hello, Entry::Hello { banner, .. } if banner.as_str().starts_with("SSH-2.0-paramiko"));
-        self.asks_again.store(asks_again, Ordering::Relaxed);
-        hello
+        self.seen().take()
     }
 }
 
@@ -159,10 +89,6 @@ enum First {
 }
 
 /// A client's stream that is looked at, and ends if the client does not log in.
-///
-/// It ends, too, if Paramiko asks for the authentication service (RFC 4253 §10) once more, as it does before each
-/// further attempt in a connection: the library passes over that, and the client would wait half a minute in vain. As
-/// it is, its attempt has failed, and the next one comes in another connection.
 pub(super) struct Watched<S: AsyncWrite + Unpin> {
     stream: S,
     watch: Arc<Watch>,
@@ -171,12 +97,8 @@ pub(super) struct Watched<S: AsyncWrite + Unpin> {
     manners: Manners,
     first: First,
     ending: bool,
-    /// The last write has left something to be written.
-    is_partial: bool,
     /// Until when nothing more may be said of a connection that is cut.
     quiet: Option<Pin<Box<Sleep>>>,
-    /// Until when what has come is to be a request for authentication, and how many there were before.
-    again: Option<(Pin<Box<Sleep>>, u32)>,
 }
 
 impl<S: AsyncWrite + Unpin> Watched<S> {
@@ -188,9 +110,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
             manners,
             first: First::Line(Vec::new()),
             ending: false,
-            is_partial: false,
             quiet: None,
-            again: None,
         }
     }
 
@@ -203,30 +123,11 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
         self.quiet.get_or_insert_with(|| Box::pin(sleep(QUIET))).as_mut().poll(cx).is_ready()
     }
 
-    /// So many of `length` octets were taken.
-    fn wrote(&mut self, length: usize, taken: usize) {
+    /// Something was said.
+    fn wrote(&mut self) {
         if let Some(quiet) = &mut self.quiet {
             quiet.as_mut().reset(Instant::now() + QUIET);
         }
-        if !std::mem::replace(&mut self.is_partial, taken < length) {
-            self.watch.answered(length);
-        }
-    }
-
-    /// Whether a client has asked for what it does not get, now that so many octets have come.
-    fn asked_again(&mut self, came: usize, cx: &mut Context<'_>) -> bool {
-        let watch = &self.watch;
-        let requests = watch.requests.load(Ordering::Relaxed);
-        let may = watch.asks_again.load(Ordering::Relaxed) && !watch.let_in.load(Ordering::Relaxed) && requests > 0;
-        if !may || self.again.as_ref().is_some_and(|(_, before)| *before != requests) {
-            self.again = None;
-        }
-        if may && came > 0 && self.again.is_none() {
-            self.again = Some((Box::pin(sleep(WHOLE)), requests));
-        }
-        let asked = self.again.as_mut().is_some_and(|(until, _)| until.as_mut().poll(cx).is_ready());
-        watch.asked_again.fetch_or(asked, Ordering::Relaxed);
-        asked
     }
 }
 
@@ -282,12 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
         let read = self.poll_octets(cx, buf);
-        let came = buf.filled().len() - before;
-        if self.asked_again(came, cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
         if self.is_cut(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -306,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
-        self.wrote(buf.len(), taken);
+        self.wrote();
         Poll::Ready(Ok(taken))
     }
 
@@ -316,7 +212,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let taken = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
-        self.wrote(bufs.iter().map(|buf| buf.len()).sum(), taken);
+        self.wrote();
         Poll::Ready(Ok(taken))
     }
 
@@ -380,30 +276,6 @@ mod tests {
         assert!(!watch.was_late());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_asks_for_the_service_again_is_not_left_waiting() {
-        for (banner, ends) in [("SSH-2.0-paramiko_2.12.0\r\n", true), ("SSH-2.0-OpenSSH_9.2p1\r\n", false)] {
-            let (mut client, server) = tokio::io::duplex(64);
-            let watch = Arc::new(Watch::default());
-            let mut watched = Watched::new(server, watch.clone(), manners(120, 0));
-            client.write_all(banner.as_bytes()).await.unwrap();
-            watched.read_exact(&mut vec![0; banner.len()]).await.unwrap();
-            watch.take();
-            // An attempt, and another one, each of which is heard.
-            for _ in 0..2 {
-                client.write_all(b"1").await.unwrap();
-                assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 1);
-                watch.heard();
-                assert!(tokio::time::timeout(Duration::from_secs(5), watched.read(&mut [0; 8])).await.is_err());
-            }
-            // Something that is none.
-            client.write_all(b"2").await.unwrap();
-            assert_eq!(watched.read(&mut [0; 8]).await.unwrap(), 1);
-            let ended = tokio::time::timeout(Duration::from_secs(5), watched.read(&mut [0; 8])).await;
-            assert_eq!((ended.is_ok(), watch.asked_again()), (ends, ends), "{banner}");
-        }
-    }
-
     #[tokio::test]
     async fn what_is_no_ssh_is_answered_and_all_else_passes() {
         for (said, complains, heard) in [
@@ -445,30 +317,5 @@ mod tests {
         let mut said = Vec::new();
         client.read_to_end(&mut said).await.unwrap();
         assert_eq!(said, b"last");
-    }
-
-    #[tokio::test]
-    async fn what_nobody_was_told_of_is_counted_by_its_answer() {
-        let (mut client, server) = tokio::io::duplex(4096);
-        let watch = Arc::new(Watch::default());
-        let mut watched = Watched::new(server, watch.clone(), manners(120, 5));
-        // Keys are exchanged, the service is there, an attempt that was heard.
-        watched.write_all(&[0; 32]).await.unwrap();
-        watch.serves();
-        watched.write_all(&[0; 32]).await.unwrap();
-        watch.heard();
-        watched.write_all(&[0; 64]).await.unwrap();
-        assert_eq!(watch.unheard(), 0);
-        // One that was not, keys again, another one.
-        for length in [64, 500, 100] {
-            watched.write_all(&vec![0; length]).await.unwrap();
-        }
-        watch.noticed().await;
-        assert_eq!((watch.unheard(), watch.unheard()), (2, 0));
-        // The end, and what is said by whoever is in.
-        watch.ends();
-        watched.write_all(&[0; 64]).await.unwrap();
-        assert_eq!(watch.unheard(), 0);
-        client.read_exact(&mut [0; 856]).await.unwrap();
     }
 }

@@ -16,6 +16,13 @@ pub enum Credential {
         /// It.
         password: Text,
     },
+    /// A password, and the one that was to take its place (RFC 4252 §8).
+    PasswordChange {
+        /// The former.
+        old: Text,
+        /// The latter.
+        new: Text,
+    },
     /// Answers to prompts; none if the client went away instead.
     KeyboardInteractive {
         /// In the order of the prompts.
@@ -35,7 +42,7 @@ pub enum Credential {
     },
     /// What a password was made into, by a challenge or without one.
     Digest {
-        /// How: `mysql`, `postgresql-md5`, `scram`, `apop`, a SASL mechanism in small letters; `other` if nothing more is known.
+        /// How: `mysql`, `postgresql-md5`, `scram`, `apop`, a SASL mechanism in small letters; a method of SSH's that there is not.
         scheme: Text,
         /// It, as far as it was said.
         value: Text,

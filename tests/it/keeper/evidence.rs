@@ -46,7 +46,18 @@ fn job(keeper: &Keeper, prepared: Utc, contents: Contents) -> Job {
     let directories =
         Directories { upper: container.join("upper"), lower: image.rootfs(), evidence: own.join("evidence") };
     let (prepared, limits) = (Some(prepared), Limits::default());
-    Job { directories, number: 1, now: now(), leased, prepared, contents, list: false, note: None, limits }
+    Job {
+        directories,
+        number: 1,
+        now: now(),
+        leased,
+        prepared,
+        late: Vec::new(),
+        contents,
+        list: false,
+        note: None,
+        limits,
+    }
 }
 
 fn inspect(job: &Job) -> Answer {

@@ -247,6 +247,7 @@ pub async fn log_in(console: &Arc<Console>) -> (client::Handle<Client>, JoinHand
     let settings = Settings {
         banner: "SSH-2.0-OpenSSH_9.2p1".into(),
         host_keys: vec![host_key([1; 32])],
+        rsa: None,
         policy: Policy::Any,
         login: Some(Login { user: "root".into(), password: "toor".into() }),
         refusal: Duration::ZERO,

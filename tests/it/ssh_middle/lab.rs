@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use honeyweave::relay::ssh::{Login, Policy, Settings, Used, serve};
+use honeyweave::relay::ssh::{Login, Policy, RsaLater, Settings, Used, serve};
 use honeyweave::relay::tape::{ChannelKind, Credential, Direction, Entry, Recorder, Stream, Text};
 use russh::keys::PrivateKey;
 
@@ -23,6 +23,10 @@ const ACCOUNTS: &str = "mount --bind $0/passwd /etc/passwd && mount --bind $0/sh
      mkdir -p /run/sshd && exec \"$@\"";
 
 type Told = Arc<Mutex<Vec<(u64, Entry)>>>;
+
+/// The server's keys: of OpenSSH, of Dropbear.
+const KEYS: [(&str, &str, &str); 3] =
+    [("ed25519", "key", "dropbear"), ("ecdsa", "ecdsa", "dropbear-ecdsa"), ("rsa", "rsa", "dropbear-rsa")];
 
 /// Which server is inside.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,20 +64,24 @@ fn serve_with(kind: Server, dir: &Path, port: u16) -> Running {
     let server: Vec<String> = match kind {
         Server::OpenSsh => {
             let config = format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nUsePAM no\nPasswordAuthentication yes\n\
+                "Port {port}\nListenAddress 127.0.0.1\n{}PidFile none\nUsePAM no\nPasswordAuthentication yes\n\
                  PermitRootLogin yes\nStrictModes no\nSubsystem sftp /usr/lib/openssh/sftp-server\nAcceptEnv LANG LC_*\n\
                  MaxStartups 1000\nMaxSessions 100\nPrintMotd no\nPrintLastLog no\n",
-                at("key")
+                KEYS.iter().rev().map(|(_, name, _)| format!("HostKey {}\n", at(name))).collect::<String>()
             );
             write(&dir.join("config"), &config, 0o600);
             ["/usr/sbin/sshd", "-D", "-e", "-f", &at("config")].map(String::from).into()
         }
         Server::Dropbear => {
             let convert = ["dropbearconvert", "openssh", "dropbear"];
-            let output = run(Command::new(convert[0]).args(&convert[1..]).args([at("key"), at("dropbear")]));
-            assert!(output.status.success(), "{output:?}");
-            let listen = format!("127.0.0.1:{port}");
-            ["/usr/sbin/dropbear", "-F", "-E", "-r", &at("dropbear"), "-p", &listen].map(String::from).into()
+            let mut server =
+                ["/usr/sbin/dropbear", "-F", "-E", "-p", &format!("127.0.0.1:{port}")].map(String::from).to_vec();
+            for (_, from, to) in KEYS {
+                let output = run(Command::new(convert[0]).args(&convert[1..]).args([at(from), at(to)]));
+                assert!(output.status.success(), "{output:?}");
+                server.extend(["-r".into(), at(to)]);
+            }
+            server
         }
     };
     let mut command = Command::new("unshare");
@@ -113,11 +121,21 @@ impl Lab {
         write(&at("passwd"), &passwd, 0o644);
         let line = |name, password| format!("{name}:{}:19000:0:99999:7:::\n", hash(password));
         write(&at("shadow"), &(line("root", "toor") + &line("alice", "wonderland")), 0o600);
-        let key = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(at("key")).status();
-        assert!(key.unwrap().success());
+        let keys = KEYS.map(|(kind, name, _)| {
+            let bits = if kind == "rsa" { &["-b", "2048"][..] } else { &[] };
+            // Of numbers with zeros in front, which one of 256 is, the library reads none.
+            loop {
+                let mut keygen = Command::new("ssh-keygen");
+                keygen.args(["-q", "-t", kind, "-N", "", "-f"]).arg(at(name)).args(bits);
+                assert!(keygen.status().unwrap().success());
+                match PrivateKey::from_openssh(std::fs::read(at(name)).unwrap()) {
+                    Ok(key) => break key,
+                    Err(_) => std::fs::remove_file(at(name)).unwrap(),
+                }
+            }
+        });
         let direct = free_port();
         let server = serve_with(kind, dir.path(), direct);
-        let host_key = PrivateKey::from_openssh(std::fs::read(at("key")).unwrap()).unwrap();
 
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
@@ -127,13 +145,15 @@ impl Lab {
             let known = std::fs::read_to_string(at("known")).unwrap_or_default();
             write(&at("known"), &format!("{known}[127.0.0.1]:{port} {public}"), 0o600);
         }
+        let [ed25519, ecdsa, rsa] = keys;
         let banner = match kind {
             Server::OpenSsh => "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3",
             Server::Dropbear => "SSH-2.0-dropbear_2022.83",
         };
         let mut settings = Settings {
             banner: banner.into(),
-            host_keys: vec![host_key],
+            host_keys: vec![ed25519, ecdsa],
+            rsa: Some(RsaLater::new(move || std::future::ready(Some(rsa.clone())))),
             policy,
             login: Some(Login { user: "root".into(), password: "toor".into() }),
             refusal: Duration::from_millis(10),

@@ -18,6 +18,7 @@ fn bench() -> Bench<Hosts> {
         identification: "SSH-2.0-x".into(),
         opens: Policy::Any,
         login: None,
+        host_keys: vec![],
         keyboard_interactive: false,
         refusal_ms: 0,
         acceptance_ms: 0,

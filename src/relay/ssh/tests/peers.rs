@@ -51,6 +51,7 @@ pub(super) fn settings(policy: Policy) -> Settings {
     Settings {
         banner: "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3".into(),
         host_keys: vec![host_key([1; 32])],
+        rsa: None,
         policy,
         login: Some(Login { user: "root".into(), password: "toor".into() }),
         refusal: Duration::ZERO,
