@@ -328,7 +328,8 @@ fn every_event_and_field_is_documented() {
     for field in &fields {
         assert!(rows.contains(&field.as_str()), "docs/events.md does not describe the field {field}");
     }
-    for row in rows {
+    // Options have tables, too.
+    for row in rows.into_iter().filter(|row| !row.starts_with("--")) {
         let known = EventId::ALL.iter().any(|id| id.as_str() == row) || fields.iter().any(|f| *f == row);
         assert!(known, "docs/events.md describes {row}, which there is not");
     }

@@ -494,11 +494,3 @@ fn a_failure_leaves_no_unfinished_archive() {
     assert!(error.to_string().contains("cannot make the directory of evidence"), "{error}");
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.path("lower")).unwrap()), 0);
 }
-
-#[test]
-fn the_seed_of_the_fuzz_target_is_an_archive() {
-    let archive = read::read(&include_bytes!("../../../fuzz/seeds/evidence/archive.tar")[..]).unwrap();
-    assert_eq!(archive.mistakes(|_| None), Vec::<String>::new());
-    let text = include_bytes!("../../../fuzz/seeds/evidence/manifest.json");
-    assert_eq!(read::read_manifest(&text[..]).unwrap(), archive.manifest);
-}

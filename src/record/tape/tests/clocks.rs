@@ -22,6 +22,7 @@ fn a_transcript_goes_on_in_time_whatever_is_done_to_the_wall_s_clock() {
             lab.told.extend(lab.tapes.told());
         };
         put(&mut lab, 1, 0, opened(0));
+        put(&mut lab, 1, 0, Entry::Pty { channel: 0, term: text("xterm"), columns: 80, rows: 24 });
         put(&mut lab, 1, 0, Entry::Shell { channel: 0 });
         put(&mut lab, 1, 0, data(0, Stream::Output, b"$ "));
         put(&mut lab, 2, ahead, data(0, Stream::Input, b"id\r"));
@@ -40,6 +41,7 @@ fn a_time_that_nobody_can_know_yet_is_not_believed() {
     let mut lab = Lab::new();
     lab.begin(7, SESSION);
     lab.put(7, 1, opened(0));
+    lab.put(7, 1, Entry::Pty { channel: 0, term: text("xterm"), columns: 80, rows: 24 });
     lab.put(7, 1, Entry::Shell { channel: 0 });
     let year = 365 * 24 * HOUR;
     lab.tapes.take(7, Word::Entry(year as u64, data(0, Stream::Input, b"id\r")), at(SECOND, 0));
