@@ -74,7 +74,7 @@ impl Target {
     /// # Errors
     /// As for [`Target::connect`].
     pub fn running(&self) -> miette::Result<String> {
-        if let Some(name) = &self.name {
+        if let (Some(name), None) = (&self.name, &self.state_dir) {
             check_name(name)?;
             return Ok(name.clone());
         }
@@ -105,10 +105,6 @@ impl Target {
     }
 
     fn directory_in(&self, run: &Path, default: &Path) -> miette::Result<PathBuf> {
-        if let (Some(state), Some(name)) = (&self.state_dir, &self.name) {
-            check_name(name)?;
-            return existing(state, name, &[EVENTS]);
-        }
         if let Some((_, lying)) = self.lying(|lying| runs(run, lying))? {
             return Ok(lying.dir);
         }
@@ -167,9 +163,14 @@ impl Target {
         }
     }
 
-    /// The honeynet that lies where state does, if that is said and no name is; and where that is.
+    /// The honeynet that lies where state does, if that is said: the one of that name, if there is one; and where that is.
     fn lying(&self, runs: impl Fn(&Lying) -> bool) -> miette::Result<Option<(PathBuf, Lying)>> {
-        let (Some(state), None) = (&self.state_dir, &self.name) else { return Ok(None) };
+        let Some(state) = &self.state_dir else { return Ok(None) };
+        if let Some(name) = &self.name {
+            check_name(name)?;
+            let dir = existing(state, name, &[EVENTS])?;
+            return Ok(Some((state.clone(), Lying { name: name.clone(), dir })));
+        }
         match only(lying_in(state, &[EVENTS])?, state, runs)? {
             Some(lying) => Ok(Some((state.clone(), lying))),
             None => Err(miette!(

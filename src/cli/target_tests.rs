@@ -105,7 +105,12 @@ fn the_only_one_need_not_be_named() {
     both(lab.chosen(None, Some("other")), "other/office", "office");
     both(lab.chosen(None, Some("other/office")), "other/office", "office");
     both(lab.chosen(Some("office"), None), "other/office", "office");
-    both(lab.chosen(Some("office"), Some("default")), "no honeynet has left anything in ", "office");
+    // Both are said: one of that name that runs elsewhere is another one.
+    both(lab.chosen(Some("office"), Some("other")), "other/office", "office");
+    let elsewhere = lab.chosen(Some("office"), Some("default"));
+    assert!(elsewhere.0 == elsewhere.1 && elsewhere.0.contains("default"), "{elsewhere:?}");
+    lab.lies("default/office");
+    both(lab.chosen(Some("office"), Some("default")), "default/office", "the honeynet `office` in ");
 }
 
 #[test]
@@ -120,8 +125,8 @@ fn of_several_that_run_the_directory_says_which() {
     // Of those that lie there the one that runs.
     lab.lies("two/archive");
     both(lab.chosen(None, Some("two")), "two/plant", "plant");
-    both(lab.chosen(Some("archive"), Some("two")), "two/archive", "no honeynet called `archive` is running");
-    both(lab.chosen(Some("none"), Some("two")), "these have: archive, plant", "these are: office, plant");
+    both(lab.chosen(Some("archive"), Some("two")), "two/archive", "the honeynet `archive` in ");
+    both(lab.chosen(Some("none"), Some("two")), "these have: archive, plant", "these have: archive, plant");
     lab.runs("two/shop");
     let told = "run: plant, shop (say which with --name NAME";
     both(lab.chosen(None, Some("two")), told, told);

@@ -3,6 +3,10 @@
 //! Deleting cannot be undone, and a machine whose clock is wrong once, by its battery, its hypervisor or whoever answers its
 //! NTP, would find everything old at once. So ages count only as long as that clock agrees with one that nobody sets.
 
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
 use super::{Now, Utc};
 
 /// What both clocks may differ by, in microseconds: an hour, such as by a wrong time zone.
@@ -21,6 +25,15 @@ pub struct Steps {
     since: i64,
 }
 
+/// What is kept of a clock that is not believed, for who starts next: what was written meanwhile says that it is right.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    utc: i64,
+    ahead: i64,
+    /// For how long it was not believed.
+    doubted: i64,
+}
+
 impl Steps {
     /// From `now` on, where something was written last at `newest`, if anything was.
     pub fn new(newest: Option<Utc>, now: Now) -> Steps {
@@ -28,7 +41,35 @@ impl Steps {
         Steps { last: now, ahead: away.saturating_sub(DAY).max(0), since: now.steady }
     }
 
-    /// Whether what is old at `now` is so. `now` never lies before what it was the last time by the steady clock.
+    /// The same for who goes on where another process has left its doubts in the file at `path`.
+    pub fn resume(path: &Path, newest: Option<Utc>, now: Now) -> Steps {
+        let kept = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
+        let Some(kept) = kept else { return Steps::new(newest, now) };
+        // Meanwhile it ran, or was set back.
+        let back = kept.utc.saturating_sub(now.utc.micros()).max(0);
+        let ahead = kept.ahead.saturating_sub(back).max(Steps::new(newest, now).ahead);
+        Steps { last: now, ahead, since: now.steady.saturating_sub(kept.doubted.clamp(0, DAY)) }
+    }
+
+    /// Leaves doubts in the file at `path`, or removes it if there are none.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep(&self, path: &Path) -> std::io::Result<()> {
+        if !self.is_apart() {
+            return match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        let doubted = self.last.steady.saturating_sub(self.since);
+        let kept = Kept { utc: self.last.utc.micros(), ahead: self.ahead, doubted };
+        let half = path.with_extension("new");
+        std::fs::write(&half, serde_json::to_vec(&kept)?)?;
+        std::fs::rename(half, path)
+    }
+
+    /// Whether what is old at `now` is so.
     pub fn is_believed(&mut self, now: Now) -> bool {
         let passed = now.steady.saturating_sub(self.last.steady);
         let step = now.utc.micros().saturating_sub(self.last.utc.micros()).saturating_sub(passed);
@@ -88,6 +129,32 @@ mod tests {
         assert!(!steps.is_believed(now(20, 48)), "it jumps again, and the day begins anew");
         assert!(!steps.is_believed(now(43, 48)));
         assert!(steps.is_believed(now(44, 48)));
+    }
+
+    #[test]
+    fn a_doubt_outlives_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("clock");
+        let mut steps = Steps::new(Some(now(0, 0).utc), now(0, 0));
+        assert!(steps.is_believed(now(1, 0)));
+        steps.keep(&path).unwrap();
+        assert!(!path.exists());
+        assert!(!steps.is_believed(now(2, 91 * 24)) && !steps.is_believed(now(12, 91 * 24)));
+        steps.keep(&path).unwrap();
+        // Whatever was written last, that was by the clock in question. The machine was started anew, too.
+        let newest = Some(now(12, 91 * 24).utc);
+        let at = |hours: i64, ahead: i64| Now { steady: (hours - 12) * HOUR, ..now(hours, ahead) };
+        let mut again = Steps::resume(&path, newest, at(13, 91 * 24));
+        assert!(!again.is_believed(at(13, 91 * 24)) && !again.is_believed(at(26, 91 * 24)));
+        assert!(again.is_believed(at(27, 91 * 24)), "ten hours before, and fourteen since");
+        again.keep(&path).unwrap();
+        assert!(!path.exists());
+        // It was set right before the next one starts.
+        steps.keep(&path).unwrap();
+        let mut right = Steps::resume(&path, newest, at(13, 0));
+        assert!(right.is_believed(at(13, 0)));
+        std::fs::write(&path, "{").unwrap();
+        assert!(Steps::resume(&path, newest, at(13, 91 * 24)).is_believed(at(13, 91 * 24)));
     }
 
     #[test]

@@ -266,10 +266,10 @@ impl Telling {
                 let urls: Vec<Value> = urls(happened.path, &arguments).into_iter().map(|url| shown(&url)).collect();
                 self.fetches.remove(&key);
                 if self.fetches.len() >= FETCHES {
-                    // Their ends were lost, or somebody has a thousand of them wait.
-                    self.fetches.clear();
+                    // Their ends were lost, or somebody has a thousand of them wait: none of another container's goes for that.
+                    self.fetches.retain(|(cgroup, _), _| *cgroup != happened.cgroup);
                 }
-                if !urls.is_empty() {
+                if !urls.is_empty() && self.fetches.len() < FETCHES {
                     self.fetches.insert(key, Fetch { urls, to: None });
                 }
                 None

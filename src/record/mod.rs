@@ -47,7 +47,7 @@ pub use file::{Appender, open_regular};
 pub use hits::Hits;
 pub use log::{EventLog, LogError, LogLimits, LogStats};
 pub use pcap::{Direction, SNAPLEN};
-pub use retention::{Retention, Trust, Watch};
+pub use retention::{Retention, Trust};
 pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless, safe_json};
 pub use search::{Filter, LogFile, by_time, log_files, search};
 pub use session::{Alert, Counts, Found, Life, MOST_SESSIONS, Over, Port, Session, Wanted, Why, session, sessions};

@@ -1,8 +1,7 @@
 //! How long anything is kept, whatever room there is.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::event::{Now, Steps, Utc};
 
@@ -11,54 +10,73 @@ const EVERY: i64 = 3_600_000_000;
 /// The longest that a file of the log is written where its records are to go some day: it goes as a whole.
 const LONGEST: i64 = 86_400_000_000;
 
-/// Whether anything may go for being old: for all who delete, by one who looks at clocks ([`Watch`]).
+/// The file in which a clock that is not believed is remembered.
+const CLOCK: &str = "clock";
+/// How often that is written down meanwhile, in microseconds.
+const KEEP: i64 = 600_000_000;
+
+/// Whether the wall's clock may be believed, and anything may go for being old: one for all who delete. It believes until
+/// somebody looks.
 #[derive(Clone, Debug)]
-pub struct Trust(Arc<AtomicBool>);
+pub struct Trust(Arc<Mutex<Looked>>);
+
+#[derive(Debug)]
+struct Looked {
+    steps: Option<Steps>,
+    is_believed: bool,
+    path: PathBuf,
+    kept: i64,
+}
 
 impl Default for Trust {
     fn default() -> Trust {
-        Trust(Arc::new(AtomicBool::new(true)))
+        Trust::with(None, PathBuf::new())
     }
 }
 
-/// Looks whether the wall's clock may be believed, and says so.
-#[derive(Debug)]
-pub struct Watch {
-    steps: Steps,
-    trust: Trust,
-}
+impl Trust {
+    fn with(steps: Option<Steps>, path: PathBuf) -> Trust {
+        Trust(Arc::new(Mutex::new(Looked { steps, is_believed: true, path, kept: i64::MIN })))
+    }
 
-impl Watch {
     /// From `now` on, for a honeynet whose log lies in `events`: how old that is tells whether it was away, or the clock is wrong.
-    pub fn new(events: &Path, now: Now) -> Watch {
+    /// The steady clock is one that runs on in suspend.
+    pub fn new(events: &Path, now: Now) -> Trust {
         let files = std::fs::read_dir(events).into_iter().flatten().flatten();
         let written = files.filter_map(|file| file.metadata().ok()?.modified().ok()).max();
-        let mut watch = Watch { steps: Steps::new(written.map(Utc::from), now), trust: Trust::default() };
-        watch.look(now);
-        watch
+        let path = events.join(CLOCK);
+        let trust = Trust::with(Some(Steps::resume(&path, written.map(Utc::from), now)), path);
+        trust.look(now);
+        trust
     }
 
-    /// For those who delete.
-    pub fn trust(&self) -> Trust {
-        self.trust.clone()
-    }
-
-    /// Looks at both clocks.
-    pub fn look(&mut self, now: Now) {
-        let is_believed = self.steps.is_believed(now);
-        if self.trust.0.swap(is_believed, Ordering::Relaxed) == is_believed {
-            return;
+    /// Looks at both clocks: whoever deletes does so first.
+    pub fn look(&self, now: Now) {
+        let mut looked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let looked = &mut *looked;
+        let Some(steps) = &mut looked.steps else { return };
+        let is_believed = steps.is_believed(now);
+        let is_news = std::mem::replace(&mut looked.is_believed, is_believed) != is_believed;
+        if is_news || (!is_believed && now.steady.saturating_sub(looked.kept) >= KEEP) {
+            looked.kept = now.steady;
+            if let Err(error) = steps.keep(&looked.path) {
+                tracing::warn!(%error, path = %looked.path.display(), "it cannot be written down that the clock is not believed");
+            }
         }
-        if is_believed {
+        if is_news && is_believed {
             tracing::info!(now = %now.utc, "the machine's clock is believed again: what is too old is deleted");
-        } else {
-            let ahead_secs = self.steps.ahead_secs();
+        } else if is_news {
+            let ahead_secs = steps.ahead_secs();
             tracing::warn!(
                 now = %now.utc, ahead_secs,
                 "the machine's clock has jumped forward, or nothing was recorded for days: nothing is deleted for being old until \
                  it has stayed there for a day, or is set right"
             );
         }
+    }
+
+    fn is_believed(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_believed
     }
 }
 
@@ -86,9 +104,7 @@ impl Retention {
     pub fn due(&mut self, now: Utc) -> Option<Utc> {
         let micros = self.micros?;
         let since = |looked: Utc| now.micros().saturating_sub(looked.micros());
-        if self.looked.is_some_and(|looked| (0..EVERY).contains(&since(looked)))
-            || !self.trust.0.load(Ordering::Relaxed)
-        {
+        if self.looked.is_some_and(|looked| (0..EVERY).contains(&since(looked))) || !self.trust.is_believed() {
             return None;
         }
         self.looked = Some(now);
@@ -130,11 +146,11 @@ mod tests {
             utc: Utc::from_micros(Utc::from(written).micros() + (hours + ahead) * HOUR),
             steady: hours * HOUR,
         };
-        let mut watch = Watch::new(dir.path(), now(0, 0));
+        let trust = Trust::new(dir.path(), now(0, 0));
         let mut retention = Retention::new(Some(30 * 86_400));
-        retention.trusting(watch.trust());
+        retention.trusting(trust.clone());
         let mut due = |hours: i64, ahead: i64| {
-            watch.look(now(hours, ahead));
+            trust.look(now(hours, ahead));
             retention.due(now(hours, ahead).utc).is_some()
         };
         assert!(due(1, 0));
@@ -142,11 +158,11 @@ mod tests {
         assert!(!due(25, 91 * 24));
         assert!(due(26, 91 * 24), "that was right after all");
         // A machine that starts with a wrong clock.
-        let mut watch = Watch::new(dir.path(), now(0, 91 * 24));
+        let trust = Trust::new(dir.path(), now(0, 91 * 24));
         let mut retention = Retention::new(Some(30 * 86_400));
-        retention.trusting(watch.trust());
+        retention.trusting(trust.clone());
         assert!(retention.due(now(0, 91 * 24).utc).is_none());
-        watch.look(now(1, 0));
+        trust.look(now(1, 0));
         assert!(retention.due(now(1, 0).utc).is_some());
     }
 }

@@ -7,6 +7,11 @@ pub fn monotonic_micros() -> i64 {
     micros(ClockId::Monotonic)
 }
 
+/// Microseconds of a clock that runs on while the machine is suspended, too, and that nobody sets.
+pub fn boottime_micros() -> i64 {
+    micros(ClockId::Boottime)
+}
+
 /// Microseconds since 1970, UTC.
 pub fn realtime_micros() -> i64 {
     micros(ClockId::Realtime)

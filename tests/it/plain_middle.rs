@@ -303,7 +303,7 @@ fn http_2_that_was_asked_for_in_clear() {
         "Http {{ method: Text(\"GET\"), path: Text(\"/private/\"), host: Text(\"{host}\"), agent: Text(\"up/2\"), stream: None }}"
     );
     let agreed = "Status { status: 101, length: None, stream: None }";
-    assert_eq!(web[..5], [&asked, agreed, "1 200 Some(16)", "root:toor true", &asked]);
+    assert_eq!(web[..5], [&asked, agreed, "1 200 Some(16)", "root:toor unasked", &asked]);
     assert!(web[5].starts_with("Status { status: 401,"), "{web:?}");
     assert_eq!(web[6..], ["root:wrong false"]);
     apache.signal(libc::SIGTERM);

@@ -185,7 +185,7 @@ fn own(seen: &Seen) -> Value {
     let (row, did, object) = match seen.event {
         "container.exec" => {
             let row = program(seen);
-            let path = short(text(&what["path"]));
+            let path = short(&path(what));
             let arguments = row["arguments"].clone();
             (row, "exec".to_owned(), format!("{path}: {}", text(&arguments)))
         }

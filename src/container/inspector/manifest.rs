@@ -369,7 +369,8 @@ mod tests {
 
     #[test]
     fn the_seed_of_the_fuzz_target_is_an_archive() {
-        let archive = super::super::read::read(&include_bytes!("../../../fuzz/seeds/evidence/archive.tar")[..]).unwrap();
+        let archive =
+            super::super::read::read(&include_bytes!("../../../fuzz/seeds/evidence/archive.tar")[..]).unwrap();
         assert_eq!(archive.mistakes(|_| None), Vec::<String>::new());
         let text = include_bytes!("../../../fuzz/seeds/evidence/manifest.json");
         assert_eq!(super::super::read::read_manifest(&text[..]).unwrap(), archive.manifest);

@@ -1,5 +1,7 @@
 //! Evidence that is too old goes, whether anybody adds to it or not.
 
+use std::path::PathBuf;
+
 use super::process::{Keeper, SECOND};
 use crate::container::inspector::{Limits, forget};
 use crate::container::{KeeperConfig, KeeperSays};
@@ -11,13 +13,18 @@ use crate::wire::Instant;
 const EVERY: i64 = 3600 * SECOND;
 
 fn now() -> Now {
-    Now { utc: Utc::from_micros(clock::realtime_micros()), steady: clock::monotonic_micros() }
+    Now { utc: Utc::from_micros(clock::realtime_micros()), steady: clock::boottime_micros() }
 }
 
 /// Whether the machine's clock is to be believed from now on. Evidence was written last when its directory changed last.
 pub(super) fn steps(config: &KeeperConfig) -> Steps {
     let written = std::fs::metadata(config.evidence_dir()).and_then(|about| about.modified());
-    Steps::new(written.ok().map(Utc::from), now())
+    Steps::resume(&doubts(config), written.ok().map(Utc::from), now())
+}
+
+/// Where it is remembered that the clock is not believed.
+fn doubts(config: &KeeperConfig) -> PathBuf {
+    config.evidence_dir().with_extension("clock")
 }
 
 /// `limits`, of which nothing is too old if the clock is not believed.
@@ -40,6 +47,9 @@ impl Keeper {
         self.next_forget = monotonic + EVERY;
         let now = now();
         let is_believed = self.steps.is_believed(now);
+        if let Err(error) = self.steps.keep(&doubts(&self.config)) {
+            tracing::warn!(%error, "it cannot be written down whether the clock is believed");
+        }
         if !is_believed {
             let ahead_secs = self.steps.ahead_secs();
             tracing::warn!(

@@ -19,7 +19,7 @@ use crate::control::config::Rings;
 use crate::event::{Captured, Event, EventId, Fate, Now, Process, Said, decode};
 use crate::record::{
     CaptureLimits, CaptureSet, CaptureSource, Causes, Contacts, Direction, EventLog, LogLimits, Record, Summary, Trust,
-    Utc, Watch,
+    Utc,
 };
 use crate::sys::clock;
 use crate::sys::eventfd::{EventFd, wait_readable};
@@ -70,7 +70,7 @@ pub struct Recorder {
     /// What is left out of what is written.
     private: Private,
     /// Whether the machine's clock is believed.
-    watch: Watch,
+    trust: Trust,
     /// What a sensor has told.
     alerts: Alerts,
     wake: EventFd,
@@ -104,7 +104,7 @@ impl Recorder {
     ) -> io::Result<Recorder> {
         let now = Utc::from_micros(clock::realtime_micros());
         // What is there was written before: what this run writes says nothing of how long nothing was.
-        let watch = Watch::new(&dir.join("events"), Now { utc: now, steady: clock::monotonic_micros() });
+        let trust = Trust::new(&dir.join("events"), Now { utc: now, steady: clock::boottime_micros() });
         let open = |rings: Rings| {
             io::Result::Ok(Readers { events: RingReader::open(rings.events)?, frames: RingReader::open(rings.frames)? })
         };
@@ -112,18 +112,18 @@ impl Recorder {
         let log_limits = LogLimits { age_secs: privacy.retention_secs, ..LogLimits::default() };
         let mut captures = CaptureSet::open(&dir.join("captures"), limits)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join("captures").display())))?;
-        let private = Private::new(privacy, shared.mask.clone(), dir, watch.trust());
+        let private = Private::new(privacy, shared.mask.clone(), dir, trust.clone());
         captures.contacts = Contacts::of_log(&dir.join("events"));
         private.edit().into_iter().for_each(|edit| captures.edit(edit));
         let mut log = EventLog::open(&dir.join("events"), log_limits, now).map_err(io::Error::other)?;
-        log.trusting(watch.trust());
+        log.trusting(trust.clone());
         shared.grown(log.next_seq() - 1);
         Ok(Recorder {
             shared,
             log,
             captures,
             private,
-            watch,
+            trust,
             rings: rings.into_iter().map(open).collect::<io::Result<_>>()?,
             said,
             causes: Causes::of_log(&dir.join("events")),
@@ -147,7 +147,7 @@ impl Recorder {
 
     /// Whether anything may go for being old.
     pub fn trust(&self) -> Trust {
-        self.watch.trust()
+        self.trust.clone()
     }
 
     /// Works until `stop` is set (and the eventfd raised), then writes what is left.
@@ -270,7 +270,7 @@ impl Recorder {
     /// Writes what there is, a bounded share of it. Returns whether there may be more.
     pub fn step(&mut self, utc: i64, monotonic: i64) -> bool {
         let offset = utc - monotonic;
-        self.watch.look(Now { utc: Utc::from_micros(utc), steady: monotonic });
+        self.trust.look(Now { utc: Utc::from_micros(utc), steady: clock::boottime_micros() });
         let mut more = self.take_events(utc, offset, monotonic);
         more |= self.take_frames(utc, offset, monotonic);
         if monotonic - self.flushed >= FLUSH_MICROS || monotonic < self.flushed {

@@ -63,7 +63,7 @@ pub fn run(
             if is_idle { Ok(told.recv().await) } else { tokio::time::timeout(TEND, told.recv()).await }
         });
         let (utc, monotonic) = (clock::realtime_micros(), clock::monotonic_micros());
-        let now = Now { utc: Utc::from_micros(utc), steady: monotonic };
+        let now = Now { utc: Utc::from_micros(utc), steady: clock::boottime_micros() };
         match next {
             Ok(Some(Told::Word(conn, word))) => {
                 tapes.take(conn, *word, now);

@@ -41,8 +41,9 @@ struct State {
     asked: VecDeque<(IpAddr, RsaSeed)>,
     /// Who waits for them.
     waiting: HashMap<u128, Vec<oneshot::Sender<()>>>,
-    /// Whom the last one was made for.
-    last: Option<IpAddr>,
+    /// When one was made last for each network that somebody waits in, in keys.
+    served: HashMap<IpAddr, u64>,
+    made: u64,
     ahead: VecDeque<RsaSeed>,
 }
 
@@ -128,7 +129,7 @@ impl Shared {
 }
 
 impl State {
-    /// What is made next: something for another network than the last, if there is such.
+    /// What is made next: what the network has waited for longest that was served longest ago.
     fn next(&mut self) -> Option<RsaSeed> {
         // Who has gone waits no longer.
         let waiting = &mut self.waiting;
@@ -139,10 +140,14 @@ impl State {
             }
             waits
         });
-        let other = self.asked.iter().position(|(network, _)| Some(*network) != self.last).unwrap_or_default();
-        match self.asked.remove(other) {
+        let asked = &self.asked;
+        self.served.retain(|network, _| asked.iter().any(|(waits, _)| waits == network));
+        let ago = |(_, (network, _)): &(usize, &(IpAddr, RsaSeed))| self.served.get(network).copied();
+        let next = self.asked.iter().enumerate().min_by_key(ago).map(|(at, _)| at);
+        match next.and_then(|at| self.asked.remove(at)) {
             Some((network, seed)) => {
-                self.last = Some(network);
+                self.made += 1;
+                self.served.insert(network, self.made);
                 Some(seed)
             }
             None => self.ahead.pop_front(),
@@ -176,7 +181,8 @@ mod tests {
     fn no_network_keeps_the_others_waiting() {
         let mut state = State::default();
         let mut waits = Vec::new();
-        for (number, peer) in ["192.0.2.0", "192.0.2.0", "192.0.2.0", "198.51.100.0", "203.0.113.0"].iter().enumerate()
+        for (number, peer) in
+            ["192.0.2.0", "192.0.2.0", "192.0.2.0", "198.51.100.0", "198.51.100.0", "203.0.113.0"].iter().enumerate()
         {
             let seed = seed(number as u8);
             let (done, wait) = oneshot::channel();
@@ -188,7 +194,7 @@ mod tests {
         // This one has gone.
         drop(waits.remove(1));
         let order: Vec<_> = std::iter::from_fn(|| state.next()).collect();
-        assert_eq!(order, [0, 3, 2, 4, 9].map(seed));
+        assert_eq!(order, [0, 3, 5, 2, 4, 9].map(seed));
         assert!(!state.waiting.contains_key(&seed(1).id()));
     }
 }

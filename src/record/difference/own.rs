@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::container::inspector::{Change, How};
 use crate::event::{EventId, Utc};
-use crate::record::base64_decode;
 use crate::record::schema::Record;
+use crate::record::{base64_decode, placed_path};
 
 /// How much earlier than it was the kernel may say that a file was changed: it looks at its clock at each tick, and a
 /// tick takes 10 ms at most.
@@ -83,7 +83,8 @@ impl Own {
             return self.gap();
         }
         let is_own = record.src.as_ref().is_none_or(|src| src.ip.is_none());
-        for path in ["path", "to"].iter().filter_map(|name| object[*name].as_str()) {
+        let path = object.as_object().and_then(placed_path);
+        for path in path.as_deref().into_iter().chain(object["to"].as_str()) {
             if is_own {
                 // Most images have a link there.
                 let other = path.strip_prefix("/var/run/").map(|rest| format!("/run/{rest}"));

@@ -52,6 +52,7 @@ pub struct Tapes {
     /// Since when the honeynet is being ended.
     ending: Option<i64>,
     told: Vec<Notice>,
+    trust: Trust,
 }
 
 /// What the steady clock said at `at`, which was a moment before `now`: nobody has set the other one since.
@@ -94,6 +95,7 @@ impl Tapes {
             gone: None,
             ending: None,
             told: Vec::new(),
+            trust: Trust::default(),
         })
     }
 
@@ -106,7 +108,8 @@ impl Tapes {
     /// The same, and nothing is deleted for being old while `trust` says so.
     #[must_use]
     pub fn trusting(mut self, trust: Trust) -> Tapes {
-        self.store.trusting(trust);
+        self.store.trusting(trust.clone());
+        self.trust = trust;
         self
     }
 
@@ -208,6 +211,7 @@ impl Tapes {
             self.gone = None;
             self.end_with_switch(before, now);
         }
+        self.trust.look(now);
         self.store.tend(now.utc, &mut self.told);
         self.tell_of_dropped(now.utc);
     }
@@ -231,6 +235,7 @@ impl Tapes {
         }
         let at = self.ending.map_or(now.steady, |at| at.min(now.steady));
         self.end(&Over::At(at, Reason::HoneynetEnded), |_, _| true, now);
+        self.trust.look(now);
         self.store.tend(now.utc, &mut self.told);
     }
 
@@ -262,9 +267,10 @@ impl Tapes {
     /// Ends those that `which` says, by number; of what another process began, and this one has not gone on with, there is no
     /// recording yet.
     fn end(&mut self, over: &Over<'_>, which: impl Fn(u64, Option<&Recording>) -> bool, now: Now) {
-        let before: Vec<u64> = self.before.keys().copied().filter(|conn| which(*conn, None)).collect();
-        before.into_iter().for_each(|conn| self.resume(conn, false, now));
-        let ended = self.open.iter().filter(|(conn, recording)| which(**conn, Some(recording)));
+        let before: HashSet<u64> = self.before.keys().copied().filter(|conn| which(*conn, None)).collect();
+        before.iter().for_each(|conn| self.resume(*conn, false, now));
+        let is_over = |conn: &u64, recording| before.contains(conn) || which(*conn, Some(recording));
+        let ended = self.open.iter().filter(|(conn, recording)| is_over(conn, recording));
         let ended: Vec<u64> = ended.map(|(conn, _)| *conn).collect();
         let mut desk = desk!(self, now);
         for recording in ended.iter().filter_map(|conn| self.open.remove(conn)) {

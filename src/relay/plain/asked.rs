@@ -28,6 +28,10 @@ struct Inner {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     directory: u64,
+    /// The path itself.
+    path: u64,
+    /// It is in the directory that everything is below, and is not that.
+    is_at_top: bool,
     /// Whether what is there was asked for by then.
     pub was_asked: bool,
 }
@@ -36,9 +40,11 @@ impl Asked {
     /// Where `path` is.
     pub fn place(&self, path: &[u8]) -> Place {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut place = Place { directory: inner.hasher.hash_one(&path[..0]), was_asked: false };
-        place.was_asked = inner.directories.contains(&place.directory);
         let path = path.split(|octet| matches!(octet, b'?' | b'#')).next().unwrap_or_default();
+        let is_at_top = path.len() > 1 && path.iter().rposition(|octet| *octet == b'/') == Some(0);
+        let (directory, own) = (inner.hasher.hash_one(&path[..0]), inner.hasher.hash_one(path));
+        let mut place = Place { directory, path: own, is_at_top, was_asked: false };
+        place.was_asked = inner.directories.contains(&own) || inner.directories.contains(&place.directory);
         let ends = path.iter().enumerate().filter(|(_, octet)| **octet == b'/').take(LEVELS);
         for (at, _) in ends {
             place.directory = inner.hasher.hash_one(&path[..=at]);
@@ -50,13 +56,15 @@ impl Asked {
     /// A request without a user and password, or with wrong ones, was refused there.
     pub fn refused(&self, place: Place) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if place.was_asked || inner.directories.contains(&place.directory) {
+        // One file at the top says nothing of all others.
+        let place_or_path = if place.is_at_top { place.path } else { place.directory };
+        if place.was_asked || inner.directories.contains(&place_or_path) {
             return;
         }
         if inner.directories.len() >= DIRECTORIES {
             inner.directories.pop_front();
         }
-        inner.directories.push_back(place.directory);
+        inner.directories.push_back(place_or_path);
     }
 }
 
@@ -85,6 +93,10 @@ mod tests {
         }
         assert_eq!(asked.0.lock().unwrap().directories.len(), DIRECTORIES);
         assert!(asked.place(b"/999/y").was_asked && !asked.place(b"/1/y").was_asked);
+        // One file at the top is itself alone.
+        asked.refused(asked.place(b"/secret?x"));
+        assert!(asked.place(b"/secret").was_asked && !asked.place(b"/public").was_asked);
+        assert!(!asked.place(b"/secret/x").was_asked);
         asked.refused(asked.place(b"/"));
         assert!(asked.place(b"/anything").was_asked);
     }

@@ -238,6 +238,9 @@ impl Http {
         self.is_hasty = true;
         // What is wrong with it nobody needs to know any more.
         let _ = self.read_held(told);
+        for request in std::mem::take(&mut self.waiting).into_iter().filter(|request| request.has_login) {
+            told.extend(self.logins.pop_front().map(|login| answered(login, request.place, None)));
+        }
     }
 
     /// Reads as HTTP/1 what has waited.
