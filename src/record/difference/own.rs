@@ -53,6 +53,8 @@ pub(super) struct Own {
     touched: HashSet<String>,
     /// Not all is told.
     is_untold: bool,
+    /// The kernel tells of its programs' files.
+    is_watched: bool,
 }
 
 impl Own {
@@ -82,6 +84,7 @@ impl Own {
         if !object["source"].is_null() || self.written.len() + self.touched.len() >= NAMES {
             return self.gap();
         }
+        self.is_watched = true;
         let is_own = record.src.as_ref().is_none_or(|src| src.ip.is_none());
         let path = object.as_object().and_then(placed_path);
         for path in path.as_deref().into_iter().chain(object["to"].as_str()) {
@@ -108,8 +111,13 @@ impl Own {
             return Some(By::Start);
         }
         let path = change.path.to_string();
+        let is_nobodys = !self.is_untold && !self.touched.contains(name(&path));
+        // Within a tick only who is told of all that others touch knows. Of a start itself nothing is told.
+        if self.live.is_some_and(|live| changed <= live.micros()) && self.is_watched && is_nobodys {
+            return Some(By::Start);
+        }
         let is_own = self.written.get(&path).is_some_and(|(first, last)| *first <= until && *last >= since);
-        (is_own && !self.is_untold && !self.touched.contains(name(&path))).then_some(By::Itself)
+        (is_own && is_nobodys).then_some(By::Itself)
     }
 }
 
