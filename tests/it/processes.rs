@@ -128,7 +128,7 @@ fn rights_are_given_up() {
 }
 
 #[test]
-fn a_killed_process_is_back_within_a_second() {
+fn a_killed_process_is_back_within_a_second_by_itself() {
     let net = Net::new();
     let (attacker, honey) = wire(&net);
     let honeynet = Honeynet::up(&honey, "eth1", TOPOLOGY);
