@@ -39,11 +39,13 @@ links:
   - endpoints: [middle, "core:3"]
 "#;
 
-/// Runs `program` (`ssh`, `scp`) with those words behind its options.
-fn run(lab: &Lab, program: &[&str], words: &[&str]) -> bool {
+/// Runs `program` (`ssh`, `scp`) with those words behind its options, and says what it complains of if it fails.
+fn run(lab: &Lab, program: &[&str], words: &[&str]) -> Result<(), String> {
     let options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"];
     let args = [&["timeout", "120", "sshpass", "-p", "toor"][..], program, &options, words].concat();
-    lab.attacker.run(&args).status.success()
+    let output = lab.attacker.run(&args);
+    let complaint = || format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    output.status.success().then_some(()).ok_or_else(complaint)
 }
 
 /// Seconds that the processors of this machine were busy.
@@ -66,7 +68,7 @@ pub fn measure() -> Vec<Row> {
     let (file, back_name) = (file.to_str().expect("a path"), back.to_str().expect("a path"));
     for host in HOSTS {
         let login = format!("root@{host}");
-        wait_for("the host", || run(&lab, &["ssh", "-T"], &[&login, "true"]).then_some(()));
+        wait_for("the host", || run(&lab, &["ssh", "-T"], &[&login, "true"]).ok());
     }
     let mut rows = Vec::new();
     for (which, is_in, way) in [
@@ -81,7 +83,7 @@ pub fn measure() -> Vec<Row> {
                 let there = format!("root@{host}:/root/copied");
                 let words = if is_in { [file, &there] } else { [&there, back_name] };
                 let (began, busy_before) = (Instant::now(), busy());
-                assert!(run(&lab, &["scp", way], &words), "{which}, {host}");
+                run(&lab, &["scp", way], &words).unwrap_or_else(|why| panic!("{which}, {host}: {why}"));
                 let (took, cpu) = (began.elapsed().as_secs_f64(), busy() - busy_before);
                 if !is_in {
                     assert!(std::fs::read(&back).expect("the copy") == content, "{which}, {host}: another file");

@@ -8,6 +8,7 @@
 //! What all containers of a honeynet may write together is less than what is
 //! free: when that gets scarce, new ones get smaller disks, and in the end none.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
@@ -21,8 +22,8 @@ use crate::sys::mounts;
 
 /// What the machine keeps of what is free.
 const RESERVE: u64 = 1 << 30;
-/// One container gets at most this share of what can still be promised.
-const SHARE: u64 = 64;
+/// Among so many containers what can still be promised is shared, if there may be as many.
+const SHARES: u64 = 64;
 /// The smallest disk that is worth having.
 pub const LEAST: u64 = 16 << 20;
 /// The largest part of a blank disk's file that is copied: its file system's own structures.
@@ -44,6 +45,10 @@ pub struct Disks {
     spare: Option<Attached>,
     /// The size that the next one probably has.
     next: Option<u64>,
+    /// One container gets at most this part of what can still be promised.
+    shares: u64,
+    /// The last size that was granted in place of a larger one, of which whoever runs the honeynet was told.
+    smaller: Cell<Option<u64>>,
 }
 
 /// A block device that is not mounted yet, and vanishes when it is closed.
@@ -55,13 +60,16 @@ struct Attached {
 }
 
 impl Disks {
-    /// For containers below `dir`, the first of which probably are to have `limit` octets.
-    pub fn new(dir: &Path, limit: Option<u64>) -> Disks {
+    /// For containers below `dir`, of which there are at most `count` at once, and the first of which probably are to have
+    /// `limit` octets.
+    pub fn new(dir: &Path, limit: Option<u64>, count: u64) -> Disks {
         let broken = match Path::new("/dev/loop-control").exists() {
             true => None,
             false => Some("there is no /dev/loop-control".to_owned()),
         };
-        let mut disks = Disks { dir: dir.to_owned(), broken, spare: None, next: None };
+        let shares = count.clamp(1, SHARES);
+        let mut disks =
+            Disks { dir: dir.to_owned(), broken, spare: None, next: None, shares, smaller: Cell::new(None) };
         // What they get may be less, and one of another size would be made while an attacker waits.
         disks.next = limit.and_then(|limit| disks.grant(limit, std::iter::empty()).ok());
         disks
@@ -76,7 +84,7 @@ impl Disks {
         let stat = rustix::fs::statvfs(&self.dir).map_err(|error| format!("{}: {error}", self.dir.display()))?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let promised = others.fold(0u64, |sum, (dir, size)| sum.saturating_add(size.saturating_sub(used(dir))));
-        granted(limit, free, promised).ok_or_else(|| {
+        let size = granted(limit, free, promised, self.shares).ok_or_else(|| {
             format!(
                 "the disk of {} is too full: {} MiB are free, of which containers may still fill {}, and {} are kept",
                 self.dir.display(),
@@ -84,7 +92,19 @@ impl Disks {
                 promised >> 20,
                 RESERVE >> 20
             )
-        })
+        })?;
+        if size < limit / 4096 * 4096 && self.smaller.replace(Some(size)) != Some(size) {
+            tracing::warn!(
+                mebibytes = size >> 20,
+                limit = limit >> 20,
+                free = free >> 20,
+                promised = promised >> 20,
+                "containers get smaller disks than their limit: {} has not enough room for {} such ones",
+                self.dir.display(),
+                self.shares
+            );
+        }
+        Ok(size)
     }
 
     /// Makes the directory `dir` the root of an empty file system of `size` octets.
@@ -244,11 +264,11 @@ pub fn used(dir: &Path) -> u64 {
     rustix::fs::statvfs(dir).map_or(0, |stat| (stat.f_blocks - stat.f_bfree.min(stat.f_blocks)) * stat.f_frsize)
 }
 
-fn granted(limit: u64, free: u64, promised: u64) -> Option<u64> {
+fn granted(limit: u64, free: u64, promised: u64, shares: u64) -> Option<u64> {
     let left = free.checked_sub(RESERVE)?.checked_sub(promised)?;
     // Halves of the limit, so that there are few sizes of blank disks.
     let sizes = std::iter::successors(Some(limit), |size| Some(size / 2)).take_while(|size| *size >= LEAST);
-    let mut fitting = sizes.filter(|size| *size <= left / SHARE);
+    let mut fitting = sizes.filter(|size| *size <= left / shares);
     // A limit below the share of nearly nothing is still a limit that fits.
     fitting.next().map(|size| size / 4096 * 4096)
 }
@@ -286,14 +306,18 @@ mod tests {
 
     #[test]
     fn disks_get_smaller_before_the_machine_is_full() {
-        assert_eq!(granted(GIB, 100 * GIB, 0), Some(GIB));
-        assert_eq!(granted(GIB, 60 * GIB, 0), Some(GIB / 2));
-        assert_eq!(granted(GIB, 60 * GIB, 40 * GIB), Some(GIB / 4));
-        assert_eq!(granted(GIB, GIB, 0), None);
-        assert_eq!(granted(GIB, 10 * GIB, 10 * GIB), None);
+        assert_eq!(granted(GIB, 100 * GIB, 0, SHARES), Some(GIB));
+        assert_eq!(granted(GIB, 60 * GIB, 0, SHARES), Some(GIB / 2));
+        assert_eq!(granted(GIB, 60 * GIB, 40 * GIB, SHARES), Some(GIB / 4));
+        assert_eq!(granted(GIB, GIB, 0, SHARES), None);
+        assert_eq!(granted(GIB, 10 * GIB, 10 * GIB, SHARES), None);
+        // Where few can come, one is not held small for others.
+        assert_eq!(granted(3 * GIB, 34 * GIB, 0, 2), Some(3 * GIB));
+        assert_eq!(granted(3 * GIB, 34 * GIB, 0, 64), Some(3 * GIB / 8));
+        assert_eq!(granted(32 * GIB, 34 * GIB, 0, 1), Some(32 * GIB));
         // Whatever comes, what is promised fits.
         let (mut promised, mut count) = (0, 0);
-        while let Some(size) = granted(GIB, 64 * GIB, promised) {
+        while let Some(size) = granted(GIB, 64 * GIB, promised, SHARES) {
             promised += size;
             count += 1;
         }
@@ -305,7 +329,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let dir = state.path().join("hw-1");
         fs::create_dir(&dir).unwrap();
-        let mut disks = Disks::new(state.path(), Some(LEAST));
+        let mut disks = Disks::new(state.path(), Some(LEAST), 64);
         disks.refill();
         assert!(disks.spare.is_some());
         disks.mount(&dir, LEAST).unwrap();
@@ -348,7 +372,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let dir = state.path().join("hw-1");
         fs::create_dir(&dir).unwrap();
-        let mut disks = Disks { broken: Some("for a test".into()), ..Disks::new(state.path(), None) };
+        let mut disks = Disks { broken: Some("for a test".into()), ..Disks::new(state.path(), None, 64) };
         disks.refill();
         disks.mount(&dir, LEAST).unwrap();
         let stat = rustix::fs::statvfs(&dir).unwrap();

@@ -89,7 +89,7 @@ pub fn run(mut config: KeeperConfig, mut ends: Ends, worker: PathBuf) -> io::Res
         fs::write(&seccomp, settings::SECCOMP)?;
     }
     let usual_disk = settings::usual(&config, None).map(|(_, backend)| backend.limits.disk);
-    let disks = Disks::new(&leftovers::containers_dir(&config), usual_disk);
+    let disks = Disks::new(&leftovers::containers_dir(&config), usual_disk, settings::most(&config));
     ends.switch.set_nonblocking(true)?;
     ends.console.set_nonblocking(true)?;
     let links = netlink::watch_links()?;

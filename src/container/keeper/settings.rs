@@ -27,8 +27,8 @@ use super::ssh_key;
 use crate::container::image::{HostKey, Image};
 use crate::container::worker::{LOWER, Start};
 use crate::container::{ID_BASE, ID_COUNT, KeeperConfig};
-use crate::emulate::{Backend, Template};
-use crate::node::NodeConfig;
+use crate::emulate::{Backend, Grant, Template};
+use crate::node::{HostsConfig, NodeConfig};
 use crate::sys::mounts;
 
 /// The devices that may be used; all others, the machine's disks among them, may at most be named.
@@ -96,6 +96,25 @@ pub fn usual<'a>(config: &'a KeeperConfig, name: Option<&str>) -> Option<(&'a Te
     });
     let mut backed = templates.flatten().filter_map(|template| Some((template, template.backend.as_ref()?)));
     backed.find(|(_, backend)| name.is_none_or(|name| backend.image == name))
+}
+
+/// How many containers there may be at once.
+pub fn most(config: &KeeperConfig) -> u64 {
+    let of_node = |hosts: &HostsConfig| {
+        let grants = || hosts.templates.iter().filter_map(|template| Some(template.backend.as_ref()?.grant));
+        let limit = u64::from(hosts.limits.containers);
+        match grants().next() {
+            None => 0,
+            Some(_) if grants().any(|grant| grant == Grant::PerAttacker) => limit,
+            Some(_) if hosts.single => limit.min(1),
+            Some(_) => limit.min(hosts.addresses()),
+        }
+    };
+    let of_nodes = config.nodes.iter().map(|(_, node)| match node {
+        NodeConfig::Hosts(hosts) => of_node(hosts),
+        _ => 0,
+    });
+    of_nodes.fold(0, u64::saturating_add)
 }
 
 /// Where a container's things lie.
@@ -428,13 +447,36 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn disks_are_shared_among_as_many_containers_as_there_may_be() {
+        let hosts_of = |config: &mut KeeperConfig, change: &dyn Fn(&mut HostsConfig)| {
+            for (_, node) in &mut config.nodes {
+                if let NodeConfig::Hosts(hosts) = node {
+                    change(hosts);
+                }
+            }
+            most(config)
+        };
+        let mut config = config();
+        // A population of 241 within its limit of 64, and a single host.
+        assert_eq!(hosts_of(&mut config, &|_| ()), 65);
+        assert_eq!(hosts_of(&mut config, &|hosts| hosts.limits.containers = 10), 11);
+        let each = |hosts: &mut HostsConfig| {
+            hosts.templates.iter_mut().flat_map(|template| &mut template.backend).for_each(|backend| {
+                backend.grant = Grant::PerAttacker;
+            });
+        };
+        assert_eq!(hosts_of(&mut config, &each), 20);
+        assert_eq!(hosts_of(&mut config, &|hosts| hosts.templates.clear()), 0);
+    }
+
+    #[test]
     fn an_overlay_belongs_to_the_container() {
         let state = tempfile::tempdir().unwrap();
         let config = config();
         let host = host::find(&config, NodeIdx(2), "10.1.0.5".parse().unwrap()).unwrap();
         let place = Place::of(state.path(), "abcdef", 1);
         let dir = place.dir.clone();
-        let mut disks = Disks::new(state.path(), None);
+        let mut disks = Disks::new(state.path(), None, 64);
         for _ in 0..2 {
             prepare(Some(&host), HostKey::Openssh, &place, Path::new("/image"), (&mut disks, disk::LEAST)).unwrap();
             assert!(!dir.join("upper/left-over").exists());
