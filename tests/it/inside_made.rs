@@ -16,7 +16,7 @@ fn what_is_made_inside_is_told_by_what_it_has_become() {
     shell(
         &lab.attacker,
         host,
-        "umask 022; cd /tmp; cp /bin/true worm; chmod 700 worm; cp /bin/true worm; mkdir .x; mkdir -p .x/y; mknod pipe p; mknod sda b 8 0 2>/dev/null; strace -o /dev/null /bin/true >traced; (setsid nc.openbsd -u -l 4444 >/dev/null 2>&1 </dev/null &); \
+        "umask 022; cd /tmp; cp /bin/true worm; chmod 700 worm; cp /bin/true worm; mkdir .x; mkdir -p .x/y; mknod pipe p; mknod sda b 8 0 2>/dev/null; mknod /dev/gone c 0 0; strace -o /dev/null /bin/true >traced; (setsid nc.openbsd -u -l 4444 >/dev/null 2>&1 </dev/null &); \
          ping -c 1 -W 1 192.0.2.2 >/dev/null; arping -c 1 -w 1 -I eth0 192.0.2.2 >/dev/null; nslookup -timeout=1 x 192.0.2.2 >/dev/null 2>&1; \
          while ! grep -q ':115C ' /proc/net/udp /proc/net/udp6; do :; done; rmdir .x/y",
     );
@@ -32,6 +32,9 @@ fn what_is_made_inside_is_told_by_what_it_has_become() {
     assert_eq!([modes("mkdir", ".x"), modes("mkdir", ".x/y")], [[json!("0755")], [json!("0755")]], "{files:#?}");
     let [pipe] = of("mknod", "pipe")[..] else { panic!("{files:#?}") };
     assert_eq!((&pipe["kind"], &pipe["mode"], &pipe["name"]), (&json!("fifo"), &json!("0644"), &json!("mknod")));
+    let gone = files.iter().find(|file| file["did"] == "mknod" && file["path"] == "/dev/gone");
+    let gone = gone.unwrap_or_else(|| panic!("{files:#?}"));
+    assert_eq!((&gone["kind"], &gone["device"]), (&json!("character"), &json!("0:0")), "{gone}");
     // No container may have a disk.
     assert_eq!(of("mknod", "sda"), [&Value::Null; 0]);
 

@@ -431,6 +431,18 @@ fn a_flood_of_files_leaves_room_for_programs() {
     let (told, lost) = watch.told();
     has(&told, "execute /bin/true /bin/true|hidden");
     assert!(lost > 100, "{lost}");
+    // Nor is there a flood of sockets, which are as cheap.
+    let python = "import socket as s\n\
+        for _ in range(200): s.socket(s.AF_INET,s.SOCK_RAW,1).close()\n\
+        for _ in range(200):\n \
+            u=s.socket(s.AF_INET,s.SOCK_DGRAM);u.bind(('127.0.0.1',PORT));u.close()\n";
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("flood.py");
+    std::fs::write(&file, python.replace("PORT", &free_port().to_string())).unwrap();
+    cgroup.run(None, &format!("/usr/bin/python3 {}; /bin/true again", file.display()));
+    let (told, lost) = watch.told();
+    has(&told, "execute /bin/true /bin/true|again");
+    assert!(lost > 200, "{lost}");
 }
 
 #[test]
