@@ -2,7 +2,7 @@
 # shown, and now and then how many there were. Run with: jq -n --unbuffered -r --arg dim ... (colors) -f
 def limit: if startswith("session") or startswith("icmp") or startswith("arp") then 1
            elif startswith("tcp.probe") or startswith("outward.flow") then 3
-           elif IN("container.file", "container.log", "container.exit", "container.listen") then 4
+           elif IN("container.file", "container.log", "container.exit", "container.listen", "container.raw") then 4
            elif startswith("container") or startswith("ssh") or startswith("shell") then 1000 else 12 end;
 def end_of($a): if $a.ip then $a.ip + (if $a.port then ":\($a.port)" else "" end) else "?" end;
 # What an event tells beyond its fields: a JSON object, or the first octets of something, which are shown as they are written out.

@@ -133,12 +133,15 @@ ids! {
     ContainerExec = "container.exec",
     /// It is over.
     ContainerExit = "container.exit",
-    /// A file was opened for more than reading, removed, renamed, linked, cut or made executable.
+    /// A file was opened for more than reading, removed, renamed, linked, cut or made executable, or a directory or a device was
+    /// made.
     ContainerFile = "container.file",
     /// A TCP connection was begun inside.
     ContainerConnect = "container.connect",
-    /// A TCP port was opened inside.
+    /// A port was opened inside, of TCP or for datagrams.
     ContainerListen = "container.listen",
+    /// A socket was made inside that sees more than what is sent to it.
+    ContainerRaw = "container.raw",
     /// `count` of these, or of what was said to the log, are not told one by one, as there were too many; which is in the data.
     ContainerUntold = "container.untold",
     /// Connections are not recorded, or not all of what is in them; why is in the data.
@@ -205,7 +208,7 @@ impl EventId {
     pub fn is_inside(self) -> bool {
         use EventId::{
             ContainerConnect, ContainerExec, ContainerExit, ContainerFile, ContainerListen, ContainerLog,
-            ContainerLogin, ContainerUntold,
+            ContainerLogin, ContainerRaw, ContainerUntold,
         };
         matches!(
             self,
@@ -214,6 +217,7 @@ impl EventId {
                 | ContainerFile
                 | ContainerConnect
                 | ContainerListen
+                | ContainerRaw
                 | ContainerLog
                 | ContainerLogin
                 | ContainerUntold

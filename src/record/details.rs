@@ -65,7 +65,9 @@ use Kind::{Flag, Number, Text, TextOrNull, Texts, Word, Yes};
 
 const FORWARDS: &[&str] =
     &["direct-tcpip", "direct-streamlocal", "forwarded-tcpip", "agent", "x11", "listen", "agent-offer"];
-const DEEDS: &[&str] = &["open", "write", "delete", "rename", "link", "symlink", "truncate", "executable"];
+const DEEDS: &[&str] =
+    &["open", "write", "delete", "rename", "link", "symlink", "truncate", "executable", "mkdir", "mknod"];
+const NODES: &[&str] = &["file", "fifo", "socket", "character", "block"];
 
 const UID: Member = may("uid", Number);
 const PID: Member = may("pid", Number);
@@ -73,7 +75,7 @@ const PARENT: Member = may("parent", Number);
 const NAME: Member = may("name", Text);
 /// Who told, where that is not eBPF.
 const SOURCE: Member = may("source", Word(&["fanotify"]));
-const SOCKET: &[Member] = &[may("ip", Text), may("port", Number), NAME, UID, PID, PARENT];
+const SOCKET: &[Member] = &[may("ip", Text), may("port", Number), may("protocol", Text), NAME, UID, PID, PARENT];
 
 /// A list that is there for good.
 macro_rules! list {
@@ -195,6 +197,8 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             may("to", Text),
             may("flags", Texts),
             may("mode", Text),
+            may("kind", Word(NODES)),
+            may("device", Text),
             NAME,
             UID,
             PID,
@@ -202,6 +206,9 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             SOURCE,
         ],
         ContainerConnect | ContainerListen => SOCKET,
+        ContainerRaw => {
+            list![has("family", Word(&["ipv4", "ipv6", "packet"])), has("protocol", Text), NAME, UID, PID, PARENT,]
+        }
         ContainerLog => {
             list![has("facility", Text), has("severity", Text), may("tag", Text), PID, has("text", Text)]
         }

@@ -286,7 +286,7 @@ fn what_a_container_did_by_itself_is_marked() {
     let own = |path| written(40, path, None, "");
     let theirs = |path| written(41, path, Some("192.0.2.1"), "");
     let records =
-        [&visit(FIRST, "192.0.2.1", 0..60)[..], &[live, own("/var/run/cron"), own("/run/both"), theirs("both")]];
+        [&visit(FIRST, "192.0.2.1", 0..60)[..], &[live, own("/var/run/cron/"), own("/run/both"), theirs("both")]];
     let marks = |more: &[Record]| {
         let bench = Bench::new([&records.concat(), more].concat());
         let mut listing = bench.rested((7, 0), 100, Occasion::Frozen, &[]);

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::details::placed;
 use super::fetch::urls;
+use super::inside_words::{node, permissions, raw, transport};
 use super::tape::{fits, fitted};
 use crate::container::{Lessee, id_inside};
 use crate::event::{Event, EventId, MAX_DATA, Party, Said, SessionId};
@@ -39,6 +40,8 @@ const O_RDWR: u64 = 0o2;
 const O_CREAT: u64 = 0o100;
 const O_TRUNC: u64 = 0o1000;
 const O_APPEND: u64 = 0o2000;
+/// `O_TMPFILE`, but for that it has to be a directory.
+const O_TMPFILE: u64 = 0o20_000_000;
 
 /// What may still be told.
 #[derive(Clone, Copy, Debug)]
@@ -220,9 +223,14 @@ impl Telling {
                 value
             }
             Kind::Exit => happened.code().map_or_else(|| json!({"killed": true}), |code| json!({"code": code})),
-            Kind::Connect | Kind::Listen => {
+            Kind::Connect | Kind::Listen | Kind::Bind => {
                 let end = happened.end();
-                json!({"ip": end.map(|end| end.ip()), "port": end.map(|end| end.port())})
+                let protocol = transport(happened.protocol());
+                json!({"ip": end.map(|end| end.ip()), "port": end.map(|end| end.port()), "protocol": protocol})
+            }
+            Kind::Raw => {
+                let (family, protocol) = raw(happened.pair());
+                json!({"family": family, "protocol": protocol})
             }
             Kind::Open | Kind::OpenHow | Kind::Create => {
                 self.opened(happened);
@@ -232,9 +240,24 @@ impl Telling {
                     ("create", flags & O_CREAT),
                     ("truncate", flags & O_TRUNC),
                     ("append", flags & O_APPEND),
+                    ("tmpfile", flags & O_TMPFILE),
                 ];
                 let flags: Vec<&str> = all.into_iter().filter(|(_, flag)| *flag != 0).map(|(name, _)| name).collect();
-                json!({"did": "open", "path": path(), "flags": flags})
+                // Of a file that was there it is none of this call's.
+                let mode = (happened.made != 0).then(|| permissions(happened.made));
+                json!({"did": "open", "path": path(), "flags": flags, "mode": mode})
+            }
+            Kind::Directory => {
+                let (asked, _) = happened.pair();
+                json!({"did": "mkdir", "path": path(), "mode": permissions(asked & !happened.made)})
+            }
+            Kind::Node => {
+                let (asked, device) = happened.pair();
+                let (kind, device) = node(asked, device);
+                json!({
+                    "did": "mknod", "path": path(), "kind": kind, "device": device,
+                    "mode": permissions(asked & !happened.made),
+                })
             }
             Kind::Delete => json!({"did": "delete", "path": path()}),
             Kind::Rename => json!({"did": "rename", "path": path(), "to": rest()}),
@@ -248,7 +271,7 @@ impl Telling {
                 } else {
                     path()
                 };
-                json!({"did": "executable", "path": path, "mode": format!("{:04o}", happened.flags & 0o7777)})
+                json!({"did": "executable", "path": path, "mode": permissions(happened.flags as u32)})
             }
         };
         let Value::Object(mut object) = value else { return Map::new() };
@@ -318,7 +341,8 @@ fn id(happened: &Happened<'_>) -> Option<EventId> {
         Kind::Execute => Some(EventId::ContainerExec),
         Kind::Exit => Some(EventId::ContainerExit),
         Kind::Connect => Some(EventId::ContainerConnect),
-        Kind::Listen => Some(EventId::ContainerListen),
+        Kind::Listen | Kind::Bind => Some(EventId::ContainerListen),
+        Kind::Raw => Some(EventId::ContainerRaw),
         Kind::Open | Kind::OpenHow | Kind::Create if is_a_sink(happened.path) => None,
         _ => Some(EventId::ContainerFile),
     }

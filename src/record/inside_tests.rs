@@ -18,6 +18,7 @@ fn happened(kind: Kind) -> Happened<'static> {
         name: b"sh",
         origin: None,
         flags: 0,
+        made: 0,
         result: 0,
         path: b"",
         is_cut: false,
@@ -156,6 +157,20 @@ fn files_are_told_by_their_names() {
     let two = Happened { path: b"a", rest: b"b\0", ..happened(Kind::Rename) };
     assert_eq!(file(two), Some(json!({"did": "rename", "path": "a", "to": "b"})));
     assert_eq!(file(Happened { kind: Kind::Symlink, ..two }), Some(json!({"did": "symlink", "path": "b", "to": "a"})));
+    // Whatever was asked for: what it has become.
+    let copied = Happened { path: b"x", flags: O_WRONLY | O_CREAT, made: 0o100_750, ..happened(Kind::Open) };
+    let wanted = json!({"did": "open", "path": "x", "flags": ["write", "create"], "mode": "0750"});
+    assert_eq!(file(copied), Some(wanted));
+    let nameless = Happened { path: b".", flags: O_RDWR | O_TMPFILE, ..copied };
+    let wanted = json!({"did": "open", "path": ".", "flags": ["write", "tmpfile"], "mode": "0750"});
+    assert_eq!(file(nameless), Some(wanted));
+    let directory = Happened { path: b"d", flags: 0o1777, made: 0o022, ..happened(Kind::Directory) };
+    assert_eq!(file(directory), Some(json!({"did": "mkdir", "path": "d", "mode": "1755"})));
+    let disk = Happened { path: b"sda", flags: 0o060_660 | 0x800 << 32, made: 0o022, ..happened(Kind::Node) };
+    let wanted = json!({"did": "mknod", "path": "sda", "kind": "block", "device": "8:0", "mode": "0640"});
+    assert_eq!(file(disk), Some(wanted));
+    let pipe = Happened { path: b"p", flags: 0o010_666, ..happened(Kind::Node) };
+    assert_eq!(file(pipe), Some(json!({"did": "mknod", "path": "p", "kind": "fifo", "mode": "0666"})));
     for path in [&b"/dev/null"[..], b"/dev/urandom", b"/dev/pts/7", b"/dev/stderr", b"/dev/fd/2"] {
         assert_eq!(file(Happened { path, ..open }), None);
     }
@@ -171,6 +186,30 @@ fn files_are_told_by_their_names() {
         let _ = telling.tell(&Happened { result: number, ..open }, &lessee());
     }
     assert!(telling.files.len() <= FILES && telling.order.len() <= FILES);
+}
+
+#[test]
+fn ports_and_sockets_are_told_with_their_protocol() {
+    let mut telling = Telling::default();
+    let mut socket = |happened| {
+        told(&mut telling, happened).map(|(event, mut object)| {
+            ["name", "uid", "pid", "parent"].iter().for_each(|key| drop(object.as_object_mut().unwrap().remove(*key)));
+            (event.id, object)
+        })
+    };
+    let number = |protocol: u16| {
+        let [one, other] = protocol.to_ne_bytes();
+        u32::from_ne_bytes([10, 0, one, other])
+    };
+    let port = Happened { path: &[0; 16], number: number(17), flags: 4444, ..happened(Kind::Bind) };
+    let object = |protocol| json!({"ip": "::", "port": 4444, "protocol": protocol});
+    assert_eq!(socket(port), Some((EventId::ContainerListen, object("udp"))));
+    let tcp = Happened { kind: Kind::Listen, number: number(6), ..port };
+    assert_eq!(socket(tcp), Some((EventId::ContainerListen, object("tcp"))));
+    let begun = Happened { kind: Kind::Connect, number: number(132), flags: 4444 << 16, ..port };
+    assert_eq!(socket(begun), Some((EventId::ContainerConnect, object("sctp"))));
+    let raw = Happened { flags: 17 | u64::from(3u16.to_be()) << 32, ..happened(Kind::Raw) };
+    assert_eq!(socket(raw), Some((EventId::ContainerRaw, json!({"family": "packet", "protocol": "all"}))));
 }
 
 #[test]

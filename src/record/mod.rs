@@ -16,6 +16,7 @@ mod file;
 pub(crate) mod flow;
 mod hits;
 pub mod inside;
+mod inside_words;
 mod log;
 pub mod mounts;
 mod pcap;

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::inside::{Telling, about, is_a_sink, shown};
+use super::inside_words::permissions;
 use super::tape::{fits, fitted};
 use crate::container::{Lessee, id_inside};
 use crate::event::{EventId, Said};
@@ -50,6 +51,9 @@ fn object(id: EventId, Found { seen, by, .. }: &Found) -> Map<String, Value> {
         say("did", "write".into());
     }
     say("path", path);
+    if !is_program {
+        say("mode", permissions(seen.mode).into());
+    }
     say("source", "fanotify".into());
     let Some(by) = by else { return object };
     if is_program {
@@ -80,7 +84,8 @@ mod tests {
     use crate::event::{MAX_DATA, SessionId};
 
     fn found(path: &[u8], executed: bool, written: bool) -> Found {
-        let seen = Seen { mount: 9, process: 4000, executed, written, path: path.to_vec(), is_cut: false };
+        let seen =
+            Seen { mount: 9, process: 4000, executed, written, path: path.to_vec(), is_cut: false, mode: 0o100_755 };
         let arguments = b"x\0\0a\x1b[2J\0".to_vec();
         let by = Process { name: b"sh".to_vec(), uid: 1_000_033, pid: 40, parent: 0, arguments, is_cut: false };
         Found { seen, at: 5, by: Some(by) }
@@ -102,8 +107,9 @@ mod tests {
     #[test]
     fn programs_and_written_files_are_told_with_who_did_it() {
         let both = found(b"/tmp/\xff", true, true);
-        let file =
-            json!({"did": "write", "path": "/tmp/\\xff", "source": "fanotify", "name": "sh", "uid": 33, "pid": 40});
+        let file = json!({
+            "did": "write", "path": "/tmp/\\xff", "mode": "0755", "source": "fanotify", "name": "sh", "uid": 33, "pid": 40,
+        });
         let args = ["x", "", "a\\x1b[2J"];
         let program = json!({"path": "/tmp/\\xff", "source": "fanotify", "args": args, "uid": 33, "pid": 40});
         let wanted = [(EventId::ContainerFile, file), (EventId::ContainerExec, program)];

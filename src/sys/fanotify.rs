@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 /// Octets of a path that are kept.
@@ -93,8 +93,11 @@ fn kept_below(line: &str) -> Option<&str> {
 
 /// The number of the mount that an open file is in.
 fn mount(file: BorrowedFd<'_>) -> io::Result<u64> {
-    let status = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID | UNIQUE)?;
-    Ok(status.stx_mnt_id)
+    Ok(status(file)?.stx_mnt_id)
+}
+
+fn status(file: BorrowedFd<'_>) -> io::Result<Statx> {
+    Ok(rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID | StatxFlags::MODE | UNIQUE)?)
 }
 
 /// What was seen.
@@ -112,6 +115,8 @@ pub struct Seen {
     pub path: Vec<u8>,
     /// Whether there was more of it.
     pub is_cut: bool,
+    /// The mode that it has by now.
+    pub mode: u32,
 }
 
 /// The side that reads.
@@ -174,13 +179,15 @@ fn seen(event: &Raw, file: BorrowedFd<'_>) -> io::Result<Seen> {
     let mut path = fs::read_link(format!("/proc/self/fd/{}", event.file))?.into_os_string().into_vec();
     let is_cut = path.len() > PATH;
     path.truncate(PATH);
+    let status = status(file)?;
     Ok(Seen {
-        mount: mount(file)?,
+        mount: status.stx_mnt_id,
         process: u32::try_from(event.process).unwrap_or(0),
         executed: event.mask & libc::FAN_OPEN_EXEC != 0,
         written: event.mask & libc::FAN_CLOSE_WRITE != 0,
         path,
         is_cut,
+        mode: status.stx_mode.into(),
     })
 }
 

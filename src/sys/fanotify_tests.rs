@@ -1,5 +1,6 @@
 //! Real files on a file system of their own, on this machine's kernel.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -63,12 +64,14 @@ fn what_is_executed_and_written_is_seen_and_nothing_elsewhere() {
         written: false,
         path: disk.path("worm").into_os_string().into_vec(),
         is_cut: false,
+        mode: fs::metadata(disk.path("worm")).unwrap().mode(),
     };
     let file = Seen {
         process: std::process::id(),
         executed: false,
         written: true,
         path: disk.path("a\nb").into_os_string().into_vec(),
+        mode: fs::metadata(disk.path("a\nb")).unwrap().mode(),
         ..worm.clone()
     };
     assert_eq!(seen, [worm, file]);

@@ -17,7 +17,7 @@ name: hunter
 templates:
   middle: {personality: linux, tcp: {22: {container: ssh, opens: any}}, backend: {image: hunted, idle: 1h}}
 images:
-  hunted: {recipe: small, packages: [strace, gdbserver], users: [{name: root, password: toor}]}
+  hunted: {recipe: small, packages: [strace, gdbserver, netcat-openbsd], users: [{name: root, password: toor}]}
 nodes:
   wan: {kind: uplink}
   middle: {kind: hosts, addresses: 192.0.2.20-192.0.2.29, template: middle}
@@ -30,7 +30,7 @@ const PROCESSES: u64 = 512;
 /// How long the bomb goes off.
 const SECONDS: u32 = 4;
 
-fn lab(mut lab: Lab) -> Lab {
+pub fn lab(mut lab: Lab) -> Lab {
     lab.start(TOPOLOGY);
     lab.attacker.addr("eth0", "192.0.2.2/24");
     lab
@@ -51,8 +51,22 @@ fn replayed(lab: &Lab, session: &Value) -> String {
 
 #[test]
 fn whoever_traces_every_process_finds_only_their_own_and_is_recorded() {
-    let lab = lab(Lab::shared());
+    traces_every_process(&lab(Lab::shared()));
+}
+
+#[test]
+fn where_fanotify_tells_of_it_they_find_no_more() {
+    let mut lab = Lab::shared();
+    lab.inside = Some("fanotify".to_owned());
+    traces_every_process(&self::lab(lab));
+}
+
+/// Where only the path of a program is told, each has one of its own.
+const TRACED: [&str; 3] = ["/tmp/seen-while-traced", "/tmp/below-a-tracer", "/tmp/by-a-debugger"];
+
+fn traces_every_process(lab: &Lab) {
     let host = "192.0.2.20";
+    shell(&lab.attacker, host, &format!("for file in {}; do cp /bin/true $file; done", TRACED.join(" ")));
     // Whoever answers a signal is in the list, and so are its threads: nobody is hidden, and nobody from outside is there. In
     // /proc a thread has a directory that no list shows.
     let count = "for n in $(seq 1 4000); do kill -0 $n 2>/dev/null && { [ -d /proc/$n ] || echo hidden $n; }; done; \
@@ -64,7 +78,7 @@ fn whoever_traces_every_process_finds_only_their_own_and_is_recorded() {
     // do that to those of its own machine, which is what this is to look like; to one that does not exist it may not.
     let trace = "for n in 1 $(ps -o pid,args | sed -n 's/ *\\([0-9]*\\) .*dropbear.*/\\1/p'); do \
                  timeout -s INT 2 strace -f -o /tmp/trace.$n -p $n 2>&1 | grep -v '^strace: Process .* detached' & done; \
-                 sleep 1; grep TracerPid /proc/1/status; /bin/true seen-while-traced; wait; \
+                 sleep 1; grep TracerPid /proc/1/status; /tmp/seen-while-traced true; wait; \
                  timeout 5 strace -p 3999999 2>&1; echo traced";
     let traced = shell(&lab.attacker, host, trace);
     let tracer = traced.lines().find_map(|line| line.strip_prefix("TracerPid:\t")).unwrap_or_default();
@@ -81,14 +95,11 @@ fn whoever_traces_every_process_finds_only_their_own_and_is_recorded() {
     shell(
         &lab.attacker,
         host,
-        "strace -f -o /dev/null -e inject=openat,execve:retval=0:when=2+ /bin/true below-a-tracer; \
-         gdbserver --once --no-startup-with-shell 127.0.0.1:9 /bin/true by-a-debugger </dev/null >/dev/null 2>&1 & \
+        "strace -f -o /dev/null -e inject=openat,execve:retval=0:when=2+ /tmp/below-a-tracer true; \
+         gdbserver --once --no-startup-with-shell 127.0.0.1:9 /tmp/by-a-debugger true </dev/null >/dev/null 2>&1 & \
          sleep 1; kill -9 %1; true",
     );
-    for word in ["seen-while-traced", "below-a-tracer", "by-a-debugger"] {
-        wait_program(&lab, host, word);
-    }
-    let told = wait_program(&lab, host, "seen-while-traced");
+    let [(told, _), ..] = TRACED.map(|path| wait_told(lab, "container.exec", host, |object| object["path"] == path));
     let close = lab.wait_event("ssh.close", |event| event["dst"]["ip"] == host);
     assert_eq!(close["session"], told["session"]);
     let commands = lab.json(&["session", "show", told["session"].as_str().unwrap()]).to_string();

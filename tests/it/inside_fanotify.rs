@@ -38,8 +38,9 @@ fn where_the_kernel_denies_ebpf_programs_and_written_files_are_told_with_the_ses
     // As they are inside.
     assert_eq!(object["parent"], own, "{object}");
     assert!(object["pid"].as_u64().is_some_and(|pid| pid > own), "{object}");
-    for path in ["/root/loot", "/tmp/worm"] {
+    for (path, mode) in [("/root/loot", "0644"), ("/tmp/worm", "0755")] {
         let (file, object) = wait_path(&lab, "container.file", host, path);
+        assert_eq!(object["mode"], mode, "{object}");
         assert_eq!((&file["session"], &object["did"]), (&session.into(), &"write".into()), "{object}");
     }
     // Another mount than that of the root.
@@ -72,6 +73,11 @@ fn an_intruder_with_root_finds_and_stops_nothing_and_whoever_dies_outside_it_goe
     for word in ["honeyweave", "fanotify", "inotify"] {
         assert!(!found.contains(word), "{word} in {found}");
     }
+    // Looking at what was written reads no pipe: whoever writes into one that nobody reads waits.
+    let pipe = "mkfifo /tmp/p; cat /tmp/p >/dev/null & echo x >/tmp/p; wait; echo x >/tmp/other; \
+                timeout 1 sh -c 'echo y >/tmp/p; echo read' 2>&1; rm /tmp/p; echo over";
+    let waited = shell(&lab.attacker, host, pipe);
+    assert!(waited.ends_with("over\n") && !waited.contains("read"), "{waited}");
     let fight = "mount -o remount /; umount /dev; echo 1 >/proc/sys/fs/fanotify/max_queued_events; \
                  timeout 2 sh -c 'while :; do : >/tmp/f; done'; echo x >/root/flooded; true";
     crate::shell::ssh(&lab.attacker, host, fight);

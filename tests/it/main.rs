@@ -39,6 +39,7 @@ mod import;
 mod inside;
 mod inside_fanotify;
 mod inside_log;
+mod inside_made;
 mod inside_servers;
 mod isolation;
 mod keeper;

@@ -170,14 +170,17 @@ fn file(seen: &Seen) -> Value {
     if let Some(to) = what["to"].as_str() {
         path = format!("{path} -> {}", short(to));
     }
-    let mode = what["mode"].as_str().map_or_else(|| flags.join(","), str::to_owned);
-    json!({"time": time(seen), "uid": what["uid"], "pid": what["pid"], "program": what["name"], "did": what["did"], "how": mode, "path": path})
+    let flags = flags.join(",");
+    let how = [&flags, text(&what["kind"]), text(&what["device"]), text(&what["mode"])];
+    let how: Vec<&str> = how.into_iter().filter(|part| !part.is_empty()).collect();
+    json!({"time": time(seen), "uid": what["uid"], "pid": what["pid"], "program": what["name"], "did": what["did"], "how": how.join(" "), "path": path})
 }
 
 fn network(seen: &Seen) -> Value {
     let what = &seen.what;
-    let did = if seen.event == "container.listen" { "listen" } else { "connect" };
-    json!({"time": time(seen), "uid": what["uid"], "pid": what["pid"], "program": what["name"], "did": did, "ip": what["ip"], "port": what["port"]})
+    let did = seen.event.strip_prefix("container.");
+    let protocol = [text(&what["family"]), text(&what["protocol"])].join(" ");
+    json!({"time": time(seen), "uid": what["uid"], "pid": what["pid"], "program": what["name"], "did": did, "protocol": protocol.trim(), "ip": what["ip"], "port": what["port"]})
 }
 
 fn own(seen: &Seen) -> Value {
@@ -196,7 +199,11 @@ fn own(seen: &Seen) -> Value {
         }
         _ => {
             let row = network(seen);
-            let end = format!("{} port {}", text(&what["ip"]), what["port"]);
+            let protocol = text(&row["protocol"]);
+            let end = match what["port"].as_u64() {
+                Some(port) => format!("{} port {port} {protocol}", text(&what["ip"])),
+                None => protocol.to_owned(),
+            };
             let did = text(&row["did"]).to_owned();
             (row, did, end)
         }
@@ -237,19 +244,26 @@ mod tests {
         add(EventId::ContainerExec, exec(7, "again"));
         add(EventId::ContainerExit, json!({"pid": 8, "killed": true}));
         add(EventId::ContainerFile, json!({"did": "rename", "path": "./a", "dir": "/tmp", "to": "b"}));
-        add(EventId::ContainerListen, json!({"ip": "::", "port": 4444}));
+        add(EventId::ContainerListen, json!({"ip": "::", "port": 4444, "protocol": "udp"}));
+        add(EventId::ContainerRaw, json!({"family": "packet", "protocol": "all"}));
+        let made = json!({"did": "mknod", "path": "/d", "kind": "block", "device": "8:0", "mode": "0660"});
+        add(EventId::ContainerFile, made);
+        add(EventId::ContainerFile, json!({"did": "open", "path": "/x", "flags": ["write", "create"], "mode": "0755"}));
         add(EventId::ContainerLogin, json!({"program": "dropbear", "user": "root", "accepted": false}));
         add(EventId::ContainerLog, json!({"tag": "cron", "text": "x"}));
         add(EventId::TcpOpen, json!({}));
         // What descends from no connection; where fanotify tells it, nobody knows whether it does.
         add(EventId::ContainerExec, json!({"path": "/sbin/x", "args": ["x", "-F"], "own": 1}));
         add(EventId::ContainerFile, json!({"did": "open", "path": "/run/x.pid", "own": 1}));
-        add(EventId::ContainerListen, json!({"ip": "::", "port": 22, "own": 1}));
+        add(EventId::ContainerListen, json!({"ip": "::", "port": 22, "protocol": "tcp", "own": 1}));
+        add(EventId::ContainerRaw, json!({"family": "ipv4", "protocol": "icmp", "own": 1}));
         add(EventId::ContainerFile, json!({"did": "write", "path": "/c", "own": 1, "source": "fanotify"}));
         let [(_, programs), (_, files), (_, network), (_, own), (_, logins), (_, log)] = inside.tables();
         let own: Vec<&str> = own.iter().map(|row| row["what"].as_str().unwrap()).collect();
-        assert_eq!(own, ["/sbin/x: x -F", "/run/x.pid", ":: port 22"]);
-        assert_eq!((programs.len(), files.len(), network.len(), &files[1]["path"]), (3, 2, 1, &json!("/c")));
+        assert_eq!(own, ["/sbin/x: x -F", "/run/x.pid", ":: port 22 tcp", "ipv4 icmp"]);
+        assert_eq!((programs.len(), files.len(), network.len(), &files[3]["path"]), (3, 4, 2, &json!("/c")));
+        assert_eq!([1, 2].map(|at: usize| &files[at]["how"]), ["block 8:0 0660", "write,create 0755"]);
+        assert_eq!([0, 1].map(|at: usize| &network[at]["protocol"]), ["udp", "packet all"]);
         let exits: Vec<&Value> = programs.iter().map(|row| &row["exit"]).collect();
         assert_eq!(exits, [&json!(3), &json!("killed"), &Value::Null]);
         assert_eq!(programs[0]["arguments"], "sh -c 'a '\\''b'\\'''");

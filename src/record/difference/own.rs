@@ -88,6 +88,8 @@ impl Own {
         let is_own = record.src.as_ref().is_none_or(|src| src.ip.is_none());
         let path = object.as_object().and_then(placed_path);
         for path in path.as_deref().into_iter().chain(object["to"].as_str()) {
+            // As `mkdir -p` calls a directory.
+            let path = path.trim_end_matches('/');
             if is_own {
                 // Most images have a link there.
                 let other = path.strip_prefix("/var/run/").map(|rest| format!("/run/{rest}"));

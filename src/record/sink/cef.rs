@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{clean, details, password, text};
 use super::table;
+use crate::event::EventId::{ContainerConnect, ContainerListen};
 use crate::record::details::placed_path;
 use crate::record::schema::Record;
 
@@ -77,7 +78,8 @@ fn pairs(record: &Record, details: &Map<String, Value>) -> Vec<(&'static str, St
         pair(keys[4], end.port.map(|port| port.to_string()));
         pair(keys[5], end.mac.map(|mac| mac.to_string()));
     }
-    pair("proto", record.proto.map(|proto| proto.as_str().to_uppercase()));
+    let inside = word("protocol").filter(|_| matches!(record.event, ContainerConnect | ContainerListen));
+    pair("proto", record.proto.map(|proto| proto.as_str().to_uppercase()).or(inside.map(|name| name.to_uppercase())));
     pair("act", record.answer.map(|answer| answer.as_str().to_owned()));
     pair("cnt", number(record.count));
     pair("in", number(record.bytes_in));

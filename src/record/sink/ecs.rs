@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{LONGEST, began, clean, community_id, details, sentence};
+use super::fields::{LONGEST, began, clean, community_id, details, sentence, text};
 use super::{Origin, ecs_fields, table};
 use crate::event::EventId;
 use crate::record::schema::{End, Proto, Record, is_an_attackers};
@@ -49,7 +49,7 @@ pub fn message(record: &Record, origin: &Origin) -> Vec<u8> {
         },
         "source": end(src.as_ref(), record.bytes_in),
         "destination": end(dst.as_ref(), record.bytes_out),
-        "network": network(record, src.as_ref().or(dst.as_ref())),
+        "network": network(record, &details, src.as_ref().or(dst.as_ref())),
         "honeyweave": own(record, &details),
     });
     let more = ecs_fields::of_kind(record, &details);
@@ -67,7 +67,7 @@ fn end(end: Option<&End>, bytes: Option<u64>) -> Value {
     json!({"address": end.ip, "ip": end.ip, "port": end.port, "mac": mac, "bytes": bytes})
 }
 
-fn network(record: &Record, end: Option<&End>) -> Value {
+fn network(record: &Record, details: &Map<String, Value>, end: Option<&End>) -> Value {
     let ip = end.and_then(|end| end.ip);
     let name = record.event.as_str();
     let direction = match record.event {
@@ -87,13 +87,7 @@ fn network(record: &Record, end: Option<&End>) -> Value {
     };
     let bytes = record.bytes_in.zip(record.bytes_out).map(|(some, others)| some.saturating_add(others));
     json!({
-        "transport": proto(record).and_then(|proto| match proto {
-            Proto::Tcp => Some("tcp"),
-            Proto::Udp => Some("udp"),
-            Proto::Icmp => Some("icmp"),
-            Proto::Icmp6 => Some("ipv6-icmp"),
-            Proto::Arp => None,
-        }),
+        "transport": transport(record, details),
         "type": ip.map(|ip| match ip {
             IpAddr::V4(_) => "ipv4",
             IpAddr::V6(_) => "ipv6",
@@ -128,10 +122,18 @@ fn own(record: &Record, details: &Map<String, Value>) -> Value {
     own
 }
 
-/// What programs begin and wait for inside containers is TCP.
-fn proto(record: &Record) -> Option<Proto> {
-    let is_inside = matches!(record.event, EventId::ContainerConnect | EventId::ContainerListen);
-    record.proto.or(is_inside.then_some(Proto::Tcp))
+fn transport<'a>(record: &Record, details: &'a Map<String, Value>) -> Option<&'a str> {
+    // What programs begin and wait for inside containers; records of before this version tell of TCP alone.
+    if matches!(record.event, EventId::ContainerConnect | EventId::ContainerListen) {
+        return Some(text(details, "protocol").unwrap_or("tcp"));
+    }
+    match record.proto? {
+        Proto::Tcp => Some("tcp"),
+        Proto::Udp => Some("udp"),
+        Proto::Icmp => Some("icmp"),
+        Proto::Icmp6 => Some("ipv6-icmp"),
+        Proto::Arp => None,
+    }
 }
 
 /// Leaves out what says nothing.

@@ -43,12 +43,12 @@ pub fn kind(id: EventId) -> &'static str {
 /// Which of the types in the table it is.
 pub fn types(record: &Record, details: &Map<String, Value>) -> Vec<&'static str> {
     let all = table::of(record.event).types;
-    let flags = details.get("flags").and_then(Value::as_array);
-    let creates = flags.is_some_and(|flags| flags.iter().any(|flag| flag == "create"));
+    // A file that was opened has a mode if it was not there before.
+    let creates = details.contains_key("mode");
     let one = match (record.event, text(details, "did"), text(details, "direction")) {
         (EventId::ContainerFile, Some("open"), _) if creates => "creation",
         (EventId::ContainerFile, Some("open"), _) => "access",
-        (EventId::ContainerFile, Some("link" | "symlink"), _) => "creation",
+        (EventId::ContainerFile, Some("link" | "symlink" | "mkdir" | "mknod"), _) => "creation",
         (EventId::ContainerFile, Some("delete"), _) => "deletion",
         (EventId::ContainerFile, _, _) => "change",
         (EventId::SshFile, _, Some("upload" | "input")) => "creation",
@@ -120,7 +120,7 @@ fn own(record: &Record, details: &Map<String, Value>) -> Value {
             own["file"] = file(details);
             own
         }
-        EventId::ContainerConnect => inside(details),
+        EventId::ContainerConnect | EventId::ContainerRaw => inside(details),
         EventId::ContainerListen => {
             let mut own = inside(details);
             own["server"] = json!({"address": address(details), "ip": address(details), "port": port(details)});
@@ -160,7 +160,11 @@ fn file(details: &Map<String, Value>) -> Value {
         "hash": {"sha256": text(details, "sha256")},
         // Of a link, what it leads to; where something is moved to is another path of its own.
         "target_path": text(details, "to").filter(|_| matches!(text(details, "did"), Some("link" | "symlink"))),
-        "type": (text(details, "did") == Some("symlink")).then_some("symlink"),
+        "type": match text(details, "did") {
+            Some("symlink") => Some("symlink"),
+            Some("mkdir") => Some("dir"),
+            _ => None,
+        },
     })
 }
 

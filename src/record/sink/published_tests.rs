@@ -267,15 +267,20 @@ fn what_happens_inside_a_container_has_its_process() {
     }
     let exit = document(EventId::ContainerExit, json!({"code": 1, "name": "sh", "uid": 0, "pid": 9}));
     assert_eq!((of(&exit, "/process/exit_code"), of(&exit, "/event/outcome")), (json!(1), json!("failure")));
-    for (did, flags, kind) in [
-        ("open", json!(["write"]), "access"),
-        ("open", json!(["write", "create"]), "creation"),
-        ("delete", json!([]), "deletion"),
-        ("executable", json!([]), "change"),
+    // What was opened to be made if it is not there has a mode only if it was not.
+    for (did, mode, kind) in [
+        ("open", None, "access"),
+        ("open", Some("0755"), "creation"),
+        ("mkdir", Some("0755"), "creation"),
+        ("mknod", Some("0644"), "creation"),
+        ("delete", None, "deletion"),
+        ("executable", Some("0755"), "change"),
     ] {
-        let told = json!({"did": did, "path": "/tmp/.x", "flags": flags, "mode": "0755", "name": "sh", "uid": 0});
+        let mut told = json!({"did": did, "path": "/tmp/.x", "flags": ["write", "create"], "name": "sh", "uid": 0});
+        mode.into_iter().for_each(|mode| told["mode"] = mode.into());
         let file = document(EventId::ContainerFile, told);
-        assert_eq!((of(&file, "/event/type"), of(&file, "/file/mode")), (json!([kind]), json!("0755")));
+        assert_eq!((of(&file, "/event/type"), of(&file, "/file/mode")), (json!([kind]), json!(mode)));
+        assert_eq!(of(&file, "/file/type"), json!((did == "mkdir").then_some("dir")));
         assert_eq!((of(&file, "/file/name"), of(&file, "/process/name")), (json!(".x"), json!("sh")));
         assert_eq!(of(&file, "/process/executable"), Value::Null);
     }
@@ -287,6 +292,11 @@ fn what_happens_inside_a_container_has_its_process() {
         (json!("198.51.100.7"), json!(443))
     );
     assert_eq!(of(&connect, "/related/ip"), json!(["10.0.0.1", "198.51.100.7", "192.0.2.9"]));
+    let port = |protocol: Value| {
+        let listen = json!({"ip": "::", "port": 4444, "protocol": protocol, "name": "nc"});
+        of(&document(EventId::ContainerListen, listen), "/network/transport")
+    };
+    assert_eq!([json!("udp"), json!("tcp"), Value::Null].map(port), ["udp", "tcp", "tcp"]);
     let su = json!({"program": "su", "user": "root", "by": "www-data", "accepted": true, "tag": "su", "pid": 7});
     let su = document(EventId::ContainerLogin, su);
     assert_eq!((of(&su, "/user/name"), of(&su, "/user/effective/name")), (json!("www-data"), json!("root")));

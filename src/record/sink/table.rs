@@ -111,6 +111,7 @@ pub fn of(id: EventId) -> Row {
         ContainerFile => row("File changed in a container", 7, FILE, &["access", "change", "creation", "deletion"]),
         ContainerConnect => row("Process in a container connects", 7, NETWORK, &["connection", "start"]),
         ContainerListen => row("Process in a container listens", 7, NETWORK, INFO),
+        ContainerRaw => row("Process in a container opens a raw socket", 7, NETWORK, INFO),
         ContainerUntold => row("More happened in a container than is told", 6, HOST, INFO),
         IdsAlert => row("Alert of a sensor", 8, &["intrusion_detection"], &["info"]),
         ContainerLog => row("Message to a container's log", 3, HOST, INFO),

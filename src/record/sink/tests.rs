@@ -116,8 +116,25 @@ fn detailed() -> Vec<Record> {
         with(EventId::ContainerFile, json!({"did": "executable", "path": "/tmp/x", "mode": "0755", "name": "chmod"})),
         with(EventId::ContainerFile, json!({"did": "delete", "path": "./x", "dir": "/tmp", "name": "rm", "uid": 0})),
         with(EventId::ContainerFile, json!({"did": "symlink", "path": "/tmp/x", "to": "/etc", "name": "ln", "uid": 0})),
+        with(
+            EventId::ContainerFile,
+            json!({"did": "open", "path": "x", "dir": "/tmp", "flags": ["write", "create"], "mode": "0755", "name": "cp", "uid": 0}),
+        ),
+        with(
+            EventId::ContainerFile,
+            json!({"did": "mkdir", "path": ".x", "dir": "/tmp", "mode": "0755", "name": "mkdir", "uid": 0}),
+        ),
+        with(
+            EventId::ContainerFile,
+            json!({"did": "mknod", "path": "/tmp/sda", "kind": "block", "device": "8:0", "mode": "0640", "name": "mknod"}),
+        ),
         with(EventId::ContainerConnect, json!({"ip": "198.51.100.7", "port": 443, "name": "wget", "uid": 0, "pid": 7})),
         with(EventId::ContainerListen, json!({"ip": "::", "port": 4444, "name": "nc", "uid": 0, "pid": 7})),
+        with(
+            EventId::ContainerListen,
+            json!({"ip": "0.0.0.0", "port": 4444, "protocol": "udp", "name": "nc", "uid": 0, "pid": 7}),
+        ),
+        with(EventId::ContainerRaw, json!({"family": "packet", "protocol": "all", "name": "tcpdump", "uid": 0})),
         with(
             EventId::ContainerLog,
             json!({"facility": "auth", "severity": "info", "tag": "cron", "pid": 7, "text": "a=b"}),

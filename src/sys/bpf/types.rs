@@ -85,6 +85,11 @@ impl Types {
 
     /// At how many octets a structure of that name has that member, of itself or within one without a name.
     pub fn offset(&self, structure: &str, member: &str) -> Option<u32> {
+        Some(self.bit(structure, member)? / 8)
+    }
+
+    /// The same in bits, for members that are some of an octet's.
+    pub fn bit(&self, structure: &str, member: &str) -> Option<u32> {
         self.at.iter().skip(1).find_map(|at| {
             let about =
                 self.type_at(*at).filter(|about| about.kind == STRUCT && self.is_called(about.name, structure))?;
@@ -96,13 +101,13 @@ impl Types {
         (0..about.count).find_map(|number| {
             let at = at + TYPE + number * MEMBER;
             let (name, other, bits) = (self.word(at)?, self.word(at + 4)?, self.word(at + 8)?);
-            let octets = if about.has_widths { bits & 0xff_ffff } else { bits } / 8;
+            let bits = if about.has_widths { bits & 0xff_ffff } else { bits };
             if self.is_called(name, member) {
-                return Some(octets);
+                return Some(bits);
             }
             let is_nameless = self.is_called(name, "") && deep > 0;
             let (at, about) = self.meant(other).filter(|_| is_nameless)?;
-            Some(octets + self.within(at, about, member, deep - 1)?)
+            bits.checked_add(self.within(at, about, member, deep - 1)?)
         })
     }
 
@@ -188,12 +193,13 @@ mod tests {
             128,
             9,
             1,
-            4 << 24 | 160, // 6
+            4 << 24 | 164, // 6
         ];
         let types = Types::parse(types(words, names)).unwrap();
         let at = ["c", "a", "b", "bits", "", "s"].map(|member| types.offset("s", member));
         assert_eq!(at[..4], [Some(8), Some(16), Some(18), Some(20)]);
         assert_eq!((at[5], types.offset("a", "c")), (None, None));
+        assert_eq!(["c", "b", "bits"].map(|member| types.bit("s", member)), [Some(64), Some(144), Some(164)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod tracefs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use self::program::{Maps, Places, Sockets};
+use self::program::{Layout, Maps};
 use self::tracefs::Tracefs;
 use super::bpf::assembler::Instruction;
 use super::bpf::call::{self, Shape};
@@ -86,9 +86,7 @@ pub fn attach(ring: u32, of_32_bits: bool) -> io::Result<(Attached, Handles)> {
     };
     let types = Types::of_kernel()?;
     let missing = || io::Error::new(io::ErrorKind::Unsupported, "its types have not all that is needed");
-    let sockets = Sockets::of(&types).ok_or_else(missing)?;
-    // Without them paths are told as they are given, and not whence.
-    let places = Places::of(&types);
+    let layout = Layout::of(&types).ok_or_else(missing)?;
     let tracefs = Tracefs::open().map_err(|error| io::Error::new(error.kind(), format!("tracefs: {error}")))?;
     let mut attached = Vec::new();
     let mut put = |tracepoint: &str, code: &dyn Fn(&tracefs::Fields) -> Option<Vec<Instruction>>| {
@@ -101,16 +99,16 @@ pub fn attach(ring: u32, of_32_bits: bool) -> io::Result<(Attached, Handles)> {
         io::Result::Ok(())
     };
     put("task/task_newtask", &|fields| program::fork(&maps, fields))?;
-    put("sched/sched_process_exec", &|fields| program::execute(&maps, fields, places.as_ref()))?;
+    put("sched/sched_process_exec", &|fields| program::execute(&maps, fields, layout.places.as_ref()))?;
     put("syscalls/sys_enter_exit_group", &|_| Some(program::code(&maps, false)))?;
     put("syscalls/sys_enter_exit", &|_| Some(program::code(&maps, true)))?;
     put("sched/sched_process_exit", &|_| Some(program::exit(&maps)))?;
-    put("sock/inet_sock_set_state", &|fields| program::socket(&maps, fields))?;
+    put("sock/inet_sock_set_state", &|fields| program::state(&maps, fields))?;
     for call in program::ACCEPTS {
-        put(&format!("syscalls/sys_exit_{call}"), &|_| Some(program::accepted(&maps, &sockets)))?;
+        put(&format!("syscalls/sys_exit_{call}"), &|_| Some(program::accepted(&maps, &layout)))?;
     }
     for call in &program::CALLS {
-        let leave = |_: &tracefs::Fields| Some(program::leave(&maps, places.as_ref()));
+        let leave = |_: &tracefs::Fields| Some(program::leave(&maps, &layout, call));
         let both = put(&format!("syscalls/sys_exit_{}", call.name), &leave)
             .and_then(|()| put(&format!("syscalls/sys_enter_{}", call.name), &|_| Some(program::enter(&maps, call))));
         match both {
@@ -121,7 +119,7 @@ pub fn attach(ring: u32, of_32_bits: bool) -> io::Result<(Attached, Handles)> {
     }
     // On other machines a program of 32 bits is one of another kind.
     if let Some(status) = program::compat::status(&types).filter(|_| of_32_bits && cfg!(target_arch = "x86_64")) {
-        let leave = program::compat::leave(&maps, places.as_ref(), status);
+        let leave = program::compat::leave(&maps, &layout, status);
         for (name, code) in [(c"sys_exit", leave), (c"sys_enter", program::compat::enter(&maps, status))] {
             let said = |error: io::Error| io::Error::new(error.kind(), format!("the tracepoint {name:?}: {error}"));
             let program = call::load(RAW_TRACEPOINT, &code, 0).map_err(said)?;

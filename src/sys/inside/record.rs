@@ -8,10 +8,12 @@
 //!  24  u32 process, as the machine has it
 //!  28  u32 the same, as the container has it
 //!  32  u32 its parent, as the container has it
-//!  36  u32 number of arguments; descriptor (`fchmod`); address family
+//!  36  u32 number of arguments; descriptor (`fchmod`); u16 address family, u16 protocol
 //!  40  16 octets: name of the process
-//!  56  u16 family, u16 port, u32 unused, 16 octets address: the connection that it descends from
-//!  80  u64 flags, mode, or state at the end; u16 port, u16 port of the other end
+//!  56  u16 family, u16 port, …, 16 octets address: the connection that it descends from
+//!  60  u32 mode of the file that the call has made, with its kind, or 0; what is taken away from the mode (`mkdir`, `mknod`)
+//!  80  u64 flags, mode, or state at the end; u16 port, u16 port of the other end; u32 mode, u32 device (`mknod`);
+//!      u32 family, u32 protocol (`socket`)
 //!  88  u64 result of the call
 //!  96  u32 octets of the first string
 //! 100  u32 octets of the second
@@ -56,10 +58,18 @@ pub enum Kind {
     Connect = 12,
     /// A TCP port was opened.
     Listen = 13,
+    /// A directory was made.
+    Directory = 14,
+    /// A device was made, a pipe, or whatever else has a name.
+    Node = 15,
+    /// A port was opened for datagrams.
+    Bind = 16,
+    /// A socket was made that sees more than what is sent to it.
+    Raw = 17,
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 17] = [
         Kind::Execute,
         Kind::Exit,
         Kind::Open,
@@ -73,6 +83,10 @@ impl Kind {
         Kind::Truncate,
         Kind::Connect,
         Kind::Listen,
+        Kind::Directory,
+        Kind::Node,
+        Kind::Bind,
+        Kind::Raw,
     ];
 }
 
@@ -99,6 +113,8 @@ pub struct Happened<'a> {
     pub name: &'a [u8],
     /// The connection that it descends from: the end that is not the container's.
     pub origin: Option<SocketAddr>,
+    /// The mode of the file that the call has made, with its kind; 0 if it has made none. What is taken away from the mode.
+    pub made: u32,
     /// Flags of an open file, the mode that a file got.
     pub flags: u64,
     /// The call's result.
@@ -127,7 +143,7 @@ impl<'a> Happened<'a> {
         let rest = strings.get(first..first.checked_add(second)?)?;
         let names = strings.get(first.checked_add(second)?..)?;
         let name = record.get(40..56)?;
-        let is_text = !matches!(kind, Kind::Connect | Kind::Listen);
+        let is_text = !matches!(kind, Kind::Connect | Kind::Listen | Kind::Bind);
         Some(Happened {
             cgroup: u64_at(0)?,
             at: i64::try_from(u64_at(8)? / 1000).ok()?,
@@ -139,6 +155,7 @@ impl<'a> Happened<'a> {
             number: u32_at(36)?,
             name: name.split(|octet| *octet == 0).next().unwrap_or_default(),
             origin: address(u16_at(56)?, u16::from_be(u16_at(58)?), record.get(64..80)?),
+            made: u32_at(60)?,
             flags: u64_at(80)?,
             result: u64_at(88)?,
             path: if is_text { path.strip_suffix(&[0]).unwrap_or(path) } else { path },
@@ -172,9 +189,20 @@ impl<'a> Happened<'a> {
         const INET6: u16 = 10;
         match self.kind {
             Kind::Connect => address(INET6, other, self.path),
-            Kind::Listen => address(INET6, own, self.path),
+            Kind::Listen | Kind::Bind => address(INET6, own, self.path),
             _ => None,
         }
+    }
+
+    /// The protocol of what a port belongs to.
+    pub fn protocol(&self) -> u16 {
+        let [_, _, first, second] = self.number.to_ne_bytes();
+        u16::from_ne_bytes([first, second])
+    }
+
+    /// Two numbers of 32 bits: mode and device of what was made, family and protocol of a socket.
+    pub fn pair(&self) -> (u32, u32) {
+        (self.flags as u32, (self.flags >> 32) as u32)
     }
 
     /// The arguments, and whether there were more octets or more of them.
@@ -240,7 +268,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_a_record_or_none(octets in prop::collection::vec(any::<u8>(), 0..400), kind in 0u32..16) {
+        fn anything_is_a_record_or_none(octets in prop::collection::vec(any::<u8>(), 0..400), kind in 0u32..20) {
             let mut octets = octets;
             if octets.len() >= HEAD {
                 octets[16..20].copy_from_slice(&kind.to_ne_bytes());
@@ -248,7 +276,7 @@ mod tests {
                 octets[101..104].fill(0);
             }
             if let Some(happened) = Happened::parse(&octets) {
-                let _ = (happened.arguments(), happened.end(), happened.code());
+                let _ = (happened.arguments(), happened.end(), happened.code(), happened.protocol(), happened.pair());
             }
         }
     }

@@ -96,7 +96,17 @@ fn line_without(happened: &Happened<'_>) -> String {
             format!("execute {path} {arguments}{}", if is_cut { " cut" } else { "" })
         }
         Kind::Exit => format!("exit {} {:?}", text(happened.name), happened.code()),
-        Kind::Connect | Kind::Listen => format!("{:?} {}", happened.kind, happened.end().unwrap()),
+        Kind::Connect | Kind::Listen | Kind::Bind => {
+            format!("{:?} {} {}", happened.kind, happened.protocol(), happened.end().unwrap())
+        }
+        Kind::Raw => format!("Raw {:?}", happened.pair()),
+        Kind::Open | Kind::OpenHow | Kind::Create if happened.made != 0 => {
+            format!("{:?} {path} made {:o}", happened.kind, happened.made)
+        }
+        Kind::Directory | Kind::Node => {
+            let (mode, device) = happened.pair();
+            format!("{:?} {path} {:o} {device}", happened.kind, mode & !happened.made)
+        }
         Kind::Rename | Kind::Link | Kind::Symlink => {
             format!("{:?} {path} {}", happened.kind, text(happened.rest.strip_suffix(&[0]).unwrap()))
         }
@@ -116,7 +126,7 @@ fn what_processes_of_a_cgroup_do_is_told_and_nothing_else_is() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().display();
     let script = format!(
-        "/bin/echo a '' \"b c\"; cd {at}; : >new; /bin/chmod 755 new; /bin/chmod 644 new; mv new 'o\nther'; ln -s /etc/passwd link; \
+        "umask 022; /bin/echo a '' \"b c\"; cd {at}; : >new; : >>new; /bin/chmod 755 new; /bin/chmod 644 new; mv new 'o\nther'; ln -s /etc/passwd link; \
          rm -f link 'o\nther' /nowhere; mkdir -p a/b; : >a/b/c; rm -r a; cd /dev/shm && : >hw-$$ && rm hw-$$; cd /usr/bin; ./true; /bin/true; /bin/sh -c 'exit 7'; sh -c 'kill -9 $$'; cat /etc/passwd >/dev/null; true"
     );
     cgroup.run(None, &script);
@@ -139,13 +149,15 @@ fn what_processes_of_a_cgroup_do_is_told_and_nothing_else_is() {
     }
     // With where a path is relative to: where the process was, or a directory that it had open.
     for (wanted, below) in [
+        ("Open new made 100644", ""),
         ("Open new", ""),
         ("Mode new 755 -100", ""),
         ("Rename new o\\nther", ""),
         ("Symlink /etc/passwd link", ""),
         ("Delete link", ""),
         ("Delete o\\nther", ""),
-        ("Open a/b/c", ""),
+        ("Directory b 755 0", "/a"),
+        ("Open a/b/c made 100644", ""),
         ("Delete c", "/a/b"),
         ("Delete b", "/a"),
     ] {
@@ -159,15 +171,110 @@ fn what_processes_of_a_cgroup_do_is_told_and_nothing_else_is() {
     assert_eq!(watch.told().0, Vec::<String>::new());
 }
 
-/// A program of 32 bits that opens a file of its name to be written, removes it, and ends with 9.
+/// A port that nobody waits at for datagrams.
+fn free_port() -> u16 {
+    std::net::UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn what_is_made_is_told_with_the_mode_that_it_has() {
+    let cgroup = Cgroup::new();
+    let mut watch = watch(RING, &cgroup);
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    // Copied twice; asked for with another mode that it does not get; without a name; with one, at once or by its descriptor.
+    let python = "import os\n\
+        os.close(os.open('tool', os.O_WRONLY | os.O_CREAT, 0o777))\n\
+        os.close(os.open('.', os.O_WRONLY | os.O_TMPFILE, 0o700))\n\
+        os.mknod('plain', 0o100755)\n\
+        os.mkdir('deep', 0o1777, dir_fd=os.open('dir', os.O_RDONLY))\n";
+    std::fs::write(dir.path().join("make.py"), python).unwrap();
+    cgroup.run(
+        None,
+        &format!(
+            "umask 027; cd {at}; cp /bin/true tool; cp /bin/true tool; mkdir dir; mkdir dir 2>/dev/null; mknod pipe p; \
+             mknod disk b 8 1; mknod /nowhere/at/all p 2>/dev/null; python3 make.py"
+        ),
+    );
+    let (told, lost) = watch.told();
+    assert_eq!(lost, 0);
+    for wanted in [
+        "Open tool made 100750",
+        "Open . made 100700",
+        "Node plain 100750 0",
+        "Node pipe 10640 0",
+        "Node disk 60640 2049",
+        "Directory dir 750 0",
+    ] {
+        has(&told, &format!("{wanted} in {at}"));
+    }
+    has(&told, &format!("Directory deep 1750 0 in {at}/dir"));
+    let count = |begin: &str| told.iter().filter(|line| line.starts_with(begin)).count();
+    // The second copy, and who only asked.
+    assert_eq!((count("Open tool made"), count("Open tool in"), count("Directory dir")), (1, 2, 1), "{told:#?}");
+    assert_eq!(count("Node /nowhere"), 0);
+}
+
+#[test]
+fn who_waits_for_datagrams_or_sees_all_of_them_is_told() {
+    let cgroup = Cgroup::new();
+    let mut watch = watch(RING, &cgroup);
+    let (one, other) = (free_port(), free_port());
+    let python = format!(
+        "import socket as s\n\
+         u=s.socket(s.AF_INET,s.SOCK_DGRAM);u.bind(('127.0.0.1',{one}))\n\
+         v=s.socket(s.AF_INET6,s.SOCK_DGRAM);v.bind(('::1',{other}))\n\
+         w=s.socket(s.AF_INET,s.SOCK_DGRAM);w.bind(('',0))\n\
+         x=s.socket(s.AF_INET,s.SOCK_DGRAM);x.connect(('127.0.0.1',9))\n\
+         t=s.socket(s.AF_INET,s.SOCK_STREAM);t.bind(('127.0.0.1',{one}))\n\
+         l=s.socket(s.AF_UNIX,s.SOCK_DGRAM);l.bind('\\0hw-{one}')\n\
+         n=s.socket(s.AF_NETLINK,s.SOCK_RAW,0)\n\
+         a=s.socket(s.AF_INET,s.SOCK_RAW,1)\n\
+         b=s.socket(s.AF_INET6,s.SOCK_RAW,58)\n\
+         c=s.socket(s.AF_PACKET,s.SOCK_RAW,s.htons(3))\n\
+         d=s.socket(s.AF_PACKET,s.SOCK_DGRAM|s.SOCK_CLOEXEC,0)\n\
+         e=s.socket(s.AF_INET,10,s.htons(3))\n"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wait.py");
+    std::fs::write(&file, python).unwrap();
+    cgroup.run(None, &format!("python3 {}", file.display()));
+    let (told, lost) = watch.told();
+    assert_eq!(lost, 0);
+    let sockets: Vec<&String> =
+        told.iter().filter(|line| ["Bind", "Raw", "Listen"].iter().any(|begin| line.starts_with(begin))).collect();
+    let all = u32::from(3u16.to_be());
+    let wanted = [
+        format!("Bind 17 127.0.0.1:{one}"),
+        format!("Bind 17 [::1]:{other}"),
+        "Raw (2, 1)".to_owned(),
+        "Raw (10, 58)".to_owned(),
+        format!("Raw (17, {all})"),
+        "Raw (17, 0)".to_owned(),
+        format!("Raw (17, {all})"),
+    ];
+    assert_eq!(sockets, wanted.iter().collect::<Vec<_>>(), "{told:#?}");
+}
+
+/// A program of 32 bits that opens a file of its name to be written, removes it, makes a directory of that name and removes
+/// that, makes a socket that sees echoes, waits at a port for datagrams, and ends with 9.
 #[cfg(target_arch = "x86_64")]
-fn of_32_bits(name: &str) -> Vec<u8> {
+fn of_32_bits(name: &str, port: u16) -> Vec<u8> {
     const AT: u32 = 0x0804_8000;
     const HEAD: u32 = 84;
     let put = |register: u8, value: u32| [&[0xb8 + register][..], &value.to_le_bytes()].concat();
     let call = |path: u32| {
-        let calls: [&[(u8, u32)]; 3] =
-            [&[(0, 5), (3, path), (1, 0o101), (2, 0o644)], &[(0, 10), (3, path)], &[(0, 1), (3, 9)]];
+        let address = path + name.len() as u32 + 1;
+        let calls: [&[(u8, u32)]; 8] = [
+            &[(0, 5), (3, path), (1, 0o101), (2, 0o744)],
+            &[(0, 10), (3, path)],
+            &[(0, 39), (3, path), (1, 0o777)],
+            &[(0, 40), (3, path)],
+            &[(0, 359), (3, 2), (1, 3), (2, 1)],
+            &[(0, 359), (3, 2), (1, 2), (2, 0)],
+            &[(0, 361), (3, 5), (1, address), (2, 16)],
+            &[(0, 1), (3, 9)],
+        ];
         let one = |registers: &&[(u8, u32)]| {
             let put = registers.iter().flat_map(|(register, value)| put(*register, *value));
             put.chain([0xcd, 0x80]).collect::<Vec<u8>>()
@@ -175,7 +282,8 @@ fn of_32_bits(name: &str) -> Vec<u8> {
         calls.iter().flat_map(one).collect::<Vec<u8>>()
     };
     let len = call(0).len() as u32;
-    let text = [&call(AT + HEAD + len)[..], name.as_bytes(), &[0]].concat();
+    let address = [&[2, 0][..], &port.to_be_bytes(), &[127, 0, 0, 1], &[0; 8]].concat();
+    let text = [&call(AT + HEAD + len)[..], name.as_bytes(), &[0], &address].concat();
     let halves = |halves: &[u16]| halves.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<u8>>();
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
     let size = HEAD + text.len() as u32;
@@ -199,19 +307,22 @@ fn what_calls_of_32_bits_do_is_told() {
     let mut watch = watch_all(RING, &cgroup, true);
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("of32");
-    std::fs::write(&program, of_32_bits("hidden")).unwrap();
+    let port = free_port();
+    std::fs::write(&program, of_32_bits("hidden", port)).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     if Command::new(&program).current_dir(dir.path()).status().is_err() {
         println!("this kernel runs no programs of 32 bits");
         return;
     }
     let at = dir.path().display();
-    cgroup.run(None, &format!("cd {at}; ./of32; [ $? = 9 ]"));
+    cgroup.run(None, &format!("umask 022; cd {at}; ./of32; [ $? = 9 ]"));
     let (told, lost) = watch.told();
     assert_eq!(lost, 0);
-    for wanted in ["execute ./of32 ./of32", "Open hidden", "Delete hidden"] {
+    for wanted in ["execute ./of32 ./of32", "Open hidden made 100744", "Delete hidden", "Directory hidden 755 0"] {
         has(&told, &format!("{wanted} in {at}"));
     }
+    has(&told, "Raw (2, 1)");
+    has(&told, &format!("Bind 17 127.0.0.1:{port}"));
     has(&told, "exit of32 Some(9)");
 }
 
@@ -291,8 +402,8 @@ fn who_descends_from_a_connection_is_told_with_it() {
         told.push(line);
     }
     assert!(found >= 2 + 2 * 3, "{told:#?}");
-    assert!(told.iter().any(|line| line.starts_with("Listen [::]:")), "{told:#?}");
-    assert!(told.iter().any(|line| line.starts_with("Connect ")), "{told:#?}");
+    assert!(told.iter().any(|line| line.starts_with("Listen 6 [::]:")), "{told:#?}");
+    assert!(told.iter().any(|line| line.starts_with("Connect 6 ")), "{told:#?}");
 }
 
 #[test]
@@ -320,6 +431,18 @@ fn a_flood_of_files_leaves_room_for_programs() {
     let (told, lost) = watch.told();
     has(&told, "execute /bin/true /bin/true|hidden");
     assert!(lost > 100, "{lost}");
+    // Nor is there a flood of sockets, which are as cheap.
+    let python = "import socket as s\n\
+        for _ in range(200): s.socket(s.AF_INET,s.SOCK_RAW,1).close()\n\
+        for _ in range(200):\n \
+            u=s.socket(s.AF_INET,s.SOCK_DGRAM);u.bind(('127.0.0.1',PORT));u.close()\n";
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("flood.py");
+    std::fs::write(&file, python.replace("PORT", &free_port().to_string())).unwrap();
+    cgroup.run(None, &format!("/usr/bin/python3 {}; /bin/true again", file.display()));
+    let (told, lost) = watch.told();
+    has(&told, "execute /bin/true /bin/true|again");
+    assert!(lost > 200, "{lost}");
 }
 
 #[test]
@@ -334,7 +457,7 @@ fn a_flood_of_files_in_one_container_leaves_room_for_another() {
     other.run(None, &format!(": >{}", path.display()));
     let (told, lost) = watch.told();
     assert!(lost > 1000, "{lost}");
-    has(&told, &format!("Open {}", path.display()));
+    assert!(told.iter().any(|line| line.starts_with(&format!("Open {}", path.display()))), "{}", told.len());
 }
 
 #[test]

@@ -1,78 +1,24 @@
 //! Whose a process is: who accepts a connection belongs to it from then on.
 
+use super::layout::{self, Layout};
 use super::*;
-use crate::sys::bpf::assembler::{AND, MULTIPLY};
-use crate::sys::bpf::types::Types;
+use crate::sys::bpf::assembler::AND;
 
 /// The calls that accept a connection.
 pub const ACCEPTS: [&str; 2] = ["accept", "accept4"];
 
-const INET: i32 = 2;
-const INET6: i32 = 10;
-
-/// Where the kernel has what it knows of a descriptor's connection. What it tells the program that accepts is not taken: a
-/// program need not ask, and can write over the answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Sockets {
-    /// From a task to its descriptors' files.
-    files: [i32; 3],
-    /// From a file to its socket's end.
-    socket: [i32; 2],
-    family: i32,
-    port: i32,
-    ipv4: i32,
-    ipv6: i32,
-}
-
-impl Sockets {
-    /// As `types` has them; none if that has not all of them.
-    pub fn of(types: &Types) -> Option<Sockets> {
-        let at = |structure, member| i32::try_from(types.offset(structure, member)?).ok();
-        let common = at("sock", "__sk_common")?;
-        let of_common = |member| Some(common + at("sock_common", member)?);
-        Some(Sockets {
-            files: [at("task_struct", "files")?, at("files_struct", "fdt")?, at("fdtable", "fd")?],
-            socket: [at("file", "private_data")?, at("socket", "sk")?],
-            family: of_common("skc_family")?,
-            port: of_common("skc_dport")?,
-            ipv4: of_common("skc_daddr")?,
-            ipv6: of_common("skc_v6_daddr")?,
-        })
-    }
-}
-
-/// Reads `length` octets that lie `offset` behind the kernel's address in `FOLLOWED` to `to` on the stack.
-fn read(a: &mut Program, offset: i32, length: i32, to: i16) {
-    on_stack(a, 1, to);
-    a.op_imm(MOVE, 2, length);
-    a.op(MOVE, 3, FOLLOWED);
-    a.op_imm(ADD, 3, offset);
-    a.call(function::READ_KERNEL);
-    a.jump_if_imm(RESULT, Cond::NotEqual, 0, Label::Out);
-}
-
-/// An address of the kernel's that is followed.
-const FOLLOWED: u8 = KEPT;
-
 /// `syscalls:sys_exit_accept…`: from now on the process, and whatever it begins, belongs to this connection.
-pub fn accepted(maps: &Maps, sockets: &Sockets) -> Vec<Instruction> {
+///
+/// What the kernel tells the program of it is not taken: a program need not ask, and can write over the answer.
+pub fn accepted(maps: &Maps, layout: &Layout) -> Vec<Instruction> {
     const ADDRESS: i16 = VALUE_AT + 16;
+    let sockets = &layout.sockets;
+    let read = |a: &mut Program, offset, length, to| layout::read(a, offset, length, to, Label::Out);
     let mut a = begin();
     a.load(Size::Double, 1, CONTEXT, RETURNED);
     a.jump_if_imm(1, Cond::Less, 0, Label::Out);
     contained(&mut a, maps);
-    a.call(function::TASK);
-    a.op(MOVE, FOLLOWED, RESULT);
-    let follow = |a: &mut Program, offset: i32| {
-        read(a, offset, 8, SPARE_AT);
-        a.load(Size::Double, FOLLOWED, STACK, SPARE_AT);
-    };
-    sockets.files.into_iter().for_each(|offset| follow(&mut a, offset));
-    a.load(Size::Double, 1, CONTEXT, RETURNED);
-    a.op_imm(MULTIPLY, 1, 8);
-    a.op(ADD, FOLLOWED, 1);
-    follow(&mut a, 0);
-    sockets.socket.into_iter().for_each(|offset| follow(&mut a, offset));
+    layout::socket(&mut a, layout, |a| a.load(Size::Double, 1, CONTEXT, RETURNED));
 
     // The connection, as the record has it: family and port, and an address in the form of either.
     for at in [0, 8, 16, 24] {

@@ -1,7 +1,8 @@
 //! Programs at system calls: what is asked for is kept until the call returns, and told if it has succeeded.
 
+use super::layout::Layout;
 use super::*;
-use crate::sys::bpf::assembler::{AND, SHIFT_LEFT};
+use crate::sys::bpf::assembler::{AND, OR, SHIFT_LEFT, SHIFT_RIGHT};
 
 /// `O_WRONLY | O_RDWR | O_CREAT | O_TRUNC`
 const WRITES: i32 = 0o1 | 0o2 | 0o100 | 0o1000;
@@ -18,12 +19,14 @@ pub struct Call {
     pub directories: [Option<u8>; 2],
     /// The one that is a number.
     pub number: Option<u8>,
+    /// Another one: both are kept as numbers of 32 bits.
+    pub other: Option<u8>,
     /// The one that is the descriptor of a file.
     pub file: Option<u8>,
 }
 
 const fn call(name: &'static str, kind: Kind, paths: [Option<u8>; 2], number: Option<u8>) -> Call {
-    Call { name, kind, paths, directories: [None, None], number, file: None }
+    Call { name, kind, paths, directories: [None, None], number, other: None, file: None }
 }
 
 /// The same, whose first argument is a directory.
@@ -37,7 +40,7 @@ const fn call_at_two(name: &'static str, kind: Kind) -> Call {
 }
 
 /// The calls that are told if they succeed.
-pub const CALLS: [Call; 19] = [
+pub const CALLS: [Call; 25] = [
     call("open", Kind::Open, [Some(0), None], Some(1)),
     call_at("openat", Kind::Open, [Some(1), None], Some(2)),
     call_at("openat2", Kind::OpenHow, [Some(1), None], Some(2)),
@@ -57,6 +60,12 @@ pub const CALLS: [Call; 19] = [
     call_at("fchmodat2", Kind::Mode, [Some(1), None], Some(2)),
     Call { file: Some(0), ..call("fchmod", Kind::Mode, [None, None], Some(1)) },
     call("truncate", Kind::Truncate, [Some(0), None], None),
+    call("mkdir", Kind::Directory, [Some(0), None], Some(1)),
+    call_at("mkdirat", Kind::Directory, [Some(1), None], Some(2)),
+    Call { other: Some(2), ..call("mknod", Kind::Node, [Some(0), None], Some(1)) },
+    Call { other: Some(3), ..call_at("mknodat", Kind::Node, [Some(1), None], Some(2)) },
+    Call { other: Some(2), ..call("socket", Kind::Raw, [None, None], Some(0)) },
+    Call { file: Some(0), ..call("bind", Kind::Bind, [None, None], None) },
 ];
 
 fn argument(number: u8) -> i16 {
@@ -85,7 +94,19 @@ pub fn keep(
 ) {
     a.store_imm(Size::Double, STACK, VALUE_AT + 16, 0);
     if let Some(number) = call.number {
-        argument(a, 1, number);
+        if call.kind == Kind::Raw {
+            socket::only_raw(a, &argument)
+        } else {
+            argument(a, 1, number)
+        }
+        a.store(Size::Double, STACK, VALUE_AT + 16, 1);
+    }
+    if let Some(other) = call.other {
+        argument(a, 2, other);
+        a.op_imm(SHIFT_LEFT, 1, 32);
+        a.op_imm(SHIFT_RIGHT, 1, 32);
+        a.op_imm(SHIFT_LEFT, 2, 32);
+        a.op(OR, 1, 2);
         a.store(Size::Double, STACK, VALUE_AT + 16, 1);
     }
     let asked = match call.kind {
@@ -143,15 +164,37 @@ fn returned(a: &mut Program, maps: &Maps, result: i16) {
     contained(a, maps);
 }
 
-/// `syscalls:sys_exit_…` of those that are about files.
-pub fn leave(maps: &Maps, places: Option<&Places>) -> Vec<Instruction> {
-    returned_to(begin(), maps, places, RETURNED)
+/// `syscalls:sys_exit_…`
+pub fn leave(maps: &Maps, layout: &Layout, call: &Call) -> Vec<Instruction> {
+    let mut a = begin();
+    returned(&mut a, maps, RETURNED);
+    match call.kind {
+        Kind::Bind => socket::bound(&mut a, maps, layout),
+        Kind::Raw => socket::raw(&mut a, maps),
+        _ => files(&mut a, maps, layout, RETURNED),
+    }
+    end(a)
 }
 
-/// The same behind what has begun, with the call's result at `result` of what is told.
-pub fn returned_to(mut a: Program, maps: &Maps, places: Option<&Places>, result: i16) -> Vec<Instruction> {
+/// The same behind what has begun, for all of them, with the call's result at `result` of what is told.
+pub fn returned_to(mut a: Program, maps: &Maps, layout: &Layout, result: i16) -> Vec<Instruction> {
     returned(&mut a, maps, result);
-    head(&mut a, maps, Kind::Open);
+    a.load(Size::Word, 1, STACK, VALUE_AT + 24);
+    a.jump_if_imm(1, Cond::NotEqual, Kind::Bind as i32, Label::Other);
+    socket::bound(&mut a, maps, layout);
+    a.jump(Label::Out);
+    a.here(Label::Other);
+    a.jump_if_imm(1, Cond::NotEqual, Kind::Raw as i32, Label::Other);
+    socket::raw(&mut a, maps);
+    a.jump(Label::Out);
+    a.here(Label::Other);
+    files(&mut a, maps, layout, result);
+    end(a)
+}
+
+/// Tells of a call that is about files.
+fn files(a: &mut Program, maps: &Maps, layout: &Layout, result: i16) {
+    head(a, maps, Kind::Open);
     a.load(Size::Word, 1, STACK, VALUE_AT + 24);
     a.store(Size::Word, RECORD, 16, 1);
     a.load(Size::Word, 1, STACK, VALUE_AT + 28);
@@ -165,7 +208,7 @@ pub fn returned_to(mut a: Program, maps: &Maps, places: Option<&Places>, result:
     a.jump_if_imm(2, Cond::NotEqual, Kind::OpenHow as i32, Label::Wide);
     a.op(MOVE, 3, 1);
     a.store_imm(Size::Double, STACK, SPARE_AT, 0);
-    on_stack(&mut a, 1, SPARE_AT);
+    on_stack(a, 1, SPARE_AT);
     a.op_imm(MOVE, 2, 8);
     a.call(function::READ_USER);
     a.load(Size::Double, 1, STACK, SPARE_AT);
@@ -173,18 +216,19 @@ pub fn returned_to(mut a: Program, maps: &Maps, places: Option<&Places>, result:
     a.op_imm(AND, 1, WRITES);
     a.jump_if_imm(1, Cond::Equal, 0, Label::Out);
     a.here(Label::Wide);
-    unless_crowded(&mut a, maps);
+    unless_crowded(a, maps);
+    made::mode(a, layout, result);
     a.load(Size::Double, 3, STACK, VALUE_AT);
-    string(&mut a, function::READ_USER_STRING, PATH, &[]);
+    string(a, function::READ_USER_STRING, PATH, &[]);
     a.op(MOVE, LENGTH, RESULT);
     a.op_imm(MOVE, MORE, 0);
     a.load(Size::Double, 3, STACK, VALUE_AT + 8);
     a.jump_if_imm(3, Cond::Equal, 0, Label::Cut);
-    string(&mut a, function::READ_USER_STRING, REST, &[LENGTH]);
+    string(a, function::READ_USER_STRING, REST, &[LENGTH]);
     a.op(MOVE, MORE, RESULT);
     a.here(Label::Cut);
     a.op_imm(MOVE, directory::OFFSET, 0);
-    if let Some(places) = places {
+    if let Some(places) = &layout.places {
         // A file that is given by its descriptor has no path.
         a.jump_if_imm(LENGTH, Cond::Equal, 0, Label::Wide);
         a.load(Size::Octet, 1, RECORD, HEAD as i16);
@@ -195,9 +239,8 @@ pub fn returned_to(mut a: Program, maps: &Maps, places: Option<&Places>, result:
         a.load(Size::Octet, 1, 2, HEAD as i16);
         a.jump_if_imm(1, Cond::Equal, i32::from(b'/'), Label::Wide);
         a.here(Label::Mapped);
-        directory::read(&mut a, places, Some(VALUE_AT + 28));
+        directory::read(a, places, Some(VALUE_AT + 28));
         a.here(Label::Wide);
     }
-    tell(&mut a, maps, Some(directory::OFFSET));
-    end(a)
+    tell(a, maps, Some(directory::OFFSET));
 }

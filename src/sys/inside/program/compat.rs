@@ -4,6 +4,7 @@
 //! Those of 64 bits meet these programs, too, so whether a call is one of the others is looked at first.
 
 use super::call::{LOOKED, keep, returned_to};
+use super::layout::Layout;
 use super::*;
 use crate::sys::bpf::assembler::AND;
 use crate::sys::bpf::types::Types;
@@ -20,8 +21,9 @@ const WHAT: i16 = 8;
 const ARGUMENTS: i16 = SPARE_AT;
 
 /// The numbers that calls have, by the names of the same ones of 64 bits (`arch/x86/entry/syscalls/syscall_32.tbl` of the
-/// kernel).
-const NUMBERS: [(i32, &str); 20] = [
+/// kernel). One that has sockets made and bound by a number among its arguments (`socketcall`) is not looked into: C libraries
+/// have used these since Linux 4.3.
+const NUMBERS: [(i32, &str); 26] = [
     (5, "open"),
     (8, "creat"),
     (9, "link"),
@@ -43,6 +45,12 @@ const NUMBERS: [(i32, &str); 20] = [
     (353, "renameat2"),
     (437, "openat2"),
     (452, "fchmodat2"),
+    (39, "mkdir"),
+    (296, "mkdirat"),
+    (14, "mknod"),
+    (297, "mknodat"),
+    (359, "socket"),
+    (361, "bind"),
 ];
 /// With which code a process ends: `exit`, which ends a thread, and `exit_group`.
 const ENDS: [(i32, bool); 2] = [(1, true), (252, false)];
@@ -98,8 +106,8 @@ pub fn enter(maps: &Maps, status: i16) -> Vec<Instruction> {
 }
 
 /// `sys_exit`
-pub fn leave(maps: &Maps, places: Option<&Places>, status: i16) -> Vec<Instruction> {
+pub fn leave(maps: &Maps, layout: &Layout, status: i16) -> Vec<Instruction> {
     let mut a = begin();
     only_compat(&mut a, status);
-    returned_to(a, maps, places, WHAT)
+    returned_to(a, maps, layout, WHAT)
 }

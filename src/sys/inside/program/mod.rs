@@ -10,16 +10,21 @@ mod accept;
 mod call;
 pub mod compat;
 mod directory;
+mod layout;
+mod made;
 mod process;
+mod socket;
 
 use super::record::{HEAD, Kind};
 use super::tracefs::Fields;
 use crate::sys::bpf::assembler::{ADD, Assembler, Cond, Instruction, MOVE, RESULT, SHIFT_RIGHT, STACK, Size};
 
-pub use accept::{ACCEPTS, Sockets, accepted};
+pub use accept::{ACCEPTS, accepted};
 pub use call::{CALLS, enter, leave};
 pub use directory::Places;
+pub use layout::Layout;
 pub use process::{code, execute, exit, fork};
+pub use socket::state;
 
 /// Octets of a path that are kept.
 pub const PATH: i32 = 512;
@@ -37,7 +42,7 @@ const ORIGIN: i16 = 8;
 /// In its state: it runs a program that was told; it has ended by itself, with the code in the lowest octet.
 const EXECUTED: i32 = 1 << 30;
 pub const ENDED: i32 = 1 << 29;
-/// Octets that are kept of a call until it returns: two pointers, a number, its kind, a descriptor.
+/// Octets that are kept of a call until it returns: two pointers, two numbers of 32 bits or one of 64, its kind, a descriptor.
 pub const CALL: u32 = 32;
 /// Octets by which a container's own addresses are known: its cgroup, and an address in the form of IPv6.
 pub const LOCAL: u32 = 24;
@@ -100,6 +105,9 @@ const RECORD: u8 = 8;
 const CONTAINED: u8 = 9;
 const MORE: u8 = 9;
 
+/// Where the record has the mode of what a call has made.
+const MADE: i16 = 60;
+
 /// Places on the stack.
 const CGROUP_AT: i16 = -8;
 const ZERO_AT: i16 = -12;
@@ -115,6 +123,10 @@ const LOCAL_AT: i16 = -96;
 /// Where the arguments of a system call are, and its result, in what its tracepoints tell a program.
 const ARGUMENTS: i16 = 16;
 const RETURNED: i16 = 16;
+
+/// Families of addresses.
+const INET: i32 = 2;
+const INET6: i32 = 10;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Label {
@@ -134,6 +146,13 @@ enum Label {
     Crowded,
     Next,
     After,
+    /// It is another call.
+    Other,
+    /// Of what a call has made.
+    Asked,
+    Unnamed,
+    Mask,
+    Unmade,
     /// Of a way up to the root.
     Climb,
     Cross,
@@ -339,51 +358,4 @@ fn string(a: &mut Program, function: i32, most: i32, behind: &[u8]) {
 fn local(a: &mut Program) {
     a.load(Size::Double, 1, STACK, CGROUP_AT);
     a.store(Size::Double, STACK, LOCAL_AT, 1);
-}
-
-/// `sock:inet_sock_set_state`: a connection is begun, or waited for. In other states the process may be anybody.
-///
-/// From where it is begun is an address of the container's own, also if somebody has given it that one.
-pub fn socket(maps: &Maps, fields: &Fields) -> Option<Vec<Instruction>> {
-    const SYN_SENT: i32 = 2;
-    const CLOSE: i32 = 7;
-    const LISTEN: i32 = 10;
-    let mut a = begin();
-    a.load(Size::Word, 1, CONTEXT, fields.at("oldstate")?);
-    a.jump_if_imm(1, Cond::NotEqual, CLOSE, Label::Out);
-    a.load(Size::Word, 1, CONTEXT, fields.at("newstate")?);
-    a.jump_if_imm(1, Cond::Equal, SYN_SENT, Label::Wide);
-    a.jump_if_imm(1, Cond::NotEqual, LISTEN, Label::Out);
-    a.here(Label::Wide);
-    contained(&mut a, maps);
-    a.load(Size::Word, 1, CONTEXT, fields.at("newstate")?);
-    a.jump_if_imm(1, Cond::Equal, LISTEN, Label::Mapped);
-    local(&mut a);
-    for word in 0..4 {
-        a.load(Size::Word, 1, CONTEXT, fields.at("saddr_v6")? + 4 * word);
-        a.store(Size::Word, STACK, LOCAL_AT + 8 + 4 * word, 1);
-    }
-    update(&mut a, maps.locals, LOCAL_AT, CGROUP_AT);
-    a.here(Label::Mapped);
-    head(&mut a, maps, Kind::Listen);
-    for (field, at) in [("family", 36), ("sport", 80), ("dport", 82)] {
-        a.load(Size::Half, 1, CONTEXT, fields.at(field)?);
-        a.store(Size::Half, RECORD, at, 1);
-    }
-    for word in 0..4 {
-        a.load(Size::Word, 1, CONTEXT, fields.at("saddr_v6")? + 4 * word);
-        a.store(Size::Word, RECORD, HEAD as i16 + 4 * word, 1);
-    }
-    a.load(Size::Word, 1, CONTEXT, fields.at("newstate")?);
-    a.jump_if_imm(1, Cond::Equal, LISTEN, Label::Cut);
-    a.store_imm(Size::Word, RECORD, 16, Kind::Connect as i32);
-    for word in 0..4 {
-        a.load(Size::Word, 1, CONTEXT, fields.at("daddr_v6")? + 4 * word);
-        a.store(Size::Word, RECORD, HEAD as i16 + 4 * word, 1);
-    }
-    a.here(Label::Cut);
-    a.op_imm(MOVE, LENGTH, 16);
-    a.op_imm(MOVE, MORE, 0);
-    tell(&mut a, maps, None);
-    Some(end(a))
 }
