@@ -185,6 +185,7 @@ impl Recording {
             counts: Counts::default(),
             more: Vec::new(),
             last: 0,
+            began: Some(desk.steady),
         };
         let marker = Marker::create(&desk.store.open_connections(), conn, mark);
         let mut recording = Recording {
