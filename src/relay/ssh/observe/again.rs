@@ -70,7 +70,9 @@ impl Marks {
     /// Remembers `digest`, of all before `offset`, if there is room.
     pub(super) fn put(&mut self, offset: u64, digest: &Context) {
         let take = |room: u32| room.checked_sub(1);
-        if !self.at.contains_key(&offset) && self.room.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+        if !self.at.contains_key(&offset)
+            && self.room.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        {
             self.at.insert(offset, digest.clone());
         }
     }
