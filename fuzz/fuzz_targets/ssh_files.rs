@@ -155,11 +155,11 @@ fuzz_target!(|input: (Way, u16, u8, Vec<(bool, Said)>)| {
     for entry in &all {
         match entry {
             Entry::FileBegin { file, .. } => assert!(open.insert(*file)),
-            Entry::FileEnd { file, size, sha256, kept } => {
+            Entry::FileEnd { file, size, again, sha256, kept } => {
                 assert!(open.remove(file));
                 let of = content.get(file).map_or(0, |content| content.len() as u64);
                 assert!(of <= keep.min(*size) && (!kept || (of == *size && sha256.is_some())), "{entry:?}, {of} of it");
-                octets += size;
+                octets += size + again;
             }
             _ => {}
         }

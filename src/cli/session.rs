@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 
 use super::when::When;
 use super::{Target, show::print_rows};
-use crate::control::place::Live;
+use crate::control::place;
 use crate::event::SessionId;
 use crate::record::{self, Filter, MOST_SESSIONS, Port, Session, Wanted};
 use crate::sys::clock;
@@ -180,8 +180,7 @@ fn list(ls: &Ls) -> miette::Result<ExitCode> {
 
 /// Whether the honeynet in `dir` is up. Whoever cannot tell takes it for that.
 fn is_up(dir: &Path) -> bool {
-    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    Live::find(name).map_or(true, |live| live.is_some())
+    place::is_lived_in(dir).unwrap_or(true)
 }
 
 /// Whether a session goes on.

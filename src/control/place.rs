@@ -171,6 +171,61 @@ pub fn running() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// What whoever runs a honeynet holds a lock on in its directory. A copy of the directory has one of its own.
+const LIVES: &str = "lock";
+
+/// The right to run a honeynet in some directory; given back when dropped, or when the process ends.
+#[derive(Debug)]
+pub struct Home {
+    _file: File,
+}
+
+impl Home {
+    /// Moves into `dir`, which there is.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if a honeynet runs there; what the file system says otherwise, with the path.
+    pub fn take(dir: &Path) -> io::Result<Home> {
+        let path = dir.join(LIVES);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(|error| at(&path, &error))?;
+        let mut tries = 0;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Home { _file: file }),
+                // Whoever only looks holds it for a moment.
+                Err(rustix::io::Errno::WOULDBLOCK) if tries < 5 => {
+                    tries += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let why = format!("a honeynet runs in {} already, by another name", dir.display());
+                    return Err(io::Error::new(ErrorKind::AlreadyExists, why));
+                }
+                Err(error) => return Err(at(&path, &error.into())),
+            }
+        }
+    }
+}
+
+/// Whether the honeynet that lies in `dir` runs: by what its supervisor holds there, wherever `dir` is and whatever it is called.
+///
+/// # Errors
+/// If that cannot be looked at.
+pub fn is_lived_in(dir: &Path) -> io::Result<bool> {
+    let file = match File::open(dir.join(LIVES)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Makes the honeynet's directory with those of the console in it.
 ///
 /// # Errors
@@ -266,6 +321,28 @@ mod tests {
         std::fs::rename(&file, dir.path().join("secret.new")).unwrap();
         assert_ne!(secret(dir.path()).unwrap().0, first.0);
         assert!(!dir.path().join("secret.new").exists());
+    }
+
+    #[test]
+    fn a_directory_says_whether_somebody_runs_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, copy, link) = (dir.path().join("home"), dir.path().join("copy"), dir.path().join("link"));
+        std::fs::create_dir(&home).unwrap();
+        std::fs::create_dir(&copy).unwrap();
+        std::os::unix::fs::symlink(&home, &link).unwrap();
+        assert!(!is_lived_in(&home).unwrap());
+        let lives = Home::take(&home).unwrap();
+        std::fs::copy(home.join(LIVES), copy.join(LIVES)).unwrap();
+        assert!(is_lived_in(&home).unwrap() && is_lived_in(&link).unwrap() && is_lived_in(&home.join(".")).unwrap());
+        assert!(!is_lived_in(&copy).unwrap());
+        let error = Home::take(&link).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert!(error.to_string().ends_with("already, by another name"), "{error}");
+        drop(lives);
+        assert!(!is_lived_in(&home).unwrap());
+        drop(Home::take(&link).unwrap());
+        // What is left of one whose process was killed is no sign of life.
+        assert_eq!(std::fs::metadata(home.join(LIVES)).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -100,6 +100,12 @@ pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
         ErrorKind::AlreadyExists => SupervisorError::Running(error),
         _ => SupervisorError::System("take the lock", error),
     })?;
+    let dir = setup.state_dir.join(name);
+    place::make_dirs(&dir).map_err(SupervisorError::State)?;
+    let _home = place::Home::take(&dir).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => SupervisorError::Running(error),
+        _ => SupervisorError::State(error),
+    })?;
     // Before anything is started: no signal is lost.
     let signals = Signals::take(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD])
         .map_err(|e| SupervisorError::System("hold signals back", e))?;
@@ -131,7 +137,6 @@ pub fn run(setup: &Setup, ready: impl FnOnce()) -> Result<(), SupervisorError> {
 fn prepare(setup: &Setup, inside: Inside, fds: Option<Given>) -> Result<[Child; 3], SupervisorError> {
     let plan = &setup.plan;
     let dir = setup.state_dir.join(&plan.name);
-    place::make_dirs(&dir).map_err(SupervisorError::State)?;
     let secret = place::secret(&dir).map_err(SupervisorError::State)?;
     let control = place::listen(&plan.name).map_err(SupervisorError::Socket)?;
     let metrics = match setup.metrics {

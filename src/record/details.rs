@@ -146,6 +146,7 @@ pub fn members(id: EventId) -> Option<&'static [Member]> {
             may("path", Text),
             may("direction", Word(&["upload", "download", "input", "output"])),
             has("size", Number),
+            may("again", Number),
             may("sha256", Text),
             may("content", Text),
             may("cut", Text),

@@ -314,7 +314,7 @@ fn connections_are_shown() {
         Entry::Exec { channel: 1, command: Text::command("scp -t \u{9b}/tmp") },
         Entry::FileBegin { channel: 1, file: 0, path: Text::new("worm\n.sh"), direction: Direction::Upload },
         Entry::FilePiece { file: 0, offset: 0, data: worm.clone() },
-        Entry::FileEnd { file: 0, size: worm.len() as u64, sha256: None, kept: true },
+        Entry::FileEnd { file: 0, size: worm.len() as u64, again: 0, sha256: None, kept: true },
         Entry::Opened {
             channel: 2,
             kind: ChannelKind::DirectTcpip { host: Text::new("10.0.0.2"), port: 25, from: Text::default() },

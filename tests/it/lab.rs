@@ -45,6 +45,8 @@ pub struct Lab {
     pub inside: Option<String>,
     /// Whether the kernel denies eBPF to all of it, as a container's or a hardened machine's does.
     pub without_bpf: bool,
+    /// Files that it, and nobody else, finds in `/etc`.
+    pub over_etc: Option<PathBuf>,
     up: Option<Running>,
     small_disk: bool,
     dir: tempfile::TempDir,
@@ -119,6 +121,7 @@ impl Lab {
             only_cgroup2: false,
             inside: None,
             without_bpf: false,
+            over_etc: None,
             up: None,
             small_disk: false,
             dir: tempfile::tempdir().unwrap(),
@@ -193,6 +196,10 @@ impl Lab {
             let mounts = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
             command.args(["unshare", "--mount", "sh", "-c", mounts, "sh"]);
         }
+        if let Some(dir) = &self.over_etc {
+            let mounts = format!("mount -t overlay none -o lowerdir={}:/etc /etc && exec \"$@\"", dir.display());
+            command.args(["unshare", "--mount", "sh", "-c", &mounts, "sh"]);
+        }
         command.args([PROGRAM, "up", topology, "--uplink", "up0"]);
         command.args(["--name", &self.name, "--threads", &self.threads.to_string(), "--state-dir"]).arg(&state);
         if let Some(source) = &self.inside {
@@ -210,6 +217,11 @@ impl Lab {
     pub fn attacker_at(&self, address: &str, gateway: &str) {
         self.attacker.addr("eth0", address);
         self.attacker.sh(&["ip", "route", "add", "default", "via", gateway]);
+    }
+
+    /// Waits for a line of its log that contains `text`, and returns it.
+    pub fn said(&mut self, text: &str) -> String {
+        self.up.as_mut().expect("it runs").wait_line(text)
     }
 
     /// The supervisor's process number.

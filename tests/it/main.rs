@@ -13,6 +13,7 @@ mod cgroup2;
 mod claim;
 mod clients;
 mod clients_recorded;
+mod clock_jumps;
 mod commands;
 mod console;
 mod containers;

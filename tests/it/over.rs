@@ -95,6 +95,23 @@ fn whoever_is_there_when_a_honeynet_ends_has_an_end_with_octets() {
     assert_eq!((&before["ended"], &before["bytes_in"]), (&json!(false), &json!(0)));
     assert!(show(&lab, &before).contains(", goes on)"));
     assert_eq!(before["state"], "open");
+    // By whatever path its directory is found it is the same one, and a copy of it is another.
+    let copy = lab.path("copy").join(&lab.name);
+    std::fs::create_dir_all(&copy).unwrap();
+    sh(&[
+        "cp",
+        "-r",
+        lab.own_dir().join("events").to_str().unwrap(),
+        lab.own_dir().join("lock").to_str().unwrap(),
+        copy.to_str().unwrap(),
+    ]);
+    for (dir, state) in [(lab.own_dir(), "open"), (copy, "broken")] {
+        let mut ls = Command::new(PROGRAM);
+        let output = ls.args(["session", "ls", "--json", "--state-dir", "."]).current_dir(&dir).output().unwrap();
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        let row = rows.as_array().unwrap().iter().find(|row| row["session"] == before["session"]);
+        assert_eq!(row.map(|row| &row["state"]), Some(&json!(state)), "{}", dir.display());
+    }
     lab.down();
     for host in ["192.0.2.10", "192.0.2.20", "192.0.2.30"] {
         let closed = lab.wait_event("tcp.close", |event| event["dst"]["ip"] == host);
@@ -142,10 +159,13 @@ fn a_session_of_a_run_that_is_over_is_over_while_another_one_is_up() {
         }
         drop((client, before));
         lab.start(TOPOLOGY);
-        // What the client's kernel still sends of the connection may be another session already.
-        let rows = lab.json(&["session", "ls", "--host", host]);
-        let row = rows.as_array().unwrap().iter().find(|row| row["session"] == id(&session));
-        assert_eq!(row.map(|row| &row["ended"]), Some(&Value::Bool(true)), "{host}: {rows}");
+        // What the client's kernel still sends of the connection may be another session already. Frames may flow a moment before
+        // it is on the disk that they do, which is what tells of the end of a run that nobody else has told of.
+        wait_for("the end", || {
+            let rows = lab.json(&["session", "ls", "--host", host]);
+            let row = rows.as_array().unwrap().iter().find(|row| row["session"] == id(&session));
+            (row.expect("it stays")["ended"] == true).then_some(())
+        });
         let mut after = follow(&lab, &session);
         after.wait_line("I am in");
         after.wait_line("(the session is over)");

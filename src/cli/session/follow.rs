@@ -15,7 +15,7 @@ use super::drawing::{Drawing, Place};
 use super::ends::{Ends, Names};
 use super::replay::{Open, casts, next_of, no_transcript, open};
 use super::{Which, directory, events, unreadable};
-use crate::control::place::Live;
+use crate::control::place;
 use crate::event::{EventId, SessionId, Utc};
 use crate::record::transcript::{Moment, What};
 use crate::record::{Over, Record, Tail, Why, session};
@@ -102,9 +102,8 @@ impl Watch {
                 has_ended = has_ended.or_else(|| end_of(&record?, id, since));
             })
             .map_err(|error| unreadable(&self.dir, &error))?;
-        let name = self.dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // Whoever cannot tell waits on.
-        let is_down = Live::find(name).is_ok_and(|live| live.is_none());
+        let is_down = place::is_lived_in(&self.dir).is_ok_and(|lives| !lives);
         self.over = match (has_ended, is_down) {
             (Some(why), _) => Some((why, now)),
             (None, true) => Some((HONEYNET, now)),

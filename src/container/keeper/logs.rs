@@ -21,9 +21,8 @@ pub(super) fn received(worker: &Channel, name: &str) -> Option<OwnedFd> {
     match received {
         Ok(mut received) if !received.fds.is_empty() => received.fds.pop(),
         Ok(received) => {
-            let why = text.get(..received.len).map(String::from_utf8_lossy).unwrap_or_default();
-            // One whose init is a log daemon has its own.
-            tracing::info!(%why, container = name, "what a container says to its log is not told");
+            let why = why(text.get(..received.len).unwrap_or_default());
+            tracing::info!(why, container = name, "what a container says to its log is not told");
             None
         }
         // It did not come so far.
@@ -32,6 +31,16 @@ pub(super) fn received(worker: &Channel, name: &str) -> Option<OwnedFd> {
             tracing::warn!(%error, container = name, "what a container says to its log is not told");
             None
         }
+    }
+}
+
+/// Why there is no log, by what a worker has sent.
+fn why(said: &[u8]) -> String {
+    match said {
+        // Its end of the socket is closed: it was to make none, or did not get that far.
+        [] => "its worker has ended without making a socket for it".to_owned(),
+        // One whose init is a log daemon has its own.
+        said => String::from_utf8_lossy(said).into_owned(),
     }
 }
 
@@ -79,5 +88,23 @@ impl Keeper {
         {
             container.log.get_or_insert(log);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_there_is_not_has_a_reason() {
+        let (keeper, worker) = Channel::pair().unwrap();
+        assert!(received(&keeper, "x").is_none(), "it did not come so far");
+        worker.send(b"/dev/log: File exists", &[]).unwrap();
+        assert!(received(&keeper, "x").is_none());
+        drop(worker);
+        let mut text = [0; 8];
+        assert_eq!(keeper.recv(&mut text).unwrap().len, 0, "a worker that has ended says nothing");
+        assert_eq!(why(b""), "its worker has ended without making a socket for it");
+        assert_eq!(why(b"/dev/log: File exists"), "/dev/log: File exists");
     }
 }

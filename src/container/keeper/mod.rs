@@ -39,6 +39,7 @@ mod scripts;
 mod settings;
 mod ssh_key;
 mod taps;
+mod tries;
 mod uplinks;
 mod used;
 mod waiting;

@@ -281,7 +281,7 @@ impl Keeper {
             self.scripts.kill_orphans();
             return;
         }
-        if self.looker_ended(pid, now) || self.search_ended(pid) {
+        if self.looker_ended(pid, now) || self.search_ended(pid, now) {
             return;
         }
         let owner = self.containers.iter().find(|(_, container)| container.is_process(pid)).map(|(number, _)| *number);

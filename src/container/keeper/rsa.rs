@@ -21,7 +21,8 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use super::ahead::addresses;
 use super::host::{self, Host};
 use super::lease::{Container, Stage, Worker};
-use super::process::{Keeper, SECOND};
+use super::process::Keeper;
+use super::tries::Tries;
 use super::{kept, own_files};
 use crate::container::KeeperConfig;
 use crate::container::image::HostKey;
@@ -35,8 +36,6 @@ const MOST: usize = 4096;
 /// Hosts of a node whose keys are found ahead, and addresses that are looked at for that.
 const AHEAD: usize = 64;
 const LOOKED_AT: usize = 4096;
-/// A search that takes longer hangs.
-const DEADLINE: i64 = 60 * SECOND;
 
 /// A file of honeyweave's own that came later than its container was somebody's: its inode, and when that changed.
 pub type Late = (u64, Utc);
@@ -47,6 +46,8 @@ pub struct Search {
     found: HashMap<u128, RsaKey>,
     wanted: VecDeque<(NodeIdx, IpAddr)>,
     at_work: Vec<(Worker, (NodeIdx, IpAddr), RsaSeed)>,
+    /// A machine that is busy may starve who gives way to all others: then it is killed, and looks again later.
+    tries: Tries<(NodeIdx, IpAddr)>,
 }
 
 impl Search {
@@ -69,6 +70,12 @@ impl Search {
         let rsa = host.rsa_seed().and_then(|seed| self.found.get(&seed.id()).cloned());
         Host { rsa, ..host }
     }
+
+    /// The key of that host was not found.
+    fn failed(&mut self, of: (NodeIdx, IpAddr), why: &str, now: i64) {
+        let until = if self.tries.failed(of, now) { "it is looked for again" } else { "somebody comes to that host" };
+        tracing::warn!(why, host = %of.1, "a host's RSA key was not found, and is missing inside until {until}");
+    }
 }
 
 impl Keeper {
@@ -90,17 +97,24 @@ impl Keeper {
     /// Begins what can be begun. Returns when to look again.
     pub(super) fn search_keys(&mut self, now: i64) -> i64 {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let due = self.search.tries.due(now);
+        self.search.wanted.extend(due);
         while self.ending.is_none() && self.search.at_work.len() < cpus {
             let Some(of) = self.search.wanted.pop_front() else { break };
             let seed = host::find(&self.config, of.0, of.1).ok().and_then(|host| host.rsa_seed());
-            let Some(seed) = seed.filter(|seed| !self.search.found.contains_key(&seed.id())) else { continue };
-            match Worker::start(&self.worker, "host-key", &Work::Find(seed.clone()), now, DEADLINE) {
+            let Some(seed) = seed.filter(|seed| !self.search.found.contains_key(&seed.id())) else {
+                self.search.tries.done(of);
+                continue;
+            };
+            let patience = self.search.tries.patience(of);
+            match Worker::start(&self.worker, "host-key", &Work::Find(seed.clone()), now, patience) {
                 Ok(worker) => self.search.at_work.push((worker, of, seed)),
-                Err(error) => tracing::warn!(%error, host = %of.1, "its RSA key is missing inside"),
+                Err(error) => self.search.failed(of, &error.to_string(), now),
             }
         }
+        let next = self.search.tries.next();
         let workers = self.search.at_work.iter_mut().map(|(worker, ..)| worker);
-        workers.fold(i64::MAX, |next, worker| {
+        workers.fold(next, |next, worker| {
             if now >= worker.deadline {
                 worker.kill();
             }
@@ -109,7 +123,7 @@ impl Keeper {
     }
 
     /// Process `pid` has ended; whether it was one that looked for a key.
-    pub(super) fn search_ended(&mut self, pid: i32) -> bool {
+    pub(super) fn search_ended(&mut self, pid: i32, now: i64) -> bool {
         let Some(at) = self.search.at_work.iter().position(|(worker, ..)| worker.pid == pid) else { return false };
         let (worker, of, seed) = self.search.at_work.swap_remove(at);
         match worker.answer() {
@@ -118,8 +132,10 @@ impl Keeper {
                     self.search.found.clear();
                 }
                 self.search.found.insert(seed.id(), *key);
+                self.search.tries.done(of);
             }
-            other => tracing::warn!(?other, host = %of.1, "its RSA key was not found, and is missing inside"),
+            Done::Failed(why) => self.search.failed(of, &why, now),
+            _ => self.search.failed(of, "it answers something else", now),
         }
         self.bring_key(of);
         true

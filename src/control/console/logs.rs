@@ -224,7 +224,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!(first.await.unwrap().event.id, EventId::ContainerLog);
+        assert_eq!(first.await.unwrap().said.event.id, EventId::ContainerLog);
         logs.forget(7);
         assert!(logs.socket(7).is_none());
     }

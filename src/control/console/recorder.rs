@@ -15,8 +15,9 @@ use std::sync::mpsc::Receiver;
 use super::alerts::Alerts;
 use super::private::Private;
 use super::shared::{Shared, lock};
+use super::to_recorder::Heard;
 use crate::control::config::Rings;
-use crate::event::{Captured, Event, EventId, Fate, Now, Process, Said, decode};
+use crate::event::{Captured, Event, EventId, Fate, Now, Process, decode};
 use crate::record::{
     CaptureLimits, CaptureSet, CaptureSource, Causes, Contacts, Direction, EventLog, LogLimits, Record, Summary, Trust,
     Utc,
@@ -64,7 +65,7 @@ pub struct Recorder {
     captures: CaptureSet,
     /// What each thread of the data plane writes.
     rings: Vec<Readers>,
-    said: Receiver<Said>,
+    said: Receiver<Heard>,
     /// Which session each container was leased for.
     causes: Causes,
     /// What is left out of what is written.
@@ -99,7 +100,7 @@ impl Recorder {
         dir: &Path,
         limits: CaptureLimits,
         rings: Vec<Rings>,
-        said: Receiver<Said>,
+        said: Receiver<Heard>,
         wake: EventFd,
     ) -> io::Result<Recorder> {
         let now = Utc::from_micros(clock::realtime_micros());
@@ -293,7 +294,7 @@ impl Recorder {
         let shared = self.shared.clone();
         let mut summary = shared.summary();
         for _ in 0..EVENTS_AT_ONCE {
-            let Ok(said) = self.said.try_recv() else { break };
+            let Ok(Heard { said, at }) = self.said.try_recv() else { break };
             match said.process() {
                 Some((Process::Switch, fate)) if fate.is_end() => {
                     summary.switch_restarted();
@@ -306,7 +307,8 @@ impl Recorder {
                 self.alerts.push(said, monotonic);
                 continue;
             }
-            self.write(&mut summary, &said.event, &said.data, offset);
+            let at = at.unwrap_or_else(|| time(&said.event, offset));
+            self.write(&mut summary, &said.event, &said.data, at);
         }
         let (mut more, mut unreadable) = (false, 0);
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -315,7 +317,7 @@ impl Recorder {
             while taken < EVENTS_AT_ONCE && self.rings[ring].events.read(&mut buffer) {
                 taken += 1;
                 match decode(&buffer) {
-                    Some((event, data)) => self.write(&mut summary, &event, data, offset),
+                    Some((event, data)) => self.write(&mut summary, &event, data, time(&event, offset)),
                     None => unreadable += 1,
                 }
             }
@@ -363,8 +365,7 @@ impl Recorder {
         more
     }
 
-    fn write(&mut self, summary: &mut Summary, event: &Event, data: &[u8], offset: i64) {
-        let time = Utc::from_micros(event.at.total_micros().saturating_add(offset));
+    fn write(&mut self, summary: &mut Summary, event: &Event, data: &[u8], time: Utc) {
         let node = self.shared.nodes.get(usize::from(event.node)).map(String::as_str);
         let record = Record::of_event(0, time, node, event, data);
         if event.first {
@@ -377,8 +378,7 @@ impl Recorder {
     /// Tells the alerts that have waited long enough at `now`, monotonic and in microseconds.
     fn tell_alerts(&mut self, summary: &mut Summary, now: i64, offset: i64) {
         for (said, contact) in self.alerts.take(&self.captures.contacts, now, offset) {
-            let time = Utc::from_micros(said.event.at.total_micros().saturating_add(offset));
-            let mut record = Record::of_event(0, time, None, &said.event, &said.data);
+            let mut record = Record::of_event(0, time(&said.event, offset), None, &said.event, &said.data);
             (record.session, record.cause) = (contact.map(|c| c.session), contact.and_then(|c| c.cause));
             self.tell(summary, record);
         }
@@ -474,6 +474,11 @@ impl Recorder {
         stats.1.clone_from(self.captures.stats());
         self.shared.metrics.update(&stats.0, &stats.1);
     }
+}
+
+/// When that was, by a clock that is `offset` ahead of the monotonic one.
+fn time(event: &Event, offset: i64) -> Utc {
+    Utc::from_micros(event.at.total_micros().saturating_add(offset))
 }
 
 fn nanos(micros: i64) -> u64 {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::shared::Shared;
-use super::to_recorder::ToRecorder;
+use super::to_recorder::{Heard, ToRecorder};
 use crate::event::{Now, Said, Utc};
 use crate::record::tape::Tapes;
 use crate::relay::tape::Word;
@@ -98,6 +98,6 @@ fn pass_on(tapes: &mut Tapes, to_recorder: &ToRecorder, offset: i64) {
     to_recorder.say(tapes.told().map(|notice| {
         let mut event = notice.event;
         event.at = Instant::from_micros(notice.at.micros().saturating_sub(offset));
-        Said { event, data: notice.data }
+        Heard { said: Said { event, data: notice.data }, at: Some(notice.at) }
     }));
 }

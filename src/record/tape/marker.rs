@@ -38,6 +38,9 @@ pub struct Mark {
     pub more: Vec<(u32, More)>,
     /// Microseconds from its beginning to the last thing that happened.
     pub last: u64,
+    /// When it began, by the clock that nobody sets, in microseconds.
+    #[serde(default)]
+    pub began: Option<i64>,
 }
 
 /// Such a file.

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::json;
 
+use self::files::FileMoved;
 use self::running::Running;
 use self::standing::{Signs, Standing};
 use super::TapeLimits;
@@ -184,6 +185,7 @@ impl Recording {
             counts: Counts::default(),
             more: Vec::new(),
             last: 0,
+            began: Some(desk.steady),
         };
         let marker = Marker::create(&desk.store.open_connections(), conn, mark);
         let mut recording = Recording {
@@ -256,8 +258,9 @@ impl Recording {
             Entry::Raw { channel, stream, data } => self.raw(*channel, *stream, data, desk),
             Entry::Beyond { channel, stream, octets } => self.beyond(*channel, *stream, *octets, desk),
             Entry::FilePiece { file, offset, data } => self.piece(*file, *offset, data, desk),
-            Entry::FileEnd { file, size, sha256, kept } => {
-                self.file_end(*file, *size, sha256.as_deref(), *kept, at, desk);
+            Entry::FileEnd { file, size, again, sha256, kept } => {
+                let moved = FileMoved { size: *size, again: *again, sha256: sha256.as_deref(), kept: *kept };
+                self.file_end(*file, &moved, at, desk);
             }
             _ => {
                 self.tape.push(self.last, entry, desk.store);
@@ -304,8 +307,8 @@ impl Recording {
         };
         let at = self.time(desk.steady);
         for file in self.files.keys().copied().collect::<Vec<_>>() {
-            let came = self.files.get(&file).map_or(0, |content| content.came);
-            self.file_end(file, came, None, false, at, desk);
+            let size = self.files.get(&file).map_or(0, |content| content.came);
+            self.file_end(file, &FileMoved { size, again: 0, sha256: None, kept: false }, at, desk);
         }
         self.tell_exits(at, desk);
         for (_, channel) in std::mem::take(&mut self.channels) {

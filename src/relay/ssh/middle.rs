@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::inner::{self, Closed, Dial, Inner};
 use super::lane::Load;
-use super::observe::Files;
+use super::observe::{Files, Shared};
 use super::watch::Watch;
 use super::{ATTEMPTS, ATTEMPTS_DROPBEAR, CHANNELS, DISCONNECT, LAST_WORDS, Settings, TRIES, Used, is_dropbear};
 use crate::relay::tape::{Entry, Reason, Recorder, Text};
@@ -27,7 +27,7 @@ pub(super) struct Middle {
     pub(super) inward: Arc<Load>,
     pub(super) outward: Arc<Load>,
     /// Files have numbers that are those of the connection.
-    files: Arc<AtomicU32>,
+    files: Shared,
     dial: Dial,
     /// What was connected ahead of time, or is just being: then it is locked.
     ahead: Arc<Ahead>,
@@ -65,7 +65,7 @@ impl Middle {
             watch,
             inward: Arc::default(),
             outward: Arc::default(),
-            files: Arc::default(),
+            files: Shared::default(),
             dial,
             ahead: Arc::default(),
             connecting: OnceLock::new(),

@@ -1,11 +1,9 @@
 //! What reads an attacker's octets, without a connection around it. For fuzzing.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::hello::Seen;
-use super::observe::{Files, Observer};
+use super::observe::{Files, Observer, Shared};
 use crate::relay::tape::{Entry, Stream};
 
 /// How a client introduces itself whose first octets come in these pieces.
@@ -21,12 +19,12 @@ pub struct Carried(Observer);
 impl Carried {
     /// By a command; of each file so many octets are kept.
     pub fn by_command(command: &[u8], keep: u64) -> Carried {
-        Carried(Observer::of_command(command, Files::new(Arc::default(), keep, 0)))
+        Carried(Observer::of_command(command, Files::new(Shared::default(), keep, 0)))
     }
 
     /// By a subsystem.
     pub fn by_subsystem(name: &str, keep: u64) -> Carried {
-        Carried(Observer::of_subsystem(name, Files::new(Arc::default(), keep, 0)))
+        Carried(Observer::of_subsystem(name, Files::new(Shared::default(), keep, 0)))
     }
 
     /// What the next octets tell; none if they are but octets.

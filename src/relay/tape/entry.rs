@@ -328,9 +328,12 @@ pub enum Entry {
     FileEnd {
         /// Its number.
         file: u32,
-        /// Octets that moved.
+        /// Octets of it that moved, each counted once, however often it did.
         size: u64,
-        /// Their SHA-256 in hexadecimal; none if they did not come from first to last.
+        /// Octets that moved although they had before.
+        #[serde(default)]
+        again: u64,
+        /// Of the octets of `size`, the SHA-256 in hexadecimal; none if they did not come from first to last.
         sha256: Option<String>,
         /// Whether all of them are in the pieces.
         kept: bool,

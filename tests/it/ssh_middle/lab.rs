@@ -338,6 +338,8 @@ pub struct Moved {
     pub path: Text,
     pub direction: Direction,
     pub size: u64,
+    /// Octets that moved more than once.
+    pub again: u64,
     pub sha256: Option<String>,
     /// What was kept of it.
     pub content: Vec<u8>,
@@ -357,6 +359,7 @@ fn moved_by_one(told: &[Entry]) -> Vec<Moved> {
             path: path.clone(),
             direction: *direction,
             size: 0,
+            again: 0,
             sha256: None,
             content: Vec::new(),
             kept: false,
@@ -364,8 +367,9 @@ fn moved_by_one(told: &[Entry]) -> Vec<Moved> {
         for entry in told {
             match entry {
                 Entry::FilePiece { file: of, data, .. } if of == file => found.content.extend_from_slice(data),
-                Entry::FileEnd { file: of, size, sha256, kept } if of == file => {
-                    (found.size, found.sha256, found.kept) = (*size, sha256.clone(), *kept);
+                Entry::FileEnd { file: of, size, again, sha256, kept } if of == file => {
+                    (found.size, found.again) = (*size, *again);
+                    (found.sha256, found.kept) = (sha256.clone(), *kept);
                 }
                 _ => {}
             }

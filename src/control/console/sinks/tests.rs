@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::control::console::tests::{plan, until};
-use crate::event::{EventId, Said, Utc};
+use crate::control::console::to_recorder::Heard;
+use crate::event::{EventId, Utc};
 use crate::record::sink::{Format, Peer, Select, Target};
 use crate::record::{EventLog, LogLimits, Record};
 use crate::sys::clock;
@@ -20,7 +21,7 @@ struct Desk {
     dir: tempfile::TempDir,
     log: EventLog,
     shared: Arc<Shared>,
-    said: (ToRecorder, Receiver<Said>),
+    said: (ToRecorder, Receiver<Heard>),
     sinks: Option<Sinks>,
 }
 
@@ -65,7 +66,7 @@ impl Desk {
 
     /// What was told, as text.
     fn told(&self, id: EventId) -> String {
-        let said = self.said.1.recv_timeout(DEADLINE).unwrap();
+        let said = self.said.1.recv_timeout(DEADLINE).unwrap().said;
         assert_eq!(said.event.id, id);
         format!("{} {}", said.event.count, String::from_utf8(said.data).unwrap())
     }

@@ -22,6 +22,17 @@ struct FileEnd<'a> {
     missing: &'a [(u64, u64)],
 }
 
+/// How a file has moved.
+pub(super) struct FileMoved<'a> {
+    /// Octets of it, each counted once.
+    pub(super) size: u64,
+    /// Those that moved although they had before.
+    pub(super) again: u64,
+    pub(super) sha256: Option<&'a str>,
+    /// Whether all of it came here.
+    pub(super) kept: bool,
+}
+
 impl Recording {
     pub(super) fn piece(&mut self, file: u32, offset: u64, data: &[u8], desk: &mut Desk<'_>) {
         let Some(content) = self.files.get_mut(&file) else {
@@ -35,15 +46,8 @@ impl Recording {
         }
     }
 
-    pub(super) fn file_end(
-        &mut self,
-        file: u32,
-        size: u64,
-        sha256: Option<&str>,
-        kept: bool,
-        at: Utc,
-        desk: &mut Desk<'_>,
-    ) {
+    pub(super) fn file_end(&mut self, file: u32, end: &FileMoved<'_>, at: Utc, desk: &mut Desk<'_>) {
+        let FileMoved { size, again, sha256, kept } = *end;
         let content = self.files.remove(&file);
         let (path, direction) = content.as_ref().map(|content| (content.path.clone(), content.direction)).unzip();
         let came = content.as_ref().map(|content| content.came);
@@ -64,18 +68,20 @@ impl Recording {
         let cut = there.cut.or((!kept).then_some(not_all)).or(has_gap.then_some(INTERRUPTED));
         // If all of it is there, what it is was seen here, too.
         let sha256 = if cut.is_none() && there.octets > 0 { there.sha256.as_deref() } else { sha256 };
-        let entry = Entry::FileEnd { file, size, sha256: sha256.map(str::to_owned), kept: cut.is_none() };
+        let entry = Entry::FileEnd { file, size, again, sha256: sha256.map(str::to_owned), kept: cut.is_none() };
         let content = there.content.as_deref();
         let line = FileEnd { entry: &entry, content, content_octets: there.octets, cut, missing: &there.missing };
         self.tape.push(self.last, &line, desk.store);
         self.tape.flush(desk.store);
         self.counts.files += 1;
+        // Of what went through the connection, what moved twice counts twice.
+        let passed = size.saturating_add(again);
         if let Some(direction) = direction {
-            self.running.pass_file(file, direction, size);
+            self.running.pass_file(file, direction, passed);
         }
         match direction {
-            Some(Direction::Upload) => self.counts.input = self.counts.input.saturating_add(size),
-            Some(Direction::Download) => self.counts.output = self.counts.output.saturating_add(size),
+            Some(Direction::Upload) => self.counts.input = self.counts.input.saturating_add(passed),
+            Some(Direction::Download) => self.counts.output = self.counts.output.saturating_add(passed),
             // Its octets came as those of a channel, too.
             Some(Direction::Input | Direction::Output) | None => {}
         }
@@ -84,7 +90,7 @@ impl Recording {
         }
         let told = json!({
             "path": path, "direction": direction, "size": size, "sha256": sha256, "content": content, "cut": cut,
-            "duplicate": there.duplicate.then_some(true),
+            "again": (again > 0).then_some(again), "duplicate": there.duplicate.then_some(true),
         });
         self.notice(EventId::SshFile, at, told, desk);
     }

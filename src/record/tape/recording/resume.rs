@@ -34,7 +34,7 @@ impl Recording {
     /// more is to come of it.
     pub fn resume(mark: Mark, conn: u64, node: NodeIdx, lives: bool, desk: &mut Desk<'_>) -> Option<Recording> {
         let trying = Marker::trying(&desk.store.open_connections(), conn);
-        let Mark { mut begin, node: name, stem, counts, more, last } = mark.clone();
+        let Mark { mut begin, node: name, stem, counts, more, last, began } = mark.clone();
         begin.node = node;
         let session = begin.session;
         let dir = desk.store.path(session);
@@ -52,8 +52,11 @@ impl Recording {
             // That they were let in may be what died with the other process.
             signs.let_in();
         }
-        // It may have been idle since the last thing that happened; and the clock may have been set back since it began.
-        let since = desk.now.micros().saturating_sub(begin.at.micros()).max(i64::try_from(last).unwrap_or(i64::MAX));
+        // It may have been idle since the last thing that happened. The wall's clock, which may have been set meanwhile, says
+        // for how long only where the machine was started again: the other one began anew with it.
+        let by_wall = desk.now.micros().saturating_sub(begin.at.micros());
+        let by_steady = began.map(|began| desk.steady.saturating_sub(began)).filter(|since| *since >= 0);
+        let since = by_steady.unwrap_or(by_wall).max(i64::try_from(last).unwrap_or(i64::MAX));
         let mut recording = Recording {
             about: About { begin, dir, stem, keeps },
             tape,

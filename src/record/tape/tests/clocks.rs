@@ -62,3 +62,25 @@ fn what_the_switch_was_in_the_middle_of_ends_with_it_although_the_clock_was_set_
     lab.tapes.tend(at(62 * SECOND, -2 * HOUR));
     assert_eq!(lab.tapes.stats().open, 0);
 }
+
+#[test]
+fn who_goes_on_with_it_knows_how_long_it_lasts_although_the_clock_was_set_meanwhile() {
+    for ahead in [-2 * HOUR, -365 * 24 * HOUR, 91 * 24 * HOUR] {
+        let mut lab = Lab::new();
+        lab.begin(7, SESSION);
+        lab.put(7, SECOND as u64, hello());
+        lab.tapes.flush(7, at(SECOND, 0));
+        let next = Lab::tapes(lab.dir.path(), TapeLimits::default(), false, &lab.space);
+        std::mem::forget(std::mem::replace(&mut lab.tapes, next));
+        lab.tapes.remember(at(10 * SECOND, ahead).utc);
+        // Ten seconds of silence, and the honeynet ends.
+        let ended = at(20 * SECOND, ahead);
+        lab.tapes.retain(&[7], ended);
+        lab.tapes.ending(ended.utc, ended);
+        lab.tapes.switch_ended(ended.utc, ended);
+        lab.tapes.tend(at(22 * SECOND, ahead));
+        lab.told.extend(lab.tapes.told());
+        let closed = lab.told.iter().find(|notice| notice.event.id == EventId::SshClose).unwrap();
+        assert_eq!((closed.event.count, closed.at), (20 * SECOND as u64, utc(20 * SECOND)), "{ahead}");
+    }
+}

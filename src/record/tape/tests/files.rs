@@ -52,3 +52,28 @@ fn what_is_copied_is_kept_once_by_its_digest() {
     assert_eq!((read.files[0].sha256.as_deref(), read.files[0].content.as_deref()), (Some(abc), Some(&*content)));
     assert_eq!((read.files[6].direction.as_str(), read.files[6].size), ("download", 5));
 }
+
+#[test]
+fn what_moves_twice_counts_once_in_its_file_and_twice_in_its_connection() {
+    let mut lab = Lab::new();
+    lab.begin(7, SESSION);
+    lab.put(7, 1, opened(0));
+    lab.put(7, 1, Entry::Subsystem { channel: 0, name: text("sftp") });
+    for (file, direction) in [(0, Direction::Download), (1, Direction::Upload)] {
+        lab.put(7, 2, Entry::FileBegin { channel: 0, file, path: text("x"), direction });
+        lab.put(7, 2, Entry::FilePiece { file, offset: 0, data: Bytes::from_static(b"worm") });
+        lab.put(7, 3, Entry::FileEnd { file, size: 4, again: 3 * u64::from(file == 0), sha256: None, kept: true });
+    }
+    lab.put(7, 4, Entry::Closed { channel: 0 });
+    lab.end(7, 5);
+    let told = lab.told(EventId::SshFile);
+    assert_eq!((&told[0]["size"], &told[0]["again"], told[0].get("cut")), (&json!(4), &json!(3), None));
+    assert_eq!((&told[1]["size"], told[1].get("again")), (&json!(4), None));
+    let closed = lab.told(EventId::SshClose).remove(0);
+    assert_eq!((&closed["input"], &closed["output"]), (&json!(4), &json!(7)));
+    let exit = lab.told.iter().find(|notice| notice.event.id == EventId::SshExit).unwrap();
+    assert_eq!((exit.event.bytes_in, exit.event.bytes_out), (4, 7));
+    let tape = lines(&lab.file(TAPE));
+    let again: Vec<_> = tape.iter().filter_map(|line| line["file-end"]["again"].as_u64()).collect();
+    assert_eq!(again, [3, 0]);
+}

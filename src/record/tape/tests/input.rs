@@ -30,7 +30,7 @@ fn read(lab: &mut Lab, content: &[u8], from: usize) {
 
 fn end(lab: &mut Lab, content: &[u8]) {
     let (size, sha256) = (content.len() as u64, Some(sum(content)));
-    lab.put(7, 4, Entry::FileEnd { file: 0, size, sha256, kept: true });
+    lab.put(7, 4, Entry::FileEnd { file: 0, size, again: 0, sha256, kept: true });
     lab.put(7, 4, Entry::Closed { channel: 0 });
     lab.end(7, 5);
 }

@@ -170,7 +170,7 @@ fn upload(lab: &mut Lab, file: u32, path: &str, content: &[u8], kept: bool) {
         let offset = (number as u64) << 14;
         lab.put(7, 2, Entry::FilePiece { file, offset, data: Bytes::copy_from_slice(piece) });
     }
-    lab.put(7, 3, Entry::FileEnd { file, size: content.len() as u64, sha256: None, kept });
+    lab.put(7, 3, Entry::FileEnd { file, size: content.len() as u64, again: 0, sha256: None, kept });
 }
 
 #[test]
@@ -434,7 +434,7 @@ fn nothing_that_is_told_harms_anybody() {
     lab.put(7, 8, file.clone());
     lab.put(7, 8, file);
     lab.put(7, 8, Entry::FilePiece { file: u32::MAX, offset: 0, data: Bytes::from_static(b"x") });
-    lab.put(7, 9, Entry::FileEnd { file: u32::MAX, size: u64::MAX, sha256: Some(wild.clone()), kept: true });
+    lab.put(7, 9, Entry::FileEnd { file: u32::MAX, size: u64::MAX, again: 0, sha256: Some(wild.clone()), kept: true });
     lab.put(7, u64::MAX - 1, Entry::End { reason: Reason::ProtocolError, detail: Some(evil) });
     for (name, path) in lab.files(SESSION) {
         let text = fs::read_to_string(&path).unwrap();

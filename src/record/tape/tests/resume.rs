@@ -133,7 +133,7 @@ fn a_file_on_its_way_keeps_its_name_and_its_octets() {
         let (offset, second) = if gap { (50_001, &second[1..]) } else { (50_000, second) };
         lab.put(7, 3, Entry::FilePiece { file: 3, offset, data: Bytes::copy_from_slice(second) });
         let size = content.len() as u64;
-        lab.put(7, 4, Entry::FileEnd { file: 3, size, sha256: Some(digest.clone()), kept: true });
+        lab.put(7, 4, Entry::FileEnd { file: 3, size, again: 0, sha256: Some(digest.clone()), kept: true });
         lab.end(7, 5);
         let told = lab.told(EventId::SshFile).remove(0);
         assert_eq!(
@@ -179,7 +179,7 @@ fn what_misses_something_is_never_whole_however_often_somebody_dies() {
     // The one that knew of the gap is dead, too.
     let mut lab = lab.die();
     piece(&mut lab, 60_000, 90_000);
-    lab.put(7, 4, Entry::FileEnd { file: 3, size: 90_000, sha256: Some(digest.clone()), kept: true });
+    lab.put(7, 4, Entry::FileEnd { file: 3, size: 90_000, again: 0, sha256: Some(digest.clone()), kept: true });
     lab.end(7, 5);
     let told = lab.told(EventId::SshFile).remove(0);
     assert_eq!((&told["cut"], &told["sha256"]), (&json!("interrupted"), &json!(digest)), "{told}");
@@ -192,7 +192,7 @@ fn nobody_has_zeros_written_without_end() {
     lab.put(7, 1, opened(0));
     lab.put(7, 1, Entry::FileBegin { channel: 0, file: 3, path: text("x"), direction: Direction::Upload });
     lab.put(7, 2, Entry::FilePiece { file: 3, offset: 60 << 20, data: Bytes::from_static(b"x") });
-    lab.put(7, 4, Entry::FileEnd { file: 3, size: (60 << 20) + 1, sha256: None, kept: true });
+    lab.put(7, 4, Entry::FileEnd { file: 3, size: (60 << 20) + 1, again: 0, sha256: None, kept: true });
     lab.end(7, 5);
     let told = lab.told(EventId::SshFile).remove(0);
     assert_eq!((&told["cut"], told.get("content")), (&json!("interrupted"), None), "{told}");
@@ -278,7 +278,7 @@ fn words_that_died_with_the_process_are_made_good() {
     lab.put(7, 2_000_002, data(0, Stream::Input, b"id\r"));
     // Nor that a file began to move.
     lab.put(7, 2_000_003, Entry::FilePiece { file: 3, offset: 5, data: Bytes::from_static(b"worm") });
-    lab.put(7, 2_000_004, Entry::FileEnd { file: 3, size: 9, sha256: Some("ab".into()), kept: true });
+    lab.put(7, 2_000_004, Entry::FileEnd { file: 3, size: 9, again: 0, sha256: Some("ab".into()), kept: true });
     lab.end(7, 2_000_005);
     assert_eq!(lab.typed(), ["id"]);
     assert_eq!(moments(&lab.file(".cast")).len(), 1);

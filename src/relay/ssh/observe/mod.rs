@@ -1,6 +1,9 @@
 //! Files that move through a channel, seen by who stands beside: what passes is never changed, held back or refused, and
 //! what is not understood is octets from then on.
 
+mod again;
+#[cfg(test)]
+mod again_tests;
 mod file;
 mod program;
 #[cfg(test)]
@@ -15,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
+use self::again::{Marks, Room};
 pub(super) use self::file::Moving;
 use self::program::Program;
 use self::scp::Scp;
@@ -55,25 +59,32 @@ fn pieces(channel: u32, stream: Stream, data: &Bytes) -> impl Iterator<Item = En
     starts.map(move |at| Entry::Data { channel, stream, data: data.slice(at..data.len().min(at + PIECE)) })
 }
 
+/// What all files of a connection share: their numbers, and how much is remembered of them.
+#[derive(Clone, Default)]
+pub(super) struct Shared {
+    numbers: Arc<AtomicU32>,
+    room: Room,
+}
+
 /// The numbers that files get, and what is kept of them.
 #[derive(Clone)]
 pub(super) struct Files {
-    numbers: Arc<AtomicU32>,
+    shared: Shared,
     keep: u64,
     channel: u32,
 }
 
 impl Files {
     /// Of one channel; of each file so many octets are kept.
-    pub(super) fn new(numbers: Arc<AtomicU32>, keep: u64, channel: u32) -> Files {
-        Files { numbers, keep, channel }
+    pub(super) fn new(shared: Shared, keep: u64, channel: u32) -> Files {
+        Files { shared, keep, channel }
     }
 
     /// A file that begins to move.
     fn begin(&self, path: Text, direction: Direction, told: &mut Vec<Entry>) -> Moving {
-        let file = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let file = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         told.push(Entry::FileBegin { channel: self.channel, file, path, direction });
-        Moving::new(file, self.keep)
+        Moving::new(file, self.keep, Marks::new(self.shared.room.clone()))
     }
 }
 

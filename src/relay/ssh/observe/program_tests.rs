@@ -33,7 +33,7 @@ fn what_a_program_without_a_terminal_reads_is_kept_besides() {
         assert_eq!(content(&told, 0), &said[..kept]);
         assert_eq!(told[0], begin(0, "cat >x", Direction::Input));
         let size = said.len() as u64;
-        let end = Entry::FileEnd { file: 0, size, sha256: digest(&said), kept: kept == said.len() };
+        let end = Entry::FileEnd { file: 0, size, again: 0, sha256: digest(&said), kept: kept == said.len() };
         assert_eq!(told.last(), Some(&end));
         let pieces = told.iter().filter_map(|entry| match entry {
             Entry::FilePiece { data, .. } | Entry::Data { data, .. } => Some(data.len()),
@@ -75,7 +75,10 @@ fn what_it_says_is_kept_if_it_is_no_text_or_much() {
             let (number, path, direction, end) = file(&told);
             assert_eq!((path.as_str(), direction), ("cat x", Direction::Output));
             assert!(content(&told, number) == said, "from the first octet on, in pieces of {size}");
-            assert_eq!(end, Entry::FileEnd { file: 0, size: said.len() as u64, sha256: digest(said), kept: true });
+            assert_eq!(
+                end,
+                Entry::FileEnd { file: 0, size: said.len() as u64, again: 0, sha256: digest(said), kept: true }
+            );
         }
     }
     // Both ways, and no more than is to be kept.
@@ -84,7 +87,13 @@ fn what_it_says_is_kept_if_it_is_no_text_or_much() {
     told.extend(look(&mut observer, Stream::Output, &noise(3000), 500));
     told.extend(observer.end());
     assert_eq!((content(&told, 0).len(), content(&told, 1).len()), (1000, 1000));
-    let end = |file, said: &[u8]| Entry::FileEnd { file, size: said.len() as u64, sha256: digest(said), kept: false };
+    let end = |file, said: &[u8]| Entry::FileEnd {
+        file,
+        size: said.len() as u64,
+        again: 0,
+        sha256: digest(said),
+        kept: false,
+    };
     assert!(told.contains(&end(0, &noise(2000))) && told.contains(&end(1, &noise(3000))), "{told:?}");
 }
 
@@ -106,7 +115,8 @@ fn what_only_calls_itself_scp_is_kept_from_the_first_octet_on() {
             let Some(Entry::FileBegin { file, path, .. }) = told.iter().find(is_it) else { panic!("{told:?}") };
             assert_eq!(path, "scp -t x");
             assert!(content(&told, *file) == *sent, "{:?} in pieces of {size}", Text::new(&sent[..20.min(sent.len())]));
-            let end = Entry::FileEnd { file: *file, size: sent.len() as u64, sha256: digest(sent), kept: true };
+            let end =
+                Entry::FileEnd { file: *file, size: sent.len() as u64, again: 0, sha256: digest(sent), kept: true };
             assert!(told.contains(&end));
         }
     }

@@ -212,6 +212,12 @@ impl Sftp {
             Stream::Input => self.request(fields, left, told),
             Stream::Output | Stream::Error => self.answer(fields, left, told),
         }?;
+        if let Some(Place { open, direction, offset }) = &reader.into
+            && left > 0
+            && let Some(moving) = self.moving(*open, *direction, told)
+        {
+            moving.begins(*offset);
+        }
         reader.head.clear();
         reader.left = left;
         Ok(())

@@ -4,7 +4,7 @@ use super::*;
 use crate::relay::tape::FileAct;
 
 pub(super) fn files(keep: u64) -> Files {
-    Files::new(Arc::default(), keep, 5)
+    Files::new(Shared::default(), keep, 5)
 }
 
 pub(super) fn digest(data: &[u8]) -> Option<String> {
@@ -131,12 +131,12 @@ fn scp_tells_of_files_in_directories() {
             [
                 directory("kit"),
                 begin(0, "kit/run.sh", Direction::Upload),
-                Entry::FileEnd { file: 0, size: 40_000, sha256: digest(&data), kept: true },
+                Entry::FileEnd { file: 0, size: 40_000, again: 0, sha256: digest(&data), kept: true },
                 directory("kit/deep"),
                 begin(1, "kit/deep/a b", Direction::Upload),
-                Entry::FileEnd { file: 1, size: 0, sha256: digest(b""), kept: true },
+                Entry::FileEnd { file: 1, size: 0, again: 0, sha256: digest(b""), kept: true },
                 begin(2, "\x1b[2Jx", Direction::Upload),
-                Entry::FileEnd { file: 2, size: 3, sha256: digest(b"abc"), kept: true },
+                Entry::FileEnd { file: 2, size: 3, again: 0, sha256: digest(b"abc"), kept: true },
                 Entry::Data { channel: 5, stream: Stream::Input, data: Bytes::from_static(b"\x01scp: nowhere") },
             ]
         );
@@ -180,7 +180,7 @@ fn nothing_that_scp_would_not_say_is_left_out() {
     let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Upload, files(2))));
     let told = look(&mut observer, Stream::Input, &[&line[..], b"a;x\n"].concat(), 50);
     assert_eq!(octets(&told, Stream::Input), [&line[..line.len() - 1], b";x\n"].concat());
-    assert!(told.contains(&Entry::FileEnd { file: 0, size: 1, sha256: None, kept: false }), "{told:?}");
+    assert!(told.contains(&Entry::FileEnd { file: 0, size: 1, again: 0, sha256: None, kept: false }), "{told:?}");
     let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Upload, files(2))));
     assert_eq!(octets(&look(&mut observer, Stream::Input, b"D0755 0 d\nE\nE\nx\n", 100), Stream::Input), b"E\nx\n");
     // The other direction: as many zeros as there were things to be taken, and all of whatever else.
@@ -200,7 +200,7 @@ fn scp_may_fail_in_a_file() {
     let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Download, files(9))));
     let told = look(&mut observer, Stream::Output, b"C0644 1 x\na\x01scp: x: Input/output error\nC0644 0 y\n\0", 7);
     assert_eq!(octets(&told, Stream::Output), b"\x01scp: x: Input/output error");
-    let end = |file, size, sha256: Option<String>, kept| Entry::FileEnd { file, size, sha256, kept };
+    let end = |file, size, sha256: Option<String>, kept| Entry::FileEnd { file, size, again: 0, sha256, kept };
     assert!(told.contains(&end(0, 1, None, false)) && told.contains(&end(1, 0, digest(b""), true)), "{told:?}");
 }
 
@@ -209,7 +209,7 @@ fn scp_that_breaks_off_or_is_none_is_told() {
     let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Download, files(2))));
     let told = look(&mut observer, Stream::Output, b"C0644 10 x\nabcde", 100);
     assert_eq!(content(&told, 0), b"ab");
-    assert_eq!(observer.end(), [Entry::FileEnd { file: 0, size: 5, sha256: None, kept: false }]);
+    assert_eq!(observer.end(), [Entry::FileEnd { file: 0, size: 5, again: 0, sha256: None, kept: false }]);
 
     for strange in [&b"hello, world\n"[..], b"C0644 x y\n", b"C0644\n", b"\n", &[b'C'; 10_000]] {
         let mut observer = Observer::Scp(Box::new(Scp::new(Direction::Upload, files(2))));
@@ -238,51 +238,51 @@ fn a_deep_path_of_scp_costs_little() {
     }
 }
 
-struct Packet(Vec<u8>);
+pub(super) struct Packet(pub(super) Vec<u8>);
 
 impl Packet {
-    fn new(kind: u8, id: u32) -> Packet {
+    pub(super) fn new(kind: u8, id: u32) -> Packet {
         Packet(vec![kind]).word(id)
     }
-    fn word(mut self, word: u32) -> Packet {
+    pub(super) fn word(mut self, word: u32) -> Packet {
         self.0.extend(word.to_be_bytes());
         self
     }
-    fn long(mut self, long: u64) -> Packet {
+    pub(super) fn long(mut self, long: u64) -> Packet {
         self.0.extend(long.to_be_bytes());
         self
     }
-    fn string(self, string: &[u8]) -> Packet {
+    pub(super) fn string(self, string: &[u8]) -> Packet {
         let mut packet = self.word(string.len() as u32);
         packet.0.extend(string);
         packet
     }
-    fn done(self) -> Vec<u8> {
+    pub(super) fn done(self) -> Vec<u8> {
         [&(self.0.len() as u32).to_be_bytes()[..], &self.0].concat()
     }
 }
 
-fn status(id: u32) -> Vec<u8> {
+pub(super) fn status(id: u32) -> Vec<u8> {
     Packet::new(101, id).word(0).string(b"Success").string(b"").done()
 }
 
-fn write(id: u32, handle: &str, offset: u64, data: &[u8]) -> Vec<u8> {
+pub(super) fn write(id: u32, handle: &str, offset: u64, data: &[u8]) -> Vec<u8> {
     Packet::new(6, id).string(handle.as_bytes()).long(offset).string(data).done()
 }
 
-fn handle(id: u32, handle: &str) -> Vec<u8> {
+pub(super) fn handle(id: u32, handle: &str) -> Vec<u8> {
     Packet::new(102, id).string(handle.as_bytes()).done()
 }
 
-fn close(id: u32, handle: &str) -> Vec<u8> {
+pub(super) fn close(id: u32, handle: &str) -> Vec<u8> {
     Packet::new(4, id).string(handle.as_bytes()).done()
 }
 
-fn sftp(keep: u64) -> Observer {
+pub(super) fn sftp(keep: u64) -> Observer {
     Observer::Sftp(Box::new(Sftp::new(files(keep))))
 }
 
-fn open(id: u32, path: &str, flags: u32) -> Vec<u8> {
+pub(super) fn open(id: u32, path: &str, flags: u32) -> Vec<u8> {
     Packet::new(3, id).string(path.as_bytes()).word(flags).word(0).done()
 }
 
@@ -328,8 +328,8 @@ fn sftp_tells_of_what_is_written_and_read() {
             [
                 begin(0, "/tmp/in", Direction::Upload),
                 begin(1, "/etc/passwd", Direction::Download),
-                Entry::FileEnd { file: 0, size: 100_000, sha256: digest(&data), kept: true },
-                Entry::FileEnd { file: 1, size: 11, sha256: digest(b"root:x:0:0:"), kept: true },
+                Entry::FileEnd { file: 0, size: 100_000, again: 0, sha256: digest(&data), kept: true },
+                Entry::FileEnd { file: 1, size: 11, again: 0, sha256: digest(b"root:x:0:0:"), kept: true },
                 act(FileAct::Rename, "a", Some("b\n")),
                 act(FileAct::Remove, "log", None),
             ],
@@ -348,7 +348,7 @@ fn sftp_out_of_order_has_no_digest() {
     }
     assert!(look(&mut observer, Stream::Input, &Packet::new(4, 3).string(b"h").done(), 99).is_empty());
     let told = look(&mut observer, Stream::Output, &status(3), 99);
-    assert_eq!(told, [Entry::FileEnd { file: 0, size: 8, sha256: None, kept: false }]);
+    assert_eq!(told, [Entry::FileEnd { file: 0, size: 8, again: 0, sha256: None, kept: false }]);
 }
 
 #[test]
@@ -463,8 +463,8 @@ fn sftp_tells_both_ways_of_one_handle_and_what_was_said_in_part() {
         [
             begin(0, "/etc/shadow", Direction::Upload),
             begin(1, "/etc/shadow", Direction::Download),
-            Entry::FileEnd { file: 0, size: 5, sha256: digest(b"evil:"), kept: true },
-            Entry::FileEnd { file: 1, size: 5, sha256: digest(b"root:"), kept: true },
+            Entry::FileEnd { file: 0, size: 5, again: 0, sha256: digest(b"evil:"), kept: true },
+            Entry::FileEnd { file: 1, size: 5, again: 0, sha256: digest(b"root:"), kept: true },
             Entry::Data { channel: 5, stream: Stream::Input, data: Bytes::from_static(b"\0\0\0\x09\x03wha") },
         ]
     );
@@ -475,5 +475,5 @@ fn sftp_tells_both_ways_of_one_handle_and_what_was_said_in_part() {
     let copy = Packet::new(200, 2).string(b"copy-data").string(b"h").long(0).long(9).string(b"h").long(9).done();
     look(&mut observer, Stream::Input, &[copy, close(3, "h")].concat(), 99);
     let told = look(&mut observer, Stream::Output, &status(3), 99);
-    assert_eq!(told, [Entry::FileEnd { file: 0, size: 0, sha256: None, kept: false }]);
+    assert_eq!(told, [Entry::FileEnd { file: 0, size: 0, again: 0, sha256: None, kept: false }]);
 }
