@@ -1,6 +1,9 @@
 //! What real servers in a container say to its log of those who log in: OpenSSH's, `su`, `sudo` and `login`, as Debian has
 //! them.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::inside::{told, wait_told};
@@ -100,5 +103,38 @@ fn what_real_servers_say_of_log_ins_is_understood() {
         "pam_unix(sudo:session): session opened for user root(uid=0) by plindner(uid=1000)",
     ] {
         assert!(log.contains(&text.into()), "{text} in {log:#?}");
+    }
+}
+
+/// PostgreSQL's postmaster accepts for all of its backends, and begins workers by itself for as long as it runs.
+#[test]
+fn a_servers_own_workers_are_not_who_connected_last() {
+    let topology =
+        TOPOLOGY.replace("22: container", "5432: container").replace("image: workstation", "image: database");
+    let lab = Lab::up(&topology);
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    let server = format!("host={HOST} user=app password=app2021 dbname=customers connect_timeout=5");
+    let query = |words: &str| lab.attacker.run(&["psql", "-XAtc", words, &server]).status.success();
+    wait_for("PostgreSQL", || query("CREATE TEMP TABLE mine AS SELECT 1").then_some(()));
+    let (backend, object) = wait_told(&lab, "container.file", HOST, |object| {
+        object["path"].as_str().is_some_and(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with('t')))
+    });
+    assert_eq!((&backend["src"]["ip"], &object["name"]), (&"192.0.2.2".into(), &"postgres".into()), "{backend}");
+    let garbage = "import socket\ns = socket.create_connection(('192.0.2.10', 5432), 20)\n\
+                   s.sendall(b'garbage' * 9); s.shutdown(1); s.recv(9)";
+    lab.attacker.sh(&["python3", "-c", garbage]);
+    let last = object["pid"].as_u64();
+    let deadline = Instant::now() + Duration::from_secs(150);
+    loop {
+        // Its autovacuum looks at one database after the other.
+        let later = told(&lab, "container.file", HOST).into_iter().filter(|(_, file)| file["pid"].as_u64() > last);
+        let later: Vec<(Value, Value)> = later.collect();
+        assert!(later.iter().all(|(record, _)| record.get("src").is_none()), "{later:#?}");
+        let workers: BTreeSet<Option<u64>> = later.iter().map(|(_, file)| file["pid"].as_u64()).collect();
+        if workers.len() >= 2 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no workers: {later:#?}");
+        std::thread::sleep(Duration::from_millis(500));
     }
 }

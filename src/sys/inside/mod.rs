@@ -98,8 +98,8 @@ pub fn attach(ring: u32, of_32_bits: bool) -> io::Result<(Attached, Handles)> {
         attached.push(call::at_tracepoint(id, program.as_fd()).map_err(said)?);
         io::Result::Ok(())
     };
-    put("task/task_newtask", &|fields| program::fork(&maps, fields))?;
-    put("sched/sched_process_exec", &|fields| program::execute(&maps, fields, layout.places.as_ref()))?;
+    put("task/task_newtask", &|fields| program::fork(&maps, &layout, fields))?;
+    put("sched/sched_process_exec", &|fields| program::execute(&maps, &layout, fields))?;
     put("syscalls/sys_enter_exit_group", &|_| Some(program::code(&maps, false)))?;
     put("syscalls/sys_enter_exit", &|_| Some(program::code(&maps, true)))?;
     put("sched/sched_process_exit", &|_| Some(program::exit(&maps)))?;

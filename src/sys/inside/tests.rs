@@ -11,6 +11,8 @@ use super::*;
 use crate::sys::clock;
 use crate::sys::eventfd::wait_readable;
 
+mod servers;
+
 /// A cgroup that is removed with this.
 struct Cgroup(PathBuf);
 

@@ -10,6 +10,10 @@ use crate::sys::bpf::types::Types;
 pub struct Layout {
     /// From a task to its descriptors' files.
     files: [i32; 3],
+    /// How many there may be, beside the last step of that.
+    most: i32,
+    /// From what a file is to its number.
+    number: i32,
     pub sockets: Sockets,
     pub made: Made,
     /// Without them paths are told as they are given, and not whence.
@@ -79,9 +83,13 @@ impl Layout {
             umask: at("fs_struct", "umask")?,
         };
         let files = [at("task_struct", "files")?, at("files_struct", "fdt")?, at("fdtable", "fd")?];
-        Some(Layout { files, sockets, made, places: Places::of(types) })
+        let (most, number) = (at("fdtable", "max_fds")?, at("inode", "i_ino")?);
+        Some(Layout { files, most, number, sockets, made, places: Places::of(types) })
     }
 }
+
+/// Descriptors of which each is looked at.
+const DESCRIPTORS: i32 = 64;
 
 /// An address of the kernel's that is followed.
 pub const FOLLOWED: u8 = KEPT;
@@ -108,10 +116,17 @@ pub fn task(a: &mut Program) {
     a.op(MOVE, FOLLOWED, RESULT);
 }
 
+/// Follows to the table of this task's descriptors.
+fn descriptors(a: &mut Program, layout: &Layout, failed: Label) {
+    task(a);
+    let [files, table, _] = layout.files;
+    [files, table].into_iter().for_each(|offset| follow(a, offset, failed));
+}
+
 /// Follows to the file of the descriptor that `load` puts into 1.
 pub fn file(a: &mut Program, layout: &Layout, load: impl Fn(&mut Program), failed: Label) {
-    task(a);
-    layout.files.into_iter().for_each(|offset| follow(a, offset, failed));
+    descriptors(a, layout, failed);
+    follow(a, layout.files[2], failed);
     load(a);
     a.op_imm(MULTIPLY, 1, 8);
     a.op(ADD, FOLLOWED, 1);
@@ -121,5 +136,67 @@ pub fn file(a: &mut Program, layout: &Layout, load: impl Fn(&mut Program), faile
 /// Follows to the socket of such a descriptor. Goes out if there is none.
 pub fn socket(a: &mut Program, layout: &Layout, load: impl Fn(&mut Program)) {
     file(a, layout, load, Label::Out);
+    socket_of(a, layout);
+}
+
+/// Follows from a file to its socket.
+fn socket_of(a: &mut Program, layout: &Layout) {
     layout.sockets.socket.into_iter().for_each(|offset| follow(a, offset, Label::Out));
+}
+
+/// The same as [`socket`]; which file it is, as [`is_open`] compares it, is at `identity` then.
+pub fn socket_and_identity(a: &mut Program, layout: &Layout, load: impl Fn(&mut Program), identity: i16) {
+    file(a, layout, load, Label::Out);
+    a.store(Size::Double, STACK, identity, FOLLOWED);
+    follow(a, layout.made.inode, Label::Out);
+    a.store(Size::Double, STACK, identity + 8, FOLLOWED);
+    read(a, layout.number, 8, identity + 16, Label::Out);
+    a.load(Size::Double, FOLLOWED, STACK, identity);
+    socket_of(a, layout);
+}
+
+/// Goes on if this process has the file open that `identity` on the stack says: its address, that of what it is, the number of that,
+/// and the descriptor that it was first. Goes to `closed` otherwise. What the record has is lost.
+///
+/// A file may have other descriptors by now, as `dup2` makes them for whoever talks to standard input and output; those below
+/// [`DESCRIPTORS`] are looked at. Where another file lies at its address, the number tells: the kernel gives sockets ascending ones.
+pub fn is_open(a: &mut Program, maps: &Maps, layout: &Layout, identity: i16, closed: Label) {
+    const MOST_AT: i16 = SPARE_AT + 8;
+    a.store_imm(Size::Word, STACK, ZERO_AT, 0);
+    look_up(a, maps.scratch, ZERO_AT);
+    a.jump_if_imm(RESULT, Cond::Equal, 0, Label::Out);
+    a.op(MOVE, RECORD, RESULT);
+    descriptors(a, layout, closed);
+    read(a, layout.most, 4, MOST_AT, closed);
+    follow(a, layout.files[2], closed);
+    // The smallest of tables has as many.
+    a.op(MOVE, 1, RECORD);
+    a.op_imm(MOVE, 2, DESCRIPTORS * 8);
+    a.op(MOVE, 3, FOLLOWED);
+    a.call(function::READ_KERNEL);
+    a.jump_if_imm(RESULT, Cond::NotEqual, 0, closed);
+    a.load(Size::Double, 2, STACK, identity);
+    for descriptor in 0..DESCRIPTORS as i16 {
+        a.load(Size::Double, 1, RECORD, descriptor * 8);
+        a.jump_if(1, Cond::Equal, 2, Label::Held);
+    }
+    a.load(Size::Word, 1, STACK, identity + 24);
+    a.load(Size::Word, 2, STACK, MOST_AT);
+    let within = Label::Asked;
+    a.jump_if(1, Cond::Below, 2, within);
+    a.jump(closed);
+    a.here(within);
+    a.op_imm(MULTIPLY, 1, 8);
+    a.op(ADD, FOLLOWED, 1);
+    follow(a, 0, closed);
+    a.load(Size::Double, 1, STACK, identity);
+    a.jump_if(FOLLOWED, Cond::NotEqual, 1, closed);
+    a.here(Label::Held);
+    a.load(Size::Double, FOLLOWED, STACK, identity);
+    follow(a, layout.made.inode, closed);
+    a.load(Size::Double, 1, STACK, identity + 8);
+    a.jump_if(FOLLOWED, Cond::NotEqual, 1, closed);
+    follow(a, layout.number, closed);
+    a.load(Size::Double, 1, STACK, identity + 16);
+    a.jump_if(FOLLOWED, Cond::NotEqual, 1, closed);
 }

@@ -35,10 +35,15 @@ pub const SCRATCH: u32 = HEAD as u32 + (PATH + 2 * REST + directory::NAMES + dir
 /// How deep in the tree of cgroups a container's may be.
 const LEVELS: i32 = 8;
 
-/// Octets that are kept of a process: its parent's number inside, [`STATE`], and the connection as the record has it.
-pub const PROCESS: u32 = 32;
+/// Octets that are kept of a process: its parent's number inside, [`STATE`], and the connection that it belongs to as the record
+/// has it; which one it had from its parent; and which file the one that it has accepted last is, and whether it has several at once.
+pub const PROCESS: u32 = 88;
 const STATE: i16 = 4;
 const ORIGIN: i16 = 8;
+const INHERITED: i16 = 32;
+const ACCEPTED: i16 = 56;
+const DESCRIPTOR: i16 = ACCEPTED + 24;
+const SEVERAL: i16 = 84;
 /// In its state: it runs a program that was told; it has ended by itself, with the code in the lowest octet.
 const EXECUTED: i32 = 1 << 30;
 pub const ENDED: i32 = 1 << 29;
@@ -119,6 +124,10 @@ const VALUE_AT: i16 = -64;
 const SPARE_AT: i16 = -128;
 /// An address, as [`LOCAL`] has it.
 const LOCAL_AT: i16 = -96;
+/// Which file a connection is.
+const IDENTITY_AT: i16 = -160;
+/// All that is kept of a process.
+const PROCESS_AT: i16 = -248;
 
 /// Where the arguments of a system call are, and its result, in what its tracepoints tell a program.
 const ARGUMENTS: i16 = 16;
@@ -158,6 +167,11 @@ enum Label {
     Cross,
     Rooted,
     Nowhere,
+    /// Of a file that is looked for among descriptors.
+    Held,
+    Closed,
+    /// It comes from the container itself.
+    Local,
 }
 
 type Program = Assembler<Label>;
@@ -250,6 +264,13 @@ fn origin(a: &mut Program, maps: &Maps, dst: u8, at: i16) {
         a.store(Size::Double, dst, at + offset, 1);
     }
     a.here(Label::Unknown);
+}
+
+/// Nothing is known of a process yet.
+fn clear_process(a: &mut Program) {
+    for offset in (0..PROCESS as i16).step_by(8) {
+        a.store_imm(Size::Double, STACK, PROCESS_AT + offset, 0);
+    }
 }
 
 /// Begins a record. See [`super::record`] for where everything is.

@@ -20,8 +20,9 @@ mod registers {
     pub const IS_32_BITS: (i32, i32) = (0x10, 0x10);
 }
 
-/// `task:task_newtask`: a process that is begun inherits what is known of the one that begins it.
-pub fn fork(maps: &Maps, fields: &Fields) -> Option<Vec<Instruction>> {
+/// `task:task_newtask`: a process that is begun inherits what is known of the one that begins it. A server that has closed the
+/// connection that it has accepted last begins nothing for that: a worker of its own belongs to whom the server belonged to before.
+pub fn fork(maps: &Maps, layout: &Layout, fields: &Fields) -> Option<Vec<Instruction>> {
     let mut a = begin();
     a.load(Size::Double, 1, CONTEXT, fields.at("clone_flags")?);
     a.op_imm(AND, 1, CLONE_THREAD);
@@ -29,28 +30,39 @@ pub fn fork(maps: &Maps, fields: &Fields) -> Option<Vec<Instruction>> {
     contained(&mut a, maps);
     key(&mut a);
     number_inside(&mut a);
+    clear_process(&mut a);
     a.load(Size::Word, 1, STACK, INSIDE_AT + 4);
-    a.store(Size::Word, STACK, VALUE_AT, 1);
-    a.store_imm(Size::Word, STACK, VALUE_AT + STATE, 0);
-    origin(&mut a, maps, STACK, VALUE_AT + ORIGIN);
+    a.store(Size::Word, STACK, PROCESS_AT, 1);
+    let inherit = |a: &mut Program, from: i16| {
+        look_up(a, maps.processes, KEY_AT);
+        a.jump_if_imm(RESULT, Cond::Equal, 0, Label::Next);
+        for offset in [0, 8, 16] {
+            a.load(Size::Double, 1, RESULT, from + offset);
+            a.store(Size::Double, STACK, PROCESS_AT + ORIGIN + offset, 1);
+            a.store(Size::Double, STACK, PROCESS_AT + INHERITED + offset, 1);
+        }
+    };
+    inherit(&mut a, ORIGIN);
+    accept::unless_open(&mut a, maps, layout, Label::Next);
+    inherit(&mut a, INHERITED);
+    a.here(Label::Next);
     a.load(Size::Word, 1, CONTEXT, fields.at("pid")?);
     a.store(Size::Word, STACK, KEY_AT, 1);
-    update(&mut a, maps.processes, KEY_AT, VALUE_AT);
+    update(&mut a, maps.processes, KEY_AT, PROCESS_AT);
     Some(end(a))
 }
 
 /// `sched:sched_process_exec`: a program was begun; its path is the tracepoint's, its arguments are on its stack.
-pub fn execute(maps: &Maps, fields: &Fields, places: Option<&Places>) -> Option<Vec<Instruction>> {
+pub fn execute(maps: &Maps, layout: &Layout, fields: &Fields) -> Option<Vec<Instruction>> {
     let mut a = begin();
     contained(&mut a, maps);
+    accept::executed(&mut a, maps, layout);
     head(&mut a, maps, Kind::Execute);
     let (marked, unmarked) = (Label::Known, Label::Unknown);
     a.jump_if_imm(KEPT, Cond::NotEqual, 0, marked);
-    for offset in [0, 8, 16, 24] {
-        a.store_imm(Size::Double, STACK, VALUE_AT + offset, 0);
-    }
-    a.store_imm(Size::Word, STACK, VALUE_AT + STATE, EXECUTED);
-    update(&mut a, maps.processes, KEY_AT, VALUE_AT);
+    clear_process(&mut a);
+    a.store_imm(Size::Word, STACK, PROCESS_AT + STATE, EXECUTED);
+    update(&mut a, maps.processes, KEY_AT, PROCESS_AT);
     a.jump(unmarked);
     a.here(marked);
     a.store_imm(Size::Word, KEPT, STATE, EXECUTED);
@@ -137,7 +149,7 @@ pub fn execute(maps: &Maps, fields: &Fields, places: Option<&Places>) -> Option<
     a.op(ADD, MORE, RESULT);
     a.here(Label::Cut);
     a.op_imm(MOVE, directory::OFFSET, 0);
-    if let Some(places) = places {
+    if let Some(places) = &layout.places {
         a.load(Size::Octet, 1, RECORD, HEAD as i16);
         a.jump_if_imm(1, Cond::Equal, i32::from(b'/'), Label::Wide);
         directory::read(&mut a, places, None);
