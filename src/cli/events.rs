@@ -279,7 +279,7 @@ pub fn describe(record: &Record) -> String {
     let details = details(record);
     match (&record.text, &record.data) {
         _ if !details.is_empty() => details.iter().for_each(|(name, value)| word(&format!("{name}={}", shown(value)))),
-        (Some(text), _) => word(&format!("\"{}\"", harmless(text))),
+        (Some(text), _) => word(&format!("\"{}\"", told(text))),
         (None, Some(data)) => word(&format!("({} octets)", record::base64_decode(data).map_or(0, |d| d.len()))),
         (None, None) => {}
     }
@@ -298,12 +298,17 @@ fn shown(value: &Value) -> String {
         Value::String(text)
             if text.is_empty() || text.contains(|c: char| c.is_whitespace() || "\"'=[]".contains(c)) =>
         {
-            format!("\"{}\"", harmless(&text.replace('"', "\\\"")))
+            format!("\"{}\"", told(&text.replace('"', "\\\"")))
         }
-        Value::String(text) => harmless(text),
+        Value::String(text) => told(text),
         Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
         other => other.to_string(),
     }
+}
+
+/// As much of `text` as there is room for in a line: `--json` has all of it.
+fn told(text: &str) -> String {
+    table::within(harmless(text), table::LAST)
 }
 
 fn harmless(text: &str) -> String {
@@ -312,7 +317,25 @@ fn harmless(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn nothing_that_is_said_is_longer_than_a_line_can_stand() {
+        let long = "u".repeat(1000);
+        let object = json!({"user": long, "method": "password", "accepted": false});
+        let mut record: Record = serde_json::from_value(json!({
+            "v": 1, "seq": 7, "time": "2026-01-31T12:00:00.123456Z", "event": "ssh.login", "text": long,
+            "data": record::base64_encode(object.to_string().as_bytes()),
+        }))
+        .unwrap();
+        for _ in 0..2 {
+            let line = describe(&record);
+            assert!(line.contains("uuu…") && line.chars().count() < 350, "{line}");
+            record.data = None;
+        }
+    }
 
     #[test]
     fn a_record_reads_as_one_line() {

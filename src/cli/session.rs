@@ -12,6 +12,7 @@ mod follow;
 mod inside;
 mod key;
 mod late;
+mod left_out;
 mod password;
 mod ports;
 mod reasons;

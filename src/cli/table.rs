@@ -7,26 +7,69 @@ use serde_json::Value;
 pub use crate::record::safe_json;
 use crate::record::{escape, is_harmless};
 
+/// Characters of a cell with what others have said, and of one that nothing follows.
+const CELL: usize = 80;
+pub const LAST: usize = 200;
+
 /// Rows with the columns that they have, in the order of first appearance.
 /// Numbers are aligned to the right, what is not there is `-`.
 pub fn render(rows: &[Value]) -> String {
-    render_with(rows, &|text| escape(text).into_owned())
+    render_with(rows, &|text| escape(text).into_owned(), None)
+}
+
+/// The same, of what an attacker has a part in: what is longer than a table can stand ends with an ellipsis.
+pub fn render_bounded(rows: &[Value]) -> String {
+    render_with(rows, &|text| escape(text).into_owned(), Some((CELL, LAST)))
 }
 
 /// The same, of rows whose texts have no controls any more: their backslashes stay as they are.
 pub fn render_escaped(rows: &[Value]) -> String {
-    render_with(rows, &|text| text.chars().map(|c| if is_harmless(c) { c } else { '?' }).collect())
+    let shown = |text: &str| text.chars().map(|c| if is_harmless(c) { c } else { '?' }).collect();
+    render_with(rows, &shown, Some((CELL, LAST)))
 }
 
-fn render_with(rows: &[Value], shown: &dyn Fn(&str) -> String) -> String {
+/// `text`, which has no controls any more, or its beginning and an ellipsis, together `most` characters: no half of what was
+/// written out.
+pub fn within(text: String, most: usize) -> String {
+    if text.chars().nth(most).is_none() {
+        return text;
+    }
+    let (mut end, mut count, mut rest) = (0, 0, text.chars());
+    while let Some(c) = rest.next() {
+        let before = rest.as_str();
+        match (c, before.chars().next()) {
+            ('\\', Some('x')) => rest.by_ref().take(3).for_each(drop),
+            ('\\', Some('u')) => rest.by_ref().take(9).take_while(|c| *c != '}').for_each(drop),
+            ('\\', _) => drop(rest.next()),
+            _ => {}
+        }
+        let whole = text.len() - rest.as_str().len();
+        count += text.get(end..whole).map_or(0, |part| part.chars().count());
+        if count >= most {
+            break;
+        }
+        end = whole;
+    }
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+fn render_with(rows: &[Value], shown: &dyn Fn(&str) -> String, most: Option<(usize, usize)>) -> String {
     let mut columns: Vec<&str> = Vec::new();
     for name in rows.iter().filter_map(Value::as_object).flat_map(|row| row.keys()) {
         if !columns.contains(&name.as_str()) {
             columns.push(name);
         }
     }
-    let cells: Vec<Vec<String>> =
-        rows.iter().map(|row| columns.iter().map(|column| cell(row.get(column), shown)).collect()).collect();
+    let bounded = |at: usize, cell: String| match most {
+        Some((_, last)) if at + 1 == columns.len() => within(cell, last),
+        Some((most, _)) => within(cell, most),
+        None => cell,
+    };
+    let of_row = |row: &Value| {
+        let cells = columns.iter().enumerate().map(|(at, column)| bounded(at, cell(row.get(column), shown)));
+        cells.collect::<Vec<String>>()
+    };
+    let cells: Vec<Vec<String>> = rows.iter().map(of_row).collect();
     let heads: Vec<String> = columns.iter().map(|column| escape(column).to_uppercase().replace('_', " ")).collect();
     let width = |at: usize| {
         let longest = cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
@@ -117,6 +160,24 @@ core         00:0c:29:aa:00:11         5     -  -
 a-long-name  -                      1234    12  yes
 ";
         assert_eq!(render(&rows), expected);
+    }
+
+    #[test]
+    fn what_an_attacker_says_ruins_no_table() {
+        let rows =
+            [json!({"user": "\u{1b}".repeat(3000), "object": {"a": "x".repeat(3000)}, "last": "y".repeat(3000)})];
+        for table in [render_bounded(&rows), render_escaped(&rows)] {
+            let widest = table.lines().map(|line| line.chars().count()).max();
+            assert!(widest.is_some_and(|width| (300..=80 + 2 + 80 + 2 + 200).contains(&width)), "{table}");
+            assert_eq!(table.matches('…').count(), 3, "{table}");
+        }
+        // What was written out is there as a whole or not at all.
+        assert!(render_bounded(&rows).lines().nth(1).unwrap().starts_with(&("\\u{1b}".repeat(13) + "…  ")));
+        assert_eq!(
+            ["12345", "123456", "1234\\x1b6", "\\\\\\\\\\\\"].map(|text| within(text.into(), 5)),
+            ["12345", "1234…", "1234…", "\\\\\\\\…"]
+        );
+        assert!(render(&rows).lines().any(|line| line.chars().count() > 9000));
     }
 
     #[test]

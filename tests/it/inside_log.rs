@@ -52,7 +52,9 @@ fn what_a_server_says_of_log_ins_is_told_with_the_session() {
         );
         assert_eq!(said["session"], session);
         let shown = String::from_utf8(lab.command(&["session", "show", session]).stdout).unwrap();
-        for part in ["log-ins inside", "dropbear", "accepted", "refused", "log inside", "one line"] {
+        for part in
+            ["whoever is inside may say so, too", "dropbear", "accepted", "refused", "to the log inside", "one line"]
+        {
             assert!(shown.contains(part), "{part} in {shown}");
         }
     }

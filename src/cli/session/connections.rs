@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::State;
+use super::left_out::{How, More};
 use super::reasons::phrase;
 use crate::record::Belonging;
 use crate::record::tape::{Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection_within};
@@ -77,9 +78,17 @@ impl Connections {
     }
 
     /// Things that no table tells.
-    pub fn more(&self) -> u64 {
-        let surplus: u64 = self.all().into_iter().map(|(_, rows)| rows.count().saturating_sub(ROWS) as u64).sum();
-        self.each.iter().map(|of| of.told.more).sum::<u64>() + self.unread + surplus
+    pub fn more(&self) -> Vec<More> {
+        let surplus =
+            |(name, rows): (&'static str, Rows<'_>)| More(name, rows.count().saturating_sub(ROWS) as u64, How::Json);
+        let mut more: Vec<More> = self.all().into_iter().map(surplus).collect();
+        more.push(More(
+            "what the tapes of connections tell",
+            self.each.iter().map(|of| of.told.more).sum(),
+            How::Files,
+        ));
+        more.push(More("tapes of connections that were not read, or cannot be", self.unread, How::Files));
+        more
     }
 
     /// The tables, each with its name and the last rows of it.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::left_out::{How, More};
 use crate::event::{EventId, Utc};
 use crate::record::{By, Record, base64_decode, placed_path};
 
@@ -14,6 +15,10 @@ const EACH: usize = 100_000;
 const ROWS: usize = 200;
 /// Characters of a program and its arguments in a row.
 const WIDE: usize = 200;
+
+/// What is said to the log is the word of whoever says it, who may be an intruder.
+const LOGINS: &str = "what is said inside of log-ins (whoever is inside may say so, too: it proves nothing)";
+const LOG: &str = "what else is said to the log inside (by whoever is there)";
 
 /// What was seen, in the order of time.
 #[derive(Default, Serialize)]
@@ -25,6 +30,9 @@ pub struct Inside {
     log: Vec<Seen>,
     /// How much is not told one by one.
     untold: u64,
+    /// How much of that is in the log.
+    #[serde(skip)]
+    in_log: u64,
     /// Where the program that process runs is among them.
     #[serde(skip)]
     running: HashMap<u64, usize>,
@@ -73,6 +81,7 @@ impl Inside {
         };
         if all.len() >= EACH {
             self.untold = self.untold.saturating_add(1);
+            self.in_log += 1;
             return;
         }
         // Of what somebody says to the log nobody knows that, nor where eBPF does not tell it.
@@ -88,11 +97,17 @@ impl Inside {
     }
 
     /// Things that no table tells.
-    pub fn more(&self) -> u64 {
-        let lengths = [&self.programs, &self.files, &self.network].map(|all| of_others(all).count());
-        let rest = [self.logins.len(), self.log.len(), self.own().len()];
-        let surplus = lengths.into_iter().chain(rest).map(|length| length.saturating_sub(ROWS) as u64);
-        self.untold.saturating_add(surplus.sum())
+    pub fn more(&self) -> Vec<More> {
+        let surplus = |(name, all, _): (_, Vec<&Seen>, _)| More(name, all.len().saturating_sub(ROWS) as u64, How::Json);
+        let mut more: Vec<More> = self.all().into_iter().map(surplus).collect();
+        more.push(More("of what happened inside", self.in_log, How::Log("container")));
+        let lost = self.untold.saturating_sub(self.in_log);
+        more.push(More(
+            "of what happened inside, for which there was no room in the log",
+            lost,
+            How::Log("container.untold"),
+        ));
+        more
     }
 
     /// What the container did by itself, in the order of time.
@@ -105,16 +120,21 @@ impl Inside {
 
     /// The tables, each with its name and the last rows of it.
     pub fn tables(&self) -> [(&'static str, Vec<Value>); 6] {
-        let rows = |all: Vec<&Seen>, row: fn(&Seen) -> Value| {
-            all.get(all.len().saturating_sub(ROWS)..).unwrap_or_default().iter().map(|seen| row(seen)).collect()
-        };
+        self.all().map(|(name, all, row)| {
+            let last = all.get(all.len().saturating_sub(ROWS)..).unwrap_or_default();
+            (name, last.iter().map(|seen| row(seen)).collect())
+        })
+    }
+
+    /// What is in them, and how a row is made.
+    fn all(&self) -> [(&'static str, Vec<&Seen>, fn(&Seen) -> Value); 6] {
         [
-            ("programs inside", rows(of_others(&self.programs).collect(), program)),
-            ("files inside", rows(of_others(&self.files).collect(), file)),
-            ("connections and ports inside", rows(of_others(&self.network).collect(), network)),
-            ("what the container did by itself", rows(self.own(), own)),
-            ("log-ins inside", rows(self.logins.iter().collect(), login)),
-            ("log inside", rows(self.log.iter().collect(), line)),
+            ("programs inside", of_others(&self.programs).collect(), program),
+            ("files inside", of_others(&self.files).collect(), file),
+            ("connections and ports inside", of_others(&self.network).collect(), network),
+            ("what the container did by itself", self.own(), own),
+            (LOGINS, self.logins.iter().collect(), login),
+            (LOG, self.log.iter().collect(), line),
         ]
     }
 }
@@ -224,6 +244,7 @@ fn line(seen: &Seen) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::left_out::sum;
     use super::*;
     use crate::record::{End, base64_encode};
 
@@ -270,6 +291,6 @@ mod tests {
         assert_eq!(programs[1]["arguments"], "sh -c ''");
         assert_eq!((&files[0]["path"], &network[0]["did"]), (&json!("/tmp/a -> b"), &json!("listen")));
         assert_eq!((&logins[0]["attempt"], &log[0]["text"]), (&json!("refused"), &json!("x")));
-        assert_eq!(inside.more(), 0);
+        assert_eq!(sum(&inside.more()), 0);
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{evidence, status, table};
+use super::left_out::{self, How, More};
 use super::{State, connections, events, inside, is_up, lasted, ports, replay, state, tcp, typed, unreadable};
 use crate::event::SessionId;
 use crate::record::transcript::CAST;
@@ -135,10 +136,20 @@ fn tell(told: &Told) -> String {
         part(&format!("commands in {name}"), commands.clone());
     }
     part("what followed from it", session.caused.iter().map(|id| format!("{id}\n")).collect());
-    let more = session.more + told.tcp.more() + told.other_entries + told.connections.more() + told.inside.more();
-    if more > 0 {
-        text +=
-            &format!("\n({more} more things are not told: there are too many of them, or their names are harmful)\n");
+    let id = session.session;
+    if text.contains('…') {
+        text += &format!("\n(what ends with … is longer: `honeyweave session show {id} --json` has more of it)\n");
+    }
+    let mut more = vec![
+        More("containers, archives, consequences and the like", session.more, How::Log("container")),
+        More("TCP connections of before", told.tcp.more(), How::Log("tcp")),
+        More("files, or what is none or has a harmful name", told.other_entries, How::Files),
+    ];
+    more.extend(told.connections.more());
+    more.extend(told.inside.more());
+    let more = left_out::told(&more, id);
+    if !more.is_empty() {
+        text += &format!("\n{more}");
     }
     text
 }
@@ -183,7 +194,7 @@ fn life(life: &Life) -> Value {
 
 fn rows(rows: impl Iterator<Item = Value>) -> String {
     let rows: Vec<Value> = rows.collect();
-    if rows.is_empty() { String::new() } else { table::render(&rows) }
+    if rows.is_empty() { String::new() } else { table::render_bounded(&rows) }
 }
 
 #[cfg(test)]
@@ -211,5 +222,34 @@ mod tests {
         let told = serde_json::to_value(gather(dir.path(), id, true).unwrap()).unwrap();
         assert_eq!((told["tcp"].as_array().unwrap().len(), &told["more_tcp"]), (200, &json!(5)));
         assert_eq!((told["connections"].as_array().unwrap().len(), &told["unread_tapes"]), (1000, &json!(3)));
+        let shown = tell(&gather(dir.path(), id, false).unwrap());
+        for part in [
+            format!("(5 more: TCP connections of before; `honeyweave events ls --json --session {id} --event tcp "),
+            format!("(800 more: connections; `honeyweave session show {id} --json` has them)\n"),
+            format!("(3 more: tapes of connections that were not read, or cannot be; see STATE/NAME/sessions/{id}, "),
+        ] {
+            assert!(shown.contains(&part), "{part} in {shown}");
+        }
+    }
+
+    #[test]
+    fn what_servers_say_of_log_ins_is_no_fact_and_no_text_is_too_wide() {
+        let (dir, id) = (tempfile::tempdir().unwrap(), SessionId(0xabc));
+        std::fs::create_dir_all(dir.path().join("events")).unwrap();
+        let object = json!({"program": "sshd", "user": "u".repeat(3000), "accepted": true});
+        let data = crate::record::base64_encode(object.to_string().as_bytes());
+        let record = json!({
+            "v": 1, "seq": 1, "time": "2026-01-31T12:00:00.000000Z", "session": id.to_string(), "event": "container.login",
+            "dst": {"ip": "10.0.0.1"}, "data": data,
+        });
+        std::fs::write(dir.path().join("events/events.ndjson"), format!("{record}\n")).unwrap();
+        let shown = tell(&gather(dir.path(), id, false).unwrap());
+        let title = shown.lines().find(|line| line.contains("log-ins")).unwrap_or_else(|| panic!("{shown}"));
+        assert!(title.contains("whoever is inside may say so, too"), "{shown}");
+        assert!(shown.lines().all(|line| line.chars().count() < 300), "{shown}");
+        assert!(
+            shown.contains(&format!("(what ends with … is longer: `honeyweave session show {id} --json` ")),
+            "{shown}"
+        );
     }
 }
