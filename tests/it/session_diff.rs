@@ -143,6 +143,47 @@ fn each_intruder_is_told_its_own_changes() {
     assert!(has(&told["containers"][0]["windows"][0], "/root/run"), "{told}");
 }
 
+/// As nginx does: a server that is ready after SSH has answered makes its directories, and gives them away.
+const LATE: &str = "\
+name: late
+about: SSH, and a server that is slower
+method: unpack
+packages: [busybox-static, dropbear-bin, libc-bin]
+services:
+  - { name: ssh, port: 22, run: '/bin/sh -c \"exec dropbear -F -p 22\"' }
+  - { name: late, port: 80, run: /bin/late }
+users:
+  - { name: root, password: toor }
+files:
+  - path: /bin/late
+    mode: 0o755
+    content: |
+      #!/bin/sh
+      until /bin/busybox grep -q ':0016 .* 01 ' /proc/net/tcp /proc/net/tcp6; do /bin/busybox usleep 50000; done
+      for name in body fastcgi proxy; do
+        /bin/busybox mkdir -p -m 0700 /var/lib/late/$name
+        /bin/busybox chown 33:0 /var/lib/late/$name
+      done
+      exec /bin/busybox httpd -f -p 80 -h /var/lib/late
+";
+
+#[test]
+fn what_a_server_makes_as_it_starts_late_is_nobodys_who_is_there_by_then() {
+    let mut lab = Lab::shared();
+    lab.file("late/recipe.yaml", LATE);
+    lab.start(&TOPOLOGY.replace("recipe: small", "recipe: ./late"));
+    lab.attacker.addr("eth0", "10.31.0.2/24");
+    let wait = "while ! [ -d /var/lib/late/proxy ]; do :; done; while pidof late; do :; done; mkdir -m 700 /root/mine; echo done";
+    assert!(ssh(&lab.attacker, "10.31.0.2", wait).ends_with("done\n"));
+    rested(&lab, 1);
+    let own = diff(&lab, &session_of(&lab, "10.31.0.2"));
+    let by = |path: &str| change(&own, path)["by"].clone();
+    assert_eq!(by("/root/mine"), Value::Null, "{own}");
+    for name in ["", "/body", "/fastcgi", "/proxy"] {
+        assert_eq!(by(&format!("/var/lib/late{name}")), "itself", "{own}");
+    }
+}
+
 /// Neighbors in one network, with a machine of each: no file has more than the network, and what either of them did is known.
 #[test]
 fn attackers_whose_addresses_are_truncated_have_machines_of_their_own() {
