@@ -9,25 +9,25 @@ use std::path::{Path, PathBuf};
 use super::super::status;
 use super::ends::Names;
 use super::replay::{Open, next_of};
-use crate::record::escape;
-use crate::record::tape::{Moved, inputs};
+use crate::record::tape::{Moved, Ran, ran};
 use crate::record::transcript::{Commands, Typed, What};
+use crate::relay::tape::Text;
 
-/// What programs without a terminal have read, by the tape that was asked last.
+/// What ran in channels, by the tape that was asked last.
 #[derive(Default)]
 pub struct Inputs {
     tape: PathBuf,
-    channels: HashMap<u32, Vec<Moved>>,
+    channels: HashMap<u32, Ran>,
 }
 
 impl Inputs {
-    /// What the program of a cast has read, as its tape has it. Of one that cannot be read nothing is known.
-    fn of(&mut self, names: &Names) -> &[Moved] {
+    /// What ran in a cast and what it has read, as its tape has it. Of one that cannot be read nothing is known.
+    fn of(&mut self, names: &Names) -> Option<&Ran> {
         if self.tape != names.tape {
             self.tape.clone_from(&names.tape);
-            self.channels = inputs(&names.tape).unwrap_or_default();
+            self.channels = ran(&names.tape).unwrap_or_default();
         }
-        u32::try_from(names.number).ok().and_then(|number| self.channels.get(&number)).map_or(&[], Vec::as_slice)
+        u32::try_from(names.number).ok().and_then(|number| self.channels.get(&number))
     }
 }
 
@@ -57,7 +57,9 @@ pub fn typed(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Resul
     let is_data = header.command.is_some() && !has_terminal;
     let mut told = Told::default();
     if let Some(command) = header.command.as_ref().filter(|_| names.as_ref().is_none_or(|names| names.part == 1)) {
-        told.typed.push(Typed { at: 0, command: escape(command).into_owned() });
+        // In a transcript, which is JSON, what was no UTF-8 is U+FFFD. The tape knows what it was.
+        let of_tape = names.as_ref().filter(|names| names.is_ssh()).and_then(|names| inputs.of(names)?.command.clone());
+        told.typed.push(Typed { at: 0, command: of_tape.unwrap_or_else(|| Text::command(command).to_string()) });
     }
     let mut commands = if has_terminal { Commands::default() } else { Commands::script() };
     let (mut first, mut last, mut octets) = (None, 0, 0);
@@ -77,7 +79,8 @@ pub fn typed(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Resul
     told.more = more;
     if let Some(names) = names.filter(|names| !has_terminal && names.part == 1) {
         let first = first.unwrap_or(0);
-        told.read = inputs.of(&names).iter().map(|read| (first, read.clone())).collect();
+        let read = inputs.of(&names).map_or(&[][..], |ran| &ran.read);
+        told.read = read.iter().map(|read| (first, read.clone())).collect();
         told.untold = Some(first).filter(|_| told.read.is_empty() && is_data && octets > 0);
     }
     Ok(told)
@@ -175,6 +178,21 @@ mod tests {
         assert_eq!(with_terminal, "     0.000  vi\n     0.500  ls\n");
         assert_eq!(told(&name.replace("-ssh-", "-telnet-"), "", &["lx\u{7f}s\r"], ""), "     0.500  ls\n");
         assert_eq!(told("other.cast", "", &["lx\u{7f}s\r"], ""), "     0.500  ls\n");
+    }
+
+    #[test]
+    fn controls_and_what_is_no_text_are_written_in_one_way() {
+        let tape = r#"{"at":1,"exec":{"channel":3,"command":"echo \\x1b[2J \\xff \\\\x"}}
+"#;
+        let name = format!("{STEM}-0003-0001.cast");
+        let command = r#","command":"echo \u001b[2J \ufffd \\x","env":{}"#;
+        assert_eq!(told(&name, command, &[], tape), "     0.000  echo \\x1b[2J \\xff \\\\x\n");
+        // Without the tape nobody knows which octet it was.
+        assert_eq!(told(&name, command, &[], ""), "     0.000  echo \\x1b[2J \\u{fffd} \\\\x\n");
+        // What is typed or read by a shell, too.
+        let with_terminal = r#","env":{"TERM":"xterm"}"#;
+        assert_eq!(told(&name, with_terminal, &["a\\\u{202e}\u{16}\t\r"], ""), "     0.500  a\\\\\\u{202e}\n");
+        assert_eq!(told(&name, r#","env":{}"#, &["a\t\u{202e}b\n"], ""), "     0.500  a\\x09\\u{202e}b\n");
     }
 
     #[test]

@@ -98,6 +98,15 @@ pub struct Command {
     pub command: String,
 }
 
+/// What ran in a channel.
+#[derive(Clone, Default, Debug)]
+pub struct Ran {
+    /// The command, as [`Text`](crate::relay::tape::Text) has it; none of a shell.
+    pub command: Option<String>,
+    /// What it has read.
+    pub read: Vec<Moved>,
+}
+
 /// A file that moved.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Moved {
@@ -201,16 +210,16 @@ pub fn entries(path: &Path, mut show: impl FnMut(u64, Told)) -> io::Result<()> {
     })
 }
 
-/// What programs without a terminal have read, by their channel, as the tape at `path` has it.
+/// Commands, and what programs without a terminal have read, by their channel, as the tape at `path` has them.
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn inputs(path: &Path) -> io::Result<HashMap<u32, Vec<Moved>>> {
-    let mut inputs: HashMap<u32, Vec<Moved>> = HashMap::new();
+pub fn ran(path: &Path) -> io::Result<HashMap<u32, Ran>> {
+    let mut ran: HashMap<u32, Ran> = HashMap::new();
     let (mut reading, mut told) = (HashMap::new(), 0);
     each(BufReader::new(open_regular(path)?.take(MOST)), |line| {
         // Most lines are about something else.
-        let is_about = line.windows(6).any(|part| part == b"\"file-");
+        let is_about = line.windows(6).any(|part| part == b"\"file-" || part == b"\"exec\"");
         let Some(Value::Object(mut line)) = is_about.then(|| serde_json::from_slice(line).ok()).flatten() else {
             return;
         };
@@ -219,6 +228,13 @@ pub fn inputs(path: &Path) -> io::Result<HashMap<u32, Vec<Moved>>> {
         let (content, cut) = (member("content"), member("cut"));
         ["content_octets", "missing"].iter().for_each(|name| drop(line.remove(*name)));
         match Entry::deserialize(Value::Object(line)) {
+            Ok(Entry::Exec { channel, command }) if told < THINGS => {
+                told += 1;
+                ran.entry(channel)
+                    .or_default()
+                    .command
+                    .get_or_insert_with(|| command.as_str().chars().map(harmless).collect());
+            }
             Ok(Entry::FileBegin { channel, file, path, direction: Direction::Input }) if reading.len() < EACH => {
                 reading.insert(file, (channel, shown(path.as_str())));
             }
@@ -226,12 +242,12 @@ pub fn inputs(path: &Path) -> io::Result<HashMap<u32, Vec<Moved>>> {
                 let Some((channel, path)) = reading.remove(&file).filter(|_| told < THINGS) else { return };
                 told += 1;
                 let (direction, sha256) = ("input".to_owned(), sha256.as_deref().map(shown));
-                inputs.entry(channel).or_default().push(Moved { at, direction, path, size, sha256, content, cut });
+                ran.entry(channel).or_default().read.push(Moved { at, direction, path, size, sha256, content, cut });
             }
             _ => {}
         }
     })?;
-    Ok(inputs)
+    Ok(ran)
 }
 
 /// What decrypts the connection of the tape at `path`, in lines as NSS writes them; nothing that is no such line.
@@ -443,9 +459,14 @@ fn credential_of(credential: &Credential) -> (&'static str, String) {
     }
 }
 
+/// Without what a terminal acts upon: somebody else may have written the tape.
+fn harmless(c: char) -> char {
+    if is_harmless(c) { c } else { '?' }
+}
+
 /// As much of `text` as is told. It should be harmless already: what is not is none of our making.
 fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().map(|c| if is_harmless(c) { c } else { '?' }).take(WORD).collect();
+    let mut shown: String = text.chars().take(WORD).map(harmless).collect();
     if text.chars().nth(WORD).is_some() {
         shown.push('…');
     }

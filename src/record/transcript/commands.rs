@@ -7,7 +7,7 @@ use vte::{Params, Parser, Perform};
 
 use super::Utf8Pieces;
 use super::script::Script;
-use crate::record::escape;
+use crate::relay::tape::Text;
 
 /// Characters of a command.
 pub(super) const LONGEST: usize = 4096;
@@ -19,8 +19,17 @@ pub(super) const MOST: usize = 10_000;
 pub struct Typed {
     /// When it was entered, in microseconds since the beginning of its cast.
     pub at: i64,
-    /// What it is, with its controls written out.
+    /// What it is, with its controls written out as tapes have them.
     pub command: String,
+}
+
+impl Typed {
+    /// One that was entered at `at`, or as much of it as is kept.
+    pub(super) fn new(at: i64, command: &str, is_cut: bool) -> Typed {
+        let mut command = Text::command(command).to_string();
+        command.extend(is_cut.then_some('…'));
+        Typed { at, command }
+    }
 }
 
 /// Makes commands of input.
@@ -118,7 +127,7 @@ impl Line {
             self.more += 1;
             return;
         }
-        self.done.push(Typed { at: self.at, command: escape(text).into_owned() });
+        self.done.push(Typed::new(self.at, text, false));
     }
 
     fn erase(&mut self, from: usize) {

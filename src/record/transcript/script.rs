@@ -4,7 +4,6 @@
 
 use super::Typed;
 use super::commands::{LONGEST, MOST};
-use crate::record::escape;
 
 /// Octets of a line that are looked at.
 const LOOKED: usize = 64 << 10;
@@ -49,7 +48,7 @@ impl Script {
     fn enter(&mut self, at: i64) {
         let (line, octets) = (std::mem::take(&mut self.line), std::mem::take(&mut self.octets));
         let has_control = std::mem::take(&mut self.has_control);
-        let Some(text) = text(&line, octets > line.len() as u64 + 1).filter(|_| !has_control) else {
+        let Some((text, is_cut)) = text(&line, octets > line.len() as u64 + 1).filter(|_| !has_control) else {
             self.no_text += 1;
             return;
         };
@@ -60,12 +59,12 @@ impl Script {
             self.more += 1;
             return;
         }
-        self.done.push(Typed { at, command: escape(&text).into_owned() });
+        self.done.push(Typed::new(at, &text, is_cut));
     }
 }
 
-/// What a line says, if it is text; of one that is cut the end may be half a character.
-fn text(line: &[u8], is_cut: bool) -> Option<String> {
+/// What a line says, if it is text, and whether it says more; of one that is cut the end may be half a character.
+fn text(line: &[u8], is_cut: bool) -> Option<(String, bool)> {
     let valid = match std::str::from_utf8(line) {
         Ok(text) => text,
         Err(error) if is_cut && error.error_len().is_none() => {
@@ -78,9 +77,7 @@ fn text(line: &[u8], is_cut: bool) -> Option<String> {
     if line.chars().any(|c| (c.is_control() && c != '\t') || c == char::REPLACEMENT_CHARACTER) {
         return None;
     }
-    let mut text: String = line.chars().take(LONGEST).collect();
-    if is_cut || text.len() < line.len() {
-        text.push('…');
-    }
-    Some(text)
+    let text: String = line.chars().take(LONGEST).collect();
+    let is_cut = is_cut || text.len() < line.len();
+    Some((text, is_cut))
 }

@@ -229,7 +229,7 @@ fn keys_make_commands() {
         ("bc\u{1b}[D\u{1b}[Da\u{5}d\u{1}_\r", &["_abcd"]),
         ("ab\u{2}\u{b}c\u{6}\r", &["ac"]),
         ("\u{1b}[200~echo pasted\u{1b}[201~\r", &["echo pasted"]),
-        ("\u{1b}]0;x\u{7}a\tb\u{202e}\r", &["a\\tb\\u{202e}"]),
+        ("\u{1b}]0;x\u{7}a\tb\u{202e}\r", &["a\\x09b\\u{202e}"]),
         ("never entered", &[]),
     ] {
         assert_eq!(typed(keys), commands, "{keys:?}");
@@ -249,7 +249,7 @@ fn no_piece_hides_the_end_of_a_line() {
         let mut commands = Commands::default();
         input.chunks(size).for_each(|piece| commands.push(0, piece));
         let typed: Vec<String> = commands.finish().0.into_iter().map(|typed| typed.command).collect();
-        assert_eq!(typed, ["wget x\u{70a}", "\\u{fffd}", "\\u{fffd}id", "\u{1f600}"], "in pieces of {size}");
+        assert_eq!(typed, ["wget x\\u{70a}", "\\u{fffd}", "\\u{fffd}id", "\\u{1f600}"], "in pieces of {size}");
     }
 }
 
@@ -393,7 +393,7 @@ fn lines_of_a_shell_without_a_terminal() {
         let (typed, more) = commands.finish();
         let typed: Vec<(i64, &str)> = typed.iter().map(|typed| (typed.at, typed.command.as_str())).collect();
         let cut = format!("{}…", "a".repeat(4096));
-        assert_eq!(typed, [(5, "uname -a"), (5, "echo 'ü\\tx'"), (5, &cut), (6, "whoami")]);
+        assert_eq!(typed, [(5, "uname -a"), (5, "echo 'ü\\x09x'"), (5, &cut), (6, "whoami")]);
         assert_eq!(more, 0);
     }
 }
