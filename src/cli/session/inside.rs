@@ -52,6 +52,9 @@ struct Seen {
     exit: Option<Value>,
 }
 
+/// Its name, what is in it, and how a row of that is made.
+type Table<'a> = (&'static str, Vec<&'a Seen>, fn(&Seen) -> Value);
+
 impl Inside {
     /// Adds what one record of the session says.
     pub fn add(&mut self, record: &Record) {
@@ -98,7 +101,7 @@ impl Inside {
 
     /// Things that no table tells.
     pub fn more(&self) -> Vec<More> {
-        let surplus = |(name, all, _): (_, Vec<&Seen>, _)| More(name, all.len().saturating_sub(ROWS) as u64, How::Json);
+        let surplus = |(name, all, _): Table<'_>| More(name, all.len().saturating_sub(ROWS) as u64, How::Json);
         let mut more: Vec<More> = self.all().into_iter().map(surplus).collect();
         more.push(More("of what happened inside", self.in_log, How::Log("container")));
         let lost = self.untold.saturating_sub(self.in_log);
@@ -127,7 +130,7 @@ impl Inside {
     }
 
     /// What is in them, and how a row is made.
-    fn all(&self) -> [(&'static str, Vec<&Seen>, fn(&Seen) -> Value); 6] {
+    fn all(&self) -> [Table<'_>; 6] {
         [
             ("programs inside", of_others(&self.programs).collect(), program),
             ("files inside", of_others(&self.files).collect(), file),

@@ -347,6 +347,26 @@ fn arguments_are_whole_or_said_to_be_cut_whatever_is_in_them() {
     assert!(told.iter().any(|line| line.starts_with("execute /tmp/hw-") && !line.ends_with("cut")), "{told:#?}");
 }
 
+/// Runs a server in the cgroup, and connects so often to the address and port that it has `said`. It takes them as it needs them, and
+/// none ends before the server does.
+fn serve(cgroup: &Cgroup, script: &str, said: &Path, connections: usize) {
+    std::thread::scope(|scope| {
+        let serving = scope.spawn(|| cgroup.run(None, script));
+        let said = loop {
+            match std::fs::read_to_string(said) {
+                Ok(said) => break said,
+                Err(_) => assert!(!serving.is_finished(), "the server has ended"),
+            }
+            std::thread::yield_now();
+        };
+        let (address, port) = said.split_once(' ').unwrap();
+        let connect = || std::net::TcpStream::connect((address, port.parse::<u16>().unwrap())).unwrap();
+        let connections: Vec<_> = std::iter::repeat_with(connect).take(connections).collect();
+        serving.join().unwrap();
+        drop(connections);
+    });
+}
+
 #[test]
 fn who_descends_from_a_connection_is_told_with_it() {
     let cgroup = Cgroup::new();
@@ -376,21 +396,7 @@ fn who_descends_from_a_connection_is_told_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let (said, file) = (dir.path().join("said"), dir.path().join("server.py"));
     std::fs::write(&file, script.replace("SAID", &format!("{:?}", said.display().to_string()))).unwrap();
-    std::thread::scope(|scope| {
-        let serving = scope.spawn(|| cgroup.run(None, &format!("/bin/true before; python3 {}", file.display())));
-        let said = loop {
-            match std::fs::read_to_string(&said) {
-                Ok(said) => break said,
-                Err(_) => assert!(!serving.is_finished(), "the server has ended"),
-            }
-            std::thread::yield_now();
-        };
-        let (address, port) = said.split_once(' ').unwrap();
-        let connect = || std::net::TcpStream::connect((address, port.parse::<u16>().unwrap())).unwrap();
-        let connections = [connect(), connect()];
-        serving.join().unwrap();
-        drop(connections);
-    });
+    serve(&cgroup, &format!("/bin/true before; python3 {}", file.display()), &said, 2);
     let (mut found, mut record, mut told) = (0, Vec::new(), Vec::new());
     while watch.reader.read(&mut record) {
         let happened = Happened::parse(&record).unwrap();

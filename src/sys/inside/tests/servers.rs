@@ -3,8 +3,7 @@
 use std::process::Command;
 
 use super::super::*;
-use super::line;
-use super::{Cgroup, watch};
+use super::{Cgroup, line, serve, watch};
 
 /// Programs that servers begin, by what they have of a connection by then. `accept` waits for the next one; what is begun is to be
 /// of the port that is its argument, or of nobody's.
@@ -87,22 +86,7 @@ fn what_a_server_begins_for_nobody_is_nobodys() {
     let script =
         SERVERS.replace("SAID", &format!("{:?}", said.display().to_string())).replace("OWN", &format!("{own:?}"));
     std::fs::write(&file, script).unwrap();
-    std::thread::scope(|scope| {
-        let serving = scope.spawn(|| cgroup.run(None, &format!("python3 {}", file.display())));
-        let said = loop {
-            match std::fs::read_to_string(&said) {
-                Ok(said) => break said,
-                Err(_) => assert!(!serving.is_finished(), "the server has ended"),
-            }
-            std::thread::yield_now();
-        };
-        let (address, port) = said.split_once(' ').unwrap();
-        let connect = || std::net::TcpStream::connect((address, port.parse::<u16>().unwrap())).unwrap();
-        // It takes them as it needs them, and none ends before all have been taken.
-        let connections: Vec<_> = std::iter::repeat_with(connect).take(CONNECTIONS).collect();
-        serving.join().unwrap();
-        drop(connections);
-    });
+    serve(&cgroup, &format!("python3 {}", file.display()), &said, CONNECTIONS);
     let (mut told, mut record) = (Vec::new(), Vec::new());
     while watch.reader.read(&mut record) {
         let happened = Happened::parse(&record).unwrap();
