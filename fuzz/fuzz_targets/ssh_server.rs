@@ -165,7 +165,7 @@ fn settings(story: &Story) -> Settings {
         host_keys: vec![host_key([1; 32])],
         rsa: None,
         policy,
-        login: Some(Login { user: "root".into(), password: "toor".into() }),
+        login: Some(Login::new("root", "toor")),
         refusal: Duration::from_millis(100),
         acceptance: Duration::from_millis(100),
         keyboard_interactive: true,

@@ -8,7 +8,7 @@ mod tests;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +71,8 @@ pub struct Middles {
     faces: HashMap<(NodeIdx, IpAddr, u16), Arc<tls::Settings>>,
     /// Where web servers have asked for users and passwords.
     asked: HashMap<(NodeIdx, SocketAddr), plain::Asked>,
+    /// Whose servers have refused the log-in that the topology says.
+    refused: HashMap<(NodeIdx, SocketAddr), Arc<AtomicBool>>,
 }
 
 /// What somebody in the middle has to know.
@@ -87,8 +89,8 @@ impl Middles {
         // Numbers from the clock are none that a switch before this one has used.
         let next = clock::realtime_micros() as u64;
         let (open, consoles) = Default::default();
-        let (faces, asked) = Default::default();
-        (Middles { secret, keys, to_console, open, next, consoles, faces, asked }, told)
+        let (faces, asked, refused) = Default::default();
+        (Middles { secret, keys, to_console, open, next, consoles, faces, asked, refused }, told)
     }
 
     /// Serves a connection until it is over: `pipe` is the attacker's, `middle` who is in the middle.
@@ -143,11 +145,7 @@ impl Middles {
 
     /// Where the host that is called asks for users and passwords.
     fn asked(&mut self, call: &Call<'_>) -> plain::Asked {
-        let key = (call.node, call.local);
-        if self.asked.len() >= FACES && !self.asked.contains_key(&key) {
-            self.asked.clear();
-        }
-        self.asked.entry(key).or_default().clone()
+        of_host(&mut self.asked, call)
     }
 
     fn known(&mut self, call: &Call<'_>, middle: &Middle) -> Result<Known, String> {
@@ -180,8 +178,11 @@ impl Middles {
 
 impl Middles {
     /// What a host's SSH server is.
-    fn of_ssh(&self, ssh: &SshMiddle, identity: &Identity, call: &Call<'_>) -> ssh::Settings {
-        let login = ssh.login.as_ref();
+    fn of_ssh(&mut self, ssh: &SshMiddle, identity: &Identity, call: &Call<'_>) -> ssh::Settings {
+        let login = ssh
+            .login
+            .as_ref()
+            .map(|(user, password)| Login { refused: of_host(&mut self.refused, call), ..Login::new(user, password) });
         let host = call.hosts.host_of(call.local.ip());
         // As containers have them.
         let key = |kind: &SshKeyKind| match kind {
@@ -203,13 +204,22 @@ impl Middles {
             host_keys: ssh.host_keys.iter().filter_map(key).collect(),
             rsa,
             policy: ssh.opens.clone(),
-            login: login.map(|(user, password)| Login { user: user.clone(), password: password.clone() }),
+            login,
             refusal: Duration::from_millis(u64::from(ssh.refusal_ms)),
             acceptance: Duration::from_millis(u64::from(ssh.acceptance_ms)),
             keyboard_interactive: ssh.keyboard_interactive,
             keep: ssh.keep,
         }
     }
+}
+
+/// What is remembered of the port that is called.
+fn of_host<T: Clone + Default>(all: &mut HashMap<(NodeIdx, SocketAddr), T>, call: &Call<'_>) -> T {
+    let key = (call.node, call.local);
+    if all.len() >= FACES && !all.contains_key(&key) {
+        all.clear();
+    }
+    all.entry(key).or_default().clone()
 }
 
 /// Is in the middle of a connection until that is over.

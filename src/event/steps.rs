@@ -71,6 +71,10 @@ impl Steps {
 
     /// Whether what is old at `now` is so.
     pub fn is_believed(&mut self, now: Now) -> bool {
+        // Of two threads that look, the one that has read the clocks first may come last.
+        if now.steady < self.last.steady {
+            return !self.is_apart();
+        }
         let passed = now.steady.saturating_sub(self.last.steady);
         let step = now.utc.micros().saturating_sub(self.last.utc.micros()).saturating_sub(passed);
         let was_apart = self.is_apart();
@@ -84,6 +88,12 @@ impl Steps {
             self.ahead = 0;
         }
         !self.is_apart()
+    }
+
+    /// Whether it was looked at a time such as `utc`. Who has read the wall's clock before it was set, and the other one
+    /// afterward, seems to find it set back: what is believed then is not what the clock says by now.
+    pub fn has_seen(&self, utc: Utc) -> bool {
+        utc.micros().saturating_sub(self.last.utc.micros()) <= APART
     }
 
     /// By how many seconds the clock seems to be ahead.
@@ -129,6 +139,18 @@ mod tests {
         assert!(!steps.is_believed(now(20, 48)), "it jumps again, and the day begins anew");
         assert!(!steps.is_believed(now(43, 48)));
         assert!(steps.is_believed(now(44, 48)));
+    }
+
+    #[test]
+    fn who_has_read_the_clocks_before_it_was_set_and_comes_last_ends_no_doubt() {
+        let mut steps = Steps::new(None, now(0, 0));
+        assert!(!steps.is_believed(now(2, 91 * 24)));
+        assert!(!steps.is_believed(now(1, 0)), "that was before");
+        assert!(!steps.is_believed(now(3, 91 * 24)) && steps.has_seen(now(3, 91 * 24).utc));
+        // One clock was read before, and the other one afterward.
+        steps.is_believed(Now { utc: now(2, 0).utc, steady: now(4, 0).steady });
+        assert!(!steps.has_seen(now(3, 91 * 24).utc) && steps.has_seen(now(3, 0).utc));
+        assert!(!steps.is_believed(now(5, 91 * 24)));
     }
 
     #[test]

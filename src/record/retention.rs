@@ -75,8 +75,11 @@ impl Trust {
         }
     }
 
-    fn is_believed(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_believed
+    /// Whether what is old at `now` is so. That has to be a time at which somebody has looked: another thread may have done so since,
+    /// which had read the clock before it was set.
+    fn is_believed(&self, now: Utc) -> bool {
+        let looked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.is_believed && looked.steps.as_ref().is_none_or(|steps| steps.has_seen(now))
     }
 }
 
@@ -104,7 +107,7 @@ impl Retention {
     pub fn due(&mut self, now: Utc) -> Option<Utc> {
         let micros = self.micros?;
         let since = |looked: Utc| now.micros().saturating_sub(looked.micros());
-        if self.looked.is_some_and(|looked| (0..EVERY).contains(&since(looked))) || !self.trust.is_believed() {
+        if self.looked.is_some_and(|looked| (0..EVERY).contains(&since(looked))) || !self.trust.is_believed(now) {
             return None;
         }
         self.looked = Some(now);
@@ -157,6 +160,15 @@ mod tests {
         assert!(!due(2, 91 * 24), "a jump of 91 days");
         assert!(!due(25, 91 * 24));
         assert!(due(26, 91 * 24), "that was right after all");
+        // Two threads look, of which one has read both clocks before the jump, or one of them, and comes last.
+        let trust = Trust::new(dir.path(), now(0, 0));
+        let mut retention = Retention::new(Some(30 * 86_400));
+        retention.trusting(trust.clone());
+        for late in [now(1, 0), Now { utc: now(1, 0).utc, steady: now(3, 0).steady }] {
+            trust.look(now(2, 91 * 24));
+            trust.look(late);
+            assert!(retention.due(now(2, 91 * 24).utc).is_none(), "{late:?}");
+        }
         // A machine that starts with a wrong clock.
         let trust = Trust::new(dir.path(), now(0, 91 * 24));
         let mut retention = Retention::new(Some(30 * 86_400));

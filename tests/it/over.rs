@@ -64,9 +64,12 @@ fn greeted(lab: &Lab, host: &str) -> TcpStream {
     stream
 }
 
-/// The session with `host`.
+/// The session with `host`, once it is on the disk: the client may know a moment before.
 fn session_with(lab: &Lab, host: &str) -> Value {
-    let rows = lab.json(&["session", "ls", "--host", host]);
+    let rows = wait_for("the session", || {
+        let rows = lab.json(&["session", "ls", "--host", host]);
+        rows.as_array().is_some_and(|rows| !rows.is_empty()).then_some(rows)
+    });
     assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows}");
     rows[0].clone()
 }

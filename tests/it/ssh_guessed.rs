@@ -1,7 +1,7 @@
 //! Who is not let in where SSH has somebody in the middle: guessers, too many connections, answers to questions.
 
 use crate::lab::Lab;
-use crate::ssh_recorded::{OPTIONS, lab};
+use crate::ssh_recorded::{OPTIONS, is_let_in, lab, ssh};
 
 #[test]
 fn a_guesser_leaves_a_record_of_each_attempt_and_starts_nothing() {
@@ -75,4 +75,40 @@ fn who_is_asked_by_keyboard_interactive_is_recorded_with_the_answers() {
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(why.contains("Permission denied (publickey,password,keyboard-interactive)"), "{why}");
     lab.wait_told("ssh.login", "192.0.2.20", &["my answer", "keyboard-interactive", "\"accepted\":false"]);
+}
+
+const CHANGES: &str = r#"
+name: changes
+templates:
+  listed:
+    personality: linux
+    tcp: {22: {container: ssh, passwords: {root: [toor, "123456"]}, login: "root:toor", refusal: 100ms}}
+    backend: {image: small, idle: 1h}
+images:
+  small: {recipe: small, users: [{name: root, password: toor}]}
+nodes:
+  wan: {kind: uplink}
+  listed: {kind: host, address: 192.0.2.20, template: listed}
+links:
+  - endpoints: [wan, listed]
+"#;
+
+/// What most that break in do first.
+#[test]
+fn who_changes_roots_password_is_let_in_by_theirs_and_nobody_else_is() {
+    let lab = Lab::up(CHANGES);
+    lab.attacker.addr("eth0", "192.0.2.2/24");
+    let target = "root@192.0.2.20";
+    let changed = ssh(&lab.attacker, "123456", target, "printf 'hacked\\nhacked\\n' | passwd root && echo changed");
+    assert!(String::from_utf8_lossy(&changed.stdout).contains("changed"), "{changed:?}");
+    for (password, opens) in [("toor", false), ("123456", false), ("hacked", true), ("other", false), ("hacked", true)]
+    {
+        assert_eq!(is_let_in(&lab.attacker, password, target), opens, "{password}");
+    }
+    lab.wait_told("ssh.login", "192.0.2.20", &["hacked", "\"accepted\":true"]);
+    lab.wait_told("ssh.login", "192.0.2.20", &["toor", "\"accepted\":false"]);
+    // Whoever comes to the machine that is made anew finds the password that it had.
+    assert!(lab.command(&["container", "destroy", "192.0.2.20"]).status.success());
+    assert!(is_let_in(&lab.attacker, "toor", target));
+    assert!(!is_let_in(&lab.attacker, "hacked", target));
 }

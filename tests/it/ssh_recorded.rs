@@ -58,7 +58,7 @@ pub fn lab() -> Lab {
     lab
 }
 
-fn ssh(from: &Ns, password: &str, target: &str, command: &str) -> Output {
+pub fn ssh(from: &Ns, password: &str, target: &str, command: &str) -> Output {
     from.run(&[&["sshpass", "-p", password, "ssh"][..], &OPTIONS, &[target, command]].concat())
 }
 
@@ -70,7 +70,7 @@ fn said(from: &Ns, password: &str, target: &str, command: &str) -> String {
 }
 
 /// Whether a password is taken.
-fn is_let_in(from: &Ns, password: &str, target: &str) -> bool {
+pub fn is_let_in(from: &Ns, password: &str, target: &str) -> bool {
     let output = ssh(from, password, target, "true");
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() || why.contains("Permission denied (publickey,password)"), "{target}: {why}");

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::inner::{self, Closed, Inner};
 use super::middle::Middle;
 use super::offer;
+use super::policy::Login;
 use crate::relay::tape::{Credential, Entry, Text};
 
 /// Answers to one keyboard-interactive request that are recorded. There was one prompt.
@@ -98,10 +99,9 @@ impl LogIn {
         self.offered = None;
         let accepted = self.comes(user).await && self.middle.settings.policy.public_key();
         let credential = key_credential(key, algorithm, true);
-        if !accepted {
+        if !accepted || !self.welcome(begun).await {
             return self.refuse(user, credential, true).await;
         }
-        self.welcome(begun).await;
         self.attempt(user, credential, true).await;
         Ok(Auth::Accept)
     }
@@ -230,35 +230,46 @@ impl LogIn {
     /// Whether a password opens the container. If it does, the answer takes its time, which is the same whether the container
     /// runs or only now begins to.
     async fn opens(&mut self, begun: Instant, user: &str, password: &str) -> bool {
-        let opened = self.decide(user, password).await;
-        match opened {
-            true => self.welcome(begun).await,
-            false => {
-                self.refused += 1;
-                self.expect();
+        self.expect();
+        let decided = self.middle.settings.policy.password(user, password, self.refused);
+        let login = self.middle.settings.login.as_ref();
+        let is_the_login = login.is_some_and(|login| (&*login.user, &*login.password) == (user, password));
+        let is_doubted = login.is_some_and(Login::is_doubted);
+        let opened = match decided {
+            Some(true) => {
+                self.welcome(begun).await || (!is_the_login && self.opens_by_itself(begun, user, password).await)
             }
+            Some(false) if !is_doubted => false,
+            // Whoever has changed the password comes back with theirs.
+            Some(false) | None => self.opens_by_itself(begun, user, password).await,
+        };
+        if !opened {
+            self.refused += 1;
+            self.expect();
         }
         opened
     }
 
     /// Has somebody inside who is let in, by an attempt that came when it is `begun`, and waits as long as an answer takes.
-    async fn welcome(&self, begun: Instant) {
+    /// Whether that is so in the end: an intruder may have changed the password by which the middle itself logs in.
+    async fn welcome(&self, begun: Instant) -> bool {
         self.middle.enter();
         sleep_until(begun + self.middle.settings.acceptance).await;
+        !self.middle.is_refused().await
     }
 
-    async fn decide(&mut self, user: &str, password: &str) -> bool {
-        self.expect();
-        let decided = self.middle.settings.policy.password(user, password, self.refused);
-        match decided {
-            Some(decided) => decided,
-            None => match self.opens_inside(user, password).await {
-                Ok(opened) => opened,
-                Err(error) => {
-                    self.middle.unreachable(&error).await;
-                    false
-                }
-            },
+    /// Whether the container's own server lets them in, which is asked.
+    async fn opens_by_itself(&mut self, begun: Instant, user: &str, password: &str) -> bool {
+        match self.opens_inside(user, password).await {
+            Ok(true) => {
+                sleep_until(begun + self.middle.settings.acceptance).await;
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                self.middle.unreachable(&error).await;
+                false
+            }
         }
     }
 

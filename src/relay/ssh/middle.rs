@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use russh::{ChannelOpenFailure, server};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
@@ -17,6 +18,21 @@ use crate::relay::tape::{Entry, Reason, Recorder, Text};
 
 /// A connection inside that waits for whom it is for, and when it was begun.
 type Ahead = tokio::sync::Mutex<Option<(Instant, Result<Inner, Closed>)>>;
+
+/// What is known of the way inside.
+#[derive(Clone, Debug)]
+enum Way {
+    /// Nothing, or the container's server is just being reached.
+    Unknown,
+    /// It has been asked about the log-in, since then.
+    Asked(Instant),
+    /// It is open.
+    Open,
+    /// The server has refused the log-in.
+    Refused,
+    /// There is none, for this reason.
+    Closed(Text),
+}
 
 /// One attacker's connection, and the one inside.
 pub(super) struct Middle {
@@ -34,6 +50,7 @@ pub(super) struct Middle {
     /// Who does that.
     connecting: OnceLock<AbortHandle>,
     inner: OnceCell<Inner>,
+    way: watch::Sender<Way>,
     client: OnceLock<server::Handle>,
     /// The attacker's side from its beginning.
     outer: OnceLock<server::Handle>,
@@ -70,6 +87,7 @@ impl Middle {
             ahead: Arc::default(),
             connecting: OnceLock::new(),
             inner: OnceCell::new(),
+            way: watch::Sender::new(Way::Unknown),
             client: OnceLock::new(),
             outer: OnceLock::new(),
             tried: AtomicU32::new(0),
@@ -230,7 +248,10 @@ impl Middle {
 
     /// Somebody is let in, or will be as soon as this is said: the way inside is opened.
     pub(super) fn enter(&self) {
-        if let Some(this) = self.this.upgrade() {
+        if let Some(this) = self.this.upgrade()
+            && !self.inner.initialized()
+        {
+            self.way.send_replace(Way::Unknown);
             self.spawn(async move { _ = this.inner().await });
         }
     }
@@ -239,6 +260,32 @@ impl Middle {
     pub(super) fn choose(&self, inner: Inner) {
         inner.choose();
         let _ = self.inner.set(inner);
+        self.way.send_replace(Way::Open);
+    }
+
+    /// Whether the container's server refuses the log-in of whoever is [entering](Self::enter). What it has not said yet is
+    /// waited for where it may well refuse, as it did before, or thinks for long about a container that ran all the time, as
+    /// servers do before they refuse. A container that has only begun to run says it too late to be waited for.
+    pub(super) async fn is_refused(&self) -> bool {
+        let Some(login) = &self.settings.login else { return false };
+        let long = (self.settings.acceptance / 2).max(Duration::from_millis(1));
+        let is_doubted = login.is_doubted();
+        let mut way = self.way.subscribe();
+        let known = way.wait_for(|way| match way {
+            Way::Unknown => !is_doubted,
+            Way::Asked(since) => !is_doubted && since.elapsed() < long,
+            Way::Open | Way::Refused | Way::Closed(_) => true,
+        });
+        known.await.is_ok_and(|way| matches!(*way, Way::Refused))
+    }
+
+    /// Why there was no way inside when one was last looked for.
+    pub(super) fn closed(&self) -> Option<Text> {
+        match &*self.way.borrow() {
+            Way::Closed(why) => Some(why.clone()),
+            Way::Refused => Some(Text::new(Closed::Refused.to_string())),
+            Way::Unknown | Way::Asked(_) | Way::Open => None,
+        }
     }
 
     /// The way inside, which is opened now if it is not.
@@ -246,13 +293,24 @@ impl Middle {
         let opened = self.inner.get_or_try_init(|| async {
             let login = self.settings.login.as_ref().ok_or(Closed::NoLogin)?;
             let mut inner = self.connect().await?;
+            self.way.send_replace(Way::Asked(Instant::now()));
             inner::log_in(&mut inner.handle, login).await?;
+            login.tried(false);
             inner.choose();
             Ok(inner)
         });
         match opened.await {
-            Ok(inner) => Some(inner),
+            Ok(inner) => {
+                self.way.send_replace(Way::Open);
+                Some(inner)
+            }
             Err(error) => {
+                let is_refused = matches!(error, Closed::Refused);
+                if let Some(login) = self.settings.login.as_ref().filter(|_| is_refused) {
+                    login.tried(true);
+                }
+                let why = || Way::Closed(Text::new(error.to_string()));
+                self.way.send_replace(if is_refused { Way::Refused } else { why() });
                 self.unreachable(&error).await;
                 None
             }

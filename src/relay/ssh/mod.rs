@@ -214,7 +214,11 @@ where
         // What was said before it ended; that the other side goes, too, once the client has gone, is no reason.
         (Some((reason, detail)), _) => (*reason, detail.clone()),
         _ if watch.was_late() => (Reason::TimedOut, Some(Text::new(format!("no log-in for {} s", grace.as_secs())))),
-        (None, Ok(())) => (Reason::ClientClosed, None),
+        (None, Ok(())) => match middle.closed() {
+            // They went since they could not get in.
+            Some(why) => (Reason::Unreachable, Some(why)),
+            None => (Reason::ClientClosed, None),
+        },
         (None, Err(error)) => why(&error),
     };
     middle.desist().await;

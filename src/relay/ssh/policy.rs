@@ -1,6 +1,8 @@
 //! Who is let in, and as whom.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::service::Policy;
 
@@ -39,6 +41,26 @@ pub struct Login {
     pub user: String,
     /// By which password.
     pub password: String,
+    /// Whether the host's server has refused it, most likely as an intruder has changed the password. All connections to the
+    /// host share this: from then on its server is asked before anybody is answered, as on any machine.
+    pub refused: Arc<AtomicBool>,
+}
+
+impl Login {
+    /// One that was never refused.
+    pub fn new(user: impl Into<String>, password: impl Into<String>) -> Login {
+        Login { user: user.into(), password: password.into(), refused: Arc::default() }
+    }
+
+    /// Whether it was refused when it was tried last.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// It was tried.
+    pub(super) fn tried(&self, is_refused: bool) {
+        self.refused.store(is_refused, Ordering::Relaxed);
+    }
 }
 
 impl fmt::Debug for Login {

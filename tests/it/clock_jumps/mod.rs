@@ -143,7 +143,7 @@ fn evidence_and_sessions_outlive_a_clock_that_jumps() {
     let seqs: Vec<u64> =
         log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
-    assert!(logs.len() > 1 && events.len() <= seqs.len());
+    assert!(events.len() <= seqs.len());
     let ended = now();
     for event in &events {
         let times = [0, 91 * DAY, -2 * 3600].map(|ahead| began - 5 + ahead..=ended + 5 + ahead);

@@ -249,7 +249,7 @@ pub async fn log_in(console: &Arc<Console>) -> (client::Handle<Client>, JoinHand
         host_keys: vec![host_key([1; 32])],
         rsa: None,
         policy: Policy::Any,
-        login: Some(Login { user: "root".into(), password: "toor".into() }),
+        login: Some(Login::new("root", "toor")),
         refusal: Duration::ZERO,
         acceptance: Duration::ZERO,
         keyboard_interactive: false,

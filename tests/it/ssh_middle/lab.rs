@@ -155,7 +155,7 @@ impl Lab {
             host_keys: vec![ed25519, ecdsa],
             rsa: Some(RsaLater::new(move || std::future::ready(Some(rsa.clone())))),
             policy,
-            login: Some(Login { user: "root".into(), password: "toor".into() }),
+            login: Some(Login::new("root", "toor")),
             refusal: Duration::from_millis(10),
             acceptance: Duration::from_millis(10),
             keyboard_interactive: true,

@@ -1,7 +1,7 @@
 //! Who is let in, and what is told of those who are not.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use russh::MethodKind;
@@ -10,7 +10,7 @@ use russh::keys::{HashAlg, PrivateKeyWithHashAlg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::peers::{Lab, password, settings};
-use crate::relay::ssh::{Login, Policy, TRIES, host_key};
+use crate::relay::ssh::{Login, Policy, Settings, TRIES, host_key};
 use crate::relay::tape::{Credential, Entry, Reason, Text};
 
 /// What was tried.
@@ -156,7 +156,7 @@ async fn public_keys_are_told_by_their_fingerprints() {
 async fn the_middle_logs_in_by_a_password_of_its_own() {
     for (password, opens) in [("secret", true), ("toor", false)] {
         let mut settings = settings(Policy::Any);
-        settings.login = Some(Login { user: "other".into(), password: password.into() });
+        settings.login = Some(Login::new("other", password));
         let lab = Lab::with(settings);
         let client = lab.logged_in().await;
         assert_eq!(client.channel_open_session().await.is_ok(), opens);
@@ -164,6 +164,71 @@ async fn the_middle_logs_in_by_a_password_of_its_own() {
         let unreachable = Entry::Unreachable { reason: Text::new("the log-in is refused") };
         assert_eq!(told.contains(&unreachable), !opens, "{told:?}");
     }
+}
+
+/// Settings of a host that lets `root` in by `listed`, and whose own log-in is `password` of root's.
+fn of_list(listed: &[&str], password: &str, refused: &Arc<AtomicBool>) -> Settings {
+    let list = listed.iter().map(|password| ("root".to_owned(), (*password).to_owned())).collect();
+    let login = Login { refused: refused.clone(), ..Login::new("root", password) };
+    Settings { login: Some(login), acceptance: Duration::from_millis(100), ..settings(Policy::List(list)) }
+}
+
+#[tokio::test]
+async fn who_has_changed_the_password_inside_is_let_in_by_the_new_one() {
+    let refused = Arc::<AtomicBool>::default();
+    let is_refused = || refused.load(Ordering::Relaxed);
+    // Root's password inside is not `old` any more, but `toor`.
+    let changed = of_list(&["old", "123"], "old", &refused);
+    let tries = async |settings: &Settings, passwords: &[&'static str]| {
+        let lab = Lab::with(settings.clone());
+        let mut client = lab.connected(2 << 20).await;
+        let mut let_in = Vec::new();
+        for password in passwords {
+            let_in.push(client.authenticate_password("root", *password).await.unwrap().success());
+        }
+        let opens = let_in.contains(&true) && client.channel_open_session().await.is_ok();
+        let (told, _) = lab.end(client).await;
+        let expected: Vec<Entry> =
+            passwords.iter().zip(&let_in).map(|(word, is)| password("root", word, *is)).collect();
+        assert_eq!(attempts(told), expected);
+        (let_in, opens)
+    };
+    assert_eq!(tries(&changed, &["toor"]).await, (vec![false], false), "nobody knows of the change");
+    assert_eq!(tries(&changed, &["old", "123", "toor"]).await, (vec![false, false, true], true));
+    assert!(is_refused());
+    assert_eq!(tries(&changed, &["toor"]).await, (vec![true], true));
+    assert!(is_refused());
+    // The container was made anew, or who changed it has changed it back.
+    let anew = of_list(&["123"], "toor", &refused);
+    assert_eq!(tries(&anew, &["nope"]).await, (vec![false], false));
+    assert!(is_refused());
+    assert_eq!(tries(&anew, &["123"]).await, (vec![true], true));
+    assert!(!is_refused());
+    // A container that has only begun to run says it too late, once.
+    let lab = Lab::cold(changed.clone(), Duration::from_millis(400));
+    let mut client = lab.connected(2 << 20).await;
+    assert!(client.authenticate_password("root", "old").await.unwrap().success());
+    assert!(client.channel_open_session().await.is_err());
+    let (told, _) = lab.end(client).await;
+    let detail = Some(Text::new("the log-in is refused"));
+    assert_eq!(told.last(), Some(&Entry::End { reason: Reason::Unreachable, detail }), "{told:?}");
+    assert!(is_refused());
+    let lab = Lab::cold(changed, Duration::from_millis(400));
+    let mut client = lab.connected(2 << 20).await;
+    assert!(!client.authenticate_password("root", "old").await.unwrap().success());
+    lab.end(client).await;
+}
+
+#[tokio::test]
+async fn a_key_opens_nothing_where_the_password_inside_was_changed() {
+    let refused = Arc::<AtomicBool>::default();
+    let changed = Settings { policy: Policy::Any, ..of_list(&[], "old", &refused) };
+    let lab = Lab::with(changed);
+    let mut client = lab.connected(2 << 20).await;
+    let key = PrivateKeyWithHashAlg::new(Arc::new(host_key([9; 32])), None);
+    assert!(!client.authenticate_publickey("root", key).await.unwrap().success());
+    assert!(client.authenticate_password("root", "toor").await.unwrap().success());
+    lab.end(client).await;
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ pub(super) fn settings(policy: Policy) -> Settings {
         host_keys: vec![host_key([1; 32])],
         rsa: None,
         policy,
-        login: Some(Login { user: "root".into(), password: "toor".into() }),
+        login: Some(Login::new("root", "toor")),
         refusal: Duration::ZERO,
         acceptance: Duration::ZERO,
         keyboard_interactive: true,
