@@ -30,7 +30,7 @@ mod store;
 pub use notice::Notice;
 pub(super) use notice::{fits, fitted};
 pub use read::{
-    Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection, connection_within, inputs, secrets,
+    Act, Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection, connection_within, inputs, secrets,
 };
 pub use redact::redact;
 pub use room::{Look, Space, space};
