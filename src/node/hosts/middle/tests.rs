@@ -139,9 +139,9 @@ async fn that_nothing_listens_inside_is_told_apart_from_a_connection_that_breaks
     let mut ack = start(&mut bench);
     // A service that has only begun may listen yet, so it is asked again and again.
     for _ in 0..2000 {
-        let refusal = inside(&mut bench, 0, ack, flag::RST | flag::ACK, &[], b"");
+        let refusal = inside(&bench, 0, ack, flag::RST | flag::ACK, &[], b"");
         bench.rx(1, &refusal);
-        bench.now = bench.now + Duration::from_millis(100);
+        bench.now += Duration::from_millis(100);
         let out = bench.with(|node, cx| node.tick(cx));
         let again = by(1, &out).into_iter().map(tcp_of).find(|(_, tcp, _)| tcp.flags == flag::SYN);
         ack = again.map_or(ack, |(_, tcp, _)| tcp.seq.wrapping_add(1));
