@@ -201,6 +201,7 @@ fn a_honeynet_whose_supervisor_is_killed_is_over_with_all_that_was_taken() {
             assert_eq!(closed["reason"], "honeynet-ended", "{closed}");
         }
     };
+    wait_for("the end of its supervisor", || Live::find(&lab.name).unwrap().is_none().then_some(()));
     is_over(&lab);
     let archives = || {
         let told = lab.json(&["session", "show", id(&sessions[0])]);
@@ -217,7 +218,6 @@ fn a_honeynet_whose_supervisor_is_killed_is_over_with_all_that_was_taken() {
     let members = sh(&["tar", "--zstd", "-tf", bundle.to_str().unwrap()]);
     assert!(members.contains(&format!("evidence/{}\n", taken[0])), "{members}");
     // Nor does the next run know better.
-    wait_for("the end of its supervisor", || Live::find(&lab.name).unwrap().is_none().then_some(()));
     lab.start(TOPOLOGY);
     is_over(&lab);
 }

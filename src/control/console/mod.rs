@@ -207,7 +207,8 @@ fn open_tapes(config: &ConsoleConfig, mask: Mask) -> io::Result<Tapes> {
 /// Whether `parent`, whose channel has closed, is gone: the kernel closes what it had first, and tells its children then.
 async fn is_orphaned(parent: Option<Pid>) -> bool {
     const STEP: std::time::Duration = std::time::Duration::from_millis(10);
-    for _ in 0..30 {
+    // Sockets and programs of the kernel may take it long.
+    for _ in 0..300 {
         if getppid() != parent {
             return true;
         }
