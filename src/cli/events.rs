@@ -56,7 +56,7 @@ pub struct Ls {
     #[arg(long)]
     pub json: bool,
     /// Print at most this many past events, the newest ones [default: 1000; 10 with --follow]
-    #[arg(long, value_name = "N", visible_alias = "limit")]
+    #[arg(long, value_name = "N", visible_alias = "limit", allow_negative_numbers = true, value_parser = how_many)]
     pub last: Option<usize>,
     /// Only what this session did (16 hexadecimal digits)
     #[arg(long, value_name = "ID")]
@@ -76,6 +76,11 @@ pub struct Ls {
     /// Only what had happened by then
     #[arg(long, value_name = "TIME", conflicts_with = "follow")]
     pub until: Option<When>,
+}
+
+/// How many of something are to be told.
+pub(super) fn how_many(text: &str) -> Result<usize, &'static str> {
+    text.parse().map_err(|_| "a whole number from 0 on, how many of the newest are wanted")
 }
 
 fn event(text: &str) -> Result<String, String> {
@@ -335,6 +340,21 @@ mod tests {
             assert!(line.contains("uuu…") && line.chars().count() < 350, "{line}");
             record.data = None;
         }
+    }
+
+    #[test]
+    fn a_count_that_is_none_is_refused_with_what_is_expected() {
+        #[derive(clap::Parser, Debug)]
+        struct Line {
+            #[command(flatten)]
+            ls: Ls,
+        }
+        for count in ["-1", "x", "1.5", ""] {
+            let error = <Line as clap::Parser>::try_parse_from(["events", "--last", count]).unwrap_err();
+            assert!(error.to_string().contains("a whole number from 0 on"), "{count}: {error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+        assert_eq!(<Line as clap::Parser>::try_parse_from(["events", "--last", "7"]).unwrap().ls.last, Some(7));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{Target, show, table};
 use crate::container::inspector::{
     self, Change, Diff, How, Limits, Manifest, Nothing, SAMPLES, Sha256Hex, Taken, read,
 };
-use crate::record::{Utc, escape};
+use crate::record::escape;
 
 const SUDO: &str = "evidence is for root's eyes: use sudo";
 
@@ -128,10 +128,12 @@ fn list(target: &Target) -> miette::Result<Vec<Value>> {
         for name in names {
             let Some((host, number)) = inspector::host_of(&name) else { continue };
             let Ok(meta) = fs::symlink_metadata(dir.join(&name)) else { continue };
-            let taken = std::os::unix::fs::MetadataExt::mtime(&meta).saturating_mul(1_000_000);
+            let Some(taken) = inspector::taken_of(&name) else { continue };
+            // Its name has no more than seconds, and the rest is in the manifest, which is at the end of all that is packed.
+            let taken = taken.to_string().replace(".000000", "");
             rows.push(json!({
                 "honeynet": honeynet,
-                "taken": Utc::from_micros(taken),
+                "taken": taken,
                 "host": host,
                 "container": number,
                 "octets": meta.len(),

@@ -31,6 +31,7 @@ use miette::miette;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::events::how_many;
 use super::when::When;
 use super::{Target, show::print_rows};
 use crate::control::place;
@@ -98,7 +99,7 @@ pub struct Ls {
     #[arg(long, value_name = "TIME")]
     pub until: Option<When>,
     /// List at most this many
-    #[arg(long, value_name = "N", visible_alias = "limit", default_value_t = LAST)]
+    #[arg(long, value_name = "N", visible_alias = "limit", default_value_t = LAST, allow_negative_numbers = true, value_parser = how_many)]
     pub last: usize,
 }
 

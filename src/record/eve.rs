@@ -99,9 +99,8 @@ struct Alert<'a> {
 
 /// The alert in `line`; `None` if it is something else, or none that can be read.
 pub fn alert(line: &[u8]) -> Option<Seen> {
-    const WORD: &[u8] = b"\"alert\"";
     // Most lines tell of flows; looking costs less than parsing.
-    line.windows(WORD.len()).any(|part| part == WORD).then_some(())?;
+    has_word(line).then_some(())?;
     let line: Line<'_> = serde_json::from_slice(line).ok()?;
     (line.event_type == "alert").then_some(())?;
     Some(Seen {
@@ -111,6 +110,26 @@ pub fn alert(line: &[u8]) -> Option<Seen> {
         proto: proto(&line.proto),
         data: told(&line.alert, line.app_proto.as_deref()),
     })
+}
+
+/// Whether `line`, which has told no [`alert`], is no line of this format, or one of an alert that cannot be read.
+pub fn is_broken(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Any<'a> {
+        #[serde(borrow, default)]
+        event_type: Cow<'a, str>,
+    }
+    let line = line.trim_ascii();
+    if !line.starts_with(b"{") || !line.ends_with(b"}") {
+        return !line.is_empty();
+    }
+    // Of others only their form is known, as they are not parsed.
+    has_word(line) && serde_json::from_slice::<Any<'_>>(line).map_or(true, |any| any.event_type == "alert")
+}
+
+fn has_word(line: &[u8]) -> bool {
+    const WORD: &[u8] = b"\"alert\"";
+    line.windows(WORD.len()).any(|part| part == WORD)
 }
 
 /// `2026-01-31T23:59:59.000000+0100`.
@@ -240,6 +259,18 @@ mod tests {
 
     /// As Suricata 7 writes it, shortened by what is not read.
     const ALERT: &str = r#"{"timestamp":"2026-11-30T07:12:13.123456+0100","flow_id":1779,"in_iface":"hw-ids","event_type":"alert","src_ip":"192.0.2.9","src_port":40000,"dest_ip":"10.0.0.5","dest_port":80,"proto":"TCP","pkt_src":"wire/pcap","tx_id":0,"alert":{"action":"allowed","gid":1,"signature_id":9000001,"rev":2,"signature":"TEST passwd asked for","category":"Attempted Information Leak","severity":2},"http":{"hostname":"x\u001b[2J","url":"/etc/passwd"},"app_proto":"http","direction":"to_server","flow":{"pkts_toserver":4,"src_ip":"192.0.2.9","dest_ip":"10.0.0.5"}}"#;
+
+    #[test]
+    fn what_is_no_line_of_the_format_is_broken() {
+        let other = ALERT.replace("\"event_type\":\"alert\"", "\"event_type\":\"flow\"");
+        for fine in [ALERT, &other, "{\"event_type\":\"flow\"}", "", "\r"] {
+            assert!(!is_broken(fine.as_bytes()) || fine == ALERT, "{fine}");
+        }
+        let zone = ALERT.replace("+0100", "somewhere");
+        for broken in [&ALERT[..200], &ALERT[20..], "x", "{\"alert\" }", &zone] {
+            assert!(alert(broken.as_bytes()).is_none() && is_broken(broken.as_bytes()), "{broken}");
+        }
+    }
 
     #[test]
     fn an_alert_is_read() {

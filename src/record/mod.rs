@@ -51,7 +51,9 @@ pub use pcap::{Direction, SNAPLEN};
 pub use retention::{Retention, Trust};
 pub use schema::{Answer, End, Proto, Record, VERSION, escape, event_schema, is_harmless, safe_json};
 pub use search::{Filter, LogFile, by_time, log_files, search};
-pub use session::{Alert, Counts, Found, Life, MOST_SESSIONS, Over, Port, Session, Wanted, Why, session, sessions};
+pub use session::{
+    Alert, Counts, Found, Life, MOST_SESSIONS, Over, Port, Session, Wanted, Why, add_untold, session, sessions,
+};
 pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView};
 pub use tail::Tail;
 pub use top::Top;

@@ -3,6 +3,7 @@
 //! The log is read once from its oldest file to its newest and in bounded memory: whoever sweeps a network makes a
 //! session of each address, so of too many sessions those that were heard of last are kept, and the rest is counted.
 
+mod archives;
 mod over;
 mod parts;
 
@@ -20,6 +21,7 @@ use crate::emulate::OsFamily;
 use crate::event::{EventId, SessionId, Utc};
 use crate::wire::Mac;
 
+pub use archives::add_untold;
 use over::Ends;
 pub use over::{Over, Why};
 pub use parts::{Counts, Port};

@@ -12,6 +12,7 @@ mod relay;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -40,6 +41,8 @@ const DIALED: u8 = 4;
 /// This end is gone, whatever it said before. (A ring tells only after its end was dropped, when the other side has been
 /// woken already.)
 const GONE: u8 = 8;
+/// With [`RESET`]: what is behind was never reached.
+const UNREACHED: u8 = 16;
 /// Pieces that a ring holds.
 const PIECES: usize = 16;
 /// The largest piece.
@@ -226,6 +229,12 @@ impl PipeEnd {
         self.shared.tell_relay();
     }
 
+    /// Says that what the relay has dialed for cannot be reached.
+    pub fn refuse(&mut self) {
+        self.shared.said_by_plane.fetch_or(RESET | UNREACHED, Ordering::AcqRel);
+        self.shared.tell_relay();
+    }
+
     /// Whether the relay will write no more and everything was read.
     pub fn at_end(&self) -> bool {
         // The flag is read before the ring: what was written before it is then seen.
@@ -268,6 +277,14 @@ impl Drop for PipeEnd {
 }
 
 impl Shared {
+    /// What a relay's stream says of it that the data plane has given up.
+    fn error(&self, reset: PipeReset) -> io::Error {
+        if self.said_by_plane.load(Ordering::Acquire) & UNREACHED == 0 {
+            return reset.into();
+        }
+        io::Error::new(io::ErrorKind::ConnectionRefused, "the container does not take the connection")
+    }
+
     fn undial(&self) -> Option<PipeEnd> {
         self.dialed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

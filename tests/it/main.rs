@@ -20,6 +20,7 @@ mod containers;
 mod cowrie;
 mod crash;
 mod dhcp;
+mod docs_jq;
 mod dropped;
 mod escapes;
 mod figures;

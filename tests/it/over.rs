@@ -182,6 +182,49 @@ fn a_session_of_a_run_that_is_over_is_over_while_another_one_is_up() {
     }
 }
 
+/// Who is left of a honeynet ends by itself, and what it takes last is found all the same, though nobody tells of it.
+#[test]
+fn a_honeynet_whose_supervisor_is_killed_is_over_with_all_that_was_taken() {
+    let mut lab = lab();
+    let _client = stays(&lab, "192.0.2.20");
+    let _greeted = greeted(&lab, "192.0.2.30");
+    let sessions = ["192.0.2.20", "192.0.2.30"].map(|host| session_with(&lab, host));
+    sh(&["kill", "-9", &lab.pid().to_string()]);
+    let processes = || lab.leftovers().into_iter().filter(|left| left.starts_with("process ")).count();
+    wait_for("the end of all its processes", || (processes() == 0).then_some(()));
+    let is_over = |lab: &Lab| {
+        for (session, host) in sessions.iter().zip(["192.0.2.20", "192.0.2.30"]) {
+            let told = lab.json(&["session", "show", id(session)]);
+            assert_eq!(
+                (&told["state"], &told["over"]["why"]),
+                (&json!("over"), &json!("honeynet-ended")),
+                "{host}: {told}"
+            );
+            let closed = lab.wait_event("tcp.close", |event| event["session"] == session["session"]);
+            assert_eq!(closed["reason"], "honeynet-ended", "{closed}");
+        }
+    };
+    wait_for("the end of its supervisor", || Live::find(&lab.name).unwrap().is_none().then_some(()));
+    is_over(&lab);
+    let archives = || {
+        let told = lab.json(&["session", "show", id(&sessions[0])]);
+        told["archives"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let taken = archives();
+    assert_eq!(taken.len(), 1, "{taken:?}");
+    assert!(lab.own_dir().join("evidence").join(&taken[0]).is_file());
+    let told = lab.events().into_iter().any(|event| event["archive"] == taken[0].as_str());
+    println!("the log tells of the archive: {told}");
+    let bundle = lab.path("bundle");
+    let output = lab.command(&["session", "export", id(&sessions[0]), "--plain", "-o", bundle.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let members = sh(&["tar", "--zstd", "-tf", bundle.to_str().unwrap()]);
+    assert!(members.contains(&format!("evidence/{}\n", taken[0])), "{members}");
+    // Nor does the next run know better.
+    lab.start(TOPOLOGY);
+    is_over(&lab);
+}
+
 #[test]
 fn what_ends_with_the_switch_is_shown_as_such() {
     let lab = lab();

@@ -142,3 +142,45 @@ fn who_guesses_for_long_leaves_events_and_room_for_who_is_let_in() {
     assert_eq!((&shown["user"], &shown["lost"]), (&"app".into(), &0.into()), "{shown}");
     assert!(files() > 1000);
 }
+
+/// Somebody is in the middle of ports at which nothing listens: in the clear, and within TLS.
+const DEAF: &str = r#"
+name: deaf
+templates:
+  deaf:
+    personality: linux
+    tcp: {80: {container: http}, 443: {container: http, tls: true, inside: clear}, 3306: {container: mysql}}
+    backend: {image: small}
+nodes:
+  wan: {kind: uplink}
+  core: {kind: switch, ports: 2}
+  deaf: {kind: host, address: 192.0.2.10, template: deaf}
+links:
+  - endpoints: [wan, "core:1"]
+  - endpoints: [deaf, "core:2"]
+"#;
+
+#[test]
+fn a_port_at_which_nothing_listens_inside_is_unreachable() {
+    let lab = Lab::up(DEAF);
+    lab.attacker_at("192.0.2.2/24", "192.0.2.1");
+    let asked = "for url in http://192.0.2.10/ https://192.0.2.10/ http://192.0.2.10:3306/; do curl -sk -m 60 $url & done; wait";
+    lab.attacker.run(&["sh", "-c", asked]);
+    for port in [80, 443, 3306] {
+        lab.wait_event("service.failed", |event| event["dst"]["port"] == port);
+    }
+    let sessions = lab.json(&["session", "ls", "--host", "192.0.2.10"]);
+    let id = sessions[0]["session"].as_str().unwrap();
+    let connections = wait_for("their ends", || {
+        let shown = lab.json(&["session", "show", id]);
+        let all = shown["connections"].as_array()?.clone();
+        (all.len() == 3 && all.iter().all(|one| one["end"].is_string())).then_some(all)
+    });
+    for one in &connections {
+        assert_eq!(one["end"], "unreachable", "{one}");
+        assert_eq!(one["detail"], "the container does not take the connection", "{one}");
+    }
+    let shown = lab.command(&["session", "show", id]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert_eq!(shown.matches("nothing inside could be reached: the container").count(), 3, "{shown}");
+}

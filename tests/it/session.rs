@@ -319,6 +319,9 @@ fn on_a_full_disk_nothing_is_half_exported_and_the_transcript_counts_what_it_los
     let bundle = lab.own_dir().join("bundle.tar.zst");
     let output = lab.command(&["session", "export", &id, "--plain", "-o", text(&bundle)]);
     assert!(!output.status.success() && said(&output).contains("No space left"), "{}", said(&output));
+    // Lines are broken where they are long.
+    let told = said(&output).replace("\n        ", " ");
+    assert!(told.contains("bundle.tar.zst") && told.contains("say another place with -o"), "{told}");
     assert!(!bundle.exists(), "half a bundle is none");
     assert!(lab.command(&["session", "show", &id]).status.success(), "what is there can be read");
 

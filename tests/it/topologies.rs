@@ -25,6 +25,13 @@ fn ping(lab: &Lab, address: &str) {
     lab.attacker.sh(&["ping", "-c", "1", "-W", "2", address]);
 }
 
+/// What an intruder fetches from elsewhere is asked of somebody.
+fn reaches_the_world(lab: &Lab, host: &str) {
+    let open = "bash -c 'exec 3<>/dev/tcp/203.0.113.5/80 && echo through' 2>&1";
+    assert_eq!(shell(&lab.attacker, host, open), "through\n");
+    lab.wait_event("outward.reflect", |event| event["src"]["ip"] == host && event["dst"]["ip"] == "203.0.113.5");
+}
+
 fn end(mut lab: Lab) {
     lab.down();
     assert_eq!(lab.leftovers(), Vec::<String>::new());
@@ -110,6 +117,7 @@ fn two_containers_measure_each_other() {
     shell(&lab.attacker, "192.0.2.11", "iperf3 -s -1 -D");
     let report = shell(&lab.attacker, "192.0.2.12", "iperf3 -c 192.0.2.11 -n 3M");
     assert!(report.contains("receiver"), "{report}");
+    reaches_the_world(&lab, "192.0.2.12");
     let greeting = lab.attacker.run(&["ssh-keyscan", "-t", "ed25519", "-T", "5", "192.0.2.12"]);
     assert!(String::from_utf8_lossy(&greeting.stderr).contains("OpenSSH"), "the real one: {greeting:?}");
     end(lab);
@@ -120,6 +128,7 @@ fn what_is_said_to_containers_is_recorded() {
     let lab = up("recorded");
     assert_eq!(shell(&lab.attacker, "192.0.2.20", "id -u"), "0\n");
     lab.wait_event("ssh.command", |event| event["dst"]["ip"] == "192.0.2.20");
+    reaches_the_world(&lab, "192.0.2.20");
     let page = ["curl", "-sf", "--retry", "5", "--retry-all-errors", "-A", "probe", "http://192.0.2.20/"];
     assert!(lab.attacker.sh(&page).contains("html"));
     let asked = lab.wait_event("service.request", |event| event["dst"]["ip"] == "192.0.2.20");

@@ -7,7 +7,7 @@ use super::State;
 use super::left_out::{How, More};
 use super::reasons::phrase;
 use crate::record::Belonging;
-use crate::record::tape::{Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection_within};
+use crate::record::tape::{Act, Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection_within};
 
 /// Tapes that are read, the newest ones.
 const TAPES: usize = 1000;
@@ -65,6 +65,7 @@ enum Row<'a> {
     Attempt(&'a Attempt),
     Command(&'a Command),
     File(&'a Moved),
+    Act(&'a Act),
     Forward(&'a Forward),
 }
 
@@ -100,7 +101,7 @@ impl Connections {
         })
     }
 
-    fn all(&self) -> [(&'static str, Rows<'_>); 7] {
+    fn all(&self) -> [(&'static str, Rows<'_>); 8] {
         [
             ("connections", self.rows(|_| true, |told| Box::new(std::iter::once(Row::Connection(told))))),
             ("attempts to log in", self.rows(|_| true, |told| Box::new(told.attempts.iter().map(Row::Attempt)))),
@@ -108,6 +109,7 @@ impl Connections {
             ("lines typed by Telnet", self.commands(OfTape::is_typed)),
             ("requests", self.commands(|of| of.told.protocol != "ssh" && !of.is_typed())),
             ("files that moved", self.rows(|_| true, |told| Box::new(told.files.iter().map(Row::File)))),
+            ("what SFTP did", self.rows(|_| true, |told| Box::new(told.acts.iter().map(Row::Act)))),
             ("beyond the host", self.rows(|_| true, |told| Box::new(told.forwards.iter().map(Row::Forward)))),
         ]
     }
@@ -160,6 +162,7 @@ impl Row<'_> {
                 }
                 row
             }
+            Row::Act(act) => with(number, act),
             Row::Forward(forward) => with(number, forward),
         }
     }

@@ -94,3 +94,33 @@ fn connections_are_told_in_the_order_that_they_began_in() {
     assert_eq!(tables["connections"][2]["attempts"], 1);
     assert_eq!(tables["attempts to log in"].len(), 1);
 }
+
+#[test]
+fn what_was_done_to_files_has_a_table_within_bounds_and_does_nothing_to_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut belonging = tape(dir.path(), 1, 0, 0);
+    let mut text = std::fs::read_to_string(&belonging.path).unwrap();
+    let act = |act: &str, path: &str, to: &str| {
+        format!("{{\"at\":3,\"file\":{{\"channel\":2,\"act\":\"{act}\",\"path\":\"{path}\",\"to\":{to}}}}}\n")
+    };
+    text += &act("rename", "/tmp/a\\u001b[2J", "\"/tmp/b\"");
+    for number in 0..1500 {
+        text += &act("make-directory", &format!("/tmp/{number}"), "null");
+    }
+    std::fs::write(&belonging.path, &text).unwrap();
+    belonging.octets = text.len() as u64;
+    let connections = of(&[belonging]);
+    let told = serde_json::to_value(&connections).unwrap();
+    let acts = told[0]["acts"].as_array().unwrap();
+    assert_eq!((acts.len(), &told[0]["more"]), (1000, &json!(501)));
+    assert_eq!(
+        acts[0],
+        json!({"at": 3.0, "channel": 2, "act": "rename", "path": "/tmp/a?[2J", "to": "/tmp/b"}),
+        "{}",
+        acts[0]
+    );
+    let tables: Vec<(&str, Vec<Value>)> = connections.tables(State::Open).collect();
+    let (_, rows) = tables.iter().find(|(name, _)| *name == "what SFTP did").unwrap();
+    assert_eq!((rows.len(), &rows[ROWS - 1]["path"]), (ROWS, &json!("/tmp/998")));
+    assert_eq!(connections.more(), 501 + (1000 - ROWS) as u64);
+}

@@ -70,6 +70,8 @@ pub fn export(args: &Export) -> miette::Result<ExitCode> {
     let file = Late::create(&path).map_err(|error| cannot_create(&path, &error))?;
     let manifest = write(&job, file, password.as_deref()).map_err(|error| match error {
         ExportError::Unknown(id) => show::unknown(id),
+        // All that is written goes there.
+        ExportError::Io { source, .. } if is_full(&source) => no_room(&path, &source),
         error => miette!("{}", escape(&error.to_string())),
     })?;
     if args.json {
@@ -96,6 +98,19 @@ fn cannot_create(path: &Path, error: &io::Error) -> miette::Report {
         _ => "say where it is to go with -o FILE",
     };
     miette!(help = help, "cannot create {}: {error}", path.display())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+fn no_room(path: &Path, error: &io::Error) -> miette::Report {
+    let dir = late::directory(path).display().to_string();
+    let help = format!(
+        "{dir} has to hold the bundle and, until that is whole, the session's records: make room there, or say another place with -o \
+         FILE; nothing of this one is left"
+    );
+    miette!(help = help, "cannot write {}: {error}", path.display())
 }
 
 /// That there can be a bundle at `path`. It would be called `usual` if nobody named it.
@@ -159,6 +174,20 @@ mod tests {
             assert_eq!(named(path.into()), Ok(path.into()));
         }
     }
+
+    #[test]
+    fn a_full_target_is_named_with_what_to_do() {
+        let error = no_room(Path::new("/media/stick/x.tar.zst"), &io::Error::from(io::ErrorKind::StorageFull));
+        assert!(error.to_string().starts_with("cannot write /media/stick/x.tar.zst: "), "{error}");
+        let help = error.help().unwrap().to_string();
+        assert!(help.contains("/media/stick has to hold the bundle") && help.contains("-o FILE"), "{help}");
+        assert!(
+            is_full(&io::Error::from_raw_os_error(libc::ENOSPC))
+                && is_full(&io::Error::from_raw_os_error(libc::EDQUOT))
+        );
+        assert!(!is_full(&io::Error::from_raw_os_error(libc::EIO)));
+    }
+
     #[test]
     fn where_no_file_can_be_is_said_with_what_to_do() {
         let dir = tempfile::tempdir().unwrap();

@@ -28,13 +28,13 @@ pub struct Replay {
     #[command(flatten)]
     pub target: Target,
     /// So many times as fast as it was
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, allow_negative_numbers = true, value_parser = speed)]
     pub speed: f64,
     /// Never wait longer than this
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, allow_negative_numbers = true, value_parser = seconds)]
     pub max_idle: f64,
     /// Begin so many seconds after the beginning of each cast
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, allow_negative_numbers = true, value_parser = seconds)]
     pub from: f64,
     /// Print the text that the output leaves, at once
     #[arg(long, conflicts_with_all = ["speed", "max_idle", "from"])]
@@ -46,7 +46,8 @@ pub struct Replay {
     #[arg(long, conflicts_with_all = ["text", "commands"])]
     pub terminal: bool,
     /// Print JSON: the transcripts, each with its commands
-    #[arg(long, requires = "commands")]
+    // What conflicts with `commands` has clap forget that those are required, so it is named here, too.
+    #[arg(long, requires = "commands", conflicts_with_all = ["speed", "max_idle", "from", "text", "terminal"])]
     pub json: bool,
 }
 
@@ -389,10 +390,21 @@ mod tests {
     }
 
     #[test]
+    fn json_is_of_commands_only() {
+        for options in ["", "--text", "--terminal", "--speed 2", "--from 1", "--max-idle 1", "--text --commands"] {
+            let words = ["replay", "a.cast", "--json"].into_iter().chain(options.split_whitespace());
+            let error = Line::try_parse_from(words).err();
+            assert_eq!(error.map(|error| error.exit_code()), Some(2), "{options}");
+        }
+        assert!(Line::try_parse_from(["replay", "a.cast", "--json", "--commands"]).is_ok());
+    }
+
+    #[test]
     fn what_is_no_speed_and_no_time_is_refused() {
         for options in ["--speed 0", "--speed -1", "--speed NaN", "--max-idle -1", "--from inf", "--from x"] {
             let words = ["replay", "a.cast"].into_iter().chain(options.split_whitespace());
-            assert!(Line::try_parse_from(words).is_err(), "{options}");
+            let error = Line::try_parse_from(words).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains("a number "), "{options}: {error}");
         }
     }
 }

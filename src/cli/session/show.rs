@@ -64,7 +64,8 @@ fn gather(dir: &Path, id: SessionId, json: bool) -> miette::Result<Told> {
         Ok(())
     });
     let session = session.map_err(|error| unreadable(&log, &error))?;
-    let session = session.ok_or_else(|| unknown(id))?;
+    let mut session = session.ok_or_else(|| unknown(id))?;
+    session.more += record::add_untold(dir, &mut session).map_err(|error| unreadable(dir, &error))?;
     let (files, other_entries) = record::belongings(dir, id).map_err(|error| unreadable(dir, &error))?;
     // Those that cannot be read are listed as files, and `replay` says why.
     let mut inputs = typed::Inputs::default();

@@ -13,7 +13,7 @@ use super::super::{FAILURE, Target, evidence, status, table};
 use super::export::named;
 use super::password::{Purpose, password};
 use super::{directory, key};
-use crate::record::bundle::{self, PublicKey, ReadError, Sealed, Signature, Verified};
+use crate::record::bundle::{self, Manifest, PublicKey, ReadError, Sealed, Signature, Verified};
 use crate::record::{escape, open_regular};
 
 /// What is checked.
@@ -22,7 +22,8 @@ pub struct Verify {
     /// A bundle
     #[arg(value_parser = PathBufValueParser::new().try_map(named))]
     pub file: PathBuf,
-    /// The public key whose signature it must bear [default: that of the honeynet on this machine]
+    /// The public key whose signature it must bear [default: that of the honeynet on this machine; of several that of the one
+    /// whose name the bundle has]
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// Read the password from the first line of a file, not from the terminal or from HONEYWEAVE_PASSWORD
@@ -55,17 +56,21 @@ pub fn verify(args: &Verify) -> miette::Result<ExitCode> {
         Ok(sealed) => sealed,
         Err(why) => return refuse(args, &why),
     };
-    let key = key_of(args)?;
+    let keys = keys_of(args)?;
+    let choose = |manifest: &Manifest| keys.of(manifest);
     let verified = match sealed {
-        Sealed::No(plain) => bundle::verify(plain, &key).map_err(told),
+        Sealed::No(plain) => Ok(bundle::verify_by(plain, choose)),
         Sealed::Yes(sealed) => {
             let password = password(args.password_file.as_deref(), Purpose::Verify)?;
             let unsealed = bundle::unseal(sealed, &password).map_err(|why| (why, None));
-            unsealed.and_then(|unsealed| bundle::verify(unsealed, &key).map_err(told))
+            unsealed.map(|unsealed| bundle::verify_by(unsealed, choose))
         }
     };
     let verified = match verified {
-        Ok(verified) => verified,
+        Ok(Ok(verified)) => verified,
+        // Nothing is wrong with the file as far as anybody can say.
+        Ok(Err(error @ ReadError::NoKey(_))) => return Err(miette!(help = error.help(), "{shown}: {error}")),
+        Ok(Err(error)) => return refuse(args, &told(error)),
         Err(why) => return refuse(args, &why),
     };
     let good = verified.is_good();
@@ -79,7 +84,7 @@ pub fn verify(args: &Verify) -> miette::Result<ExitCode> {
         });
         table::put(&evidence::pretty(&told)?)?;
     } else {
-        table::put(&tell(&verified, &key))?;
+        table::put(&tell(&verified))?;
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
 }
@@ -121,15 +126,45 @@ fn refuse(args: &Verify, (why, help): &Why) -> miette::Result<ExitCode> {
     })
 }
 
-/// The key whose signature it must bear.
-fn key_of(args: &Verify) -> miette::Result<PublicKey> {
-    if let Some(path) = &args.key {
-        return key::read(path);
+/// The keys one of whose signatures it may have to bear.
+enum Keys {
+    /// That of somebody who was named, or of the only honeynet there is.
+    One(PublicKey),
+    /// Those of several honeynets, with their names, and of the one that is meant whatever the bundle says, if one is.
+    Several(Vec<(String, PublicKey)>, Option<PublicKey>),
+}
+
+impl Keys {
+    /// That which the owner of the honeynet that `manifest` names would have signed with. Who has written that does not
+    /// matter: whichever it is, it is one of ours.
+    fn of(&self, manifest: &Manifest) -> Option<PublicKey> {
+        match self {
+            Keys::One(key) => Some(*key),
+            Keys::Several(all, only) => {
+                let named = || all.iter().filter(|(name, _)| *name == manifest.honeynet).map(|(_, key)| *key);
+                // Two of one name may lie in different places.
+                named().find(|key| key.fingerprint() == manifest.key).or_else(|| named().next()).or(*only)
+            }
+        }
     }
-    let key = directory(&args.target).and_then(|dir| key::of(&dir));
-    key.map(|key| key.public()).map_err(|error| {
+}
+
+fn keys_of(args: &Verify) -> miette::Result<Keys> {
+    if let Some(path) = &args.key {
+        return key::read(path).map(Keys::One);
+    }
+    let only = directory(&args.target).and_then(|dir| key::of(&dir)).map(|key| key.public());
+    if args.target.name.is_none() {
+        let all = args.target.all().unwrap_or_default().into_iter();
+        let all: Vec<_> = all.filter_map(|lying| Some((lying.name, key::of(&lying.dir).ok()?.public()))).collect();
+        if all.len() > 1 {
+            return Ok(Keys::Several(all, only.ok()));
+        }
+    }
+    only.map(Keys::One).map_err(|error| {
         miette!(
-            help = "--key FILE says whose signature it must bear: the file has what `honeyweave session key` prints where it was exported",
+            help = "--key FILE says whose signature it must bear: the file has what `honeyweave session key` prints where it was \
+                    exported; --name NAME says which honeynet's on this machine",
             "there is no key to check {} with: {error}",
             args.file.display()
         )
@@ -145,8 +180,8 @@ fn signature(signature: &Signature) -> &str {
     }
 }
 
-fn tell(verified: &Verified, key: &PublicKey) -> String {
-    let manifest = &verified.manifest;
+fn tell(verified: &Verified) -> String {
+    let (manifest, key) = (&verified.manifest, &verified.key);
     let mut text = String::new();
     match &verified.signature {
         Signature::Good => {}
@@ -170,4 +205,51 @@ fn tell(verified: &Verified, key: &PublicKey) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::event::{SessionId, Utc};
+    use crate::record::bundle::{Job, Key, export};
+
+    /// The bundle of a session of the honeynet in `dir`, which says that it is `called` so.
+    fn bundle_of(dir: &Path, called: &str, to: &Path) {
+        let key = Key::open(dir).unwrap();
+        let job = Job { dir, honeynet: called, session: SessionId(0xabc), key: &key, scratch: dir, now: Utc::EPOCH };
+        fs::write(to, export(&job, || Ok(Vec::new())).unwrap().0).unwrap();
+    }
+
+    #[test]
+    fn of_several_honeynets_that_one_has_the_key_whose_name_the_bundle_has() {
+        let state = tempfile::tempdir().unwrap();
+        let place = |name: &str| state.path().join(name);
+        for name in ["mine", "other"] {
+            for part in ["events", "captures", "key"] {
+                fs::create_dir_all(place(name).join(part)).unwrap();
+            }
+            let record = r#"{"v":1,"seq":1,"time":"2026-01-31T12:00:00.000000Z","session":"0000000000000abc","event":"tcp.open"}"#;
+            fs::write(place(name).join("events/events.ndjson"), format!("{record}\n")).unwrap();
+            Key::open_or_make(&place(name)).unwrap();
+        }
+        let checked = |from: &str, called: &str, name: Option<&str>| {
+            bundle_of(&place(from), called, &place("bundle"));
+            let target = Target { name: name.map(str::to_owned), state_dir: Some(state.path().to_owned()) };
+            let args = Verify { file: place("bundle"), key: None, password_file: None, target, json: true };
+            verify(&args)
+        };
+        let failed = ExitCode::from(FAILURE);
+        assert_eq!(checked("mine", "mine", None).unwrap(), ExitCode::SUCCESS);
+        assert_eq!(checked("other", "other", None).unwrap(), ExitCode::SUCCESS);
+        assert_eq!(checked("other", "mine", None).unwrap(), failed, "whoever signed it is not who is named");
+        assert_eq!(checked("other", "mine", Some("other")).unwrap(), ExitCode::SUCCESS);
+        // Nobody can say anything of one of which no key is there.
+        let error = checked("mine", "elsewhere", None).unwrap_err();
+        assert!(error.to_string().contains("of the honeynet elsewhere"), "{error}");
+        let help = error.help().unwrap().to_string();
+        assert!(help.contains("--key") && help.contains("--name"), "{help}");
+    }
 }

@@ -63,6 +63,15 @@ pub fn host_of(name: &str) -> Option<(IpAddr, &str)> {
     (is_time && is_number).then(|| Some((host.replace('_', ":").parse().ok()?, number)))?
 }
 
+/// When the archive `name` was taken, to the second. Its name says that wherever it is copied to; the file's own time is
+/// that of the copy.
+pub fn taken_of(name: &str) -> Option<Utc> {
+    host_of(name)?;
+    let part = |from: usize, to: usize| name.get(from..to);
+    let day = format!("{}-{}-{}", part(0, 4)?, part(4, 6)?, part(6, 8)?);
+    format!("{day}T{}:{}:{}.000000Z", part(9, 11)?, part(11, 13)?, part(13, 15)?).parse().ok()
+}
+
 /// Whether `name` is one that samples have.
 pub fn is_sample(name: &str) -> bool {
     name.strip_suffix(SAMPLE_ENDING).is_some_and(|hash| Sha256Hex::parse(hash).is_some())

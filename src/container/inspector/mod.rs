@@ -36,7 +36,7 @@ use rustix::fs::{Gid, MemfdFlags, Mode as Bits, OFlags, Uid};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-pub use archive::{SAMPLES, host_of};
+pub use archive::{SAMPLES, host_of, taken_of};
 pub use diff::{Diff, Keep, Nothing, Offer, Ours, compare};
 pub use limits::Limits;
 pub use listing::{LISTING_ENDING, LISTINGS, Listing, Note, Occasion, listing_name, listing_of, read_listing};

@@ -78,6 +78,22 @@ pub fn open(path: &Path) -> Result<Archive, ReadError> {
     })
 }
 
+/// The manifest of the archive in `file`, and nothing else of it. As that is its last entry, all before it is unpacked, and
+/// passed over: `most` octets, with the manifest.
+///
+/// # Errors
+/// See [`open`]; that there is none within so many octets is one.
+pub fn manifest(file: File, most: u64) -> Result<Manifest, ReadError> {
+    let mut tar = tar::Archive::new(zstd::Decoder::new(file)?.take(most.min(UNPACKED)));
+    for entry in tar.entries()?.raw(true).take(ENTRIES) {
+        let mut entry = entry?;
+        if *entry.path_bytes() == *MANIFEST.as_bytes() {
+            return read_manifest(&mut entry);
+        }
+    }
+    Err(ReadError::Other("it has no manifest"))
+}
+
 /// Reads an unpacked archive.
 ///
 /// # Errors

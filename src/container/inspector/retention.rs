@@ -101,6 +101,8 @@ pub fn prune(
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 continue;
             }
+            // Samples have no other time, and all are held against each other: in a copy that does not keep the times of files all
+            // begin anew, and nothing goes too early.
             let (written, octets) = (stat.st_mtime, u64::try_from(stat.st_size).unwrap_or(0));
             if name.starts_with(UNFINISHED) {
                 if written < now - UNFINISHED_SECS {

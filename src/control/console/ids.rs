@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::keeper::Keeper;
 use super::to_recorder::ToRecorder;
 use crate::event::{Event, EventId, Party, Said, Utc};
-use crate::record::eve::{Lines, Seen, alert};
+use crate::record::eve::{Lines, Seen, alert, is_broken};
 use crate::sys::clock;
 use crate::wire::{Instant, Mac};
 
@@ -101,9 +101,9 @@ fn open(fd: OwnedFd) -> io::Result<(File, Identity)> {
     Ok((file, (about.dev(), about.ino())))
 }
 
-/// Reads the files that come by `files` until nobody sends any more.
-pub fn run(dir: &Path, files: &Receiver<File>, to_recorder: &ToRecorder) {
-    let mut follower = Follower::new(dir, clock::realtime_micros());
+/// Reads the files that come by `files`, those that are called `eve` in their time, until nobody sends any more.
+pub fn run(dir: &Path, eve: &Path, files: &Receiver<File>, to_recorder: &ToRecorder) {
+    let mut follower = Follower::new(dir, eve, clock::realtime_micros());
     loop {
         let more = follower.read(clock::realtime_micros(), clock::monotonic_micros());
         to_recorder.say(follower.told(clock::monotonic_micros()));
@@ -122,6 +122,8 @@ pub fn run(dir: &Path, files: &Receiver<File>, to_recorder: &ToRecorder) {
 
 struct Follower {
     path: PathBuf,
+    /// What the sensor's file is called.
+    file_name: PathBuf,
     /// The file, and how far it was read.
     file: Option<(File, Place)>,
     /// Octets that it had when it was looked at last.
@@ -129,6 +131,10 @@ struct Follower {
     /// Those that have taken its name since, each with when, monotonic and in microseconds.
     next: VecDeque<(File, i64)>,
     lines: Lines,
+    /// Lines of the file that were read, if it is read from its beginning.
+    line: Option<u64>,
+    /// What was said of a line that cannot be read: of one file once.
+    broken: Option<String>,
     /// What was read before, by a console before this one.
     known: Option<Place>,
     saved: Option<Place>,
@@ -146,15 +152,18 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(dir: &Path, utc: i64) -> Follower {
+    fn new(dir: &Path, eve: &Path, utc: i64) -> Follower {
         let path = dir.join(PLACE);
         let known: Option<Place> = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         Follower {
             path,
+            file_name: eve.to_owned(),
             file: None,
             len: 0,
             next: VecDeque::new(),
             lines: Lines::default(),
+            line: None,
+            broken: None,
             known,
             saved: known,
             places: VecDeque::new(),
@@ -184,6 +193,7 @@ impl Follower {
                 }
                 (place.octets, place.at) = (0, utc);
                 self.lines.begin();
+                (self.line, self.broken) = (Some(0), None);
                 len
             }
             Ok(len) => len,
@@ -203,7 +213,27 @@ impl Follower {
             place.at = utc;
         }
         let piece = self.buffer.get(..got).unwrap_or_default();
-        self.lines.push(piece, |line| found.extend(alert(line)));
+        let mut broken = None;
+        self.lines.push(piece, |line| {
+            let number = self.line.as_mut().map(|count| {
+                *count += 1;
+                *count
+            });
+            let seen = alert(line);
+            if seen.is_none() && self.broken.is_none() && broken.is_none() && is_broken(line) {
+                broken = Some(number);
+            }
+            found.extend(seen);
+        });
+        // Whoever writes such lines may write many.
+        if let Some(number) = broken {
+            let file = self.file_name.display();
+            let place = number.map_or_else(|| format!("about octet {octets}"), |number| format!("line {number}"));
+            let why =
+                format!("{file}: {place} is nothing that a sensor tells: it is passed over, as are all others like it");
+            tracing::warn!("{why}");
+            self.broken = Some(why);
+        }
         for seen in found {
             self.take(seen, utc, monotonic);
         }
@@ -245,6 +275,7 @@ impl Follower {
             _ => {}
         }
         self.len = place.octets;
+        (self.line, self.broken) = ((place.octets == 0).then_some(0), None);
         self.file = Some((file, place));
     }
 

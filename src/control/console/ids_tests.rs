@@ -3,6 +3,7 @@ use std::io::Write;
 use super::*;
 use crate::event::Utc;
 
+const EVE: &str = "/var/log/eve.json";
 const NOW: i64 = 1_796_000_000_000_000;
 const OFFSET: i64 = 1_795_000_000_000_000;
 
@@ -24,7 +25,7 @@ impl Sensor {
     fn new() -> Sensor {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("events")).unwrap();
-        let follower = Follower::new(dir.path(), NOW);
+        let follower = Follower::new(dir.path(), EVE.as_ref(), NOW);
         Sensor { dir, follower }
     }
 
@@ -50,7 +51,7 @@ impl Sensor {
 
     /// Another console takes over.
     fn restart(&mut self) {
-        self.follower = Follower::new(self.dir.path(), NOW);
+        self.follower = Follower::new(self.dir.path(), EVE.as_ref(), NOW);
     }
 }
 
@@ -224,4 +225,23 @@ fn a_file_that_is_emptied_while_much_of_it_is_unread_is_told_of() {
     let text = String::from_utf8_lossy(&told[0].data).into_owned();
     assert!(text.contains("emptied before 1000 octets of it were read"), "{text}");
     assert_eq!((told.len(), told[0].event.id), (1, EventId::Gap));
+}
+
+#[test]
+fn of_lines_that_cannot_be_read_the_first_of_a_file_is_told_with_its_place() {
+    let mut sensor = Sensor::new();
+    sensor.append("eve", &line(1, NOW));
+    sensor.give("eve");
+    assert_eq!((sensor.told(), sensor.follower.broken.clone()), (vec![1], None));
+    sensor.append("eve", &format!("{}\n{}no JSON\n", &line(2, NOW)[..60], line(3, NOW)));
+    assert_eq!(sensor.told(), [3]);
+    let said = sensor.follower.broken.clone().unwrap();
+    assert!(said.starts_with("/var/log/eve.json: line 2 is nothing that a sensor tells"), "{said}");
+    // Of what was not read from its beginning nobody has counted the lines.
+    sensor.restart();
+    sensor.append("eve", "no JSON\n");
+    sensor.give("eve");
+    assert_eq!(sensor.told(), [0; 0]);
+    let said = sensor.follower.broken.clone().unwrap();
+    assert!(said.contains(": about octet "), "{said}");
 }

@@ -30,8 +30,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::process::{Pid, getppid};
+
 use super::{ConsoleConfig, ConsoleEnds};
-use crate::event::{HONEYNET_ENDS, Process, Said};
+use crate::event::{Event, EventId, HONEYNET_ENDS, Process, Said};
 use crate::record::bundle::Key;
 use crate::record::privacy::Mask;
 use crate::record::tape::{self, TapeLimits, Tapes};
@@ -39,6 +41,7 @@ use crate::record::{SESSIONS, Utc};
 use crate::sys::eventfd::EventFd;
 use crate::sys::seqpacket::AsyncChannel;
 use crate::sys::{clock, privileges, sched};
+use crate::wire::Instant;
 
 use keeper::Keeper;
 use recorder::Recorder;
@@ -56,6 +59,9 @@ pub type MetricsText = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Sen
 
 /// Serves the metrics on a listening socket for ever.
 pub type ServeMetrics = fn(tokio::net::TcpListener, MetricsText) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// How long the switch has to say what ends with it when nobody makes it go first.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Runs the console until the supervisor's channel closes.
 ///
@@ -105,7 +111,7 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
         let listener = std::os::unix::net::UnixListener::from(ends.control);
         listener.set_nonblocking(true)?;
         tokio::spawn(desk.clone().serve(tokio::net::UnixListener::from_std(listener)?));
-        tokio::spawn(switch.run(shared.clone()));
+        let switch = tokio::spawn(switch.run(shared.clone()));
         if watching.is_some() {
             let keeper = keeper.clone();
             tokio::spawn(async move { keeper.learn().await });
@@ -130,7 +136,13 @@ pub fn run(config: ConsoleConfig, ends: ConsoleEnds, serve_metrics: Option<Serve
             (None, _) => {}
         }
         tokio::select! {
-            () = listen(&supervisor, &to_recorder, &telling) => drop(telling.send(Told::Over).await),
+            is_gone = listen(&supervisor, &to_recorder, &telling) => {
+                // Otherwise the switch has ended by now.
+                if is_gone {
+                    let _ = tokio::time::timeout(LAST_WORDS, switch).await;
+                }
+                drop(telling.send(Told::Over).await);
+            }
             // A console without its recorder is none: the supervisor starts another.
             _ = &mut ended => {}
         }
@@ -167,12 +179,12 @@ fn follow_sensor(
     config: &ConsoleConfig,
     to_recorder: &ToRecorder,
 ) -> io::Result<Option<(std::sync::mpsc::Sender<std::fs::File>, std::thread::JoinHandle<()>)>> {
-    if config.plan.eve.is_none() {
-        return Ok(None);
-    }
+    let Some(eve) = config.plan.eve.clone() else { return Ok(None) };
     let (files, given) = std::sync::mpsc::channel();
     let (dir, to_recorder) = (config.dir.clone(), to_recorder.clone());
-    let thread = std::thread::Builder::new().name("ids".into()).spawn(move || ids::run(&dir, &given, &to_recorder))?;
+    let thread = std::thread::Builder::new()
+        .name("ids".into())
+        .spawn(move || ids::run(&dir, eve.as_ref(), &given, &to_recorder))?;
     Ok(Some((files, thread)))
 }
 
@@ -192,8 +204,22 @@ fn open_tapes(config: &ConsoleConfig, mask: Mask) -> io::Result<Tapes> {
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", config.dir.join(SESSIONS).display())))
 }
 
-/// Passes on what the supervisor says until the channel closes.
-async fn listen(channel: &AsyncChannel, to_recorder: &ToRecorder, telling: &Telling) {
+/// Whether `parent`, whose channel has closed, is gone: the kernel closes what it had first, and tells its children then.
+async fn is_orphaned(parent: Option<Pid>) -> bool {
+    const STEP: std::time::Duration = std::time::Duration::from_millis(10);
+    // Sockets and programs of the kernel may take it long.
+    for _ in 0..300 {
+        if getppid() != parent {
+            return true;
+        }
+        tokio::time::sleep(STEP).await;
+    }
+    false
+}
+
+/// Passes on what the supervisor says until the channel closes. Whether it has gone without taking its leave.
+async fn listen(channel: &AsyncChannel, to_recorder: &ToRecorder, telling: &Telling) -> bool {
+    let (mut is_told, parent) = (false, getppid());
     loop {
         match channel.recv_msg::<Said>().await {
             Ok(Some((message, _))) => {
@@ -202,6 +228,7 @@ async fn listen(channel: &AsyncChannel, to_recorder: &ToRecorder, telling: &Tell
                 // Without the thread nothing is recorded, which it has said.
                 match message.process() {
                     _ if message.data.starts_with(HONEYNET_ENDS.as_bytes()) => {
+                        is_told = true;
                         let _ = telling.send(Told::Ending(at)).await;
                     }
                     Some((Process::Switch, fate)) if fate.is_end() => {
@@ -210,16 +237,24 @@ async fn listen(channel: &AsyncChannel, to_recorder: &ToRecorder, telling: &Tell
                     _ => {}
                 }
                 if !to_recorder.tell(message).await {
-                    return;
+                    return false;
                 }
             }
-            Ok(None) => return,
+            // It takes its leave before it goes. Whoever kills it ends the honeynet, as nobody else does without it.
+            Ok(None) if !is_told && is_orphaned(parent).await => {
+                let at = Utc::from_micros(clock::realtime_micros());
+                let _ = telling.send(Told::Ending(at)).await;
+                let event = Event::new(EventId::ProcessState, Instant::from_micros(clock::monotonic_micros()));
+                let data = format!("{HONEYNET_ENDS}: the supervisor is gone").into_bytes();
+                return to_recorder.tell(Said { event, data }).await;
+            }
+            Ok(None) => return false,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 tracing::warn!(%error, "a process of ours sent what is no message");
             }
             Err(error) => {
                 tracing::error!(%error, "a channel to a process of ours failed");
-                return;
+                return false;
             }
         }
     }

@@ -78,9 +78,16 @@ impl Flow {
 
     /// What is behind it does not answer, or no longer: a relay that has dialed is told so, any other attacker is reset.
     pub(super) fn fail(&mut self, now: Instant) {
-        match self.middle() {
-            Some(middle) => middle.inside.take().iter_mut().for_each(PipeEnd::reset),
-            None => self.abort(now),
+        match &mut self.app {
+            App::Inner(inner) if inner.middle.is_some() => {
+                let say = if inner.established { PipeEnd::reset } else { PipeEnd::refuse };
+                inner
+                    .middle
+                    .iter_mut()
+                    .filter_map(|middle| middle.inside.take())
+                    .for_each(|mut inside| say(&mut inside));
+            }
+            _ => self.abort(now),
         }
     }
 

@@ -31,7 +31,7 @@ mod write;
 pub use frames::{Pick, Picked, Selection, select};
 pub use key::{KEY, Key, KeyError, PublicKey};
 pub use manifest::{Manifest, Member};
-pub use read::{ReadError, Signature, Verified, check_beginning, verify, verify_unpacked};
+pub use read::{ReadError, Signature, Verified, check_beginning, verify, verify_by, verify_unpacked};
 pub use seal::{Sealed, WORK, open as unseal, seal};
 pub use write::{ExportError, Job, export};
 

@@ -45,6 +45,9 @@ pub enum ReadError {
     /// It has something else in it than bundles have.
     #[error("it is no bundle of a session: {0}")]
     Other(String),
+    /// It was read to its end, and there is no key for what it says of itself.
+    #[error("it says that it is of the honeynet {0}, and there is no key of one of that name")]
+    NoKey(String),
 }
 
 /// Whose signature a manifest bears.
@@ -67,6 +70,8 @@ pub struct Verified {
     pub manifest: Manifest,
     /// Who vouches for that.
     pub signature: Signature,
+    /// The key that its signature was held against.
+    pub key: PublicKey,
     /// What is not as the manifest says, in words that a terminal may show.
     pub mistakes: Vec<String>,
     /// Octets of all members that a manifest tells: of all but itself and its signature.
@@ -86,6 +91,10 @@ impl ReadError {
             ReadError::Foreign | ReadError::Other(_) => {
                 "`honeyweave session export ID` writes bundles (ID.tar.zst, ID.tar.zst.age); archives of evidence are checked by \
                  `honeyweave evidence verify`"
+            }
+            ReadError::NoKey(_) => {
+                "--name NAME says which honeynet's key on this machine is meant, or --key FILE whose: the file has what `honeyweave \
+                 session key` prints where it was exported"
             }
         }
     }
@@ -133,14 +142,25 @@ pub fn check_beginning(octets: &[u8]) -> Result<(), ReadError> {
 ///
 /// # Errors
 /// See [`ReadError`].
-pub fn verify(mut packed: impl Read, key: &PublicKey) -> Result<Verified, ReadError> {
+pub fn verify(packed: impl Read, key: &PublicKey) -> Result<Verified, ReadError> {
+    verify_by(packed, |_| Some(*key))
+}
+
+/// The same with the key that `choose` has for what the bundle says of itself, which anybody may have written.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn verify_by(
+    mut packed: impl Read,
+    choose: impl FnOnce(&Manifest) -> Option<PublicKey>,
+) -> Result<Verified, ReadError> {
     let begin = |source| ReadError::Broken { after: "its beginning".into(), source };
     let mut magic = Vec::new();
     (&mut packed).take(ZSTD.len() as u64).read_to_end(&mut magic).map_err(begin)?;
     check_beginning(&magic)?;
     let mut unpacked = zstd::Decoder::new(io::Cursor::new(magic).chain(packed)).map_err(begin)?;
     unpacked.window_log_max(WINDOW).map_err(begin)?;
-    verify_unpacked(unpacked, key)
+    verify_unpacked_by(unpacked, choose)
 }
 
 /// The same for what was unpacked already.
@@ -148,6 +168,13 @@ pub fn verify(mut packed: impl Read, key: &PublicKey) -> Result<Verified, ReadEr
 /// # Errors
 /// See [`ReadError`].
 pub fn verify_unpacked(unpacked: impl Read, key: &PublicKey) -> Result<Verified, ReadError> {
+    verify_unpacked_by(unpacked, |_| Some(*key))
+}
+
+fn verify_unpacked_by(
+    unpacked: impl Read,
+    choose: impl FnOnce(&Manifest) -> Option<PublicKey>,
+) -> Result<Verified, ReadError> {
     let mut unpacked = Bounded { reader: unpacked, left: UNPACKED };
     let mut found: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let (mut manifest, mut signature): (Option<Vec<u8>>, Option<Vec<u8>>) = (None, None);
@@ -205,6 +232,7 @@ pub fn verify_unpacked(unpacked: impl Read, key: &PublicKey) -> Result<Verified,
     nothing_more(&mut unpacked, &after)?;
     let text = manifest.ok_or_else(|| ReadError::Other("it has no manifest".into()))?;
     let manifest = read_manifest(&text)?;
+    let key = choose(&manifest).ok_or_else(|| ReadError::NoKey(escape(&manifest.honeynet).into_owned()))?;
     let signature = match signature {
         None => Signature::Missing,
         Some(signature) if key.verify(&text, &signature) => Signature::Good,
@@ -212,7 +240,7 @@ pub fn verify_unpacked(unpacked: impl Read, key: &PublicKey) -> Result<Verified,
         Some(_) => Signature::Bad,
     };
     let mistakes = mistakes(&manifest, &found);
-    Ok(Verified { manifest, signature, mistakes, octets })
+    Ok(Verified { manifest, signature, key, mistakes, octets })
 }
 
 fn path_of(entry: &tar::Entry<'_, impl Read>) -> Result<String, ReadError> {

@@ -15,7 +15,7 @@ use crate::container::inspector::host_of;
 use crate::event::{EventId, SessionId, Utc};
 use crate::record::tape::{self, TAPE};
 use crate::record::transcript::CAST;
-use crate::record::{Record, Session, belongings, session};
+use crate::record::{Record, Session, add_untold, belongings, session};
 
 /// Octets of what decrypts frames: some thousands of connections.
 const SECRETS: usize = 1 << 20;
@@ -80,7 +80,13 @@ pub fn export<W: Write + Send>(
     pack(open, job.now, |bundle| {
         let mut left_out = Vec::new();
         let mut events = scratch(job.scratch)?;
-        let (about, mut wanted) = gather(job, &mut events)?;
+        let (mut about, mut wanted) = gather(job, &mut events)?;
+        let unknown = add_untold(job.dir, &mut about).map_err(failed("look through the evidence in", job.dir))?;
+        if unknown > 0 {
+            left_out.push(format!(
+                "{unknown} archives of evidence of which no record tells whose they are, and that are damaged or too many to be read"
+            ));
+        }
         wanted.span = span(&about, job.now);
         if wanted.more > 0 {
             left_out.push(format!("frames between {} further pairs of addresses", wanted.more));

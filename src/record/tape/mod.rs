@@ -30,7 +30,7 @@ mod store;
 pub use notice::Notice;
 pub(super) use notice::{fits, fitted};
 pub use read::{
-    Attempt, Command, Connection, Forward, Moved, Ran, Room, TAPE, connection, connection_within, ran, secrets,
+    Act, Attempt, Command, Connection, Forward, Moved, Ran, Room, TAPE, connection, connection_within, ran, secrets,
 };
 pub use redact::redact;
 pub use room::{Look, Space, space};

@@ -59,9 +59,11 @@ pub struct Connection {
     pub commands: Vec<Command>,
     /// Files that moved.
     pub files: Vec<Moved>,
+    /// What was done to files by SFTP besides moving them.
+    pub acts: Vec<Act>,
     /// Connections and ports beyond the host that were wanted.
     pub forwards: Vec<Forward>,
-    /// Attempts, commands, files and forwards that are not told one by one.
+    /// Attempts, commands, files, acts and forwards that are not told one by one.
     pub more: u64,
     /// How often the recorder was restarted meanwhile; some of what came just before that may be missing.
     #[serde(skip_serializing_if = "is_zero")]
@@ -124,6 +126,21 @@ pub struct Moved {
     pub content: Option<String>,
     /// Why that is not all of it.
     pub cut: Option<String>,
+}
+
+/// Something that was done to a file besides moving it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Act {
+    /// Seconds since the connection began.
+    pub at: f64,
+    /// In which channel.
+    pub channel: u32,
+    /// What, in the word of the tape: `rename`, `remove`, ...
+    pub act: String,
+    /// To which file.
+    pub path: String,
+    /// Its other name.
+    pub to: Option<String>,
 }
 
 /// A connection, or a port, beyond the host.
@@ -368,6 +385,12 @@ impl Connection {
                 let moved = Moved { at, direction, path, size, sha256, content, cut };
                 self.more += keep(&mut self.files, moved, room);
             }
+            Entry::File { channel, act, path, to } => {
+                let act = serde_json::to_value(act).ok();
+                let act = act.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+                let (path, to) = (shown(path.as_str()), to.map(|to| shown(to.as_str())));
+                self.more += keep(&mut self.acts, Act { at, channel, act, path, to }, room);
+            }
             Entry::Opened { kind, .. } => self.forward(at, &kind, true, room),
             Entry::Refused { kind, .. } => self.forward(at, &kind, false, room),
             Entry::Listen { host, port, accepted } => {
@@ -431,6 +454,12 @@ impl Thing for Moved {
     fn text(&self) -> usize {
         let others = [&self.sha256, &self.content, &self.cut].into_iter().flatten();
         self.direction.len() + self.path.len() + others.map(String::len).sum::<usize>()
+    }
+}
+
+impl Thing for Act {
+    fn text(&self) -> usize {
+        self.act.len() + self.path.len() + self.to.as_ref().map_or(0, String::len)
     }
 }
 

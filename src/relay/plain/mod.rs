@@ -243,7 +243,14 @@ where
         }
         Ok(inside) => match pass(&mut watch, stream, inside, &recorder).await {
             Ok(reason) => (reason, None),
-            Err(error) => Reason::of_io(&error),
+            Err(error) => {
+                let told = Reason::of_io(&error);
+                // The stream was there at once, and nobody behind it.
+                if let (Reason::Unreachable, Some(why)) = &told {
+                    recorder.put(Entry::Unreachable { reason: why.clone() }).await;
+                }
+                told
+            }
         },
     };
     watch.end(&recorder).await;

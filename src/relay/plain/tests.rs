@@ -476,3 +476,51 @@ async fn a_container_that_does_not_come_is_told() {
     let entries: Vec<Entry> = tape.lock().unwrap().drain(..).map(|(_, entry)| entry).collect();
     assert!(entries.contains(&Entry::Unreachable { reason: Text::new("no image") }), "{entries:?}");
 }
+
+/// A stream that was there at once, behind which nothing listens.
+struct Nobody;
+
+impl tokio::io::AsyncRead for Nobody {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens")))
+    }
+}
+
+impl tokio::io::AsyncWrite for Nobody {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        std::task::Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens")))
+    }
+
+    fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn that_nothing_listens_inside_is_told() {
+    let tape = Arc::new(Mutex::new(Vec::new()));
+    let recorder = Recorder::new(tape.clone(), Arc::new(|| 1));
+    let (_attacker, outside) = tokio::io::duplex(64);
+    let settings = Settings { spoken: Spoken::Http, within: false, keep: 10, asked: Asked::default() };
+    serve(settings, outside, || std::future::ready(Ok(Nobody)), recorder).await;
+    let mut entries: Vec<Entry> = tape.lock().unwrap().drain(..).map(|(_, entry)| entry).collect();
+    let why = Text::new("nobody listens");
+    let end = Entry::End { reason: Reason::Unreachable, detail: Some(why.clone()) };
+    assert_eq!(entries.pop(), Some(end), "{entries:?}");
+    assert!(entries.contains(&Entry::Unreachable { reason: why }), "{entries:?}");
+}

@@ -91,6 +91,8 @@ impl Reason {
             | ErrorKind::BrokenPipe
             | ErrorKind::NotConnected => (Reason::Reset, None),
             ErrorKind::TimedOut => (Reason::TimedOut, None),
+            // A client is there already: only who dials hears that.
+            ErrorKind::ConnectionRefused => (Reason::Unreachable, Some(Text::new(error.to_string()))),
             ErrorKind::InvalidData | ErrorKind::InvalidInput => {
                 (Reason::ProtocolError, Some(Text::new(error.to_string())))
             }
@@ -121,6 +123,8 @@ mod tests {
         let eof = io::Error::new(ErrorKind::UnexpectedEof, "early eof");
         assert_eq!(Reason::of_io(&eof), (Reason::ClientClosed, None));
         assert_eq!(Reason::of_io(&ErrorKind::ConnectionReset.into()), (Reason::Reset, None));
+        let nobody = io::Error::new(ErrorKind::ConnectionRefused, "nobody");
+        assert_eq!(Reason::of_io(&nobody), (Reason::Unreachable, Some(Text::new("nobody"))));
         let bad = io::Error::new(ErrorKind::InvalidData, "bad record\u{1b}");
         assert_eq!(Reason::of_io(&bad), (Reason::ProtocolError, Some(Text::new("bad record\u{1b}"))));
     }

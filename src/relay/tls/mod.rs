@@ -116,7 +116,14 @@ where
     };
     let (reason, detail) = match served {
         Ok(reason) => (reason, None),
-        Err(Failure::Io(error)) => Reason::of_io(&error),
+        Err(Failure::Io(error)) => {
+            let told = Reason::of_io(&error);
+            // The stream was there at once, and nobody behind it.
+            if let (Reason::Unreachable, Some(why)) = &told {
+                recorder.put(Entry::Unreachable { reason: why.clone() }).await;
+            }
+            told
+        }
         Err(Failure::Why(reason, why)) => (reason, Some(Text::new(why))),
     };
     recorder.put(Entry::End { reason, detail }).await;

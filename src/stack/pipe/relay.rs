@@ -184,7 +184,7 @@ impl From<PipeReset> for io::Error {
 impl AsyncRead for RelayEnd {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let (mut reader, _) = self.halves();
-        ready!(reader.poll_peek(cx))?;
+        ready!(reader.poll_peek(cx)).map_err(|reset| reader.shared.error(reset))?;
         let mut taken = 0;
         while to.remaining() > 0 {
             let bytes = reader.from.bytes();
@@ -214,7 +214,7 @@ impl AsyncWrite for RelayEnd {
         all: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let (_, mut writer) = self.halves();
-        let room = ready!(writer.poll_room(cx))?;
+        let room = ready!(writer.poll_room(cx)).map_err(|reset| writer.shared.error(reset))?;
         Poll::Ready(Ok(writer.write_some(room, all)))
     }
 

@@ -3,6 +3,7 @@
 use super::super::container_tests::{by, inside};
 use super::super::tests::{Client, config, tcp_frame, tcp_of};
 use super::super::*;
+use super::App;
 use crate::emulate::Secret;
 use crate::frame::PortNo;
 use crate::node::Request;
@@ -128,6 +129,33 @@ async fn what_fails_inside_is_told_to_the_relay_which_may_dial_again() {
     let out = bench.with(|node, cx| node.tick(cx));
     assert_eq!(flags(1, &out)[0] & flag::RST, flag::RST, "{out:?}");
     assert!(second.read(&mut [0; 8]).await.is_err());
+}
+
+#[tokio::test]
+async fn that_nothing_listens_inside_is_told_apart_from_a_connection_that_breaks_off() {
+    let mut bench = bench();
+    let (_client, relay) = met(&mut bench);
+    let mut dialed = relay.dialer().dial();
+    let mut ack = start(&mut bench);
+    // A service that has only begun may listen yet, so it is asked again and again.
+    for _ in 0..2000 {
+        let refusal = inside(&bench, 0, ack, flag::RST | flag::ACK, &[], b"");
+        bench.rx(1, &refusal);
+        bench.now += Duration::from_millis(100);
+        let out = bench.with(|node, cx| node.tick(cx));
+        let again = by(1, &out).into_iter().map(tcp_of).find(|(_, tcp, _)| tcp.flags == flag::SYN);
+        ack = again.map_or(ack, |(_, tcp, _)| tcp.seq.wrapping_add(1));
+        if bench.node.flows.slab.iter().all(|(_, flow)| match &flow.app {
+            App::Inner(inner) => inner.middle.as_ref().is_some_and(|middle| middle.inside.is_none()),
+            _ => true,
+        }) {
+            break;
+        }
+    }
+    let error = dialed.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}");
+    let error = dialed.write(b"x").await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}");
 }
 
 #[tokio::test]
