@@ -34,6 +34,7 @@ mod tail;
 pub mod tape;
 mod top;
 pub mod transcript;
+mod unrecorded;
 
 pub use crate::event::Utc;
 pub use base64::{decode as base64_decode, encode as base64_encode};
@@ -55,3 +56,4 @@ pub use session::{Alert, Counts, Found, Life, MOST_SESSIONS, Over, Port, Session
 pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView};
 pub use tail::Tail;
 pub use top::Top;
+pub use unrecorded::Unrecorded;

@@ -93,3 +93,18 @@ fn connections_are_told_in_the_order_that_they_began_in() {
     assert_eq!(tables["connections"][2]["attempts"], 1);
     assert_eq!(tables["attempts to log in"].len(), 1);
 }
+
+#[test]
+fn what_is_missing_of_a_connection_is_in_its_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = format!("20260131T120000Z-ssh-{:016x}{TAPE}", 7);
+    let text = "{\"at\":0,\"begin\":{\"protocol\":\"ssh\",\"time\":\"2026-01-31T12:00:00.000000Z\",\
+        \"attacker\":\"192.0.2.9:4000\",\"host\":\"10.0.0.1:22\"}}\n{\"at\":3,\"lost\":{\"lines\":7}}\n\
+        {\"at\":4,\"end\":{\"reason\":\"client-closed\",\"detail\":null}}\n{\"at\":4,\"total\":{\"lost\":6126}}\n";
+    let path = dir.path().join(&name);
+    std::fs::write(&path, text).unwrap();
+    let connections = of(&[Belonging { name, octets: text.len() as u64, path }]);
+    let (_, rows) = connections.tables(State::Over).next().unwrap();
+    assert_eq!(rows[0]["end"], "closed by the client; not recorded: 7 lines and 6,126 octets");
+    assert_eq!((connections.lost(), connections.each[0].told.ports), ((7, 6126), Some((4000, 22))));
+}

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::super::{evidence, status, table};
 use super::{State, connections, events, inside, is_up, lasted, ports, replay, state, tcp, typed, unreadable};
-use crate::event::SessionId;
+use crate::event::{SessionId, Utc};
 use crate::record::transcript::CAST;
-use crate::record::{self, Alert, Belonging, Life, Over, Rule, Session, Why, escape};
+use crate::record::{self, Alert, Belonging, Life, Over, Rule, Session, Unrecorded, Why, escape};
+use crate::sys::clock;
 
 /// What is told of a session.
 #[derive(Serialize)]
@@ -26,6 +27,10 @@ struct Told {
     other_entries: u64,
     /// What the tapes of its connections tell.
     connections: connections::Connections,
+    /// Those of which events tell, and no tape.
+    unrecorded: Unrecorded,
+    /// Earlier ones of these.
+    more_unrecorded: u64,
     /// Its TCP connections.
     tcp: tcp::Links,
     /// Tapes that are not read, as there are too many, or that cannot be.
@@ -54,17 +59,22 @@ pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
 /// What there is to tell; without what was typed if that is for a program.
 fn gather(dir: &Path, id: SessionId, json: bool) -> miette::Result<Told> {
     let log = events(dir);
+    let now = Utc::from_micros(clock::realtime_micros());
+    let (files, other_entries) = record::belongings(dir, id).map_err(|error| unreadable(dir, &error))?;
+    let connections = connections::of(&files);
+    let mut unrecorded = connections.beside(now);
     let (mut inside, mut tcp) = (inside::Inside::default(), tcp::Links::default());
     let session = record::session(&log, id, |_, record| {
         if record.session == Some(id) {
             inside.add(record);
             tcp.add(record);
+            unrecorded.add(record);
         }
         Ok(())
     });
     let session = session.map_err(|error| unreadable(&log, &error))?;
     let session = session.ok_or_else(|| unknown(id))?;
-    let (files, other_entries) = record::belongings(dir, id).map_err(|error| unreadable(dir, &error))?;
+    unrecorded.finish();
     // Those that cannot be read are listed as files, and `replay` says why.
     let mut inputs = typed::Inputs::default();
     let commands = |file: &Belonging| {
@@ -81,10 +91,23 @@ fn gather(dir: &Path, id: SessionId, json: bool) -> miette::Result<Told> {
             .filter_map(commands)
             .collect()
     };
-    let connections = connections::of(&files);
     let (unread_tapes, more_tcp) = (connections.unread(), tcp.more());
     let state = state(&session, is_up(dir));
-    Ok(Told { state, session, files, other_entries, connections, tcp, unread_tapes, more_tcp, inside, commands })
+    let more_unrecorded = unrecorded.more();
+    Ok(Told {
+        state,
+        session,
+        files,
+        other_entries,
+        connections,
+        unrecorded,
+        more_unrecorded,
+        tcp,
+        unread_tapes,
+        more_tcp,
+        inside,
+        commands,
+    })
 }
 
 /// That the log does not know session `id`.
@@ -126,6 +149,7 @@ fn tell(told: &Told) -> String {
     for (name, rows) in told.connections.tables(told.state) {
         part(name, if rows.is_empty() { String::new() } else { table::render_escaped(&rows) });
     }
+    part("connections that are not recorded, by what events tell", rows(told.unrecorded.rows()));
     for (name, rows) in told.inside.tables() {
         part(name, if rows.is_empty() { String::new() } else { table::render_escaped(&rows) });
     }
@@ -135,7 +159,12 @@ fn tell(told: &Told) -> String {
         part(&format!("commands in {name}"), commands.clone());
     }
     part("what followed from it", session.caused.iter().map(|id| format!("{id}\n")).collect());
-    let more = session.more + told.tcp.more() + told.other_entries + told.connections.more() + told.inside.more();
+    let more = session.more
+        + told.more_unrecorded
+        + told.tcp.more()
+        + told.other_entries
+        + told.connections.more()
+        + told.inside.more();
     if more > 0 {
         text +=
             &format!("\n({more} more things are not told: there are too many of them, or their names are harmful)\n");
