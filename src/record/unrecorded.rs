@@ -104,8 +104,10 @@ impl Unrecorded {
         let ((Some(from), Some(port)), Some(Proto::Tcp)) = (ports, record.proto) else { return };
         let ports = (from, port);
         if record.event == EventId::TcpOpen {
-            // Whatever has the same ports is another one from here on.
-            if let Some(heard) = self.latest.remove(&ports) {
+            // Whatever has the same ports is another one from here on. What the switch tells may come after what the console
+            // has told of the same one.
+            let is_over = self.latest.get(&ports).is_some_and(|heard| heard.heard < record.time);
+            if let Some(heard) = is_over.then(|| self.latest.remove(&ports)).flatten() {
                 self.decide(heard);
             }
             return;
@@ -247,6 +249,10 @@ mod tests {
         let twice = [connection(10, 1000), connection(20, 1000), connection(30, 1000)].concat();
         assert_eq!(told(&[(1000, 10), (1000, 30)], None, &twice).0.len(), 1);
         assert_eq!(told(&[(1000, 20)], None, &twice).0.len(), 2);
+        // The log has what two processes tell as it comes.
+        let mut late = connection(10, 1000);
+        late.swap(0, 1);
+        assert_eq!(told(&[(1000, 10)], None, &late), (vec![], 0));
         // What is only probed, or emulated, has nobody in the middle.
         let other = [record("tcp.open", 1, 5), record("service.login", 2, 5), record("tcp.close", 3, 5)];
         assert_eq!(told(&[], None, &other), (vec![], 0));
