@@ -71,7 +71,7 @@ impl Cast {
         if self.part(stream).is_some_and(|part| part.left == 0) {
             return self.pass_over(stream, count);
         }
-        let before = self.transcript.len();
+        let before = self.transcript.octets();
         let (has, waiting) = (self.counted.written, before.saturating_sub(self.counted.written));
         if store.scarce() >= Scarce::Transcripts {
             return self.transcript.skip(count, Missing::Scarce);
@@ -83,7 +83,7 @@ impl Cast {
             Stream::Input => self.transcript.input(at, data),
             Stream::Output | Stream::Error => self.transcript.output(at, data),
         }
-        let came = self.transcript.len().saturating_sub(before);
+        let came = self.transcript.octets().saturating_sub(before);
         let Some(part) = self.part(stream) else { return };
         part.told = part.told.saturating_add(count);
         part.left = part.left.saturating_sub(came);

@@ -236,7 +236,7 @@ impl Transcript {
     }
 
     /// Octets of its casts, with those that the kernel does not have yet.
-    pub fn len(&self) -> u64 {
+    pub fn octets(&self) -> u64 {
         self.stats.written + self.lines.len() as u64
     }
 
