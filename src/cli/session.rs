@@ -9,6 +9,7 @@ mod drawing;
 mod ends;
 mod export;
 mod follow;
+mod gaps;
 mod inside;
 mod key;
 mod late;

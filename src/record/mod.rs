@@ -34,6 +34,7 @@ mod tail;
 pub mod tape;
 mod top;
 pub mod transcript;
+mod unrecorded;
 
 pub use crate::event::Utc;
 pub use base64::{decode as base64_decode, encode as base64_encode};
@@ -57,3 +58,4 @@ pub use session::{
 pub use summary::{Attacker, ContainerState, Containers, PortCount, Summary, SummaryView};
 pub use tail::Tail;
 pub use top::Top;
+pub use unrecorded::Unrecorded;

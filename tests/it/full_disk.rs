@@ -234,6 +234,20 @@ fn a_disk_that_gets_full_costs_captures_first_and_events_last() {
     for (word, is_kept) in [("before", true), ("contents-2", true), ("tapes-2", false), ("after", true)] {
         assert_eq!(text.contains(&format!("{word}-42\n")), is_kept, "{word}: {text}");
     }
+    // Where something is missing is said, and why; so are the connections of which there is nothing.
+    let hole = text.split("contents-2-42").nth(1).and_then(|rest| rest.split("after-42").next()).unwrap();
+    assert!(hole.contains("octets before this were lost: the disk was nearly full)\n"), "{hole}");
+    let said = |words: &[&str]| String::from_utf8(disk.lab.command(words).stdout).unwrap();
+    let typed: Value = serde_json::from_str(&said(&["session", "replay", &id, "--commands", "--json"])).unwrap();
+    let gaps = |cast: &Value| cast["gaps"].as_array().map_or(0, Vec::len);
+    assert!(typed.as_array().unwrap().iter().map(gaps).sum::<usize>() > 0, "{typed}");
+    let told: Value = serde_json::from_str(&said(&["session", "show", &id, "--json"])).unwrap();
+    let unrecorded = told["unrecorded"].as_array().unwrap();
+    assert!(!unrecorded.is_empty(), "{told}");
+    let known = |row: &Value| row["protocol"] == "ssh" && row["attempts"].as_u64() > Some(0) && row["commands"] == 1;
+    assert!(unrecorded.iter().all(known), "{unrecorded:?}");
+    let shown = said(&["session", "show", &id]);
+    assert!(shown.contains("; not recorded: ") && shown.contains("connections that are not recorded"), "{shown}");
     assert!(disk.lab.down().as_secs() < 10);
     assert_eq!(disk.lab.leftovers(), Vec::<String>::new());
 }

@@ -186,8 +186,8 @@ fn what_was_typed_is_told_to_programs() {
     let left = Left::new();
     let told: Value = serde_json::from_str(&left.out(&["session", "replay", TYPED, "--commands", "--json"])).unwrap();
     let expected = json!([
-        {"transcript": "1.cast", "commands": [], "no_text": 0, "more": 0, "inputs": []},
-        {"transcript": "2.cast", "commands": [{"at": 2.0, "command": "id"}], "no_text": 0, "more": 0, "inputs": []},
+        {"transcript": "1.cast", "commands": [], "no_text": 0, "more": 0, "gaps": [], "inputs": []},
+        {"transcript": "2.cast", "commands": [{"at": 2.0, "command": "id"}], "no_text": 0, "more": 0, "gaps": [], "inputs": []},
     ]);
     assert_eq!(told, expected);
     let (code, text, said) = left.run(&["session", "replay", &left.cast("1.cast"), "--commands"]);

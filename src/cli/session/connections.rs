@@ -3,11 +3,12 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::State;
 use super::left_out::{How, More};
 use super::reasons::phrase;
-use crate::record::Belonging;
+use super::{State, gaps};
+use crate::event::Utc;
 use crate::record::tape::{Act, Attempt, Command, Connection, Forward, Moved, Room, TAPE, connection_within};
+use crate::record::{Belonging, Unrecorded};
 
 /// Tapes that are read, the newest ones.
 const TAPES: usize = 1000;
@@ -76,6 +77,22 @@ impl Connections {
     /// Tapes that are not read, or that cannot be.
     pub fn unread(&self) -> u64 {
         self.unread
+    }
+
+    /// What is to be told of those that have no tape, where these were listed at `now`.
+    pub fn beside(&self, now: Utc) -> Unrecorded {
+        let began = |of: &OfTape| of.told.since.parse::<Utc>().ok();
+        let from = self.each.iter().find_map(began).filter(|_| self.unread > 0);
+        let each = self.each.iter().filter_map(|of| Some((of.told.ports?, began(of)?)));
+        Unrecorded::beside(each, from, now)
+    }
+
+    /// Octets and lines of all that are read that are not recorded.
+    pub fn lost(&self) -> (u64, u64) {
+        let lost = |sum: (u64, u64), of: &OfTape| {
+            (sum.0.saturating_add(of.told.lost_lines), sum.1.saturating_add(of.told.lost))
+        };
+        self.each.iter().fold((0, 0), lost)
     }
 
     /// Things that no table tells.
@@ -180,6 +197,10 @@ fn brief(number: usize, told: &Connection, state: State) -> Value {
     let end = match told.resumed {
         0 => end,
         count => format!("{end} (recorder restarted: {count})"),
+    };
+    let end = match gaps::of_connection(told.lost_lines, told.lost) {
+        Some(lost) => format!("{end}; {lost}"),
+        None => end,
     };
     json!({
         "connection": number,

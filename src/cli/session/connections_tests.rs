@@ -122,5 +122,20 @@ fn what_was_done_to_files_has_a_table_within_bounds_and_does_nothing_to_a_termin
     let tables: Vec<(&str, Vec<Value>)> = connections.tables(State::Open).collect();
     let (_, rows) = tables.iter().find(|(name, _)| *name == "what SFTP did").unwrap();
     assert_eq!((rows.len(), &rows[ROWS - 1]["path"]), (ROWS, &json!("/tmp/998")));
-    assert_eq!(connections.more(), 501 + (1000 - ROWS) as u64);
+    assert_eq!(connections.more().iter().map(|More(_, count, _)| count).sum::<u64>(), 501 + (1000 - ROWS) as u64);
+}
+
+#[test]
+fn what_is_missing_of_a_connection_is_in_its_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = format!("20260131T120000Z-ssh-{:016x}{TAPE}", 7);
+    let text = "{\"at\":0,\"begin\":{\"protocol\":\"ssh\",\"time\":\"2026-01-31T12:00:00.000000Z\",\
+        \"attacker\":\"192.0.2.9:4000\",\"host\":\"10.0.0.1:22\"}}\n{\"at\":3,\"lost\":{\"lines\":7}}\n\
+        {\"at\":4,\"end\":{\"reason\":\"client-closed\",\"detail\":null}}\n{\"at\":4,\"total\":{\"lost\":6126}}\n";
+    let path = dir.path().join(&name);
+    std::fs::write(&path, text).unwrap();
+    let connections = of(&[Belonging { name, octets: text.len() as u64, path }]);
+    let (_, rows) = connections.tables(State::Over).next().unwrap();
+    assert_eq!(rows[0]["end"], "closed by the client; not recorded: 7 lines and 6,126 octets");
+    assert_eq!((connections.lost(), connections.each[0].told.ports), ((7, 6126), Some((4000, 22))));
 }

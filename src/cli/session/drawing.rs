@@ -63,6 +63,14 @@ impl Drawing {
         }
     }
 
+    /// A note, in a line of its own: what comes behind it need not go on with what was before.
+    pub fn note(&mut self, note: &str) -> String {
+        match self {
+            Drawing::Screen(_) => format!("\u{1b}[0m\r\n{note}\r\n"),
+            Drawing::Text(text) => format!("{}{note}\n", std::mem::take(&mut **text).finish()),
+        }
+    }
+
     /// The rest, once all is there.
     pub fn finish(self) -> String {
         match self {
@@ -82,6 +90,13 @@ mod tests {
         all += &drawing.push("3\u{8}4\u{1b}]0;owned\u{7}\u{1b}[3D");
         all += &drawing.finish();
         all + place.reset()
+    }
+
+    #[test]
+    fn a_note_has_a_line_of_its_own() {
+        let mut text = Drawing::new(Place::Text);
+        let told = text.push("one\r\ntwo") + &text.note("(three)") + &text.note("(four)") + &text.push("five\r\n");
+        assert_eq!(told, "one\ntwo\n(three)\n(four)\nfive\n");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::super::table;
 use super::drawing::{Drawing, Place};
 use super::ends::{Ends, Names};
 use super::replay::{Open, casts, next_of, no_transcript, open};
-use super::{Which, directory, events, unreadable};
+use super::{Which, directory, events, gaps, unreadable};
 use crate::control::place;
 use crate::event::{EventId, SessionId, Utc};
 use crate::record::transcript::{Moment, What};
@@ -217,6 +217,9 @@ impl Shown {
             for _ in 0..TURN {
                 match next_of(&mut followed.cast, &followed.path)? {
                     Some(Moment { what: What::Output(output), .. }) => text += &followed.drawing.push(&output),
+                    Some(Moment { what: What::Marker(marker), .. }) => {
+                        text += &followed.drawing.note(&gaps::of_marker(&marker));
+                    }
                     Some(_) => {}
                     None => {
                         is_read = true;

@@ -10,9 +10,9 @@ use miette::miette;
 use serde_json::json;
 
 use super::super::{FAILURE, Target, evidence, remark, table};
-use super::directory;
 use super::drawing::{Drawing, Place};
 use super::typed::{self, Inputs};
+use super::{connections, directory, gaps};
 use crate::event::SessionId;
 use crate::record::transcript::{CAST, Cast, Moment, What};
 use crate::record::{belongings, escape, open_regular};
@@ -68,7 +68,7 @@ pub type Open = Cast<BufReader<File>>;
 pub fn run(args: &Replay) -> miette::Result<ExitCode> {
     let (session, paths) = paths(args)?;
     if args.commands {
-        return tell_commands(args, session.is_some(), &paths);
+        return tell_commands(args, session, &paths);
     }
     let place = if args.text { Place::Text } else { Place::of_output(args.terminal) };
     let rest = |micros: i64| std::thread::sleep(Duration::from_micros(micros.max(0).unsigned_abs()));
@@ -96,6 +96,7 @@ pub fn run(args: &Replay) -> miette::Result<ExitCode> {
             break;
         }
     }
+    tell_lost(args, session)?;
     if !is_played && !early.is_empty() {
         return Err(all_early(&early, args.from));
     }
@@ -181,8 +182,21 @@ fn tell_skipped(cast: &Open, path: &Path) {
     }
 }
 
-/// Prints what was typed; `are_named` says that it is told of which transcript, which who names one knows.
-fn tell_commands(args: &Replay, are_named: bool, paths: &[PathBuf]) -> miette::Result<ExitCode> {
+/// Says how much of a session's connections is not recorded, transcripts that could not begin among them.
+fn tell_lost(args: &Replay, session: Option<SessionId>) -> miette::Result<()> {
+    let Some(id) = session else { return Ok(()) };
+    let dir = directory(&args.target)?;
+    let (files, _) = belongings(&dir, id).map_err(|error| super::unreadable(&dir, &error))?;
+    let (lines, octets) = connections::of(&files).lost();
+    if let Some(lost) = gaps::of_connection(lines, octets) {
+        remark(&format!("({lost} of its connections; `honeyweave session show {id}` tells of which)"));
+    }
+    Ok(())
+}
+
+/// Prints what was typed, and in a session in which transcript: who names one knows.
+fn tell_commands(args: &Replay, session: Option<SessionId>, paths: &[PathBuf]) -> miette::Result<ExitCode> {
+    let are_named = session.is_some();
     let (mut all, mut is_empty, mut failed, mut inputs) = (Vec::new(), true, false, Inputs::default());
     for path in paths {
         let Some(mut cast) = open_of(path, paths)? else {
@@ -201,6 +215,7 @@ fn tell_commands(args: &Replay, are_named: bool, paths: &[PathBuf]) -> miette::R
                 "commands": commands.collect::<Vec<_>>(),
                 "no_text": told.no_text,
                 "more": told.more,
+                "gaps": told.gaps.iter().map(|(at, gap)| json!({"at": seconds_of(*at), "what": gap})).collect::<Vec<_>>(),
                 "inputs": read.collect::<Vec<_>>(),
             }));
             tell_skipped(&cast, path);
@@ -223,6 +238,7 @@ fn tell_commands(args: &Replay, are_named: bool, paths: &[PathBuf]) -> miette::R
     } else if is_empty {
         remark("(nothing was typed)");
     }
+    tell_lost(args, session)?;
     Ok(if failed { ExitCode::from(FAILURE) } else { ExitCode::SUCCESS })
 }
 
@@ -291,9 +307,13 @@ fn play(
     let mut drawing = Drawing::new(place);
     let mut pace = Pace::new(args, now());
     while let Some(moment) = next_of(cast, path)? {
-        let What::Output(output) = moment.what else { continue };
+        let drawn = match moment.what {
+            What::Output(output) => drawing.push(&output),
+            What::Marker(text) => drawing.note(&gaps::of_marker(&text)),
+            _ => continue,
+        };
         sleep(pace.due(moment.at) - now());
-        if !put(&drawing.push(&output))? {
+        if !put(&drawn)? {
             return Ok(false);
         }
     }
@@ -303,10 +323,13 @@ fn play(
 fn text(cast: &mut Open, path: &Path, from: i64) -> miette::Result<bool> {
     let mut drawing = Drawing::new(Place::Text);
     while let Some(moment) = next_of(cast, path)? {
-        if let What::Output(output) = moment.what
-            && moment.at >= from
-            && !table::put(&drawing.push(&output))?
-        {
+        let drawn = match moment.what {
+            _ if moment.at < from => continue,
+            What::Output(output) => drawing.push(&output),
+            What::Marker(text) => drawing.note(&gaps::of_marker(&text)),
+            _ => continue,
+        };
+        if !table::put(&drawn)? {
             return Ok(false);
         }
     }

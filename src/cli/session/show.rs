@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::super::{evidence, status, table};
 use super::left_out::{self, How, More};
 use super::{State, connections, events, inside, is_up, lasted, ports, replay, state, tcp, typed, unreadable};
-use crate::event::SessionId;
+use crate::event::{SessionId, Utc};
 use crate::record::transcript::CAST;
-use crate::record::{self, Alert, Belonging, Life, Over, Rule, Session, Why, escape};
+use crate::record::{self, Alert, Belonging, Life, Over, Rule, Session, Unrecorded, Why, escape};
+use crate::sys::clock;
 
 /// What is told of a session.
 #[derive(Serialize)]
@@ -27,6 +28,10 @@ struct Told {
     other_entries: u64,
     /// What the tapes of its connections tell.
     connections: connections::Connections,
+    /// Those of which events tell, and no tape.
+    unrecorded: Unrecorded,
+    /// Earlier ones of these.
+    more_unrecorded: u64,
     /// Its TCP connections.
     tcp: tcp::Links,
     /// Tapes that are not read, as there are too many, or that cannot be.
@@ -55,18 +60,23 @@ pub fn run(dir: &Path, id: SessionId, json: bool) -> miette::Result<ExitCode> {
 /// What there is to tell; without what was typed if that is for a program.
 fn gather(dir: &Path, id: SessionId, json: bool) -> miette::Result<Told> {
     let log = events(dir);
+    let now = Utc::from_micros(clock::realtime_micros());
+    let (files, other_entries) = record::belongings(dir, id).map_err(|error| unreadable(dir, &error))?;
+    let connections = connections::of(&files);
+    let mut unrecorded = connections.beside(now);
     let (mut inside, mut tcp) = (inside::Inside::default(), tcp::Links::default());
     let session = record::session(&log, id, |_, record| {
         if record.session == Some(id) {
             inside.add(record);
             tcp.add(record);
+            unrecorded.add(record);
         }
         Ok(())
     });
     let session = session.map_err(|error| unreadable(&log, &error))?;
     let mut session = session.ok_or_else(|| unknown(id))?;
     session.more += record::add_untold(dir, &mut session).map_err(|error| unreadable(dir, &error))?;
-    let (files, other_entries) = record::belongings(dir, id).map_err(|error| unreadable(dir, &error))?;
+    unrecorded.finish();
     // Those that cannot be read are listed as files, and `replay` says why.
     let mut inputs = typed::Inputs::default();
     let commands = |file: &Belonging| {
@@ -83,10 +93,23 @@ fn gather(dir: &Path, id: SessionId, json: bool) -> miette::Result<Told> {
             .filter_map(commands)
             .collect()
     };
-    let connections = connections::of(&files);
     let (unread_tapes, more_tcp) = (connections.unread(), tcp.more());
     let state = state(&session, is_up(dir));
-    Ok(Told { state, session, files, other_entries, connections, tcp, unread_tapes, more_tcp, inside, commands })
+    let more_unrecorded = unrecorded.more();
+    Ok(Told {
+        state,
+        session,
+        files,
+        other_entries,
+        connections,
+        unrecorded,
+        more_unrecorded,
+        tcp,
+        unread_tapes,
+        more_tcp,
+        inside,
+        commands,
+    })
 }
 
 /// That the log does not know session `id`.
@@ -128,6 +151,7 @@ fn tell(told: &Told) -> String {
     for (name, rows) in told.connections.tables(told.state) {
         part(name, if rows.is_empty() { String::new() } else { table::render_escaped(&rows) });
     }
+    part("connections that are not recorded, by what events tell", rows(told.unrecorded.rows()));
     for (name, rows) in told.inside.tables() {
         part(name, if rows.is_empty() { String::new() } else { table::render_escaped(&rows) });
     }
@@ -143,6 +167,7 @@ fn tell(told: &Told) -> String {
     }
     let mut more = vec![
         More("containers, archives, consequences and the like", session.more, How::Log("container")),
+        More("connections that are not recorded", told.more_unrecorded, How::Log("ssh")),
         More("TCP connections of before", told.tcp.more(), How::Log("tcp")),
         More("files, or what is none or has a harmful name", told.other_entries, How::Files),
     ];

@@ -8,10 +8,15 @@ use std::path::{Path, PathBuf};
 
 use super::super::status;
 use super::ends::Names;
+use super::gaps;
 use super::replay::{Open, next_of};
 use crate::record::tape::{Moved, Ran, ran};
 use crate::record::transcript::{Commands, Typed, What};
 use crate::relay::tape::Text;
+
+/// Markers of a transcript that are told, and characters of one.
+const GAPS: usize = 1000;
+const WIDE: usize = 200;
 
 /// What ran in channels, by the tape that was asked last.
 #[derive(Default)]
@@ -40,6 +45,8 @@ pub struct Told {
     pub no_text: u64,
     /// Commands that are not told.
     pub more: u64,
+    /// What the transcript says of itself, such as what is missing before that; the first ones.
+    pub gaps: Vec<(i64, String)>,
     /// What was read from when on, as the tape has it.
     pub read: Vec<(i64, Moved)>,
     /// From when on something was read that no tape tells of.
@@ -64,6 +71,11 @@ pub fn typed(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Resul
     let mut commands = if has_terminal { Commands::default() } else { Commands::script() };
     let (mut first, mut last, mut octets) = (None, 0, 0);
     while let Some(moment) = next_of(cast, path)? {
+        if let What::Marker(text) = &moment.what
+            && told.gaps.len() < GAPS
+        {
+            told.gaps.push((moment.at, text.chars().take(WIDE).collect()));
+        }
         if let What::Input(input) = moment.what {
             first.get_or_insert(moment.at);
             (last, octets) = (moment.at, octets + input.len() as u64);
@@ -92,7 +104,11 @@ pub fn typed(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Resul
 /// If it cannot be read.
 pub fn commands(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Result<String> {
     let told = typed(cast, path, inputs)?;
-    let mut text: String = told.typed.iter().map(|typed| line(typed.at, &typed.command)).collect();
+    let gaps = told.gaps.iter().map(|(at, gap)| (*at, line(*at, &gaps::of_marker(gap))));
+    let mut lines: Vec<_> =
+        gaps.chain(told.typed.iter().map(|typed| (typed.at, line(typed.at, &typed.command)))).collect();
+    lines.sort_by_key(|(at, _)| *at);
+    let mut text: String = lines.into_iter().map(|(_, line)| line).collect();
     if told.no_text > 0 {
         let lines = match told.no_text {
             1 => "1 line of its input is".to_owned(),
@@ -193,6 +209,20 @@ mod tests {
         let with_terminal = r#","env":{"TERM":"xterm"}"#;
         assert_eq!(told(&name, with_terminal, &["a\\\u{202e}\u{16}\t\r"], ""), "     0.500  a\\\\\\u{202e}\n");
         assert_eq!(told(&name, r#","env":{}"#, &["a\t\u{202e}b\n"], ""), "     0.500  a\\x09\\u{202e}b\n");
+    }
+
+    #[test]
+    fn where_something_is_missing_is_told_among_the_commands() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.cast");
+        let text = "{\"version\":2,\"width\":80,\"height\":24}\n[1,\"i\",\"tick-11\\r\"]\n\
+            [9,\"m\",\"6126 octets before this were lost: the disk took nothing\"]\n[9,\"i\",\"tick-79\\r\"]\n";
+        std::fs::write(&path, text).unwrap();
+        let told = commands(&mut open(&path).unwrap(), &path, &mut Inputs::default()).unwrap();
+        let gap = "     9.000  (recording: 6126 octets before this were lost: the disk took nothing)\n";
+        assert_eq!(told, format!("     1.000  tick-11\n{gap}     9.000  tick-79\n"));
+        let told = typed(&mut open(&path).unwrap(), &path, &mut Inputs::default()).unwrap();
+        assert_eq!((told.typed.len(), told.gaps.len()), (2, 1));
     }
 
     #[test]

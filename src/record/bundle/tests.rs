@@ -389,6 +389,30 @@ proptest! {
     }
 }
 
+#[test]
+fn what_was_not_recorded_is_left_out_and_said() {
+    let dir = honeynet();
+    // One connection has a tape with a hole, another has none.
+    let tape = "{\"at\":0,\"begin\":{\"protocol\":\"ssh\",\"time\":\"1970-01-01T00:00:20.100000Z\",\
+        \"attacker\":\"192.0.2.9:4000\",\"host\":\"10.0.0.1:22\"}}\n{\"at\":3,\"lost\":{\"lines\":7}}\n\
+        {\"at\":4,\"total\":{\"lost\":6126}}\n";
+    fs::write(dir.path().join(format!("{SESSIONS}/{ID}/19700101T000020Z-ssh-0000000000000001.ndjson")), tape).unwrap();
+    let mut log = EventLog::open(&dir.path().join("events"), LogLimits::default(), Utc::EPOCH).unwrap();
+    for port in [4000, 4001] {
+        let text = format!(
+            r#"{{"v":1,"seq":0,"time":"{}","session":"{ID}","event":"ssh.hello","src":{{"ip":"192.0.2.9","port":{port}}},
+                "dst":{{"ip":"10.0.0.1","port":22}},"proto":"tcp"}}"#,
+            Utc::from_micros(20_200_000)
+        );
+        log.push(&mut serde_json::from_str::<Record>(&text).unwrap());
+    }
+    log.flush(Utc::EPOCH);
+    let (_, manifest) = made(dir.path());
+    let said = |part: &str| manifest.left_out.iter().filter(|what| what.starts_with(part)).count();
+    assert_eq!(said("7 lines of tapes and 6126 octets of connections"), 1, "{:?}", manifest.left_out);
+    assert_eq!(said("1 connections that are not recorded"), 1, "{:?}", manifest.left_out);
+}
+
 fn honeynet_once() -> &'static Path {
     static DIR: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
     DIR.get_or_init(honeynet).path()

@@ -15,12 +15,14 @@ use crate::container::inspector::host_of;
 use crate::event::{EventId, SessionId, Utc};
 use crate::record::tape::{self, TAPE};
 use crate::record::transcript::CAST;
-use crate::record::{Record, Session, add_untold, belongings, session};
+use crate::record::{Record, Session, Unrecorded, add_untold, belongings, session};
 
 /// Octets of what decrypts frames: some thousands of connections.
 const SECRETS: usize = 1 << 20;
 /// Sentences about what is left out.
 const SENTENCES: usize = 1000;
+/// Tapes that are read for what they do not have, the newest ones.
+const TAPES: usize = 1000;
 /// How long before its first record and after its last a session's frames are looked for, in microseconds.
 const BEFORE: i64 = 1_000_000;
 const AFTER: i64 = 5_000_000;
@@ -80,11 +82,19 @@ pub fn export<W: Write + Send>(
     pack(open, job.now, |bundle| {
         let mut left_out = Vec::new();
         let mut events = scratch(job.scratch)?;
-        let (mut about, mut wanted) = gather(job, &mut events)?;
+        let mut unrecorded = tapes(job, &mut left_out)?;
+        let (mut about, mut wanted) = gather(job, &mut events, &mut unrecorded)?;
         let unknown = add_untold(job.dir, &mut about).map_err(failed("look through the evidence in", job.dir))?;
         if unknown > 0 {
             left_out.push(format!(
                 "{unknown} archives of evidence of which no record tells whose they are, and that are damaged or too many to be read"
+            ));
+        }
+        unrecorded.finish();
+        if unrecorded.count() > 0 {
+            left_out.push(format!(
+                "{} connections that are not recorded: {EVENTS} has what there is of them",
+                unrecorded.count()
             ));
         }
         wanted.span = span(&about, job.now);
@@ -167,12 +177,15 @@ fn fill(
 }
 
 /// Writes the session's records to `events`, and finds what it was and between whom its frames are.
-fn gather(job: &Job<'_>, events: &mut File) -> Result<(Session, Pick), ExportError> {
+fn gather(job: &Job<'_>, events: &mut File, unrecorded: &mut Unrecorded) -> Result<(Session, Pick), ExportError> {
     let log = job.dir.join("events");
     let mut wanted = Pick::default();
     let mut lines = BufWriter::with_capacity(COPY, events);
     let found = session(&log, job.session, |line, record| {
         between(record, &mut wanted);
+        if record.session == Some(job.session) {
+            unrecorded.add(record);
+        }
         lines.write_all(line.as_bytes())?;
         lines.write_all(b"\n")
     });
@@ -203,6 +216,24 @@ fn span(about: &Session, now: Utc) -> (u64, u64) {
     };
     let end = end.micros();
     (nanos(about.since.micros().saturating_sub(BEFORE)), nanos(end.saturating_add(AFTER)))
+}
+
+/// Learns from the newest tapes what they do not have, and which connections have one.
+fn tapes(job: &Job<'_>, left_out: &mut Vec<String>) -> Result<Unrecorded, ExportError> {
+    let (belongings, _) = belongings(job.dir, job.session).map_err(failed("list the files of", job.dir))?;
+    let tapes: Vec<_> = belongings.iter().filter(|file| file.name.ends_with(TAPE)).collect();
+    let (mut lines, mut octets, mut began) = (0_u64, 0_u64, Vec::new());
+    let mut room = tape::Room::default();
+    for file in tapes.iter().rev().take(TAPES) {
+        let Ok(told) = tape::connection_within(&file.path, &mut room) else { continue };
+        (lines, octets) = (lines.saturating_add(told.lost_lines), octets.saturating_add(told.lost));
+        began.extend(told.ports.zip(told.since.parse::<Utc>().ok()));
+    }
+    if lines > 0 || octets > 0 {
+        left_out.push(format!("{lines} lines of tapes and {octets} octets of connections, which were not recorded"));
+    }
+    let from = began.iter().map(|(_, since)| *since).min().filter(|_| tapes.len() > TAPES);
+    Ok(Unrecorded::beside(began.into_iter(), from, job.now))
 }
 
 /// What decrypts the session's frames, from the tapes of its connections.

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::TapeLimits;
+use super::cast::Cast;
 use super::lines::Lines;
 use super::room::{Kind, Scarce};
 use super::store::{BLOCK, Store};
 use crate::event::{SessionId, Utc};
 use crate::record::base64;
-use crate::record::transcript::{CAST, Terminal, Transcript, TranscriptLimits, TranscriptStats, What};
-use crate::relay::tape::{Protocol, Stream, Text};
+use crate::record::transcript::{CAST, Terminal, Transcript, TranscriptLimits, What};
+use crate::relay::tape::{Direction, Protocol, Stream, Text};
 use crate::service::Spoken;
 
 /// Where nobody has asked for a terminal.
@@ -54,6 +55,8 @@ pub struct Channel {
     /// Octets that are kept beside a transcript, and how many of these are not as long as there is no file.
     raw: Sink,
     unkept: More,
+    /// Octets of what it has read and said that are kept as a file's content.
+    beside: [u64; 2],
 }
 
 #[derive(Default)]
@@ -65,12 +68,6 @@ enum Sink {
     Nothing,
     Cast(Box<Cast>),
     Octets(Box<Octets>),
-}
-
-struct Cast {
-    transcript: Transcript,
-    /// What was counted of it already.
-    counted: TranscriptStats,
 }
 
 struct Octets {
@@ -112,6 +109,17 @@ impl Channel {
             sink: Sink::Undecided,
             raw: Sink::Undecided,
             unkept: More::default(),
+            beside: [0; 2],
+        }
+    }
+
+    /// So many octets of what a program there has read or said are kept as a file's content.
+    pub fn has_beside(&mut self, direction: Direction, octets: u64) {
+        let [input, output] = &mut self.beside;
+        match direction {
+            Direction::Input => *input = input.saturating_add(octets),
+            Direction::Output => *output = output.saturating_add(octets),
+            Direction::Upload | Direction::Download => {}
         }
     }
 
@@ -188,13 +196,13 @@ impl Channel {
         typed.collect()
     }
 
-    fn resumed(&self, mut transcript: Transcript, at: Utc, place: &Place<'_>, store: &mut Store) -> Sink {
+    fn resumed(&self, transcript: Transcript, at: Utc, place: &Place<'_>, store: &mut Store) -> Sink {
         if !store.begin_part_again(place.session) {
             return Sink::Nothing;
         }
-        let counted = transcript.stats();
-        transcript.mark(at, RESUMED);
-        Sink::Cast(Box::new(Cast { transcript, counted }))
+        let mut cast = Cast::resumed(transcript, self.left(place));
+        cast.transcript.mark(at, RESUMED);
+        Sink::Cast(Box::new(cast))
     }
 
     fn resumed_octets(&self, place: &Place<'_>, store: &mut Store) -> Option<Sink> {
@@ -276,13 +284,7 @@ impl Channel {
         match &mut self.sink {
             Sink::Undecided | Sink::Nothing => count,
             Sink::Cast(cast) => {
-                let is_kept =
-                    store.scarce() < Scarce::Transcripts && store.has_room(place.session, Kind::Transcript, count);
-                match stream {
-                    _ if !is_kept => cast.transcript.skip(count),
-                    Stream::Input => cast.transcript.input(at, data),
-                    Stream::Output | Stream::Error => cast.transcript.output(at, data),
-                }
+                cast.take(at, stream, data, (place.session, store));
                 cast.settle(place.session, store)
             }
             Sink::Octets(octets) => {
@@ -296,15 +298,15 @@ impl Channel {
     }
 
     /// Hands to the kernel what was gathered; returns how many more octets are in no file.
-    pub fn flush(&mut self, at: Utc, session: SessionId, store: &mut Store) -> u64 {
+    pub fn flush(&mut self, session: SessionId, store: &mut Store) -> u64 {
         if let Sink::Octets(raw) = &mut self.raw {
             raw.lines.flush(store);
         }
         match &mut self.sink {
             Sink::Undecided | Sink::Nothing => 0,
             Sink::Cast(cast) => {
-                if let Err(error) = cast.transcript.flush(at) {
-                    store.refuse(&error);
+                if let Err(error) = cast.transcript.flush() {
+                    store.refuse_of(session, &error);
                 }
                 cast.settle(session, store)
             }
@@ -323,21 +325,7 @@ impl Channel {
         }
         match self.sink {
             Sink::Undecided | Sink::Nothing => 0,
-            Sink::Cast(mut cast) => {
-                let lost = cast.settle(session, store);
-                store.end_part(session);
-                let counted = cast.counted;
-                match cast.transcript.finish(at) {
-                    Ok(stats) => {
-                        store.wrote(session, stats.written.saturating_sub(counted.written));
-                        lost + stats.lost.saturating_sub(counted.lost)
-                    }
-                    Err(error) => {
-                        store.refuse(&error);
-                        lost
-                    }
-                }
-            }
+            Sink::Cast(cast) => cast.finish(at, self.beside, session, store),
             Sink::Octets(octets) => {
                 octets.finish(micros, session, store);
                 0
@@ -346,7 +334,7 @@ impl Channel {
     }
 
     fn cast(&self, at: Utc, place: &Place<'_>, store: &mut Store) -> Sink {
-        if store.scarce() >= Scarce::Transcripts || !store.has_room(place.session, Kind::Transcript, BLOCK) {
+        if store.scarce() >= Scarce::Transcripts || !store.has_room(place.session, Kind::Transcript, 0, BLOCK) {
             return Sink::Undecided;
         }
         if !place.keeps || !store.begin_part(place.session, Kind::Transcript) {
@@ -355,16 +343,21 @@ impl Channel {
         let limits: TranscriptLimits = place.limits.transcript;
         match Transcript::create(place.dir, &place.stem(self.number), self.terminal.clone(), limits, at) {
             Ok(transcript) => {
-                let mut cast = Cast { transcript, counted: TranscriptStats::default() };
+                let mut cast = Cast::new(transcript, self.left(place));
                 cast.settle(place.session, store);
                 Sink::Cast(Box::new(cast))
             }
             Err(error) => {
-                store.refuse(&error);
+                store.refuse_of(place.session, &error);
                 store.end_part(place.session);
                 Sink::Nothing
             }
         }
+    }
+
+    /// Octets that a transcript may have of each stream, if there is no terminal.
+    fn left(&self, place: &Place<'_>) -> Option<u64> {
+        (place.protocol == Protocol::Ssh && self.term.is_none()).then_some(place.limits.beside)
     }
 
     fn octets(&self, place: &Place<'_>, store: &mut Store) -> Sink {
@@ -457,18 +450,6 @@ impl More {
             Stream::Error => &mut self.error,
         };
         *more = more.saturating_add(count);
-    }
-}
-
-impl Cast {
-    /// Counts what has become of it since it was counted last; returns how many octets of that are in no file.
-    fn settle(&mut self, session: SessionId, store: &mut Store) -> u64 {
-        let stats = self.transcript.stats();
-        (self.counted.parts..stats.parts).for_each(|_| store.created(session));
-        store.wrote(session, stats.written - self.counted.written);
-        let lost = stats.lost - self.counted.lost;
-        self.counted = stats;
-        lost
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Content {
     pub path: Text,
     /// Which way.
     pub direction: Direction,
+    /// Through which channel.
+    pub channel: u32,
     part: PathBuf,
     file: Option<Appender>,
     /// Of what is in the file; none if another process has begun it, as that takes its time.
@@ -61,11 +63,12 @@ pub struct Kept {
 }
 
 impl Content {
-    /// File `number` of a connection begins to move.
-    pub fn new(number: u32, path: Text, direction: Direction, place: &Place<'_>) -> Content {
+    /// File `number` of a connection begins to move, through `channel`.
+    pub fn new(number: u32, path: Text, (direction, channel): (Direction, u32), place: &Place<'_>) -> Content {
         Content {
             path,
             direction,
+            channel,
             part: place.dir.join(format!("{}-file-{number:04}.part", place.stem)),
             file: None,
             digest: Some(Context::new(&SHA256)),
@@ -91,7 +94,7 @@ impl Content {
             Ok(_) => self.cut = Some("too-many"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                store.refuse(&error);
+                store.refuse_of(place.session, &error);
                 self.cut = Some("disk");
             }
         }
@@ -133,14 +136,14 @@ impl Content {
         if kept + count > place.limits.content {
             return Err("file-too-large");
         }
-        if !place.keeps || !store.has_room(place.session, Kind::Content, count) {
+        if !place.keeps || !store.has_room(place.session, Kind::Content, kept, count) {
             return Err("too-much");
         }
         if store.scarce() > Scarce::Nothing {
             return Err("disk");
         }
         let refused = |store: &mut Store, error| {
-            store.refuse(&error);
+            store.refuse_of(place.session, &error);
             "disk"
         };
         let file = match &mut self.file {

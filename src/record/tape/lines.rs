@@ -123,7 +123,7 @@ impl Lines {
         let length = self.file.as_ref().map_or(0, Appender::len) + self.waiting.len() as u64;
         if length >= self.limit
             || (self.refused && self.waiting.len() >= PATIENCE)
-            || !store.has_room(self.session, self.kind, self.waiting.len() as u64)
+            || !store.has_room(self.session, self.kind, length - self.waiting.len() as u64, self.waiting.len() as u64)
         {
             self.skip();
             return false;
@@ -179,7 +179,7 @@ impl Lines {
                 self.refused = false;
             }
             Err(error) => {
-                store.refuse(&error);
+                store.refuse_of(self.session, &error);
                 self.refused = true;
             }
         }

@@ -15,6 +15,7 @@
 //! the middle faces the attacker, so what it says is not believed either: times that cannot be are those of now, names of
 //! files are made here, and digests are computed here.
 
+mod cast;
 mod channel;
 mod content;
 mod lines;
@@ -52,6 +53,9 @@ pub struct TapeLimits {
     pub tape: u64,
     /// Bounds of a transcript.
     pub transcript: TranscriptLimits,
+    /// Octets of a transcript that are input, and as many of output and of errors, where there is no terminal: what a program
+    /// reads and says then is kept as the content of a file.
+    pub beside: u64,
     /// Octets of a file of a channel's octets.
     pub stream: u64,
     /// The same of what is no SSH: its switch has a limit of its own, so that there is room for 64 MiB of each direction
@@ -85,6 +89,7 @@ impl Default for TapeLimits {
             of_connection: 256,
             tape: 32 << 20,
             transcript: TranscriptLimits::default(),
+            beside: 1 << 20,
             stream: 2 << 20,
             plain: 256 << 20,
             content: 64 << 20,

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ pub struct Connection {
     pub protocol: String,
     /// When it began.
     pub since: String,
+    /// The attacker's port, and the host's; none if its first line is lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<(u16, u16)>,
     /// How long it lasted, or has lasted, in seconds.
     pub seconds: f64,
     /// What the client says that it is.
@@ -318,6 +322,8 @@ impl Connection {
         if let Some(Value::Object(begin)) = members.get("begin") {
             let text = |name: &str| begin.get(name).and_then(Value::as_str).map_or_else(String::new, shown);
             (self.protocol, self.since) = (text("protocol"), text("time"));
+            let port = |name: &str| Some(text(name).parse::<SocketAddr>().ok()?.port());
+            self.ports = port("attacker").zip(port("host"));
         } else if let Some(broken) = members.get("broken") {
             self.end = broken.get("reason").and_then(Value::as_str).map(shown);
         } else if let Some(end) = members.get("end") {

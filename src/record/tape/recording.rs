@@ -279,10 +279,9 @@ impl Recording {
 
     /// Hands to the kernel what was gathered.
     pub fn flush(&mut self, desk: &mut Desk<'_>) {
-        let at = self.time(desk.steady);
         self.tape.flush(desk.store);
         let session = self.about.begin.session;
-        let lost = self.channels.values_mut().map(|channel| channel.flush(at, session, desk.store)).sum::<u64>();
+        let lost = self.channels.values_mut().map(|channel| channel.flush(session, desk.store)).sum::<u64>();
         self.counts.lose(lost);
         (self.counts.lost_lines, self.counts.untold_lines) = self.tape.lost();
         let more = self.channels.iter().filter_map(|(number, channel)| Some((*number, channel.more()?)));
@@ -461,10 +460,11 @@ impl Recording {
                     self.counts.lose(channel.finish((micros, at), self.about.begin.session, desk.store));
                 }
             }
-            Entry::FileBegin { file, path, direction, .. }
+            Entry::FileBegin { channel, file, path, direction }
                 if self.files.len() < most && !self.files.contains_key(file) =>
             {
-                let mut content = Content::new(*file, path.clone(), *direction, &self.about.place(desk.limits));
+                let way = (*direction, *channel);
+                let mut content = Content::new(*file, path.clone(), way, &self.about.place(desk.limits));
                 // What a program reads may be a password that it has asked for.
                 if desk.redacts && *direction == Direction::Input {
                     content.leave_out();

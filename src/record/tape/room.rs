@@ -122,6 +122,25 @@ impl Kind {
     }
 }
 
+/// Octets up to which a transcript, or what is kept of a file, is small; and a tape, which tells more in them.
+const SMALL: u64 = 64 << 10;
+const SMALL_TAPE: u64 = 1 << 20;
+
+/// Whether one thing of a session that may have `all` and has `own` may have `octets` more than the `has` that are among
+/// these; if not, whose limit that is.
+///
+/// What is large has half of what is free of five eighths: however much one thing takes, as much is left for others, and
+/// the rest is for what is small.
+pub fn takes(kind: Kind, all: u64, own: u64, has: u64, octets: u64) -> Result<(), Limit> {
+    if own.saturating_add(octets) > kind.of(all) {
+        return Err(Limit::Octets);
+    }
+    let small = if kind == Kind::Tape { SMALL_TAPE } else { SMALL };
+    let free = (all / 8 * 5).saturating_sub(own.saturating_sub(has));
+    let length = has.saturating_add(octets);
+    if length <= small || length <= free / 2 { Ok(()) } else { Err(Limit::Large) }
+}
+
 /// Of what a session has as much as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -135,6 +154,15 @@ pub enum Limit {
     Strangers,
     /// Files where nobody knows.
     Unsure,
+    /// Octets of one thing.
+    Large,
+    /// What the disk takes.
+    Disk,
+}
+
+impl Limit {
+    /// How many there are.
+    pub const COUNT: usize = 7;
 }
 
 impl Limit {
@@ -165,6 +193,11 @@ impl Limit {
                     limits.unsure
                 )
             }
+            Limit::Large => {
+                "limit: one transcript, tape or content has half of the session's room for large ones; the rest of it is not kept"
+                    .to_owned()
+            }
+            Limit::Disk => "disk: some of the session's recordings are missing, as it took nothing".to_owned(),
             Limit::Parts => {
                 "limit: too many transcripts and contents are written at once; more of the session's are not".to_owned()
             }

@@ -19,7 +19,7 @@ use std::time::UNIX_EPOCH;
 
 use super::TapeLimits;
 use super::notice::Notice;
-use super::room::{Kind, Limit, Look, Scarce, share};
+use super::room::{Kind, Limit, Look, Scarce, share, takes};
 use crate::event::{EventId, SessionId, Utc};
 use crate::record::{Retention, Trust};
 
@@ -48,7 +48,7 @@ struct Held {
     /// Parts that are being written.
     parts: usize,
     /// Of which limits it was told that they are reached.
-    told: [bool; 5],
+    told: [bool; Limit::COUNT],
 }
 
 /// The directories of sessions.
@@ -179,15 +179,12 @@ impl Store {
         }
     }
 
-    /// Whether `octets` more of `kind` may be written for session `id`, in which a connection is being recorded.
-    pub fn has_room(&mut self, id: SessionId, kind: Kind, octets: u64) -> bool {
+    /// Whether `octets` more may be written for session `id`, of one thing that has `has` of the session's so far.
+    pub fn has_room(&mut self, id: SessionId, kind: Kind, has: u64, octets: u64) -> bool {
         let own = self.held.get(&id).map_or(0, |held| held.octets);
         let (total, others) = (self.limits.total, self.ongoing.saturating_sub(own));
-        let has_room = own.saturating_add(octets) <= kind.of(share(total, others));
-        if !has_room {
-            self.limited(id, Limit::Octets);
-        }
-        has_room
+        let limit = takes(kind, share(total, others), own, has, octets).err();
+        limit.inspect(|limit| self.limited(id, *limit)).is_none()
     }
 
     /// Whether one more connection of session `id` may have a tape.
@@ -196,7 +193,7 @@ impl Store {
             self.limited(id, Limit::Files);
             return false;
         }
-        self.has_room(id, Kind::Tape, BLOCK)
+        self.has_room(id, Kind::Tape, 0, BLOCK)
     }
 
     /// Whether a connection of session `id` that is over keeps its files, where that many may be there at most.
@@ -312,6 +309,12 @@ impl Store {
             self.refused = Some(error.to_string());
             self.refusing = self.refused.clone();
         }
+    }
+
+    /// The same of something of session `id`.
+    pub fn refuse_of(&mut self, id: SessionId, error: &io::Error) {
+        self.refuse(error);
+        self.limited(id, Limit::Disk);
     }
 
     /// It takes something.
@@ -469,7 +472,7 @@ fn modified(about: &fs::Metadata) -> i64 {
 
 impl Default for Held {
     fn default() -> Held {
-        Held { octets: 0, files: 0, latest: 0, earliest: i64::MAX, open: 0, parts: 0, told: [false; 5] }
+        Held { octets: 0, files: 0, latest: 0, earliest: i64::MAX, open: 0, parts: 0, told: [false; Limit::COUNT] }
     }
 }
 

@@ -24,7 +24,7 @@ pub use harmless::Harmless;
 pub use reader::{Cast, CastError, CastHeader, Moment, What};
 pub use text::PlainText;
 pub use utf8::Utf8Pieces;
-pub use writer::{Terminal, Transcript, TranscriptLimits, TranscriptStats};
+pub use writer::{Missing, Terminal, Transcript, TranscriptLimits, TranscriptStats};
 
 /// What the name of a cast ends in.
 pub const CAST: &str = ".cast";

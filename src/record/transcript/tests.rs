@@ -120,7 +120,7 @@ fn where_the_directory_is_gone_what_is_lost_is_counted() {
     let limits = TranscriptLimits { part_octets: 1, total_octets: 1 << 20 };
     let mut cast = Transcript::create(&dir.path().join(""), "x", terminal(), limits, at(0)).unwrap();
     cast.output(at(1), b"first");
-    cast.flush(at(1)).unwrap();
+    cast.flush().unwrap();
     let aside = dir.path().with_extension("aside");
     fs::rename(dir.path(), &aside).unwrap();
     cast.output(at(2), b"second");
@@ -130,8 +130,36 @@ fn where_the_directory_is_gone_what_is_lost_is_counted() {
     assert_eq!(cast.finish(at(4)).unwrap().lost, 6);
     let all: Vec<Moment> = parts(dir.path()).iter().flat_map(|path| moments(path)).collect();
     assert_eq!(shown(&all), "firstthird");
+    let third = all.iter().position(|moment| moment.what == What::Output("third".into())).unwrap();
+    assert!(matches!(all[third - 1].what, What::Marker(_)), "it stands before what came next: {all:?}");
     let told = What::Marker("6 octets before this were lost: the disk took nothing".into());
     assert!(all.iter().any(|moment| moment.what == told), "{all:?}");
+}
+
+#[test]
+fn what_is_missing_is_told_where_it_is_and_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = TranscriptLimits::default();
+    let mut cast = Transcript::create(dir.path(), "x", terminal(), limits, at(0)).unwrap();
+    cast.output(at(1), b"before");
+    cast.skip(100, Missing::Share);
+    cast.skip(7, Missing::Disk);
+    cast.skip(20, Missing::Share);
+    cast.output(at(3), b"after");
+    cast.flush().unwrap();
+    cast.skip(1, Missing::Scarce);
+    let stats = cast.finish(at(4)).unwrap();
+    assert_eq!((stats.octets, stats.lost), (139, 128));
+    let what: Vec<What> = moments(&dir.path().join("x-0001.cast")).into_iter().map(|moment| moment.what).collect();
+    let marker = |text: &str| What::Marker(text.into());
+    let expected = [
+        What::Output("before".into()),
+        marker("7 octets before this were lost: the disk took nothing"),
+        marker("120 octets before this were lost: the session's recordings had as much as they may"),
+        What::Output("after".into()),
+        marker("1 octets before this were lost: the disk was nearly full"),
+    ];
+    assert_eq!(what, expected);
 }
 
 #[test]
@@ -323,7 +351,7 @@ proptest! {
                 0 => { cast.output(at(*time), octets); output.extend_from_slice(octets); }
                 1 => { cast.input(at(*time), octets); input.extend_from_slice(octets); }
                 2 => cast.resize(at(*time), *time as u16, 1),
-                _ => cast.flush(at(*time)).unwrap(),
+                _ => cast.flush().unwrap(),
             }
         }
         let stats = cast.finish(at(0)).unwrap();

@@ -38,7 +38,33 @@ pub struct TranscriptLimits {
 
 impl Default for TranscriptLimits {
     fn default() -> TranscriptLimits {
-        TranscriptLimits { part_octets: 64 << 20, total_octets: 1 << 30 }
+        TranscriptLimits { part_octets: 64 << 20, total_octets: 128 << 20 }
+    }
+}
+
+/// Why octets are not in a transcript.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Missing {
+    /// The disk took nothing.
+    Disk,
+    /// It is nearly full, and what is left is for others.
+    Scarce,
+    /// The session's recordings, or this one, have as much as they may.
+    Share,
+    /// The transcript is full.
+    Full,
+}
+
+impl Missing {
+    /// What a cast says of so many.
+    fn told(self, octets: u64) -> String {
+        let why = match self {
+            Missing::Disk => "the disk took nothing",
+            Missing::Scarce => "the disk was nearly full",
+            Missing::Share => "the session's recordings had as much as they may",
+            Missing::Full => return format!("{octets} octets after this are not recorded: the transcript is full"),
+        };
+        format!("{octets} octets before this were lost: {why}")
     }
 }
 
@@ -95,8 +121,9 @@ pub struct Transcript {
     last: i64,
     output: Utf8Pieces,
     input: Utf8Pieces,
-    /// What is lost and not told yet.
-    untold: u64,
+    /// What is lost and not told yet, and what of it is told in lines that the kernel does not have yet.
+    untold: BTreeMap<Missing, u64>,
+    telling: BTreeMap<Missing, u64>,
     full: bool,
     stats: TranscriptStats,
 }
@@ -142,7 +169,8 @@ impl Transcript {
             last: 0,
             output: Utf8Pieces::default(),
             input: Utf8Pieces::default(),
-            untold: 0,
+            untold: BTreeMap::new(),
+            telling: BTreeMap::new(),
             full: false,
             stats,
         }
@@ -202,10 +230,19 @@ impl Transcript {
     }
 
     /// Learns of `octets` octets that nobody gives it: they count as lost.
-    pub fn skip(&mut self, octets: u64) {
+    pub fn skip(&mut self, octets: u64, why: Missing) {
         self.stats.octets += octets;
+        self.lose(octets, why);
+    }
+
+    /// Octets of its casts, with those that the kernel does not have yet.
+    pub fn octets(&self) -> u64 {
+        self.stats.written + self.lines.len() as u64
+    }
+
+    fn lose(&mut self, octets: u64, why: Missing) {
         self.stats.lost += octets;
-        self.untold += octets;
+        *self.untold.entry(why).or_default() += octets;
     }
 
     /// Takes a new size of the terminal.
@@ -220,7 +257,7 @@ impl Transcript {
     ///
     /// # Errors
     /// What the disk says; the transcript goes on all the same.
-    pub fn flush(&mut self, now: Utc) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<()> {
         if self.lines.is_empty() {
             return Ok(());
         }
@@ -232,12 +269,8 @@ impl Transcript {
         }
         self.stats.written += file.len() - before;
         self.told = 0;
+        self.telling.clear();
         self.lines.clear();
-        if self.untold > 0 && !self.full {
-            let lost = std::mem::take(&mut self.untold);
-            self.line(now, 'm', &format!("{lost} octets before this were lost: the disk took nothing"));
-            return self.flush(now);
-        }
         let is_long = self.file.as_ref().is_some_and(|file| file.len() >= self.limits.part_octets);
         if self.stats.written >= self.limits.total_octets || (is_long && self.stats.parts >= PARTS) {
             self.full = true;
@@ -259,16 +292,9 @@ impl Transcript {
                 self.line(now, code, &text);
             }
         }
-        let first = self.flush(now);
-        let rest = std::mem::take(&mut self.untold);
-        match (rest, self.full) {
-            (0, _) => {}
-            (_, true) => {
-                self.line(now, 'm', &format!("{rest} octets after this are not recorded: the transcript is full"))
-            }
-            (_, false) => self.line(now, 'm', &format!("{rest} octets before this were lost: the disk took nothing")),
-        }
-        first.and(self.flush(now))?;
+        let first = self.flush();
+        self.tell_of_lost(now);
+        first.and(self.flush())?;
         Ok(self.stats)
     }
 
@@ -276,8 +302,7 @@ impl Transcript {
         self.stats.octets += octets.len() as u64;
         for piece in octets.chunks(PIECE) {
             if self.full {
-                self.untold += piece.len() as u64;
-                self.stats.lost += piece.len() as u64;
+                self.lose(piece.len() as u64, Missing::Full);
                 continue;
             }
             let mut text = String::with_capacity(piece.len() + 4);
@@ -288,7 +313,7 @@ impl Transcript {
             }
             if self.lines.len() >= GATHER {
                 // Whoever wants to know why asks `flush`.
-                let _ = self.flush(now);
+                let _ = self.flush();
             }
         }
     }
@@ -297,12 +322,28 @@ impl Transcript {
         if code == 'i' { &mut self.input } else { &mut self.output }
     }
 
-    /// Appends an event. Time does not run backwards, whatever the clock does.
+    /// Appends an event, behind a word of what is missing before it.
     fn line(&mut self, now: Utc, code: char, text: &str) {
         // The cast before was full.
         if self.file.is_none() && self.begin(now).is_err() {
             return self.drop_lines();
         }
+        self.tell_of_lost(now);
+        self.write(now, code, text);
+    }
+
+    fn tell_of_lost(&mut self, now: Utc) {
+        if self.untold.is_empty() || (self.file.is_none() && self.begin(now).is_err()) {
+            return;
+        }
+        for (why, octets) in std::mem::take(&mut self.untold) {
+            *self.telling.entry(why).or_default() += octets;
+            self.write(now, 'm', &why.told(octets));
+        }
+    }
+
+    /// Time does not run backwards, whatever the clock does.
+    fn write(&mut self, now: Utc, code: char, text: &str) {
         self.last = self.last.max(now.micros().saturating_sub(self.began));
         // Text has a form in JSON, always; and a terminal may show it.
         let text = safe_json(&serde_json::to_string(text).unwrap_or_else(|_| "\"\"".into()));
@@ -335,9 +376,13 @@ impl Transcript {
     }
 
     fn drop_lines(&mut self) {
+        for (why, octets) in std::mem::take(&mut self.telling) {
+            *self.untold.entry(why).or_default() += octets;
+        }
         let told = std::mem::take(&mut self.told);
-        self.stats.lost += told;
-        self.untold += told;
+        if told > 0 {
+            self.lose(told, Missing::Disk);
+        }
         self.lines.clear();
     }
 }

@@ -51,7 +51,12 @@ impl Recording {
         let content = self.files.remove(&file);
         let (path, direction) = content.as_ref().map(|content| (content.path.clone(), content.direction)).unzip();
         let came = content.as_ref().map(|content| content.came);
+        let number = content.as_ref().map(|content| content.channel);
         let there = content.map_or_else(Kept::default, |content| content.finish(self.about.begin.session, desk.store));
+        if let (Some(direction), Some(channel)) = (direction, number.and_then(|number| self.channels.get_mut(&number)))
+        {
+            channel.has_beside(direction, there.octets);
+        }
         // Who is in the middle has a limit of its own, and knows the digest of what is beyond it.
         let not_all = if sha256.is_some() { "file-too-large" } else { "not-from-first-to-last" };
         // Of a file that nobody has heard the beginning of each piece was counted as it came.

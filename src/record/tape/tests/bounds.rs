@@ -139,7 +139,7 @@ fn where_the_disk_is_nearly_full_contents_go_first_and_tapes_stay() {
         "{shown:?}"
     );
     assert!(
-        shown.contains(&What::Marker("16 octets before this were lost: the disk took nothing".into())),
+        shown.contains(&What::Marker("16 octets before this were lost: the disk was nearly full".into())),
         "{shown:?}"
     );
     assert_eq!(lines(&lab.file(TAPE)).iter().filter(|line| line.get("env").is_some()).count(), 5);
@@ -213,7 +213,10 @@ fn on_a_disk_of_256_kib() {
     lab.put(8, 1, attempt("root", "late", false));
     lab.tend();
     let failures = lab.failures();
-    assert_eq!(failures.len(), 2, "that it is nearly full, and that it is: {failures:?}");
+    let of_sessions = |told: &&Notice| told.event.session != SessionId(0) && told.event.id == EventId::RecordingFailed;
+    let sessions: Vec<u64> = lab.told.iter().filter(of_sessions).map(|told| told.event.session.0).collect();
+    assert_eq!(sessions, [SESSION.0, 8], "of which sessions something is missing");
+    assert_eq!(failures.len(), 4, "that it is nearly full, and that it is: {failures:?}");
     let refused = |lab: &Lab| {
         lab.tapes.stats().failing.is_some_and(|why| why.contains("connections cannot be recorded (No space"))
     };

@@ -16,6 +16,7 @@ fn shell(lab: &mut Lab, conn: u64, session: SessionId) {
     lab.begin(conn, session);
     lab.put(conn, 1, attempt("root", "toor", true));
     lab.put(conn, 1, opened(0));
+    lab.put(conn, 1, Entry::Pty { channel: 0, term: text("xterm"), columns: 80, rows: 24 });
     lab.put(conn, 1, Entry::Shell { channel: 0 });
 }
 
@@ -60,7 +61,7 @@ fn what_room_there_is_at_last_is_for_events() {
     assert!(lost > 1000 && kept > 300, "what fits into 64 KiB has waited: {lost} {kept}");
     let late = lab.files(SessionId(9)).into_iter().find(|(name, _)| name.ends_with(TAPE)).unwrap();
     let late: Vec<String> = lines(&late.1).iter().filter_map(|line| line.as_object()?.keys().nth(1).cloned()).collect();
-    assert_eq!(late, ["begin", "attempt", "opened", "shell", "end", "total"]);
+    assert_eq!(late, ["begin", "attempt", "opened", "pty", "shell", "end", "total"]);
 }
 
 #[test]

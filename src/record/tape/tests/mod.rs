@@ -4,6 +4,7 @@ mod bounds;
 mod clocks;
 mod exits;
 mod files;
+mod flood;
 mod full;
 mod input;
 mod plain;
