@@ -26,6 +26,8 @@ fn what_the_switch_tells_of_connections_is_kept() {
     for (at, entry) in [
         (1, Entry::Attempt { user: Text::new("root"), credential, accepted: true }),
         (2, Entry::Opened { channel: 0, kind: ChannelKind::Session }),
+        // Without a terminal there would be a beginning of it only.
+        (3, Entry::Pty { channel: 0, term: Text::new("xterm"), columns: 80, rows: 24 }),
         (3, Entry::Exec { channel: 0, command: Text::command("dd") }),
     ] {
         say(7, Word::Entry(at, entry));
