@@ -220,3 +220,20 @@ impl Drop for Writer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archives_name_says_when_it_was_taken() {
+        for host in ["10.0.0.1", "2001:db8::1"] {
+            let taken: Utc = "2026-01-31T23:59:58.765432Z".parse().unwrap();
+            let name = stem(taken, host.parse().unwrap(), 7) + ENDING;
+            assert_eq!(taken_of(&name).unwrap().to_string(), "2026-01-31T23:59:58.000000Z");
+        }
+        for name in ["20261331T235959Z-10.0.0.1-7.tar.zst", "20260131T235959Z-10.0.0.1-7", "x", ""] {
+            assert_eq!(taken_of(name), None, "{name}");
+        }
+    }
+}

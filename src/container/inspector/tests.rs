@@ -494,15 +494,3 @@ fn a_failure_leaves_no_unfinished_archive() {
     assert!(error.to_string().contains("cannot make the directory of evidence"), "{error}");
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.path("lower")).unwrap()), 0);
 }
-
-#[test]
-fn an_archives_name_says_when_it_was_taken() {
-    for host in ["10.0.0.1", "2001:db8::1"] {
-        let taken: Utc = "2026-01-31T23:59:58.765432Z".parse().unwrap();
-        let name = archive::stem(taken, host.parse().unwrap(), 7) + archive::ENDING;
-        assert_eq!(archive::taken_of(&name).unwrap().to_string(), "2026-01-31T23:59:58.000000Z");
-    }
-    for name in ["20261331T235959Z-10.0.0.1-7.tar.zst", "20260131T235959Z-10.0.0.1-7", "x", ""] {
-        assert_eq!(archive::taken_of(name), None, "{name}");
-    }
-}

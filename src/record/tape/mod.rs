@@ -26,6 +26,7 @@ mod recording;
 mod redact;
 mod room;
 mod set;
+mod shown;
 mod store;
 
 pub use notice::Notice;

@@ -9,7 +9,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::record::{is_harmless, open_regular};
+use super::shown::{credential_of, harmless, shown};
+use crate::record::open_regular;
 use crate::relay::tape::{ChannelKind, Credential, Direction, Entry, Text};
 
 /// What the name of a tape ends in.
@@ -22,8 +23,6 @@ const LINE: u64 = 1 << 20;
 const MOST: u64 = 128 << 20;
 /// Things of one kind that are told one by one.
 const EACH: usize = 1000;
-/// Characters of a word that are told.
-const WORD: usize = 1024;
 /// Things that are told one by one of all tapes of a session, and octets of text in them.
 const THINGS: usize = 20_000;
 const TEXT: usize = 16 << 20;
@@ -473,37 +472,4 @@ impl Thing for Forward {
     fn text(&self) -> usize {
         self.what.len()
     }
-}
-
-fn credential_of(credential: &Credential) -> (&'static str, String) {
-    match credential {
-        Credential::None => ("none", String::new()),
-        Credential::Password { password } => ("password", shown(password.as_str())),
-        Credential::PasswordChange { old, new } => {
-            ("password-change", format!("{} to {}", shown(old.as_str()), shown(new.as_str())))
-        }
-        Credential::KeyboardInteractive { answers } => {
-            let answers: Vec<String> = answers.iter().take(8).map(|answer| shown(answer.as_str())).collect();
-            ("keyboard-interactive", answers.join(", "))
-        }
-        Credential::Digest { value, .. } => ("digest", shown(value.as_str())),
-        Credential::PublicKey { fingerprint, signed, .. } => {
-            let offered = if *signed { "" } else { " (only offered)" };
-            ("publickey", format!("{}{offered}", shown(fingerprint.as_str())))
-        }
-    }
-}
-
-/// Without what a terminal acts upon: somebody else may have written the tape.
-fn harmless(c: char) -> char {
-    if is_harmless(c) { c } else { '?' }
-}
-
-/// As much of `text` as is told. It should be harmless already: what is not is none of our making.
-fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(WORD).map(harmless).collect();
-    if text.chars().nth(WORD).is_some() {
-        shown.push('…');
-    }
-    shown
 }

@@ -16,6 +16,8 @@ mod lines;
 #[cfg(test)]
 mod lines_tests;
 mod mysql;
+#[cfg(test)]
+mod passing_tests;
 mod postgresql;
 mod redis;
 mod telnet;
