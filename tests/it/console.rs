@@ -279,9 +279,16 @@ fn people_and_programs_read_what_happened() {
     std::fs::remove_file(hwt.dir.path().join("run/hwt.sock")).unwrap();
     let state = hwt.dir.path().join("state");
     let words = format!("events ls --name hwt --state-dir {}", state.display());
-    assert_eq!(hwt.out(&words).lines().count(), 4);
+    // That it was left without a supervisor is on record, too.
+    assert_eq!(hwt.out(&words).lines().count(), 5);
     let shown_again = hwt.out(&format!("session show 0000000000000001 --name hwt --state-dir {}", state.display()));
-    assert_eq!(shown_again, shown);
+    // Since that is on record, it says when it has ended.
+    let but_its_end = |shown: &str| {
+        let lines = shown.lines().filter(|line| !line.starts_with("until "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(but_its_end(&shown_again), but_its_end(&shown));
+    assert!(shown_again.contains("the honeynet ended at ") && !shown.contains("the honeynet ended"), "{shown_again}");
     assert_eq!(hwt.out(&format!("session ls --json --state-dir {}", state.display())).lines().count(), 4);
 }
 

@@ -10,7 +10,7 @@ use super::super::status;
 use super::ends::Names;
 use super::gaps;
 use super::replay::{Open, next_of};
-use crate::record::tape::{Moved, Ran, ran};
+use crate::record::tape::{Moved, Ran, is_elsewhere, ran};
 use crate::record::transcript::{Commands, Typed, What};
 use crate::relay::tape::Text;
 
@@ -73,6 +73,7 @@ pub fn typed(cast: &mut Open, path: &Path, inputs: &mut Inputs) -> miette::Resul
     while let Some(moment) = next_of(cast, path)? {
         if let What::Marker(text) = &moment.what
             && told.gaps.len() < GAPS
+            && !is_elsewhere(text)
         {
             told.gaps.push((moment.at, text.chars().take(WIDE).collect()));
         }
@@ -223,6 +224,13 @@ mod tests {
         assert_eq!(told, format!("     1.000  tick-11\n{gap}     9.000  tick-79\n"));
         let told = typed(&mut open(&path).unwrap(), &path, &mut Inputs::default()).unwrap();
         assert_eq!((told.typed.len(), told.gaps.len()), (2, 1));
+        // What is to be found elsewhere is not missing.
+        let marker = "the input after this is not in the transcript, as it has no terminal: the tape has the file with what is kept of it";
+        assert!(is_elsewhere(marker));
+        std::fs::write(&path, text.replace("6126 octets before this were lost: the disk took nothing", marker))
+            .unwrap();
+        let told = typed(&mut open(&path).unwrap(), &path, &mut Inputs::default()).unwrap();
+        assert_eq!((told.typed.len(), told.gaps.len()), (2, 0));
     }
 
     #[test]

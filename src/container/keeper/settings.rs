@@ -98,14 +98,16 @@ pub fn usual<'a>(config: &'a KeeperConfig, name: Option<&str>) -> Option<(&'a Te
     backed.find(|(_, backend)| name.is_none_or(|name| backend.image == name))
 }
 
-/// How many containers there may be at once.
+/// How many containers there may be at once, one that is ending beside them; any number where some are made ahead, or are kept for
+/// attackers who may come back.
 pub fn most(config: &KeeperConfig) -> u64 {
     let of_node = |hosts: &HostsConfig| {
-        let grants = || hosts.templates.iter().filter_map(|template| Some(template.backend.as_ref()?.grant));
+        let backends = || hosts.templates.iter().filter_map(|template| template.backend.as_ref());
         let limit = u64::from(hosts.limits.containers);
-        match grants().next() {
+        let has_others = |backend: &Backend| backend.grant == Grant::PerAttacker || backend.predefined;
+        match backends().next() {
             None => 0,
-            Some(_) if grants().any(|grant| grant == Grant::PerAttacker) => limit,
+            Some(_) if backends().any(has_others) => u64::MAX,
             Some(_) if hosts.single => limit.min(1),
             Some(_) => limit.min(hosts.addresses()),
         }
@@ -114,7 +116,8 @@ pub fn most(config: &KeeperConfig) -> u64 {
         NodeConfig::Hosts(hosts) => of_node(hosts),
         _ => 0,
     });
-    of_nodes.fold(0, u64::saturating_add)
+    let has_pools = config.images.iter().any(|image| image.pool > 0);
+    of_nodes.fold(if has_pools { u64::MAX } else { 1 }, u64::saturating_add)
 }
 
 /// Where a container's things lie.
@@ -457,16 +460,16 @@ pub(super) mod tests {
             most(config)
         };
         let mut config = config();
-        // A population of 241 within its limit of 64, and a single host.
-        assert_eq!(hosts_of(&mut config, &|_| ()), 65);
-        assert_eq!(hosts_of(&mut config, &|hosts| hosts.limits.containers = 10), 11);
+        // A population of 241 within its limit of 64, a single host, and one that is ending.
+        assert_eq!(hosts_of(&mut config, &|_| ()), 66);
+        assert_eq!(hosts_of(&mut config, &|hosts| hosts.limits.containers = 10), 12);
         let each = |hosts: &mut HostsConfig| {
             hosts.templates.iter_mut().flat_map(|template| &mut template.backend).for_each(|backend| {
                 backend.grant = Grant::PerAttacker;
             });
         };
-        assert_eq!(hosts_of(&mut config, &each), 20);
-        assert_eq!(hosts_of(&mut config, &|hosts| hosts.templates.clear()), 0);
+        assert_eq!(hosts_of(&mut config, &each), u64::MAX);
+        assert_eq!(hosts_of(&mut config, &|hosts| hosts.templates.clear()), 1);
     }
 
     #[test]

@@ -49,6 +49,11 @@ fn end_of(stream: Stream) -> &'static str {
     }
 }
 
+/// Whether a marker of a cast says that something is to be found elsewhere, and not that it is missing.
+pub fn is_elsewhere(marker: &str) -> bool {
+    [Stream::Input, Stream::Output].map(end_of).contains(&marker)
+}
+
 impl Cast {
     /// One that begins; `left` says what it may have of each stream, if there is a limit.
     pub fn new(transcript: Transcript, left: Option<u64>) -> Cast {

@@ -29,6 +29,7 @@ mod set;
 mod shown;
 mod store;
 
+pub use cast::is_elsewhere;
 pub use notice::Notice;
 pub(super) use notice::{fits, fitted};
 pub use read::{

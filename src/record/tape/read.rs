@@ -200,7 +200,7 @@ pub fn connection_within(path: &Path, room: &mut Room) -> io::Result<Connection>
         Ok(line) => told.add(line, &mut moving, room),
         Err(_) => lost += 1,
     })?;
-    told.lost_lines += lost;
+    told.lost_lines = told.lost_lines.saturating_add(lost);
     Ok(told)
 }
 
@@ -334,7 +334,7 @@ impl Connection {
         } else if let Some(total) = members.get("total") {
             self.lost = total.get("lost").and_then(Value::as_u64).unwrap_or(0);
         } else if let Some(lost) = members.get("lost") {
-            self.lost_lines += lost.get("lines").and_then(Value::as_u64).unwrap_or(0);
+            self.lost_lines = self.lost_lines.saturating_add(lost.get("lines").and_then(Value::as_u64).unwrap_or(0));
         } else if let Ok(entry) = Entry::deserialize(line) {
             self.entry(at, entry, (content, cut), moving, room);
         }

@@ -276,7 +276,12 @@ impl Middle {
             Way::Asked(since) => !is_doubted && since.elapsed() < long,
             Way::Open | Way::Refused | Way::Closed(_) => true,
         });
-        known.await.is_ok_and(|way| matches!(*way, Way::Refused))
+        known.await.is_ok_and(|way| match &*way {
+            Way::Refused => true,
+            // A server that has refused it before and says nothing now lets nobody in.
+            Way::Closed(_) => is_doubted,
+            Way::Unknown | Way::Asked(_) | Way::Open => false,
+        })
     }
 
     /// Why there was no way inside when one was last looked for.
